@@ -1,0 +1,1 @@
+"""Offline preparation of data sets: furniture meshes, scene layouts, renders and metadata."""

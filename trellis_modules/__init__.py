@@ -1,0 +1,1 @@
+"""Object-level building blocks: attention, transformers, structure networks, samplers, renderers."""

@@ -1,0 +1,1 @@
+"""Scene geometry encoder: image encoder and alternating-attention aggregator."""
