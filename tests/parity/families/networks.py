@@ -1,0 +1,1 @@
+"""Families of the object-level and scene networks."""
