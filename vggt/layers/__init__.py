@@ -1,0 +1,1 @@
+"""Transformer layers shared by the patch encoder, the aggregator and the heads."""

@@ -1,0 +1,1 @@
+"""The aggregator and the complete model."""

@@ -1,0 +1,1 @@
+"""Image loading, camera encodings and geometry without parameters."""
