@@ -1,0 +1,237 @@
+#!/usr/bin/env bash
+# Installs SceneGen into .venv beside this file; `bash setup.sh --help` explains the flags.
+# Works executed or sourced (sourced, it also activates the environment), from any folder, any number of times.
+
+usage() {
+    cat <<'HELP'
+Usage: bash setup.sh [FLAG]...      (or: source setup.sh [FLAG]...)
+
+Makes .venv and installs SceneGen with PyTorch: a CUDA build where there is an NVIDIA GPU, else a CPU build.
+
+Jobs after the installation
+  --run               reconstruct the bundled example scenes (python inference.py)
+  --test              install the test tools too, then run every test
+
+More Python packages
+  --demo              the web demo
+  --data              data set preparation and rendering on the CPU
+  --train             training
+  --eval              evaluation
+  --dev               test tools
+
+Optional GPU kernels; SceneGen works without any of them
+  --xformers          memory-efficient attention
+  --flash-attn        FlashAttention (compiled here: needs nvcc)
+  --spconv            sparse convolution
+  --kaolin            NVIDIA Kaolin
+  --nvdiffrast        mesh rasteriser (compiled here: needs nvcc)
+  --diffoctreerast    octree rasteriser (compiled here: needs nvcc)
+
+Settings
+  --cpu               install the CPU build of PyTorch even where there is a GPU
+  --torch-index URL   take PyTorch from this additional wheel index
+  --dry-run           print the commands, change nothing
+  --help              show this text
+
+PYTHON=/path/to/python3 chooses the interpreter (3.10 or newer).
+Exit status: 0 done; 1 failed; 2 unknown flag; 3 installed, but a requested GPU kernel has no build for this
+machine (the message says why; everything else was done). A failing --run or --test ends with its own status.
+HELP
+}
+
+# Sourced: do the work in a child shell, so that no setting or failure leaks into the caller's shell.
+if [[ "${BASH_SOURCE[0]}" != "$0" ]]; then
+    bash "${BASH_SOURCE[0]}" "$@" || return
+    _scenegen_activate="$(dirname "${BASH_SOURCE[0]}")/.venv/bin/activate"
+    # shellcheck disable=SC1090
+    if [[ -f "$_scenegen_activate" ]]; then source "$_scenegen_activate"; fi
+    unset _scenegen_activate
+    return 0
+fi
+
+set -euo pipefail
+
+readonly ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+readonly VENV="$ROOT/.venv"
+readonly VENV_PYTHON="$VENV/bin/python"
+readonly OLDEST_PYTHON="3.10"
+readonly TORCH_CPU_INDEX="https://download.pytorch.org/whl/cpu"
+
+extras=()
+kernels=()
+torch_index=""
+cpu_only=false
+dry_run=false
+run_examples=false
+run_tests=false
+
+step() { printf '==> %s\n' "$*"; }
+
+fail() {
+    printf 'setup.sh: %s\n' "$1" >&2
+    exit "${2:-1}"
+}
+
+# Run a command that changes something; with --dry-run only print it.
+change() {
+    if $dry_run; then
+        printf '+'
+        printf ' %q' "$@"
+        printf '\n'
+    else
+        "$@"
+    fi
+}
+
+parse_flags() {
+    while (($#)); do
+        case "$1" in
+            --run) run_examples=true ;;
+            --test) run_tests=true; extras+=(dev) ;;
+            --demo | --data | --train | --eval | --dev) extras+=("${1#--}") ;;
+            --xformers | --flash-attn | --spconv | --kaolin | --nvdiffrast | --diffoctreerast)
+                kernels+=("${1#--}") ;;
+            --cpu) cpu_only=true ;;
+            --torch-index)
+                [[ $# -ge 2 ]] || fail "--torch-index: expected a URL after it, got nothing" 2
+                torch_index="$2"
+                shift ;;
+            --dry-run) dry_run=true ;;
+            -h | --help) usage; exit 0 ;;
+            *) fail "unknown flag '$1'; 'bash setup.sh --help' lists the flags" 2 ;;
+        esac
+        shift
+    done
+}
+
+new_enough() { "$1" -c "import sys; sys.exit(sys.version_info[:2] < (${OLDEST_PYTHON/./, }))" 2>/dev/null; }
+
+# Print the first Python that is new enough; print nothing where there is none.
+find_python() {
+    local candidate
+    if [[ -n "${PYTHON:-}" ]] && ! new_enough "$PYTHON"; then
+        fail "PYTHON=$PYTHON: expected Python $OLDEST_PYTHON or newer, got something else; correct it or unset PYTHON"
+    fi
+    for candidate in ${PYTHON:+"$PYTHON"} python3 python3.1{3,2,1,4,0}; do
+        if new_enough "$candidate"; then
+            command -v "$candidate"
+            return
+        fi
+    done
+}
+
+# Install Debian or Ubuntu packages when allowed to, else say which command does it.
+apt_install() {
+    local purpose="$1"
+    shift
+    if ! command -v apt-get >/dev/null; then
+        fail "$purpose is missing; install it with this system's package manager, then run setup.sh again"
+    elif [[ "$(id -u)" != 0 ]]; then
+        fail "$purpose is missing; run: sudo apt-get update && sudo apt-get install $*; then run setup.sh again"
+    fi
+    step "Installing $* with apt-get ($purpose is missing)"
+    change apt-get update -qq
+    change env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "$@"
+}
+
+make_environment() {
+    if [[ -x "$VENV_PYTHON" ]] && new_enough "$VENV_PYTHON" && "$VENV_PYTHON" -m pip --version &>/dev/null; then
+        step "Using the environment $VENV"
+        return
+    fi
+    local python version
+    python="$(find_python)"
+    if [[ -z "$python" ]]; then
+        apt_install "Python $OLDEST_PYTHON or newer" python3 python3-venv
+        python="$(find_python)"
+        [[ -n "$python" ]] || fail "no Python $OLDEST_PYTHON or newer found; install one and set PYTHON=/path/to/python3"
+    fi
+    version="$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')"
+    if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
+        apt_install "the venv module of Python $version" "python$version-venv"
+    fi
+    step "Making the environment $VENV with Python $version"
+    change "$python" -m venv --clear "$VENV"
+}
+
+pip_install() {
+    local verbosity=(--quiet)
+    if [[ -t 1 ]]; then verbosity=(); fi
+    change "$VENV_PYTHON" -m pip install --disable-pip-version-check --no-input \
+        ${verbosity[@]+"${verbosity[@]}"} --constraint "$ROOT/constraints.txt" "$@"
+}
+
+has_gpu() { ! $cpu_only && command -v nvidia-smi >/dev/null && nvidia-smi --list-gpus 2>/dev/null | grep -q GPU; }
+
+# True where the configured package indexes already hold a CPU build of the pinned PyTorch.
+index_has_cpu_torch() {
+    local pinned
+    pinned="$(sed -n 's/^torch==\([^ ;]*\).*/\1/p' "$ROOT/constraints.txt")"
+    "$VENV_PYTHON" -m pip index versions torch 2>/dev/null | grep -qF "$pinned+cpu"
+}
+
+reachable() {
+    "$VENV_PYTHON" -c 'import sys, urllib.request; urllib.request.urlopen(sys.argv[1], timeout=5)' "$1" &>/dev/null
+}
+
+# The default Linux wheel of PyTorch brings gigabytes of CUDA libraries; without a GPU prefer the CPU wheel.
+choose_torch_index() {
+    if [[ -n "$torch_index" ]] || has_gpu || [[ "$(uname -s)" != Linux ]]; then return; fi
+    if $dry_run || "$VENV_PYTHON" -c 'import torch' 2>/dev/null || index_has_cpu_torch; then return; fi
+    if reachable "$TORCH_CPU_INDEX/torch/"; then
+        torch_index="$TORCH_CPU_INDEX"
+    fi
+}
+
+install_packages() {
+    local target="$ROOT"
+    if ((${#extras[@]})); then
+        target="$ROOT[$(printf '%s\n' "${extras[@]}" | sort -u | paste -sd, -)]"
+    fi
+    choose_torch_index
+    step "Installing PyTorch (the largest part: minutes on the first run)"
+    pip_install ${torch_index:+--extra-index-url "$torch_index"} torch
+    step "Installing SceneGen: ${target#"$(dirname "$ROOT")"/}"
+    pip_install --editable "$target"
+}
+
+# GPU kernels are optional: one without a build is reported and the rest goes on. Returns 3 if any is missing.
+install_kernels() {
+    if ! ((${#kernels[@]})); then return; fi
+    step "Installing GPU kernels: ${kernels[*]}"
+    change "$VENV_PYTHON" "$ROOT/scripts/install_kernels.py" "${kernels[@]}"
+}
+
+report_device() {
+    if $dry_run; then return; fi
+    "$VENV_PYTHON" - <<'PY'
+import torch
+device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "CPU"
+print(f"==> Ready: torch {torch.__version__} on {device}")
+PY
+    if has_gpu && ! "$VENV_PYTHON" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
+        printf '%s\n' "setup.sh: this machine has an NVIDIA GPU, but the installed PyTorch cannot use it. Update" \
+            "the driver, or remove .venv and run setup.sh with --torch-index URL of a build for its CUDA." >&2
+    fi
+}
+
+main() {
+    parse_flags "$@"
+    cd "$ROOT"
+    make_environment
+    install_packages
+    local kernel_status=0
+    install_kernels || kernel_status=$?
+    report_device
+    if $run_examples; then
+        step "Reconstructing the example scenes"
+        change "$VENV_PYTHON" inference.py
+    fi
+    if $run_tests; then
+        step "Running the tests"
+        change "$VENV_PYTHON" -m pytest
+    fi
+    exit "$kernel_status"
+}
+
+main "$@"
