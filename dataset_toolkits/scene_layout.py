@@ -1,0 +1,209 @@
+"""Scene layouts: which furniture models stand where, seen by which camera, in which room and light.
+
+Frames used here:
+
+* object frame: the model's own mesh, y up, front = +Z, box centred at 0, longest side 1;
+* world frame: y up, metres, floor at y = 0; ``world = size_m * Ry(yaw) @ object + centre``;
+* camera frame: OpenCV (x right, y down, z forward);
+* query frame: the object frame of the query object, unit = the query's longest side.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Mapping, Sequence
+
+import numpy as np
+
+Vector3 = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class PlacedObject:
+    """One model standing in the world.
+
+    ``mirror`` and ``stretch`` change the model's mesh before it is placed (see ``augment_vertices``); the
+    object frame is that of the changed mesh, normalised again, and ``size_m`` is its longest side.
+    """
+
+    model_id: str
+    centre: Vector3  # world position of the box centre, metres
+    yaw: float  # radians about +y; the front direction is (sin yaw, 0, cos yaw)
+    size_m: float
+    stretch: Vector3 = (1.0, 1.0, 1.0)
+    mirror: bool = False
+
+
+@dataclass(frozen=True)
+class Camera:
+    """Pinhole camera with a square image, looking from ``position`` at ``target``, no roll."""
+
+    position: Vector3
+    target: Vector3
+    fov_deg: float
+
+    def extrinsics(self) -> np.ndarray:
+        """Return the (4, 4) float64 world-to-camera matrix, OpenCV axes."""
+        position = np.asarray(self.position, dtype=np.float64)
+        forward = np.asarray(self.target, dtype=np.float64) - position
+        forward /= np.linalg.norm(forward)
+        right = np.array([-forward[2], 0.0, forward[0]])
+        right /= np.linalg.norm(right)
+        down = np.cross(forward, right)
+        matrix = np.eye(4)
+        matrix[:3, :3] = (right, down, forward)
+        matrix[:3, 3] = -matrix[:3, :3] @ position
+        return matrix
+
+    def intrinsics(self) -> np.ndarray:
+        """Return the (3, 3) float64 matrix normalised to the image size (centre at 0.5)."""
+        focal = 0.5 / math.tan(math.radians(self.fov_deg) / 2)
+        return np.array([[focal, 0.0, 0.5], [0.0, focal, 0.5], [0.0, 0.0, 1.0]])
+
+
+@dataclass(frozen=True)
+class Lighting:
+    """One sun and a sky: radiance of a white surface = ambient + sun * max(0, cos)."""
+
+    sun_direction: Vector3  # unit vector from the scene towards the sun
+    sun_strength: float
+    ambient_strength: float
+    sun_colour: Vector3 = (1.0, 1.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Wall:
+    """An infinite vertical plane; ``normal`` (unit) points into the room."""
+
+    point: Vector3
+    normal: Vector3
+
+
+@dataclass(frozen=True)
+class Room:
+    """Floor at y = 0 and walls behind the objects; colours are sRGB in [0, 1]."""
+
+    floor_colour: Vector3
+    wall_colour: Vector3
+    walls: tuple[Wall, ...] = ()
+
+
+@dataclass(frozen=True)
+class SceneLayout:
+    """A whole scene; the order of ``objects`` is the order of instance ids 0, 1, ..."""
+
+    scene_id: str
+    objects: tuple[PlacedObject, ...]
+    camera: Camera
+    lighting: Lighting
+    room: Room
+
+    def reordered(self, order: Sequence[int]) -> SceneLayout:
+        """Return the scene with ``objects[order[0]]``, ``objects[order[1]]``, ... as its objects."""
+        if sorted(order) != list(range(len(self.objects))):
+            expected = f"a permutation of 0..{len(self.objects) - 1}"
+            raise ValueError(f"{self.scene_id}: order must be {expected}, got {list(order)}")
+        return replace(self, objects=tuple(self.objects[i] for i in order))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the layout as JSON-ready dicts, lists, numbers and strings."""
+        return json.loads(json.dumps(asdict(self)))
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> SceneLayout:
+        """Rebuild a layout from ``to_json`` output.
+
+        Raises:
+            ValueError: a key is missing or unknown.
+        """
+        try:
+            return cls(
+                scene_id=raw["scene_id"],
+                objects=tuple(PlacedObject(**_tuples(item)) for item in raw["objects"]),
+                camera=Camera(**_tuples(raw["camera"])),
+                lighting=Lighting(**_tuples(raw["lighting"])),
+                room=Room(
+                    floor_colour=tuple(raw["room"]["floor_colour"]),
+                    wall_colour=tuple(raw["room"]["wall_colour"]),
+                    walls=tuple(Wall(**_tuples(item)) for item in raw["room"]["walls"]),
+                ),
+            )
+        except (KeyError, TypeError) as error:
+            name = raw.get("scene_id", "?") if isinstance(raw, Mapping) else "?"
+            raise ValueError(
+                f"scene layout {name}: expected the form SceneLayout.to_json writes, got {error!r}"
+            ) from error
+
+
+def _tuples(raw: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in raw.items()}
+
+
+def layouts_sha256(layouts: Sequence[SceneLayout]) -> str:
+    """Hash a list of layouts: sha256 of its canonical JSON (sorted keys, no spaces, shortest floats)."""
+    canonical = json.dumps([layout.to_json() for layout in layouts], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def yaw_matrix(yaw: float) -> np.ndarray:
+    """Return Ry(yaw), (3, 3) float64."""
+    c, s = math.cos(yaw), math.sin(yaw)
+    return np.array([[c, 0.0, s], [0.0, 1.0, 0.0], [-s, 0.0, c]])
+
+
+def augment_vertices(vertices: np.ndarray, placed: PlacedObject) -> np.ndarray:
+    """Mirror (x -> -x) and stretch a mesh, then centre its box and make its longest side 1 again.
+
+    Args:
+        vertices: (V, 3) object frame. A mirrored mesh also needs its faces' winding reversed by the caller.
+
+    Returns:
+        (V, 3) float32 in the object frame of ``placed``.
+    """
+    factors = np.asarray(placed.stretch, dtype=np.float32) * np.float32([-1 if placed.mirror else 1, 1, 1])
+    changed = vertices * factors
+    low, high = changed.min(axis=0), changed.max(axis=0)
+    return ((changed - (low + high) / 2) / (high - low).max()).astype(np.float32)
+
+
+def object_to_world(placed: PlacedObject) -> np.ndarray:
+    """Return the (4, 4) float64 matrix taking object-frame points to world metres."""
+    matrix = np.eye(4)
+    matrix[:3, :3] = placed.size_m * yaw_matrix(placed.yaw)
+    matrix[:3, 3] = placed.centre
+    return matrix
+
+
+def query_poses(layout: SceneLayout, query_index: int = 0) -> np.ndarray:
+    """Return each object's pose in the query object's frame.
+
+    Args:
+        query_index: index of the query object in ``layout.objects``.
+
+    Returns:
+        (N, 8) float32, columns tx ty tz (unit = the query's longest side), qw qx qy qz (qw >= 0), scale:
+        ``x_query = scale * R(q) @ x_object + t``. The query's own row is [0, 0, 0, 1, 0, 0, 0, 1].
+
+    Raises:
+        ValueError: no such object.
+    """
+    if not 0 <= query_index < len(layout.objects):
+        raise ValueError(f"query_poses: query_index {query_index} outside 0..{len(layout.objects) - 1}")
+    query = layout.objects[query_index]
+    world_to_query = yaw_matrix(-query.yaw) / query.size_m
+    poses = np.zeros((len(layout.objects), 8))
+    for row, placed in zip(poses, layout.objects):
+        half_yaw = math.remainder(placed.yaw - query.yaw, math.tau) / 2  # in [-pi/2, pi/2], so qw >= 0
+        row[:3] = world_to_query @ (np.asarray(placed.centre) - query.centre)
+        row[3:7] = math.cos(half_yaw), 0.0, math.sin(half_yaw), 0.0
+        row[7] = placed.size_m / query.size_m
+    return poses.astype(np.float32)
+
+
+def camera_to_query(layout: SceneLayout, query_index: int = 0) -> np.ndarray:
+    """Return the (4, 4) float64 matrix from camera axes (OpenCV, metres) to the query frame."""
+    camera_to_world = np.linalg.inv(layout.camera.extrinsics())
+    return np.linalg.inv(object_to_world(layout.objects[query_index])) @ camera_to_world
