@@ -1,0 +1,56 @@
+"""Crops, masks and small pictures cut from rendered batches, as `scenegen.pipelines.image_preparation` cuts photos."""
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+CROP_MARGIN = 1.2
+_SUPERSAMPLE = 2   # samples per pixel and axis of a crop, averaged: crops mostly shrink the picture
+
+
+def mask_boxes(masks: Tensor) -> Tensor:
+    """Bounding boxes (K, 4) float32 as first x, first y, last x, last y of masks (K, H, W); zeros when empty."""
+    def span(line: Tensor) -> tuple[Tensor, Tensor]:
+        index = torch.arange(line.shape[1], device=line.device)
+        return (torch.where(line, index, line.shape[1]).amin(1), torch.where(line, index, -1).amax(1))
+
+    (x0, x1), (y0, y1) = span(masks.any(1)), span(masks.any(2))
+    boxes = torch.stack([x0, y0, x1, y1], -1).float()
+    return torch.where((x1 >= 0)[:, None], boxes, 0.0)
+
+
+def crop_objects(pictures: Tensor, masks: Tensor, image: Tensor, size: int) -> Tensor:
+    """Square crops on black, 1.2 times the longer side of each mask's box.
+
+    Args:
+        pictures: (S, 3, H, H) in [0, 1].
+        masks: (K, H, H) bool.
+        image: (K,) int64, the picture of each mask.
+        size: pixels per edge of the crops.
+
+    Returns:
+        (K, 3, size, size).
+    """
+    pixels = pictures.shape[-1]
+    boxes = mask_boxes(masks)
+    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
+    half = (boxes[:, 2:] - boxes[:, :2]).amax(1).clamp(min=4.0) * CROP_MARGIN / 2
+    fine = size * _SUPERSAMPLE
+    steps = ((torch.arange(fine, device=pictures.device) + 0.5) / fine * 2 - 1)
+    x = centre[:, :1] + half[:, None] * steps
+    y = centre[:, 1:] + half[:, None] * steps
+    column, row = x.round().long(), y.round().long()
+    inside = ((column >= 0) & (column < pixels))[:, None, :] & ((row >= 0) & (row < pixels))[:, :, None]
+    column, row = column.clamp(0, pixels - 1)[:, None, :], row.clamp(0, pixels - 1)[:, :, None]
+    flat = (row * pixels + column).flatten(1)                                   # (K, fine*fine)
+    alpha = masks.flatten(1).gather(1, flat).view_as(inside) & inside
+    channels_last = pictures.permute(0, 2, 3, 1).reshape(-1, 3)
+    colour = channels_last[image[:, None] * pixels * pixels + flat].view(*inside.shape, 3)
+    crop = (colour * alpha[..., None]).permute(0, 3, 1, 2)
+    return F.avg_pool2d(crop, _SUPERSAMPLE)
+
+
+def shrink(pictures: Tensor, size: int) -> Tensor:
+    """Resize (B, C, H, H) to ``size`` with antialiasing."""
+    return F.interpolate(pictures, size=(size, size), mode="bilinear", antialias=True, align_corners=False)

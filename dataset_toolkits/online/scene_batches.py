@@ -1,0 +1,214 @@
+"""Batch sources of the small model's training: shapes for the structure VAE, pictures for the other networks."""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dataset_toolkits.online.crops import crop_objects, shrink
+from dataset_toolkits.online.layout_arrays import LayoutBatches, layout_loader, step_rng
+from dataset_toolkits.online.shading import Picture, View, render_scenes
+from dataset_toolkits.online.shape_bank import ShapeBank, Triangles, Variants, make_variants, surface_occupancy
+from scenegen.geometry import place_yup, relative_pose, world_pose
+
+_VISIBLE_PIXELS = 150         # objects with fewer pixels are drawn and attended to, but not trained on
+_QUERY_IS_LARGEST = 0.7       # at inference the query is the largest mask; the rest of the time any asset is
+
+
+@dataclass(frozen=True)
+class SourceConfig:
+    """What batches are made of."""
+
+    shapes: int = 16384                # variants alive at a time
+    refresh_steps: int = 1 << 30       # steps after which new variants are drawn
+    real_share: float = 0.5            # of the variants, from real furniture; the rest is procedural
+    max_stretch: float = 1.35
+    objects_per_step: int = 240
+    object_counts: dict[int, float] = field(default_factory=lambda: {2: 1.0, 3: 1.5, 4: 1.5, 5: 1.0, 6: 0.5})
+    render_size: int = 512
+    image_size: int = 224
+    resolution: int = 64
+    surface_samples: int = 65536
+    workers: int = 0
+    seed: int = 0
+
+
+def _generator(device: torch.device, config: SourceConfig, step: int, purpose: str) -> torch.Generator:
+    seed = int(step_rng(config.seed, step, purpose).integers(2**62))
+    return torch.Generator(device).manual_seed(seed)
+
+
+class ShapePool:
+    """The shapes alive at a step; drawn anew every ``refresh_steps``, by a seed of their own."""
+
+    def __init__(self, bank: ShapeBank, config: SourceConfig, device: torch.device) -> None:
+        self.bank, self.config, self.device = bank, config, device
+        self._epoch, self._variants = -1, None
+
+    def at(self, step: int) -> tuple[int, Variants]:
+        """Number of the pool and its shapes."""
+        epoch = step // self.config.refresh_steps
+        if epoch != self._epoch:
+            rng = step_rng(self.config.seed, epoch, "variants")
+            self._variants = make_variants(self.bank, self.config.shapes, rng, self.config.real_share,
+                                           self.config.max_stretch, self.device)
+            self._epoch = epoch
+        return epoch, self._variants
+
+    def occupancy(self, variants: Variants, rows: Tensor, generator: torch.Generator) -> Tensor:
+        """Surface voxels (K, 1, R, R, R) bool of the shapes ``rows``."""
+        return surface_occupancy(variants.triangles(self.bank, rows), len(rows), self.config.resolution,
+                                 self.config.surface_samples, generator)
+
+
+class ShapeSource:
+    """Batches {"occupancy": (B, 1, R, R, R) bool} of random shapes."""
+
+    def __init__(self, pool: ShapePool) -> None:
+        self.pool = pool
+
+    def batch(self, step: int) -> Mapping[str, Tensor]:
+        config, device = self.pool.config, self.pool.device
+        _, variants = self.pool.at(step)
+        generator = _generator(device, config, step, "shapes")
+        rows = torch.randint(config.shapes, (config.objects_per_step,), generator=generator, device=device)
+        return {"occupancy": self.pool.occupancy(variants, rows, generator)}
+
+
+def _recolour(colours: Tensor, owner: Tensor, corners: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """Change the colours of most objects: channel gains, a tint, and grain that runs through the object."""
+    def draw(*shape: int) -> Tensor:
+        return torch.rand(*shape, generator=generator, device=colours.device)
+
+    gain = torch.exp((draw(count, 3) - 0.5) * 0.9 + (draw(count, 1) - 0.5) * 0.8)
+    tint, mix = draw(count, 3), draw(count, 1) * (draw(count, 1) < 0.35)
+    gain = torch.where(draw(count, 1) < 0.3, 1.0, gain)
+    mixed = colours * gain[owner] * (1 - mix[owner]) + (tint * mix)[owner]
+    wave = (draw(count, 3) - 0.5) * 120
+    strength = draw(count) * 0.25 * (draw(count) < 0.4)
+    grain = torch.sin((corners.mean(1) * wave[owner]).sum(-1)) * strength[owner]
+    return (mixed * (1 + grain[:, None])).clamp(0, 1)
+
+
+class SceneSource:
+    """Rendered scenes. One batch is S scenes of N objects; N changes from step to step, S * N hardly.
+
+    Keys: scene_image (S, 3, I, I), asset_image and mask_image (S*N, 3, I, I) in [0, 1]; poses (S, N, 8) in the frame
+    of each scene's object 0, the query; visible (S, N) bool; shape (S, N) row of the variants; camera_extrinsics
+    (S, 4, 4), focal (S,), depth (S, I, I) metres (inf = nothing). With ``second_view`` also the same camera keys with
+    the prefix ``second_`` for a picture of the same scene from elsewhere.
+    """
+
+    def __init__(self, pool: ShapePool, *, second_view: bool = False) -> None:
+        self.pool, self.config, self.device = pool, pool.config, pool.device
+        self.second_view = second_view
+        self._loader: Iterator[dict[str, Any]] | None = None
+        self._next_step, self._loader_epoch = -1, -1
+
+    def _arrays(self, step: int, epoch: int, variants: Variants) -> dict[str, Tensor]:
+        if self._loader is None or step != self._next_step or epoch != self._loader_epoch:
+            batches = LayoutBatches(variants.infos, self.config.objects_per_step, self.config.object_counts,
+                                    self.config.seed)
+            remaining = (epoch + 1) * self.config.refresh_steps - step
+            self._loader = iter(layout_loader(batches, step, min(remaining, 1 << 20), self.config.workers))
+            self._loader_epoch = epoch
+        self._next_step = step + 1
+        return {name: torch.as_tensor(value).to(self.device, non_blocking=True)
+                for name, value in next(self._loader).items()}
+
+    def batch(self, step: int) -> dict[str, Tensor]:
+        """The scenes of ``step``."""
+        epoch, variants = self.pool.at(step)
+        scene = self._arrays(step, epoch, variants)
+        generator = _generator(self.device, self.config, step, "render")
+        world = self._world_triangles(variants, scene, generator)
+        view = View.look(scene["eye"], scene["target"], scene["fov_deg"])
+        num_objects = scene["shape"].shape[1]
+        picture = render_scenes(world, num_objects, view, scene, self.config.render_size)
+        batch = self._cut(picture, scene, generator)
+        batch |= self._camera("", picture, view)
+        if self.second_view:
+            view = View.look(self._second_eye(scene, generator), scene["target"], scene["fov_deg"])
+            picture = render_scenes(world, num_objects, view, scene, self.config.render_size)
+            batch |= self._camera("second_", picture, view)
+            batch["second_scene_image"] = self._small(picture.colour, generator)
+        return batch
+
+    def _world_triangles(self, variants: Variants, scene: dict[str, Tensor], generator: torch.Generator) -> Triangles:
+        rows = scene["shape"].flatten()
+        unit = variants.triangles(self.pool.bank, rows)
+        colours = _recolour(unit.colours, unit.owner, unit.corners, len(rows), generator)
+        world = world_pose(scene["centre"], scene["yaw"], scene["size"]).flatten(0, 1)
+        return Triangles(place_yup(unit.corners, world[unit.owner]), unit.owner, colours)
+
+    def _second_eye(self, scene: dict[str, Tensor], generator: torch.Generator) -> Tensor:
+        """The camera moved around the target by up to 40 degrees and up or down by a fifth of its distance."""
+        draw = torch.rand(2, len(scene["eye"]), generator=generator, device=self.device) * 2 - 1
+        arm = scene["eye"] - scene["target"]
+        turn = world_pose(scene["target"], draw[0] * 0.7, torch.ones_like(draw[0]))
+        moved = place_yup(arm[:, None], turn)[:, 0]
+        moved[:, 1] = (moved[:, 1] + draw[1] * 0.2 * arm.norm(dim=-1)).clamp(min=0.3)
+        return moved
+
+    def _small(self, colour: Tensor, generator: torch.Generator) -> Tensor:
+        return shrink(self._develop(colour.permute(0, 3, 1, 2), generator), self.config.image_size)
+
+    def _develop(self, pictures: Tensor, generator: torch.Generator) -> Tensor:
+        """Exposure, white balance, gamma and noise of a camera, different for every picture."""
+        def draw(*shape: int) -> Tensor:
+            return torch.rand(len(pictures), *shape, generator=generator, device=self.device)
+
+        balance = torch.exp((draw(3, 1, 1) - 0.5) * 0.24 + (draw(1, 1, 1) - 0.5) * 0.5)
+        gamma = torch.exp((draw(1, 1, 1) - 0.5) * 0.6)
+        noise = torch.randn(pictures.shape, generator=generator, device=self.device) * draw(1, 1, 1) * 0.03
+        return ((pictures * balance).clamp(min=1e-4) ** gamma + noise).clamp(0, 1)
+
+    def _cut(self, picture: Picture, scene: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+        """Choose the queries, order the objects, and cut their crops and masks."""
+        num_scenes, num_objects = scene["shape"].shape
+        scene_number = torch.arange(num_scenes, device=self.device)
+        local = torch.where(picture.object >= 0, picture.object - scene_number[:, None, None] * num_objects, num_objects)
+        masks = local[:, None] == torch.arange(num_objects, device=self.device)[None, :, None, None]
+        pixels = masks.flatten(2).sum(-1)
+
+        priority = torch.rand(num_scenes, num_objects, generator=generator, device=self.device)
+        largest = torch.rand(num_scenes, 1, generator=generator, device=self.device) < _QUERY_IS_LARGEST
+        first = torch.where(largest, pixels.float(), priority * (pixels >= _VISIBLE_PIXELS)).argmax(1)
+        priority[scene_number, first] = 2.0
+        order = priority.argsort(dim=1, descending=True)
+
+        masks = masks[scene_number[:, None], order].flatten(0, 1)
+        image = scene_number.repeat_interleave(num_objects)
+        developed = self._develop(picture.colour.permute(0, 3, 1, 2), generator)
+        size = self.config.image_size
+        return {
+            "scene_image": shrink(developed, size),
+            "asset_image": crop_objects(developed, masks, image, size),
+            "mask_image": shrink(masks[:, None].float(), size).expand(-1, 3, -1, -1),
+            "visible": pixels.gather(1, order) >= _VISIBLE_PIXELS,
+            "shape": scene["shape"].gather(1, order),
+            "poses": self._poses(scene, order),
+        }
+
+    def _poses(self, scene: dict[str, Tensor], order: Tensor) -> Tensor:
+        """Poses (S, N, 8) of the reordered objects in the frame of the first."""
+        world = world_pose(scene["centre"], scene["yaw"], scene["size"])
+        world = world.gather(1, order[..., None].expand(-1, -1, world.shape[-1]))
+        return relative_pose(world, world[:, :1])
+
+    def _camera(self, prefix: str, picture: Picture, view: View) -> dict[str, Tensor]:
+        size = self.config.image_size
+        step = (torch.arange(size, device=self.device) + 0.5) * (picture.depth.shape[-1] / size)
+        pixel = step.long()
+        return {f"{prefix}depth": picture.depth[:, pixel[:, None], pixel[None]],
+                f"{prefix}camera_extrinsics": view.extrinsics, f"{prefix}focal": view.focal}
+
+
+def encode_shapes(pool: ShapePool, variants: Variants, encode: Callable[[Tensor], Tensor], chunk: int,
+                  generator: torch.Generator) -> Tensor:
+    """Latents of all shapes of a pool: ``encode`` maps (K, 1, R, R, R) float to (K, C, r, r, r)."""
+    rows = torch.arange(len(variants.models), device=pool.device)
+    return torch.cat([encode(pool.occupancy(variants, part, generator).float()) for part in rows.split(chunk)])

@@ -1,0 +1,145 @@
+"""Meshes as flat tensors on the training device, the variants trained on, and their surface voxels."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dataset_toolkits.furniture import CONTINUOUS_SYMMETRY, ModelInfo
+from dataset_toolkits.mesh_pack import MeshPack
+from scenegen.geometry import yup_to_zup
+
+_SQUARE_TOLERANCE = 0.03   # relative difference of width and depth up to which a stretched model keeps its symmetry
+
+
+@dataclass(frozen=True)
+class Triangles:
+    """Triangles of several objects: corners (F, 3, 3), owning object (F,) int64 ascending, colours (F, 3) in [0, 1]."""
+
+    corners: Tensor
+    owner: Tensor
+    colours: Tensor
+
+
+class ShapeBank:
+    """All faces of a mesh pack on one device; objects are gathered from it by model number."""
+
+    def __init__(self, pack: MeshPack, device: torch.device) -> None:
+        face_offsets = torch.from_numpy(np.asarray(pack.face_offsets, dtype=np.int64))
+        vertex_offsets = torch.from_numpy(np.asarray(pack.vertex_offsets, dtype=np.int64))
+        counts = face_offsets.diff()
+        faces = torch.from_numpy(np.asarray(pack.faces, dtype=np.int64))
+        faces = faces + torch.repeat_interleave(vertex_offsets[:-1], counts)[:, None]
+        self.vertices = torch.from_numpy(np.asarray(pack.vertices, dtype=np.float32)).to(device)
+        self.faces = faces.to(device)
+        self.colours = torch.from_numpy(np.asarray(pack.face_colours)).to(device)
+        self.first_face, self.face_count = face_offsets[:-1].to(device), counts.to(device)
+        self.infos: list[ModelInfo] = list(pack.infos)
+
+    def gather(self, models: Tensor) -> Triangles:
+        """Triangles, in the object y-up frame, of the objects ``models`` (K,) int64 (repeats allowed)."""
+        counts = self.face_count[models]
+        owner = torch.repeat_interleave(torch.arange(len(models), device=models.device), counts)
+        running = torch.arange(len(owner), device=models.device) - (counts.cumsum(0) - counts)[owner]
+        face = self.first_face[models][owner] + running
+        return Triangles(self.vertices[self.faces[face]], owner, self.colours[face].float() / 255)
+
+
+@dataclass(frozen=True)
+class Variants:
+    """Shapes made from the bank: model number, stretch of each axis and mirroring, one row a shape."""
+
+    models: Tensor    # (P,) int64
+    stretch: Tensor   # (P, 3) float32, multiplies x, y, z; the longest side is brought back to 1 afterwards
+    mirror: Tensor    # (P,) bool, x -> -x
+    infos: tuple[ModelInfo, ...]
+
+    def triangles(self, bank: ShapeBank, rows: Tensor) -> Triangles:
+        """Triangles of the shapes ``rows`` (K,), in the object y-up frame (box centred, longest side 1)."""
+        found = bank.gather(self.models[rows])
+        factor = self.stretch[rows].clone()
+        factor[:, 0] *= torch.where(self.mirror[rows], -1.0, 1.0)
+        corners = found.corners * factor[found.owner][:, None]
+        extent = torch.zeros(len(rows), 3, device=rows.device)
+        extent.scatter_reduce_(0, found.owner[:, None].expand(-1, 3), corners.abs().amax(1), reduce="amax")
+        corners = corners / (2 * extent.amax(1))[found.owner][:, None, None]
+        return Triangles(corners, found.owner, found.colours)
+
+
+def _stretched(info: ModelInfo, stretch: np.ndarray) -> ModelInfo:
+    """The record of a stretched model; unequal stretch of width and depth leaves half turns at most."""
+    size = tuple(float(s * f) for s, f in zip(info.size_m, stretch))
+    symmetry = info.symmetry
+    if symmetry in (CONTINUOUS_SYMMETRY, 4) and abs(stretch[0] / stretch[2] - 1) > _SQUARE_TOLERANCE:
+        symmetry = 2
+    return replace(info, size_m=size, symmetry=symmetry)
+
+
+def make_variants(bank: ShapeBank, count: int, rng: np.random.Generator, real_share: float, max_stretch: float,
+                  device: torch.device) -> Variants:
+    """Draw shapes: a share of real models (evenly over classes within the share), the rest procedural ones.
+
+    Args:
+        bank: real models and procedural ones (ids that start with "procedural/").
+        count: shapes to draw.
+        rng: source of randomness.
+        real_share: part of the shapes made from real models; the whole when the bank has no procedural model.
+        max_stretch: largest factor between the new and the old ratio of two axes (1 = none).
+        device: where the tensors live.
+    """
+    procedural = np.array([info.id.startswith("procedural/") for info in bank.infos])
+    real_rows, made_rows = np.flatnonzero(~procedural), np.flatnonzero(procedural)
+    share = real_share if len(made_rows) else 1.0
+    pick_real = rng.random(count) < (share if len(real_rows) else 0.0)
+    models = np.where(pick_real, rng.choice(real_rows if len(real_rows) else made_rows, count),
+                      rng.choice(made_rows if len(made_rows) else real_rows, count))
+    stretch = np.exp(rng.uniform(-0.5, 0.5, (count, 3)) * np.log(max_stretch))
+    stretch[rng.random(count) < 0.35] = 1.0
+    square = rng.random(count) < 0.5                                  # keep round things round half of the time
+    stretch[square, 2] = stretch[square, 0]
+    stretch /= stretch.mean(1, keepdims=True)
+    infos = tuple(_stretched(replace(bank.infos[m], id=str(row)), stretch[row]) for row, m in enumerate(models))
+    return Variants(torch.as_tensor(models, device=device), torch.as_tensor(stretch, dtype=torch.float32, device=device),
+                    torch.as_tensor(rng.random(count) < 0.5, device=device), infos)
+
+
+def surface_occupancy(triangles: Triangles, count: int, resolution: int, samples: int,
+                      generator: torch.Generator) -> Tensor:
+    """Voxels that hold a point of the surface, found with stratified area-weighted samples.
+
+    Args:
+        triangles: corners in the object y-up frame.
+        count: number of objects, so that one without triangles gives an empty grid.
+        resolution: voxels per edge of the unit cube.
+        samples: points an object; about six a surface voxel find 99.7 % of those the surface fills evenly.
+        generator: on the device of the triangles.
+
+    Returns:
+        (count, 1, resolution, resolution, resolution) bool, axes x, y, z of the object z-up frame.
+    """
+    corners, device = triangles.corners, triangles.corners.device
+    edges = corners[:, 1:] - corners[:, :1]
+    area = torch.linalg.cross(edges[:, 0], edges[:, 1]).norm(dim=-1).double()
+    cumulative = area.cumsum(0)
+    per_object = torch.zeros(count, dtype=torch.float64, device=device).index_add_(0, triangles.owner, area)
+    start = per_object.cumsum(0) - per_object
+    jitter = torch.rand(count, samples, generator=generator, device=device, dtype=torch.float64)
+    position = start[:, None] + per_object[:, None] * (torch.arange(samples, device=device) + jitter) / samples
+    face = torch.searchsorted(cumulative, position.flatten()).clamp_(max=len(area) - 1)
+    u, v = torch.rand(2, len(face), generator=generator, device=device).unbind(0)
+    folded = u + v > 1
+    u, v = torch.where(folded, 1 - u, u), torch.where(folded, 1 - v, v)
+    points = corners[face, 0] + u[:, None] * edges[face, 0] + v[:, None] * edges[face, 1]
+    cell = ((yup_to_zup(points) + 0.5) * resolution).long().clamp_(0, resolution - 1)
+    owner = torch.arange(count, device=device).repeat_interleave(samples)
+    occupancy = torch.zeros(count, 1, resolution, resolution, resolution, dtype=torch.bool, device=device)
+    occupancy[owner, 0, cell[:, 0], cell[:, 1], cell[:, 2]] = True
+    return occupancy
+
+
+def concatenate_packs(packs: Sequence[MeshPack]) -> MeshPack:
+    """One pack with the meshes of all, in order."""
+    return MeshPack.from_meshes([(pack.mesh(i), info) for pack in packs for i, info in enumerate(pack.infos)])

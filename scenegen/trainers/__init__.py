@@ -1,0 +1,1 @@
+"""Training: one loop (`trainer`), and one objective per network."""
