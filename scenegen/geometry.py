@@ -174,7 +174,7 @@ def check_pose(pose: Tensor, where: str) -> None:
 
 
 def sanitize_pose(pose: Tensor, min_scale: float = MIN_SCALE) -> Tensor:
-    """Make predicted poses (..., 8) usable: unit quaternions with w >= 0, scales of at least ``min_scale``."""
+    """Make predicted poses (..., 8) usable: unit quaternions, w >= 0, scales of at least ``min_scale``."""
     check_pose(pose, "sanitize_pose")
     rotation = canonical_quaternion(normalize_quaternion(pose[..., ROTATION]))
     return torch.cat((pose[..., TRANSLATION], rotation, pose[..., SCALE].clamp_min(min_scale)), dim=-1)
