@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs SceneGen into .venv beside this file; `bash setup.sh --help` explains the flags.
-# Works executed or sourced (sourced, it also activates the environment), from any folder, any number of times.
+# Works executed or sourced (then it also activates the environment), from any folder, any number of times.
 
 usage() {
     cat <<'HELP'
@@ -110,7 +110,7 @@ new_enough() { "$1" -c "import sys; sys.exit(sys.version_info[:2] < (${OLDEST_PY
 find_python() {
     local candidate
     if [[ -n "${PYTHON:-}" ]] && ! new_enough "$PYTHON"; then
-        fail "PYTHON=$PYTHON: expected Python $OLDEST_PYTHON or newer, got something else; correct it or unset PYTHON"
+        fail "PYTHON=$PYTHON: expected Python $OLDEST_PYTHON or newer; correct the path or unset PYTHON"
     fi
     for candidate in ${PYTHON:+"$PYTHON"} python3 python3.1{3,2,1,4,0}; do
         if new_enough "$candidate"; then
@@ -127,7 +127,7 @@ apt_install() {
     if ! command -v apt-get >/dev/null; then
         fail "$purpose is missing; install it with this system's package manager, then run setup.sh again"
     elif [[ "$(id -u)" != 0 ]]; then
-        fail "$purpose is missing; run: sudo apt-get update && sudo apt-get install $*; then run setup.sh again"
+        fail "$purpose is missing; run 'sudo apt-get update && sudo apt-get install $*', then setup.sh again"
     fi
     step "Installing $* with apt-get ($purpose is missing)"
     change apt-get update -qq
@@ -135,7 +135,7 @@ apt_install() {
 }
 
 make_environment() {
-    if [[ -x "$VENV_PYTHON" ]] && new_enough "$VENV_PYTHON" && "$VENV_PYTHON" -m pip --version &>/dev/null; then
+    if new_enough "$VENV_PYTHON" && "$VENV_PYTHON" -m pip --version &>/dev/null; then
         step "Using the environment $VENV"
         return
     fi
@@ -144,7 +144,7 @@ make_environment() {
     if [[ -z "$python" ]]; then
         apt_install "Python $OLDEST_PYTHON or newer" python3 python3-venv
         python="$(find_python)"
-        [[ -n "$python" ]] || fail "no Python $OLDEST_PYTHON or newer found; install one and set PYTHON=/path/to/python3"
+        [[ -n "$python" ]] || fail "found no Python $OLDEST_PYTHON or newer; set PYTHON=/path/to/python3"
     fi
     version="$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')"
     if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
@@ -161,7 +161,7 @@ pip_install() {
         ${verbosity[@]+"${verbosity[@]}"} --constraint "$ROOT/constraints.txt" "$@"
 }
 
-has_gpu() { ! $cpu_only && command -v nvidia-smi >/dev/null && nvidia-smi --list-gpus 2>/dev/null | grep -q GPU; }
+has_gpu() { ! $cpu_only && nvidia-smi --list-gpus 2>/dev/null | grep -q GPU; }
 
 # True where the configured package indexes already hold a CPU build of the pinned PyTorch.
 index_has_cpu_torch() {
@@ -171,7 +171,10 @@ index_has_cpu_torch() {
 }
 
 reachable() {
-    "$VENV_PYTHON" -c 'import sys, urllib.request; urllib.request.urlopen(sys.argv[1], timeout=5)' "$1" &>/dev/null
+    "$VENV_PYTHON" - "$1" &>/dev/null <<'PY'
+import sys, urllib.request
+urllib.request.urlopen(sys.argv[1], timeout=5)
+PY
 }
 
 # The default Linux wheel of PyTorch brings gigabytes of CUDA libraries; without a GPU prefer the CPU wheel.
@@ -210,8 +213,8 @@ device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "CPU"
 print(f"==> Ready: torch {torch.__version__} on {device}")
 PY
     if has_gpu && ! "$VENV_PYTHON" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
-        printf '%s\n' "setup.sh: this machine has an NVIDIA GPU, but the installed PyTorch cannot use it. Update" \
-            "the driver, or remove .venv and run setup.sh with --torch-index URL of a build for its CUDA." >&2
+        printf '%s\n' "setup.sh: the installed PyTorch cannot use this machine's NVIDIA GPU; update its driver," \
+            "or remove .venv and give setup.sh the --torch-index URL of a build for its CUDA." >&2
     fi
 }
 

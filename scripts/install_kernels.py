@@ -1,6 +1,6 @@
 """Install optional GPU kernels into the running Python, each checked against its PyTorch, CUDA and Python.
 
-    python scripts/install_kernels.py [--dry-run] {xformers,flash-attn,spconv,kaolin,nvdiffrast,diffoctreerast}...
+    python scripts/install_kernels.py [--dry-run] KERNEL...
 
 A kernel without a build for this machine is reported and the others go on. Exit status 3: some are missing.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import platform
 import re
 import shlex
 import shutil
@@ -53,7 +54,9 @@ class Machine:
     def require_cuda(self) -> tuple[int, int]:
         """CUDA version of PyTorch; raises NoBuild for a CPU build."""
         if self.cuda is None:
-            raise NoBuild(f"needs PyTorch with CUDA, got a CPU build of torch {self.torch}; it is not needed on a CPU")
+            raise NoBuild(
+                f"needs PyTorch with CUDA, got a CPU build of torch {self.torch}; it is not needed on a CPU"
+            )
         return self.cuda
 
     def require_compiler(self) -> None:
@@ -85,13 +88,15 @@ def spconv_arguments(machine: Machine) -> list[str]:
     if (major, minor) == (11, 8):
         return [BINARY_ONLY, "spconv-cu118"]
     if major != 12:
-        raise NoBuild(f"has builds for CUDA 11.8 and 12.x, got {major}.{minor}; use a PyTorch built for one of those")
+        raise NoBuild(
+            f"has builds for CUDA 11.8 and 12.x, got {major}.{minor}; use a PyTorch built for one of those"
+        )
     build = max(m for m in SPCONV_CUDA_12_BUILDS if m <= minor)
     return [BINARY_ONLY, f"spconv-cu12{build}"]
 
 
 def kaolin_arguments(machine: Machine) -> list[str]:
-    """Wheel from NVIDIA's page for this PyTorch and CUDA; the package of that name elsewhere is a placeholder 0.1."""
+    """Wheel from NVIDIA's page for this PyTorch and CUDA; version 0.1 elsewhere is a placeholder."""
     page = f"{KAOLIN_WHEELS}/torch-{machine.torch}_{machine.cuda_tag}.html"
     return [BINARY_ONLY, "--find-links", page, "kaolin>=0.15", f"torch=={machine.torch}"]
 
@@ -158,12 +163,14 @@ def install(name: str, machine: Machine, dry_run: bool) -> None:
         return
     if "--no-build-isolation" in command:
         subprocess.run([*pip, "--quiet", "ninja", "packaging", "psutil", "setuptools", "wheel"], check=True)
-    stack = f"torch {machine.torch}, CUDA {machine.cuda}, Python {sys.version_info.major}.{sys.version_info.minor}"
+    stack = f"torch {machine.torch}, {machine.cuda_tag}, Python {platform.python_version()}"
     if subprocess.run(command, check=False).returncode != 0:
         raise NoBuild(f"pip found or made no build for {stack}; its messages are above")
     loaded = subprocess.run([sys.executable, "-c", f"import {kernel.module}"], capture_output=True, text=True)
     if loaded.returncode != 0:
-        raise NoBuild(f"was installed but does not load with {stack}: {loaded.stderr.strip().splitlines()[-1]}")
+        raise NoBuild(
+            f"was installed but does not load with {stack}: {loaded.stderr.strip().splitlines()[-1]}"
+        )
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -2,7 +2,7 @@
 
     .venv/bin/python scripts/update_constraints.py
 
-Versions carry the Python range of their release, so that older Pythons fall back to the ranges of pyproject.toml.
+A release that leaves out an older Python is marked; that Python falls back to the ranges of pyproject.toml.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 TARGET = Path(__file__).resolve().parent.parent / "constraints.txt"
-HEADER = "# Versions that continuous integration ran with. Written by scripts/update_constraints.py; do not edit."
+HEADER = (
+    "# Versions that continuous integration ran with. Written by scripts/update_constraints.py; do not edit."
+)
 SUPPORTED_PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
 
 
@@ -40,7 +42,7 @@ def installed_closure(root: str) -> set[str]:
 
 
 def constraint(name: str) -> str:
-    """One line `name==version`, with a marker where the release leaves out a Python that the project supports."""
+    """One line `name==version`, marked where the release leaves out a Python that the project supports."""
     distribution = metadata.distribution(name)
     line = f"{name}=={distribution.version.partition('+')[0]}"
     allowed = SpecifierSet(distribution.metadata.get("Requires-Python") or "")
