@@ -51,7 +51,8 @@ fi
 
 set -euo pipefail
 
-readonly ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+readonly ROOT
 readonly VENV="$ROOT/.venv"
 readonly VENV_PYTHON="$VENV/bin/python"
 readonly OLDEST_PYTHON="3.10"
@@ -189,7 +190,7 @@ choose_torch_index() {
 install_packages() {
     local target="$ROOT"
     if ((${#extras[@]})); then
-        target="$ROOT[$(printf '%s\n' "${extras[@]}" | sort -u | paste -sd, -)]"
+        target="${ROOT}[$(printf '%s\n' "${extras[@]}" | sort -u | paste -sd, -)]"
     fi
     choose_torch_index
     step "Installing PyTorch (the largest part: minutes on the first run)"
