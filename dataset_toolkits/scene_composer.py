@@ -5,7 +5,7 @@ the models are used, no meshes; one scene takes about a millisecond.
 
 Yaw of symmetric models: a model whose mesh repeats every 360/n degrees has n yaws that look the same, so its
 pose would be ambiguous. The camera is drawn first; then such a model gets the one of its n yaws whose front
-(+Z) is nearest to facing the camera. A model that looks the same from everywhere (symmetry 0) faces it exactly.
+(+Z) is nearest to facing the camera. One that looks the same from everywhere (symmetry 0) faces it exactly.
 """
 
 from __future__ import annotations
@@ -334,7 +334,8 @@ class _Group:
             turn = 0.0 if table.size[0] >= table.size[2] else math.pi / 2
             depth = table.size[2] if turn == 0.0 else table.size[0]
             centre_z = sofa.size[2] / 2 + self._uniform(0.15, 0.5) + depth / 2
-            self._put(table, *sofa.offset(self._uniform(-0.2, 0.2), centre_z), sofa.yaw + turn + self._jitter(3))
+            position = sofa.offset(self._uniform(-0.2, 0.2), centre_z)
+            self._put(table, *position, sofa.yaw + turn + self._jitter(3))
         if self.pool.seats and self.rng.random() < 0.6:
             side = self._choose((-1, 1))
             seat = self._new(self._choose(self.pool.seats))
@@ -392,7 +393,7 @@ class _Group:
             self._put(seat, x, z, table.yaw + direction + math.pi + self._jitter(6))
 
     def _add_extra(self) -> None:
-        """Add one item: on a support when there is one and luck has it, else on the floor beside the group."""
+        """Add one item: on a support when there is one and luck has it, else on the floor by the group."""
         supports = [item for item in self.items if can_carry(item.model)]
         if supports and self.pool.tabletop and self.rng.random() < 0.5:
             self._put_on(self._choose(supports), self._new(self._choose(self.pool.tabletop)))
@@ -515,9 +516,8 @@ def _draw_camera(
     from_front = rng.normal(0.0, math.radians(45)) if rng.random() < 0.75 else rng.uniform(-math.pi, math.pi)
     azimuth = anchor_yaw + from_front
     fov_deg = rng.uniform(*options.fov_deg)
-    back = np.array(
-        [math.sin(azimuth) * math.cos(elevation), math.sin(elevation), math.cos(azimuth) * math.cos(elevation)]
-    )  # from the target to the camera
+    level = math.cos(elevation)
+    back = np.array([math.sin(azimuth) * level, math.sin(elevation), math.cos(azimuth) * level])  # to the camera
     right = np.array([math.cos(azimuth), 0.0, -math.sin(azimuth)])
     up = np.cross(back, right)
     low, high = corners.min(axis=0), corners.max(axis=0)
@@ -585,12 +585,10 @@ def _draw_lighting(rng: np.random.Generator, camera: Camera) -> Lighting:
         math.sin(elevation),
         math.cos(azimuth) * math.cos(elevation),
     )
-    warmth = rng.uniform(-0.08, 0.08)
     return Lighting(
         sun_direction=direction,
         sun_strength=float(rng.uniform(0.3, 0.75)),
         ambient_strength=float(rng.uniform(0.4, 0.65)),
-        sun_colour=(1.0 + min(warmth, 0.0), 1.0 - abs(warmth) / 2, 1.0 - max(warmth, 0.0)),
     )
 
 

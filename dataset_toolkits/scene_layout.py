@@ -66,12 +66,15 @@ class Camera:
 
 @dataclass(frozen=True)
 class Lighting:
-    """One sun and a sky: radiance of a white surface = ambient + sun * max(0, cos)."""
+    """A white sun and a grey sky.
+
+    Colour of a surface with unit normal n, as all renderers of this package compute it (on sRGB values):
+    ``albedo * (ambient_strength * (0.75 + 0.25 * n_y) + sun_strength * max(0, n . sun_direction) * lit)``.
+    """
 
     sun_direction: Vector3  # unit vector from the scene towards the sun
     sun_strength: float
     ambient_strength: float
-    sun_colour: Vector3 = (1.0, 1.0, 1.0)
 
 
 @dataclass(frozen=True)
