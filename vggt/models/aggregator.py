@@ -13,7 +13,7 @@ from vggt.layers.block import Block, init_linear_weights
 from vggt.layers.patch_embed import PatchEmbed
 from vggt.layers.rope import RotaryTable, grid_positions, rotary_table
 from vggt.layers.vision_transformer import VisionTransformer, released_vision_transformer
-from vggt.utils.images import normalize_images
+from vggt.images import normalize_images
 
 FRAME, GLOBAL = "frame", "global"
 

@@ -1,1 +1,0 @@
-"""Image loading, camera encodings and geometry without parameters."""
