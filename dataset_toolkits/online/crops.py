@@ -33,22 +33,15 @@ def crop_objects(pictures: Tensor, masks: Tensor, image: Tensor, size: int) -> T
         (K, 3, size, size).
     """
     pixels = pictures.shape[-1]
-    boxes = mask_boxes(masks)
+    boxes = mask_boxes(masks) + 0.5
     centre = (boxes[:, :2] + boxes[:, 2:]) / 2
     half = (boxes[:, 2:] - boxes[:, :2]).amax(1).clamp(min=4.0) * CROP_MARGIN / 2
     fine = size * _SUPERSAMPLE
-    steps = ((torch.arange(fine, device=pictures.device) + 0.5) / fine * 2 - 1)
-    x = centre[:, :1] + half[:, None] * steps
-    y = centre[:, 1:] + half[:, None] * steps
-    column, row = x.round().long(), y.round().long()
-    inside = ((column >= 0) & (column < pixels))[:, None, :] & ((row >= 0) & (row < pixels))[:, :, None]
-    column, row = column.clamp(0, pixels - 1)[:, None, :], row.clamp(0, pixels - 1)[:, :, None]
-    flat = (row * pixels + column).flatten(1)                                   # (K, fine*fine)
-    alpha = masks.flatten(1).gather(1, flat).view_as(inside) & inside
-    channels_last = pictures.permute(0, 2, 3, 1).reshape(-1, 3)
-    colour = channels_last[image[:, None] * pixels * pixels + flat].view(*inside.shape, 3)
-    crop = (colour * alpha[..., None]).permute(0, 3, 1, 2)
-    return F.avg_pool2d(crop, _SUPERSAMPLE)
+    steps = (torch.arange(fine, device=pictures.device) + 0.5) / fine * 2 - 1
+    axes = ((centre[:, :, None] + half[:, None, None] * steps) / pixels * 2 - 1)   # (K, 2, fine)
+    grid = torch.stack([axes[:, 0, None].expand(-1, fine, -1), axes[:, 1, :, None].expand(-1, -1, fine)], -1)
+    cut_out = pictures[image] * masks[:, None]
+    return F.avg_pool2d(F.grid_sample(cut_out, grid, align_corners=False), _SUPERSAMPLE)
 
 
 def shrink(pictures: Tensor, size: int) -> Tensor:

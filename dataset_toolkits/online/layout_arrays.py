@@ -53,16 +53,14 @@ def layout_arrays(layouts: Sequence[SceneLayout]) -> dict[str, np.ndarray]:
 class LayoutBatches(Dataset):
     """Item ``step``: the arrays of that step's scenes, all with the same number of objects."""
 
-    def __init__(self, infos: Sequence[ModelInfo], objects_per_step: int, object_counts: dict[int, float], seed: int,
+    def __init__(self, infos: Sequence[ModelInfo], objects_per_step: int, count_weights: Sequence[float], seed: int,
                  options: ComposerOptions = ComposerOptions(min_visible_fraction=0.3)) -> None:
         self.infos, self.objects_per_step, self.seed, self.options = infos, objects_per_step, seed, options
-        self.counts = np.array(sorted(object_counts))
-        weights = np.array([object_counts[n] for n in self.counts], dtype=np.float64)
-        self.weights = weights / weights.sum()
+        self.count_weights = np.asarray(count_weights, dtype=np.float64) / np.sum(count_weights)
 
     def __getitem__(self, step: int) -> dict[str, np.ndarray]:
         rng = step_rng(self.seed, step, "layout")
-        num_objects = int(rng.choice(self.counts, p=self.weights))
+        num_objects = 1 + int(rng.choice(len(self.count_weights), p=self.count_weights))
         pool = ModelPool([self.infos[i] for i in rng.choice(len(self.infos), _POOL_MODELS)])
         layouts: list[SceneLayout] = []
         while len(layouts) < max(1, self.objects_per_step // num_objects):

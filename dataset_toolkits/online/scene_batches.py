@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from dataset_toolkits.online.shape_bank import ShapeBank, Triangles, Variants, m
 from scenegen.geometry import place_yup, relative_pose, world_pose
 
 _VISIBLE_PIXELS = 150         # objects with fewer pixels are drawn and attended to, but not trained on
+_ENCODED_AT_ONCE = 128
 _QUERY_IS_LARGEST = 0.7       # at inference the query is the largest mask; the rest of the time any asset is
 
 
@@ -27,7 +28,7 @@ class SourceConfig:
     real_share: float = 0.5            # of the variants, from real furniture; the rest is procedural
     max_stretch: float = 1.35
     objects_per_step: int = 240
-    object_counts: dict[int, float] = field(default_factory=lambda: {2: 1.0, 3: 1.5, 4: 1.5, 5: 1.0, 6: 0.5})
+    object_counts: tuple[float, ...] = (0.2, 1.0, 1.5, 1.5, 1.0, 0.5, 0.3)   # weights of 1, 2, 3, ... objects
     render_size: int = 512
     image_size: int = 224
     resolution: int = 64
@@ -99,12 +100,23 @@ class SceneSource:
     Keys: scene_image (S, 3, I, I), asset_image and mask_image (S*N, 3, I, I) in [0, 1]; poses (S, N, 8) in the frame
     of each scene's object 0, the query; visible (S, N) bool; shape (S, N) row of the variants; camera_extrinsics
     (S, 4, 4), focal (S,), depth (S, I, I) metres (inf = nothing). With ``second_view`` also the same camera keys with
-    the prefix ``second_`` for a picture of the same scene from elsewhere.
+    the prefix ``second_`` for a picture of the same scene from elsewhere. With ``encode`` also x_0 (S, N, C, r, r, r),
+    the latents of the objects; all shapes of a pool are encoded once, when it is drawn.
     """
 
-    def __init__(self, pool: ShapePool, *, second_view: bool = False) -> None:
+    def __init__(self, pool: ShapePool, *, second_view: bool = False,
+                 encode: Callable[[Tensor], Tensor] | None = None) -> None:
+        """Make a source.
+
+        Args:
+            pool: the shapes.
+            second_view: render every scene twice.
+            encode: occupancy (K, 1, R, R, R) float -> latents (K, C, r, r, r).
+        """
         self.pool, self.config, self.device = pool, pool.config, pool.device
-        self.second_view = second_view
+        self.second_view, self.encode = second_view, encode
+        self._latents: Tensor | None = None
+        self._latents_epoch = -1
         self._loader: Iterator[dict[str, Any]] | None = None
         self._next_step, self._loader_epoch = -1, -1
 
@@ -130,12 +142,25 @@ class SceneSource:
         picture = render_scenes(world, num_objects, view, scene, self.config.render_size)
         batch = self._cut(picture, scene, generator)
         batch |= self._camera("", picture, view)
+        if self.encode is not None:
+            batch["x_0"] = self._encoded(epoch, variants)[batch["shape"]]
         if self.second_view:
             view = View.look(self._second_eye(scene, generator), scene["target"], scene["fov_deg"])
             picture = render_scenes(world, num_objects, view, scene, self.config.render_size)
             batch |= self._camera("second_", picture, view)
             batch["second_scene_image"] = self._small(picture.colour, generator)
         return batch
+
+    @torch.no_grad()
+    def _encoded(self, epoch: int, variants: Variants) -> Tensor:
+        """Latents (P, C, r, r, r) of all shapes of the pool."""
+        if epoch != self._latents_epoch:
+            generator = _generator(self.device, self.config, epoch, "encode")
+            rows = torch.arange(len(variants.models), device=self.device)
+            self._latents = torch.cat([self.encode(self.pool.occupancy(variants, part, generator).float())
+                                       for part in rows.split(_ENCODED_AT_ONCE)])
+            self._latents_epoch = epoch
+        return self._latents
 
     def _world_triangles(self, variants: Variants, scene: dict[str, Tensor], generator: torch.Generator) -> Triangles:
         rows = scene["shape"].flatten()
@@ -205,10 +230,3 @@ class SceneSource:
         pixel = step.long()
         return {f"{prefix}depth": picture.depth[:, pixel[:, None], pixel[None]],
                 f"{prefix}camera_extrinsics": view.extrinsics, f"{prefix}focal": view.focal}
-
-
-def encode_shapes(pool: ShapePool, variants: Variants, encode: Callable[[Tensor], Tensor], chunk: int,
-                  generator: torch.Generator) -> Tensor:
-    """Latents of all shapes of a pool: ``encode`` maps (K, 1, R, R, R) float to (K, C, r, r, r)."""
-    rows = torch.arange(len(variants.models), device=pool.device)
-    return torch.cat([encode(pool.occupancy(variants, part, generator).float()) for part in rows.split(chunk)])

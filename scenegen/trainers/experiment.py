@@ -1,0 +1,71 @@
+"""Experiments: which networks are built, from which weights they start, and what they are trained for."""
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file
+from torch import nn
+
+from scenegen.registry import MODELS
+from scenegen.trainers.geometry_encoder import GeometryEncoderConfig, GeometryEncoderObjective
+from scenegen.trainers.scene_flow import SceneFlowConfig, SceneFlowObjective
+from scenegen.trainers.structure_vae import StructureVaeConfig, StructureVaeObjective
+from scenegen.trainers.trainer import Objective, TrainerConfig
+from trellis_modules.checkpoint import CheckpointError
+from trellis_modules.config import NamedConfig, build, load_json, lookup
+
+#: objective name -> (its class, its configuration); the class is called with the models and the configuration
+OBJECTIVES: Mapping[str, tuple[Callable[..., Objective], type]] = {
+    "structure_vae": (StructureVaeObjective, StructureVaeConfig),
+    "geometry_encoder": (GeometryEncoderObjective, GeometryEncoderConfig),
+    "scene_flow": (SceneFlowObjective, SceneFlowConfig),
+}
+
+
+@dataclass(frozen=True)
+class ExperimentConfig:
+    """One JSON file of ``configs/``."""
+
+    objective: NamedConfig
+    models: dict[str, NamedConfig]
+    trainer: TrainerConfig
+    source: dict[str, Any] = field(default_factory=dict)      # read by the batch source
+    start_from: dict[str, str] = field(default_factory=dict)  # model -> checkpoint stem holding its weights
+    compile_blocks: tuple[str, ...] = ()                      # models whose transformer blocks are compiled on CUDA
+
+
+def load_experiment(path: Path) -> ExperimentConfig:
+    """Read and check a configuration file.
+
+    Raises:
+        ConfigError: a key is unknown, missing, or of the wrong type.
+    """
+    return build(ExperimentConfig, load_json(path), str(path))
+
+
+def load_superset(module: nn.Module, stem: Path) -> None:
+    """Load a module from a checkpoint that holds all its tensors and perhaps more (an encoder saved with its heads).
+
+    Raises:
+        CheckpointError: the file or a tensor is missing.
+    """
+    path = stem.with_name(stem.name + ".safetensors")
+    if not path.exists():
+        raise CheckpointError(f"{path}: no such checkpoint; train it first (see the README) or change start_from")
+    state = load_file(path)
+    missing = [name for name in module.state_dict() if name not in state]
+    if missing:
+        raise CheckpointError(f"{path}: tensor {missing[0]!r} is missing; it belongs to another configuration")
+    module.load_state_dict({name: state[name] for name in module.state_dict()})
+
+
+def build_objective(config: ExperimentConfig) -> Objective:
+    """Build the models, load what they start from, and wrap them into the objective."""
+    models = {role: build(lookup(MODELS, m.name, role), m.args, role) for role, m in config.models.items()}
+    for role, stem in config.start_from.items():
+        load_superset(lookup(models, role, "start_from"), Path(stem))
+    kind, settings = lookup(OBJECTIVES, config.objective.name, "objective")
+    return kind(**models, config=build(settings, config.objective.args, "objective"))

@@ -1,0 +1,61 @@
+"""Loss terms of the three trained networks."""
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from scenegen.geometry import ROTATION, SCALE, TRANSLATION, normalize_quaternion
+
+
+def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """KL of N(mean, exp(log_variance)) from N(0, 1), averaged over all elements."""
+    return 0.5 * (mean**2 + log_variance.exp() - log_variance - 1).mean()
+
+
+def dice_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """1 - (2 sum(p t) + 1) / (sum(p) + sum(t) + 1) of each element's probabilities, averaged over the batch."""
+    probability, target = logits.float().sigmoid().flatten(1), target.float().flatten(1)
+    overlap = 2 * (probability * target).sum(1) + 1
+    return (1 - overlap / (probability.sum(1) + target.sum(1) + 1)).mean()
+
+
+def occupancy_iou(logits: Tensor, target: Tensor) -> Tensor:
+    """Intersection over union of {logits > 0} and a boolean target, averaged over the batch."""
+    predicted, target = (logits > 0).flatten(1), target.bool().flatten(1)
+    union = (predicted | target).sum(1).clamp(min=1)
+    return ((predicted & target).sum(1) / union).mean()
+
+
+def scene_extent(poses: Tensor, minimum: float = 0.01) -> Tensor:
+    """Sides (..., 1, 3) of the box around all assets of scenes (..., N, 8), each taken as a cube of its scale."""
+    half = poses[..., SCALE] / 2
+    high, low = poses[..., TRANSLATION] + half, poses[..., TRANSLATION] - half
+    return (high.amax(-2, keepdim=True) - low.amin(-2, keepdim=True)).clamp(min=minimum)
+
+
+def pose_errors(predicted: Tensor, target: Tensor, counted: Tensor, smooth: float) -> dict[str, Tensor]:
+    """Smooth-L1 errors of the poses of target assets, each averaged over the counted ones.
+
+    The translation is measured in scene extents, so that a small query does not make a scene weigh more. Rotations
+    are compared as unit quaternions, up to sign (q and -q are the same rotation).
+
+    Args:
+        predicted, target: (..., N, 8) in the query frame.
+        counted: (..., N) bool; the query and invisible assets are False.
+        smooth: width of the quadratic part.
+    """
+    def mean_error(x: Tensor, y: Tensor) -> Tensor:
+        return smooth * F.smooth_l1_loss(x / smooth, y / smooth, reduction="none").mean(-1)
+
+    extent = scene_extent(target)
+    rotation = normalize_quaternion(predicted[..., ROTATION])
+    goal = normalize_quaternion(target[..., ROTATION])
+    goal = torch.where((rotation * goal).sum(-1, keepdim=True) < 0, -goal, goal)
+    errors = {
+        "translation": mean_error(predicted[..., TRANSLATION] / extent, target[..., TRANSLATION] / extent),
+        "rotation": mean_error(rotation, goal),
+        "scale": mean_error(predicted[..., SCALE], target[..., SCALE]),
+    }
+    weight = counted.float() / counted.sum().clamp(min=1)
+    return {name: (error * weight).sum() for name, error in errors.items()}

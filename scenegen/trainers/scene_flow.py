@@ -1,0 +1,76 @@
+"""Objective of the sparse-structure flow with scene attention: velocity and poses, with both image encoders."""
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from scenegen.pipelines.conditioning import SceneConditioner
+from scenegen.trainers.losses import pose_errors
+from trellis_modules.samplers.flow_matching import FlowPath, TimeSchedule, model_time
+
+
+@dataclass(frozen=True)
+class SceneFlowConfig:
+    """Noise schedule, weights of the terms, and what is dropped how often."""
+
+    times: TimeSchedule = field(default_factory=lambda: TimeSchedule("logitNormal", 0.8, 1.2))
+    sigma_min: float = 1e-5
+    trans_weight: float = 2.0
+    rot_weight: float = 2.0
+    scale_weight: float = 1.0
+    smooth_scale: float = 0.02
+    p_uncond: float = 0.1          # scenes trained without any condition, for guidance
+    p_no_scene: float = 0.15       # steps without scene attention: every asset attends to itself alone
+
+
+class SceneFlowObjective:
+    """Trains ``flow``, ``image_encoder`` and ``geometry_encoder`` together on scenes of equal size.
+
+    All assets of a scene share their time and their dropped conditions, as they do when scenes are sampled.
+    """
+
+    def __init__(self, flow: nn.Module, image_encoder: nn.Module, geometry_encoder: nn.Module,
+                 config: SceneFlowConfig) -> None:
+        self.modules: Mapping[str, nn.Module] = {
+            "flow": flow, "image_encoder": image_encoder, "geometry_encoder": geometry_encoder}
+        self.flow, self.config = flow, config
+        self.conditioner = SceneConditioner(image_encoder, geometry_encoder)
+        self.path = FlowPath(config.sigma_min)
+
+    def loss(self, batch: Mapping[str, Tensor], generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """Velocity error of the visible assets, plus the pose errors of the visible targets.
+
+        Args:
+            batch: x_0 (S, N, C, r, r, r); scene_image (S, 3, I, I), asset_image and mask_image (S*N, 3, I, I) in
+                [0, 1]; poses (S, N, 8); visible (S, N) bool.
+            generator: on the device of the batch.
+        """
+        config, (num_scenes, num_assets) = self.config, batch["visible"].shape
+        device = batch["visible"].device
+        cond, num_object_tokens = self.conditioner.encode_tensors(
+            batch["asset_image"], batch["mask_image"], batch["scene_image"])
+        kept = torch.rand(num_scenes, generator=generator, device=device) >= config.p_uncond
+        cond = cond * kept.repeat_interleave(num_assets)[:, None, None]
+
+        x_0 = batch["x_0"].flatten(0, 1).float()
+        t = config.times.sample(num_scenes, generator=generator, device=device).repeat_interleave(num_assets)
+        noise = torch.randn(x_0.shape, generator=generator, device=device)
+        alone = bool(torch.rand((), generator=generator, device=device) < config.p_no_scene)
+        is_query = (torch.arange(num_assets, device=device) == 0).repeat(num_scenes)
+        output = self.flow(
+            self.path.diffuse(x_0, noise, t), model_time(t, len(t), device), cond,
+            num_object_tokens=num_object_tokens, scene_size=1 if alone else num_assets, is_query=is_query)
+
+        visible = batch["visible"].flatten().float()
+        error = (output.velocity.float() - self.path.target_velocity(x_0, noise)).pow(2).flatten(1).mean(1)
+        mse = (error * visible).sum() / visible.sum().clamp(min=1)
+        poses = output.extras["positions"].float().unflatten(0, (num_scenes, num_assets))
+        counted = batch["visible"] & ~is_query.view(num_scenes, num_assets) & kept[:, None]
+        errors = pose_errors(poses, batch["poses"], counted, config.smooth_scale)
+        pose = (config.trans_weight * errors["translation"] + config.rot_weight * errors["rotation"]
+                + config.scale_weight * errors["scale"])
+        logs = {"mse": mse, **errors} if not alone else {"mse_alone": mse, "translation_alone": errors["translation"]}
+        return mse + pose, {name: value.detach() for name, value in logs.items()}

@@ -1,0 +1,70 @@
+"""Train one network of the small model: ``python train.py --config configs/small/structure_vae.json ...``."""
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import math
+from pathlib import Path
+
+import torch
+
+from dataset_toolkits.online.sources import build_source
+from scenegen.trainers.experiment import build_objective, load_experiment
+from scenegen.trainers.structure_vae import fold_latent_scale
+from scenegen.trainers.trainer import Trainer
+from trellis_modules.checkpoint import save_checkpoint
+from trellis_modules.config import to_json
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--config", type=Path, required=True, help="experiment JSON, see configs/small")
+    parser.add_argument("--output_dir", type=Path, required=True, help="state, log and checkpoints go here")
+    parser.add_argument("--packs", type=Path, nargs="+", required=True, help="mesh packs of the train split")
+    parser.add_argument("--procedural", type=int, default=0, help="procedural models beside those of the packs")
+    parser.add_argument("--structure_encoder", type=Path, help="checkpoint stem that makes the latents (scene_flow)")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--workers", type=int, default=2, help="processes that compose scenes ahead")
+    parser.add_argument("--time_limit", type=float, default=math.inf, help="seconds; the state is saved at the end")
+    return parser.parse_args()
+
+
+def export(trainer: Trainer, config_models: dict, probe: dict[str, torch.Tensor]) -> None:
+    """Write the averaged weights as half-precision checkpoints beside the state."""
+    modules = trainer.ema_modules()
+    if {"encoder", "decoder"} <= modules.keys():
+        with torch.no_grad():
+            latents = modules["encoder"](probe["occupancy"].float())
+        spread = fold_latent_scale(modules["encoder"], modules["decoder"], latents)
+        logging.info("latent spread folded into the weights: %s", [round(s, 3) for s in spread.tolist()])
+    for name, module in modules.items():
+        save_checkpoint(module, trainer.output_dir / "ckpts" / name, config_models[name])
+
+
+def main() -> None:
+    """Train until the configured step or the time limit, then export."""
+    arguments = parse_arguments()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    device = torch.device(arguments.device)
+    config = load_experiment(arguments.config)
+    torch.manual_seed(config.trainer.seed)
+    objective = build_objective(config)
+    for role in config.compile_blocks if device.type == "cuda" else ():
+        for block in objective.modules[role].blocks:
+            block.compile()
+    source = build_source(config.objective.name, config.source, arguments.packs, arguments.procedural,
+                          arguments.workers, arguments.structure_encoder, device)
+    trainer = Trainer(objective, source, config.trainer, arguments.output_dir, device)
+    (arguments.output_dir / "config.json").write_text(json.dumps(to_json(config), indent=2) + "\n", encoding="utf-8")
+    trainer.resume()
+    finished = trainer.run(arguments.time_limit)
+    export(trainer, config.models, source.batch(trainer.step))
+    logging.info("%s at step %d after %.0f s of training", "finished" if finished else "stopped", trainer.step,
+                 trainer.seconds)
+
+
+if __name__ == "__main__":
+    main()
