@@ -1,0 +1,89 @@
+"""Transformer block with object attention and scene attention.
+
+Each asset of a scene holds position and register tokens (together: scene tokens) in front of its voxel tokens.
+Voxel tokens attend inside their asset and to the asset's own image; then all tokens of all assets of the scene attend
+to each other and each asset to its full condition (own image, mask, scene image, scene geometry).
+"""
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from trellis_modules.attention import CrossAttention, KeyValue, SelfAttention
+from trellis_modules.transformer import (
+    NORM_EPS,
+    LayerNorm32,
+    ModulatedTransformerCrossBlock,
+    modulation_network,
+    split_modulation,
+)
+
+
+class SceneContext(NamedTuple):
+    """Projected condition of one block."""
+
+    object: KeyValue    # the asset's own image tokens
+    scene: KeyValue     # all tokens of the asset's condition
+
+
+class SceneTransformerBlock(ModulatedTransformerCrossBlock):
+    """The object block with attention across the assets of a scene between its attention and feed-forward parts.
+
+    Source: SceneGen, arXiv:2508.15769, sec. 3.2.
+    """
+
+    def __init__(
+        self, channels: int, context_channels: int, num_heads: int, mlp_ratio: float = 4.0, *, num_scene_tokens: int,
+        share_mod: bool = False, qk_rms_norm: bool = False, qk_rms_norm_cross: bool = False,
+    ) -> None:
+        """``num_scene_tokens``: position and register tokens in front of the voxel tokens of each asset."""
+        super().__init__(channels, context_channels, num_heads, mlp_ratio, share_mod=share_mod,
+                         qk_rms_norm=qk_rms_norm, qk_rms_norm_cross=qk_rms_norm_cross)
+        self.num_scene_tokens = num_scene_tokens
+        self.norm4 = LayerNorm32(channels, eps=NORM_EPS)
+        self.norm5 = LayerNorm32(channels, eps=NORM_EPS, elementwise_affine=False)
+        # The released scene attention has no query and key norm although the object attention has it: the norm of
+        # both scene layers follows qk_rms_norm_cross.
+        self.global_attn = SelfAttention(channels, num_heads, qk_rms_norm_cross)
+        self.global_cross_attn = CrossAttention(channels, context_channels, num_heads, qk_rms_norm_cross)
+        if not share_mod:
+            self.adaLN_modulation_global = modulation_network(channels, num_branches=1)
+
+    def project_context(self, context: Tensor, num_object_tokens: int) -> SceneContext:
+        """(B, M, D) condition whose first ``num_object_tokens`` are the asset's image -> keys and values."""
+        return SceneContext(
+            self.cross_attn.project_context(context[:, :num_object_tokens]),
+            self.global_cross_attn.project_context(context))
+
+    def forward(
+        self, x: Tensor, modulation: Tensor, scene_modulation: Tensor, scene_size: int, context: SceneContext,
+    ) -> Tensor:
+        """One block on B = S * scene_size assets.
+
+        Args:
+            x: (B, num_scene_tokens + N, C); the assets of a scene are neighbours on the batch axis.
+            modulation: (B, 6 C) for the object parts.
+            scene_modulation: (B, 3 C) for the scene attention.
+            scene_size: assets per scene.
+            context: from ``project_context``.
+
+        Returns:
+            The shape of x.  Scene tokens change in the two scene attentions only.
+        """
+        attn, mlp = split_modulation(modulation, self.channels)
+        (scene_attn,) = split_modulation(scene_modulation, self.channels)
+        sizes = [self.num_scene_tokens, x.shape[1] - self.num_scene_tokens]
+        scene_tokens, voxels = x.split(sizes, dim=1)
+        voxels = self.attend(voxels, attn, context.object)
+        x = torch.cat([scene_tokens, voxels], dim=1)
+        x = x + scene_attn.gate * self._attend_scene(scene_attn.apply(self.norm4(x)), scene_size)
+        x = x + self.global_cross_attn(self.norm5(x), context.scene)
+        scene_tokens, voxels = x.split(sizes, dim=1)
+        return torch.cat([scene_tokens, self.feed_forward(voxels, mlp)], dim=1)
+
+    def _attend_scene(self, x: Tensor, scene_size: int) -> Tensor:
+        """Self attention over all tokens of each scene: (S * scene_size, L, C) -> the same shape."""
+        tokens = x.reshape(-1, scene_size * x.shape[1], x.shape[2])   # (S, scene_size * L, C)
+        return self.global_attn(tokens).reshape(x.shape)

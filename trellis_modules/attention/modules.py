@@ -1,0 +1,85 @@
+"""Multi-head self and cross attention with optional RMS norm of queries and keys."""
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from trellis_modules.attention.functional import attention
+
+
+class MultiHeadRMSNorm(nn.Module):
+    """Root-mean-square norm over the channels of each head, computed in float32.
+
+    Source: TRELLIS, arXiv:2412.01506, appendix (QK norm).
+    """
+
+    def __init__(self, head_channels: int, num_heads: int) -> None:
+        super().__init__()
+        self.scale = head_channels ** 0.5
+        self.gamma = nn.Parameter(torch.ones(num_heads, head_channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., H, d) -> (..., H, d) in the dtype of x."""
+        return (F.normalize(x.float(), dim=-1) * (self.gamma * self.scale)).to(x.dtype)
+
+
+class KeyValue(NamedTuple):
+    """Keys and values of a context, ready for attention."""
+
+    keys: Tensor      # (B, M, H, d)
+    values: Tensor    # (B, M, H, d)
+
+
+def _check_heads(where: str, channels: int, num_heads: int) -> int:
+    if channels % num_heads:
+        raise ValueError(f"{where}: {channels} channels cannot be split over {num_heads} heads")
+    return channels // num_heads
+
+
+class SelfAttention(nn.Module):
+    """Attention of the tokens of each batch element among themselves."""
+
+    def __init__(self, channels: int, num_heads: int, qk_rms_norm: bool = False) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        head_channels = _check_heads("SelfAttention", channels, num_heads)
+        self.to_qkv = nn.Linear(channels, 3 * channels)
+        self.q_rms_norm = MultiHeadRMSNorm(head_channels, num_heads) if qk_rms_norm else nn.Identity()
+        self.k_rms_norm = MultiHeadRMSNorm(head_channels, num_heads) if qk_rms_norm else nn.Identity()
+        self.to_out = nn.Linear(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, L, C) -> (B, L, C)."""
+        q, k, v = self.to_qkv(x).unflatten(-1, (3, self.num_heads, -1)).unbind(-3)   # each (B, L, H, d)
+        return self.to_out(attention(self.q_rms_norm(q), self.k_rms_norm(k), v).flatten(-2))
+
+
+class CrossAttention(nn.Module):
+    """Attention from the tokens of each batch element to its context.
+
+    The context is projected by :meth:`project_context`, apart from the attention, so that a sampler can do it once
+    for all its steps.
+    """
+
+    def __init__(self, channels: int, context_channels: int, num_heads: int, qk_rms_norm: bool = False) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        head_channels = _check_heads("CrossAttention", channels, num_heads)
+        self.to_q = nn.Linear(channels, channels)
+        self.to_kv = nn.Linear(context_channels, 2 * channels)
+        self.q_rms_norm = MultiHeadRMSNorm(head_channels, num_heads) if qk_rms_norm else nn.Identity()
+        self.k_rms_norm = MultiHeadRMSNorm(head_channels, num_heads) if qk_rms_norm else nn.Identity()
+        self.to_out = nn.Linear(channels, channels)
+
+    def project_context(self, context: Tensor) -> KeyValue:
+        """(B, M, D) -> keys and values, each (B, M, H, d)."""
+        k, v = self.to_kv(context).unflatten(-1, (2, self.num_heads, -1)).unbind(-3)
+        return KeyValue(self.k_rms_norm(k), v)
+
+    def forward(self, x: Tensor, context: KeyValue) -> Tensor:
+        """(B, L, C) and the projected context -> (B, L, C)."""
+        q = self.q_rms_norm(self.to_q(x).unflatten(-1, (self.num_heads, -1)))   # (B, L, H, d)
+        return self.to_out(attention(q, *context).flatten(-2))

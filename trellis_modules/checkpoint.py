@@ -1,0 +1,172 @@
+"""Model checkpoints: ``STEM.json`` (class name and arguments) beside ``STEM.safetensors`` (state dict).
+
+Local files only.  ``STEM.pt``, a plain state dict, is read when there is no safetensors file.
+"""
+from __future__ import annotations
+
+import json
+import os
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from trellis_modules.config import ConfigError, NamedConfig, load_json
+from trellis_modules.models.registry import MODELS, ModelBuilder, build_model
+from trellis_modules.models.torso import TorsoModule
+
+
+class CheckpointError(RuntimeError):
+    """Checkpoint files that are missing, damaged, or do not fit the model they describe."""
+
+
+def load_checkpoint(
+    stem: Path | str, device: torch.device | str = "cpu", dtype: torch.dtype | None = None, *,
+    models: Mapping[str, ModelBuilder] = MODELS,
+) -> nn.Module:
+    """Build the model a checkpoint describes and load its weights, strictly, in eval mode.
+
+    Args:
+        stem: path without suffix; ``STEM.json`` and ``STEM.safetensors`` (or ``STEM.pt``) are read.
+        device: where the model goes.
+        dtype: what the model computes in, default float32, whatever is on disk; with another dtype a model with a
+            torso keeps its input and output layers in float32.
+        models: registry of class names.
+
+    Raises:
+        CheckpointError: a file is missing or damaged, or a tensor is missing, unexpected or misshapen.
+        ConfigError: the JSON names an unknown class or argument.
+    """
+    stem = Path(stem)
+    config_path = _with_suffix(stem, ".json")
+    weights_path = find_weights(stem)
+    try:
+        named = NamedConfig.parse(load_json(config_path), str(config_path))
+    except ConfigError as error:
+        raise CheckpointError(str(error)) from error
+    state = read_state(weights_path)
+    with torch.device(device):
+        model = build_model(named, str(config_path), models)
+    set_compute_dtype(model, dtype or torch.float32)
+    load_state(model, state, str(weights_path))
+    return model.to(device).eval()
+
+
+def save_checkpoint(
+    model: nn.Module, stem: Path | str, dtype: torch.dtype = torch.float16, *, named_config: NamedConfig | None = None,
+) -> None:
+    """Write ``STEM.json`` and ``STEM.safetensors``, each under a temporary name first.
+
+    Args:
+        model: its state dict is stored, floating point tensors in ``dtype``.
+        stem: path without suffix; missing folders are made.
+        dtype: dtype on disk.
+        named_config: class name and arguments; default: what ``build_model`` built the model from.
+
+    Raises:
+        CheckpointError: no configuration is known, or a finite weight is out of range for ``dtype``.
+    """
+    stem = Path(stem)
+    named = named_config or getattr(model, "named_config", None)
+    if named is None:
+        raise CheckpointError(f"{stem}: a {type(model).__name__} that build_model did not build does not know its "
+                              "configuration; pass named_config")
+    state = {name: _for_disk(tensor, dtype, f"{stem}: tensor {name!r}") for name, tensor in model.state_dict().items()}
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    weights_path, config_path = _with_suffix(stem, ".safetensors"), _with_suffix(stem, ".json")
+    save_file(state, _temporary(weights_path))
+    _temporary(config_path).write_text(json.dumps({"name": named.name, "args": named.args}, indent=2) + "\n")
+    os.replace(_temporary(weights_path), weights_path)
+    os.replace(_temporary(config_path), config_path)
+
+
+def find_weights(stem: Path) -> Path:
+    """``STEM.safetensors``, else ``STEM.pt``.
+
+    Raises:
+        CheckpointError: neither exists.
+    """
+    candidates = [_with_suffix(stem, ".safetensors"), _with_suffix(stem, ".pt")]
+    for path in candidates:
+        if path.is_file():
+            return path
+    raise CheckpointError(f"{stem}: expected weights in {candidates[0].name} or {candidates[1].name}, found neither in "
+                          f"{stem.parent}; check the path or download the checkpoint")
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """The state dict in a ``.safetensors`` or ``.pt`` file, on the CPU.
+
+    Raises:
+        CheckpointError: the file is damaged or holds something else.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, EOFError, OSError, RuntimeError) as error:
+        raise CheckpointError(f"{path}: not a readable weight file ({_first_line(error)}); it is truncated or damaged, "
+                              "copy or download it again") from error
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise CheckpointError(f"{path}: expected a plain state dict (name to tensor), got {type(state).__name__} with "
+                              "other values; save model.state_dict() itself")
+    return state
+
+
+def load_state(model: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
+    """Copy a state dict into a model, keeping the model's dtypes.
+
+    Raises:
+        CheckpointError: a tensor is missing, unexpected, misshapen or of another kind; the first one is named.
+    """
+    expected = model.state_dict()
+    if missing := [name for name in expected if name not in state]:
+        raise CheckpointError(f"{where}: tensor {missing[0]!r} of shape {tuple(expected[missing[0]].shape)} is missing "
+                              f"({len(missing)} in all); the file does not belong to the configuration beside it")
+    if unexpected := [name for name in state if name not in expected]:
+        raise CheckpointError(f"{where}: unexpected tensor {unexpected[0]!r} ({len(unexpected)} in all) for "
+                              f"{type(model).__name__}; the file does not belong to the configuration beside it")
+    for name, tensor in state.items():
+        wanted = expected[name]
+        if tensor.shape != wanted.shape:
+            raise CheckpointError(f"{where}: tensor {name!r} has shape {tuple(tensor.shape)}, expected "
+                                  f"{tuple(wanted.shape)}; check the sizes in the configuration beside it")
+        if tensor.is_floating_point() != wanted.is_floating_point():
+            raise CheckpointError(f"{where}: tensor {name!r} has dtype {tensor.dtype}, expected {wanted.dtype} or "
+                                  "another of its kind; export the weights again")
+    model.load_state_dict(state)
+
+
+def set_compute_dtype(model: nn.Module, dtype: torch.dtype) -> None:
+    """Run a model in a dtype: only its torso when it has one, else all of it."""
+    if isinstance(model, TorsoModule):
+        model.convert_torso(dtype)
+    else:
+        model.to(dtype)
+
+
+def _with_suffix(stem: Path, suffix: str) -> Path:
+    # Path.with_suffix would cut a stem that holds a dot.
+    return stem.with_name(stem.name + suffix)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.part")
+
+
+def _for_disk(tensor: Tensor, dtype: torch.dtype, where: str) -> Tensor:
+    if not tensor.is_floating_point():
+        return tensor.detach().cpu().contiguous()
+    stored = tensor.detach().to("cpu", dtype).contiguous()
+    if torch.isinf(stored).any() and not torch.isinf(tensor).any():
+        raise CheckpointError(f"{where}: largest magnitude {tensor.abs().max().item():.3g} is out of range for {dtype}; "
+                              "save with dtype=torch.float32")
+    return stored
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__

@@ -1,0 +1,53 @@
+"""Class names of checkpoint configurations and the constructors they stand for."""
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import nn
+
+from trellis_modules.config import NamedConfig, build, lookup
+from trellis_modules.models.sparse_structure_flow import SparseStructureFlowConfig, SparseStructureFlowModel
+from trellis_modules.models.sparse_structure_vae import SparseStructureDecoder, SparseStructureEncoder
+
+#: Builds a model from checked JSON arguments; the second argument names the source in errors.
+ModelBuilder = Callable[[Mapping[str, Any], str], nn.Module]
+
+
+def from_arguments(model: type[nn.Module]) -> ModelBuilder:
+    """A builder for a class whose annotated constructor arguments are the JSON keys."""
+    return lambda args, where: build(model, args, where)
+
+
+def from_config(model: Callable[[Any], nn.Module], config: type) -> ModelBuilder:
+    """A builder for a class whose constructor takes a configuration dataclass."""
+    return lambda args, where: model(build(config, args, where))
+
+
+#: Object-level models.  Packages above add theirs: ``{**MODELS, "Name": from_arguments(Class)}``.
+MODELS: Mapping[str, ModelBuilder] = {
+    "SparseStructureEncoder": from_arguments(SparseStructureEncoder),
+    "SparseStructureDecoder": from_arguments(SparseStructureDecoder),
+    "SparseStructureFlowModel": from_config(SparseStructureFlowModel, SparseStructureFlowConfig),
+}
+
+
+def build_model(
+    raw: Mapping[str, Any] | NamedConfig, where: str = "model", models: Mapping[str, ModelBuilder] = MODELS,
+) -> nn.Module:
+    """Build a model from ``{"name": ..., "args": {...}}``.
+
+    The configuration is kept as ``model.named_config``, so that a checkpoint of the model can describe itself.
+
+    Args:
+        raw: the configuration.
+        where: named in errors, for example the file.
+        models: the registry of names.
+
+    Raises:
+        ConfigError: the name or an argument is unknown, missing or of the wrong type.
+    """
+    named = NamedConfig.parse(raw, where)
+    model = lookup(models, named.name, where)(named.args, where)
+    model.named_config = named
+    return model

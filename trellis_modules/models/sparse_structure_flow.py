@@ -1,0 +1,210 @@
+"""Flow transformer over the tokens of a dense latent volume.
+
+Source: TRELLIS, arXiv:2412.01506, sec. 3.3; attribute names are those of its released checkpoints.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from trellis_modules.attention import KeyValue
+from trellis_modules.flow_output import FlowOutput
+from trellis_modules.models.patches import patchify, unpatchify
+from trellis_modules.models.torso import TorsoModule, full_precision
+from trellis_modules.transformer import (
+    ModulatedTransformerCrossBlock,
+    TimestepEmbedder,
+    absolute_position_embedding,
+    initialize_transformer,
+    modulation_network,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SparseStructureFlowConfig:
+    """Sizes of a ``SparseStructureFlowModel``; field names are the keys of the released configurations."""
+
+    resolution: int                        # latent voxels per edge
+    in_channels: int
+    model_channels: int
+    cond_channels: int
+    out_channels: int
+    num_blocks: int
+    num_heads: int | None = None           # default: model_channels // num_head_channels
+    num_head_channels: int = 64
+    mlp_ratio: float = 4.0
+    patch_size: int = 2                    # latent voxels per token edge
+    pe_mode: Literal["ape"] = "ape"
+    use_fp16: bool = False                 # half-precision torso after construction
+    use_checkpoint: bool = False           # recompute block activations in the backward pass
+    share_mod: bool = False                # one modulation network for all blocks
+    qk_rms_norm: bool = False
+    qk_rms_norm_cross: bool = False
+
+    def __post_init__(self) -> None:
+        if self.pe_mode != "ape":
+            raise ValueError(f"pe_mode must be 'ape' (no released model uses another), got {self.pe_mode!r}")
+        if self.resolution % self.patch_size:
+            raise ValueError(f"resolution {self.resolution} must be divisible by patch_size {self.patch_size}")
+        if self.model_channels % self.heads:
+            raise ValueError(f"model_channels {self.model_channels} must be divisible by num_heads {self.heads}")
+
+    @property
+    def heads(self) -> int:
+        """Number of attention heads."""
+        return self.num_heads or self.model_channels // self.num_head_channels
+
+    @property
+    def tokens_per_edge(self) -> int:
+        """Voxel tokens along one edge of the latent volume."""
+        return self.resolution // self.patch_size
+
+
+@dataclass(frozen=True)
+class PreparedContext:
+    """A condition projected once for every block; it does not depend on the time or the state."""
+
+    blocks: tuple[Any, ...]    # what block.project_context returned, per block
+
+
+class SparseStructureFlowModel(TorsoModule):
+    """Velocity of noisy latents of single objects, given a token sequence per object."""
+
+    def __init__(self, config: SparseStructureFlowConfig) -> None:
+        super().__init__()
+        self.config = config
+        self._build()
+        self.initialize_weights()
+        if config.use_fp16:
+            self.convert_torso(torch.float16)
+
+    def _build(self) -> None:
+        """Create the submodules; their names are checkpoint keys."""
+        config = self.config
+        width, patch_voxels = config.model_channels, config.patch_size ** 3
+        self.t_embedder = TimestepEmbedder(width)
+        if config.share_mod:
+            self.adaLN_modulation = modulation_network(width, num_branches=2)
+        axes = [torch.arange(config.tokens_per_edge)] * 3
+        coords = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(-1, 3)   # z fastest
+        self.register_buffer("pos_emb", absolute_position_embedding(coords, width))
+        self.input_layer = nn.Linear(config.in_channels * patch_voxels, width)
+        self.blocks = nn.ModuleList(self._make_block() for _ in range(config.num_blocks))
+        self.out_layer = nn.Linear(width, config.out_channels * patch_voxels)
+
+    def _make_block(self) -> nn.Module:
+        config = self.config
+        return ModulatedTransformerCrossBlock(
+            config.model_channels, config.cond_channels, config.heads, config.mlp_ratio,
+            share_mod=config.share_mod, qk_rms_norm=config.qk_rms_norm,
+            qk_rms_norm_cross=config.qk_rms_norm_cross)
+
+    def torso(self) -> Iterator[nn.Module]:
+        """The transformer blocks."""
+        yield self.blocks
+
+    def initialize_weights(self) -> None:
+        """Initial weights for training from scratch; the first velocity is zero."""
+        initialize_transformer(self)
+        for layer in (self.t_embedder.mlp[0], self.t_embedder.mlp[2]):
+            nn.init.normal_(layer.weight, std=0.02)
+        nn.init.zeros_(self.out_layer.weight)
+
+    def precompute_context(self, cond: Tensor, num_object_tokens: int | None = None) -> PreparedContext:
+        """Project a condition for all blocks, to be passed to ``forward`` in place of ``cond``.
+
+        Args:
+            cond: (B, L, cond_channels).
+            num_object_tokens: as in ``forward``.
+
+        Returns:
+            Keys and values of every block; ``forward`` gives the same numbers as with ``cond`` itself.
+        """
+        cond = self._check_cond(cond)
+        return PreparedContext(tuple(self._project(block, cond, num_object_tokens) for block in self.blocks))
+
+    def forward(
+        self, x: Tensor, t: Tensor, cond: Tensor | PreparedContext, *,
+        num_object_tokens: int | None = None, scene_size: int | None = None, is_query: Tensor | None = None,
+    ) -> FlowOutput:
+        """Predict the velocity of each object by itself.
+
+        Args:
+            x: (B, in_channels, R, R, R) noisy latents.
+            t: (B,) time times 1000.
+            cond: (B, L, cond_channels), or the result of ``precompute_context``.
+            num_object_tokens, scene_size, is_query: the grouping of a scene, which single objects do not have;
+                accepted so that one sampler calls every flow model alike.
+
+        Returns:
+            The velocity (B, out_channels, R, R, R), no extras.
+
+        Raises:
+            ValueError: a shape does not fit the configuration.
+        """
+        h = self._embed(x)
+        modulations = self._modulations(self._embed_time(t), "adaLN_modulation")
+        h = self._run_blocks(h, cond, num_object_tokens, [(modulation,) for modulation in modulations])
+        return FlowOutput(self._velocity(h.to(x.dtype)))
+
+    def _embed(self, x: Tensor) -> Tensor:
+        config = self.config
+        expected = (config.in_channels, *[config.resolution] * 3)
+        if tuple(x.shape[1:]) != expected:
+            raise ValueError(f"{type(self).__name__}: x must be (B, {', '.join(map(str, expected))}), "
+                             f"got {tuple(x.shape)}")
+        tokens = patchify(x, config.patch_size).flatten(2).mT   # (B, N, in_channels * p^3)
+        with full_precision(x.device):
+            return self.input_layer(tokens) + self.pos_emb
+
+    def _embed_time(self, t: Tensor) -> Tensor:
+        with full_precision(t.device):
+            return self.t_embedder(t)
+
+    def _modulations(self, t_emb: Tensor, network: str) -> list[Tensor]:
+        """The output of the named modulation network per block, in the torso dtype."""
+        if self.config.share_mod:
+            return [getattr(self, network)(t_emb).to(self.torso_dtype)] * len(self.blocks)
+        t_emb = t_emb.to(self.torso_dtype)
+        return [getattr(block, network)(t_emb) for block in self.blocks]
+
+    def _check_cond(self, cond: Tensor) -> Tensor:
+        if cond.ndim != 3 or cond.shape[-1] != self.config.cond_channels:
+            raise ValueError(f"{type(self).__name__}: cond must be (B, L, {self.config.cond_channels}), "
+                             f"got {tuple(cond.shape)}")
+        return cond.to(self.torso_dtype)
+
+    def _project(self, block: nn.Module, cond: Tensor, num_object_tokens: int | None) -> KeyValue:
+        return block.project_context(cond)
+
+    def _run_blocks(
+        self, h: Tensor, cond: Tensor | PreparedContext, num_object_tokens: int | None,
+        block_arguments: Sequence[tuple],
+    ) -> Tensor:
+        """All blocks in the torso dtype; ``block_arguments`` go between tokens and context of each block."""
+        h = h.to(self.torso_dtype)
+        if not isinstance(cond, PreparedContext):
+            cond = self._check_cond(cond)
+        for index, (block, arguments) in enumerate(zip(self.blocks, block_arguments)):
+            if isinstance(cond, PreparedContext):
+                context = cond.blocks[index]
+            else:
+                context = self._project(block, cond, num_object_tokens)
+            if self.config.use_checkpoint and self.training:
+                h = checkpoint(block, h, *arguments, context, use_reentrant=False)
+            else:
+                h = block(h, *arguments, context)
+        return h
+
+    def _velocity(self, h: Tensor) -> Tensor:
+        """Voxel tokens (B, N, C) -> velocity (B, out_channels, R, R, R)."""
+        with full_precision(h.device):
+            h = self.out_layer(F.layer_norm(h, h.shape[-1:]))
+        h = h.mT.unflatten(-1, [self.config.tokens_per_edge] * 3)
+        return unpatchify(h, self.config.patch_size)

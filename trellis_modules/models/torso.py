@@ -1,0 +1,38 @@
+"""Mixed precision by module: a low-precision torso between float32 input and output layers."""
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import nn
+
+#: Layer kinds whose parameters take the torso dtype; norms, gammas and tokens stay float32.
+_TORSO_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d,
+                 nn.ConvTranspose3d)
+
+
+class TorsoModule(nn.Module):
+    """A network whose torso can run in another dtype than its input and output layers."""
+
+    #: Dtype of the torso's linear and convolution layers, and of the activations between them.
+    torso_dtype: torch.dtype = torch.float32
+
+    def torso(self) -> Iterator[nn.Module]:
+        """The submodules that make up the torso."""
+        raise NotImplementedError
+
+    def convert_torso(self, dtype: torch.dtype) -> None:
+        """Run the torso in a dtype from now on."""
+        for part in self.torso():
+            for layer in part.modules():
+                if isinstance(layer, _TORSO_LAYERS):
+                    layer.to(dtype)
+        self.torso_dtype = dtype
+
+
+def full_precision(device: torch.device) -> AbstractContextManager:
+    """Suspend autocast: input, output and time layers keep float32 inside a half-precision training step."""
+    if device.type == "meta":   # has no autocast
+        return nullcontext()
+    return torch.autocast(device.type, enabled=False)

@@ -1,0 +1,108 @@
+"""Transformer blocks steered by adaptive layer norm (DiT).
+
+Norms are numbered as in the released checkpoints: norm1 before self attention, norm2 before cross attention,
+norm3 (norm2 where there is no cross attention) before the feed-forward network.
+"""
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from trellis_modules.attention import CrossAttention, KeyValue, SelfAttention
+from trellis_modules.transformer.feed_forward import FeedForward
+from trellis_modules.transformer.norm import LayerNorm32
+
+NORM_EPS = 1e-6
+
+
+class Modulation(NamedTuple):
+    """Shift and scale of a branch's input, gate of its output; each (B, 1, C)."""
+
+    shift: Tensor
+    scale: Tensor
+    gate: Tensor
+
+    def apply(self, x: Tensor) -> Tensor:
+        """Modulate the normalised input (B, L, C) of a branch."""
+        return x * (1 + self.scale) + self.shift
+
+
+def split_modulation(vectors: Tensor, channels: int) -> list[Modulation]:
+    """(B, 3 k C) vectors, ordered (shift, scale, gate) k times, as k modulations of C channels."""
+    parts = vectors.unsqueeze(1).split(channels, dim=-1)
+    return [Modulation(*parts[i:i + 3]) for i in range(0, len(parts), 3)]
+
+
+def modulation_network(channels: int, num_branches: int) -> nn.Sequential:
+    """The network from a (B, C) condition to the (B, 3 C num_branches) vectors of ``split_modulation``."""
+    return nn.Sequential(nn.SiLU(), nn.Linear(channels, 3 * channels * num_branches))
+
+
+class ModulatedTransformerBlock(nn.Module):
+    """Self attention and feed-forward network, each shifted, scaled and gated by a condition."""
+
+    def __init__(self, channels: int, num_heads: int, mlp_ratio: float = 4.0, qk_rms_norm: bool = False) -> None:
+        super().__init__()
+        self.channels = channels
+        self.norm1 = LayerNorm32(channels, eps=NORM_EPS, elementwise_affine=False)
+        self.norm2 = LayerNorm32(channels, eps=NORM_EPS, elementwise_affine=False)
+        self.attn = SelfAttention(channels, num_heads, qk_rms_norm)
+        self.mlp = FeedForward(channels, mlp_ratio)
+        self.adaLN_modulation = modulation_network(channels, num_branches=2)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """(B, L, C) tokens and a (B, C) condition -> (B, L, C)."""
+        attn, mlp = split_modulation(self.adaLN_modulation(condition), self.channels)
+        x = x + attn.gate * self.attn(attn.apply(self.norm1(x)))
+        return x + mlp.gate * self.mlp(mlp.apply(self.norm2(x)))
+
+
+class ModulatedTransformerCrossBlock(nn.Module):
+    """Modulated self attention, cross attention to a context, modulated feed-forward network.
+
+    Source: TRELLIS, arXiv:2412.01506, sec. 3.3.
+    """
+
+    def __init__(
+        self, channels: int, context_channels: int, num_heads: int, mlp_ratio: float = 4.0, *,
+        share_mod: bool = False, qk_rms_norm: bool = False, qk_rms_norm_cross: bool = False,
+    ) -> None:
+        """``share_mod``: the modulation network is the model's, this block has none."""
+        super().__init__()
+        self.channels = channels
+        self.norm1 = LayerNorm32(channels, eps=NORM_EPS, elementwise_affine=False)
+        self.norm2 = LayerNorm32(channels, eps=NORM_EPS)
+        self.norm3 = LayerNorm32(channels, eps=NORM_EPS, elementwise_affine=False)
+        self.self_attn = SelfAttention(channels, num_heads, qk_rms_norm)
+        self.cross_attn = CrossAttention(channels, context_channels, num_heads, qk_rms_norm_cross)
+        self.mlp = FeedForward(channels, mlp_ratio)
+        if not share_mod:
+            self.adaLN_modulation = modulation_network(channels, num_branches=2)
+
+    def project_context(self, context: Tensor) -> KeyValue:
+        """(B, M, D) context -> what ``forward`` takes as context."""
+        return self.cross_attn.project_context(context)
+
+    def attend(self, x: Tensor, modulation: Modulation, context: KeyValue) -> Tensor:
+        """Self attention, then cross attention: (B, L, C) -> (B, L, C)."""
+        x = x + modulation.gate * self.self_attn(modulation.apply(self.norm1(x)))
+        return x + self.cross_attn(self.norm2(x), context)
+
+    def feed_forward(self, x: Tensor, modulation: Modulation) -> Tensor:
+        """The feed-forward network: (B, L, C) -> (B, L, C)."""
+        return x + modulation.gate * self.mlp(modulation.apply(self.norm3(x)))
+
+    def forward(self, x: Tensor, modulation: Tensor, context: KeyValue) -> Tensor:
+        """One block.
+
+        Args:
+            x: (B, L, C) tokens.
+            modulation: (B, 6 C) output of the modulation network.
+            context: keys and values from ``project_context``.
+
+        Returns:
+            (B, L, C).
+        """
+        attn, mlp = split_modulation(modulation, self.channels)
+        return self.feed_forward(self.attend(x, attn, context), mlp)
