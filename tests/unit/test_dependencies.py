@@ -184,6 +184,18 @@ def test_every_third_party_import_is_declared():
     assert not wrong, "\n".join(wrong)
 
 
+def test_constraints_fix_every_package_that_the_tests_need():
+    needed = {
+        re.match(r"[\w.-]+", requirement)[0].lower()
+        for requirement in metadata.requires("scenegen")
+        if not re.search(r"extra == ['\"](cuda|demo)['\"]", requirement)
+    }
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    fixed = {line.partition("==")[0] for line in lines if "==" in line}
+    missing = sorted(needed - fixed - {"scenegen"})
+    assert not missing, f"constraints.txt lacks {missing}; run scripts/update_constraints.py"
+
+
 def test_kernels_are_imported_in_their_backend_only():
     backends = re.compile(r"trellis_modules/(.*/)?backends/|trellis_modules/sparse/conv/")
     wrong = [
