@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import dataclass
 from typing import Any
 
-from trellis_modules.config import ConfigError
+from trellis_modules.config import build, lookup, to_json
 from trellis_modules.samplers.flow_euler import FlowEulerSampler, Guidance, SamplingParams
 
 GUIDANCE_BY_NAME: dict[str, Guidance] = {
@@ -20,44 +20,51 @@ GUIDANCE_BY_NAME: dict[str, Guidance] = {
 }
 
 
-def build_sampler(raw: Mapping[str, Any], where: str) -> FlowEulerSampler:
-    """Build the sampler of an entry {"name": ..., "args": {"sigma_min": ...}}; other keys are not read.
+@dataclass(frozen=True)
+class SamplerArgs:
+    """Constructor arguments of a sampler entry."""
 
-    Args:
-        raw: the entry.
-        where: file and key of the entry, for error messages.
+    sigma_min: float = 1e-5
 
-    Raises:
-        ConfigError: unknown sampler name or argument.
+
+@dataclass(frozen=True)
+class SamplerConfig:
+    """A sampler entry of a pipeline file: {"name": ..., "args": {...}, "params": {...}}.
+
+    Attributes:
+        name: a key of `GUIDANCE_BY_NAME`.
+        args: of the sampler.
+        params: defaults of its runs.
     """
-    name = raw.get("name")
-    if name not in GUIDANCE_BY_NAME:
-        raise ConfigError(f"{where}: unknown sampler {name!r}; known: {sorted(GUIDANCE_BY_NAME)}")
-    args = dict(raw.get("args", {}))
-    sigma_min = args.pop("sigma_min", 1e-5)
-    if args:
-        raise ConfigError(f"{where}: unknown argument {min(args)!r} for {name}; known: ['sigma_min']")
-    return FlowEulerSampler(sigma_min, GUIDANCE_BY_NAME[name])
+
+    name: str
+    args: SamplerArgs = SamplerArgs()
+    params: SamplingParams = SamplingParams()
+
+    @classmethod
+    def parse(cls, raw: Mapping[str, Any], where: str) -> SamplerConfig:
+        """Read an entry; ``where`` names its file and key in error messages.
+
+        Raises:
+            ConfigError: unknown name or key, wrong type, or a value out of range.
+        """
+        config = build(cls, raw, where)
+        lookup(GUIDANCE_BY_NAME, config.name, where)
+        return config
+
+    def build_sampler(self) -> FlowEulerSampler:
+        """The sampler this entry describes."""
+        return FlowEulerSampler(self.args.sigma_min, GUIDANCE_BY_NAME[self.name])
 
 
 def merge_params(defaults: SamplingParams, overrides: Mapping[str, Any], where: str) -> SamplingParams:
-    """Replace some settings; an override of None keeps the default.
-
-    Args:
-        defaults: settings to start from.
-        overrides: by field name; a list is accepted for ``cfg_interval``.
-        where: origin of the overrides, for error messages.
+    """Replace some settings by ``overrides``, by field name; an override of None keeps the default.
 
     Raises:
-        ConfigError: unknown setting or a value out of range.
+        ConfigError: unknown setting, wrong type, or a value out of range; the message starts with ``where``.
     """
-    known = {item.name for item in fields(SamplingParams)}
-    if unknown := sorted(overrides.keys() - known):
-        raise ConfigError(f"{where}: unknown sampling parameter {unknown[0]!r}; known: {sorted(known)}")
-    changes = {key: value for key, value in overrides.items() if value is not None}
-    if "cfg_interval" in changes:
-        changes["cfg_interval"] = tuple(changes["cfg_interval"])
-    try:
-        return replace(defaults, **changes)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"{where}: {error}") from error
+    return build(
+        SamplingParams,
+        to_json(defaults) | {key: value for key, value in overrides.items() if value is not None},
+        where,
+    )

@@ -11,7 +11,7 @@ from torch import Tensor
 from tests.parity.golden import GoldenCase, family
 from trellis_modules.flow_output import FlowOutput
 from trellis_modules.samplers import FlowEulerSampler, FlowPath, MultiViewCond, SamplingParams, TimeSchedule
-from trellis_modules.samplers.registry import build_sampler
+from trellis_modules.samplers.registry import SamplerConfig, merge_params
 
 
 def _row_mean(value: Tensor) -> Tensor:
@@ -49,7 +49,8 @@ class AnalyticFlow:
 )
 def sampler(case: GoldenCase) -> dict[str, Tensor]:
     """A whole sampling run, or the conversions between velocity, data and noise."""
-    instance = build_sampler({"name": case.family, "args": {"sigma_min": case.config["sigma_min"]}}, case.name)
+    args = {"sigma_min": case.config["sigma_min"]}
+    instance = SamplerConfig.parse({"name": case.family, "args": args}, case.name).build_sampler()
     if "v" in case.meta["inputs"]:
         return _conversions(case, instance.path)
     cond = case.input("cond")
@@ -63,7 +64,7 @@ def sampler(case: GoldenCase) -> dict[str, Tensor]:
         case.input("noise"),
         conditions,
         neg_cond,
-        SamplingParams(**_tuples(case.meta["sample_args"])),
+        merge_params(SamplingParams(), case.meta["sample_args"], case.name),
         record_trajectory=True,
     )
     computed = {
@@ -77,10 +78,6 @@ def sampler(case: GoldenCase) -> dict[str, Tensor]:
         computed["pred_pos_t"] = torch.stack(result.extras["positions"])
         computed["positions"] = result.last("positions")
     return computed
-
-
-def _tuples(arguments: dict) -> dict:
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in arguments.items()}
 
 
 def _conversions(case: GoldenCase, path: FlowPath) -> dict[str, Tensor]:

@@ -1,0 +1,186 @@
+"""Golden families of image preparation, masks, conditions and scene composition."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+
+from scenegen.pipelines.conditioning import CondParts, SceneConditioner, SceneView, assemble_cond, drop_cond
+from scenegen.pipelines.image_preparation import (
+    images_to_tensor,
+    prepare_asset_image,
+    prepare_geometry_image,
+    prepare_training_asset,
+)
+from scenegen.pipelines.masks import split_masks
+from tests.parity.golden import GoldenCase, evaluate_input, family, make_input, make_uniform
+
+
+def _picture(label: str, shape: tuple[int, ...]) -> np.ndarray:
+    return (make_uniform(label, shape) * 255).astype(np.uint8)
+
+
+# --- image preparation ---------------------------------------------------------------------------------------
+
+_ASSET_PICTURE = re.compile(r"make_uniform\('(\w+)\.img',\((\d+),(\d+),4\)\)")
+_ASSET_BOX = re.compile(r"rows (\d+):(\d+), cols (\d+):(\d+)")
+
+
+def _asset_picture(description: str) -> np.ndarray:
+    """The RGBA picture of a "preprocess_asset" case: a gradient with noise, opaque in a box."""
+    label, height, width = (int(g) if g.isdigit() else g for g in _ASSET_PICTURE.search(description).groups())
+    noise = _picture(f"{label}.img", (height, width, 4))
+    y, x = np.mgrid[:height, :width]
+    gradient = np.stack(
+        (x * 255 // (width - 1), y * 255 // (height - 1), (x + y) * 255 // (height + width - 2)), axis=-1
+    )
+    colour = (noise[..., :3] // 4 + gradient * 3 // 4).astype(np.uint8)
+    soft = _picture(f"{label}.soft", (height, width))
+    alpha = np.where(soft > 230, 0, soft // 2).astype(np.uint8)
+    top, bottom, left, right = map(int, _ASSET_BOX.search(description).groups())
+    alpha[top:bottom, left:right] = 255
+    return np.dstack((colour, alpha))
+
+
+class _RedThreshold:
+    """The stand-in for background removal: opaque where the picture is red."""
+
+    def __call__(self, image: Image.Image) -> Image.Image:
+        self.size = image.size
+        rgb = np.asarray(image)
+        alpha = np.where(rgb[..., 0] > 100, 255, 30).astype(np.uint8)
+        return Image.fromarray(np.dstack((rgb, alpha)))
+
+
+@family("preprocess_asset")
+def preprocess_asset(case: GoldenCase) -> dict[str, Tensor]:
+    """Asset crops for inference, from cut-outs and through background removal."""
+    description = case.meta["inputs"]["image"]
+    rgba = _asset_picture(description)
+    if "DISCARDED" in description:
+        remover = _RedThreshold()
+        result = prepare_asset_image(Image.fromarray(rgba[..., :3]), remove_background=remover)
+        computed = {"size_passed_to_background_removal_wh": torch.tensor(remover.size)}
+    else:
+        result = prepare_asset_image(Image.fromarray(rgba))
+        computed = {"input": torch.from_numpy(rgba)}
+        case.skip("input_alpha_bbox", "describes the input")
+    pixels = np.asarray(result)
+    return computed | {
+        "full_shape": torch.tensor(pixels.shape),
+        "strided": torch.from_numpy(pixels[::5, ::5].copy()),
+        "mean": torch.from_numpy(pixels.mean(axis=(0, 1))),
+        "row_mean": torch.from_numpy(pixels.mean(axis=1)),
+    }
+
+
+@family("preprocess_geometry")
+def preprocess_geometry(case: GoldenCase) -> dict[str, Tensor]:
+    """Padded input of the geometry encoder."""
+    image = prepare_geometry_image(Image.fromarray(case.input("image").numpy()))
+    return {
+        "full_shape": torch.tensor(image.shape),
+        "strided": image[0, 0, :, ::7, ::7],
+        "mean": image.mean(dim=(-2, -1)),
+        "row_mean": image[0, 0].mean(dim=-1),
+    }
+
+
+@family("training image preparation")
+def preprocess_training(case: GoldenCase) -> dict[str, Tensor]:
+    """Asset crop, mask and scene picture of a training sample."""
+    rgba = Image.fromarray(case.tensors["input_rgba"].numpy())
+    case.skip("input_rgba", "an input")
+    size = case.config["image_size"]
+    pictures = {
+        "cond": prepare_training_asset(rgba, size)[None],
+        "mask_cond": images_to_tensor([rgba.getchannel("A")], size),
+        "scene_image": images_to_tensor([rgba], size),
+    }
+    computed = {"shapes": torch.tensor([list(picture.shape) for picture in pictures.values()])}
+    for name, picture in pictures.items():
+        computed[f"{name}.strided"] = picture[0, :, ::6, ::6]
+        computed[f"{name}.row_mean"] = picture[0].mean(dim=-1)
+    return computed
+
+
+# --- masks ---------------------------------------------------------------------------------------------------
+
+
+@family("split_masks")
+def split(case: GoldenCase) -> dict[str, Tensor]:
+    """Cut-outs, masks and areas per order; an order without a name of its own keeps ascending labels."""
+    photo = Image.fromarray(case.input("rgb").numpy())
+    labels = Image.fromarray(case.tensors["seg_input"].numpy())
+    case.skip("seg_input", "an input")
+    computed = {}
+    for name, order in {"order": "order", "smallest": "smallest", "largest": "largest", "other": "order"}.items():
+        cutouts = split_masks(photo, labels, order)
+        masks = np.stack([np.asarray(cutout.mask) for cutout in cutouts])
+        assert (masks == masks[..., :1]).all(), "the three channels of a mask must be equal"
+        computed |= {
+            f"{name}.rgba": torch.from_numpy(np.stack([np.asarray(cutout.image) for cutout in cutouts])),
+            f"{name}.mask": torch.from_numpy(masks[..., 0].copy()),
+            f"{name}.area": torch.tensor([cutout.area for cutout in cutouts]),
+            f"{name}.n_scene_images": torch.tensor(len(cutouts)),
+        }
+    return computed
+
+
+# --- conditions ----------------------------------------------------------------------------------------------
+
+
+class _PooledImageEncoder(nn.Module):
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        pooled = F.adaptive_avg_pool2d(images, (2, 2)).flatten(2).mT  # (B, 4, 3)
+        return {"x_prenorm": pooled @ torch.from_numpy(make_input("gc.W", (3, 1024)))}
+
+
+class _PooledGeometryEncoder(nn.Module):
+    def forward(self, images: Tensor, last_only: bool) -> tuple[list[Tensor], int]:
+        pooled = F.adaptive_avg_pool2d(images[:, 0], (2, 2)).flatten(2).mT
+        return [(pooled @ torch.from_numpy(make_input("gc.Wv", (3, 2048))))[:, None]], 0
+
+
+@family("cond_assembly")
+def cond_assembly(case: GoldenCase) -> dict[str, Tensor]:
+    """Token order and switches, from pictures (inference) or from encoded features (training)."""
+    return _training_cond(case) if "u" in case.meta["inputs"] else _inference_cond(case)
+
+
+def _inference_cond(case: GoldenCase) -> dict[str, Tensor]:
+    def image(label: str, height: int, width: int) -> Image.Image:
+        return Image.fromarray(_picture(label, (height, width, 3)))
+
+    view = SceneView(
+        assets=[image("gc.i0", 20, 30), image("gc.i1", 30, 20)],
+        photo=image("gc.s", 30, 45),
+        masks=[image("gc.m0", 20, 30), image("gc.m1", 30, 20)],
+    )
+    conditioner = SceneConditioner(_PooledImageEncoder(), _PooledGeometryEncoder())
+    parts = {
+        "all": CondParts(),
+        "no_mask": CondParts(mask=False),
+        "no_scene": CondParts(scene=False),
+        "no_vggt": CondParts(geometry=False),
+    }
+    return {name: conditioner.encode(view, parts[name]).cond[..., ::16] for name in case.tensors}
+
+
+def _training_cond(case: GoldenCase) -> dict[str, Tensor]:
+    asset, mask, scene = (torch.from_numpy(make_input(f"cond.{kind}", (4, 2, 1024))) for kind in ("img", "mask", "scene"))
+    geometry = torch.from_numpy(make_input("cond.vggt", (1, 3, 2048)))
+    draws = evaluate_input(case.meta["inputs"]["u"])
+    full = assemble_cond(asset, mask, scene, geometry)
+    computed = {
+        "u": draws,
+        "all": drop_cond(full, draws < 0.4),
+        "no_dropout": full,
+        "no_mask": assemble_cond(asset, None, scene, geometry),
+    }
+    return {name: value if name == "u" else value[..., ::16] for name, value in computed.items()}
