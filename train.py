@@ -5,6 +5,7 @@ import argparse
 import json
 import logging
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -31,7 +32,7 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def export(trainer: Trainer, config_models: dict, probe: dict[str, torch.Tensor]) -> None:
+def export(trainer: Trainer, probe: Mapping[str, torch.Tensor]) -> None:
     """Write the averaged weights as half-precision checkpoints beside the state."""
     modules = trainer.ema_modules()
     if {"encoder", "decoder"} <= modules.keys():
@@ -40,7 +41,7 @@ def export(trainer: Trainer, config_models: dict, probe: dict[str, torch.Tensor]
         spread = fold_latent_scale(modules["encoder"], modules["decoder"], latents)
         logging.info("latent spread folded into the weights: %s", [round(s, 3) for s in spread.tolist()])
     for name, module in modules.items():
-        save_checkpoint(module, trainer.output_dir / "ckpts" / name, config_models[name])
+        save_checkpoint(module, trainer.output_dir / "ckpts" / name)
 
 
 def main() -> None:
@@ -61,7 +62,7 @@ def main() -> None:
     (arguments.output_dir / "config.json").write_text(json.dumps(to_json(config), indent=2) + "\n", encoding="utf-8")
     trainer.resume()
     finished = trainer.run(arguments.time_limit)
-    export(trainer, config.models, source.batch(trainer.step))
+    export(trainer, source.batch(trainer.step))
     logging.info("%s at step %d after %.0f s of training", "finished" if finished else "stopped", trainer.step,
                  trainer.seconds)
 

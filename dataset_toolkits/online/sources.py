@@ -14,7 +14,7 @@ from dataset_toolkits.online.scene_batches import SceneSource, ShapePool, ShapeS
 from dataset_toolkits.online.shape_bank import ShapeBank, concatenate_packs
 from dataset_toolkits.procedural import generate_pack
 from scenegen.trainers.trainer import BatchSource
-from scenegen.registry import load_checkpoint
+from trellis_modules.checkpoint import load_checkpoint
 from trellis_modules.config import build
 
 

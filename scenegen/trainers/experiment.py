@@ -16,6 +16,7 @@ from scenegen.trainers.structure_vae import StructureVaeConfig, StructureVaeObje
 from scenegen.trainers.trainer import Objective, TrainerConfig
 from trellis_modules.checkpoint import CheckpointError
 from trellis_modules.config import NamedConfig, build, load_json, lookup
+from trellis_modules.models.registry import build_model
 
 #: objective name -> (its class, its configuration); the class is called with the models and the configuration
 OBJECTIVES: Mapping[str, tuple[Callable[..., Objective], type]] = {
@@ -64,7 +65,7 @@ def load_superset(module: nn.Module, stem: Path) -> None:
 
 def build_objective(config: ExperimentConfig) -> Objective:
     """Build the models, load what they start from, and wrap them into the objective."""
-    models = {role: build(lookup(MODELS, m.name, role), m.args, role) for role, m in config.models.items()}
+    models = {role: build_model(named, role, MODELS) for role, named in config.models.items()}
     for role, stem in config.start_from.items():
         load_superset(lookup(models, role, "start_from"), Path(stem))
     kind, settings = lookup(OBJECTIVES, config.objective.name, "objective")

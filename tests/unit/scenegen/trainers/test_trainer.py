@@ -1,0 +1,98 @@
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from scenegen.trainers.trainer import LOG_FILE, STATE_FILE, Trainer, TrainerConfig
+
+
+class Regression:
+    """Fits a small network to a fixed map; the noise of a step comes from the trainer's generator."""
+
+    def __init__(self):
+        torch.manual_seed(0)
+        self.net = nn.Sequential(nn.Linear(4, 8), nn.SiLU(), nn.Linear(8, 8), nn.SiLU(), nn.Linear(8, 1))
+        self.modules = {"net": self.net}
+
+    def loss(self, batch, generator):
+        noise = 0.01 * torch.randn(batch["x"].shape[0], 1, generator=generator)
+        loss = (self.net(batch["x"]) - batch["x"].sum(1, keepdim=True) + noise).pow(2).mean()
+        return loss, {"error": loss.detach()}
+
+
+class Source:
+    def __init__(self, bad_step=None):
+        self.bad_step = bad_step
+
+    def batch(self, step):
+        x = torch.randn(16, 4, generator=torch.Generator().manual_seed(step))
+        return {"x": x * torch.inf if step == self.bad_step else x}
+
+
+class Stopping(Source):
+    """Interrupts the run before the batch after ``after`` steps."""
+
+    def __init__(self, after):
+        super().__init__()
+        self.after = after
+
+    def batch(self, step):
+        if step == self.after:
+            raise KeyboardInterrupt
+        return super().batch(step)
+
+
+def _trainer(folder, source=None, **options):
+    config = TrainerConfig(max_steps=options.pop("max_steps", 20), warmup_steps=2, log_every=1, save_every=7,
+                           **options)
+    return Trainer(Regression(), source or Source(), config, folder, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("optimizer", ["AdamW", "Muon"])
+def test_stopped_and_resumed_run_equals_an_uninterrupted_one(tmp_path, optimizer):
+    whole = _trainer(tmp_path / "whole", optimizer=optimizer)
+    whole.run()
+    first = _trainer(tmp_path / "parts", Stopping(after=7), optimizer=optimizer)
+    with pytest.raises(KeyboardInterrupt):
+        first.run()
+    second = _trainer(tmp_path / "parts", optimizer=optimizer)
+    assert second.resume() and second.step == 7
+    assert second.run()
+    for name, value in whole.modules.state_dict().items():
+        assert torch.equal(value, second.modules.state_dict()[name]), name
+        assert torch.equal(whole.ema[name], second.ema[name]), name
+
+
+def test_training_lowers_the_loss_and_logs_every_step(tmp_path):
+    _trainer(tmp_path, max_steps=300, learning_rate=0.02).run()
+    records = [json.loads(line) for line in (tmp_path / LOG_FILE).read_text().splitlines()]
+    assert [r["step"] for r in records] == list(range(1, 301))
+    assert records[-1]["loss"] < 0.1 * records[0]["loss"]
+
+
+def test_non_finite_gradients_leave_the_weights_alone(tmp_path):
+    trainer = _trainer(tmp_path, Source(bad_step=0), max_steps=1)
+    before = {n: v.clone() for n, v in trainer.modules.state_dict().items()}
+    trainer.run()
+    assert all(torch.equal(before[n], v) for n, v in trainer.modules.state_dict().items())
+    assert json.loads((tmp_path / LOG_FILE).read_text())["skipped"] == 1
+
+
+def test_time_limit_saves_a_state_and_says_unfinished(tmp_path):
+    trainer = _trainer(tmp_path, max_steps=10**9)
+    assert not trainer.run(time_limit_s=0.2)
+    assert 0 < trainer.step < 10**9 and (tmp_path / STATE_FILE).exists()
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_learning_rate_warms_up_holds_and_decays_to_zero():
+    config = TrainerConfig(max_steps=100, learning_rate=1.0, warmup_steps=10, decay_fraction=0.5)
+    assert config.rate(0) == pytest.approx(0.1) and config.rate(9) == config.rate(50) == 1.0
+    assert config.rate(75) == pytest.approx(0.5) and config.rate(100) == pytest.approx(0.0)
+
+
+@pytest.mark.parametrize("field, value", [("precision", "float16"), ("optimizer", "SGD")])
+def test_unknown_choices_are_refused(field, value):
+    with pytest.raises(ValueError, match=f"trainer.{field}: expected"):
+        TrainerConfig(max_steps=1, **{field: value})
