@@ -105,7 +105,7 @@ def build(cls: type[T] | Callable[..., T], raw: Mapping[str, Any], where: str) -
         return cls(**arguments)
     except ConfigError:
         raise
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise ConfigError(f"{where}: {error}") from error
 
 

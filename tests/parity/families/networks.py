@@ -4,9 +4,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from scenegen.models import MODELS, PositionHead
+from scenegen.models import PositionHead
+from scenegen.registry import build_model
 from tests.parity.golden import GoldenCase, family
-from trellis_modules.models import build_model
 from trellis_modules.transformer import TimestepEmbedder, timestep_embedding
 
 # The reference splits the context at a constant: 1 class, 4 register and 37 x 37 patch tokens of a 518 pixel image.
@@ -17,7 +17,7 @@ NUM_CAPTURED_TOKENS = 16
 
 def _build(case: GoldenCase) -> nn.Module:
     named = {"name": case.meta["class"], "args": case.config}
-    return case.fill(build_model(named, case.name, MODELS)).eval()
+    return case.fill(build_model(named, case.name)).eval()
 
 
 def _gradients(case: GoldenCase, module: nn.Module, loss: Tensor) -> dict[str, Tensor]:
