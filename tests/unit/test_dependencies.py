@@ -8,10 +8,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 
 import pytest
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib  # pytest brings it
 
 ROOT = Path(__file__).resolve().parents[2]
 LIBRARIES = ("scenegen", "trellis_modules", "vggt")
@@ -19,6 +23,8 @@ PACKAGES = (*LIBRARIES, "dataset_toolkits")
 SCRIPT_FOLDERS = ("scripts", "benchmarks")
 PROJECT_MODULES = {*PACKAGES, *SCRIPT_FOLDERS, "tests", *(path.stem for path in ROOT.glob("*.py"))}
 
+TESTED_EXTRAS = ("data", "train", "eval", "dev")
+EXTRAS = (*TESTED_EXTRAS, "cuda", "demo")
 # Import names that are not their distribution's name.
 DISTRIBUTIONS = {"PIL": "pillow", "skimage": "scikit-image"}
 # GPU kernels that setup.sh installs by flag; only the backend file that uses one imports it.
@@ -124,15 +130,14 @@ def allowed_prefixes(module: str) -> set[str]:
     return ALLOWED[max((prefix for prefix in ALLOWED if is_inside(module, prefix)), key=len)]
 
 
-def declared_distributions() -> tuple[set[str], set[str]]:
-    """Names in pyproject.toml: (core dependencies, core and every extra)."""
-    core, everything = set(), set()
-    for requirement in metadata.requires("scenegen"):
-        name = re.match(r"[\w.-]+", requirement)[0].lower().replace("_", "-")
-        everything.add(name)
-        if "extra ==" not in requirement:
-            core.add(name)
-    return core, everything
+def declared_distributions(*extras: str) -> set[str]:
+    """Names in pyproject.toml: of the core dependencies and of the given extras."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    requirements = [*project["dependencies"]]
+    for extra in extras:
+        requirements += project["optional-dependencies"][extra]
+    names = {re.match(r"[\w.-]+", requirement)[0] for requirement in requirements}
+    return names - {project["name"]}
 
 
 def distribution(name: str) -> str:
@@ -172,7 +177,7 @@ def test_scene_samples_do_not_render():
 
 
 def test_every_third_party_import_is_declared():
-    core, everything = declared_distributions()
+    core, everything = declared_distributions(), declared_distributions(*EXTRAS)
     wrong = []
     for path in sources(*PACKAGES):
         for found in filter(lambda found: is_third_party(found.name), imports(path)):
@@ -187,14 +192,9 @@ def test_every_third_party_import_is_declared():
 
 
 def test_constraints_fix_every_package_that_the_tests_need():
-    needed = {
-        re.match(r"[\w.-]+", requirement)[0].lower()
-        for requirement in metadata.requires("scenegen")
-        if not re.search(r"extra == ['\"](cuda|demo)['\"]", requirement)
-    }
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     fixed = {line.partition("==")[0] for line in lines if "==" in line}
-    missing = sorted(needed - fixed - {"scenegen"})
+    missing = sorted(declared_distributions(*TESTED_EXTRAS) - fixed)
     assert not missing, f"constraints.txt lacks {missing}; run scripts/update_constraints.py"
 
 
@@ -263,8 +263,8 @@ def test_every_package_folder_is_a_package():
 
 
 def test_every_library_module_loads_without_optional_packages():
-    core, everything = declared_distributions()
-    optional = sorted(KERNEL_MODULES | {name.replace("-", "_") for name in everything - core - {"scenegen"}})
+    extras = declared_distributions(*EXTRAS) - declared_distributions()
+    optional = sorted(KERNEL_MODULES | {name.replace("-", "_") for name in extras})
     modules = [module_name(path) for path in sources(*LIBRARIES) if not needs_kernel(path)]
     program = (
         "import importlib, sys\n"
