@@ -1,4 +1,5 @@
 """Depth maps and cameras to points."""
+
 from __future__ import annotations
 
 import torch

@@ -1,4 +1,5 @@
 """Images to network input, with PIL and torch only."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -24,7 +25,9 @@ def normalize_images(images: Tensor) -> Tensor:
     return torch.stack([(channel - mean) / std for channel, mean, std in channels], dim=-3)
 
 
-def load_images(paths: Sequence[str | Path], mode: str = CROP, size: int = 518, patch_size: int = 14) -> Tensor:
+def load_images(
+    paths: Sequence[str | Path], mode: str = CROP, size: int = 518, patch_size: int = 14
+) -> Tensor:
     """Read image files and preprocess them; arguments, result and errors as in ``preprocess_images``.
 
     Raises:
@@ -75,7 +78,7 @@ def preprocess_images(
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if not image.has_transparency_data:
+    if not ("A" in image.getbands() or "transparency" in image.info):
         return image.convert("RGB")
     image = image.convert("RGBA")
     white = Image.new("RGBA", image.size, (255, 255, 255, 255))
@@ -98,7 +101,7 @@ def _pad_to_square(image: Image.Image, size: int, patch_size: int) -> Tensor:
 
 
 def _scaled_side(side: int, reference: int, size: int, patch_size: int) -> int:
-    """Scale ``side`` as ``reference`` scales to ``size``, rounded half to even to patches, at least one patch."""
+    """Scale ``side`` as ``reference`` scales to ``size``; rounded (half to even) to one or more patches."""
     return max(round(side * (size / reference) / patch_size), 1) * patch_size
 
 

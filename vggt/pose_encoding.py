@@ -2,6 +2,7 @@
 
 Source: VGGT, arXiv:2503.11651, sec. 3.1 (there "absT_quaR_FoV").
 """
+
 from __future__ import annotations
 
 import torch

@@ -1,4 +1,5 @@
 """Rotation matrices and quaternions in VGGT's order, xyzw (the scene's poses elsewhere are wxyz)."""
+
 from __future__ import annotations
 
 import torch
@@ -26,7 +27,9 @@ def matrix_to_xyzw(matrix: Tensor) -> Tensor:
     m00, m01, m02, m10, m11, m12, m20, m21, m22 = matrix.flatten(-2).unbind(-1)
     # Twice the magnitudes of w, x, y, z.
     doubled = _safe_sqrt(
-        torch.stack((1 + m00 + m11 + m22, 1 + m00 - m11 - m22, 1 - m00 + m11 - m22, 1 - m00 - m11 + m22), dim=-1)
+        torch.stack(
+            (1 + m00 + m11 + m22, 1 + m00 - m11 - m22, 1 - m00 + m11 - m22, 1 - m00 - m11 + m22), dim=-1
+        )
     )
     w2, x2, y2, z2 = doubled.square().unbind(-1)
     # Row c is the wxyz quaternion times 4 |component c|.

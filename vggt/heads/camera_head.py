@@ -2,6 +2,7 @@
 
 Source: VGGT, arXiv:2503.11651, sec. 3.3. Attribute names are the released weights' keys.
 """
+
 from __future__ import annotations
 
 import torch
@@ -54,8 +55,8 @@ class CameraHead(nn.Module):
             num_iterations: corrections; gradients do not flow from one into the one before.
 
         Returns:
-            ``num_iterations`` encodings (B, S, 9): translation, quaternion xyzw (not normalised), fov_h and fov_w
-            in radians, never negative. Decode with ``vggt.pose_encoding``.
+            ``num_iterations`` encodings (B, S, 9): translation, quaternion xyzw (not normalised), fov_h and
+            fov_w in radians, never negative. Decode with ``vggt.pose_encoding``.
 
         Raises:
             ValueError: ``num_iterations`` is not positive.

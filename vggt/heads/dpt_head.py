@@ -1,7 +1,9 @@
 """Dense prediction from patch tokens of four depths.
 
-Source: DPT, arXiv:2103.13413; VGGT, arXiv:2503.11651, sec. 3.3. Attribute names are the released weights' keys.
+Source: DPT, arXiv:2103.13413; VGGT, arXiv:2503.11651, sec. 3.3. Attribute names are the released weights'
+keys.
 """
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -177,8 +179,8 @@ class DPTHead(nn.Module):
             frames_chunk_size: frames decoded at once, to bound memory; None decodes all at once.
 
         Returns:
-            Values (B, S, H, W, output_dim - 1) and confidence (B, S, H, W), H and W divided by ``down_ratio``;
-            with ``feature_only`` the features (B, S, F, H, W) instead.
+            Values (B, S, H, W, output_dim - 1) and confidence (B, S, H, W), H and W divided by
+            ``down_ratio``; with ``feature_only`` the features (B, S, F, H, W) instead.
 
         Raises:
             ValueError: too few aggregated tensors, or their patches do not cover the image.
@@ -208,12 +210,14 @@ class DPTHead(nn.Module):
         rows, columns = image_size[0] // self.patch_size, image_size[1] // self.patch_size
         if levels[0].shape[2] != rows * columns:
             raise ValueError(
-                f"DPTHead: a {image_size[0]}x{image_size[1]} image has {rows * columns} patches, but the tokens "
-                f"hold {levels[0].shape[2]}; pass the size of the images that were aggregated"
+                f"DPTHead: a {image_size[0]}x{image_size[1]} image has {rows * columns} patches, but the "
+                f"tokens hold {levels[0].shape[2]}; pass the size of the images that were aggregated"
             )
         return levels
 
-    def _decode(self, levels: Sequence[Tensor], image_size: tuple[int, int]) -> tuple[Tensor, Tensor] | Tensor:
+    def _decode(
+        self, levels: Sequence[Tensor], image_size: tuple[int, int]
+    ) -> tuple[Tensor, Tensor] | Tensor:
         """Decode four levels of patch tokens, each (B, S, P0, dim_in), of one chunk of frames."""
         batch_frames = levels[0].shape[:2]
         aspect_ratio = image_size[1] / image_size[0]

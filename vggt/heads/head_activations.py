@@ -1,4 +1,5 @@
 """Activations of the dense heads: values and their confidence."""
+
 from __future__ import annotations
 
 from collections.abc import Callable

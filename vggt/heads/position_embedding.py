@@ -1,4 +1,5 @@
 """Sinusoidal embeddings of image positions, without parameters."""
+
 from __future__ import annotations
 
 import torch

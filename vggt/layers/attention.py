@@ -1,4 +1,5 @@
 """Multi-head self-attention with optional query/key norms and rotary positions."""
+
 from __future__ import annotations
 
 from torch import Tensor, nn

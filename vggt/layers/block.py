@@ -1,4 +1,5 @@
 """Pre-norm transformer block with layer scale."""
+
 from __future__ import annotations
 
 import torch

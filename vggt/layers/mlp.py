@@ -1,4 +1,5 @@
 """Two-layer perceptron used in every block and head."""
+
 from __future__ import annotations
 
 from torch import Tensor, nn

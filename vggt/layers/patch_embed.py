@@ -1,4 +1,5 @@
 """Image to patch tokens."""
+
 from __future__ import annotations
 
 from torch import Tensor, nn
@@ -27,6 +28,6 @@ class PatchEmbed(nn.Module):
         return height // self.patch_size, width // self.patch_size
 
     def forward(self, images: Tensor) -> Tensor:
-        """Map (B, 3, H, W) images to (B, H/p * W/p, embed_dim) tokens, row-major; ValueError as in grid_size."""
+        """Map (B, 3, H, W) images to (B, H/p * W/p, embed_dim) row-major tokens; raises as ``grid_size``."""
         self.grid_size(images)
         return self.proj(images.to(self.proj.weight.dtype)).flatten(2).mT  # (B, P, C)

@@ -5,6 +5,7 @@ once per forward pass from the known grid, so that no block waits for the device
 
 Source: RoFormer, arXiv:2104.09864; RoPE-ViT, arXiv:2403.13298.
 """
+
 from __future__ import annotations
 
 from typing import NamedTuple
@@ -45,7 +46,9 @@ def rotary_table(positions: Tensor, head_dim: int, frequency: float = 100.0) -> 
     if positions.ndim < 2 or positions.shape[-1] != 2:
         raise ValueError(f"rotary_table: positions must be (..., N, 2), got {tuple(positions.shape)}")
     if head_dim % 4:
-        raise ValueError(f"rotary_table: head_dim must be a multiple of 4 (two axes, two parts), got {head_dim}")
+        raise ValueError(
+            f"rotary_table: head_dim must be a multiple of 4 (two axes, two parts), got {head_dim}"
+        )
     axis_dim = head_dim // 2
     exponents = torch.arange(0, axis_dim, 2, device=positions.device, dtype=torch.float32) / axis_dim
     angles = positions[..., None].float() * frequency**-exponents  # (..., N, 2, axis_dim / 2)

@@ -2,9 +2,8 @@
 
 Source: DINOv2, arXiv:2304.07193; registers, arXiv:2309.16588. Attribute names are the released weights' keys.
 """
-from __future__ import annotations
 
-import math
+from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
@@ -60,7 +59,8 @@ class VisionTransformer(nn.Module):
         super().__init__()
         if img_size % patch_size:
             raise ValueError(
-                f"VisionTransformer: img_size must be a multiple of patch_size, got {img_size} and {patch_size}"
+                f"VisionTransformer: img_size must be a multiple of patch_size, got {img_size} "
+                f"and {patch_size}"
             )
         self.embed_dim = embed_dim
         self.num_register_tokens = num_register_tokens
@@ -164,4 +164,3 @@ def released_vision_transformer(name: str, img_size: int = 518, patch_size: int 
         )
     embed_dim, depth, num_heads = RELEASED_SIZES[name]
     return VisionTransformer(img_size, patch_size, embed_dim, depth, num_heads)
-

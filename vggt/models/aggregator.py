@@ -2,6 +2,7 @@
 
 Source: VGGT, arXiv:2503.11651, sec. 3.2. Attribute names are the released weights' keys.
 """
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -9,11 +10,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from vggt.images import normalize_images
 from vggt.layers.block import Block, init_linear_weights
 from vggt.layers.patch_embed import PatchEmbed
 from vggt.layers.rope import RotaryTable, grid_positions, rotary_table
 from vggt.layers.vision_transformer import VisionTransformer, released_vision_transformer
-from vggt.images import normalize_images
 
 FRAME, GLOBAL = "frame", "global"
 
@@ -104,8 +105,8 @@ class Aggregator(nn.Module):
             last_only: return only the last round's tokens; the others are not kept in memory.
 
         Returns:
-            List of ``depth`` tensors (one if ``last_only``), each (B, S, P, 2C): the frame block's output, then
-            the global block's, on channels; P = camera token, registers, patches in row-major order. And the
+            List of ``depth`` tensors (one if ``last_only``), each (B, S, P, 2C): the frame block's output,
+            then the global block's, on channels; P = camera token, registers, patches in row-major order. And the
             index of the first patch token.
 
         Raises:
@@ -171,7 +172,7 @@ def _build_patch_embed(
     encoder = released_vision_transformer(name, img_size, patch_size)
     if encoder.embed_dim != embed_dim:
         raise ValueError(
-            f"Aggregator: patch_embed {name!r} has {encoder.embed_dim} channels, but embed_dim is {embed_dim}; "
-            "give matching sizes"
+            f"Aggregator: patch_embed {name!r} has {encoder.embed_dim} channels, but embed_dim is "
+            f"{embed_dim}; give matching sizes"
         )
     return encoder

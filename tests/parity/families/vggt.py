@@ -1,4 +1,5 @@
 """Golden cases of the geometry encoder and its DINOv2 patch encoder."""
+
 from __future__ import annotations
 
 import re
@@ -11,9 +12,11 @@ from vggt.geometry import depth_to_camera_points, depth_to_world_points, invert_
 from vggt.heads.camera_head import CameraHead
 from vggt.heads.dpt_head import DPTHead
 from vggt.heads.head_activations import activate_head
+from vggt.heads.track_head import TrackHead
 from vggt.layers.rope import apply_rotary, grid_positions, rotary_table
 from vggt.layers.vision_transformer import VisionTransformer
 from vggt.models.aggregator import Aggregator
+from vggt.models.vggt import VGGT
 from vggt.pose_encoding import cameras_to_encoding, encoding_to_extrinsics, encoding_to_intrinsics
 from vggt.rotation import matrix_to_xyzw, xyzw_to_matrix
 
@@ -63,6 +66,31 @@ def _image_size(case: GoldenCase) -> tuple[int, int]:
     """Height and width from an input entry such as "only the shape (1, 3, 3, 42, 70) is used"."""
     shape = re.search(r"\(([\d, ]+)\)", case.meta["inputs"]["images"])[1]
     return tuple(int(size) for size in shape.split(",")[-2:])
+
+
+@family("TrackHead")
+@torch.no_grad()
+def track_head(case: GoldenCase) -> dict[str, Tensor]:
+    head = case.fill(TrackHead(**case.config)).eval()
+    tokens = case.input_list("aggregated_tokens_list[i]")
+    size, patch_start_idx = _image_size(case), case.input("patch_start_idx")
+    tracks, visibility, confidence = head(tokens, size, patch_start_idx, case.input("query_points"))
+    features = head.feature_extractor(tokens, size, patch_start_idx).flatten(3)
+    return {f"coords{i}": coords for i, coords in enumerate(tracks)} | {
+        "vis": visibility,
+        "conf": confidence,
+        "feature_maps_mean_std": torch.stack((features.mean(-1), features.std(-1))),
+    }
+
+
+@family("VGGT")
+@torch.no_grad()
+def vggt(case: GoldenCase) -> dict[str, Tensor]:
+    config = dict(case.config)
+    if config["depth_head"] == "same with output_dim 2, activation exp":
+        config["depth_head"] = config["point_head"] | {"output_dim": 2, "activation": "exp"}
+    predictions = case.fill(VGGT(**config)).eval()(case.input("images"))
+    return predictions | {"extrinsics": encoding_to_extrinsics(predictions["pose_enc"])}
 
 
 @family("vggt_head_activations")
