@@ -123,7 +123,7 @@ def _per_asset(tokens: Tensor, num_assets: int) -> Tensor:
 
 
 def drop_cond(cond: Tensor, dropped: Tensor) -> Tensor:
-    """Replace the conditions (B, L, C) of the rows where ``dropped`` (B,) bool is true by the empty one, zeros."""
+    """Replace the conditions (B, L, C) of the rows with true ``dropped`` (B,) by the empty one, zeros."""
     return cond.masked_fill(dropped[:, None, None], 0.0)
 
 
@@ -141,8 +141,8 @@ class SceneConditioner:
 
         Args:
             image_encoder: normalised images (B, 3, I, I) -> {"x_prenorm": (B, T, C)}.
-            geometry_encoder: images (S, 1, 3, I, I) in [0, 1] -> (list of (S, 1, P, 2C), first patch index), as
-                VGGT's aggregator; None when the geometry part is never used.
+            geometry_encoder: images (S, 1, 3, I, I) in [0, 1] -> (list of (S, 1, P, 2C), first patch index),
+                as VGGT's aggregator; None when the geometry part is never used.
             image_size: I, the side to which pictures are brought.
             max_images: pictures encoded at once, to bound memory; None encodes all of them at once.
         """
@@ -227,7 +227,7 @@ class SceneConditioner:
         return assemble_cond(asset_tokens, mask_tokens, scene_tokens, geometry), asset_tokens.shape[1]
 
     def encode_images(self, images: Tensor) -> Tensor:
-        """Tokens (B, T, C) of images (B, 3, I, I) in [0, 1]: class, registers and patches, layer-normalised."""
+        """Tokens (B, T, C) of images (B, 3, I, I) in [0, 1]: class, registers, patches; layer-normalised."""
         chunks = images.split(self.max_images or len(images))
         return torch.cat([self._encode_image_chunk(chunk) for chunk in chunks])
 
@@ -247,7 +247,8 @@ class SceneConditioner:
                 "SceneConditioner: the geometry part is on, but no geometry encoder was given; load one or "
                 "switch the part off"
             )
-        rounds, _ = self.geometry_encoder(_as_input_of(self.geometry_encoder, images)[:, None], last_only=True)
+        frames = _as_input_of(self.geometry_encoder, images)[:, None]  # (S, 1, 3, I, I)
+        rounds, _ = self.geometry_encoder(frames, last_only=True)
         return rounds[-1].squeeze(1)  # (S, P, 2C)
 
 

@@ -54,7 +54,8 @@ class RembgBackgroundRemover:
             return rembg.new_session("u2net")
         if not self._model_path.is_file():
             raise FileNotFoundError(
-                f"{self._model_path}: expected U2-Net weights for background removal, found no file; check the path"
+                f"{self._model_path}: expected U2-Net weights for background removal, found no file; "
+                "check the path"
             )
         return rembg.new_session("u2net_custom", model_path=str(self._model_path))
 
@@ -117,8 +118,8 @@ def prepare_asset_image(
 def prepare_training_asset(image: Image.Image, image_size: int = IMAGE_SIZE) -> Tensor:
     """Crop an asset of the training data: (3, image_size, image_size) float32 in [0, 1] on black.
 
-    Unlike `prepare_asset_image`, every pixel that is not fully transparent counts as the asset, the corners of
-    the square are truncated to whole pixels, and the values are not rounded to 8 bits.
+    Unlike `prepare_asset_image`, every pixel that is not fully transparent counts as the asset, the corners
+    of the square are truncated to whole pixels, and the values are not rounded to 8 bits.
 
     Raises:
         ValueError: the picture is fully transparent.
@@ -161,8 +162,8 @@ def _with_transparency(image: Image.Image, remove_background: RemoveBackground |
         return image
     if remove_background is None:
         raise ValueError(
-            f"asset image: expected RGBA with a transparent background, got {image.mode} without transparency; "
-            "cut the asset out or pass remove_background"
+            f"asset image: expected RGBA with a transparent background, got {image.mode} without "
+            "transparency; cut the asset out or pass remove_background"
         )
     rgb = image.convert("RGB")
     shrink = min(1.0, MAX_SIDE_FOR_MATTING / max(rgb.size))

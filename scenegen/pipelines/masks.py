@@ -55,7 +55,7 @@ def split_masks(photo: Image.Image, labels: Image.Image, order: AssetOrder = "or
     rgb, grey = np.asarray(photo.convert("RGB")), np.asarray(labels.convert("L"))
     cutouts = [_cut_out(rgb, grey == label, int(label)) for label in np.unique(grey[grey > 0])]
     if not cutouts:
-        raise ValueError("split_masks: expected labels above 0, the label image is empty; mark the assets in it")
+        raise ValueError("split_masks: expected labels above 0, the label image is empty; mark the assets")
     if order == "order":
         return cutouts
     cutouts.sort(key=lambda cutout: cutout.area)  # stable: equal areas stay in ascending label
@@ -75,7 +75,7 @@ def mask_area(mask: Image.Image) -> int:
 
 
 def order_by_area(areas: Sequence[int]) -> list[int]:
-    """Indices from the largest area to the smallest, equal ones in their given order; the first is the query."""
+    """Indices from the largest area to the smallest, equal ones in given order; the first is the query."""
     return sorted(range(len(areas)), key=lambda index: -areas[index])
 
 

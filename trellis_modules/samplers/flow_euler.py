@@ -107,6 +107,10 @@ class FlowEulerSampler:
         self.path = FlowPath(sigma_min)
         self.guidance = guidance
 
+    def uses_guidance(self, params: SamplingParams) -> bool:
+        """Whether a run with these settings needs ``neg_cond``."""
+        return self.guidance is not Guidance.OFF and params.cfg_strength != 0
+
     def step(
         self,
         predictor: Predictor,
@@ -169,7 +173,7 @@ class FlowEulerSampler:
 
     def _predictor(self, model: FlowModel, neg_cond: Cond | None, params: SamplingParams) -> Predictor:
         predictor = ConditionalPredictor(model)
-        if self.guidance is Guidance.OFF or params.cfg_strength == 0:
+        if not self.uses_guidance(params):
             return predictor
         if neg_cond is None:
             raise ValueError(

@@ -6,9 +6,12 @@ from dataclasses import dataclass, field
 from unittest import mock
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from tests.parity.golden import GoldenCase, family
+from scenegen.pipelines.conditioning import SceneCond
+from scenegen.pipelines.sampling import occupied_coords, sample_structure, structure_noise
 from trellis_modules.flow_output import FlowOutput
 from trellis_modules.samplers import FlowEulerSampler, FlowPath, MultiViewCond, SamplingParams, TimeSchedule
 from trellis_modules.samplers.registry import SamplerConfig, merge_params
@@ -26,7 +29,7 @@ class AnalyticFlow:
     calls_t: list[float] = field(default_factory=list)
     calls_cond_mean: list[float] = field(default_factory=list)
 
-    def __call__(self, x_t: Tensor, t: Tensor, cond: Tensor) -> FlowOutput:
+    def __call__(self, x_t: Tensor, t: Tensor, cond: Tensor, num_object_tokens: int = 0) -> FlowOutput:
         self.calls_t.append(float(t[0]))
         self.calls_cond_mean.append(float(cond.mean()))
         rows = (-1, *[1] * (x_t.ndim - 1))
@@ -120,3 +123,32 @@ def time_schedule(case: GoldenCase) -> dict[str, Tensor]:
         with mock.patch("torch.randn", return_value=normal), mock.patch("torch.rand", return_value=uniform):
             computed[name] = schedule.sample(len(normal))
     return computed
+
+
+@family("structure sampling")
+def structure_sampling(case: GoldenCase) -> dict[str, Tensor]:
+    """Noise to occupied voxels and poses, with the plain mean of poses that the cases hold."""
+    config = case.config
+    cond, noise = case.input("cond"), case.input("noise")
+    conditions = MultiViewCond.from_stack(cond) if cond.ndim == 4 else cond
+    neg_cond = torch.zeros_like(cond[0] if cond.ndim == 4 else cond)
+    with mock.patch("torch.randn", return_value=noise):
+        drawn = structure_noise(len(noise), noise.shape[1], noise.shape[2], torch.Generator())
+    defaults = merge_params(SamplingParams(), config["default sampler params"], case.name)
+    sample = sample_structure(
+        AnalyticFlow(with_positions=True),
+        FlowEulerSampler(sigma_min=1e-5),
+        SceneCond(conditions, neg_cond, num_object_tokens=cond.shape[-2]),
+        drawn,
+        merge_params(defaults, config["override"], case.name),
+        positions_type=config["positions_type"],
+        pose_mean="arithmetic",
+    )
+    logits = F.interpolate(sample.latents[:, :1], scale_factor=2, mode="nearest") - 0.2
+    return {"positions": sample.positions, "coords": occupied_coords(logits)}
+
+
+@family("occupancy -> coords")
+def occupancy_to_coords(case: GoldenCase) -> dict[str, Tensor]:
+    """Occupied voxels of given logits."""
+    return {"coords": occupied_coords(case.input("logits") - 2.6)}

@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
+from scenegen.geometry import ROTATION, TRANSLATION, compose_poses
+from scenegen.pipelines.assembly import apply_transform, scene_transforms
 from scenegen.pipelines.conditioning import CondParts, SceneConditioner, SceneView, assemble_cond, drop_cond
 from scenegen.pipelines.image_preparation import (
     images_to_tensor,
@@ -25,7 +27,7 @@ def _picture(label: str, shape: tuple[int, ...]) -> np.ndarray:
     return (make_uniform(label, shape) * 255).astype(np.uint8)
 
 
-# --- image preparation ---------------------------------------------------------------------------------------
+# --- image preparation ---------------------------------------------------------------------------------
 
 _ASSET_PICTURE = re.compile(r"make_uniform\('(\w+)\.img',\((\d+),(\d+),4\)\)")
 _ASSET_BOX = re.compile(r"rows (\d+):(\d+), cols (\d+):(\d+)")
@@ -109,7 +111,7 @@ def preprocess_training(case: GoldenCase) -> dict[str, Tensor]:
     return computed
 
 
-# --- masks ---------------------------------------------------------------------------------------------------
+# --- masks ---------------------------------------------------------------------------------------------
 
 
 @family("split_masks")
@@ -119,7 +121,8 @@ def split(case: GoldenCase) -> dict[str, Tensor]:
     labels = Image.fromarray(case.tensors["seg_input"].numpy())
     case.skip("seg_input", "an input")
     computed = {}
-    for name, order in {"order": "order", "smallest": "smallest", "largest": "largest", "other": "order"}.items():
+    orders = {"order": "order", "smallest": "smallest", "largest": "largest", "other": "order"}
+    for name, order in orders.items():
         cutouts = split_masks(photo, labels, order)
         masks = np.stack([np.asarray(cutout.mask) for cutout in cutouts])
         assert (masks == masks[..., :1]).all(), "the three channels of a mask must be equal"
@@ -132,7 +135,7 @@ def split(case: GoldenCase) -> dict[str, Tensor]:
     return computed
 
 
-# --- conditions ----------------------------------------------------------------------------------------------
+# --- conditions ----------------------------------------------------------------------------------------
 
 
 class _PooledImageEncoder(nn.Module):
@@ -173,7 +176,9 @@ def _inference_cond(case: GoldenCase) -> dict[str, Tensor]:
 
 
 def _training_cond(case: GoldenCase) -> dict[str, Tensor]:
-    asset, mask, scene = (torch.from_numpy(make_input(f"cond.{kind}", (4, 2, 1024))) for kind in ("img", "mask", "scene"))
+    asset, mask, scene = (
+        torch.from_numpy(make_input(f"cond.{kind}", (4, 2, 1024))) for kind in ("img", "mask", "scene")
+    )
     geometry = torch.from_numpy(make_input("cond.vggt", (1, 3, 2048)))
     draws = evaluate_input(case.meta["inputs"]["u"])
     full = assemble_cond(asset, mask, scene, geometry)
@@ -184,3 +189,52 @@ def _training_cond(case: GoldenCase) -> dict[str, Tensor]:
         "no_mask": assemble_cond(asset, None, scene, geometry),
     }
     return {name: value if name == "u" else value[..., ::16] for name, value in computed.items()}
+
+
+# --- scene composition -------------------------------------------------------------------------------------
+
+_POSES = re.compile(r"g=(make_input\([^)]*\)\)); g\[:,7\]=(make_uniform\('[^']*',\([^)]*\),[^)]*\))")
+_VERTICES = re.compile(r"vertices (make_uniform\('[^']*',\([^)]*\),[^)]*\))")
+
+
+@family("scene composition")
+def scene_composition(case: GoldenCase) -> dict[str, Tensor]:
+    """Node transforms with the published normalisation and, as "centred", with the correct one."""
+    poses = _composition_poses(case.meta["inputs"]["positions_raw"])
+    order = case.config["order"] or list(range(len(poses)))
+    template = _VERTICES.search(case.meta["inputs"]["meshes"])[1]
+    vertices = [evaluate_input(template.replace("{i}", str(i))).double().numpy() for i in range(len(poses))]
+    computed = {"positions_raw": poses}
+    for prefix, legacy in (("", True), ("centred.", False)):
+        transforms = scene_transforms(vertices, poses, frame_of=order[0], legacy_normalize=legacy)
+        placed = [apply_transform(*pair) for pair in zip(transforms, vertices, strict=True)]
+        for index, (transform, points) in enumerate(zip(transforms, placed, strict=True)):
+            computed[f"{prefix}asset{index}.transform"] = torch.from_numpy(transform)
+            computed[f"{prefix}asset{index}.vertices_world"] = torch.from_numpy(points)
+        if legacy:
+            corners = np.concatenate(placed)
+            computed["bounds"] = torch.from_numpy(np.stack((corners.min(axis=0), corners.max(axis=0))))
+    shift = computed["asset0.transform"] - computed["centred.asset0.transform"]
+    computed["reference_minus_centred_translation"] = shift[:3, 3]
+    return computed | _global_poses(case, poses, order)
+
+
+def _composition_poses(description: str) -> Tensor:
+    """The poses of a composition case: normal draws with uniform scales, the query's pose in row 0."""
+    draws, scales = (evaluate_input(text) for text in _POSES.search(description).groups())
+    draws[:, 7] = scales
+    draws[0] = torch.tensor([0.0, 0, 0, 1, 0, 0, 0, 1])
+    return draws
+
+
+def _global_poses(case: GoldenCase, poses: Tensor, order: list[int]) -> dict[str, Tensor]:
+    """Poses after the published turn of the query frame by +90 degrees about x."""
+    half = 0.5**0.5
+    query = torch.tensor([0, 0, 0, half, half, 0, 0, 1], dtype=torch.float64)
+    turned = compose_poses(query.expand(len(poses), 8), poses.double())
+    computed = {"query_quat": query[ROTATION], "returned_positions": turned[order][:, TRANSLATION]}
+    if len(poses) > 1:
+        quaternions, expected = turned[1:, ROTATION], case.tensors["global_quats"]
+        same_side = torch.sign((quaternions * expected).sum(dim=-1, keepdim=True))
+        computed |= {"global_positions": turned[1:, TRANSLATION], "global_quats": quaternions * same_side}
+    return computed

@@ -1,0 +1,157 @@
+"""The structure stage: from conditions to the latents and poses of a scene's assets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from scenegen.geometry import average_poses
+from scenegen.pipelines.conditioning import SceneCond
+from trellis_modules.flow_output import FlowOutput
+from trellis_modules.samplers import Cond, FlowEulerSampler, MultiViewCond, SamplingParams
+from trellis_modules.samplers.conditioning import ExtrasMean, arithmetic_mean
+
+POSITIONS = "positions"
+"""Name under which flow models return their poses."""
+
+PositionsType = Literal["last", "avg"]
+"""Poses of the last step, or the mean over as many last steps as there are views."""
+
+PoseMean = Literal["aligned", "arithmetic"]
+"""How poses are averaged: `geometry.average_poses`, or number by number as the published code does."""
+
+
+@dataclass(frozen=True)
+class StructureSample:
+    """What the structure stage produces for B assets.
+
+    Attributes:
+        latents: (B, C, r, r, r), input of the structure decoder.
+        positions: (B, 8) poses in the query frame as predicted; quaternions need not have unit length.
+    """
+
+    latents: Tensor
+    positions: Tensor
+
+
+def noise_generator(seed: int) -> torch.Generator:
+    """The generator of all noise of one scene.
+
+    It lives on the CPU, so that a seed gives the same scene on every device, and its draws come in a fixed
+    order: first the structure noise of all assets (`structure_noise`), then that of later stages. Nothing
+    else may draw from it.
+    """
+    return torch.Generator("cpu").manual_seed(seed)
+
+
+def structure_noise(
+    num_assets: int,
+    channels: int,
+    resolution: int,
+    generator: torch.Generator,
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """Draw the initial state (num_assets, channels, r, r, r) on the CPU and move it to ``device``."""
+    shape = (num_assets, channels, resolution, resolution, resolution)
+    return torch.randn(shape, generator=generator).to(device)
+
+
+def sample_structure(
+    model: Callable[..., FlowOutput],
+    sampler: FlowEulerSampler,
+    scene: SceneCond,
+    noise: Tensor,
+    params: SamplingParams,
+    *,
+    positions_type: PositionsType = "last",
+    pose_mean: PoseMean = "aligned",
+    on_step: Callable[[int, int], object] | None = None,
+) -> StructureSample:
+    """Sample the latents and poses of one scene.
+
+    Args:
+        model: a flow model that returns "positions". Where it offers ``precompute_context``, the conditions
+            are projected once instead of in every step.
+        sampler: the Euler loop.
+        scene: conditions of the B assets, the query first.
+        noise: (B, C, r, r, r), see `structure_noise`.
+        params: steps, times and guidance.
+        positions_type: which steps the poses come from; with one view both choices are the last step.
+        pose_mean: how poses of several views are averaged.
+        on_step: called with (steps done, steps) after every step.
+
+    Raises:
+        ValueError: unknown positions_type or pose_mean, noise for another number of assets, or a model
+            without positions.
+    """
+    if positions_type not in ("last", "avg"):
+        raise ValueError(f"sample_structure: positions_type must be 'last' or 'avg', got {positions_type!r}")
+    if len(noise) != scene.num_assets:
+        raise ValueError(
+            f"sample_structure: expected noise for {scene.num_assets} assets, got shape {tuple(noise.shape)}"
+        )
+    mean = _extras_mean(pose_mean)
+    prepare = _context_of(model, scene.num_object_tokens)
+    is_guided = sampler.uses_guidance(params)
+    result = sampler.sample(
+        partial(model, num_object_tokens=scene.num_object_tokens),
+        noise,
+        _prepared(scene.cond, prepare),
+        prepare(scene.neg_cond) if is_guided else None,
+        params,
+        extras_mean=mean,
+        on_step=on_step,
+    )
+    if POSITIONS not in result.extras:
+        raise ValueError(
+            f"sample_structure: expected a model that returns {POSITIONS!r}, {type(model).__name__} returned "
+            f"{sorted(result.extras)}; use a flow model with a pose head"
+        )
+    count = _num_views(scene.cond) if positions_type == "avg" else 1
+    return StructureSample(result.samples, _mean_of_last(result.extras[POSITIONS], count, mean))
+
+
+def occupied_coords(logits: Tensor) -> Tensor:
+    """Voxels with logits above 0: (B, 1, R, R, R) -> (T, 4) int32, columns (asset, x, y, z), sorted."""
+    return torch.argwhere(logits > 0)[:, [0, 2, 3, 4]].int()
+
+
+def _context_of(model: Callable[..., FlowOutput], num_object_tokens: int) -> Callable[[Tensor], Cond]:
+    """The function that turns a condition into what the model is called with."""
+    precompute = getattr(model, "precompute_context", None)
+    if precompute is None:
+        return lambda cond: cond
+    return torch.no_grad()(partial(precompute, num_object_tokens=num_object_tokens))
+
+
+def _prepared(cond: Tensor | MultiViewCond, prepare: Callable[[Tensor], Cond]) -> Cond | MultiViewCond:
+    if isinstance(cond, MultiViewCond):
+        return MultiViewCond(tuple(prepare(view) for view in cond.views))
+    return prepare(cond)
+
+
+def _num_views(cond: Tensor | MultiViewCond) -> int:
+    return len(cond.views) if isinstance(cond, MultiViewCond) else 1
+
+
+def _extras_mean(pose_mean: PoseMean) -> ExtrasMean:
+    if pose_mean == "arithmetic":
+        return arithmetic_mean
+    if pose_mean == "aligned":
+        return _aligned_mean
+    raise ValueError(f"sample_structure: pose_mean must be 'aligned' or 'arithmetic', got {pose_mean!r}")
+
+
+def _aligned_mean(name: str, estimates: Tensor) -> Tensor:
+    return average_poses(estimates) if name == POSITIONS else arithmetic_mean(name, estimates)
+
+
+def _mean_of_last(estimates: Sequence[Tensor], count: int, mean: ExtrasMean) -> Tensor:
+    """Mean of the last ``count`` poses, or of all where there are fewer; a single one is left as it is."""
+    chosen = estimates[-count:]
+    return chosen[0] if len(chosen) == 1 else mean(POSITIONS, torch.stack(list(chosen)))
