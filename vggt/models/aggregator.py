@@ -106,8 +106,8 @@ class Aggregator(nn.Module):
 
         Returns:
             List of ``depth`` tensors (one if ``last_only``), each (B, S, P, 2C): the frame block's output,
-            then the global block's, on channels; P = camera token, registers, patches in row-major order. And the
-            index of the first patch token.
+            then the global block's, on channels; P = camera token, registers, patches in row-major order.
+            And the index of the first patch token.
 
         Raises:
             ValueError: images are not (B, S, 3, H, W) or do not split into patches.
