@@ -89,7 +89,8 @@ def spconv_arguments(machine: Machine) -> list[str]:
         return [BINARY_ONLY, "spconv-cu118"]
     if major != 12:
         raise NoBuild(
-            f"has builds for CUDA 11.8 and 12.x, got {major}.{minor}; use a PyTorch built for one of those"
+            f"has builds for CUDA 11.8 and 12.x, got {major}.{minor}; "
+            f"remove .venv and run setup.sh with --torch-index {PYTORCH_WHEELS}/cu126"
         )
     build = max(m for m in SPCONV_CUDA_12_BUILDS if m <= minor)
     return [BINARY_ONLY, f"spconv-cu12{build}"]
