@@ -214,8 +214,8 @@ device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "CPU"
 print(f"==> Ready: torch {torch.__version__} on {device}")
 PY
     if has_gpu && ! "$VENV_PYTHON" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
-        printf '%s\n' "setup.sh: the installed PyTorch cannot use this NVIDIA GPU; update the driver, or remove" \
-            ".venv and run setup.sh with --torch-index and PyTorch's index of an older CUDA (.../whl/cu126)." >&2
+        printf 'setup.sh: %s\n' "the installed PyTorch cannot use this NVIDIA GPU" \
+            "update the driver, or remove .venv and run setup.sh with --torch-index and PyTorch's index of an older CUDA" >&2
     fi
 }
 
