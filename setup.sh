@@ -215,7 +215,7 @@ print(f"==> Ready: torch {torch.__version__} on {device}")
 PY
     if has_gpu && ! "$VENV_PYTHON" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
         printf 'setup.sh: %s\n' "the installed PyTorch cannot use this NVIDIA GPU" \
-            "update the driver, or remove .venv and run setup.sh with --torch-index and PyTorch's index of an older CUDA" >&2
+            "update the driver, or remove .venv and give --torch-index PyTorch's index of an older CUDA" >&2
     fi
 }
 
