@@ -16,11 +16,12 @@ from dataset_toolkits.sweethome3d.metadata import MetadataError, model_infos, re
 from dataset_toolkits.sweethome3d.prepare import load_prepared
 from dataset_toolkits.sweethome3d.split import SPLITS, check_split
 
-PACKED_TIERS = ("floor", "small", "mounted")
+# Faces beyond which a mesh is simplified: what stands on tables or hangs on walls covers few pixels.
+MAX_FACES = {"floor": 12_000, "small": 4_000, "mounted": 4_000}
 logger = logging.getLogger("build_mesh_packs")
 
 
-def build_pack(root: Path, split: str, *, keep_hidden: bool = False, max_faces: int = 12_000) -> MeshPack:
+def build_pack(root: Path, split: str, *, keep_hidden: bool = False) -> MeshPack:
     """Join the prepared meshes of one split, simplified where heavy and without faces that nobody can see.
 
     Raises:
@@ -28,19 +29,17 @@ def build_pack(root: Path, split: str, *, keep_hidden: bool = False, max_faces: 
         SplitError: metadata.csv puts a model into another split than the split file does.
     """
     infos = [info for info in model_infos(read_metadata(root)).values() if info.split == split]
-    infos = [info for info in infos if info.tier in PACKED_TIERS]
+    infos = [info for info in infos if info.tier in MAX_FACES]
     check_split((info.id for info in infos), split)
-    return MeshPack.from_meshes(
-        _packed(root, info, keep_hidden, max_faces) for info in tqdm(infos, desc=split, unit="mesh")
-    )
+    return MeshPack.from_meshes(_packed(root, info, keep_hidden) for info in tqdm(infos, desc=split, unit="mesh"))
 
 
-def _packed(root: Path, info: ModelInfo, keep_hidden: bool, max_faces: int) -> tuple[FurnitureMesh, ModelInfo]:
+def _packed(root: Path, info: ModelInfo, keep_hidden: bool) -> tuple[FurnitureMesh, ModelInfo]:
     prepared = load_prepared(root, info.id)
     if prepared is None:
         raise MetadataError(f"{info.id}: no prepared mesh below {root}; run build_metadata.py again")
     mesh = prepared.mesh if keep_hidden else prepared.outer_mesh()
-    return simplify(mesh, max_faces=max_faces), info
+    return simplify(mesh, max_faces=MAX_FACES[info.tier]), info
 
 
 def main() -> int:
@@ -48,15 +47,12 @@ def main() -> int:
     parser.add_argument("--output_dir", type=Path, required=True, help="data root with metadata.csv")
     parser.add_argument("--packs", type=Path, help="folder for the packs; default: <output_dir>/../packs")
     parser.add_argument("--keep-hidden", action="store_true", help="keep faces that no outside camera can see")
-    parser.add_argument("--max_faces", type=int, default=12_000, help="simplify meshes with more faces")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
     folder = options.packs or options.output_dir.parent / "packs"
     try:
         for split in SPLITS:
-            pack = build_pack(
-                options.output_dir, split, keep_hidden=options.keep_hidden, max_faces=options.max_faces
-            )
+            pack = build_pack(options.output_dir, split, keep_hidden=options.keep_hidden)
             path = folder / f"{split}.safetensors"
             pack.save(path)
             print(f"{path}: {len(pack)} meshes, {len(pack.faces)} faces, {path.stat().st_size / 1e6:.1f} MB")

@@ -1,6 +1,7 @@
 """Many furniture meshes in one safetensors file: quantised, with a `ModelInfo` for each.
 
-A pack file holds models of one split only; `MeshPack.save` refuses anything else, so that a test model cannot
+In a file, face colours are indices into a palette of at most 256 colours per mesh: exact for meshes with that many
+colours, the nearest palette colour for textured meshes with more. A pack file holds models of one split only; `MeshPack.save` refuses anything else, so that a test model cannot
 slip into training.
 """
 
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
@@ -20,6 +22,7 @@ from dataset_toolkits.sweethome3d.split import check_split
 
 FORMAT = "scenegen-mesh-pack-1"
 _LEVELS = 65535
+_PALETTE_SIZE = 256
 
 
 class PackError(ValueError):
@@ -102,11 +105,14 @@ class MeshPack:
         check_split((info.id for info in self.infos), split)
         if np.abs(self.vertices).max() > 0.5 + 1e-4:
             raise ValueError(f"{path}: expected vertices in [-0.5, 0.5], got {np.abs(self.vertices).max():.3f}")
+        indices, palettes = zip(*(palette_of(self.mesh(i).face_colours) for i in range(len(self))), strict=True)
         narrow = np.uint16 if np.diff(self.vertex_offsets).max() <= _LEVELS + 1 else np.int32
         tensors = {
             "vertices": np.round(np.clip(self.vertices + 0.5, 0, 1) * _LEVELS).astype(np.uint16),
             "faces": self.faces.astype(narrow),
-            "face_colours": self.face_colours,
+            "palettes": np.concatenate(palettes),
+            "palette_offsets": np.cumsum([0] + [len(palette) for palette in palettes], dtype=np.int64),
+            "palette_indices": np.concatenate(indices),
             "vertex_offsets": self.vertex_offsets,
             "face_offsets": self.face_offsets,
         }
@@ -133,14 +139,32 @@ class MeshPack:
             raise PackError(
                 f"{path}: expected a readable mesh pack: {error}; build it with dataset_toolkits/build_mesh_packs.py"
             ) from error
+        palette_starts = np.repeat(tensors["palette_offsets"][:-1], np.diff(tensors["face_offsets"]))
         return cls(
             vertices=tensors["vertices"].astype(np.float32) / np.float32(_LEVELS) - np.float32(0.5),
             faces=tensors["faces"].astype(np.int32),
-            face_colours=tensors["face_colours"],
+            face_colours=tensors["palettes"][palette_starts + tensors["palette_indices"]],
             vertex_offsets=tensors["vertex_offsets"],
             face_offsets=tensors["face_offsets"],
             infos=tuple(ModelInfo.from_json(raw) for raw in json.loads(metadata["infos"])),
         )
+
+
+def palette_of(colours: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Write colours as indices into at most 256 of them.
+
+    Args:
+        colours: (F, 3) uint8.
+
+    Returns:
+        (F,) uint8 indices and the (P, 3) uint8 palette; exact when there are at most 256 different colours.
+    """
+    palette, indices = np.unique(colours, axis=0, return_inverse=True)
+    if len(palette) > _PALETTE_SIZE:
+        quantised = Image.fromarray(colours[None]).quantize(_PALETTE_SIZE, dither=Image.Dither.NONE)
+        indices = np.asarray(quantised)[0]
+        palette = np.array(quantised.getpalette(), dtype=np.uint8).reshape(-1, 3)
+    return indices.reshape(-1).astype(np.uint8), palette.astype(np.uint8)
 
 
 def _joined(arrays: Sequence[np.ndarray], dtype: type) -> np.ndarray:
