@@ -61,7 +61,6 @@ def load_checkpoint(
     """Load any network of the project; see ``trellis_modules.checkpoint.load_checkpoint``.
 
     Raises:
-        CheckpointError: a file is missing or damaged, or a tensor is missing, unexpected or misshapen.
-        ConfigError: the JSON names an unknown class or argument.
+        CheckpointError: the files are missing, damaged, or do not fit the model they describe.
     """
     return checkpoint.load_checkpoint(stem, device, dtype, models=MODELS)

@@ -14,6 +14,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from trellis_modules.config import ConfigError, NamedConfig, load_json
 from trellis_modules.models.registry import MODELS, ModelBuilder, build_model
@@ -38,19 +39,18 @@ def load_checkpoint(
         models: registry of class names.
 
     Raises:
-        CheckpointError: a file is missing or damaged, or a tensor is missing, unexpected or misshapen.
-        ConfigError: the JSON names an unknown class or argument.
+        CheckpointError: a file is missing or damaged, the JSON names an unknown class or argument, or a tensor is
+            missing, unexpected or misshapen.
     """
     stem = Path(stem)
     config_path = _with_suffix(stem, ".json")
     weights_path = find_weights(stem)
+    state = read_state(weights_path)
     try:
-        named = NamedConfig.parse(load_json(config_path), str(config_path))
+        with torch.device(device), _SkipRandomFill():
+            model = build_model(load_json(config_path), str(config_path), models)
     except ConfigError as error:
         raise CheckpointError(str(error)) from error
-    state = read_state(weights_path)
-    with torch.device(device):
-        model = build_model(named, str(config_path), models)
     set_compute_dtype(model, dtype or torch.float32)
     load_state(model, state, str(weights_path))
     return model.to(device).eval()
@@ -147,6 +147,20 @@ def set_compute_dtype(model: nn.Module, dtype: torch.dtype) -> None:
         model.convert_torso(dtype)
     else:
         model.to(dtype)
+
+
+class _SkipRandomFill(TorchFunctionMode):
+    """Leave out random initial weights, which take a minute for a released model and are overwritten anyway."""
+
+    # Some functions of nn.init are intercepted themselves, the others through the tensor method they call.
+    _SKIPPED = frozenset(
+        {Tensor.uniform_, Tensor.normal_, nn.init.uniform_, nn.init.normal_, nn.init.kaiming_uniform_})
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if func in self._SKIPPED:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
 
 
 def _with_suffix(stem: Path, suffix: str) -> Path:

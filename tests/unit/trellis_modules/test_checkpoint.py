@@ -1,0 +1,159 @@
+"""Checkpoints: round trips, dtypes, and one message for each kind of damage."""
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from trellis_modules.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from trellis_modules.models import build_model
+
+DECODER = {"name": "SparseStructureDecoder",
+           "args": {"out_channels": 1, "latent_channels": 2, "num_res_blocks": 1, "channels": [4, 2]}}
+
+
+@pytest.fixture
+def decoder() -> nn.Module:
+    torch.manual_seed(0)
+    return build_model(DECODER)
+
+
+@pytest.fixture
+def stem(decoder: nn.Module, tmp_path: Path) -> Path:
+    stem = tmp_path / "ckpts" / "decoder_v1.5"
+    save_checkpoint(decoder, stem, dtype=torch.float32)
+    return stem
+
+
+def weights(stem: Path, suffix: str = ".safetensors") -> Path:
+    return stem.with_name(stem.name + suffix)
+
+
+def test_round_trip_is_exact_and_leaves_two_files(decoder: nn.Module, stem: Path) -> None:
+    loaded = load_checkpoint(stem)
+    assert not loaded.training
+    for name, tensor in decoder.state_dict().items():
+        torch.testing.assert_close(loaded.state_dict()[name], tensor, rtol=0, atol=0)
+    assert sorted(path.name for path in stem.parent.iterdir()) == ["decoder_v1.5.json", "decoder_v1.5.safetensors"]
+    assert json.loads(weights(stem, ".json").read_text()) == DECODER
+
+
+def test_half_on_disk_computes_in_the_dtype_asked(decoder: nn.Module, tmp_path: Path) -> None:
+    save_checkpoint(decoder, tmp_path / "half")
+    assert {t.dtype for t in load_file(tmp_path / "half.safetensors").values()} == {torch.float16}
+    z = torch.randn(1, 2, 4, 4, 4)
+    expected = decoder.eval()(z)
+    for dtype, tolerance in ((None, 1e-2), (torch.float16, 2e-2), (torch.bfloat16, 1e-1)):
+        loaded = load_checkpoint(tmp_path / "half", dtype=dtype)
+        assert loaded.middle_block[0].conv1.weight.dtype == (dtype or torch.float32)
+        assert loaded.input_layer.weight.dtype == torch.float32
+        torch.testing.assert_close(loaded(z), expected, rtol=tolerance, atol=tolerance)
+
+
+def test_use_fp16_in_the_configuration_does_not_decide_how_it_computes(tmp_path: Path) -> None:
+    named = {**DECODER, "args": {**DECODER["args"], "use_fp16": True}}
+    save_checkpoint(build_model(named), tmp_path / "d")
+    assert {p.dtype for p in load_checkpoint(tmp_path / "d").parameters()} == {torch.float32}
+
+
+def test_plain_state_dict_is_read_when_there_is_no_safetensors(decoder: nn.Module, stem: Path) -> None:
+    weights(stem).unlink()
+    torch.save(decoder.state_dict(), weights(stem, ".pt"))
+    loaded = load_checkpoint(stem)
+    torch.testing.assert_close(loaded.out_layer[2].weight, decoder.out_layer[2].weight)
+
+
+def test_weights_that_are_not_finite_load(stem: Path) -> None:
+    state = load_file(weights(stem))
+    state["out_layer.2.bias"].fill_(float("nan"))
+    save_file(state, weights(stem))
+    assert load_checkpoint(stem).out_layer[2].bias.isnan().all()
+
+
+def test_random_initial_weights_are_skipped_without_touching_the_generator(stem: Path) -> None:
+    torch.manual_seed(7)
+    expected = torch.rand(1)
+    torch.manual_seed(7)
+    load_checkpoint(stem)
+    assert torch.equal(torch.rand(1), expected)
+
+
+def test_missing_files_are_named(stem: Path) -> None:
+    weights(stem).unlink()
+    with pytest.raises(CheckpointError, match=r"expected weights in decoder_v1.5.safetensors or decoder_v1.5.pt"):
+        load_checkpoint(stem)
+    with pytest.raises(CheckpointError, match="nowhere.json: no such configuration|nowhere: expected weights"):
+        load_checkpoint(stem.parent / "nowhere")
+
+
+def edit(stem: Path, change) -> None:
+    state = load_file(weights(stem))
+    change(state)
+    save_file(state, weights(stem))
+
+
+@pytest.mark.parametrize("change, message", [
+    (lambda state: state.pop("out_layer.2.bias"), r"tensor 'out_layer.2.bias' of shape \(1,\) is missing \(1 in all\)"),
+    (lambda state: state.update(extra=torch.zeros(2)), r"unexpected tensor 'extra' \(1 in all\)"),
+    (lambda state: state.update({"input_layer.bias": torch.zeros(5)}),
+     r"tensor 'input_layer.bias' has shape \(5,\), expected \(4,\)"),
+    (lambda state: state.update({"input_layer.bias": torch.zeros(4, dtype=torch.int64)}),
+     r"tensor 'input_layer.bias' has dtype torch.int64, expected torch.float32"),
+])
+def test_tensors_that_do_not_fit_are_named(stem: Path, change, message: str) -> None:
+    edit(stem, change)
+    with pytest.raises(CheckpointError, match=r"decoder_v1.5.safetensors: " + message):
+        load_checkpoint(stem)
+
+
+@pytest.mark.parametrize("keep", [0, 4, 100, -8])
+def test_truncated_weights_are_named(stem: Path, keep: int) -> None:
+    content = weights(stem).read_bytes()
+    weights(stem).write_bytes(content[:keep])
+    with pytest.raises(CheckpointError, match="decoder_v1.5.safetensors: not a readable weight file"):
+        load_checkpoint(stem)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a pickle", b"PK\x03\x04 broken archive"])
+def test_damaged_pt_is_named(stem: Path, content: bytes) -> None:
+    weights(stem).unlink()
+    weights(stem, ".pt").write_bytes(content)
+    with pytest.raises(CheckpointError, match="decoder_v1.5.pt: not a readable weight file"):
+        load_checkpoint(stem)
+
+
+def test_pt_with_something_else_is_refused(stem: Path) -> None:
+    weights(stem).unlink()
+    torch.save({"model": {"a": torch.zeros(1)}}, weights(stem, ".pt"))
+    with pytest.raises(CheckpointError, match="expected a plain state dict"):
+        load_checkpoint(stem)
+
+
+def test_configuration_faults_name_the_file(stem: Path) -> None:
+    config = weights(stem, ".json")
+    config.write_text("{")
+    with pytest.raises(CheckpointError, match="decoder_v1.5.json: not valid JSON"):
+        load_checkpoint(stem)
+    config.write_text(json.dumps({**DECODER, "name": "Unheard"}))
+    with pytest.raises(CheckpointError, match="decoder_v1.5.json: unknown name 'Unheard'"):
+        load_checkpoint(stem)
+    config.write_text(json.dumps({**DECODER, "args": {**DECODER["args"], "depth": 3}}))
+    with pytest.raises(CheckpointError, match="decoder_v1.5.json: unknown key 'depth'"):
+        load_checkpoint(stem)
+
+
+def test_save_needs_a_configuration(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="pass named_config"):
+        save_checkpoint(nn.Linear(2, 2), tmp_path / "m")
+
+
+def test_save_refuses_what_half_precision_cannot_hold(decoder: nn.Module, tmp_path: Path) -> None:
+    with torch.no_grad():
+        decoder.input_layer.bias[0] = 1e6
+    with pytest.raises(CheckpointError, match=r"'input_layer.bias': largest magnitude 1e\+06 is out of range"):
+        save_checkpoint(decoder, tmp_path / "d")
+    assert list(tmp_path.iterdir()) == []
