@@ -21,7 +21,16 @@ import numpy as np
 from dataset_toolkits.scene_layout import Camera, Lighting, PlacedObject, Room, SceneLayout, Vector3, Wall
 
 SEAT_CATEGORIES = ("Chair", "Pier/Stool")
-TABLETOP_CATEGORIES = ("Lighting", "Plant/vase/decor", "Electronics", "Other small", "Music/sport/toy")
+TABLETOP_CATEGORIES = (
+    "Appliance",
+    "Electronics",
+    "Lighting",
+    "Music/sport/toy",
+    "Other large",
+    "Other small",
+    "Plant/vase/decor",
+)
+_TABLETOP_ONLY_M = 0.42  # such things below this size look lost on a floor
 _CONTINUOUS = 0  # symmetry value of a body of revolution
 
 
@@ -113,7 +122,7 @@ class ModelPool:
         """Index the models.
 
         Raises:
-            ValueError: none of them stands on the floor.
+            ValueError: none of them stands on the floor (tier floor, and no small thing for a table).
         """
         self.floor: list[Model] = []
         self.tabletop: list[Model] = []
@@ -127,13 +136,15 @@ class ModelPool:
         for model in models:
             self._add(model)
         if not self.floor:
-            raise ValueError("ModelPool: expected a model of tier 'floor', got none; check the split")
+            raise ValueError("ModelPool: expected models that stand on the floor, got none; check the split")
 
     def _add(self, model: Model) -> None:
         width, height, depth = model.size_m
         category = model.super_category
         if can_stand_on_support(model):
             self.tabletop.append(model)
+            if max(model.size_m) < _TABLETOP_ONLY_M:
+                return
         if model.tier != "floor":
             return
         self.floor.append(model)
@@ -488,6 +499,9 @@ _BOX_SAMPLES = np.array(
     list(itertools.product((-0.42, 0.0, 0.42), (-0.42, -0.14, 0.14, 0.42), (-0.42, 0.0, 0.42)))
 )
 _NEAREST_CORNER_M = 0.25
+_LOWEST_CAMERA_M = 0.15
+_OUTERMOST = 0.98  # part of the half image that corners may reach after the group is moved off the centre
+_OFF_CENTRE = 0.4  # part of the room for that move that is used
 _OCCLUDER_SHRINK = 0.85  # a box overstates what its furniture hides
 
 
@@ -500,7 +514,7 @@ def _find_camera(rng: np.random.Generator, items: Sequence[_Item], options: Comp
     samples = _box_points(_BOX_SAMPLES, centres, sizes, rotations)  # (N, P, 3)
     for _ in range(4):
         camera = _draw_camera(rng, corners.reshape(-1, 3), items[0].yaw, options)
-        if _smallest_extent(camera, corners) < options.min_extent:
+        if camera.position[1] < _LOWEST_CAMERA_M or _smallest_extent(camera, corners) < options.min_extent:
             continue
         visible = _visible_fractions(np.asarray(camera.position), samples, centres, sizes, rotations)
         if visible.min() >= options.min_visible_fraction:
@@ -511,22 +525,31 @@ def _find_camera(rng: np.random.Generator, items: Sequence[_Item], options: Comp
 def _draw_camera(
     rng: np.random.Generator, corners: np.ndarray, anchor_yaw: float, options: ComposerOptions
 ) -> Camera:
-    """Draw direction and lens, then take the nearest distance from which all corners are in view."""
+    """Draw direction and lens, then the nearest place from which all corners (P, 3) are in view."""
     elevation = math.radians(rng.uniform(*options.elevation_deg))
     from_front = rng.normal(0.0, math.radians(45)) if rng.random() < 0.75 else rng.uniform(-math.pi, math.pi)
     azimuth = anchor_yaw + from_front
     fov_deg = rng.uniform(*options.fov_deg)
     level = math.cos(elevation)
-    back = np.array([math.sin(azimuth) * level, math.sin(elevation), math.cos(azimuth) * level])  # to the camera
+    back = np.array([math.sin(azimuth) * level, math.sin(elevation), math.cos(azimuth) * level])  # to camera
     right = np.array([math.cos(azimuth), 0.0, -math.sin(azimuth)])
     up = np.cross(back, right)
-    low, high = corners.min(axis=0), corners.max(axis=0)
-    target = (low + high) / 2 + (high - low) * rng.normal(0.0, 0.05, 3)
-    relative = corners - target
-    towards = relative @ back
-    reach = math.tan(math.radians(fov_deg) / 2) * rng.uniform(*options.fill)
-    sideways = np.maximum(np.abs(relative @ right), np.abs(relative @ up))
-    distance = max((sideways / reach + towards).max(), towards.max() + _NEAREST_CORNER_M)
+    centre = (corners.min(axis=0) + corners.max(axis=0)) / 2
+    towards = (corners - centre) @ back
+    aside = [(corners - centre) @ axis for axis in (right, up)]
+    half_image = math.tan(math.radians(fov_deg) / 2)
+    near_reach = half_image * rng.uniform(*options.fill)
+    distance = towards.max() + _NEAREST_CORNER_M
+    for offsets in aside:
+        # A corner is in view from the shift s when |offset - s| <= reach * (distance - towards).
+        least, most = (offsets / near_reach + towards).max(), (towards - offsets / near_reach).max()
+        distance = max(distance, (least + most) / 2)
+    target = centre.copy()
+    for axis, offsets in zip((right, up), aside):
+        reach = half_image * _OUTERMOST
+        low = (offsets - reach * (distance - towards)).max()
+        high = (offsets + reach * (distance - towards)).min()
+        target += ((low + high) / 2 + (high - low) / 2 * rng.uniform(-_OFF_CENTRE, _OFF_CENTRE)) * axis
     return Camera(position=_floats(target + distance * back), target=_floats(target), fov_deg=float(fov_deg))
 
 
@@ -587,8 +610,8 @@ def _draw_lighting(rng: np.random.Generator, camera: Camera) -> Lighting:
     )
     return Lighting(
         sun_direction=direction,
-        sun_strength=float(rng.uniform(0.3, 0.75)),
-        ambient_strength=float(rng.uniform(0.4, 0.65)),
+        sun_strength=float(rng.uniform(0.25, 0.6)),
+        ambient_strength=float(rng.uniform(0.5, 0.75)),
     )
 
 
@@ -596,7 +619,7 @@ def _draw_room(rng: np.random.Generator, items: Sequence[_Item], camera: Camera,
     """Draw colours and up to two walls behind the items as the camera sees them."""
     return Room(
         floor_colour=_draw_colour(rng, hue=(0.03, 0.14), saturation=(0.0, 0.5), value=(0.3, 0.85)),
-        wall_colour=_draw_colour(rng, hue=(0.0, 1.0), saturation=(0.0, 0.25), value=(0.65, 0.97)),
+        wall_colour=_draw_colour(rng, hue=(0.0, 1.0), saturation=(0.0, 0.25), value=(0.75, 1.0)),
         walls=_draw_walls(rng, items, camera, room_yaw),
     )
 

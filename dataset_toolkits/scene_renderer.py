@@ -62,7 +62,7 @@ class SceneGeometry:
         """
         missing = sorted({placed.model_id for placed in layout.objects} - set(meshes))
         if missing:
-            raise KeyError(f"{layout.scene_id}: no mesh for model {missing[0]!r}; load all models of the layout")
+            raise KeyError(f"{layout.scene_id}: no mesh for model {missing[0]!r}; load all its models")
         self.layout = layout
         self.meshes = [meshes[placed.model_id].augmented(placed) for placed in layout.objects]
         triangles = [_world_triangles(mesh, placed) for mesh, placed in zip(self.meshes, layout.objects)]

@@ -11,8 +11,6 @@ import trimesh
 from dataset_toolkits.furniture import FurnitureMesh
 from dataset_toolkits.scene_layout import PlacedObject, augment_vertices
 
-_DEFAULT_COLOUR = (204, 204, 204)
-
 
 @dataclass(frozen=True)
 class TexturedMesh:
@@ -104,16 +102,21 @@ def _read_part(
     if part.visual.kind != "texture":
         return np.ascontiguousarray(part.visual.face_colors[:, :3]), uv, face_textures
     material = part.visual.material
-    factor = getattr(material, "baseColorFactor", None)
-    colour = np.asarray(_DEFAULT_COLOUR if factor is None else factor[:3], np.uint8)
+    factor = getattr(material, "baseColorFactor", None)  # linear light, unlike the texture
+    colour = np.full(3, 255, np.uint8) if factor is None else _srgb(np.asarray(factor[:3]))
     image = getattr(material, "baseColorTexture", None)
     if image is not None and part.visual.uv is not None:
-        if factor is None:
-            colour = np.full(3, 255, np.uint8)
         uv = np.asarray(part.visual.uv, np.float32)[part.faces]
         face_textures[:] = len(textures)
         textures.append(np.asarray(image.convert("RGB")))
     return np.tile(colour, (count, 1)), uv, face_textures
+
+
+def _srgb(linear: np.ndarray) -> np.ndarray:
+    """Linear light to sRGB, both uint8 (IEC 61966-2-1)."""
+    value = linear.astype(np.float64) / 255
+    encoded = np.where(value <= 0.0031308, 12.92 * value, 1.055 * value ** (1 / 2.4) - 0.055)
+    return np.round(encoded * 255).astype(np.uint8)
 
 
 def _sample(texture: np.ndarray, uv: np.ndarray) -> np.ndarray:

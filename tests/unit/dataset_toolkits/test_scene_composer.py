@@ -188,7 +188,7 @@ def test_augmentation_changes_sizes_within_the_jitter_and_keeps_round_things_rou
 def test_bad_requests_are_named():
     with pytest.raises(ValueError, match="num_objects must be at least 1, got 0"):
         compose(np.random.default_rng(0), MODELS, 0)
-    with pytest.raises(ValueError, match="tier 'floor'"):
+    with pytest.raises(ValueError, match="stand on the floor"):
         compose(np.random.default_rng(0), [BY_ID["vase"]], 2)
     with pytest.raises(CompositionError, match="3 objects in 2 tries"):
         compose(np.random.default_rng(0), MODELS, 3, ComposerOptions(min_extent=2.0, max_attempts=2))

@@ -1,0 +1,93 @@
+"""Pictures of scene layouts with Blender (Cycles on the CPU), run as a separate headless program."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any, Mapping
+
+import numpy as np
+from PIL import Image
+
+from dataset_toolkits.scene_layout import SceneLayout, object_to_world
+
+SCRIPT = Path(__file__).parent / "blender_script" / "render_scene.py"
+
+
+class BlenderError(RuntimeError):
+    """Blender is missing or did not render the scene."""
+
+
+def render_with_blender(
+    layout: SceneLayout,
+    glbs: Mapping[str, Path],
+    size: int,
+    samples: int,
+    log: Path,
+    executable: str = "blender",
+) -> np.ndarray:
+    """Render a layout with Cycles.
+
+    Args:
+        glbs: model id -> GLB in the object frame.
+        size: pixels per side.
+        samples: paths a pixel.
+        log: file for Blender's output; kept when it fails.
+        executable: name or path of Blender, 3.4 or newer.
+
+    Returns:
+        (size, size, 3) uint8.
+
+    Raises:
+        BlenderError: no such program, it failed, or the layout has mirrored or stretched objects.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        job, picture = Path(folder) / "job.json", Path(folder) / "picture.png"
+        job.write_text(json.dumps(blender_job(layout, glbs, size, samples, picture)))
+        command = [executable, "-b", "--factory-startup", "--python-exit-code", "1"]
+        command += ["--python", str(SCRIPT), "--", str(job)]
+        log.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with log.open("wb") as output:
+                status = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, check=False).returncode
+        except FileNotFoundError as error:
+            raise BlenderError(f"{executable}: no such program; install Blender 3.4 or newer") from error
+        if status != 0 or not picture.is_file():
+            raise BlenderError(f"{layout.scene_id}: Blender ended with status {status}; see {log}")
+        log.unlink()
+        with Image.open(picture) as image:
+            return np.asarray(image.convert("RGB"))
+
+
+def blender_job(
+    layout: SceneLayout, glbs: Mapping[str, Path], size: int, samples: int, picture: Path
+) -> dict[str, Any]:
+    """Everything ``blender_script/render_scene.py`` needs, in the layout's world frame (y up).
+
+    Raises:
+        BlenderError: an object is mirrored or stretched; Blender gets the models as they are.
+    """
+    for placed in layout.objects:
+        if placed.mirror or placed.stretch != (1.0, 1.0, 1.0):
+            raise BlenderError(
+                f"{layout.scene_id}: {placed.model_id} is mirrored or stretched; render it with embree"
+            )
+    return {
+        "objects": [
+            {"glb": str(glbs[placed.model_id].resolve()), "matrix": object_to_world(placed).tolist()}
+            for placed in layout.objects
+        ],
+        "camera_to_world": np.linalg.inv(layout.camera.extrinsics()).tolist(),
+        "fov_deg": layout.camera.fov_deg,
+        "sun_direction": layout.lighting.sun_direction,
+        "sun_strength": layout.lighting.sun_strength,
+        "ambient_strength": layout.lighting.ambient_strength,
+        "floor_colour": layout.room.floor_colour,
+        "wall_colour": layout.room.wall_colour,
+        "walls": [{"point": wall.point, "normal": wall.normal} for wall in layout.room.walls],
+        "size": size,
+        "samples": samples,
+        "picture": str(picture),
+    }

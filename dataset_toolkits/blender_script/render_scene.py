@@ -1,0 +1,108 @@
+"""Runs inside Blender: blender -b --factory-startup --python render_scene.py -- job.json
+
+Renders the scene that ``dataset_toolkits/blender_renderer.py`` describes in the job file. The job is y up with
+OpenCV cameras; Blender is z up with OpenGL cameras.
+"""
+
+import json
+import math
+import sys
+
+import bpy
+from mathutils import Matrix, Vector
+
+Y_UP_TO_Z_UP = Matrix(((1, 0, 0, 0), (0, 0, -1, 0), (0, 1, 0, 0), (0, 0, 0, 1)))
+OPENGL_TO_OPENCV = Matrix.Diagonal((1, -1, -1, 1))
+PLANE_SIZE_M = 200.0
+SUN_ANGLE_DEG = 4.0  # soft edges of shadows
+
+
+def linear(srgb):
+    """sRGB triple in [0, 1] to linear light."""
+    return [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in srgb]
+
+
+def to_z_up(vector):
+    return Y_UP_TO_Z_UP.to_3x3() @ Vector(vector)
+
+
+def add_object(item):
+    """Import a GLB and give it the place ``item["matrix"]`` (object frame to world, y up)."""
+    before = set(bpy.data.objects)
+    bpy.ops.import_scene.gltf(filepath=item["glb"])
+    place = Y_UP_TO_Z_UP @ Matrix(item["matrix"]) @ Y_UP_TO_Z_UP.inverted()  # the importer turned it z up
+    for added in set(bpy.data.objects) - before:
+        if added.parent is None:
+            added.matrix_world = place @ added.matrix_world
+
+
+def add_plane(point, normal, colour, name):
+    """Add a large matt plane; ``point`` and ``normal`` are y up."""
+    bpy.ops.mesh.primitive_plane_add(size=PLANE_SIZE_M)
+    plane = bpy.context.object
+    turn = to_z_up(normal).to_track_quat("Z", "Y").to_matrix().to_4x4()
+    plane.matrix_world = Matrix.Translation(to_z_up(point)) @ turn
+    material = bpy.data.materials.new(name)
+    material.use_nodes = True
+    shader = material.node_tree.nodes["Principled BSDF"]
+    shader.inputs["Base Color"].default_value = (*linear(colour), 1.0)
+    shader.inputs["Roughness"].default_value = 0.9
+    plane.data.materials.append(material)
+
+
+def add_camera(job):
+    data = bpy.data.cameras.new("camera")
+    data.sensor_fit = "HORIZONTAL"
+    data.angle = math.radians(job["fov_deg"])
+    data.clip_start = 0.01
+    camera = bpy.data.objects.new("camera", data)
+    camera.matrix_world = Y_UP_TO_Z_UP @ Matrix(job["camera_to_world"]) @ OPENGL_TO_OPENCV
+    bpy.context.scene.collection.objects.link(camera)
+    bpy.context.scene.camera = camera
+
+
+def add_light(job):
+    """A sun and a white sky whose strengths give about the brightness of the ray caster's light model."""
+    data = bpy.data.lights.new("sun", "SUN")
+    data.energy = math.pi * linear([job["sun_strength"]] * 3)[0] * 2.0
+    data.angle = math.radians(SUN_ANGLE_DEG)
+    sun = bpy.data.objects.new("sun", data)
+    sun.matrix_world = to_z_up(job["sun_direction"]).to_track_quat("Z", "Y").to_matrix().to_4x4()
+    bpy.context.scene.collection.objects.link(sun)
+    world = bpy.data.worlds.new("sky")
+    world.use_nodes = True
+    world.node_tree.nodes["Background"].inputs["Color"].default_value = (1.0, 1.0, 1.0, 1.0)
+    world.node_tree.nodes["Background"].inputs["Strength"].default_value = job["ambient_strength"]
+    bpy.context.scene.world = world
+
+
+def set_up_render(job):
+    scene = bpy.context.scene
+    scene.render.engine = "CYCLES"
+    scene.cycles.device = "CPU"
+    scene.cycles.samples = job["samples"]
+    scene.cycles.use_denoising = False  # Debian's build has no denoiser
+    scene.cycles.max_bounces = 4
+    scene.view_settings.view_transform = "Standard"
+    scene.render.resolution_x = scene.render.resolution_y = job["size"]
+    scene.render.resolution_percentage = 100
+    scene.render.image_settings.file_format = "PNG"
+    scene.render.filepath = job["picture"]
+
+
+def main():
+    with open(sys.argv[sys.argv.index("--") + 1], encoding="utf-8") as file:
+        job = json.load(file)
+    bpy.ops.wm.read_factory_settings(use_empty=True)
+    for item in job["objects"]:
+        add_object(item)
+    add_plane((0.0, 0.0, 0.0), (0.0, 1.0, 0.0), job["floor_colour"], "floor")
+    for number, wall in enumerate(job["walls"]):
+        add_plane(wall["point"], wall["normal"], job["wall_colour"], f"wall_{number}")
+    add_camera(job)
+    add_light(job)
+    set_up_render(job)
+    bpy.ops.render.render(write_still=True)
+
+
+main()
