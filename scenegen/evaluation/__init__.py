@@ -1,0 +1,1 @@
+"""Comparing predicted scenes with true ones: loading, alignment, metrics and reports."""

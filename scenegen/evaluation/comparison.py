@@ -1,0 +1,195 @@
+"""Comparing two loaded scenes: geometry of the scene, of each object, and poses.
+
+Each function returns figures by name; a suffix tells the variant: `_unaligned` without any alignment, `_similarity`
+after an alignment with scale, `_iso` with one factor for all axes of an object.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from scenegen.evaluation.alignment import (
+    AlignmentSettings,
+    CloudPair,
+    Matches,
+    Similarity,
+    align,
+    align_object,
+    refine_scale,
+)
+from scenegen.evaluation.loading import EvaluationScene, SceneObject, ScenePoses, bounds, sample_surface
+from scenegen.evaluation.metrics import (
+    box_iou,
+    chamfer_distances,
+    f_score,
+    normalise_object,
+    pose_errors,
+    relative_poses,
+    symmetric_rotation_errors_deg,
+    worst_chamfer,
+)
+from scenegen.geometry import ROTATION
+
+_WORST_ROTATION_DEG = 180.0
+_WORST_SHARE = 0.0  # F-score and intersection over union
+_SCENE_VARIANTS = ("", "_unaligned", "_similarity")
+_SHAPE_VARIANTS = {"": False, "_iso": True}  # suffix: isotropic
+
+Figures = dict[str, float]
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """Everything that changes figures.
+
+    Attributes:
+        num_points: surface points drawn on each object.
+        fscore_threshold: distance, in normalised units, under which a point counts as found.
+        alignment: how scenes and objects are aligned.
+        with_poses: whether pose files are compared; a prediction without one then counts as worst.
+    """
+
+    num_points: int = 10240
+    fscore_threshold: float = 0.1
+    alignment: AlignmentSettings = field(default_factory=AlignmentSettings)
+    with_poses: bool = True
+
+    def __post_init__(self) -> None:
+        if self.num_points < 1:
+            raise ValueError(f"num_points must be at least 1, got {self.num_points}")
+        if not self.fscore_threshold > 0:
+            raise ValueError(f"fscore_threshold must be positive, got {self.fscore_threshold}")
+
+
+@dataclass(frozen=True)
+class SampledScene:
+    """A normalised scene with the points drawn on the surface of each object, by object index."""
+
+    scene: EvaluationScene
+    points: dict[int, np.ndarray]
+
+    @property
+    def cloud(self) -> np.ndarray:
+        """All points (N, 3) of the scene."""
+        return np.concatenate(list(self.points.values()))
+
+
+@dataclass(frozen=True)
+class SceneFigures:
+    """Figures of a scene and of its objects' boxes, and the alignment behind them."""
+
+    scene: Figures
+    boxes: dict[int, Figures]
+    alignment: dict[str, Any]
+
+
+def sample_scene(scene: EvaluationScene, num_points: int, seed: tuple[int, ...]) -> SampledScene:
+    """Draw `num_points` on each object; the points of one object do not depend on the others."""
+    return SampledScene(scene, {index: sample_surface(item, num_points, np.random.default_rng([*seed, index]))
+                                for index, item in scene.objects.items()})
+
+
+def compare_scenes(
+    truth: SampledScene, prediction: SampledScene, settings: EvaluationSettings, rng: np.random.Generator
+) -> SceneFigures:
+    """Compare whole scenes, and the boxes of objects with the same index, aligned and not."""
+    pair = CloudPair(prediction.cloud, truth.cloud)
+    alignment = align(pair, settings.alignment, rng)
+    scaled = refine_scale(pair, alignment.transform, settings.alignment, rng)
+    variants = [(alignment.transform, alignment.aligned), (Similarity(), alignment.unaligned),
+                (scaled, pair.match(scaled))]
+    figures: Figures = {}
+    boxes: dict[int, Figures] = {index: {} for index in truth.points if index in prediction.points}
+    for suffix, (transform, matches) in zip(_SCENE_VARIANTS, variants):
+        figures |= _cloud_figures("scene", suffix, matches, settings.fscore_threshold)
+        for index, box in boxes.items():
+            moved = transform.apply(prediction.scene.objects[index].vertices)
+            box[f"iou_bbox{suffix}"] = box_iou(moved, truth.scene.objects[index].vertices)
+    description = {"method": alignment.method, "seconds": round(alignment.seconds, 3),
+                   "rotation": alignment.transform.rotation.tolist(),
+                   "translation": alignment.transform.translation.tolist()}
+    return SceneFigures(figures, boxes, description)
+
+
+def compare_shapes(
+    truth: SampledScene, prediction: SampledScene, settings: EvaluationSettings, rng: np.random.Generator
+) -> dict[int, Figures]:
+    """Compare the shapes of objects with the same index, each normalised to its own box."""
+    figures: dict[int, Figures] = {}
+    for index in truth.points:
+        if index not in prediction.points:
+            continue
+        figures[index] = {}
+        for suffix, isotropic in _SHAPE_VARIANTS.items():
+            pair = CloudPair(
+                normalise_object(prediction.points[index], prediction.scene.objects[index].vertices, isotropic),
+                normalise_object(truth.points[index], truth.scene.objects[index].vertices, isotropic),
+            )
+            alignment = align_object(pair, settings.alignment, rng)
+            for state, matches in (("", alignment.aligned), ("_unaligned", alignment.unaligned)):
+                figures[index] |= _cloud_figures("object", suffix + state, matches, settings.fscore_threshold)
+    return figures
+
+
+def _cloud_figures(level: str, suffix: str, matches: Matches, threshold: float) -> Figures:
+    distances = chamfer_distances(matches)
+    figures = {f"{level}_cd{suffix}": distances["cd"], f"{level}_fscore{suffix}": f_score(matches, threshold)}
+    if level == "scene":
+        figures |= {f"scene_cd_1{suffix}": distances["cd_1"], f"scene_cd_2{suffix}": distances["cd_2"]}
+    return figures
+
+
+def compare_poses(truth: ScenePoses, prediction: ScenePoses) -> dict[int, Figures]:
+    """Compare the poses of targets relative to the query of the truth.
+
+    Returns:
+        Figures of each target that both have; none when the prediction has no pose of the query.
+    """
+    indices = [index for index in sorted(truth.poses) if index != truth.query and index in prediction.poses]
+    if not indices or truth.query not in prediction.poses:
+        return {}
+    predicted = relative_poses(prediction.poses, truth.query, indices)
+    true = relative_poses(truth.poses, truth.query, indices)
+    errors = pose_errors(predicted, true)
+    errors["rotation_error_symmetric_deg"] = symmetric_rotation_errors_deg(
+        predicted[:, ROTATION], true[:, ROTATION],
+        [truth.symmetry[index] for index in indices], truth.symmetry[truth.query])
+    return {index: {name: float(values[row]) for name, values in errors.items()}
+            for row, index in enumerate(indices)}
+
+
+def worst_scene_figures(truth: EvaluationScene) -> Figures:
+    """Figures of a scene that was not predicted: no point found, Chamfer distance of `worst_chamfer`."""
+    vertices = np.concatenate([item.vertices for item in truth.objects.values()])
+    worst = worst_chamfer(vertices)
+    figures: Figures = {}
+    for suffix in _SCENE_VARIANTS:
+        figures |= {f"scene_cd{suffix}": worst, f"scene_fscore{suffix}": _WORST_SHARE,
+                    f"scene_cd_1{suffix}": worst / 2, f"scene_cd_2{suffix}": worst / 2}
+    return figures
+
+
+def worst_object_figures(item: SceneObject) -> Figures:
+    """Figures of an object that was not predicted: no overlap, no point found, `worst_chamfer` of its own box."""
+    figures = {f"iou_bbox{suffix}": _WORST_SHARE for suffix in _SCENE_VARIANTS}
+    for suffix, isotropic in _SHAPE_VARIANTS.items():
+        worst = worst_chamfer(normalise_object(item.vertices, item.vertices, isotropic))
+        for state in ("", "_unaligned"):
+            figures |= {f"object_cd{suffix}{state}": worst, f"object_fscore{suffix}{state}": _WORST_SHARE}
+    return figures
+
+
+def worst_pose_figures(truth: EvaluationScene, query: int) -> Figures:
+    """Pose errors of a target that was not predicted.
+
+    Rotations count 180 degrees, translations the diagonal of the true scene's box in units of the query's longest
+    side. Sizes have no finite worst value and are figures of predicted objects only.
+    """
+    low, high = bounds(item.vertices for item in truth.objects.values())
+    query_low, query_high = bounds([truth.objects[query].vertices])
+    diagonal = np.linalg.norm(high - low) / (query_high - query_low).max()
+    return {"rotation_error_deg": _WORST_ROTATION_DEG, "rotation_error_symmetric_deg": _WORST_ROTATION_DEG,
+            "translation_error": float(diagonal)}

@@ -1,0 +1,70 @@
+import json
+import logging
+
+import pytest
+
+from scenegen.evaluation.alignment import AlignmentSettings
+from scenegen.evaluation.comparison import EvaluationSettings
+from scenegen.evaluation.glb import GlbError
+from scenegen.evaluation.loading import EvaluationError
+from scenegen.evaluation.runner import RecordStore, iterate_records, plan_evaluation
+
+SETTINGS = EvaluationSettings(100, alignment=AlignmentSettings("none"))
+
+
+@pytest.fixture
+def folders(tmp_path, write_scene):
+    prediction, truth = tmp_path / "prediction", tmp_path / "truth"
+    for scene_id in ("s1", "s2", "s10"):
+        write_scene(truth, scene_id, 2)
+        write_scene(prediction, scene_id, 2)
+    return prediction, truth
+
+
+def test_plan_is_in_natural_order_and_limited(folders):
+    assert [pair.scene_id for pair in plan_evaluation(*folders, SETTINGS).pairs] == ["s1", "s2", "s10"]
+    assert [pair.scene_id for pair in plan_evaluation(*folders, SETTINGS, limit=2).pairs] == ["s1", "s2"]
+
+
+def test_poses_are_compared_when_any_prediction_has_them(folders):
+    prediction, truth = folders
+    (prediction / "s1.json").unlink()
+    assert plan_evaluation(prediction, truth, SETTINGS).settings.with_poses
+    for path in prediction.glob("*.json"):
+        path.unlink()
+    assert not plan_evaluation(prediction, truth, SETTINGS).settings.with_poses
+
+
+def test_unknown_predictions_are_told_and_left_out(folders, write_scene, caplog):
+    write_scene(folders[0], "other", 1)
+    with caplog.at_level(logging.WARNING):
+        assert len(plan_evaluation(*folders, SETTINGS).pairs) == 3
+    assert "'other'" in caplog.text
+
+
+def test_empty_truth_is_refused(folders, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(EvaluationError, match="empty"):
+        plan_evaluation(folders[0], tmp_path / "empty", SETTINGS)
+
+
+def test_resume_takes_finished_scenes_and_redoes_changed_and_broken_ones(folders, tmp_path, write_scene, monkeypatch):
+    path = tmp_path / "r.records.jsonl"
+    plan = plan_evaluation(*folders, SETTINGS)
+    first = {record["id"]: record for record in iterate_records(plan, RecordStore(path))}
+    lines = path.read_text().splitlines()
+    kept = [json.loads(line)["record"]["id"] for line in lines[:2]]
+    path.write_text("\n".join([*lines[:2], lines[2][:50]]) + "\n")
+    write_scene(folders[0], kept[0], 1)
+    records = list(iterate_records(plan, RecordStore(path)))
+    # Finished records come first, as they were, down to the seconds they took.
+    assert records[0] == first[kept[1]]
+    redone = {record["id"]: record for record in records[1:]}
+    assert redone.keys() == first.keys() - {kept[1]} and redone[kept[0]]["n_prediction"] == 1
+    assert len(list(iterate_records(plan, RecordStore(path)))) == 3
+
+
+def test_fault_of_the_truth_ends_the_run(folders):
+    (folders[1] / "s2.glb").write_bytes(b"glTF")
+    with pytest.raises(GlbError, match="s2.glb"):
+        list(iterate_records(plan_evaluation(*folders, SETTINGS), RecordStore(None)))
