@@ -16,6 +16,9 @@ from trellis_modules.flow_output import FlowOutput
 from trellis_modules.samplers import Cond, FlowEulerSampler, MultiViewCond, SamplingParams
 from trellis_modules.samplers.conditioning import ExtrasMean, arithmetic_mean
 
+FlowFunction = Callable[..., FlowOutput]
+"""A flow model: (x_t, t, cond, num_object_tokens=...) -> prediction."""
+
 POSITIONS = "positions"
 """Name under which flow models return their poses."""
 
@@ -62,7 +65,7 @@ def structure_noise(
 
 
 def sample_structure(
-    model: Callable[..., FlowOutput],
+    model: FlowFunction,
     sampler: FlowEulerSampler,
     scene: SceneCond,
     noise: Tensor,
@@ -96,13 +99,11 @@ def sample_structure(
             f"sample_structure: expected noise for {scene.num_assets} assets, got shape {tuple(noise.shape)}"
         )
     mean = _extras_mean(pose_mean)
-    prepare = _context_of(model, scene.num_object_tokens)
-    is_guided = sampler.uses_guidance(params)
     result = sampler.sample(
         partial(model, num_object_tokens=scene.num_object_tokens),
         noise,
-        _prepared(scene.cond, prepare),
-        prepare(scene.neg_cond) if is_guided else None,
+        _prepared_cond(model, scene),
+        _prepared_neg_cond(model, scene) if sampler.uses_guidance(params) else None,
         params,
         extras_mean=mean,
         on_step=on_step,
@@ -121,18 +122,30 @@ def occupied_coords(logits: Tensor) -> Tensor:
     return torch.argwhere(logits > 0)[:, [0, 2, 3, 4]].int()
 
 
-def _context_of(model: Callable[..., FlowOutput], num_object_tokens: int) -> Callable[[Tensor], Cond]:
-    """The function that turns a condition into what the model is called with."""
-    precompute = getattr(model, "precompute_context", None)
-    if precompute is None:
-        return lambda cond: cond
-    return torch.no_grad()(partial(precompute, num_object_tokens=num_object_tokens))
+def _prepared_cond(model: FlowFunction, scene: SceneCond) -> Cond | MultiViewCond:
+    if isinstance(scene.cond, MultiViewCond):
+        views = (_prepared(model, view, scene.num_object_tokens) for view in scene.cond.views)
+        return MultiViewCond(tuple(views))
+    return _prepared(model, scene.cond, scene.num_object_tokens)
 
 
-def _prepared(cond: Tensor | MultiViewCond, prepare: Callable[[Tensor], Cond]) -> Cond | MultiViewCond:
-    if isinstance(cond, MultiViewCond):
-        return MultiViewCond(tuple(prepare(view) for view in cond.views))
-    return prepare(cond)
+def _prepared_neg_cond(model: FlowFunction, scene: SceneCond) -> Cond:
+    """The empty condition, as one token where a model can prepare it.
+
+    Attention over equal tokens does not depend on their number, and all tokens of the empty condition are
+    zero: the unguided pass has the same result without thousands of keys.
+    """
+    if hasattr(model, "precompute_context") and not scene.neg_cond.any():
+        return _prepared(model, scene.neg_cond[:, :1], num_object_tokens=1)
+    return _prepared(model, scene.neg_cond, scene.num_object_tokens)
+
+
+@torch.no_grad()
+def _prepared(model: FlowFunction, cond: Tensor, num_object_tokens: int) -> Cond:
+    """What the model is called with: its own precomputed context, or the condition as it is."""
+    if hasattr(model, "precompute_context"):
+        return model.precompute_context(cond, num_object_tokens=num_object_tokens)
+    return cond
 
 
 def _num_views(cond: Tensor | MultiViewCond) -> int:
