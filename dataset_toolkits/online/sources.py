@@ -12,9 +12,8 @@ from torch import Tensor
 from dataset_toolkits.mesh_pack import MeshPack
 from dataset_toolkits.online.scene_batches import SceneSource, ShapePool, ShapeSource, SourceConfig
 from dataset_toolkits.online.shape_bank import ShapeBank, concatenate_packs
-from dataset_toolkits.procedural import generate_pack
+from scenegen.registry import load_checkpoint
 from scenegen.trainers.trainer import BatchSource
-from trellis_modules.checkpoint import load_checkpoint
 from trellis_modules.config import build
 
 
@@ -56,6 +55,7 @@ def build_source(objective: str, settings: Mapping[str, Any], packs: Sequence[Pa
     config = replace(build(SourceConfig, settings, "source"), workers=workers)
     meshes = _training_packs(packs)
     if procedural:
+        from dataset_toolkits.online.procedural_pack import generate_pack
         meshes.append(generate_pack(procedural, seed=config.seed, workers=workers))
     pool = ShapePool(ShapeBank(concatenate_packs(meshes), device), config, device)
     if objective == "structure_vae":

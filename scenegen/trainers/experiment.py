@@ -9,14 +9,13 @@ from typing import Any
 from safetensors.torch import load_file
 from torch import nn
 
-from scenegen.registry import MODELS
+from scenegen.registry import build_model
 from scenegen.trainers.geometry_encoder import GeometryEncoderConfig, GeometryEncoderObjective
 from scenegen.trainers.scene_flow import SceneFlowConfig, SceneFlowObjective
 from scenegen.trainers.structure_vae import StructureVaeConfig, StructureVaeObjective
 from scenegen.trainers.trainer import Objective, TrainerConfig
 from trellis_modules.checkpoint import CheckpointError
 from trellis_modules.config import NamedConfig, build, load_json, lookup
-from trellis_modules.models.registry import build_model
 
 #: objective name -> (its class, its configuration); the class is called with the models and the configuration
 OBJECTIVES: Mapping[str, tuple[Callable[..., Objective], type]] = {
@@ -65,7 +64,7 @@ def load_superset(module: nn.Module, stem: Path) -> None:
 
 def build_objective(config: ExperimentConfig) -> Objective:
     """Build the models, load what they start from, and wrap them into the objective."""
-    models = {role: build_model(named, role, MODELS) for role, named in config.models.items()}
+    models = {role: build_model(named, role) for role, named in config.models.items()}
     for role, stem in config.start_from.items():
         load_superset(lookup(models, role, "start_from"), Path(stem))
     kind, settings = lookup(OBJECTIVES, config.objective.name, "objective")

@@ -37,8 +37,8 @@ def scene_extent(poses: Tensor, minimum: float = 0.01) -> Tensor:
 def pose_errors(predicted: Tensor, target: Tensor, counted: Tensor, smooth: float) -> dict[str, Tensor]:
     """Smooth-L1 errors of the poses of target assets, each averaged over the counted ones.
 
-    The translation is measured in scene extents, so that a small query does not make a scene weigh more. Rotations
-    are compared as unit quaternions, up to sign (q and -q are the same rotation).
+    Translations are measured in scene extents and scales in the true scale, so that a small query does not make a
+    scene weigh more. Rotations are compared as unit quaternions, up to sign (q and -q are the same rotation).
 
     Args:
         predicted, target: (..., N, 8) in the query frame.
@@ -48,14 +48,14 @@ def pose_errors(predicted: Tensor, target: Tensor, counted: Tensor, smooth: floa
     def mean_error(x: Tensor, y: Tensor) -> Tensor:
         return smooth * F.smooth_l1_loss(x / smooth, y / smooth, reduction="none").mean(-1)
 
-    extent = scene_extent(target)
+    extent, size = scene_extent(target), target[..., SCALE].clamp(min=1e-2)
     rotation = normalize_quaternion(predicted[..., ROTATION])
     goal = normalize_quaternion(target[..., ROTATION])
     goal = torch.where((rotation * goal).sum(-1, keepdim=True) < 0, -goal, goal)
     errors = {
         "translation": mean_error(predicted[..., TRANSLATION] / extent, target[..., TRANSLATION] / extent),
         "rotation": mean_error(rotation, goal),
-        "scale": mean_error(predicted[..., SCALE], target[..., SCALE]),
+        "scale": mean_error(predicted[..., SCALE] / size, target[..., SCALE] / size),
     }
     weight = counted.float() / counted.sum().clamp(min=1)
     return {name: (error * weight).sum() for name, error in errors.items()}

@@ -37,7 +37,7 @@ class SceneFlowObjective:
         self.modules: Mapping[str, nn.Module] = {
             "flow": flow, "image_encoder": image_encoder, "geometry_encoder": geometry_encoder}
         self.flow, self.config = flow, config
-        self.conditioner = SceneConditioner(image_encoder, geometry_encoder)
+        self.conditioner = SceneConditioner(image_encoder, geometry_encoder.aggregator)
         self.path = FlowPath(config.sigma_min)
 
     def loss(self, batch: Mapping[str, Tensor], generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
