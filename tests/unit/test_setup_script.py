@@ -42,7 +42,7 @@ def fake_commands(tmp_path: Path):
     return write
 
 
-def setup(checkout: Path, *flags: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess:
+def run_setup(checkout: Path, *flags: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess:
     env = {"PYTHON": sys.executable, **(env or os.environ)}
     script = str(checkout / "setup.sh")
     return subprocess.run(
@@ -53,24 +53,24 @@ def setup(checkout: Path, *flags: str, env: dict[str, str] | None = None) -> sub
 def test_help_describes_every_flag(checkout):
     parser = (ROOT / "setup.sh").read_text(encoding="utf-8").split("parse_flags()")[1].split("esac")[0]
     parsed = set(re.findall(r"--[a-z-]+(?=[ )])", parser))
-    described = set(re.findall(r"^  (--[a-z-]+)", setup(checkout, "--help").stdout, re.MULTILINE))
+    described = set(re.findall(r"^  (--[a-z-]+)", run_setup(checkout, "--help").stdout, re.MULTILINE))
     assert described == parsed
     assert {f"--{name}" for name in (*KERNELS, *EXTRAS)} <= described
 
 
 def test_unknown_flag_is_named_and_fails(checkout):
-    result = setup(checkout, "--fastest")
+    result = run_setup(checkout, "--fastest")
     assert result.returncode == 2
     assert "--fastest" in result.stderr and "--help" in result.stderr
 
 
 def test_flag_that_lacks_its_value_fails(checkout):
-    assert setup(checkout, "--torch-index").returncode == 2
+    assert run_setup(checkout, "--torch-index").returncode == 2
 
 
 def test_dry_run_prints_the_commands_and_changes_nothing(checkout):
     before = sorted(checkout.iterdir())
-    result = setup(checkout, "--dry-run", "--demo", "--xformers", "--spconv", "--run", "--test")
+    result = run_setup(checkout, "--dry-run", "--demo", "--xformers", "--spconv", "--run", "--test")
     assert result.returncode == 0, result.stderr
     commands = [line for line in result.stdout.splitlines() if line.startswith("+")]
     kernels = "install_kernels.py xformers spconv"
@@ -82,7 +82,7 @@ def test_dry_run_prints_the_commands_and_changes_nothing(checkout):
 
 @pytest.mark.parametrize("name", EXTRAS)
 def test_each_package_flag_installs_its_extra(checkout, name):
-    assert f"[{name}]" in setup(checkout, "--dry-run", f"--{name}").stdout.replace("\\", "")
+    assert f"[{name}]" in run_setup(checkout, "--dry-run", f"--{name}").stdout.replace("\\", "")
 
 
 def test_sourcing_leaves_the_shell_alive_and_its_options_alone(checkout):
@@ -96,7 +96,7 @@ def test_sourcing_leaves_the_shell_alive_and_its_options_alone(checkout):
 
 def test_too_old_python_is_refused(checkout, fake_commands, tmp_path):
     env = fake_commands(oldpython="exit 1") | {"PYTHON": str(tmp_path / "bin" / "oldpython")}
-    result = setup(checkout, "--dry-run", env=env)
+    result = run_setup(checkout, "--dry-run", env=env)
     assert result.returncode == 1
     assert "oldpython" in result.stderr and "3.10" in result.stderr
 
@@ -107,7 +107,7 @@ def test_missing_venv_module_is_installed_by_root_and_explained_to_others(
 ):
     lacking_venv = f'case "$*" in *ensurepip*) exit 1;; esac\nexec "{sys.executable}" "$@"'
     env = fake_commands(barepython=lacking_venv, apt_get="exit 0", id=f"echo {0 if user == 'root' else 1000}")
-    result = setup(checkout, "--dry-run", env=env | {"PYTHON": str(tmp_path / "bin" / "barepython")})
+    result = run_setup(checkout, "--dry-run", env=env | {"PYTHON": str(tmp_path / "bin" / "barepython")})
     package = f"python{sys.version_info.major}.{sys.version_info.minor}-venv"
     if user == "root":
         assert result.returncode == 0, result.stderr
