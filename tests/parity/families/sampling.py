@@ -14,7 +14,7 @@ from scenegen.pipelines.conditioning import SceneCond
 from scenegen.pipelines.sampling import occupied_coords, sample_structure, structure_noise
 from trellis_modules.flow_output import FlowOutput
 from trellis_modules.samplers import FlowEulerSampler, FlowPath, MultiViewCond, SamplingParams, TimeSchedule
-from trellis_modules.samplers.registry import build_sampler, merge_params
+from trellis_modules.samplers.registry import SamplerConfig, merge_params
 
 
 def _row_mean(value: Tensor) -> Tensor:
@@ -53,7 +53,7 @@ class AnalyticFlow:
 def sampler(case: GoldenCase) -> dict[str, Tensor]:
     """A whole sampling run, or the conversions between velocity, data and noise."""
     args = {"sigma_min": case.config["sigma_min"]}
-    instance = build_sampler({"name": case.family, "args": args}, case.name)
+    instance = SamplerConfig.parse({"name": case.family, "args": args}, case.name).build_sampler()
     if "v" in case.meta["inputs"]:
         return _conversions(case, instance.path)
     cond = case.input("cond")
