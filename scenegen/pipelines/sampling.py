@@ -19,6 +19,9 @@ from trellis_modules.samplers.conditioning import ExtrasMean, arithmetic_mean
 FlowFunction = Callable[..., FlowOutput]
 """A flow model: (x_t, t, cond, num_object_tokens=...) -> prediction."""
 
+Prepare = Callable[[Tensor, int], Cond]
+"""A model's ``precompute_context``: (cond, num_object_tokens) -> what it accepts in place of cond."""
+
 POSITIONS = "positions"
 """Name under which flow models return their poses."""
 
@@ -73,19 +76,21 @@ def sample_structure(
     *,
     positions_type: PositionsType = "last",
     pose_mean: PoseMean = "aligned",
+    precompute: bool = True,
     on_step: Callable[[int, int], object] | None = None,
 ) -> StructureSample:
     """Sample the latents and poses of one scene.
 
     Args:
-        model: a flow model that returns "positions". Where it offers ``precompute_context``, the conditions
-            are projected once instead of in every step.
+        model: a flow model that returns "positions".
         sampler: the Euler loop.
         scene: conditions of the B assets, the query first.
         noise: (B, C, r, r, r), see `structure_noise`.
         params: steps, times and guidance.
         positions_type: which steps the poses come from; with one view both choices are the last step.
         pose_mean: how poses of several views are averaged.
+        precompute: project the conditions once instead of in every step, where the model offers
+            ``precompute_context``; the same result in less time, for the memory of all keys and values.
         on_step: called with (steps done, steps) after every step.
 
     Raises:
@@ -99,11 +104,12 @@ def sample_structure(
             f"sample_structure: expected noise for {scene.num_assets} assets, got shape {tuple(noise.shape)}"
         )
     mean = _extras_mean(pose_mean)
+    prepare = getattr(model, "precompute_context", None) if precompute else None
     result = sampler.sample(
         partial(model, num_object_tokens=scene.num_object_tokens),
         noise,
-        _prepared_cond(model, scene),
-        _prepared_neg_cond(model, scene) if sampler.uses_guidance(params) else None,
+        _prepared_cond(prepare, scene),
+        _prepared_neg_cond(prepare, scene) if sampler.uses_guidance(params) else None,
         params,
         extras_mean=mean,
         on_step=on_step,
@@ -122,30 +128,27 @@ def occupied_coords(logits: Tensor) -> Tensor:
     return torch.argwhere(logits > 0)[:, [0, 2, 3, 4]].int()
 
 
-def _prepared_cond(model: FlowFunction, scene: SceneCond) -> Cond | MultiViewCond:
+@torch.no_grad()
+def _prepared_cond(prepare: Prepare | None, scene: SceneCond) -> Cond | MultiViewCond:
+    if prepare is None:
+        return scene.cond
     if isinstance(scene.cond, MultiViewCond):
-        views = (_prepared(model, view, scene.num_object_tokens) for view in scene.cond.views)
-        return MultiViewCond(tuple(views))
-    return _prepared(model, scene.cond, scene.num_object_tokens)
+        return MultiViewCond(tuple(prepare(view, scene.num_object_tokens) for view in scene.cond.views))
+    return prepare(scene.cond, scene.num_object_tokens)
 
 
-def _prepared_neg_cond(model: FlowFunction, scene: SceneCond) -> Cond:
+@torch.no_grad()
+def _prepared_neg_cond(prepare: Prepare | None, scene: SceneCond) -> Cond:
     """The empty condition, as one token where a model can prepare it.
 
     Attention over equal tokens does not depend on their number, and all tokens of the empty condition are
     zero: the unguided pass has the same result without thousands of keys.
     """
-    if hasattr(model, "precompute_context") and not scene.neg_cond.any():
-        return _prepared(model, scene.neg_cond[:, :1], num_object_tokens=1)
-    return _prepared(model, scene.neg_cond, scene.num_object_tokens)
-
-
-@torch.no_grad()
-def _prepared(model: FlowFunction, cond: Tensor, num_object_tokens: int) -> Cond:
-    """What the model is called with: its own precomputed context, or the condition as it is."""
-    if hasattr(model, "precompute_context"):
-        return model.precompute_context(cond, num_object_tokens=num_object_tokens)
-    return cond
+    if prepare is None:
+        return scene.neg_cond
+    if scene.neg_cond.any():
+        return prepare(scene.neg_cond, scene.num_object_tokens)
+    return prepare(scene.neg_cond[:, :1], 1)
 
 
 def _num_views(cond: Tensor | MultiViewCond) -> int:
