@@ -14,7 +14,7 @@ START_OFFSET = 2e-4
 # Longer faces than this get more sample points.
 _LARGE_EDGE = 0.1
 _FEW_POINTS = np.array([[1, 1, 1], [4, 1, 1], [1, 4, 1], [1, 1, 4]], dtype=np.float32) / [[3], [6], [6], [6]]
-_DIRECTIONS_AT_ONCE = 4
+_RAYS_AT_ONCE = 1_000_000
 
 
 def visible_faces(mesh: FurnitureMesh, num_directions: int = NUM_DIRECTIONS) -> np.ndarray:
@@ -31,23 +31,24 @@ def visible_faces(mesh: FurnitureMesh, num_directions: int = NUM_DIRECTIONS) -> 
     TriangleMesh(scene, triangles)
     large = np.linalg.norm(triangles - np.roll(triangles, 1, axis=1), axis=2).max(axis=1) > _LARGE_EDGE
     visible = np.zeros(len(triangles), dtype=bool)
-    directions = _sphere_directions(num_directions)
-    for start in range(0, num_directions, _DIRECTIONS_AT_ONCE):
-        batch = directions[start : start + _DIRECTIONS_AT_ONCE]
+    # Most visible faces show in the first directions; only the others are asked about the rest.
+    for directions in np.split(_sphere_directions(num_directions), [4, 16]):
         for is_large, weights in ((False, _FEW_POINTS), (True, _many_points())):
             open_faces = np.flatnonzero(~visible & (large == is_large))
-            if len(open_faces):
-                points = np.einsum("sk,fkc->fsc", weights, triangles[open_faces])
-                visible[open_faces] = _any_escape(scene, points, batch)
+            batch = max(1, _RAYS_AT_ONCE // (len(weights) * max(len(directions), 1)))
+            for start in range(0, len(open_faces) if len(directions) else 0, batch):
+                chosen = open_faces[start : start + batch]
+                points = np.einsum("sk,fkc->fsc", weights, triangles[chosen])
+                visible[chosen] = _any_escape(scene, points, directions)
     return visible
 
 
-def remove_hidden_faces(mesh: FurnitureMesh) -> FurnitureMesh:
+def remove_hidden_faces(mesh: FurnitureMesh, num_directions: int = NUM_DIRECTIONS) -> FurnitureMesh:
     """The mesh without the faces that cannot be seen from outside; the frame is unchanged.
 
     A mesh of which nothing would remain (degenerate input) is returned as it is.
     """
-    visible = visible_faces(mesh)
+    visible = visible_faces(mesh, num_directions)
     return take_faces(mesh, visible) if visible.any() and not visible.all() else mesh
 
 
