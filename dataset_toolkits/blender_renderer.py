@@ -51,11 +51,11 @@ def render_with_blender(
         log.parent.mkdir(parents=True, exist_ok=True)
         try:
             with log.open("wb") as output:
-                status = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, check=False).returncode
+                ended = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, check=False)
         except FileNotFoundError as error:
             raise BlenderError(f"{executable}: no such program; install Blender 3.4 or newer") from error
-        if status != 0 or not picture.is_file():
-            raise BlenderError(f"{layout.scene_id}: Blender ended with status {status}; see {log}")
+        if ended.returncode != 0 or not picture.is_file():
+            raise BlenderError(f"{layout.scene_id}: Blender ended with status {ended.returncode}; see {log}")
         log.unlink()
         with Image.open(picture) as image:
             return np.asarray(image.convert("RGB"))

@@ -73,7 +73,7 @@ class SceneList:
         except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
             raise SceneListError(f"{path}: expected a readable scene list: {error}") from error
         if not isinstance(raw, dict) or raw.get("format") != FORMAT:
-            raise SceneListError(f"{path}: expected format {FORMAT!r}; make it with build_scenes.py --make_list")
+            raise SceneListError(f"{path}: expected format {FORMAT!r}; use build_scenes.py --make_list")
         try:
             layouts = tuple(SceneLayout.from_json(item) for item in raw["scenes"])
             scene_list = cls(raw["split"], raw["rule"], raw["image_size"], layouts)
@@ -82,8 +82,8 @@ class SceneList:
             raise SceneListError(f"{path}: expected key {error}; restore the committed file") from error
         if scene_list.sha256 != stated:
             raise SceneListError(
-                f"{path}: expected scenes with sha256 {stated}, got {scene_list.sha256}; the file was changed, "
-                "restore the committed one"
+                f"{path}: expected scenes with sha256 {stated}, got {scene_list.sha256}; "
+                "the file was changed, restore the committed one"
             )
         scene_list._check_models()
         return scene_list

@@ -32,8 +32,9 @@ class VisibilityRule:
     def describe(self) -> str:
         """The rule in words."""
         return (
-            f"every object has >= {self.min_pixels} px at {self.image_size} px and >= {self.min_share:.0%} of the "
-            f"pixels it would have alone; items on furniture let down onto its surface, <= {self.max_drop_m} m"
+            f"every object has >= {self.min_pixels} px at {self.image_size} px and >= {self.min_share:.0%} "
+            "of the pixels it would have alone; items on furniture let down onto its surface, "
+            f"<= {self.max_drop_m} m"
         )
 
 

@@ -2,8 +2,8 @@
 
 Below one root, for a set named ``test``:
 
-* ``masked_images_test/<scene_id>/``: ``scene.jpg``, and for object k = 0, 1, ... ``k.png`` (RGBA cut-out, 518 x
-  518) and ``k_mask.png`` (3 channels, 0 or 255, as large as the photo);
+* ``masked_images_test/<scene_id>/``: ``scene.jpg``, and for object k = 0, 1, ... ``k.png`` (RGBA cut-out,
+  518 x 518) and ``k_mask.png`` (3 channels, 0 or 255, as large as the photo);
 * ``scene_test/<scene_id>.glb``: nodes ``obj_0``, ... in the query frame, centred, longest side 1.96;
 * ``scene_test/<scene_id>.json``: the poses in the query frame, the camera, and how the GLB was normalised;
 * ``depth_test/<scene_id>.png`` on request: 16 bits, millimetres, 0 = nothing there.
@@ -69,7 +69,9 @@ def by_visible_area(layout: SceneLayout, rendering: Rendering) -> tuple[SceneLay
     areas = np.bincount(instances[instances != BACKGROUND], minlength=count)
     if areas.min() == 0:
         hidden = layout.objects[int(areas.argmin())].model_id
-        raise ValueError(f"{layout.scene_id}: expected every object in the picture, {hidden} has no pixel; move it")
+        raise ValueError(
+            f"{layout.scene_id}: expected every object in the picture, {hidden} has no pixel; move it"
+        )
     order = np.argsort(-areas, kind="stable")
     number = np.full(count + 1, BACKGROUND, instances.dtype)  # the last entry serves the background's -1
     number[order] = np.arange(count)
@@ -111,8 +113,8 @@ def write_images(layout: SceneLayout, rendering: Rendering, folder: Path) -> Non
     for number in range(len(layout.objects)):
         mask = rendering.instances == number
         cutout(rendering.colour, mask).save(temporary / f"{number}.png", optimize=True)
-        channel = mask.astype(np.uint8) * 255
-        Image.fromarray(np.stack([channel] * 3, axis=-1)).save(temporary / f"{number}_mask.png", optimize=True)
+        channels = np.repeat(mask[..., None], 3, axis=2).astype(np.uint8) * 255
+        Image.fromarray(channels).save(temporary / f"{number}_mask.png", optimize=True)
     shutil.rmtree(folder, ignore_errors=True)
     temporary.rename(folder)
 
@@ -223,7 +225,7 @@ def _pose_matrix(pose: np.ndarray) -> np.ndarray:
 
 
 def _coloured_trimesh(mesh: FurnitureMesh, placed: PlacedObject) -> trimesh.Trimesh:
-    """Mesh in the object frame; each vertex has the mean colour of its faces, in linear light as glTF asks."""
+    """Mesh in the object frame; a vertex has its faces' mean colour, in linear light as glTF asks."""
     vertices = augment_vertices(mesh.vertices, placed)
     faces = mesh.faces[:, ::-1] if placed.mirror else mesh.faces
     linear = (mesh.face_colours / 255.0) ** 2.2

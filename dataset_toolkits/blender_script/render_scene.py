@@ -1,7 +1,7 @@
 """Runs inside Blender: blender -b --factory-startup --python render_scene.py -- job.json
 
-Renders the scene that ``dataset_toolkits/blender_renderer.py`` describes in the job file. The job is y up with
-OpenCV cameras; Blender is z up with OpenGL cameras.
+Renders the scene that ``dataset_toolkits/blender_renderer.py`` describes in the job file. The job is y up
+with OpenCV cameras; Blender is z up with OpenGL cameras.
 """
 
 import json
@@ -9,12 +9,18 @@ import math
 import sys
 
 import bpy
+import numpy
 from mathutils import Matrix, Vector
+
+if not hasattr(numpy, "bool"):
+    numpy.bool = bool  # Blender 3.4's glTF importer still uses the name that NumPy 1.24 took away
 
 Y_UP_TO_Z_UP = Matrix(((1, 0, 0, 0), (0, 0, -1, 0), (0, 1, 0, 0), (0, 0, 0, 1)))
 OPENGL_TO_OPENCV = Matrix.Diagonal((1, -1, -1, 1))
 PLANE_SIZE_M = 200.0
 SUN_ANGLE_DEG = 4.0  # soft edges of shadows
+SUN_GAIN = 4.0  # these two give about the brightness of the ray caster's pictures
+SKY_GAIN = 0.75
 
 
 def linear(srgb):
@@ -61,18 +67,31 @@ def add_camera(job):
     bpy.context.scene.camera = camera
 
 
-def add_light(job):
-    """A sun and a white sky whose strengths give about the brightness of the ray caster's light model."""
+def add_sun(job):
     data = bpy.data.lights.new("sun", "SUN")
-    data.energy = math.pi * linear([job["sun_strength"]] * 3)[0] * 2.0
+    data.energy = SUN_GAIN * job["sun_strength"]
     data.angle = math.radians(SUN_ANGLE_DEG)
     sun = bpy.data.objects.new("sun", data)
     sun.matrix_world = to_z_up(job["sun_direction"]).to_track_quat("Z", "Y").to_matrix().to_4x4()
     bpy.context.scene.collection.objects.link(sun)
+
+
+def add_sky(job):
+    """White light from all around; the camera itself sees the wall's colour behind everything."""
     world = bpy.data.worlds.new("sky")
     world.use_nodes = True
-    world.node_tree.nodes["Background"].inputs["Color"].default_value = (1.0, 1.0, 1.0, 1.0)
-    world.node_tree.nodes["Background"].inputs["Strength"].default_value = job["ambient_strength"]
+    nodes, links = world.node_tree.nodes, world.node_tree.links
+    sky = nodes["Background"]
+    sky.inputs["Color"].default_value = (1.0, 1.0, 1.0, 1.0)
+    sky.inputs["Strength"].default_value = SKY_GAIN * job["ambient_strength"]
+    backdrop = nodes.new("ShaderNodeBackground")
+    backdrop.inputs["Color"].default_value = (*linear(job["wall_colour"]), 1.0)
+    backdrop.inputs["Strength"].default_value = SKY_GAIN
+    mix, path = nodes.new("ShaderNodeMixShader"), nodes.new("ShaderNodeLightPath")
+    links.new(path.outputs["Is Camera Ray"], mix.inputs[0])
+    links.new(sky.outputs[0], mix.inputs[1])
+    links.new(backdrop.outputs[0], mix.inputs[2])
+    links.new(mix.outputs[0], nodes["World Output"].inputs["Surface"])
     bpy.context.scene.world = world
 
 
@@ -100,7 +119,8 @@ def main():
     for number, wall in enumerate(job["walls"]):
         add_plane(wall["point"], wall["normal"], job["wall_colour"], f"wall_{number}")
     add_camera(job)
-    add_light(job)
+    add_sun(job)
+    add_sky(job)
     set_up_render(job)
     bpy.ops.render.render(write_still=True)
 

@@ -66,7 +66,7 @@ def test_camera_looks_at_its_target_with_the_world_up_in_the_image(layout):
     extrinsics = layout.camera.extrinsics()
     seen_target = extrinsics @ [*layout.camera.target, 1.0]
     assert np.allclose(seen_target[:2], 0) and seen_target[2] > 0
-    above = extrinsics @ [layout.camera.target[0], layout.camera.target[1] + 0.3, layout.camera.target[2], 1.0]
+    above = extrinsics @ np.add([*layout.camera.target, 1.0], [0.0, 0.3, 0.0, 0.0])
     assert above[1] < 0 and np.isclose(above[0], 0)
     assert np.isclose(np.linalg.det(extrinsics[:3, :3]), 1.0)
     edge = layout.camera.intrinsics() @ [math.tan(math.radians(22.5)), 0.0, 1.0]

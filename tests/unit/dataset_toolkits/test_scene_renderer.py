@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import trimesh
+from PIL import Image
 
 from dataset_toolkits.scene_layout import Camera, Lighting, PlacedObject, Room, SceneLayout, Wall, yaw_matrix
 from dataset_toolkits.scene_renderer import BACKGROUND, instance_areas, render_scene
@@ -36,7 +37,10 @@ def layout() -> SceneLayout:
     """A ball of 1 m and a turned box of 1 x 0.5 x 0.25 m before one wall."""
     return SceneLayout(
         scene_id="s",
-        objects=(PlacedObject("ball", (0.2, 0.5, 0.0), 0.0, 1.0), PlacedObject("box", (-0.3, 0.25, 0.9), 0.7, 1.0)),
+        objects=(
+            PlacedObject("ball", (0.2, 0.5, 0.0), 0.0, 1.0),
+            PlacedObject("box", (-0.3, 0.25, 0.9), 0.7, 1.0),
+        ),
         camera=Camera(position=(0.5, 1.4, 3.2), target=(0.0, 0.4, 0.2), fov_deg=50.0),
         lighting=Lighting(sun_direction=(0.0, 0.8, 0.6), sun_strength=0.5, ambient_strength=0.4),
         room=Room((0.5, 0.4, 0.3), (0.8, 0.9, 0.7), (Wall((0.0, 0.0, -1.5), (0.0, 0.0, 1.0)),)),
@@ -99,8 +103,9 @@ def test_areas_with_and_without_the_other_objects(layout):
 def test_colour_follows_the_light_model(layout):
     high_sun = replace(layout, lighting=Lighting((0.0, 1.0, 0.0), sun_strength=0.5, ambient_strength=0.4))
     colour = render_scene(high_sun, MESHES, SIZE).colour
-    np.testing.assert_allclose(colour[-1, -1], np.multiply((0.5, 0.4, 0.3), 0.9) * 255, atol=1)  # sunlit floor
-    np.testing.assert_allclose(colour[0, 0], np.multiply((0.8, 0.9, 0.7), 0.4 * 0.75) * 255, atol=1)  # wall
+    sunlit_floor, wall = colour[-1, -1], colour[0, 0]
+    np.testing.assert_allclose(sunlit_floor, np.multiply((0.5, 0.4, 0.3), 0.9) * 255, atol=1)
+    np.testing.assert_allclose(wall, np.multiply((0.8, 0.9, 0.7), 0.4 * 0.75) * 255, atol=1)
 
 
 def test_the_ball_shades_the_floor_under_it(layout):
@@ -137,11 +142,8 @@ def test_mirrored_and_stretched_objects_are_rendered_so(layout):
 
 
 def test_texture_of_a_glb_is_seen_the_right_way_up(layout, tmp_path):
-    from PIL import Image
-
-    quad = trimesh.Trimesh(
-        [[-0.5, -0.5, 0], [0.5, -0.5, 0], [0.5, 0.5, 0], [-0.5, 0.5, 0]], [[0, 1, 2], [0, 2, 3]], process=False
-    )
+    corners = [[-0.5, -0.5, 0], [0.5, -0.5, 0], [0.5, 0.5, 0], [-0.5, 0.5, 0]]
+    quad = trimesh.Trimesh(corners, [[0, 1, 2], [0, 2, 3]], process=False)
     texels = np.uint8([[[255, 0, 0], [0, 255, 0]], [[0, 0, 255], [255, 255, 0]]])  # top row, bottom row
     material = trimesh.visual.material.PBRMaterial(
         baseColorTexture=Image.fromarray(texels), baseColorFactor=[255, 255, 255, 255]

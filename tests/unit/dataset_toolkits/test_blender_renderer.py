@@ -1,0 +1,40 @@
+"""The job handed to Blender, and the errors around running it."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dataset_toolkits.blender_renderer import BlenderError, blender_job, render_with_blender
+from dataset_toolkits.scene_layout import Camera, Lighting, PlacedObject, Room, SceneLayout
+
+LAYOUT = SceneLayout(
+    scene_id="s",
+    objects=(PlacedObject("chair", (1.0, 0.5, 2.0), 0.3, 0.9),),
+    camera=Camera((0.0, 1.0, 5.0), (0.0, 0.5, 0.0), 50.0),
+    lighting=Lighting((0.0, 1.0, 0.0), 0.5, 0.5),
+    room=Room((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+)
+GLBS = {"chair": Path("chair.glb")}
+
+
+def test_the_job_holds_world_matrices(tmp_path):
+    job = blender_job(LAYOUT, GLBS, 64, 4, tmp_path / "p.png")
+    front = np.array(job["objects"][0]["matrix"]) @ [0.0, 0.0, 1.0, 1.0]
+    np.testing.assert_allclose(front[:3], [1 + 0.9 * np.sin(0.3), 0.5, 2 + 0.9 * np.cos(0.3)])
+    np.testing.assert_allclose(np.array(job["camera_to_world"])[:3, 3], LAYOUT.camera.position)
+
+
+def test_changed_models_are_refused(tmp_path):
+    mirrored = replace(LAYOUT, objects=(replace(LAYOUT.objects[0], mirror=True),))
+    with pytest.raises(BlenderError, match="chair is mirrored or stretched"):
+        blender_job(mirrored, GLBS, 64, 4, tmp_path / "p.png")
+
+
+def test_a_missing_program_and_a_failed_run_are_named(tmp_path):
+    log = tmp_path / "blender.log"
+    with pytest.raises(BlenderError, match="no-such-blender: no such program"):
+        render_with_blender(LAYOUT, GLBS, 64, 4, log, executable="no-such-blender")
+    with pytest.raises(BlenderError, match="s: Blender ended with status 1; see .*blender.log"):
+        render_with_blender(LAYOUT, GLBS, 64, 4, log, executable="false")
