@@ -7,10 +7,12 @@ import logging
 import sys
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
 from dataset_toolkits.furniture import FurnitureMesh, ModelInfo
 from dataset_toolkits.mesh_pack import MeshPack
+from dataset_toolkits.part_swap import random_swaps
 from dataset_toolkits.simplification import simplify
 from dataset_toolkits.sweethome3d.metadata import MetadataError, model_infos, read_metadata
 from dataset_toolkits.sweethome3d.prepare import load_prepared
@@ -34,6 +36,13 @@ def build_pack(root: Path, split: str, *, keep_hidden: bool = False) -> MeshPack
     return MeshPack.from_meshes(_packed(root, info, keep_hidden) for info in tqdm(infos, desc=split, unit="mesh"))
 
 
+def build_swap_pack(train: MeshPack, count: int, seed: int = 0) -> MeshPack:
+    """Part swaps between models of a pack, at most `count`, each simplified like a floor-standing model."""
+    models = [(train.mesh(index), info) for index, info in enumerate(train.infos)]
+    swaps = random_swaps(models, count, np.random.default_rng(seed))
+    return MeshPack.from_meshes((simplify(mesh, max_faces=MAX_FACES["floor"]), info) for mesh, info in swaps)
+
+
 def _packed(root: Path, info: ModelInfo, keep_hidden: bool) -> tuple[FurnitureMesh, ModelInfo]:
     prepared = load_prepared(root, info.id)
     if prepared is None:
@@ -42,20 +51,26 @@ def _packed(root: Path, info: ModelInfo, keep_hidden: bool) -> tuple[FurnitureMe
     return simplify(mesh, max_faces=MAX_FACES[info.tier]), info
 
 
+def _save(pack: MeshPack, path: Path) -> None:
+    pack.save(path)
+    print(f"{path}: {len(pack)} meshes, {len(pack.faces)} faces, {path.stat().st_size / 1e6:.1f} MB")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output_dir", type=Path, required=True, help="data root with metadata.csv")
     parser.add_argument("--packs", type=Path, help="folder for the packs; default: <output_dir>/../packs")
     parser.add_argument("--keep-hidden", action="store_true", help="keep faces that no outside camera can see")
+    parser.add_argument("--swaps", type=int, default=0, help="also write train_swaps with up to this many part swaps")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
     folder = options.packs or options.output_dir.parent / "packs"
     try:
         for split in SPLITS:
             pack = build_pack(options.output_dir, split, keep_hidden=options.keep_hidden)
-            path = folder / f"{split}.safetensors"
-            pack.save(path)
-            print(f"{path}: {len(pack)} meshes, {len(pack.faces)} faces, {path.stat().st_size / 1e6:.1f} MB")
+            _save(pack, folder / f"{split}.safetensors")
+            if split == "train" and options.swaps:
+                _save(build_swap_pack(pack, options.swaps), folder / "train_swaps.safetensors")
     except ValueError as error:  # MetadataError and SplitError among them: all name the model and the remedy
         logger.error("%s", error)
         return 1
