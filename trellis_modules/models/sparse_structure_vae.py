@@ -76,14 +76,19 @@ def _level_blocks(
     channels: Sequence[int], num_res_blocks: int, resample: type[Downsample3d] | type[Upsample3d],
 ) -> nn.ModuleList:
     """``num_res_blocks`` residual blocks per level, a resampling block between levels."""
-    if not channels:
-        raise ValueError("sparse structure VAE: channels must name at least one level, got none")
     blocks = nn.ModuleList()
     for level, width in enumerate(channels):
         blocks.extend(ResBlock3d(width) for _ in range(num_res_blocks))
         if level + 1 < len(channels):
             blocks.append(resample(width, channels[level + 1]))
     return blocks
+
+
+def _check_levels(where: str, channels: Sequence[int]) -> int:
+    """The factor between the edges of the finest and the coarsest level."""
+    if not channels:
+        raise ValueError(f"{where}: channels must name at least one level, got none")
+    return 2 ** (len(channels) - 1)
 
 
 def _check_volume(where: str, x: Tensor, channels: int, divisor: int) -> None:
@@ -110,7 +115,7 @@ class SparseStructureEncoder(TorsoModule):
         """``channels``: widths from fine to coarse; ``norm_type``: norm before the output convolution."""
         super().__init__()
         self.in_channels = in_channels
-        self.downsampling = 2 ** (len(channels) - 1)
+        self.downsampling = _check_levels("SparseStructureEncoder", channels)
         self.input_layer = nn.Conv3d(in_channels, channels[0], 3, padding=1)
         self.blocks = _level_blocks(channels, num_res_blocks, Downsample3d)
         self.middle_block = nn.Sequential(*(ResBlock3d(channels[-1]) for _ in range(num_res_blocks_middle)))
@@ -164,7 +169,7 @@ class SparseStructureDecoder(TorsoModule):
         """``channels``: widths from coarse to fine; ``norm_type``: norm before the output convolution."""
         super().__init__()
         self.latent_channels = latent_channels
-        self.upsampling = 2 ** (len(channels) - 1)
+        self.upsampling = _check_levels("SparseStructureDecoder", channels)
         self.input_layer = nn.Conv3d(latent_channels, channels[0], 3, padding=1)
         self.middle_block = nn.Sequential(*(ResBlock3d(channels[0]) for _ in range(num_res_blocks_middle)))
         self.blocks = _level_blocks(channels, num_res_blocks, Upsample3d)

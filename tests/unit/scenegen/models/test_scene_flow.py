@@ -1,0 +1,186 @@
+"""The scene flow transformer: grouping, roles, context, precision, gradients."""
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from scenegen.models import IDENTITY_POSES, SceneFlowConfig, SceneFlowModel
+from tests.parity.fill_weights import fill_module
+
+SIZES = {"resolution": 4, "in_channels": 2, "out_channels": 3, "model_channels": 16, "cond_channels": 12,
+         "num_blocks": 2, "num_heads": 2, "patch_size": 2, "qk_rms_norm": True, "trunk_depth": 1,
+         "num_register_tokens": 2, "num_iteration": 2}
+OBJECT_TOKENS = 4
+IDENTITY = torch.tensor(IDENTITY_POSES["absT_quatR_S"])
+
+
+def make(**changes: Any) -> SceneFlowModel:
+    return fill_module(SceneFlowModel(SceneFlowConfig(**{**SIZES, **changes}))).eval()
+
+
+def inputs(batch: int, cond_length: int = 7) -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return (torch.randn(batch, 2, 4, 4, 4, generator=generator), torch.rand(batch, generator=generator) * 1000,
+            torch.randn(batch, cond_length, 12, generator=generator))
+
+
+def run(model: SceneFlowModel, *arguments: Any, **options: Any) -> dict[str, Tensor]:
+    output = model(*arguments, **{"num_object_tokens": OBJECT_TOKENS, **options})
+    return {"velocity": output.velocity, **output.extras}
+
+
+@pytest.mark.parametrize("num_assets", [1, 2, 12])
+def test_number_of_assets_is_free(num_assets: int) -> None:
+    output = run(make(), *inputs(num_assets))
+    assert output["velocity"].shape == (num_assets, 3, 4, 4, 4)
+    assert output["positions"].shape == (num_assets, 8)
+    assert torch.equal(output["positions"][0], IDENTITY)
+    assert not (output["positions"][1:] == IDENTITY).all(1).any()
+
+
+def test_assets_of_a_scene_see_each_other_and_no_other_scene() -> None:
+    model = make()
+    x, t, cond = inputs(4)
+    moved = x.clone()
+    moved[3] += 1
+    before, after = (run(model, state, t, cond, scene_size=2)["velocity"] for state in (x, moved))
+    torch.testing.assert_close(after[:2], before[:2])
+    assert (after[2] - before[2]).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("scene_size", [1, 2, 3])
+def test_batched_scenes_equal_scenes_one_by_one(scene_size: int) -> None:
+    model = make(qk_rms_norm_cross=True, share_mod=True)
+    x, t, cond = inputs(6)
+    together = run(model, x, t, cond, scene_size=scene_size)
+    for first in range(0, 6, scene_size):
+        rows = slice(first, first + scene_size)
+        alone = run(model, x[rows], t[rows], cond[rows])
+        torch.testing.assert_close({key: value[rows] for key, value in together.items()}, alone)
+
+
+def test_roles_are_free_when_assets_are_alone() -> None:
+    model = make()
+    x, t, cond = inputs(3)
+    is_query = torch.tensor([False, True, False])
+    output = run(model, x, t, cond, scene_size=1, is_query=is_query)
+    assert torch.equal((output["positions"] == IDENTITY).all(1), is_query)
+    # A query alone is a scene of one; a target alone is another input.
+    alone = run(model, x, t, cond, scene_size=1)
+    torch.testing.assert_close(output["velocity"][1], alone["velocity"][1])
+    assert (output["velocity"][0] - alone["velocity"][0]).abs().max() > 1e-4
+
+
+def test_query_need_not_come_first() -> None:
+    model = make()
+    x, t, cond = inputs(3)
+    order = torch.tensor([1, 2, 0])
+    first = run(model, x, t, cond)
+    reordered = run(model, x[order], t[order], cond[order], is_query=torch.tensor([False, False, True]))
+    torch.testing.assert_close(reordered, {key: value[order] for key, value in first.items()})
+
+
+def test_training_mode_predicts_the_query_pose_too() -> None:
+    model = make()
+    arguments = inputs(2)
+    evaluated, trained = run(model, *arguments), run(model.train(), *arguments)
+    assert not torch.equal(trained["positions"][0], IDENTITY)
+    torch.testing.assert_close(trained["positions"][1], evaluated["positions"][1])
+
+
+@pytest.mark.parametrize("share_mod", [False, True])
+@pytest.mark.parametrize("cond_length, num_object_tokens", [(7, 4), (30, 11), (5, 5)])
+def test_prepared_context_gives_the_same_numbers(
+    share_mod: bool, cond_length: int, num_object_tokens: int,
+) -> None:
+    model = make(share_mod=share_mod)
+    x, t, cond = inputs(4, cond_length)
+    prepared = model.precompute_context(cond, num_object_tokens)
+    direct = model(x, t, cond, num_object_tokens=num_object_tokens, scene_size=2)
+    cached = model(x, t, prepared, scene_size=2)
+    assert torch.equal(cached.velocity, direct.velocity)
+    assert torch.equal(cached.extras["positions"], direct.extras["positions"])
+
+
+def test_object_tokens_decide_what_the_object_attention_sees() -> None:
+    x, t, cond = inputs(2)
+    model = make()
+    outputs = [run(model, x, t, cond, num_object_tokens=n)["velocity"] for n in (3, 4)]
+    assert (outputs[0] - outputs[1]).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("share_mod", [False, True])
+def test_gradient_reaches_every_parameter_with_and_without_recomputation(share_mod: bool) -> None:
+    arguments = inputs(4)
+    gradients = []
+    for use_checkpoint in (False, True):
+        model = make(share_mod=share_mod, qk_rms_norm_cross=True, use_checkpoint=use_checkpoint).train()
+        output = run(model, *arguments, scene_size=2)
+        (output["velocity"].square().mean() + output["positions"].square().mean()).backward()
+        gradients.append({name: p.grad for name, p in model.named_parameters()})
+    torch.testing.assert_close(gradients[1], gradients[0])
+    # The position head attends over a sequence of one token, where queries and keys have no effect.
+    without_effect = {f"position_head.trunk.0.attn.{side}_rms_norm.gamma" for side in "qk"}
+    idle = {name for name, gradient in gradients[0].items() if gradient is None or gradient.abs().max() < 1e-9}
+    assert idle <= without_effect
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float16, 2e-2), (torch.bfloat16, 1.5e-1)])
+def test_half_torso_on_the_cpu(dtype: torch.dtype, tolerance: float) -> None:
+    model, arguments = make(), inputs(2)
+    expected = run(model, *arguments)
+    model.convert_torso(dtype)
+    assert model.blocks[0].global_attn.to_qkv.weight.dtype == dtype
+    assert model.position_head.trunk[0].attn.to_qkv.weight.dtype == dtype
+    assert model.blocks[0].norm4.weight.dtype == model.position_head.embed_pose.weight.dtype == torch.float32
+    actual = run(model, *arguments)
+    assert {tensor.dtype for tensor in actual.values()} == {torch.float32}
+    torch.testing.assert_close(actual, expected, rtol=tolerance, atol=tolerance)
+
+
+def test_autocast_keeps_poses_and_velocity_in_float32() -> None:
+    model, arguments = make().train(), inputs(2)
+    expected = run(model, *arguments)
+    with torch.autocast("cpu", torch.bfloat16):
+        actual = run(model, *arguments)
+    assert {tensor.dtype for tensor in actual.values()} == {torch.float32}
+    torch.testing.assert_close(actual, expected, rtol=1.5e-1, atol=1.5e-1)
+    sum(tensor.mean() for tensor in actual.values()).backward()
+    assert model.blocks[0].global_attn.to_qkv.weight.grad.dtype == torch.float32
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+def test_compiles_without_graph_break(autocast: bool) -> None:
+    model, arguments = make(share_mod=True).train(), inputs(4)
+    compiled = torch.compile(model, backend="eager", fullgraph=True)
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        expected, actual = (run(m, *arguments, scene_size=2) for m in (model, compiled))
+    torch.testing.assert_close(actual, expected)
+
+
+def test_fresh_model_predicts_zero_velocity_and_poses_near_the_identity() -> None:
+    torch.manual_seed(0)
+    model = SceneFlowModel(SceneFlowConfig(**SIZES)).train()
+    output = run(model, *inputs(3))
+    assert not output["velocity"].any()
+    assert (output["positions"] - IDENTITY).abs().max() < 0.5
+    output["positions"][:, 7].sum().backward()
+    assert model.position_head.pose_branch[2].weight.grad[7].any(), "the scale must not start behind a dead ReLU"
+
+
+def test_unused_batch_encoder_is_allocated_on_request() -> None:
+    model = make(use_batch_encoder=True)
+    assert model.state_dict()["batch_encoder.batch_embeddings"].shape == (16, 1, 16)
+    assert "batch_encoder.batch_embeddings" not in make().state_dict()
+
+
+def test_groups_that_do_not_fit_are_refused() -> None:
+    model, (x, t, cond) = make(), inputs(4)
+    with pytest.raises(ValueError, match="4 assets cannot be split into scenes of 3"):
+        run(model, x, t, cond, scene_size=3)
+    for count in (None, 0, 8):
+        with pytest.raises(ValueError, match=rf"num_object_tokens must be in \[1, 7\] .* got {count}"):
+            run(model, x, t, cond, num_object_tokens=count)
