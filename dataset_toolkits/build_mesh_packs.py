@@ -33,7 +33,9 @@ def build_pack(root: Path, split: str, *, keep_hidden: bool = False) -> MeshPack
     infos = [info for info in model_infos(read_metadata(root)).values() if info.split == split]
     infos = [info for info in infos if info.tier in MAX_FACES]
     check_split((info.id for info in infos), split)
-    return MeshPack.from_meshes(_packed(root, info, keep_hidden) for info in tqdm(infos, desc=split, unit="mesh"))
+    return MeshPack.from_meshes(
+        _packed(root, info, keep_hidden) for info in tqdm(infos, desc=split, unit="mesh")
+    )
 
 
 def build_swap_pack(train: MeshPack, count: int, seed: int = 0) -> MeshPack:
@@ -60,8 +62,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output_dir", type=Path, required=True, help="data root with metadata.csv")
     parser.add_argument("--packs", type=Path, help="folder for the packs; default: <output_dir>/../packs")
-    parser.add_argument("--keep-hidden", action="store_true", help="keep faces that no outside camera can see")
-    parser.add_argument("--swaps", type=int, default=0, help="also write train_swaps with up to this many part swaps")
+    parser.add_argument(
+        "--keep-hidden", action="store_true", help="keep faces that no outside camera can see"
+    )
+    parser.add_argument(
+        "--swaps", type=int, default=0, help="also write train_swaps with up to this many part swaps"
+    )
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
     folder = options.packs or options.output_dir.parent / "packs"

@@ -1,4 +1,4 @@
-"""Prepare meshes and write metadata.csv: python dataset_toolkits/build_metadata.py sweethome3d --output_dir R.
+"""Prepare meshes, write metadata.csv: python dataset_toolkits/build_metadata.py sweethome3d --output_dir R.
 
 Safe to run again: models that are prepared already are only read.
 """
@@ -60,8 +60,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("subset", choices=SUBSETS)
     parser.add_argument("--output_dir", type=Path, required=True, help="data root, e.g. data/sweethome3d")
-    parser.add_argument("--source", type=Path, help="folder with .sh3f files; default: <output_dir>/raw/package")
-    parser.add_argument("--attribution", type=Path, help="also write the credits to this file (ATTRIBUTION.md)")
+    parser.add_argument(
+        "--source", type=Path, help="folder with .sh3f files; default: <output_dir>/raw/package"
+    )
+    parser.add_argument(
+        "--attribution", type=Path, help="also write the credits to this file (ATTRIBUTION.md)"
+    )
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
     root = options.output_dir

@@ -41,7 +41,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("subset", choices=SUBSETS)
     parser.add_argument("--output_dir", type=Path, required=True, help="data root, e.g. data/sweethome3d")
-    parser.add_argument("--source", type=Path, help="folder with .sh3f files, or the .deb; default: apt-get download")
+    parser.add_argument(
+        "--source", type=Path, help="folder with .sh3f files, or the .deb; default: apt-get download"
+    )
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
     try:

@@ -55,7 +55,9 @@ class ModelInfo:
         """
         known = {field.name for field in fields(cls)}
         if unknown := sorted(raw.keys() - known):
-            raise ValueError(f"ModelInfo {raw.get('id')!r}: unknown key {unknown[0]!r}; known: {sorted(known)}")
+            raise ValueError(
+                f"ModelInfo {raw.get('id')!r}: unknown key {unknown[0]!r}; known: {sorted(known)}"
+            )
         try:
             return cls(**{**raw, "size_m": tuple(float(side) for side in raw["size_m"])})
         except (KeyError, TypeError) as error:
@@ -112,7 +114,9 @@ def normalise(vertices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return (vertices - (low + high) / 2) / size.max(), size
 
 
-def weld(vertices: np.ndarray, faces: np.ndarray, tolerance: float = 1e-6) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def weld(
+    vertices: np.ndarray, faces: np.ndarray, tolerance: float = 1e-6
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Merge vertices closer than about `tolerance` and drop the faces that collapse.
 
     Args:
@@ -133,6 +137,6 @@ def weld(vertices: np.ndarray, faces: np.ndarray, tolerance: float = 1e-6) -> tu
 
 
 def take_faces(mesh: FurnitureMesh, kept: np.ndarray) -> FurnitureMesh:
-    """The mesh with only the faces `kept` (indices or mask) and the vertices they use; the frame is unchanged."""
+    """The mesh with only the faces `kept` (indices or mask) and their vertices; the frame is unchanged."""
     used, compact = np.unique(mesh.faces[kept], return_inverse=True)
     return FurnitureMesh(mesh.vertices[used], compact.reshape(-1, 3), mesh.face_colours[kept])

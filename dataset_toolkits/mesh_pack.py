@@ -1,8 +1,8 @@
 """Many furniture meshes in one safetensors file: quantised, with a `ModelInfo` for each.
 
-In a file, face colours are indices into a palette of at most 256 colours per mesh: exact for meshes with that many
-colours, the nearest palette colour for textured meshes with more. A pack file holds models of one split only; `MeshPack.save` refuses anything else, so that a test model cannot
-slip into training.
+In a file, face colours are indices into a palette of at most 256 colours per mesh: exact for meshes with that
+many colours, the nearest palette colour for textured meshes with more. A pack file holds models of one split
+only; `MeshPack.save` refuses anything else, so that a test model cannot slip into training.
 """
 
 from __future__ import annotations
@@ -62,7 +62,9 @@ class MeshPack:
             raise IndexError(f"MeshPack.mesh: index {index} is outside 0..{len(self) - 1}")
         vertex_range = slice(self.vertex_offsets[index], self.vertex_offsets[index + 1])
         face_range = slice(self.face_offsets[index], self.face_offsets[index + 1])
-        return FurnitureMesh(self.vertices[vertex_range], self.faces[face_range], self.face_colours[face_range])
+        return FurnitureMesh(
+            self.vertices[vertex_range], self.faces[face_range], self.face_colours[face_range]
+        )
 
     def index(self, model_id: str) -> int:
         """Position of a model in the pack.
@@ -104,8 +106,12 @@ class MeshPack:
                 raise ValueError(f"{path}: {info.id} is of the {info.split} split among {split} models")
         check_split((info.id for info in self.infos), split)
         if np.abs(self.vertices).max() > 0.5 + 1e-4:
-            raise ValueError(f"{path}: expected vertices in [-0.5, 0.5], got {np.abs(self.vertices).max():.3f}")
-        indices, palettes = zip(*(palette_of(self.mesh(i).face_colours) for i in range(len(self))), strict=True)
+            raise ValueError(
+                f"{path}: expected vertices in [-0.5, 0.5], got {np.abs(self.vertices).max():.3f}"
+            )
+        indices, palettes = zip(
+            *(palette_of(self.mesh(i).face_colours) for i in range(len(self))), strict=True
+        )
         narrow = np.uint16 if np.diff(self.vertex_offsets).max() <= _LEVELS + 1 else np.int32
         tensors = {
             "vertices": np.round(np.clip(self.vertices + 0.5, 0, 1) * _LEVELS).astype(np.uint16),
@@ -133,11 +139,14 @@ class MeshPack:
             with safe_open(path, framework="numpy") as file:
                 metadata = file.metadata() or {}
                 if metadata.get("format") != FORMAT:
-                    raise PackError(f"{path}: expected a {FORMAT} file, got format {metadata.get('format')!r}")
+                    raise PackError(
+                        f"{path}: expected a {FORMAT} file, got format {metadata.get('format')!r}"
+                    )
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
         except (OSError, SafetensorError) as error:
             raise PackError(
-                f"{path}: expected a readable mesh pack: {error}; build it with dataset_toolkits/build_mesh_packs.py"
+                f"{path}: expected a readable mesh pack: {error}; "
+                "build it with dataset_toolkits/build_mesh_packs.py"
             ) from error
         palette_starts = np.repeat(tensors["palette_offsets"][:-1], np.diff(tensors["face_offsets"]))
         return cls(

@@ -8,8 +8,8 @@ import numpy as np
 
 from dataset_toolkits.furniture import FurnitureMesh, ModelInfo, normalise, weld
 
-# Where a class is cut: at a height above the floor in metres (low, high), where furniture of the class has a seat
-# or a mattress, or at a share of the height, where it has legs or a stem below the rest.
+# Where a class is cut: at a height above the floor in metres (low, high), where furniture of the class has a
+# seat or a mattress, or at a share of the height, where it has legs or a stem below the rest.
 _CUT_METRES = {"Chair": (0.44, 0.52), "Sofa": (0.38, 0.48), "Bed": (0.35, 0.55)}
 _CUT_SHARES = {
     "Table": (0.82, 0.92),
@@ -24,8 +24,12 @@ _WELD_TOLERANCE = 1e-5
 
 
 def can_swap(lower: ModelInfo, upper: ModelInfo) -> bool:
-    """Whether two models may be combined: same class, split and tier, and sides that differ by less than 1.7 times."""
-    same_kind = (lower.super_category, lower.split, lower.tier) == (upper.super_category, upper.split, upper.tier)
+    """Whether two models may be combined: same class, split and tier, sides that differ by less than 1.7."""
+    same_kind = (lower.super_category, lower.split, lower.tier) == (
+        upper.super_category,
+        upper.split,
+        upper.tier,
+    )
     ratios = np.divide(lower.size_m, upper.size_m)
     is_alike = bool(np.all((ratios < _MAX_STRETCH) & (ratios > 1 / _MAX_STRETCH)))
     return same_kind and is_alike and lower.id != upper.id and lower.super_category in SWAPPED_CLASSES
@@ -36,7 +40,7 @@ def swap_parts(
 ) -> tuple[FurnitureMesh, ModelInfo] | None:
     """Put what `upper` has above a cut onto what `lower` has below it.
 
-    The upper model is first stretched to the lower one's width and depth, both are cut at the class's usual height.
+    The upper model is stretched to the lower one's width and depth, then both are cut at the height that is usual for the class.
 
     Args:
         lower: mesh and record of the model that gives the legs, base or pot.
@@ -44,7 +48,7 @@ def swap_parts(
         rng: chooses the height of the cut.
 
     Returns:
-        Mesh and record with the id "swap/<lower>+<upper>@<height>", or None when a part is almost empty there.
+        Mesh and record with the id "swap/<lower>+<upper>@<height>", or None when a part is almost empty.
 
     Raises:
         ValueError: the two may not be combined, see `can_swap`.
@@ -52,8 +56,8 @@ def swap_parts(
     (lower_mesh, lower_info), (upper_mesh, upper_info) = lower, upper
     if not can_swap(lower_info, upper_info):
         raise ValueError(
-            f"swap_parts: {lower_info.id} ({lower_info.super_category}, {lower_info.split}) and {upper_info.id} "
-            f"({upper_info.super_category}, {upper_info.split}) do not fit; ask can_swap first"
+            f"swap_parts: {lower_info.id} ({lower_info.super_category}, {lower_info.split}) and "
+            f"{upper_info.id} ({upper_info.super_category}, {upper_info.split}) do not fit; ask can_swap"
         )
     cut, share = _cut_heights(lower_info, upper_info, rng)
     base = _standing(lower_mesh, lower_info.size_m)
@@ -85,14 +89,16 @@ def swap_parts(
 def random_swaps(
     models: Sequence[tuple[FurnitureMesh, ModelInfo]], count: int, rng: np.random.Generator
 ) -> list[tuple[FurnitureMesh, ModelInfo]]:
-    """Up to `count` swaps of random compatible pairs of `models`; fewer when the models offer too few pairs."""
+    """Up to `count` swaps of random compatible pairs of `models`; fewer when there are too few pairs."""
     pairs = [
         (lower, upper)
         for lower in range(len(models))
         for upper in range(len(models))
         if can_swap(models[lower][1], models[upper][1])
     ]
-    swaps = (swap_parts(models[pairs[i][0]], models[pairs[i][1]], rng) for i in rng.permutation(len(pairs))[:count])
+    swaps = (
+        swap_parts(models[pairs[i][0]], models[pairs[i][1]], rng) for i in rng.permutation(len(pairs))[:count]
+    )
     return [swap for swap in swaps if swap is not None]
 
 
@@ -122,7 +128,9 @@ def _below(triangles: np.ndarray, colours: np.ndarray, height: float) -> tuple[n
         # Turn the corners so that the one that is alone on its side comes first; the winding stays.
         alone = np.argmax(inside[chosen] == (inside_corners == 1), axis=1)
         order = (alone[:, None] + np.arange(3)) % 3
-        first, second, third = np.moveaxis(np.take_along_axis(triangles[chosen], order[..., None], axis=1), 1, 0)
+        first, second, third = np.moveaxis(
+            np.take_along_axis(triangles[chosen], order[..., None], axis=1), 1, 0
+        )
         to_second, to_third = _crossing(first, second, height), _crossing(first, third, height)
         if inside_corners == 1:
             pieces.append(np.stack([first, to_second, to_third], axis=1))

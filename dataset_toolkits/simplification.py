@@ -17,11 +17,13 @@ _AGGRESSION = 3
 _COLOUR_POINTS = 40_000
 
 
-def simplify(mesh: FurnitureMesh, max_faces: int = MAX_FACES, hard_max_faces: int = HARD_MAX_FACES) -> FurnitureMesh:
+def simplify(
+    mesh: FurnitureMesh, max_faces: int = MAX_FACES, hard_max_faces: int = HARD_MAX_FACES
+) -> FurnitureMesh:
     """Bring a mesh to about `max_faces` by quadric collapse; heavier detail stays where the shape needs it.
 
-    When the simplified surface has a 64^3 voxel IoU below 0.9 with the original, the original is kept if it has
-    at most `hard_max_faces`, else it is simplified to that number.
+    When the simplified surface has a 64^3 voxel IoU below 0.9 with the original, the original is kept if it
+    has at most `hard_max_faces`, else it is simplified to that number.
 
     Args:
         mesh: in the object frame (the voxel grid is the unit cube).
@@ -33,7 +35,10 @@ def simplify(mesh: FurnitureMesh, max_faces: int = MAX_FACES, hard_max_faces: in
         return mesh
     reduced = _collapse(mesh, max_faces)
     original = surface_voxels(mesh.vertices, mesh.faces, _VOXEL_RESOLUTION)
-    if voxel_iou(original, surface_voxels(reduced.vertices, reduced.faces, _VOXEL_RESOLUTION)) >= MIN_VOXEL_IOU:
+    if (
+        voxel_iou(original, surface_voxels(reduced.vertices, reduced.faces, _VOXEL_RESOLUTION))
+        >= MIN_VOXEL_IOU
+    ):
         return reduced
     return mesh if len(mesh.faces) <= hard_max_faces else _collapse(mesh, hard_max_faces)
 

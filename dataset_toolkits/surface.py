@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-# Sample spacing in voxels of `surface_voxels`: below 1/2 a triangle cannot jump over a voxel it crosses widely.
+# Sample spacing in voxels of `surface_voxels`: below 1/2 no voxel that a triangle widely crosses is missed.
 _SPACING_VOXELS = 0.4
 _MAX_POINTS_AT_ONCE = 2_000_000
 
@@ -29,7 +29,7 @@ def sample_surface(
     areas = face_areas(vertices, faces)
     if not areas.sum() > 0:
         raise ValueError(f"sample_surface: expected a mesh with area, got {len(faces)} faces with none")
-    # Stratified draw: every face gets its share within one point, so that small parts are never missed by luck.
+    # Stratified draw: every face gets its share within one point, so that luck never misses small parts.
     edges = np.cumsum(areas) / areas.sum()
     index = np.searchsorted(edges, (np.arange(count) + rng.random(count)) / count).clip(max=len(faces) - 1)
     first, second = rng.random(count), rng.random(count)

@@ -45,7 +45,7 @@ def symmetry_order(mesh: FurnitureMesh) -> int:
 def _agreement(
     tree: cKDTree, colours: np.ndarray, points: np.ndarray, point_colours: np.ndarray, angle: float
 ) -> float:
-    """Share of points (Q, 3) that, turned by `angle` about y, meet a tree point (N) of a similar colour (N, 3)."""
+    """Share of points (Q, 3) that, turned by `angle` about y, meet a tree point of a similar colour."""
     cosine, sine = np.cos(angle), np.sin(angle)
     turned = points @ np.array([[cosine, 0, -sine], [0, 1, 0], [sine, 0, cosine]])
     _, nearest = tree.query(turned, k=_NEIGHBOURS, distance_upper_bound=DISTANCE)

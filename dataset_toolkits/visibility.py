@@ -1,4 +1,4 @@
-"""Removal of faces that no camera outside the object can see: drawer boxes, oven insides, cushions' undersides."""
+"""Removal of faces that no camera outside the object can see: drawer boxes, oven insides, joints."""
 
 from __future__ import annotations
 
@@ -56,7 +56,9 @@ def _any_escape(scene: rtcore_scene.EmbreeScene, points: np.ndarray, directions:
     """(F,) whether a ray from points (F, S, 3) along one of directions (D, 3) leaves the object."""
     shape = (*points.shape[:2], len(directions), 3)
     rays = np.broadcast_to(directions.astype(np.float32), shape).reshape(-1, 3)
-    origins = np.broadcast_to(points[:, :, None].astype(np.float32), shape).reshape(-1, 3) + START_OFFSET * rays
+    origins = (
+        np.broadcast_to(points[:, :, None].astype(np.float32), shape).reshape(-1, 3) + START_OFFSET * rays
+    )
     hits = scene.run(np.ascontiguousarray(origins, dtype=np.float32), np.ascontiguousarray(rays))
     return (hits < 0).reshape(len(points), -1).any(axis=1)
 
@@ -72,6 +74,10 @@ def _sphere_directions(count: int) -> np.ndarray:
 
 def _many_points() -> np.ndarray:
     """(16, 3) barycentric weights spread over a triangle."""
-    corners = np.array([(i, j, 6 - i - j) for i in range(1, 6) for j in range(1, 6 - i)], dtype=np.float32) / 6
-    edges = np.array([(8, 1, 1), (1, 8, 1), (1, 1, 8), (5, 4, 1), (1, 5, 4), (4, 1, 5)], dtype=np.float32) / 10
+    corners = (
+        np.array([(i, j, 6 - i - j) for i in range(1, 6) for j in range(1, 6 - i)], dtype=np.float32) / 6
+    )
+    edges = (
+        np.array([(8, 1, 1), (1, 8, 1), (1, 1, 8), (5, 4, 1), (1, 5, 4), (4, 1, 5)], dtype=np.float32) / 10
+    )
     return np.concatenate([corners, edges])

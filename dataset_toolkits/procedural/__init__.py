@@ -84,7 +84,9 @@ def generate_any(rng: np.random.Generator, *, remove_hidden: bool = True) -> tup
     """Draw a variant of a class chosen by the classes' weights."""
     names = list(CLASSES)
     weights = np.array([CLASSES[name].weight for name in names])
-    return generate(names[rng.choice(len(names), p=weights / weights.sum())], rng, remove_hidden=remove_hidden)
+    return generate(
+        names[rng.choice(len(names), p=weights / weights.sum())], rng, remove_hidden=remove_hidden
+    )
 
 
 def generate_seeded(

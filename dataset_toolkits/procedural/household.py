@@ -35,11 +35,15 @@ def bed(rng: np.random.Generator) -> tuple[Assembly, int]:
     if rng.random() < 0.3:
         foot = top + rng.uniform(-0.05, 0.25)
         piece.add(box(width, foot, 0.05, 0.01).moved(y=foot / 2, z=length / 2), frame)
-    piece.add_corners(box(0.07, rise + 0.01, 0.07).moved(x=width / 2 - 0.05, y=rise / 2, z=length / 2 - 0.06), frame)
+    piece.add_corners(
+        box(0.07, rise + 0.01, 0.07).moved(x=width / 2 - 0.05, y=rise / 2, z=length / 2 - 0.06), frame
+    )
     return piece, 1
 
 
-def _headboard(rng: np.random.Generator, piece: Assembly, size: tuple, height: float, colour: materials.Colour) -> None:
+def _headboard(
+    rng: np.random.Generator, piece: Assembly, size: tuple, height: float, colour: materials.Colour
+) -> None:
     width, length = size
     kind, z = rng.integers(4), -length / 2
     if kind == 0:
@@ -68,7 +72,14 @@ def desk_lamp(rng: np.random.Generator) -> tuple[Assembly, int]:
     foot, thin = radius * rng.uniform(0.5, 0.9), rng.uniform(0.01, 0.02)
     stem = height - shade_height * 0.8
     bulge = rng.uniform(thin, radius * 0.65) if rng.random() < 0.6 else thin
-    profile = [(foot, 0), (foot, 0.015), (thin * 1.5, 0.03), (bulge, stem * 0.35), (bulge * 0.8, stem * 0.6), (thin, stem)]
+    profile = [
+        (foot, 0),
+        (foot, 0.015),
+        (thin * 1.5, 0.03),
+        (bulge, stem * 0.35),
+        (bulge * 0.8, stem * 0.6),
+        (thin, stem),
+    ]
     piece.add(lathe(profile, 16), materials.paint(rng) if bulge > thin else metal)
     _shade(rng, piece, radius, shade_height, height - shade_height)
     return piece, 0
@@ -83,7 +94,9 @@ def floor_lamp(rng: np.random.Generator) -> tuple[Assembly, int]:
     kind = rng.integers(3)
     if kind == 0:
         foot = rng.uniform(0.11, 0.19)
-        piece.add(lathe([(foot, 0), (foot, 0.02), (0.02, 0.035), (0.013, 0.06), (0.013, base + 0.1)], 16), metal)
+        piece.add(
+            lathe([(foot, 0), (foot, 0.02), (0.02, 0.035), (0.013, 0.06), (0.013, base + 0.1)], 16), metal
+        )
     elif kind == 1:
         colour, reach = materials.wood(rng), rng.uniform(0.22, 0.35)
         leg = rod((0, 0, reach), (0, base + 0.05, 0.02), 0.014, 0.018, 6)
@@ -92,14 +105,19 @@ def floor_lamp(rng: np.random.Generator) -> tuple[Assembly, int]:
     else:
         reach = rng.uniform(0.4, 0.9)
         angles = np.linspace(0, np.pi * 0.8, 9)
-        arc = [(reach / 2 * (1 - np.cos(angle)) - reach / 2, base * 0.55 + base * 0.5 * np.sin(angle), 0) for angle in angles]
+        arc = [
+            (reach / 2 * (1 - np.cos(angle)) - reach / 2, base * 0.55 + base * 0.5 * np.sin(angle), 0)
+            for angle in angles
+        ]
         piece.add(tube([(-reach / 2, 0.02, 0), *arc], 0.013, 6), metal)
         piece.add(prism(0.16, 0.16, 0.03, 18).moved(x=-reach / 2), metal)
         end_x, end_y = arc[-1][0], arc[-1][1]
         lamp = Assembly()
         _shade(rng, lamp, radius * 0.9, shade_height * 0.7, 0.0)
         for vertices, faces, colours in zip(lamp.vertices, lamp.faces, lamp.colours, strict=True):
-            piece.add(Shape(vertices - (0, shade_height * 0.65, 0), faces).moved(x=end_x, y=end_y), colours[0])
+            piece.add(
+                Shape(vertices - (0, shade_height * 0.65, 0), faces).moved(x=end_x, y=end_y), colours[0]
+            )
             piece.faces[-1] -= faces.min()
         return piece, 1
     _shade(rng, piece, radius, shade_height, base)
@@ -111,7 +129,9 @@ def _shade(rng: np.random.Generator, piece: Assembly, radius: float, height: flo
     top = radius * rng.uniform(0.45, 1.0)
     thin = 0.006
     outline = [(radius, low), (top, low + height), (top - thin, low + height), (radius - thin, low)]
-    piece.add(lathe(outline, 20, hollow=True), materials.paint(rng) if rng.random() < 0.5 else (238, 226, 200))
+    piece.add(
+        lathe(outline, 20, hollow=True), materials.paint(rng) if rng.random() < 0.5 else (238, 226, 200)
+    )
     bulb = radius * 0.3
     piece.add(cushion(bulb, bulb * 1.3, bulb, 1.0, 8).moved(y=low + height * 0.45), (255, 248, 220))
     piece.add(box(2 * top - thin, 0.006, 0.008).moved(y=low + height * 0.8), (60, 60, 60))
@@ -129,8 +149,20 @@ def _work_lamp(rng: np.random.Generator, piece: Assembly, metal: materials.Colou
     piece.add(tube([elbow, head], 0.008, 6), metal)
     piece.add(cushion(0.03, 0.03, 0.03, 1.0, 8).moved(*elbow), metal)
     radius, height = rng.uniform(0.05, 0.09), rng.uniform(0.07, 0.12)
-    outline = [(radius, 0), (radius * 0.3, height), (0.003, height), (radius * 0.25, height - 0.006), (radius - 0.004, 0)]
-    piece.add(lathe(outline, 16, hollow=True).moved(y=-height * 0.5).turned("x", -rng.uniform(0.2, 0.9)).moved(*head), colour)
+    outline = [
+        (radius, 0),
+        (radius * 0.3, height),
+        (0.003, height),
+        (radius * 0.25, height - 0.006),
+        (radius - 0.004, 0),
+    ]
+    piece.add(
+        lathe(outline, 16, hollow=True)
+        .moved(y=-height * 0.5)
+        .turned("x", -rng.uniform(0.2, 0.9))
+        .moved(*head),
+        colour,
+    )
     return piece, 1
 
 
@@ -147,28 +179,49 @@ def plant(rng: np.random.Generator) -> tuple[Assembly, int]:
     crown = size - pot
     if kind == 0:
         for number in range(int(rng.integers(14, 40))):
-            blade = _blade(rng, crown * rng.uniform(0.6, 1.0), crown * rng.uniform(0.04, 0.09), rng.uniform(0.1, 1.3))
-            piece.add(blade.turned("y", number * 2.4 + rng.uniform(-0.3, 0.3)).moved(y=pot * 0.85), materials.varied(rng, green, 0.3))
+            blade = _blade(
+                rng, crown * rng.uniform(0.6, 1.0), crown * rng.uniform(0.04, 0.09), rng.uniform(0.1, 1.3)
+            )
+            piece.add(
+                blade.turned("y", number * 2.4 + rng.uniform(-0.3, 0.3)).moved(y=pot * 0.85),
+                materials.varied(rng, green, 0.3),
+            )
         return piece, 1
     trunk = crown * rng.uniform(0.35, 0.6)
     bark, spread = materials.wood(rng), crown * rng.uniform(0.28, 0.42)
-    piece.add(rod((0, pot * 0.8, 0), (rng.uniform(-0.05, 0.05), pot + trunk, 0), 0.02 * size + 0.005, 0.01 * size + 0.003), bark)
+    piece.add(
+        rod(
+            (0, pot * 0.8, 0),
+            (rng.uniform(-0.05, 0.05), pot + trunk, 0),
+            0.02 * size + 0.005,
+            0.01 * size + 0.003,
+        ),
+        bark,
+    )
     if kind == 1:
         for _ in range(int(rng.integers(5, 14))):
             offset = rng.normal(size=3) * spread * 0.45
             blob = spread * rng.uniform(0.45, 0.9)
             tuft = cushion(blob, blob * rng.uniform(0.6, 1.0), blob, 1.0, 8).turned("y", rng.uniform(0, 3))
-            piece.add(tuft.moved(offset[0], pot + trunk + spread * 0.5 + offset[1] * 0.7, offset[2]), materials.varied(rng, green, 0.3))
+            piece.add(
+                tuft.moved(offset[0], pot + trunk + spread * 0.5 + offset[1] * 0.7, offset[2]),
+                materials.varied(rng, green, 0.3),
+            )
         return piece, 1
     for number in range(int(rng.integers(18, 45))):
-        blade = _blade(rng, spread * rng.uniform(0.7, 1.3), spread * rng.uniform(0.1, 0.25), rng.uniform(0.3, 1.9))
+        blade = _blade(
+            rng, spread * rng.uniform(0.7, 1.3), spread * rng.uniform(0.1, 0.25), rng.uniform(0.3, 1.9)
+        )
         height = pot + trunk * rng.uniform(0.5, 1.0)
-        piece.add(blade.turned("y", number * 2.4 + rng.uniform(-0.3, 0.3)).moved(y=height), materials.varied(rng, green, 0.3))
+        piece.add(
+            blade.turned("y", number * 2.4 + rng.uniform(-0.3, 0.3)).moved(y=height),
+            materials.varied(rng, green, 0.3),
+        )
     return piece, 1
 
 
 def _blade(rng: np.random.Generator, length: float, width: float, lean: float) -> Shape:
-    """A leaf that starts upwards at the origin and bends over by `lean` radians towards +z, tapering at both ends."""
+    """A leaf that starts upwards at the origin, bends `lean` radians towards +z and tapers at both ends."""
     steps = np.linspace(0, 1, 5)
     bend = lean * (0.4 + 0.6 * steps)
     step = length / (len(steps) - 1)
@@ -192,7 +245,10 @@ def television(rng: np.random.Generator) -> tuple[Assembly, int]:
     screen = (10, 12, 18) if rng.random() < 0.7 else materials.paint(rng)
     piece.add(box(width * 0.94, height * 0.9, 0.004).moved(y=lift + height * 0.51, z=thick / 2), screen)
     piece.add(box(0.06, lift + 0.05, 0.03).moved(y=lift / 2 + 0.02, z=-thick * 0.3), (shell,) * 3)
-    piece.add(box(width * rng.uniform(0.3, 0.6), 0.015, rng.uniform(0.15, 0.28), 0.004).moved(y=0.0075), (shell,) * 3)
+    piece.add(
+        box(width * rng.uniform(0.3, 0.6), 0.015, rng.uniform(0.15, 0.28), 0.004).moved(y=0.0075),
+        (shell,) * 3,
+    )
     return piece, 1
 
 
@@ -204,7 +260,10 @@ def bathtub(rng: np.random.Generator) -> tuple[Assembly, int]:
     piece.add(box(width, floor, depth, 0.01).moved(y=floor / 2), white)
     for side in (-1, 1):
         piece.add(box(width, height, wall, 0.015).moved(y=height / 2, z=side * (depth - wall) / 2), white)
-        piece.add(box(wall * 1.4, height, depth, 0.015).moved(x=side * (width - wall * 1.4) / 2, y=height / 2), white)
+        piece.add(
+            box(wall * 1.4, height, depth, 0.015).moved(x=side * (width - wall * 1.4) / 2, y=height / 2),
+            white,
+        )
     _tap(piece, (-width / 2 + wall * 0.7, height, 0.0), materials.metal(rng), turn=0.0)
     return piece, 1
 
@@ -221,12 +280,17 @@ def washbasin(rng: np.random.Generator) -> tuple[Assembly, int]:
         piece.add(box(wall, bowl, depth, 0.008).moved(x=side * (width - wall) / 2, y=low + bowl / 2), white)
     _tap(piece, (0, height, -depth / 2 + 0.03), metal, turn=-np.pi / 2)
     if rng.random() < 0.5:
-        piece.add(lathe([(0.13, 0), (0.08, low * 0.4), (0.09, low * 0.8), (0.16, low)], 16).moved(z=-depth * 0.1), white)
+        piece.add(
+            lathe([(0.13, 0), (0.08, low * 0.4), (0.09, low * 0.8), (0.16, low)], 16).moved(z=-depth * 0.1),
+            white,
+        )
         return piece, 1
     body = materials.board(rng)
     piece.add(box(width * 0.96, low, depth * 0.92, 0.004).moved(y=low / 2, z=-depth * 0.03), body)
     for side in (-1, 1):
-        door = box(width * 0.46, low * 0.9, 0.02, 0.003).moved(x=side * width * 0.235, y=low / 2, z=depth * 0.44)
+        door = box(width * 0.46, low * 0.9, 0.02, 0.003).moved(
+            x=side * width * 0.235, y=low / 2, z=depth * 0.44
+        )
         piece.add(door, materials.varied(rng, body, 0.02))
         piece.add(box(0.014, 0.12, 0.02).moved(x=side * 0.04, y=low * 0.7, z=depth * 0.44 + 0.02), metal)
     return piece, 1
@@ -239,11 +303,18 @@ def toilet(rng: np.random.Generator) -> tuple[Assembly, int]:
     bowl = lathe([(0.62, 0), (0.6, 0.25), (0.75, 0.6), (1.0, 0.92), (1.0, 1.0)], 20)
     piece.add(Shape(bowl.vertices * (width / 2, seat, length / 2), bowl.faces), white)
     lid = lathe([(1.0, 0), (1.0, 0.6), (0.93, 1.0)], 20)
-    piece.add(Shape(lid.vertices * (width / 2, 0.04, length / 2), lid.faces).moved(y=seat), materials.varied(rng, white, 0.08))
+    piece.add(
+        Shape(lid.vertices * (width / 2, 0.04, length / 2), lid.faces).moved(y=seat),
+        materials.varied(rng, white, 0.08),
+    )
     piece.add(box(width * 0.6, seat, length * 0.4, 0.02).moved(y=seat / 2, z=-length * 0.4), white)
     tank = rng.uniform(0.3, 0.42)
-    piece.add(box(width * 1.05, tank, 0.18, 0.02).moved(y=seat + tank / 2 - 0.02, z=-length / 2 - 0.06), white)
-    piece.add(prism(0.022, 0.022, 0.015, 10).moved(y=seat + tank - 0.02, z=-length / 2 - 0.06), materials.metal(rng))
+    piece.add(
+        box(width * 1.05, tank, 0.18, 0.02).moved(y=seat + tank / 2 - 0.02, z=-length / 2 - 0.06), white
+    )
+    piece.add(
+        prism(0.022, 0.022, 0.015, 10).moved(y=seat + tank - 0.02, z=-length / 2 - 0.06), materials.metal(rng)
+    )
     return piece, 1
 
 

@@ -10,7 +10,9 @@ Colour = tuple[float, float, float]
 
 
 def _from_hsv(rng: np.random.Generator, hue: tuple, saturation: tuple, value: tuple) -> Colour:
-    red, green, blue = colorsys.hsv_to_rgb(rng.uniform(*hue) % 1, rng.uniform(*saturation), rng.uniform(*value))
+    red, green, blue = colorsys.hsv_to_rgb(
+        rng.uniform(*hue) % 1, rng.uniform(*saturation), rng.uniform(*value)
+    )
     return red * 255, green * 255, blue * 255
 
 

@@ -35,10 +35,14 @@ def armchair(rng: np.random.Generator) -> tuple[Assembly, int]:
     chair.add(cushion(width, thickness, depth, 0.3).moved(y=seat - thickness / 2), colour)
     height, recline = rng.uniform(0.35, 0.6), rng.uniform(0.1, 0.35)
     back = panel(width, height, rng.uniform(0.05, 0.12), bow=rng.uniform(0.03, 0.15), segments=8)
-    chair.add(back.moved(y=height / 2).turned("x", -recline).moved(y=seat - 0.05, z=-depth / 2 + 0.08), colour)
+    chair.add(
+        back.moved(y=height / 2).turned("x", -recline).moved(y=seat - 0.05, z=-depth / 2 + 0.08), colour
+    )
     arm = cushion(0.07, 0.07, depth * 0.9, 0.4).moved(x=width / 2, y=seat + rng.uniform(0.14, 0.2))
     chair.add_pair(arm, frame if rng.random() < 0.4 else colour)
-    chair.add_pair(rod((width / 2, seat - 0.04, depth * 0.3), (width / 2, seat + 0.16, depth * 0.3), 0.015), frame)
+    chair.add_pair(
+        rod((width / 2, seat - 0.04, depth * 0.3), (width / 2, seat + 0.16, depth * 0.3), 0.015), frame
+    )
     _chair_legs(rng, chair, (width, seat - thickness * 0.6, depth), frame)
     return chair, 1
 
@@ -83,15 +87,23 @@ def stool(rng: np.random.Generator) -> tuple[Assembly, int]:
         profile = [(radius - edge, 0), (radius, edge), (radius, thickness - edge), (radius - edge, thickness)]
         piece.add(lathe(profile, 20).moved(y=seat - thickness), colour)
     else:
-        piece.add(box(2 * radius, thickness, 2 * radius, 0.2 * thickness).moved(y=seat - thickness / 2), colour)
+        piece.add(
+            box(2 * radius, thickness, 2 * radius, 0.2 * thickness).moved(y=seat - thickness / 2), colour
+        )
     if on_pedestal:
         foot = radius * rng.uniform(0.9, 1.3)
         piece.add(lathe([(foot, 0), (foot, 0.012), (0.03, 0.05), (0.025, seat - thickness)], 20), frame)
     else:
         _stool_legs(rng, piece, radius, seat - thickness, frame)
     if has_back:
-        piece.add(panel(2 * radius, rng.uniform(0.12, 0.25), 0.03, 0.05).moved(y=seat + 0.2, z=-radius + 0.03), colour)
-        piece.add_pair(rod((radius * 0.5, seat - 0.02, -radius + 0.03), (radius * 0.5, seat + 0.2, -radius), 0.012), frame)
+        piece.add(
+            panel(2 * radius, rng.uniform(0.12, 0.25), 0.03, 0.05).moved(y=seat + 0.2, z=-radius + 0.03),
+            colour,
+        )
+        piece.add_pair(
+            rod((radius * 0.5, seat - 0.02, -radius + 0.03), (radius * 0.5, seat + 0.2, -radius), 0.012),
+            frame,
+        )
         return piece, 1
     return piece, 0 if is_round and on_pedestal else 4
 
@@ -142,33 +154,53 @@ def _sofa(rng: np.random.Generator, seats: int, wing: float = 0.0) -> tuple[Asse
     base_height = seat - thickness - feet
     bevel = rng.uniform(0.01, 0.04)
     piece.add(box(inner + arm, base_height, depth, bevel).moved(y=feet + base_height / 2), colour)
-    piece.add(box(inner, total - feet, back * 0.6, bevel).moved(y=(total + feet) / 2, z=-front + back * 0.3), colour)
+    piece.add(
+        box(inner, total - feet, back * 0.6, bevel).moved(y=(total + feet) / 2, z=-front + back * 0.3), colour
+    )
     seat_depth, pitch = depth - back, seat_width
     for number in range(seats):
         x = (number - (seats - 1) / 2) * pitch
         extra = wing if wing and number == seats - 1 else 0.0
         where = {"x": x, "z": -front + back + (seat_depth + extra) / 2}
-        piece.add(cushion(pitch, thickness * 1.15, seat_depth + extra, roundness, 16).moved(y=seat - thickness / 2, **where), pillow)
+        piece.add(
+            cushion(pitch, thickness * 1.15, seat_depth + extra, roundness, 16).moved(
+                y=seat - thickness / 2, **where
+            ),
+            pillow,
+        )
         height = total - seat
-        lean = cushion(pitch * 0.97, height * 1.1, back, roundness + 0.1).turned("x", -rng.uniform(0.05, 0.25))
+        lean = cushion(pitch * 0.97, height * 1.1, back, roundness + 0.1).turned(
+            "x", -rng.uniform(0.05, 0.25)
+        )
         piece.add(lean.moved(x=x, y=seat + height * 0.5, z=-front + back * 0.95), pillow)
     if wing:
         x = (seats - 1) / 2 * pitch
-        piece.add(box(pitch, base_height, wing, bevel).moved(x=x, y=feet + base_height / 2, z=front + wing / 2), colour)
+        piece.add(
+            box(pitch, base_height, wing, bevel).moved(x=x, y=feet + base_height / 2, z=front + wing / 2),
+            colour,
+        )
     _sofa_arms(rng, piece, (inner, arm, depth, seat, total, feet), colour, wing)
     foot = prism(0.018, 0.028, feet + 0.01, 8).moved(x=inner / 2 - 0.03, z=front - 0.08)
     leg_colour = materials.leg_material(rng)
     piece.add_corners(foot, leg_colour)
     if wing:
-        piece.add(prism(0.018, 0.028, feet + 0.01, 8).moved(x=inner / 2 - 0.06, z=front + wing - 0.08), leg_colour)
+        piece.add(
+            prism(0.018, 0.028, feet + 0.01, 8).moved(x=inner / 2 - 0.06, z=front + wing - 0.08), leg_colour
+        )
     if rng.random() < 0.35:
         side = 0.4 * rng.uniform(0.8, 1.1)
-        throw = cushion(side, side, 0.13, 0.5).turned("x", -0.35).moved(x=inner / 2 - side * 0.55, y=seat + side * 0.45)
+        throw = (
+            cushion(side, side, 0.13, 0.5)
+            .turned("x", -0.35)
+            .moved(x=inner / 2 - side * 0.55, y=seat + side * 0.45)
+        )
         piece.add(throw.moved(z=-front + back + 0.18), materials.fabric(rng))
     return piece, 1
 
 
-def _sofa_arms(rng: np.random.Generator, piece: Assembly, size: tuple, colour: materials.Colour, wing: float) -> None:
+def _sofa_arms(
+    rng: np.random.Generator, piece: Assembly, size: tuple, colour: materials.Colour, wing: float
+) -> None:
     inner, arm, depth, seat, total, feet = size
     if rng.random() < (0.1 if wing else 0.12):
         return
@@ -184,10 +216,14 @@ def _sofa_arms(rng: np.random.Generator, piece: Assembly, size: tuple, colour: m
         shape = box(arm, height, depth, 0.02).moved(x=x, y=y)
     piece.add_pair(shape, colour)
     if wing and rng.random() < 0.5:  # a back along the wing instead of an open chaise
-        piece.add(box(arm, total - feet, depth + wing, 0.02).moved(x=x, y=(total + feet) / 2, z=wing / 2), colour)
+        piece.add(
+            box(arm, total - feet, depth + wing, 0.02).moved(x=x, y=(total + feet) / 2, z=wing / 2), colour
+        )
 
 
-def _seat(rng: np.random.Generator, chair: Assembly, size: tuple, top: float, colour: materials.Colour) -> None:
+def _seat(
+    rng: np.random.Generator, chair: Assembly, size: tuple, top: float, colour: materials.Colour
+) -> None:
     width, thickness, depth = size
     if rng.random() < 0.4:
         chair.add(cushion(width, thickness * 1.2, depth, 0.25).moved(y=top - thickness / 2), colour)
@@ -218,7 +254,11 @@ def _chair_legs(rng: np.random.Generator, chair: Assembly, size: tuple, colour: 
 
 
 def _chair_back(
-    rng: np.random.Generator, chair: Assembly, size: tuple, seat: float, colours: tuple[materials.Colour, materials.Colour]
+    rng: np.random.Generator,
+    chair: Assembly,
+    size: tuple,
+    seat: float,
+    colours: tuple[materials.Colour, materials.Colour],
 ) -> None:
     width, height, depth = size
     frame, cover = colours
@@ -241,20 +281,28 @@ def _chair_back(
             rail = panel(inner + 0.03, height * 0.1, 0.015, rng.uniform(0, 0.03), 4).moved(y=y)
             chair.add(rail.turned("x", tilt).moved(y=seat, z=z), frame)
     else:  # spindles under a top rail
-        chair.add(box(width, 0.06, 0.025, 0.004).moved(y=height - 0.02).turned("x", tilt).moved(y=seat, z=z), frame)
+        chair.add(
+            box(width, 0.06, 0.025, 0.004).moved(y=height - 0.02).turned("x", tilt).moved(y=seat, z=z), frame
+        )
         for x in np.linspace(-inner / 2, inner / 2, int(rng.integers(3, 8)))[1:-1]:
             chair.add(rod((x, seat - 0.02, z), (x, seat + height - 0.02, z - lean), 0.009, segments=6), frame)
 
 
-def _armrests(rng: np.random.Generator, chair: Assembly, size: tuple, seat: float, colour: materials.Colour) -> None:
+def _armrests(
+    rng: np.random.Generator, chair: Assembly, size: tuple, seat: float, colour: materials.Colour
+) -> None:
     width, depth = size
     height = rng.uniform(0.17, 0.25)
     x = width / 2 + 0.01
     chair.add_pair(box(0.05, 0.03, depth * 0.75, 0.006).moved(x=x, y=seat + height), colour)
-    chair.add_pair(rod((x, seat - 0.05, depth * 0.2), (x, seat + height, depth * 0.2), 0.014, segments=6), colour)
+    chair.add_pair(
+        rod((x, seat - 0.05, depth * 0.2), (x, seat + height, depth * 0.2), 0.014, segments=6), colour
+    )
 
 
-def _stool_legs(rng: np.random.Generator, piece: Assembly, radius: float, height: float, colour: materials.Colour) -> None:
+def _stool_legs(
+    rng: np.random.Generator, piece: Assembly, radius: float, height: float, colour: materials.Colour
+) -> None:
     top, splay, thick = radius * 0.62, rng.uniform(0.0, 0.07), rng.uniform(0.011, 0.022)
     bottom = top + splay
     piece.add_corners(rod((bottom, 0, bottom), (top, height, top), thick * 0.8, thick, 6), colour)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import numpy as np
 from scipy.spatial import ConvexHull
@@ -71,7 +71,7 @@ class Assembly:
 
 
 def box(width: float, height: float, depth: float, bevel: float = 0.0) -> Shape:
-    """Box centred at the origin; `bevel` cuts its edges by that many metres (at most 45 % of the thinnest side)."""
+    """Box centred at the origin; `bevel` metres are cut off its edges (at most 45 % of the thinnest side)."""
     half = np.array([width, height, depth]) / 2
     if bevel <= 0:
         signs, faces = _plain_box()
@@ -97,7 +97,11 @@ def prism(base: float, top: float, height: float, segments: int = 12) -> Shape:
 
 
 def rod(
-    start: Sequence[float], end: Sequence[float], radius: float, end_radius: float | None = None, segments: int = 8
+    start: Sequence[float],
+    end: Sequence[float],
+    radius: float,
+    end_radius: float | None = None,
+    segments: int = 8,
 ) -> Shape:
     """Round bar between two points."""
     return tube([start, end], radius, segments, end_radius)
@@ -131,7 +135,9 @@ def tube(
         first = first - tangent * (first @ tangent)
         first /= np.linalg.norm(first)
         second = np.cross(tangent, first)
-        vertices.append(point + ring_radius * (np.outer(np.cos(angles), first) + np.outer(np.sin(angles), second)))
+        vertices.append(
+            point + ring_radius * (np.outer(np.cos(angles), first) + np.outer(np.sin(angles), second))
+        )
     return Shape(np.concatenate(vertices), _rings(len(points), segments))
 
 
@@ -141,13 +147,13 @@ def cushion(width: float, height: float, depth: float, roundness: float = 0.4, s
     return Shape(signs * (width / 2, height / 2, depth / 2), faces)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _plain_box() -> tuple[np.ndarray, np.ndarray]:
     signs = np.array([(x, y, z) for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], dtype=np.float64)
     return signs, _convex_faces(signs)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _bevelled_box() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Corner signs (24, 3), which axes are inset (24, 3), faces."""
     corners, _ = _plain_box()
@@ -178,7 +184,10 @@ def _superellipsoid(roundness: float, segments: int) -> tuple[np.ndarray, np.nda
 
 @lru_cache(maxsize=256)
 def _rings(count: int, segments: int, closed: bool = False) -> np.ndarray:
-    """Faces between `count` rings of `segments` vertices; ends capped, or the last ring joined to the first."""
+    """Faces between `count` rings of `segments` vertices; ends capped, or the last ring joined to the first.
+
+    The array is shared: do not write to it.
+    """
     faces = []
     for ring in range(count if closed else count - 1):
         low, high = ring * segments, (ring + 1) % count * segments
@@ -196,6 +205,8 @@ def _convex_faces(points: np.ndarray) -> np.ndarray:
     """Outward triangles of the convex hull of points around the origin."""
     faces = ConvexHull(points).simplices
     corners = points[faces]
-    inward = np.einsum("fc,fc->f", np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), corners[:, 0])
+    inward = np.einsum(
+        "fc,fc->f", np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), corners[:, 0]
+    )
     faces[inward < 0] = faces[inward < 0][:, ::-1]
     return faces

@@ -74,7 +74,12 @@ def wardrobe(rng: np.random.Generator) -> tuple[Assembly, int]:
         _door(rng, piece, (x, low, high, depth / 2), pitch - 0.008, 1 if number % 2 else -1, (front, metal))
         if drawers:
             middle = feet + 0.02 + drawers * case / 2
-            piece.add(box(pitch - 0.01, drawers * case - 0.02, 0.02, 0.003).moved(x=x, y=middle, z=depth / 2 + 0.01), front)
+            piece.add(
+                box(pitch - 0.01, drawers * case - 0.02, 0.02, 0.003).moved(
+                    x=x, y=middle, z=depth / 2 + 0.01
+                ),
+                front,
+            )
             piece.add(box(pitch * 0.3, 0.015, 0.02).moved(x=x, y=middle, z=depth / 2 + 0.03), metal)
     return piece, 1
 
@@ -88,7 +93,9 @@ def nightstand(rng: np.random.Generator) -> tuple[Assembly, int]:
     case = height - legs
     piece = Assembly()
     thick = rng.uniform(0.015, 0.025)
-    piece.add_corners(rod((width * 0.44, 0, depth * 0.42), (width * 0.42, legs + 0.01, depth * 0.4), 0.012, 0.02, 6), body)
+    piece.add_corners(
+        rod((width * 0.44, 0, depth * 0.42), (width * 0.42, legs + 0.01, depth * 0.4), 0.012, 0.02, 6), body
+    )
     if rng.random() < 0.35:  # open compartment
         piece.add_pair(box(thick, case, depth).moved(x=width / 2 - thick / 2, y=legs + case / 2), body)
         for y in (legs + thick / 2, height - thick / 2):
@@ -96,7 +103,9 @@ def nightstand(rng: np.random.Generator) -> tuple[Assembly, int]:
         piece.add(box(width, case, thick).moved(y=legs + case / 2, z=-depth / 2 + thick / 2), body)
         return piece, 1
     piece.add(box(width, case, depth, 0.004).moved(y=legs + case / 2), body)
-    _drawers(piece, (0.0, legs, case, depth / 2), width, int(rng.integers(1, 4)), (front, materials.metal(rng)))
+    _drawers(
+        piece, (0.0, legs, case, depth / 2), width, int(rng.integers(1, 4)), (front, materials.metal(rng))
+    )
     return piece, 1
 
 
@@ -129,7 +138,10 @@ def washing_machine(rng: np.random.Generator) -> tuple[Assembly, int]:
     piece.add(box(width, height, depth, 0.01).moved(y=height / 2), body)
     strip = height * rng.uniform(0.1, 0.16)
     front = depth / 2
-    piece.add(box(width * 0.98, strip, 0.02).moved(y=height - strip / 2 - 0.01, z=front), materials.varied(rng, body, 0.3))
+    piece.add(
+        box(width * 0.98, strip, 0.02).moved(y=height - strip / 2 - 0.01, z=front),
+        materials.varied(rng, body, 0.3),
+    )
     for x in np.linspace(-0.35, 0.35, int(rng.integers(2, 6))) * width:
         knob = prism(0.018, 0.016, 0.03, 10).turned("x", np.pi / 2)
         piece.add(knob.moved(x=x, y=height - strip / 2 - 0.01, z=front), dark)
@@ -142,7 +154,10 @@ def washing_machine(rng: np.random.Generator) -> tuple[Assembly, int]:
     else:
         piece.add(box(width * 0.94, (height - strip) * 0.7, 0.03, 0.006).moved(y=middle, z=front), body)
         piece.add(box(width * 0.7, (height - strip) * 0.4, 0.034).moved(y=middle - 0.03, z=front), dark)
-        piece.add(box(width * 0.8, 0.02, 0.03).moved(y=middle + (height - strip) * 0.29, z=front + 0.04), materials.metal(rng))
+        piece.add(
+            box(width * 0.8, 0.02, 0.03).moved(y=middle + (height - strip) * 0.29, z=front + 0.04),
+            materials.metal(rng),
+        )
     return piece, 1
 
 
@@ -162,7 +177,13 @@ def _feet(rng: np.random.Generator, piece: Assembly, size: Size, colour: materia
         piece.add(box(width * 0.97, plinth, depth * 0.92).moved(y=plinth / 2, z=-depth * 0.03), (40, 38, 36))
         return plinth
     legs = min(rng.uniform(0.08, 0.25), height * 0.3)
-    leg = rod((width / 2 - 0.05, 0, depth / 2 - 0.05), (width / 2 - 0.06, legs + 0.01, depth / 2 - 0.06), 0.014, 0.022, 6)
+    leg = rod(
+        (width / 2 - 0.05, 0, depth / 2 - 0.05),
+        (width / 2 - 0.06, legs + 0.01, depth / 2 - 0.06),
+        0.014,
+        0.022,
+        6,
+    )
     piece.add_corners(leg, colour if rng.random() < 0.5 else materials.metal(rng))
     return legs
 
@@ -181,7 +202,9 @@ def _fronts(
         tall = case - 0.03
         hinge = 1 if number % 2 else -1
         if kind == "drawers":
-            _drawers(piece, (x, low, tall, depth / 2), pitch - 0.004, max(2, int(tall / 0.22)), (colour, metal))
+            _drawers(
+                piece, (x, low, tall, depth / 2), pitch - 0.004, max(2, int(tall / 0.22)), (colour, metal)
+            )
         elif kind == "door":
             _door(rng, piece, (x, low, low + tall, depth / 2), pitch - 0.008, hinge, (colour, metal))
         else:
@@ -200,11 +223,18 @@ def _drawers(
     for row in range(count):
         y = low + (row + 0.5) * pitch
         piece.add(box(width - 0.01, pitch - 0.012, 0.02, 0.003).moved(x=x, y=y, z=front_z + 0.01), colour)
-        piece.add(box(min(width * 0.4, 0.25), 0.014, 0.02).moved(x=x, y=y + pitch * 0.15, z=front_z + 0.03), metal)
+        piece.add(
+            box(min(width * 0.4, 0.25), 0.014, 0.02).moved(x=x, y=y + pitch * 0.15, z=front_z + 0.03), metal
+        )
 
 
 def _door(
-    rng: np.random.Generator, piece: Assembly, place: tuple[float, float, float, float], width: float, hinge: int, colours: tuple
+    rng: np.random.Generator,
+    piece: Assembly,
+    place: tuple[float, float, float, float],
+    width: float,
+    hinge: int,
+    colours: tuple,
 ) -> None:
     """Door leaf, plain or with a raised panel, and its handle; place = (x, lowest y, highest y, front z)."""
     x, low, high, front_z = place

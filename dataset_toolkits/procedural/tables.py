@@ -26,14 +26,18 @@ def coffee_table(rng: np.random.Generator) -> tuple[Assembly, int]:
 
 def round_table(rng: np.random.Generator) -> tuple[Assembly, int]:
     """Round or oval top on a pedestal, crossed feet or four legs; dining, bar and side tables."""
-    low, high, radii = ((0.4, 0.6, (0.2, 0.5)), (0.68, 0.8, (0.35, 0.75)), (0.95, 1.15, (0.25, 0.4)))[rng.integers(3)]
+    low, high, radii = ((0.4, 0.6, (0.2, 0.5)), (0.68, 0.8, (0.35, 0.75)), (0.95, 1.15, (0.25, 0.4)))[
+        rng.integers(3)
+    ]
     height, radius = rng.uniform(low, high), rng.uniform(*radii)
     is_oval = rng.random() < 0.25
     stretch = rng.uniform(1.25, 1.8) if is_oval else 1.0
     thickness = rng.uniform(0.015, 0.05)
     top_colour, leg_colour = materials.board(rng), materials.leg_material(rng)
     edge = thickness * rng.uniform(0.0, 0.4)
-    top = lathe([(radius - edge, 0), (radius, edge), (radius, thickness - edge / 2), (radius - edge, thickness)], 28)
+    top = lathe(
+        [(radius - edge, 0), (radius, edge), (radius, thickness - edge / 2), (radius - edge, thickness)], 28
+    )
     table = Assembly()
     table.add(_stretched(top, stretch).moved(y=height - thickness), top_colour)
     base = rng.integers(3)
@@ -41,7 +45,10 @@ def round_table(rng: np.random.Generator) -> tuple[Assembly, int]:
     if base == 0:
         foot = radius * rng.uniform(0.5, 0.75)
         column = rng.uniform(0.02, 0.06)
-        table.add(lathe([(foot, 0), (foot, 0.015), (column * 1.5, 0.05), (column, 0.12), (column, underside)], 20), leg_colour)
+        table.add(
+            lathe([(foot, 0), (foot, 0.015), (column * 1.5, 0.05), (column, 0.12), (column, underside)], 20),
+            leg_colour,
+        )
         return table, 2 if is_oval else 0
     if base == 1:
         column, reach = rng.uniform(0.025, 0.06), radius * rng.uniform(0.55, 0.9)
@@ -52,13 +59,15 @@ def round_table(rng: np.random.Generator) -> tuple[Assembly, int]:
         return table, 2 if is_oval else 4
     top_x, splay = radius * 0.6, rng.uniform(0.0, 0.25)
     leg_radius = rng.uniform(0.015, 0.035)
-    leg = rod((top_x * (1 + splay), 0, top_x * (1 + splay)), (top_x, underside, top_x), leg_radius * 0.6, leg_radius)
+    leg = rod(
+        (top_x * (1 + splay), 0, top_x * (1 + splay)), (top_x, underside, top_x), leg_radius * 0.6, leg_radius
+    )
     table.add_corners(_stretched(leg, stretch), leg_colour)
     return table, 2 if is_oval else 4
 
 
 def desk(rng: np.random.Generator) -> tuple[Assembly, int]:
-    """Writing desk: panel sides or legs, drawer blocks on one or both sides, modesty panel, at times a hutch."""
+    """Writing desk: panel sides or drawer blocks, mostly a modesty panel, at times a hutch."""
     width, depth, height = rng.uniform(0.9, 1.8), rng.uniform(0.5, 0.8), rng.uniform(0.7, 0.78)
     thickness = rng.uniform(0.018, 0.04)
     body, front, metal = materials.board(rng), materials.board(rng), materials.metal(rng)
@@ -72,7 +81,9 @@ def desk(rng: np.random.Generator) -> tuple[Assembly, int]:
         if blocks in (name, "both"):
             drawer_block(rng, piece, (block_width, underside, depth * 0.92), centre, (body, front, metal))
         else:
-            piece.add(box(0.03, underside, depth * 0.92).moved(x=side * (width / 2 - 0.015), y=underside / 2), body)
+            piece.add(
+                box(0.03, underside, depth * 0.92).moved(x=side * (width / 2 - 0.015), y=underside / 2), body
+            )
     if rng.random() < 0.7:
         piece.add(box(width - 0.06, underside * 0.5, 0.018).moved(y=underside * 0.72, z=-depth * 0.35), body)
     if rng.random() < 0.2:
@@ -95,8 +106,12 @@ def drawer_block(
     pitch = height * 0.94 / count
     for row in range(count):
         y = height * 0.04 + (row + 0.5) * pitch
-        piece.add(box(width - 0.02, pitch - 0.012, 0.02, 0.003).moved(x=centre_x, y=y, z=depth / 2 + 0.01), front)
-        piece.add(box(width * 0.35, 0.015, 0.02).moved(x=centre_x, y=y + pitch * 0.2, z=depth / 2 + 0.03), handle)
+        piece.add(
+            box(width - 0.02, pitch - 0.012, 0.02, 0.003).moved(x=centre_x, y=y, z=depth / 2 + 0.01), front
+        )
+        piece.add(
+            box(width * 0.35, 0.015, 0.02).moved(x=centre_x, y=y + pitch * 0.2, z=depth / 2 + 0.03), handle
+        )
 
 
 def _table(
@@ -137,7 +152,9 @@ def _four_legs(rng: np.random.Generator, table: Assembly, size: tuple, colour: m
 def _side_panels(rng: np.random.Generator, table: Assembly, size: tuple, colour: materials.Colour) -> None:
     width, height, depth = size
     thick, inset = rng.uniform(0.02, 0.06), rng.uniform(0.0, 0.12)
-    side = box(thick, height, depth * rng.uniform(0.7, 1.0)).moved(x=width / 2 - inset - thick / 2, y=height / 2)
+    side = box(thick, height, depth * rng.uniform(0.7, 1.0)).moved(
+        x=width / 2 - inset - thick / 2, y=height / 2
+    )
     table.add_pair(side, colour)
     table.add(box(width - 2 * inset - thick, 0.08, 0.03).moved(y=height - 0.08), colour)
 
@@ -149,7 +166,12 @@ def _trestles(rng: np.random.Generator, table: Assembly, size: tuple, colour: ma
     for side in (-1, 1):
         table.add(tube([(side * x, 0, reach), (side * x, height, top)], thick), colour)
         table.add(tube([(side * x, 0, -reach), (side * x, height, -top)], thick), colour)
-        table.add(tube([(side * x, height * 0.3, reach * 0.8), (side * x, height * 0.3, -reach * 0.8)], thick * 0.8), colour)
+        table.add(
+            tube(
+                [(side * x, height * 0.3, reach * 0.8), (side * x, height * 0.3, -reach * 0.8)], thick * 0.8
+            ),
+            colour,
+        )
     table.add(tube([(-x, height * 0.3, 0), (x, height * 0.3, 0)], thick * 0.8), colour)
 
 

@@ -48,7 +48,9 @@ class CatalogueEntry:
 
 
 def parse_properties(data: bytes) -> dict[str, str]:
-    r"""Parse a Java properties file: latin-1, `\uXXXX` and backslash escapes, continuation lines, # and ! comments.
+    r"""Parse a Java properties file.
+
+    The text is latin-1 with `\uXXXX` and backslash escapes, continuation lines, and # and ! comments.
 
     Source: java.util.Properties.load, Java SE API.
     """
@@ -79,7 +81,10 @@ def read_catalogue(library: Path) -> list[CatalogueEntry]:
 
 def _entry(properties: dict[str, str], number: int, library: Path) -> CatalogueEntry:
     def metres(key: str, default: str | None = None) -> float:
-        return float(properties.get(f"{key}#{number}", default) if default else properties[f"{key}#{number}"]) / 100
+        return (
+            float(properties.get(f"{key}#{number}", default) if default else properties[f"{key}#{number}"])
+            / 100
+        )
 
     try:
         model_path = properties[f"model#{number}"].lstrip("/")

@@ -60,7 +60,9 @@ def licence_of(entry: CatalogueEntry, model_folder: Path) -> Licence:
     """
     library = entry.id.partition("/")[0]
     if library not in _LIBRARIES:
-        raise LicenceError(f"{entry.id}: licence of library {library!r} is unknown; known: {sorted(_LIBRARIES)}")
+        raise LicenceError(
+            f"{entry.id}: licence of library {library!r} is unknown; known: {sorted(_LIBRARIES)}"
+        )
     name, credit, url = _LIBRARIES[library]
     text = _licence_text(model_folder)
     stated = text.partition("MODERAT")[0] or text  # the part before the site's boilerplate

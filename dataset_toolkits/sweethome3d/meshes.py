@@ -59,13 +59,19 @@ def load_parts(obj_path: Path) -> list[TexturedPart]:
         scene = trimesh.load_scene(obj_path, process=False, group_material=True)
     except (OSError, ValueError, IndexError) as error:
         raise MeshError(f"{obj_path}: expected a readable OBJ model: {error}") from error
-    parts = [_part(mesh) for mesh in scene.geometry.values() if isinstance(mesh, trimesh.Trimesh) and len(mesh.faces)]
+    parts = [
+        _part(mesh)
+        for mesh in scene.geometry.values()
+        if isinstance(mesh, trimesh.Trimesh) and len(mesh.faces)
+    ]
     if not parts:
         raise MeshError(f"{obj_path}: expected triangles, found none")
     return parts
 
 
-def place_parts(parts: Sequence[TexturedPart], entry: CatalogueEntry) -> tuple[list[TexturedPart], np.ndarray]:
+def place_parts(
+    parts: Sequence[TexturedPart], entry: CatalogueEntry
+) -> tuple[list[TexturedPart], np.ndarray]:
     """Apply the catalogue: rotate, stretch the box to the true size, then bring it to the object frame.
 
     Args:

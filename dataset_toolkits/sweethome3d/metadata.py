@@ -23,7 +23,7 @@ class MetadataError(ValueError):
 def metadata_row(
     entry: CatalogueEntry, place: SplitEntry, licence: Licence, obj_path: Path, prepared: PreparedModel
 ) -> dict[str, object]:
-    """One row of metadata.csv; lengths in metres, paths relative to the data root, colours and meshes elsewhere."""
+    """One row of metadata.csv; lengths in metres, paths relative to the data root."""
     width, height, depth = entry.size_m
     return {
         "sha256": prepared.obj_sha256,

@@ -73,7 +73,9 @@ def prepare_model(root: Path, obj_path: Path, entry: CatalogueEntry) -> Prepared
     visible = visible_faces(mesh)
     outer = take_faces(mesh, visible) if visible.any() else mesh
     prepared = PreparedModel(mesh, visible, symmetry_order(outer), digest)
-    _write_atomically(root / mesh_path(entry.id), lambda path: path.write_bytes(textured_glb(parts, entry.id)))
+    _write_atomically(
+        root / mesh_path(entry.id), lambda path: path.write_bytes(textured_glb(parts, entry.id))
+    )
     _write_atomically(root / coloured_path(entry.id), lambda path: _save_prepared(path, prepared))
     return prepared
 
@@ -96,7 +98,7 @@ def load_prepared(root: Path, model_id: str) -> PreparedModel | None:
 
 
 def textured_glb(parts: list[TexturedPart], name: str) -> bytes:
-    """Encode placed parts as a GLB with one double-sided material each; base colours are linear, as glTF asks."""
+    """Encode placed parts as a GLB, one double-sided material each; base colours are linear, as glTF asks."""
     scene = trimesh.Scene()
     for number, part in enumerate(parts):
         material = trimesh.visual.material.PBRMaterial(

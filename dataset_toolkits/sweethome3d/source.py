@@ -1,4 +1,4 @@
-"""Getting the furniture libraries onto this disk: the Debian package, a .deb file or a folder, and unpacking."""
+"""Getting the furniture libraries onto this disk, from the Debian package or a folder, and unpacking them."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def find_libraries(source: Path) -> list[Path]:
     libraries = sorted(source.rglob("*.sh3f"))
     if not libraries:
         raise SourceError(
-            f"{source}: expected .sh3f furniture libraries in this folder, found none; give --source a folder "
-            f"that `dpkg -x` made from the Debian package {PACKAGE}"
+            f"{source}: expected .sh3f furniture libraries in this folder, found none; run "
+            f"dataset_toolkits/download.py or give --source a folder with the unpacked package {PACKAGE}"
         )
     return libraries
 
@@ -108,7 +108,9 @@ def read_entries(libraries: list[Path]) -> dict[str, CatalogueEntry]:
     for library in libraries:
         for entry in indoor_entries(library):
             if entry.id in entries:
-                raise CatalogueError(f"{library}: model id {entry.id} occurs twice; give one copy of each library")
+                raise CatalogueError(
+                    f"{library}: model id {entry.id} occurs twice; give one copy of each library"
+                )
             entries[entry.id] = entry
     return entries
 
@@ -120,9 +122,11 @@ def _is_unpacked(path: Path, size: int) -> bool:
 def _call(command: list[str], folder: Path) -> None:
     if shutil.which(command[0]) is None:
         raise SourceError(
-            f"{command[0]} is not on this machine; fetch the package {PACKAGE} elsewhere, unpack it with `dpkg -x` "
-            "(or `ar x` and tar) and give the folder with --source"
+            f"{command[0]} is not on this machine; fetch the package {PACKAGE} elsewhere, unpack it with "
+            "`dpkg -x` (or `ar x` and tar) and give the folder with --source"
         )
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise SourceError(f"{' '.join(command)} failed in {folder}: {done.stderr.strip() or done.stdout.strip()}")
+        raise SourceError(
+            f"{' '.join(command)} failed in {folder}: {done.stderr.strip() or done.stdout.strip()}"
+        )

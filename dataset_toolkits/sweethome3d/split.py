@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 SPLITS = ("train", "validation", "test")
@@ -34,7 +34,7 @@ class SplitEntry:
     split: str
 
 
-@lru_cache(maxsize=None)
+@cache
 def load_split(path: Path = SPLIT_FILE) -> dict[str, SplitEntry]:
     """Read the split, keyed by model id.
 
@@ -67,15 +67,18 @@ def check_split(model_ids: Iterable[str], split: str, path: Path = SPLIT_FILE) -
             if source.startswith("procedural/"):
                 continue
             if source not in entries:
-                raise SplitError(f"{model_id}: {source} is not in {path.name}; add nothing that the split does not know")
+                raise SplitError(
+                    f"{model_id}: {source} is not in {path.name}; add nothing that the split does not know"
+                )
             if entries[source].split != split:
                 raise SplitError(
-                    f"{model_id}: {source} belongs to the {entries[source].split} split, not to {split}; leave it out"
+                    f"{model_id}: {source} belongs to the {entries[source].split} split, not to {split}; "
+                    "leave it out"
                 )
 
 
 def source_ids(model_id: str) -> tuple[str, ...]:
-    """The models a mesh was made of: a part swap "swap/a+b/height" has two, any other mesh is its own source."""
+    """The models a mesh was made of: two for a part swap "swap/a+b@height", itself for any other mesh."""
     if not model_id.startswith("swap/"):
         return (model_id,)
     return tuple(model_id.removeprefix("swap/").rpartition("@")[0].split("+"))
