@@ -4,6 +4,7 @@ Re-create the fixed test scenes:
     python dataset_toolkits/build_scenes.py --data_root data/sweethome3d --output_dir data/scenes \\
         --set test --list benchmarks/test_scenes.json
 Make a new list first: add --make_list 200 --seed 1. Scenes that are there already are skipped.
+``--renderer blender`` needs Blender 3.4 or newer with NumPy (Debian: packages blender and python3-numpy).
 """
 
 from __future__ import annotations
