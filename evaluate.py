@@ -28,15 +28,29 @@ _LOG = logging.getLogger("evaluate")
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """Parse and check the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--prediction", type=Path, required=True, metavar="DIR", help="folder of predicted scenes")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--prediction", type=Path, required=True, metavar="DIR", help="folder of predicted scenes"
+    )
     parser.add_argument("--truth", type=Path, required=True, metavar="DIR", help="folder of true scenes")
-    parser.add_argument("--output", type=Path, metavar="JSON",
-                        help="report; finished scenes are kept beside it in <name>.records.jsonl and not redone")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="JSON",
+        help="report; finished scenes are kept beside it in <name>.records.jsonl and not redone",
+    )
     parser.add_argument("--csv", action="store_true", help="also write one row per scene beside --output")
-    parser.add_argument("--num-points", type=_positive, default=10240, help="surface points per object (%(default)s)")
-    parser.add_argument("--alignment", choices=ALIGNMENT_MODES, default="best",
-                        help="best: coarse search, FilterReg and ICP; filterreg: one start, as is (%(default)s)")
+    parser.add_argument(
+        "--num-points", type=_positive, default=10240, help="surface points per object (%(default)s)"
+    )
+    parser.add_argument(
+        "--alignment",
+        choices=ALIGNMENT_MODES,
+        default="best",
+        help="best: coarse search, FilterReg and ICP; filterreg: one start, as is (%(default)s)",
+    )
     parser.add_argument("--workers", type=_positive, default=2, help="processes (%(default)s)")
     parser.add_argument("--limit", type=_positive, help="only the first scenes of the truth")
     parser.add_argument("--strict", action="store_true", help="exit with 1 when a scene is missing or failed")
@@ -93,8 +107,10 @@ def main(argv: list[str] | None = None) -> int:
     except (EvaluationError, GlbError) as error:
         _LOG.error("%s", error)
     except BrokenProcessPool:
-        _LOG.error("a worker process was killed, as a rule for lack of memory; run again with fewer --workers "
-                   "(scenes already finished are kept when --output is given)")
+        _LOG.error(
+            "a worker process was killed, as a rule for lack of memory; run again with fewer --workers "
+            "(scenes already finished are kept when --output is given)"
+        )
     return 2
 
 

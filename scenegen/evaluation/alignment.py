@@ -1,4 +1,4 @@
-"""Rigid alignment of point clouds: FilterReg, symmetric ICP and a coarse search over turns about the vertical.
+"""Rigid alignment of point clouds: FilterReg, symmetric ICP and a coarse search over vertical turns.
 
 Every transform maps the prediction onto the truth: x_truth = scale * R x_prediction + t. Alignment is rigid
 (scale 1) except where `with_scale` asks for a similarity.
@@ -15,6 +15,7 @@ from scipy.spatial import cKDTree
 
 _CELL_IN_SIGMA = 0.25
 _SEARCH_POINTS = 2048
+_COARSE_ITERATIONS = 20
 _COARSE_YAWS_DEG = (0, 90, 180, 270)
 
 _UNTOUCHED = "unaligned"
@@ -65,14 +66,16 @@ class Matches:
 class CloudPair:
     """A predicted and a true point cloud with one KD-tree each, shared by all measurements.
 
-    A similarity keeps neighbours, so the tree of the untransformed prediction also answers for any transform of
+    A similarity keeps neighbours, so the tree of the untransformed prediction answers for every transform of
     it: the truth is moved the way back instead.
     """
 
     def __init__(self, prediction: np.ndarray, truth: np.ndarray):
         for name, cloud in (("prediction", prediction), ("truth", truth)):
             if cloud.ndim != 2 or cloud.shape[1] != 3 or len(cloud) == 0 or not np.isfinite(cloud).all():
-                raise ValueError(f"CloudPair: {name} must be finite points (N > 0, 3), got shape {cloud.shape}")
+                raise ValueError(
+                    f"CloudPair: {name} must be finite points (N > 0, 3), got shape {cloud.shape}"
+                )
         self.prediction = prediction
         self.truth = truth
 
@@ -119,7 +122,7 @@ class Alignment:
 
 @dataclass(frozen=True)
 class AlignmentSettings:
-    """How clouds are aligned; the tolerance is the rms move of the points, in cloud units, that ends iterations."""
+    """How clouds are aligned; iterations end when the points' rms move is below `tolerance` (cloud units)."""
 
     mode: str = "best"
     max_iterations: int = 200
@@ -165,10 +168,10 @@ def filterreg(
     """Align `source` rigidly to `target` by FilterReg, point to point, with a fixed kernel width.
 
     E step: each moved source point is paired with the Gaussian-weighted mean of the target. M step: the rigid
-    transform of least squares. sigma^2 is the mean squared distance between the clouds divided by 3, taken once;
-    there is no outlier weight. So wide a kernel finds its way from afar but keeps a bias of some degrees. Where
-    the paper filters on a permutohedral lattice, both clouds are replaced by the weighted means of cells of a
-    quarter of sigma, which uses every point and costs the same at any density.
+    transform of least squares. sigma^2 is the mean squared distance between the clouds divided by 3, taken
+    once; there is no outlier weight. So wide a kernel finds its way from afar but keeps a bias of some
+    degrees. Where the paper filters on a permutohedral lattice, both clouds are replaced by the weighted
+    means of cells of a quarter of sigma, which uses every point and costs the same at any density.
 
     Args:
         source, target: (N, 3) and (M, 3).
@@ -203,15 +206,20 @@ def _cell_means(points: np.ndarray, cell: float) -> tuple[np.ndarray, np.ndarray
     """Replace points (N, 3) by the mean (K, 3) and the number (K,) of those in each cell of a cubic grid."""
     cells = np.floor((points - points.min(axis=0)) / cell).astype(np.int64)
     shape = cells.max(axis=0) + 1
-    _, members, counts = np.unique(np.ravel_multi_index(cells.T, shape), return_inverse=True, return_counts=True)
+    _, members, counts = np.unique(
+        np.ravel_multi_index(cells.T, shape), return_inverse=True, return_counts=True
+    )
     sums = np.stack([np.bincount(members, points[:, axis]) for axis in range(3)], axis=1)
     return sums / counts[:, None], counts.astype(np.float64)
 
 
 def _mean_squared_distance(a: np.ndarray, b: np.ndarray) -> float:
     """Mean squared distance over all pairs of points of two clouds."""
-    return float(np.square(a).sum(axis=1).mean() + np.square(b).sum(axis=1).mean()
-                 - 2 * a.mean(axis=0) @ b.mean(axis=0))
+    return float(
+        np.square(a).sum(axis=1).mean()
+        + np.square(b).sum(axis=1).mean()
+        - 2 * a.mean(axis=0) @ b.mean(axis=0)
+    )
 
 
 def _rms(vectors: np.ndarray) -> float:
@@ -227,8 +235,8 @@ def symmetric_icp(
 ) -> Similarity:
     """Align by iterated closest points with the pairs of both directions.
 
-    Each direction weighs the same, so that every iteration lowers the Chamfer distance itself. Arguments as in
-    `filterreg`; `with_scale` fits a similarity.
+    Each direction weighs the same, so that every iteration lowers the Chamfer distance itself. Arguments as
+    in `filterreg`; `with_scale` fits a similarity.
 
     Source: P. Besl, N. McKay, A method for registration of 3-D shapes, PAMI 1992; both directions after
     Z. Zhang, Iterative point matching, IJCV 1994.
@@ -250,9 +258,10 @@ def symmetric_icp(
 def align(pair: CloudPair, settings: AlignmentSettings, rng: np.random.Generator) -> Alignment:
     """Align a predicted scene to the true one.
 
-    `filterreg` and `icp` run once from where the prediction stands and take the result as it is. `best` starts
-    from four turns about the vertical axis through the origin, runs FilterReg followed by ICP and ICP alone from
-    each, and keeps the candidate of least Chamfer distance, the untouched prediction being one of them.
+    `filterreg` and `icp` run once from where the prediction stands and take the result as it is. `best`
+    starts from four turns about the vertical axis through the origin, runs FilterReg followed by some ICP
+    and ICP alone from each, refines the candidate of least Chamfer distance by ICP, and keeps the untouched
+    prediction where that is nearer.
 
     Args:
         pair: clouds in one frame, y up, both centred near the origin.
@@ -268,13 +277,15 @@ def align(pair: CloudPair, settings: AlignmentSettings, rng: np.random.Generator
 
 
 def align_object(pair: CloudPair, settings: AlignmentSettings, rng: np.random.Generator) -> Alignment:
-    """Align one normalised object from where it stands; `best` keeps the better of FilterReg and no change."""
+    """Align one normalised object from where it stands; `best` keeps the nearer of FilterReg and none."""
     began = time.perf_counter()
     transform, method = _single_start(pair, settings, rng)
     return _measured(pair, transform, method, settings.mode == "best", began)
 
 
-def _measured(pair: CloudPair, transform: Similarity, method: str, keep_better: bool, began: float) -> Alignment:
+def _measured(
+    pair: CloudPair, transform: Similarity, method: str, keep_better: bool, began: float
+) -> Alignment:
     """Match the full clouds; with `keep_better` fall back to the untouched prediction where it is nearer."""
     unaligned = pair.match()
     aligned = unaligned if method == _UNTOUCHED else pair.match(transform)
@@ -304,17 +315,18 @@ def _single_start(
 
 
 def _search(pair: CloudPair, settings: AlignmentSettings, rng: np.random.Generator) -> tuple[Similarity, str]:
-    """Return the best candidate of the coarse search and its name."""
+    """Refine the best of several shortly iterated starts; return the transform and the name of its start."""
     limits = {"max_iterations": settings.max_iterations, "tolerance": settings.tolerance}
+    short = limits | {"max_iterations": min(_COARSE_ITERATIONS, settings.max_iterations)}
     small = pair.subsample(_SEARCH_POINTS, rng)
     candidates = []
     for yaw_deg in _COARSE_YAWS_DEG:
         start = Similarity(rotation=_turn_about_y(yaw_deg))
         smooth = filterreg(pair.prediction, pair.truth, start, **limits)
-        candidates.append((f"filterreg+icp@{yaw_deg}", symmetric_icp(small, smooth, **limits)))
-        candidates.append((f"icp@{yaw_deg}", symmetric_icp(small, start, **limits)))
+        candidates.append((f"filterreg+icp@{yaw_deg}", symmetric_icp(small, smooth, **short)))
+        candidates.append((f"icp@{yaw_deg}", symmetric_icp(small, start, **short)))
     method, transform = min(candidates, key=lambda candidate: small.match(candidate[1]).chamfer)
-    return transform, method
+    return symmetric_icp(small, transform, **limits), method
 
 
 def _turn_about_y(angle_deg: float) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Comparing two loaded scenes: geometry of the scene, of each object, and poses.
 
-Each function returns figures by name; a suffix tells the variant: `_unaligned` without any alignment, `_similarity`
-after an alignment with scale, `_iso` with one factor for all axes of an object.
+Each function returns figures by name; a suffix tells the variant: `_unaligned` without any alignment,
+`_similarity` after an alignment with scale, `_iso` with one factor for all axes of an object.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from scenegen.evaluation.alignment import (
     align_object,
     refine_scale,
 )
-from scenegen.evaluation.loading import EvaluationScene, SceneObject, ScenePoses, bounds, sample_surface
+from scenegen.evaluation.loading import EvaluationScene, ObjectMesh, ScenePoses, bounds, sample_surface
 from scenegen.evaluation.metrics import (
     box_iou,
     chamfer_distances,
@@ -88,8 +88,13 @@ class SceneFigures:
 
 def sample_scene(scene: EvaluationScene, num_points: int, seed: tuple[int, ...]) -> SampledScene:
     """Draw `num_points` on each object; the points of one object do not depend on the others."""
-    return SampledScene(scene, {index: sample_surface(item, num_points, np.random.default_rng([*seed, index]))
-                                for index, item in scene.objects.items()})
+    return SampledScene(
+        scene,
+        {
+            index: sample_surface(item, num_points, np.random.default_rng([*seed, index]))
+            for index, item in scene.objects.items()
+        },
+    )
 
 
 def compare_scenes(
@@ -99,18 +104,24 @@ def compare_scenes(
     pair = CloudPair(prediction.cloud, truth.cloud)
     alignment = align(pair, settings.alignment, rng)
     scaled = refine_scale(pair, alignment.transform, settings.alignment, rng)
-    variants = [(alignment.transform, alignment.aligned), (Similarity(), alignment.unaligned),
-                (scaled, pair.match(scaled))]
+    variants = [
+        (alignment.transform, alignment.aligned),
+        (Similarity(), alignment.unaligned),
+        (scaled, pair.match(scaled)),
+    ]
     figures: Figures = {}
     boxes: dict[int, Figures] = {index: {} for index in truth.points if index in prediction.points}
-    for suffix, (transform, matches) in zip(_SCENE_VARIANTS, variants):
+    for suffix, (transform, matches) in zip(_SCENE_VARIANTS, variants, strict=True):
         figures |= _cloud_figures("scene", suffix, matches, settings.fscore_threshold)
         for index, box in boxes.items():
             moved = transform.apply(prediction.scene.objects[index].vertices)
             box[f"iou_bbox{suffix}"] = box_iou(moved, truth.scene.objects[index].vertices)
-    description = {"method": alignment.method, "seconds": round(alignment.seconds, 3),
-                   "rotation": alignment.transform.rotation.tolist(),
-                   "translation": alignment.transform.translation.tolist()}
+    description = {
+        "method": alignment.method,
+        "seconds": round(alignment.seconds, 3),
+        "rotation": alignment.transform.rotation.tolist(),
+        "translation": alignment.transform.translation.tolist(),
+    }
     return SceneFigures(figures, boxes, description)
 
 
@@ -125,7 +136,9 @@ def compare_shapes(
         figures[index] = {}
         for suffix, isotropic in _SHAPE_VARIANTS.items():
             pair = CloudPair(
-                normalise_object(prediction.points[index], prediction.scene.objects[index].vertices, isotropic),
+                normalise_object(
+                    prediction.points[index], prediction.scene.objects[index].vertices, isotropic
+                ),
                 normalise_object(truth.points[index], truth.scene.objects[index].vertices, isotropic),
             )
             alignment = align_object(pair, settings.alignment, rng)
@@ -155,10 +168,15 @@ def compare_poses(truth: ScenePoses, prediction: ScenePoses) -> dict[int, Figure
     true = relative_poses(truth.poses, truth.query, indices)
     errors = pose_errors(predicted, true)
     errors["rotation_error_symmetric_deg"] = symmetric_rotation_errors_deg(
-        predicted[:, ROTATION], true[:, ROTATION],
-        [truth.symmetry[index] for index in indices], truth.symmetry[truth.query])
-    return {index: {name: float(values[row]) for name, values in errors.items()}
-            for row, index in enumerate(indices)}
+        predicted[:, ROTATION],
+        true[:, ROTATION],
+        [truth.symmetry[index] for index in indices],
+        truth.symmetry[truth.query],
+    )
+    return {
+        index: {name: float(values[row]) for name, values in errors.items()}
+        for row, index in enumerate(indices)
+    }
 
 
 def worst_scene_figures(truth: EvaluationScene) -> Figures:
@@ -167,13 +185,17 @@ def worst_scene_figures(truth: EvaluationScene) -> Figures:
     worst = worst_chamfer(vertices)
     figures: Figures = {}
     for suffix in _SCENE_VARIANTS:
-        figures |= {f"scene_cd{suffix}": worst, f"scene_fscore{suffix}": _WORST_SHARE,
-                    f"scene_cd_1{suffix}": worst / 2, f"scene_cd_2{suffix}": worst / 2}
+        figures |= {
+            f"scene_cd{suffix}": worst,
+            f"scene_fscore{suffix}": _WORST_SHARE,
+            f"scene_cd_1{suffix}": worst / 2,
+            f"scene_cd_2{suffix}": worst / 2,
+        }
     return figures
 
 
-def worst_object_figures(item: SceneObject) -> Figures:
-    """Figures of an object that was not predicted: no overlap, no point found, `worst_chamfer` of its own box."""
+def worst_object_figures(item: ObjectMesh) -> Figures:
+    """Figures of an object that was not predicted: no overlap, no point found, `worst_chamfer`."""
     figures = {f"iou_bbox{suffix}": _WORST_SHARE for suffix in _SCENE_VARIANTS}
     for suffix, isotropic in _SHAPE_VARIANTS.items():
         worst = worst_chamfer(normalise_object(item.vertices, item.vertices, isotropic))
@@ -185,11 +207,14 @@ def worst_object_figures(item: SceneObject) -> Figures:
 def worst_pose_figures(truth: EvaluationScene, query: int) -> Figures:
     """Pose errors of a target that was not predicted.
 
-    Rotations count 180 degrees, translations the diagonal of the true scene's box in units of the query's longest
-    side. Sizes have no finite worst value and are figures of predicted objects only.
+    Rotations count 180 degrees, translations the diagonal of the true scene's box in units of the query's
+    longest side. Sizes have no finite worst value and are figures of predicted objects only.
     """
     low, high = bounds(item.vertices for item in truth.objects.values())
     query_low, query_high = bounds([truth.objects[query].vertices])
     diagonal = np.linalg.norm(high - low) / (query_high - query_low).max()
-    return {"rotation_error_deg": _WORST_ROTATION_DEG, "rotation_error_symmetric_deg": _WORST_ROTATION_DEG,
-            "translation_error": float(diagonal)}
+    return {
+        "rotation_error_deg": _WORST_ROTATION_DEG,
+        "rotation_error_symmetric_deg": _WORST_ROTATION_DEG,
+        "translation_error": float(diagonal),
+    }

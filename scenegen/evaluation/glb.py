@@ -1,7 +1,7 @@
 """A reader of the triangles of a GLB file, in the order of the file.
 
-Pairing objects by index needs the node order of the file and memory matters when hundreds of textured scenes are
-read, so this reader takes the node tree, positions and indices and leaves materials and images unread.
+Pairing objects by index needs the node order of the file and memory matters when hundreds of textured scenes
+are read, so this reader takes the node tree, positions and indices and leaves materials and images unread.
 
 Source: glTF 2.0 specification (Khronos Group), sections 3.5 to 3.7 and 4.4 (GLB).
 """
@@ -64,33 +64,43 @@ def read_glb(path: Path) -> list[GlbMesh]:
         raise GlbError(f"{path}: {error}; export it again as plain GLB") from error
     except (KeyError, IndexError, TypeError, ValueError, RecursionError) as error:
         # A damaged document can break any look-up; each of these means that the file contradicts itself.
-        raise GlbError(f"{path}: expected a valid glTF 2.0 scene, got an inconsistent one "
-                       f"({type(error).__name__}: {error}); export it again") from error
+        raise GlbError(
+            f"{path}: expected a valid glTF 2.0 scene, got an inconsistent one "
+            f"({type(error).__name__}: {error}); export it again"
+        ) from error
 
 
 def _read_chunks(path: Path) -> tuple[dict[str, Any], bytes]:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise GlbError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from error
+        raise GlbError(
+            f"{path}: cannot be read ({error.strerror}); check the path and its permissions"
+        ) from error
     if len(content) < 20 or content[:4] != _MAGIC:
-        raise GlbError(f"{path}: expected a GLB file, got {len(content)} bytes that start with "
-                       f"{content[:4]!r}; export the scene as .glb")
+        raise GlbError(
+            f"{path}: expected a GLB file, got {len(content)} bytes that start with "
+            f"{content[:4]!r}; export the scene as .glb"
+        )
     version, length = struct.unpack_from("<II", content, 4)
     if version != 2 or length > len(content):
-        raise GlbError(f"{path}: expected glTF 2 with {length} bytes, got version {version} with "
-                       f"{len(content)} bytes; the file is cut short or damaged, write it again")
+        raise GlbError(
+            f"{path}: expected glTF 2 with {length} bytes, got version {version} with "
+            f"{len(content)} bytes; the file is cut short or damaged, write it again"
+        )
     document, binary, offset = None, b"", 12
     while offset + 8 <= length:
         size, kind = struct.unpack_from("<II", content, offset)
-        chunk = content[offset + 8:offset + 8 + size]
+        chunk = content[offset + 8 : offset + 8 + size]
         if kind == _CHUNK_JSON and document is None:
             document = _parse_json(path, chunk)
         elif kind == _CHUNK_BIN and not binary:
             binary = chunk
         offset += 8 + size
     if not isinstance(document, dict):
-        raise GlbError(f"{path}: expected a JSON chunk with an object, got none; the file is damaged, write it again")
+        raise GlbError(
+            f"{path}: expected a JSON chunk with an object, got none; the file is damaged, write it again"
+        )
     return document, binary
 
 
@@ -98,7 +108,9 @@ def _parse_json(path: Path, chunk: bytes) -> Any:
     try:
         return json.loads(chunk)
     except ValueError as error:
-        raise GlbError(f"{path}: expected JSON in the first chunk, got {error}; write the file again") from error
+        raise GlbError(
+            f"{path}: expected JSON in the first chunk, got {error}; write the file again"
+        ) from error
 
 
 class _GlbTriangles:
@@ -117,7 +129,9 @@ class _GlbTriangles:
             self._visit(root, (), np.eye(4), found)
         return found
 
-    def _visit(self, index: int, parents: tuple[str, ...], to_scene: np.ndarray, found: list[GlbMesh]) -> None:
+    def _visit(
+        self, index: int, parents: tuple[str, ...], to_scene: np.ndarray, found: list[GlbMesh]
+    ) -> None:
         node = self._document["nodes"][index]
         node_path = (*parents, node.get("name", ""))
         to_scene = to_scene @ _node_matrix(node)

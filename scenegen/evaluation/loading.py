@@ -1,16 +1,17 @@
 """Finding and reading the scenes and pose files of a folder.
 
-Two layouts are read, also mixed in one folder: `<id>.glb` with an optional `<id>.json`, and `<id>/scene.glb` with an
-optional `<id>/poses.json`.
+Two layouts are read, also mixed in one folder: `<id>.glb` with an optional `<id>.json`, and `<id>/scene.glb`
+with an optional `<id>/poses.json`.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Iterable
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,7 +41,7 @@ class SceneFiles:
 
 
 @dataclass(frozen=True)
-class SceneObject:
+class ObjectMesh:
     """One object of a scene: `index` is the number in its node name, or its place among the mesh nodes."""
 
     index: int
@@ -58,7 +59,7 @@ class EvaluationScene:
         warnings: what was left out, one line each.
     """
 
-    objects: dict[int, SceneObject]
+    objects: dict[int, ObjectMesh]
     named: bool
     warnings: tuple[str, ...] = ()
 
@@ -70,7 +71,7 @@ class ScenePoses:
     Attributes:
         query: index of the query object.
         poses: (8,) float64 pose by object index, as `scenegen.geometry` describes it.
-        symmetry: order of an object's rotational symmetry about its y axis (1 none, 2, 4, ...), 0 = continuous.
+        symmetry: order of an object's rotational symmetry about its y axis: 1 none, 2, 4, ..., 0 continuous.
     """
 
     query: int
@@ -93,8 +94,10 @@ def find_scenes(root: Path) -> dict[str, SceneFiles]:
     for path in sorted(root.glob("*/scene.glb")):
         scene_id = path.parent.name
         if scene_id in found:
-            raise EvaluationError(f"{root}: scene {scene_id!r} is there twice, as {scene_id}.glb and as "
-                                  f"{scene_id}/scene.glb; remove one")
+            raise EvaluationError(
+                f"{root}: scene {scene_id!r} is there twice, as {scene_id}.glb and as "
+                f"{scene_id}/scene.glb; remove one"
+            )
         poses = path.with_name("poses.json")
         found[scene_id] = SceneFiles(scene_id, path, poses if poses.is_file() else None)
     return {scene_id: found[scene_id] for scene_id in sorted(found, key=natural_key)}
@@ -103,8 +106,8 @@ def find_scenes(root: Path) -> dict[str, SceneFiles]:
 def load_scene(path: Path) -> EvaluationScene:
     """Read the objects of a scene GLB.
 
-    Objects are the mesh nodes at or under a node named `obj_<n>`. Without any such name every mesh node is an object
-    and the order in the file gives the index. Objects without surface area count as not there.
+    Objects are the mesh nodes at or under a node named `obj_<n>`. Without any such name every mesh node is
+    an object and the order in the file gives the index. Objects without surface area count as not there.
 
     Raises:
         GlbError: the file cannot be read.
@@ -117,7 +120,7 @@ def load_scene(path: Path) -> EvaluationScene:
         indices = list(range(len(meshes)))
     parts: dict[int, list[GlbMesh]] = {}
     warnings = []
-    for mesh, index in zip(meshes, indices):
+    for mesh, index in zip(meshes, indices, strict=True):
         if index is None:
             warnings.append(f"{path}: node {mesh.node_path[-1]!r} is no part of an obj_<n>; left out")
         else:
@@ -130,8 +133,10 @@ def load_scene(path: Path) -> EvaluationScene:
         else:
             warnings.append(f"{path}: obj_{index} has no surface area; taken as missing")
     if not objects:
-        raise EvaluationError(f"{path}: expected at least one object with a surface, got none; "
-                              f"check that the scene was exported with its meshes")
+        raise EvaluationError(
+            f"{path}: expected at least one object with a surface, got none; "
+            f"check that the scene was exported with its meshes"
+        )
     return EvaluationScene(objects, named, tuple(warnings))
 
 
@@ -142,12 +147,12 @@ def _object_index(mesh: GlbMesh) -> int | None:
     return None
 
 
-def _join(index: int, meshes: list[GlbMesh]) -> SceneObject:
+def _join(index: int, meshes: list[GlbMesh]) -> ObjectMesh:
     offsets = np.cumsum([0] + [len(mesh.vertices) for mesh in meshes[:-1]])
-    return SceneObject(
+    return ObjectMesh(
         index,
         np.concatenate([mesh.vertices for mesh in meshes]),
-        np.concatenate([mesh.faces + offset for mesh, offset in zip(meshes, offsets)]),
+        np.concatenate([mesh.faces + offset for mesh, offset in zip(meshes, offsets, strict=True)]),
     )
 
 
@@ -160,8 +165,10 @@ def normalise_scene(scene: EvaluationScene) -> EvaluationScene:
     factor = NORMALISED_SIDE / (high - low).max()
     centre = (low + high) / 2
     return EvaluationScene(
-        {index: SceneObject(index, factor * (item.vertices - centre), item.faces)
-         for index, item in scene.objects.items()},
+        {
+            index: ObjectMesh(index, factor * (item.vertices - centre), item.faces)
+            for index, item in scene.objects.items()
+        },
         scene.named,
         scene.warnings,
     )
@@ -170,8 +177,10 @@ def normalise_scene(scene: EvaluationScene) -> EvaluationScene:
 def bounds(clouds: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Return the lowest and highest corner, (3,) each, of the box around several (N, 3) arrays."""
     clouds = list(clouds)
-    return (np.min([cloud.min(axis=0) for cloud in clouds], axis=0),
-            np.max([cloud.max(axis=0) for cloud in clouds], axis=0))
+    return (
+        np.min([cloud.min(axis=0) for cloud in clouds], axis=0),
+        np.max([cloud.max(axis=0) for cloud in clouds], axis=0),
+    )
 
 
 def surface_areas(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
@@ -180,7 +189,7 @@ def surface_areas(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     return np.linalg.norm(np.cross(b - a, c - a), axis=1) / 2
 
 
-def sample_surface(item: SceneObject, num_points: int, rng: np.random.Generator) -> np.ndarray:
+def sample_surface(item: ObjectMesh, num_points: int, rng: np.random.Generator) -> np.ndarray:
     """Draw points uniformly on the surface of an object (area weighted).
 
     Returns:
@@ -197,11 +206,13 @@ def sample_surface(item: SceneObject, num_points: int, rng: np.random.Generator)
 
 
 def load_poses(path: Path) -> ScenePoses:
-    """Read a pose file: {"query": 0, "objects": [{"id", "translation", "rotation_wxyz", "scale", "symmetry"?}]}.
+    """Read a pose file: {"query": 0, "objects": [{"id", "translation", "rotation_wxyz", "scale"}, ...]}.
+
+    An object may also have "symmetry", see `ScenePoses`.
 
     Raises:
-        EvaluationError: the file is no such JSON, a number is not finite, an id is there twice, the query has no
-            pose, a quaternion is zero or a scale is not positive.
+        EvaluationError: the file is no such JSON, a number is not finite, an id is there twice, the query has
+            no pose, a quaternion is zero or a scale is not positive.
     """
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
@@ -214,11 +225,15 @@ def load_poses(path: Path) -> ScenePoses:
         symmetry = {int(entry["id"]): _symmetry(entry) for entry in entries}
         query = int(raw.get("query", 0))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise EvaluationError(f"{path}: expected objects with id, translation, rotation_wxyz and scale, got "
-                              f"{type(error).__name__}: {error}; write the pose file again") from error
+        raise EvaluationError(
+            f"{path}: expected objects with id, translation, rotation_wxyz and scale, got "
+            f"{type(error).__name__}: {error}; write the pose file again"
+        ) from error
     if len(poses) != len(indices) or query not in poses:
-        raise EvaluationError(f"{path}: expected different ids and a pose of the query object {query}, got ids "
-                              f"{indices}; write the pose file again")
+        raise EvaluationError(
+            f"{path}: expected different ids and a pose of the query object {query}, got ids "
+            f"{indices}; write the pose file again"
+        )
     return ScenePoses(query, poses, symmetry)
 
 
@@ -227,7 +242,9 @@ def _pose(entry: dict[str, Any]) -> Tensor:
     pose = torch.tensor(numbers, dtype=torch.float64)
     check_pose(pose, f"object {entry['id']}")
     if not torch.isfinite(pose).all() or not pose[ROTATION].any() or pose[SCALE] <= 0:
-        raise ValueError(f"object {entry['id']} has a pose that is not finite, a zero quaternion or a scale <= 0")
+        raise ValueError(
+            f"object {entry['id']} has a pose that is not finite, a zero quaternion or a scale <= 0"
+        )
     return pose
 
 
@@ -236,5 +253,7 @@ def _symmetry(entry: dict[str, Any]) -> int:
     if order is None:
         return 1
     if isinstance(order, bool) or not isinstance(order, int) or order < 0:
-        raise ValueError(f"object {entry['id']} has symmetry {order!r}, known are 0 (continuous), 1, 2, 4, ...")
+        raise ValueError(
+            f"object {entry['id']} has symmetry {order!r}, known are 0 (continuous), 1, 2, 4, ..."
+        )
     return order

@@ -71,8 +71,8 @@ def worst_chamfer(vertices: np.ndarray) -> float:
 def normalise_object(points: np.ndarray, box: np.ndarray, isotropic: bool) -> np.ndarray:
     """Map points (N, 3) so that the box of `box` (V, 3) is centred with sides of 1.9.
 
-    Each axis gets its own factor, or with `isotropic` all get that of the longest side, which keeps proportions.
-    An axis without extent keeps its units.
+    Each axis gets its own factor, or with `isotropic` all get that of the longest side, which keeps
+    proportions. An axis without extent keeps its units.
     """
     low, high = box.min(axis=0), box.max(axis=0)
     sides = np.full(3, (high - low).max()) if isotropic else high - low
@@ -109,8 +109,8 @@ def symmetric_rotation_errors_deg(
 ) -> Tensor:
     """Rotation errors when turns that an object's look cannot tell apart count as equal.
 
-    A symmetric target may be turned about its own y axis; a symmetric query may be turned too, which turns all
-    targets of the scene at once: the one turn of the query with the least mean error counts.
+    A symmetric target may be turned about its own y axis. A symmetric query may be turned too, which turns
+    all targets of the scene at once: the one turn of the query with the least mean error counts.
 
     Args:
         predicted, truth: (T, 4) relative rotations, wxyz, T >= 1.
@@ -127,13 +127,15 @@ def symmetric_rotation_errors_deg(
         query_turns = _candidate_query_turns(predicted, truth, orders)
     else:
         query_turns = _symmetry_turns(query_order, truth)
-    errors = [_errors_up_to_symmetry(predicted, quaternion_multiply(turn.expand_as(truth), truth), orders)
-              for turn in query_turns]
+    errors = [
+        _errors_up_to_symmetry(predicted, quaternion_multiply(turn.expand_as(truth), truth), orders)
+        for turn in query_turns
+    ]
     return min(errors, key=lambda error: float(error.mean()))
 
 
 def _symmetry_turns(order: int, like: Tensor) -> Tensor:
-    """The `order` turns (order, 4) about y of a discrete symmetry; one, the identity, for a continuous one."""
+    """The `order` turns (order, 4) about y of a discrete symmetry; the identity for a continuous one."""
     count = max(order, 1)
     angles = 2 * torch.pi * torch.arange(count, dtype=like.dtype, device=like.device) / count
     return quaternion_from_axis_angle(like.new_tensor([0.0, 1.0, 0.0]), angles)
@@ -141,7 +143,7 @@ def _symmetry_turns(order: int, like: Tensor) -> Tensor:
 
 def _errors_up_to_symmetry(predicted: Tensor, truth: Tensor, orders: list[int]) -> Tensor:
     errors = []
-    for rotation, true_rotation, order in zip(predicted, truth, orders):
+    for rotation, true_rotation, order in zip(predicted, truth, orders, strict=True):
         if order == _CONTINUOUS:
             errors.append(_tilt_deg(rotation, true_rotation))
         else:
@@ -153,18 +155,19 @@ def _errors_up_to_symmetry(predicted: Tensor, truth: Tensor, orders: list[int]) 
 
 def _tilt_deg(rotation: Tensor, other: Tensor) -> Tensor:
     """Least angle between two rotations (4,) when either may be preceded by any turn about y."""
-    w, x, y, z = quaternion_multiply(quaternion_conjugate(normalize_quaternion(rotation)),
-                                     normalize_quaternion(other)).unbind(-1)
+    w, x, y, z = quaternion_multiply(
+        quaternion_conjugate(normalize_quaternion(rotation)), normalize_quaternion(other)
+    ).unbind(-1)
     return torch.rad2deg(2 * torch.atan2(torch.hypot(x, z), torch.hypot(w, y)))
 
 
 def _candidate_query_turns(predicted: Tensor, truth: Tensor, orders: list[int]) -> Tensor:
-    """Turns (K, 4) of a continuous query, each the best one for one target and one of its equivalent rotations.
+    """Turns (K, 4) of a continuous query, each best for one target in one of its equivalent rotations.
 
     For upright targets the mean error is piecewise linear in the turn, so that its minimum is among these.
     """
     candidates = []
-    for rotation, true_rotation, order in zip(predicted, truth, orders):
+    for rotation, true_rotation, order in zip(predicted, truth, orders, strict=True):
         turns = _symmetry_turns(order, truth)
         equivalent = quaternion_multiply(true_rotation.expand_as(turns), turns)
         difference = quaternion_multiply(rotation.expand_as(turns), quaternion_conjugate(equivalent))

@@ -6,9 +6,10 @@ import csv
 import json
 import os
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Iterable
+from typing import Any
 
 import numpy as np
 
@@ -20,9 +21,20 @@ _BOOTSTRAP_SEED = 0
 _CONFIDENCE_PERCENTILES = (2.5, 97.5)
 
 HEADLINE_METRICS = (
-    "scene_fscore", "scene_fscore_unaligned", "scene_cd", "scene_cd_unaligned", "iou_bbox", "iou_bbox_unaligned",
-    "object_fscore", "object_cd", "object_fscore_iso", "object_cd_iso", "rotation_error_deg",
-    "rotation_error_symmetric_deg", "translation_error", "scale_ratio",
+    "scene_fscore",
+    "scene_fscore_unaligned",
+    "scene_cd",
+    "scene_cd_unaligned",
+    "iou_bbox",
+    "iou_bbox_unaligned",
+    "object_fscore",
+    "object_cd",
+    "object_fscore_iso",
+    "object_cd_iso",
+    "rotation_error_deg",
+    "rotation_error_symmetric_deg",
+    "translation_error",
+    "scale_ratio",
 )
 """Metrics of the printed table, in its order; the JSON report has all of them."""
 
@@ -30,11 +42,13 @@ HEADLINE_METRICS = (
 _SceneValues = list[list[float]]
 
 
-def build_report(records: Iterable[Record], settings: EvaluationSettings, paths: dict[str, str]) -> dict[str, Any]:
+def build_report(
+    records: Iterable[Record], settings: EvaluationSettings, paths: dict[str, str]
+) -> dict[str, Any]:
     """Summarise records.
 
-    Scene metrics are averaged over scenes, object metrics over all objects of all scenes. "all" counts the worst
-    value for everything that is missing; "matched" leaves it out.
+    Scene metrics are averaged over scenes, object metrics over all objects of all scenes. "all" counts the
+    worst value for everything that is missing; "matched" leaves it out.
 
     Args:
         records: from `evaluate_scene`, in the order in which they are to be reported.
@@ -50,10 +64,15 @@ def build_report(records: Iterable[Record], settings: EvaluationSettings, paths:
         "inputs": paths,
         "settings": asdict(settings),
         "coverage": _coverage(records),
-        "summary": {"all": _summarise(records, with_penalties=True),
-                    "matched": _summarise(records, with_penalties=False)},
-        "failures": [{"id": record["id"], "status": record["status"], "error": record["error"]}
-                     for record in records if record["status"] != EVALUATED],
+        "summary": {
+            "all": _summarise(records, with_penalties=True),
+            "matched": _summarise(records, with_penalties=False),
+        },
+        "failures": [
+            {"id": record["id"], "status": record["status"], "error": record["error"]}
+            for record in records
+            if record["status"] != EVALUATED
+        ],
         "seconds_median": float(np.median([record["seconds"] for record in records])),
         "scenes": records,
     }
@@ -86,8 +105,12 @@ def _summarise(records: list[Record], with_penalties: bool) -> dict[str, dict[st
 
 def _statistics(values: _SceneValues) -> dict[str, Any]:
     flat = np.concatenate([np.asarray(scene, dtype=np.float64) for scene in values])
-    return {"mean": float(flat.mean()), "median": float(np.median(flat)), "ci95": bootstrap_interval(values),
-            "count": len(flat)}
+    return {
+        "mean": float(flat.mean()),
+        "median": float(np.median(flat)),
+        "ci95": bootstrap_interval(values),
+        "count": len(flat),
+    }
 
 
 def bootstrap_interval(values: _SceneValues) -> list[float]:
@@ -121,8 +144,10 @@ def format_table(report: dict[str, Any]) -> str:
         if figures := summary["all"].get(name):
             low, high = figures["ci95"]
             matched = summary["matched"].get(name)
-            lines.append(f"{name:<30}{figures['mean']:>10.4f}{f'{low:.4f} .. {high:.4f}':>22}"
-                         f"{figures['median']:>10.4f}{matched['mean'] if matched else float('nan'):>14.4f}")
+            lines.append(
+                f"{name:<30}{figures['mean']:>10.4f}{f'{low:.4f} .. {high:.4f}':>22}"
+                f"{figures['median']:>10.4f}{matched['mean'] if matched else float('nan'):>14.4f}"
+            )
     return "\n".join(lines)
 
 
@@ -135,7 +160,7 @@ def write_json(path: Path, report: dict[str, Any]) -> None:
 
 
 def write_csv(path: Path, report: dict[str, Any]) -> None:
-    """Write one row for each scene; penalties fill in what is missing, object figures are means over the scene."""
+    """Write one row for each scene, penalties included; object figures are means over the scene."""
     rows = [_csv_row(record) for record in report["scenes"]]
     columns = list(dict.fromkeys(name for row in rows for name in row))
     temporary = path.with_name(f".{path.name}.part")
@@ -147,11 +172,16 @@ def write_csv(path: Path, report: dict[str, Any]) -> None:
 
 
 def _csv_row(record: Record) -> dict[str, Any]:
-    row = {"id": record["id"], "status": record["status"], "n_truth": record["n_truth"],
-           "n_prediction": record["n_prediction"],
-           "n_matched": sum(entry["matched"] for entry in record["objects"]),
-           "alignment": (record["alignment"] or {}).get("method", ""), "seconds": record["seconds"],
-           "error": record["error"] or ""}
+    row = {
+        "id": record["id"],
+        "status": record["status"],
+        "n_truth": record["n_truth"],
+        "n_prediction": record["n_prediction"],
+        "n_matched": sum(entry["matched"] for entry in record["objects"]),
+        "alignment": (record["alignment"] or {}).get("method", ""),
+        "seconds": record["seconds"],
+        "error": record["error"] or "",
+    }
     row |= record["metrics"] | record["penalties"]
     by_name: dict[str, list[float]] = {}
     for entry in record["objects"]:

@@ -6,11 +6,11 @@ import json
 import logging
 import multiprocessing
 import os
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Iterator
 
 from scenegen.evaluation.comparison import EvaluationSettings
 from scenegen.evaluation.loading import EvaluationError, find_scenes
@@ -22,7 +22,7 @@ _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS
 
 @dataclass(frozen=True)
 class EvaluationPlan:
-    """What a run compares: scenes in natural order of their ids, and the settings after a look at the files."""
+    """What a run compares: scenes in natural order of ids, and settings that suit the files."""
 
     pairs: tuple[ScenePair, ...]
     settings: EvaluationSettings
@@ -33,8 +33,8 @@ def plan_evaluation(
 ) -> EvaluationPlan:
     """Pair the scenes of two folders by id.
 
-    Poses are compared when the predictions have any pose file at all; a single scene without one then counts as
-    worst.
+    Poses are compared when the predictions have any pose file at all; a single scene without one then counts
+    as worst.
 
     Args:
         prediction, truth: folders in one of the layouts of `scenegen.evaluation.loading`.
@@ -46,12 +46,20 @@ def plan_evaluation(
     """
     true_scenes, predicted_scenes = find_scenes(truth), find_scenes(prediction)
     if not true_scenes:
-        raise EvaluationError(f"{truth}: expected scenes as <id>.glb or <id>/scene.glb, got none; check the path")
+        raise EvaluationError(
+            f"{truth}: expected scenes as <id>.glb or <id>/scene.glb, got none; check the path"
+        )
     unknown = [scene_id for scene_id in predicted_scenes if scene_id not in true_scenes]
     if unknown:
-        _LOG.warning("%s: %d predicted scenes are not in the truth and are left out, the first is %r",
-                     prediction, len(unknown), unknown[0])
-    pairs = [ScenePair(files, predicted_scenes.get(scene_id)) for scene_id, files in true_scenes.items()][:limit]
+        _LOG.warning(
+            "%s: %d predicted scenes are not in the truth and are left out, the first is %r",
+            prediction,
+            len(unknown),
+            unknown[0],
+        )
+    pairs = [ScenePair(files, predicted_scenes.get(scene_id)) for scene_id, files in true_scenes.items()][
+        :limit
+    ]
     has_poses = any(files.poses for files in predicted_scenes.values())
     if settings.with_poses and not has_poses:
         _LOG.warning("%s: no pose files; poses are not evaluated", prediction)
@@ -86,13 +94,16 @@ def _read_lines(path: Path) -> Iterator[tuple[str, Record]]:
             entry = json.loads(line)
             yield entry["fingerprint"], entry["record"]
         except (ValueError, KeyError, TypeError):
-            _LOG.warning("%s: line %d is no record (an interrupted write?); its scene is evaluated again", path, number)
+            _LOG.warning(
+                "%s: line %d is no record (an interrupted write?); its scene is evaluated again", path, number
+            )
 
 
 def iterate_records(plan: EvaluationPlan, store: RecordStore, workers: int = 1) -> Iterator[Record]:
-    """Evaluate the scenes of a plan, yielding each record when it is ready; finished ones come from the store.
+    """Evaluate the scenes of a plan and yield each record when it is ready.
 
-    Figures depend neither on the number of workers nor on the order in which they finish.
+    Scenes that the store knows are not evaluated again and come first. Figures depend neither on the number
+    of workers nor on the order in which they finish.
 
     Args:
         plan: from `plan_evaluation`.
@@ -121,7 +132,10 @@ def _evaluate(
     if not todo:
         return
     context = multiprocessing.get_context("spawn")
-    with _single_threaded_children(), ProcessPoolExecutor(min(workers, len(todo)), mp_context=context) as pool:
+    with (
+        _single_threaded_children(),
+        ProcessPoolExecutor(min(workers, len(todo)), mp_context=context) as pool,
+    ):
         futures = {pool.submit(evaluate_scene, pair, settings): key for key, pair in todo.items()}
         try:
             for future in as_completed(futures):

@@ -1,7 +1,7 @@
 """Evaluating one scene: from the files of the truth and of the prediction to a record of figures.
 
-A record is plain JSON. `metrics` hold what was measured; `penalties` hold the worst values of what was not there to
-measure, so that "matched only" means metrics and "all" means both.
+A record is plain JSON. `metrics` hold what was measured; `penalties` hold the worst values of what was not
+there to measure, so that "matched only" means metrics and "all" means both.
 """
 
 from __future__ import annotations
@@ -85,18 +85,22 @@ def scene_seed(scene_id: str) -> int:
 
 
 def fingerprint(pair: ScenePair, settings: EvaluationSettings) -> str:
-    """Return the SHA-256 over the settings and the contents of the scene's files; it keys a record for resuming.
+    """Return the SHA-256 over settings and file contents, under which a record is kept for resuming.
 
     Raises:
         EvaluationError: a file cannot be read.
     """
-    digest = hashlib.sha256(json.dumps([RECORD_FORMAT, pair.scene_id, asdict(settings)], sort_keys=True).encode())
+    digest = hashlib.sha256(
+        json.dumps([RECORD_FORMAT, pair.scene_id, asdict(settings)], sort_keys=True).encode()
+    )
     for files in (pair.truth, pair.prediction):
         for path in (files.scene, files.poses) if files else (None, None):
             try:
                 content = path.read_bytes() if path else b""
             except OSError as error:
-                raise EvaluationError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
+                raise EvaluationError(
+                    f"{path}: cannot be read ({error.strerror}); check its permissions"
+                ) from error
             digest.update(len(content).to_bytes(8, "big") + content)
     return digest.hexdigest()
 
@@ -105,8 +109,9 @@ def evaluate_scene(pair: ScenePair, settings: EvaluationSettings) -> Record:
     """Compare one predicted scene with the true one.
 
     Returns:
-        A record with id, status ("evaluated", "missing" or "failed"), error, warnings, n_truth, n_prediction,
-        alignment, metrics, penalties, objects (id, matched, metrics, penalties of each true object) and seconds.
+        A record with id, status ("evaluated", "missing" or "failed"), error, warnings, n_truth,
+        n_prediction, alignment, metrics, penalties, seconds, and objects: id, matched, metrics and penalties
+        of each true object.
 
     Raises:
         GlbError, EvaluationError: the truth cannot be used. Faults of the prediction are recorded instead.
@@ -141,8 +146,10 @@ def _load_truth_poses(pair: ScenePair, truth: EvaluationScene) -> ScenePoses | N
         return None
     poses = load_poses(pair.truth.poses)
     if poses.poses.keys() != truth.objects.keys():
-        raise EvaluationError(f"{pair.truth.poses}: expected poses of the objects {list(truth.objects)} of "
-                              f"{pair.truth.scene.name}, got {sorted(poses.poses)}; write the truth again")
+        raise EvaluationError(
+            f"{pair.truth.poses}: expected poses of the objects {list(truth.objects)} of "
+            f"{pair.truth.scene.name}, got {sorted(poses.poses)}; write the truth again"
+        )
     return poses
 
 
@@ -183,20 +190,28 @@ def pair_objects(
     warnings = list(prediction.warnings)
     paired = dict(prediction.objects)
     if not (prediction.named and truth.named):
-        warnings.append(f"{scene_id}: expected nodes named obj_<n> in prediction and truth, got none in one of them; "
-                        f"objects are paired by their order")
+        warnings.append(
+            f"{scene_id}: expected nodes named obj_<n> in prediction and truth, got none in one of them; "
+            f"objects are paired by their order"
+        )
         spare = range(max(truth.objects) + 1, max(truth.objects) + 1 + len(paired))
-        paired = dict(zip([*truth.objects, *spare], prediction.objects.values()))
+        paired = dict(zip([*truth.objects, *spare], prediction.objects.values(), strict=False))
     missing = sorted(truth.objects.keys() - paired.keys())
     extra = sorted(paired.keys() - truth.objects.keys())
     if missing or extra:
-        warnings.append(f"{scene_id}: expected {len(truth.objects)} objects, got {len(paired)}: missing {missing} "
-                        f"(counted as worst), not in the truth {extra} (kept in the scene's figures)")
+        warnings.append(
+            f"{scene_id}: expected {len(truth.objects)} objects, got {len(paired)}: missing {missing} "
+            f"(counted as worst), not in the truth {extra} (kept in the scene's figures)"
+        )
     return replace(prediction, objects=paired), tuple(warnings)
 
 
 def _measure_geometry(
-    scene_id: str, truth: EvaluationScene, prediction: EvaluationScene, settings: EvaluationSettings, measured: _Measured
+    scene_id: str,
+    truth: EvaluationScene,
+    prediction: EvaluationScene,
+    settings: EvaluationSettings,
+    measured: _Measured,
 ) -> None:
     """Add the figures of scene and objects to `measured`."""
     seed = scene_seed(scene_id)
@@ -219,8 +234,14 @@ def _object_entries(
         if truth_poses and index != truth_poses.query:
             worst |= worst_pose_figures(truth, truth_poses.query)
         metrics = measured.objects[index]
-        entries.append({"id": index, "matched": bool(prediction.scene and index in prediction.scene.objects),
-                        "metrics": metrics, "penalties": _absent(worst, metrics)})
+        entries.append(
+            {
+                "id": index,
+                "matched": bool(prediction.scene and index in prediction.scene.objects),
+                "metrics": metrics,
+                "penalties": _absent(worst, metrics),
+            }
+        )
     return entries
 
 

@@ -19,12 +19,21 @@ def write_scene(path, poses_path, yaw_deg=0.0):
     placed[:3, 3] = (1.4, 0.0, 0.3)
     scene = trimesh.Scene()
     scene.add_geometry(trimesh.creation.box((1.0, 0.6, 0.7)), node_name="obj_0", geom_name="a")
-    scene.add_geometry(trimesh.creation.box((0.9, 1.0, 0.3)), node_name="obj_1", geom_name="b", transform=placed)
+    scene.add_geometry(
+        trimesh.creation.box((0.9, 1.0, 0.3)), node_name="obj_1", geom_name="b", transform=placed
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     scene.export(path)
-    objects = [{"id": 0, "node": "obj_0", "translation": [0, 0, 0], "rotation_wxyz": [1, 0, 0, 0], "scale": 1},
-               {"id": 1, "node": "obj_1", "translation": [1.4, 0, 0.3],
-                "rotation_wxyz": [np.cos(yaw / 2), 0, np.sin(yaw / 2), 0], "scale": 1.0}]
+    objects = [
+        {"id": 0, "node": "obj_0", "translation": [0, 0, 0], "rotation_wxyz": [1, 0, 0, 0], "scale": 1},
+        {
+            "id": 1,
+            "node": "obj_1",
+            "translation": [1.4, 0, 0.3],
+            "rotation_wxyz": [np.cos(yaw / 2), 0, np.sin(yaw / 2), 0],
+            "scale": 1.0,
+        },
+    ]
     poses_path.write_text(json.dumps({"query": 0, "objects": objects}))
 
 
@@ -42,12 +51,16 @@ def folders(tmp_path):
 
 def run(folders, *options):
     prediction, truth = folders
-    return evaluate.main(["--prediction", str(prediction), "--truth", str(truth), "--num-points", "600", *options])
+    return evaluate.main(
+        ["--prediction", str(prediction), "--truth", str(truth), "--num-points", "600", *options]
+    )
 
 
 def without_times(report):
-    scenes = [{name: value for name, value in scene.items() if name not in ("seconds", "alignment")}
-              for scene in report["scenes"]]
+    scenes = [
+        {name: value for name, value in scene.items() if name not in ("seconds", "alignment")}
+        for scene in report["scenes"]
+    ]
     return report["summary"], report["coverage"], scenes
 
 

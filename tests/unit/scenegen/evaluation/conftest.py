@@ -22,7 +22,9 @@ def _mesh(size):
 def write_scene():
     """Write `<root>/<id>.glb` and `<id>.json` with objects in a row; `yaws` are their turns in degrees."""
 
-    def write(root, scene_id, count=3, *, names=None, yaws=None, moved=None, skip=(), poses=True, symmetry=None):
+    def write(
+        root, scene_id, count=3, *, names=None, yaws=None, moved=None, skip=(), poses=True, symmetry=None
+    ):
         root.mkdir(parents=True, exist_ok=True)
         scene, entries = trimesh.Scene(), []
         moved = np.eye(4) if moved is None else moved
@@ -33,14 +35,25 @@ def write_scene():
             local = trimesh.transformations.rotation_matrix(yaw, (0, 1, 0))
             local[:3, 3] = (1.5 * index, 0.0, 0.4 * index**2)
             name = names[index] if names else f"obj_{index}"
-            scene.add_geometry(_mesh(1 - 0.03 * index), node_name=name, geom_name=f"mesh_{index}", transform=moved @ local)
-            entries.append({"id": index, "node": name, "translation": local[:3, 3].tolist(),
-                            "rotation_wxyz": [np.cos(yaw / 2), 0.0, np.sin(yaw / 2), 0.0], "scale": 1 - 0.03 * index,
-                            "symmetry": symmetry[index] if symmetry else 1})
+            scene.add_geometry(
+                _mesh(1 - 0.03 * index), node_name=name, geom_name=f"mesh_{index}", transform=moved @ local
+            )
+            entries.append(
+                {
+                    "id": index,
+                    "node": name,
+                    "translation": local[:3, 3].tolist(),
+                    "rotation_wxyz": [np.cos(yaw / 2), 0.0, np.sin(yaw / 2), 0.0],
+                    "scale": 1 - 0.03 * index,
+                    "symmetry": symmetry[index] if symmetry else 1,
+                }
+            )
         path = Path(root) / f"{scene_id}.glb"
         scene.export(path)
         if poses:
-            path.with_suffix(".json").write_text(json.dumps({"scene_id": scene_id, "query": 0, "objects": entries}))
+            path.with_suffix(".json").write_text(
+                json.dumps({"scene_id": scene_id, "query": 0, "objects": entries})
+            )
         return path
 
     return write

@@ -35,7 +35,9 @@ def angle_deg(rotation, other):
 
 @pytest.mark.parametrize("with_scale", [False, True])
 def test_paired_points_give_the_exact_transform(cloud, with_scale):
-    true = Similarity(offset((20, -50, 10), ()).rotation, np.array([0.3, -0.1, 2.0]), 1.7 if with_scale else 1.0)
+    true = Similarity(
+        offset((20, -50, 10), ()).rotation, np.array([0.3, -0.1, 2.0]), 1.7 if with_scale else 1.0
+    )
     found = fit_similarity(cloud, true.apply(cloud), with_scale=with_scale)
     np.testing.assert_allclose(found.apply(cloud), true.apply(cloud), atol=1e-9)
     np.testing.assert_allclose(true.apply_inverse(true.apply(cloud)), cloud, atol=1e-9)
@@ -57,7 +59,8 @@ def test_weights_of_zero_leave_points_out(cloud):
 def test_filterreg_recovers_a_rigid_offset(cloud):
     moved = offset((5, 25, -8), (0.2, 0.1, -0.3))
     found = filterreg(moved.apply(cloud), cloud)
-    # The kernel is about as wide as the scene, which leaves a bias of some degrees, the same from every start.
+    # The kernel is about as wide as the scene, which leaves a bias of some degrees, the same from every
+    # start.
     assert angle_deg(found.rotation @ moved.rotation, np.eye(3)) < 3
     assert np.abs(found.apply(moved.apply(cloud)) - cloud).max() < 0.06
     np.testing.assert_allclose(found.rotation @ moved.rotation, filterreg(cloud, cloud).rotation, atol=5e-3)

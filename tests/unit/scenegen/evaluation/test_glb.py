@@ -12,18 +12,30 @@ def write_glb(path, document, binary):
     text = json.dumps(document).encode()
     text += b" " * (-len(text) % 4)
     binary += b"\0" * (-len(binary) % 4)
-    chunks = struct.pack("<II", len(text), 0x4E4F534A) + text + struct.pack("<II", len(binary), 0x004E4942) + binary
+    chunks = (
+        struct.pack("<II", len(text), 0x4E4F534A)
+        + text
+        + struct.pack("<II", len(binary), 0x004E4942)
+        + binary
+    )
     path.write_bytes(b"glTF" + struct.pack("<II", 2, 12 + len(chunks)) + chunks)
 
 
 def triangle_document(nodes):
     return {
-        "asset": {"version": "2.0"}, "scene": 0, "scenes": [{"nodes": [0]}], "nodes": nodes,
+        "asset": {"version": "2.0"},
+        "scene": 0,
+        "scenes": [{"nodes": [0]}],
+        "nodes": nodes,
         "meshes": [{"primitives": [{"attributes": {"POSITION": 0}, "indices": 1}]}],
-        "accessors": [{"bufferView": 0, "componentType": 5126, "type": "VEC3", "count": 4},
-                      {"bufferView": 1, "componentType": 5121, "type": "SCALAR", "count": 3}],
-        "bufferViews": [{"buffer": 0, "byteOffset": 0, "byteLength": 64, "byteStride": 16},
-                        {"buffer": 0, "byteOffset": 64, "byteLength": 3}],
+        "accessors": [
+            {"bufferView": 0, "componentType": 5126, "type": "VEC3", "count": 4},
+            {"bufferView": 1, "componentType": 5121, "type": "SCALAR", "count": 3},
+        ],
+        "bufferViews": [
+            {"buffer": 0, "byteOffset": 0, "byteLength": 64, "byteStride": 16},
+            {"buffer": 0, "byteOffset": 64, "byteLength": 3},
+        ],
         "buffers": [{"byteLength": 68}],
     }
 
@@ -35,8 +47,10 @@ def triangle_binary():
 
 
 def test_nested_transforms_strides_and_unused_vertices(tmp_path):
-    nodes = [{"name": "obj_7", "translation": [10, 0, 0], "children": [1]},
-             {"rotation": [0, 0, np.sqrt(0.5), np.sqrt(0.5)], "scale": [2, 1, 1], "mesh": 0}]
+    nodes = [
+        {"name": "obj_7", "translation": [10, 0, 0], "children": [1]},
+        {"rotation": [0, 0, np.sqrt(0.5), np.sqrt(0.5)], "scale": [2, 1, 1], "mesh": 0},
+    ]
     write_glb(tmp_path / "a.glb", triangle_document(nodes), triangle_binary())
     (mesh,) = read_glb(tmp_path / "a.glb")
     assert mesh.node_path == ("obj_7", "")
@@ -56,10 +70,14 @@ def test_nodes_come_in_file_order(tmp_path):
     document = triangle_document([{"name": f"part {index}", "mesh": 0} for index in range(12)])
     document["scenes"][0]["nodes"] = list(range(12))
     write_glb(tmp_path / "a.glb", document, triangle_binary())
-    assert [mesh.node_path[0] for mesh in read_glb(tmp_path / "a.glb")] == [f"part {index}" for index in range(12)]
+    assert [mesh.node_path[0] for mesh in read_glb(tmp_path / "a.glb")] == [
+        f"part {index}" for index in range(12)
+    ]
 
 
-@pytest.mark.parametrize("damage", ["empty", "text", "cut", "json", "buffer", "index", "loop", "external", "nan"])
+@pytest.mark.parametrize(
+    "damage", ["empty", "text", "cut", "json", "buffer", "index", "loop", "external", "nan"]
+)
 def test_damaged_file_is_named(tmp_path, damage):
     path = tmp_path / "broken.glb"
     document, binary = triangle_document([{"mesh": 0}]), triangle_binary()
@@ -76,8 +94,14 @@ def test_damaged_file_is_named(tmp_path, damage):
     write_glb(path, document, binary)
     content = path.read_bytes()
     if damage in ("empty", "text", "cut", "json"):
-        path.write_bytes({"empty": b"", "text": b"<html>" * 9, "cut": content[:-40],
-                          "json": content.replace(b'"asset"', b'"asset')}[damage])
+        path.write_bytes(
+            {
+                "empty": b"",
+                "text": b"<html>" * 9,
+                "cut": content[:-40],
+                "json": content.replace(b'"asset"', b'"asset'),
+            }[damage]
+        )
     with pytest.raises(GlbError, match="broken.glb") as raised:
         read_glb(path)
     assert "\n" not in str(raised.value)

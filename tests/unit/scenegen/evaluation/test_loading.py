@@ -7,7 +7,7 @@ import pytest
 from scenegen.evaluation.loading import (
     NORMALISED_SIDE,
     EvaluationError,
-    SceneObject,
+    ObjectMesh,
     bounds,
     find_scenes,
     load_poses,
@@ -73,7 +73,9 @@ def test_normalised_scene_is_centred_with_fixed_longest_side(tmp_path, write_sce
 
 def test_samples_are_uniform_by_area():
     # Two triangles in the plane z = 0 with areas 1 and 3.
-    item = SceneObject(0, np.array([[0, 0, 0], [2, 0, 0], [0, 1, 0], [-6, 0, 0.0]]), np.array([[0, 1, 2], [0, 2, 3]]))
+    item = ObjectMesh(
+        0, np.array([[0, 0, 0], [2, 0, 0], [0, 1, 0], [-6, 0, 0.0]]), np.array([[0, 1, 2], [0, 2, 3]])
+    )
     points = sample_surface(item, 4000, np.random.default_rng(0))
     assert np.all(points[:, 2] == 0)
     assert np.mean(points[:, 0] > 0) == pytest.approx(0.25, abs=0.03)
@@ -83,16 +85,26 @@ def test_samples_are_uniform_by_area():
 
 def test_symmetry_is_optional_and_quaternions_may_have_any_length(tmp_path):
     path = tmp_path / "poses.json"
-    path.write_text(json.dumps({"objects": [POSE, POSE | {"id": 3, "rotation_wxyz": [2, 0, 0, 0], "symmetry": 0}]}))
+    path.write_text(
+        json.dumps({"objects": [POSE, POSE | {"id": 3, "rotation_wxyz": [2, 0, 0, 0], "symmetry": 0}]})
+    )
     poses = load_poses(path)
     assert poses.query == 0 and poses.symmetry == {0: 1, 3: 0}
     assert poses.poses[3].tolist() == [0, 0, 0, 2, 0, 0, 0, 1]
 
 
-@pytest.mark.parametrize("change", [
-    {"scale": 0}, {"scale": "big"}, {"translation": [0, 0]}, {"rotation_wxyz": [0, 0, 0, 0]},
-    {"translation": [0, float("nan"), 0]}, {"symmetry": -1}, {"id": 5},
-])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"scale": 0},
+        {"scale": "big"},
+        {"translation": [0, 0]},
+        {"rotation_wxyz": [0, 0, 0, 0]},
+        {"translation": [0, float("nan"), 0]},
+        {"symmetry": -1},
+        {"id": 5},
+    ],
+)
 def test_bad_poses_are_named(tmp_path, change):
     path = tmp_path / "poses.json"
     path.write_text(json.dumps({"query": 0, "objects": [POSE | change]}))

@@ -48,14 +48,20 @@ def test_worst_chamfer_bounds_every_cloud_inside_the_box():
 
 def test_normalisation_per_axis_hides_proportions_and_isotropic_keeps_them():
     box = np.array([[0, 0, 0], [4, 2, 0.0]])
-    np.testing.assert_allclose(normalise_object(box, box, isotropic=False), [[-0.95, -0.95, 0], [0.95, 0.95, 0]])
-    np.testing.assert_allclose(normalise_object(box, box, isotropic=True), [[-0.95, -0.475, 0], [0.95, 0.475, 0]])
+    np.testing.assert_allclose(
+        normalise_object(box, box, isotropic=False), [[-0.95, -0.95, 0], [0.95, 0.95, 0]]
+    )
+    np.testing.assert_allclose(
+        normalise_object(box, box, isotropic=True), [[-0.95, -0.475, 0], [0.95, 0.475, 0]]
+    )
 
 
 def test_pose_errors_are_relative_to_the_query():
+    def pose(translation, angle, scale):
+        rotation = yaw(angle)[0].tolist()
+        return torch.tensor([*translation, *rotation, scale], dtype=torch.float64)
+
     # The prediction is the truth seen from a frame that is turned, moved and twice as large.
-    pose = lambda translation, angle, scale: torch.cat((torch.tensor(translation, dtype=torch.float64), yaw(angle)[0],
-                                                        torch.tensor([scale], dtype=torch.float64)))
     truth = {0: pose([0, 0, 0], 0, 1), 1: pose([1, 0, 0], 30, 0.5)}
     predicted = {0: pose([5, 0, 5], 90, 2), 1: pose([5, 0, 3], 130, 2.0)}
     errors = pose_errors(relative_poses(predicted, 0, [1]), relative_poses(truth, 0, [1]))

@@ -12,18 +12,36 @@ def record(scene_id, status="evaluated", scene=None, objects=()):
     figures = {"metrics": {"scene_fscore": scene}, "penalties": {}}
     if not matched:
         figures = {"metrics": {}, "penalties": {"scene_fscore": 0.0}}
-    entries = [{"id": index, "matched": value is not None,
-                "metrics": {} if value is None else {"iou_bbox": value},
-                "penalties": {"iou_bbox": 0.0} if value is None else {}} for index, value in enumerate(objects)]
-    return {"id": scene_id, "status": status, "error": None if matched else f"{scene_id}: gone", "warnings": [],
-            "n_truth": len(objects), "n_prediction": len(objects), "alignment": None, "seconds": 1.0,
-            "objects": entries, **figures}
+    entries = [
+        {
+            "id": index,
+            "matched": value is not None,
+            "metrics": {} if value is None else {"iou_bbox": value},
+            "penalties": {"iou_bbox": 0.0} if value is None else {},
+        }
+        for index, value in enumerate(objects)
+    ]
+    return {
+        "id": scene_id,
+        "status": status,
+        "error": None if matched else f"{scene_id}: gone",
+        "warnings": [],
+        "n_truth": len(objects),
+        "n_prediction": len(objects),
+        "alignment": None,
+        "seconds": 1.0,
+        "objects": entries,
+        **figures,
+    }
 
 
 @pytest.fixture
 def report():
-    records = [record("a", scene=0.9, objects=(0.8, 0.6)), record("b", scene=0.5, objects=(0.4, None, 0.2)),
-               record("c", "missing", objects=(None,))]
+    records = [
+        record("a", scene=0.9, objects=(0.8, 0.6)),
+        record("b", scene=0.5, objects=(0.4, None, 0.2)),
+        record("c", "missing", objects=(None,)),
+    ]
     return build_report(records, EvaluationSettings(), {"prediction": "p", "truth": "t"})
 
 
@@ -38,8 +56,15 @@ def test_missing_scenes_and_objects_lower_the_mean_but_not_matched_only(report):
 
 
 def test_coverage_and_failures(report):
-    assert report["coverage"] == {"scenes": 3, "evaluated": 2, "missing": 1, "failed": 0,
-                                  "scene_coverage": pytest.approx(2 / 3), "objects": 6, "objects_matched": 4}
+    assert report["coverage"] == {
+        "scenes": 3,
+        "evaluated": 2,
+        "missing": 1,
+        "failed": 0,
+        "scene_coverage": pytest.approx(2 / 3),
+        "objects": 6,
+        "objects_matched": 4,
+    }
     assert report["failures"] == [{"id": "c", "status": "missing", "error": "c: gone"}]
 
 

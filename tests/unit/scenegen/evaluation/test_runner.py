@@ -48,7 +48,9 @@ def test_empty_truth_is_refused(folders, tmp_path):
         plan_evaluation(folders[0], tmp_path / "empty", SETTINGS)
 
 
-def test_resume_takes_finished_scenes_and_redoes_changed_and_broken_ones(folders, tmp_path, write_scene, monkeypatch):
+def test_resume_takes_finished_scenes_and_redoes_changed_and_broken_ones(
+    folders, tmp_path, write_scene, monkeypatch
+):
     path = tmp_path / "r.records.jsonl"
     plan = plan_evaluation(*folders, SETTINGS)
     first = {record["id"]: record for record in iterate_records(plan, RecordStore(path))}

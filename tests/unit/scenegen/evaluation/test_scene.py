@@ -169,7 +169,9 @@ def test_fingerprint_follows_settings_and_contents(tmp_path, write_scene):
     assert first != fingerprint(pair, SETTINGS)
 
 
-@pytest.mark.parametrize("arguments, message", [({"num_points": 0}, "num_points"), ({"fscore_threshold": 0.0}, "fscore")])
+@pytest.mark.parametrize(
+    "arguments, message", [({"num_points": 0}, "num_points"), ({"fscore_threshold": 0.0}, "fscore")]
+)
 def test_impossible_settings_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         EvaluationSettings(**arguments)
