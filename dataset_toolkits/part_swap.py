@@ -40,7 +40,8 @@ def swap_parts(
 ) -> tuple[FurnitureMesh, ModelInfo] | None:
     """Put what `upper` has above a cut onto what `lower` has below it.
 
-    The upper model is stretched to the lower one's width and depth, then both are cut at the height that is usual for the class.
+    The upper model is stretched to the lower one's width and depth; both are cut at the height that is usual
+    for the class.
 
     Args:
         lower: mesh and record of the model that gives the legs, base or pot.

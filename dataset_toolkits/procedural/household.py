@@ -111,14 +111,9 @@ def floor_lamp(rng: np.random.Generator) -> tuple[Assembly, int]:
         ]
         piece.add(tube([(-reach / 2, 0.02, 0), *arc], 0.013, 6), metal)
         piece.add(prism(0.16, 0.16, 0.03, 18).moved(x=-reach / 2), metal)
-        end_x, end_y = arc[-1][0], arc[-1][1]
         lamp = Assembly()
         _shade(rng, lamp, radius * 0.9, shade_height * 0.7, 0.0)
-        for vertices, faces, colours in zip(lamp.vertices, lamp.faces, lamp.colours, strict=True):
-            piece.add(
-                Shape(vertices - (0, shade_height * 0.65, 0), faces).moved(x=end_x, y=end_y), colours[0]
-            )
-            piece.faces[-1] -= faces.min()
+        piece.add_assembly(lamp, x=arc[-1][0], y=arc[-1][1] - shade_height * 0.65)
         return piece, 1
     _shade(rng, piece, radius, shade_height, base)
     return piece, 1 if kind == 1 else 0
@@ -229,7 +224,7 @@ def _blade(rng: np.random.Generator, length: float, width: float, lean: float) -
     z = np.concatenate([[0], np.cumsum(step * np.sin(bend[1:]))])
     half = width / 2 * np.sin(np.pi * np.clip(steps * 0.85 + 0.12, 0, 1))
     thick = 0.003
-    corners = [(-1, -thick), (1, -thick), (1, thick), (-1, thick)]
+    corners = [(-1, -thick), (-1, thick), (1, thick), (1, -thick)]
     vertices = [(sign * half[i], y[i], z[i] + lift) for i in range(len(steps)) for sign, lift in corners]
     template = panel(1, 1, 1, 0, len(steps) - 1).faces
     return Shape(np.array(vertices), template)

@@ -121,7 +121,8 @@ def pouf(rng: np.random.Generator) -> tuple[Assembly, int]:
     width = depth if rng.random() < 0.3 else rng.uniform(0.6, 1.5)
     legs = rng.uniform(0.05, 0.25)
     piece.add(cushion(width, height - legs, depth, 0.15, 16).moved(y=(height + legs) / 2), colour)
-    leg = rod((width * 0.43, 0, depth * 0.4), (width * 0.4, legs + 0.03, depth * 0.36), 0.015, 0.025, 6)
+    foot = (width / 2 - 0.05, 0, depth / 2 - 0.05)
+    leg = rod(foot, (width / 2 - 0.07, legs + 0.03, depth / 2 - 0.07), 0.015, 0.025, 6)
     piece.add_corners(leg, materials.leg_material(rng))
     return piece, 2 if width != depth else 4
 

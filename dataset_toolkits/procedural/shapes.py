@@ -65,6 +65,13 @@ class Assembly:
         self.add_pair(shape, colour)
         self.add_pair(shape.mirrored("z"), colour)
 
+    def add_assembly(self, other: Assembly, x: float = 0.0, y: float = 0.0, z: float = 0.0) -> None:
+        """Add all shapes of another assembly, shifted by metres."""
+        self.faces += [faces + self._count for faces in other.faces]
+        self.vertices += [vertices + (x, y, z) for vertices in other.vertices]
+        self.colours += other.colours
+        self._count += other._count
+
     def joined(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Vertices (V, 3) in metres, faces (F, 3) and face colours (F, 3) uint8 of all shapes."""
         return np.concatenate(self.vertices), np.concatenate(self.faces), np.concatenate(self.colours)
@@ -84,7 +91,7 @@ def box(width: float, height: float, depth: float, bevel: float = 0.0) -> Shape:
 def panel(width: float, height: float, depth: float, bow: float, segments: int = 6) -> Shape:
     """Box centred at the origin whose middle is pushed by `bow` metres to -z: a curved backrest or screen."""
     steps = np.linspace(-1, 1, segments + 1)
-    ring = np.array([(-1, -1), (-1, 1), (1, 1), (1, -1)]) / 2  # (y, z)
+    ring = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)]) / 2  # (y, z)
     vertices = np.array(
         [(x * width / 2, y * height, z * depth - bow * (1 - x * x)) for x in steps for y, z in ring]
     )
