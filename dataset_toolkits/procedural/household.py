@@ -195,7 +195,7 @@ def plant(rng: np.random.Generator) -> tuple[Assembly, int]:
     )
     if kind == 1:
         for _ in range(int(rng.integers(5, 14))):
-            offset = rng.normal(size=3) * spread * 0.45
+            offset = np.clip(rng.normal(size=3), -1, 1) * spread * 0.45  # tufts that touch the crown
             blob = spread * rng.uniform(0.45, 0.9)
             tuft = cushion(blob, blob * rng.uniform(0.6, 1.0), blob, 1.0, 8).turned("y", rng.uniform(0, 3))
             piece.add(
