@@ -68,6 +68,7 @@ def main() -> int:
     )
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
+    logging.getLogger("trimesh").setLevel(logging.WARNING)  # it tells of every polygon it triangulates
     root = options.output_dir
     try:
         count, failed = build_sweethome3d(root, options.source or root / "raw" / "package")
