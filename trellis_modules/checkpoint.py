@@ -7,8 +7,10 @@ from __future__ import annotations
 import json
 import os
 import pickle
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any, ClassVar
 
 import torch
 from safetensors import SafetensorError
@@ -47,7 +49,7 @@ def load_checkpoint(
     weights_path = find_weights(stem)
     state = read_state(weights_path)
     try:
-        with torch.device(device), _SkipRandomFill():
+        with torch.device(device), _MeanInsteadOfRandom():
             model = build_model(load_json(config_path), str(config_path), models)
     except ConfigError as error:
         raise CheckpointError(str(error)) from error
@@ -149,18 +151,32 @@ def set_compute_dtype(model: nn.Module, dtype: torch.dtype) -> None:
         model.to(dtype)
 
 
-class _SkipRandomFill(TorchFunctionMode):
-    """Leave out random initial weights, which take a minute for a released model and are overwritten anyway."""
+def _fill_uniform_mean(tensor: Tensor, low: float = 0.0, high: float = 1.0, **_: Any) -> Tensor:
+    return tensor.fill_((low + high) / 2)
+
+
+def _fill_normal_mean(tensor: Tensor, mean: float = 0.0, std: float = 1.0, **_: Any) -> Tensor:
+    return tensor.fill_(mean)
+
+
+class _MeanInsteadOfRandom(TorchFunctionMode):
+    """Fill initial weights with the mean of their distribution: loading overwrites them, drawing takes a minute.
+
+    The mean, and not whatever memory holds, because ``nn.init.trunc_normal_`` draws until all values are in range.
+    """
 
     # Some functions of nn.init are intercepted themselves, the others through the tensor method they call.
-    _SKIPPED = frozenset(
-        {Tensor.uniform_, Tensor.normal_, nn.init.uniform_, nn.init.normal_, nn.init.kaiming_uniform_})
+    _FILLS: ClassVar[dict[Callable, Callable[..., Tensor]]] = {
+        Tensor.uniform_: _fill_uniform_mean,
+        Tensor.normal_: _fill_normal_mean,
+        nn.init.uniform_: lambda tensor, a=0.0, b=1.0, **_: _fill_uniform_mean(tensor, a, b),
+        nn.init.normal_: _fill_normal_mean,
+        nn.init.kaiming_uniform_: lambda tensor, *_, **__: tensor.zero_(),
+    }
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
-        if func in self._SKIPPED:
-            return args[0] if args else kwargs["tensor"]
-        return func(*args, **kwargs)
+        with torch.no_grad() if func in self._FILLS else nullcontext():
+            return self._FILLS.get(func, func)(*args, **(kwargs or {}))
 
 
 def _with_suffix(stem: Path, suffix: str) -> Path:

@@ -10,7 +10,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from trellis_modules.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from trellis_modules.models import build_model
+from trellis_modules.config import NamedConfig
+from trellis_modules.models import build_model, from_arguments
 
 DECODER = {"name": "SparseStructureDecoder",
            "args": {"out_channels": 1, "latent_channels": 2, "num_res_blocks": 1, "channels": [4, 2]}}
@@ -74,12 +75,32 @@ def test_weights_that_are_not_finite_load(stem: Path) -> None:
     assert load_checkpoint(stem).out_layer[2].bias.isnan().all()
 
 
-def test_random_initial_weights_are_skipped_without_touching_the_generator(stem: Path) -> None:
+def test_loading_draws_no_random_numbers(stem: Path) -> None:
     torch.manual_seed(7)
     expected = torch.rand(1)
     torch.manual_seed(7)
     load_checkpoint(stem)
     assert torch.equal(torch.rand(1), expected)
+
+
+class Initialised(nn.Module):
+    """Every way of drawing initial weights that the networks use."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(2, 2) for _ in range(5))
+        nn.init.trunc_normal_(self.layers[0].weight, mean=3.0, std=0.02, a=2.9, b=3.1)
+        nn.init.xavier_uniform_(self.layers[1].weight)
+        nn.init.normal_(self.layers[2].weight, 1.0, std=0.1)
+        nn.init.uniform_(self.layers[3].weight, a=2.0, b=4.0)
+        nn.init.kaiming_normal_(self.layers[4].weight)
+
+
+def test_every_initialisation_ends_and_is_overwritten(tmp_path: Path) -> None:
+    model = Initialised()
+    save_checkpoint(model, tmp_path / "m", torch.float32, named_config=NamedConfig("Initialised"))
+    loaded = load_checkpoint(tmp_path / "m", models={"Initialised": from_arguments(Initialised)})
+    torch.testing.assert_close(loaded.state_dict(), model.state_dict(), rtol=0, atol=0)
 
 
 def test_missing_files_are_named(stem: Path) -> None:
