@@ -1,4 +1,5 @@
 """Checkpoint names of every network of the project: object, scene and condition encoders."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -27,7 +28,7 @@ from vggt.models.vggt import VGGT
 def build_sparse_structure_flow(args: Mapping[str, Any], where: str) -> nn.Module:
     """The flow model a released configuration describes: scene attention when ``use_global`` is true.
 
-    A configuration without scene attention may still carry scene arguments; they are checked and have no effect.
+    Without scene attention a configuration may still carry scene arguments; they are checked, no more.
     """
     args = dict(args)
     use_global = args.pop("use_global", False)
@@ -56,7 +57,9 @@ def build_model(raw: Mapping[str, Any] | NamedConfig, where: str = "model") -> n
 
 
 def load_checkpoint(
-    stem: Path | str, device: torch.device | str = "cpu", dtype: torch.dtype | None = None,
+    stem: Path | str,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
 ) -> nn.Module:
     """Load any network of the project; see ``trellis_modules.checkpoint.load_checkpoint``.
 

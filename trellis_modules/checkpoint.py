@@ -2,6 +2,7 @@
 
 Local files only.  ``STEM.pt``, a plain state dict, is read when there is no safetensors file.
 """
+
 from __future__ import annotations
 
 import json
@@ -28,7 +29,10 @@ class CheckpointError(RuntimeError):
 
 
 def load_checkpoint(
-    stem: Path | str, device: torch.device | str = "cpu", dtype: torch.dtype | None = None, *,
+    stem: Path | str,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+    *,
     models: Mapping[str, ModelBuilder] = MODELS,
 ) -> nn.Module:
     """Build the model a checkpoint describes and load its weights, strictly, in eval mode.
@@ -36,13 +40,13 @@ def load_checkpoint(
     Args:
         stem: path without suffix; ``STEM.json`` and ``STEM.safetensors`` (or ``STEM.pt``) are read.
         device: where the model goes.
-        dtype: what the model computes in, default float32, whatever is on disk; with another dtype a model with a
-            torso keeps its input and output layers in float32.
+        dtype: what the model computes in, default float32, whatever is on disk; with another dtype a model
+            with a torso keeps its input and output layers in float32.
         models: registry of class names.
 
     Raises:
-        CheckpointError: a file is missing or damaged, the JSON names an unknown class or argument, or a tensor is
-            missing, unexpected or misshapen.
+        CheckpointError: a file is missing or damaged, the JSON names an unknown class or argument, or a
+            tensor is missing, unexpected or misshapen.
     """
     stem = Path(stem)
     config_path = _with_suffix(stem, ".json")
@@ -59,7 +63,11 @@ def load_checkpoint(
 
 
 def save_checkpoint(
-    model: nn.Module, stem: Path | str, dtype: torch.dtype = torch.float16, *, named_config: NamedConfig | None = None,
+    model: nn.Module,
+    stem: Path | str,
+    dtype: torch.dtype = torch.float16,
+    *,
+    named_config: NamedConfig | None = None,
 ) -> None:
     """Write ``STEM.json`` and ``STEM.safetensors``, each under a temporary name first.
 
@@ -75,9 +83,14 @@ def save_checkpoint(
     stem = Path(stem)
     named = named_config or getattr(model, "named_config", None)
     if named is None:
-        raise CheckpointError(f"{stem}: a {type(model).__name__} that build_model did not build does not know its "
-                              "configuration; pass named_config")
-    state = {name: _for_disk(tensor, dtype, f"{stem}: tensor {name!r}") for name, tensor in model.state_dict().items()}
+        raise CheckpointError(
+            f"{stem}: a {type(model).__name__} that build_model did not build does not know its "
+            "configuration; pass named_config"
+        )
+    state = {
+        name: _for_disk(tensor, dtype, f"{stem}: tensor {name!r}")
+        for name, tensor in model.state_dict().items()
+    }
     stem.parent.mkdir(parents=True, exist_ok=True)
     weights_path, config_path = _with_suffix(stem, ".safetensors"), _with_suffix(stem, ".json")
     save_file(state, _temporary(weights_path))
@@ -96,8 +109,10 @@ def find_weights(stem: Path) -> Path:
     for path in candidates:
         if path.is_file():
             return path
-    raise CheckpointError(f"{stem}: expected weights in {candidates[0].name} or {candidates[1].name}, found neither in "
-                          f"{stem.parent}; check the path or download the checkpoint")
+    raise CheckpointError(
+        f"{stem}: expected weights in {candidates[0].name} or {candidates[1].name}, found neither in "
+        f"{stem.parent}; check the path or download the checkpoint"
+    )
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
@@ -111,11 +126,15 @@ def read_state(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, EOFError, OSError, RuntimeError) as error:
-        raise CheckpointError(f"{path}: not a readable weight file ({_first_line(error)}); it is truncated or damaged, "
-                              "copy or download it again") from error
+        raise CheckpointError(
+            f"{path}: not a readable weight file ({_first_line(error)}); it is truncated or damaged, "
+            "copy or download it again"
+        ) from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise CheckpointError(f"{path}: expected a plain state dict (name to tensor), got {type(state).__name__} with "
-                              "other values; save model.state_dict() itself")
+        raise CheckpointError(
+            f"{path}: expected a plain state dict (name to tensor), got {type(state).__name__} with "
+            "other values; save model.state_dict() itself"
+        )
     return state
 
 
@@ -123,23 +142,31 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], where: str) -> Non
     """Copy a state dict into a model, keeping the model's dtypes.
 
     Raises:
-        CheckpointError: a tensor is missing, unexpected, misshapen or of another kind; the first one is named.
+        CheckpointError: a tensor is missing, unexpected, misshapen or of another kind; names the first.
     """
     expected = model.state_dict()
     if missing := [name for name in expected if name not in state]:
-        raise CheckpointError(f"{where}: tensor {missing[0]!r} of shape {tuple(expected[missing[0]].shape)} is missing "
-                              f"({len(missing)} in all); the file does not belong to the configuration beside it")
+        raise CheckpointError(
+            f"{where}: tensor {missing[0]!r} of shape {tuple(expected[missing[0]].shape)} is missing "
+            f"({len(missing)} in all); the file does not belong to the configuration beside it"
+        )
     if unexpected := [name for name in state if name not in expected]:
-        raise CheckpointError(f"{where}: unexpected tensor {unexpected[0]!r} ({len(unexpected)} in all) for "
-                              f"{type(model).__name__}; the file does not belong to the configuration beside it")
+        raise CheckpointError(
+            f"{where}: unexpected tensor {unexpected[0]!r} ({len(unexpected)} in all) for "
+            f"{type(model).__name__}; the file does not belong to the configuration beside it"
+        )
     for name, tensor in state.items():
         wanted = expected[name]
         if tensor.shape != wanted.shape:
-            raise CheckpointError(f"{where}: tensor {name!r} has shape {tuple(tensor.shape)}, expected "
-                                  f"{tuple(wanted.shape)}; check the sizes in the configuration beside it")
+            raise CheckpointError(
+                f"{where}: tensor {name!r} has shape {tuple(tensor.shape)}, expected "
+                f"{tuple(wanted.shape)}; check the sizes in the configuration beside it"
+            )
         if tensor.is_floating_point() != wanted.is_floating_point():
-            raise CheckpointError(f"{where}: tensor {name!r} has dtype {tensor.dtype}, expected {wanted.dtype} or "
-                                  "another of its kind; export the weights again")
+            raise CheckpointError(
+                f"{where}: tensor {name!r} has dtype {tensor.dtype}, expected {wanted.dtype} or "
+                "another of its kind; export the weights again"
+            )
     model.load_state_dict(state)
 
 
@@ -160,9 +187,10 @@ def _fill_normal_mean(tensor: Tensor, mean: float = 0.0, std: float = 1.0, **_: 
 
 
 class _MeanInsteadOfRandom(TorchFunctionMode):
-    """Fill initial weights with the mean of their distribution: loading overwrites them, drawing takes a minute.
+    """Fill initial weights with their mean: loading overwrites them, and drawing takes a minute.
 
-    The mean, and not whatever memory holds, because ``nn.init.trunc_normal_`` draws until all values are in range.
+    The mean, and not whatever memory holds, because ``nn.init.trunc_normal_`` draws until all values are in
+    range.
     """
 
     # Some functions of nn.init are intercepted themselves, the others through the tensor method they call.
@@ -193,8 +221,10 @@ def _for_disk(tensor: Tensor, dtype: torch.dtype, where: str) -> Tensor:
         return tensor.detach().cpu().contiguous()
     stored = tensor.detach().to("cpu", dtype).contiguous()
     if torch.isinf(stored).any() and not torch.isinf(tensor).any():
-        raise CheckpointError(f"{where}: largest magnitude {tensor.abs().max().item():.3g} is out of range for {dtype}; "
-                              "save with dtype=torch.float32")
+        raise CheckpointError(
+            f"{where}: largest magnitude {tensor.abs().max().item():.3g} is out of range for {dtype}; "
+            "save with dtype=torch.float32"
+        )
     return stored
 
 

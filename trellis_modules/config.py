@@ -1,8 +1,9 @@
 """Typed configuration from JSON: ``{"name": ..., "args": {...}}`` and frozen dataclasses.
 
-``build`` checks a mapping against the annotated constructor of a class, dataclass or not: unknown and missing keys,
-types, nested configurations.  Names are looked up in an explicit registry.
+``build`` checks a mapping against the annotated constructor of a class, dataclass or not: unknown and missing
+keys, types, nested configurations.  Names are looked up in an explicit registry.
 """
+
 from __future__ import annotations
 
 import dataclasses
@@ -67,11 +68,13 @@ def load_json(path: Path) -> Any:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read as text ({error})") from error
     except json.JSONDecodeError as error:
-        raise ConfigError(f"{path}: not valid JSON, line {error.lineno} column {error.colno}: {error.msg}") from error
+        raise ConfigError(
+            f"{path}: not valid JSON, line {error.lineno} column {error.colno}: {error.msg}"
+        ) from error
 
 
 def to_json(config: Any) -> Any:
-    """A dataclass (or a value inside one) as JSON types, so that a run can save its resolved configuration."""
+    """A dataclass (or a value inside one) as JSON types, so that a run can save what it resolved."""
     if dataclasses.is_dataclass(config) and not isinstance(config, type):
         return {f.name: to_json(getattr(config, f.name)) for f in dataclasses.fields(config)}
     if isinstance(config, Mapping):
@@ -86,16 +89,18 @@ def build(cls: type[T] | Callable[..., T], raw: Mapping[str, Any], where: str) -
 
     Args:
         cls: a dataclass, or any class whose ``__init__`` annotates its arguments.
-        raw: argument values as parsed from JSON; lists become tuples and mappings nested dataclasses where the
-            annotation asks for them.
+        raw: argument values as parsed from JSON; lists become tuples and mappings nested dataclasses where
+            the annotation asks for them.
         where: named in errors, for example the file.
 
     Raises:
-        ConfigError: a key is unknown or missing, a value has the wrong type, or the constructor refuses a value.
+        ConfigError: a key is unknown or missing, a value has the wrong type or is refused by the constructor.
     """
     parameters = inspect.signature(cls).parameters
     if unknown := sorted(raw.keys() - parameters.keys()):
-        raise ConfigError(f"{where}: unknown key {unknown[0]!r} for {cls.__name__}; known: {sorted(parameters)}")
+        raise ConfigError(
+            f"{where}: unknown key {unknown[0]!r} for {cls.__name__}; known: {sorted(parameters)}"
+        )
     missing = [name for name, p in parameters.items() if p.default is p.empty and name not in raw]
     if missing:
         raise ConfigError(f"{where}: missing key {missing[0]!r} for {cls.__name__}; required: {missing}")

@@ -1,7 +1,14 @@
 """Scene models: scene block, position head and scene flow."""
+
 from scenegen.models.position_head import IDENTITY_POSES, PositionHead
 from scenegen.models.scene_block import SceneContext, SceneTransformerBlock
 from scenegen.models.scene_flow import SceneFlowConfig, SceneFlowModel
 
-__all__ = ["IDENTITY_POSES", "PositionHead", "SceneContext", "SceneFlowConfig", "SceneFlowModel",
-           "SceneTransformerBlock"]
+__all__ = [
+    "IDENTITY_POSES",
+    "PositionHead",
+    "SceneContext",
+    "SceneFlowConfig",
+    "SceneFlowModel",
+    "SceneTransformerBlock",
+]

@@ -1,4 +1,5 @@
 """Pose of each asset from its position token, refined over a few passes."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -25,17 +26,24 @@ IDENTITY_POSES: dict[str, tuple[float, ...]] = {
 class PositionHead(TorsoModule):
     """Iterative pose regression: each pass is modulated by the pose so far and adds a correction.
 
-    Source: SceneGen, arXiv:2508.15769, sec. 3.2; the scheme is that of the VGGT camera head, arXiv:2503.11651.
+    Source: SceneGen, arXiv:2508.15769, sec. 3.2, after the camera head of VGGT, arXiv:2503.11651.
     """
 
     def __init__(
-        self, model_channels: int, trunk_depth: int = 4, num_heads: int = 16, mlp_ratio: float = 4.0,
-        pose_encoding_type: str = "absT_quatR_S", num_iteration: int = 4,
+        self,
+        model_channels: int,
+        trunk_depth: int = 4,
+        num_heads: int = 16,
+        mlp_ratio: float = 4.0,
+        pose_encoding_type: str = "absT_quatR_S",
+        num_iteration: int = 4,
     ) -> None:
         super().__init__()
         if pose_encoding_type not in IDENTITY_POSES:
-            raise ValueError(f"PositionHead: pose_encoding_type must be one of {sorted(IDENTITY_POSES)}, "
-                             f"got {pose_encoding_type!r}")
+            raise ValueError(
+                f"PositionHead: pose_encoding_type must be one of {sorted(IDENTITY_POSES)}, "
+                f"got {pose_encoding_type!r}"
+            )
         if num_iteration < 1:
             raise ValueError(f"PositionHead: num_iteration must be at least 1, got {num_iteration}")
         self.num_iteration = num_iteration
@@ -44,19 +52,23 @@ class PositionHead(TorsoModule):
         self.empty_pose_tokens = nn.Parameter(torch.zeros(1, pose_size))
         self.trunk = nn.ModuleList(
             ModulatedTransformerBlock(model_channels, num_heads, mlp_ratio, qk_rms_norm=True)
-            for _ in range(trunk_depth))
+            for _ in range(trunk_depth)
+        )
         self.token_norm = LayerNorm32(model_channels, eps=NORM_EPS, elementwise_affine=False)
         self.trunk_norm = LayerNorm32(model_channels, eps=NORM_EPS, elementwise_affine=False)
         self.embed_pose = nn.Linear(pose_size, model_channels)
         self.pose_branch = nn.Sequential(
-            nn.Linear(model_channels, model_channels // 2), nn.GELU(), nn.Linear(model_channels // 2, pose_size))
+            nn.Linear(model_channels, model_channels // 2),
+            nn.GELU(),
+            nn.Linear(model_channels // 2, pose_size),
+        )
 
     def torso(self) -> Iterator[nn.Module]:
         """The trunk; pose embedding and regression stay float32."""
         yield self.trunk
 
     def initialize_weights(self) -> None:
-        """Start training near the identity pose: a scale that starts at 0 would get no gradient through its ReLU."""
+        """Start near the identity pose: a scale that starts at 0 would get no gradient through its ReLU."""
         initialize_transformer(self)
         last = self.pose_branch[-1]
         nn.init.normal_(last.weight, std=0.02)
@@ -68,11 +80,11 @@ class PositionHead(TorsoModule):
 
         Args:
             token: (B, 1, C) float32 position tokens after the last block.
-            is_query: (B,) bool; in eval mode these rows become the identity, since a query asset is the frame.
+            is_query: (B,) bool; in eval mode these rows become the identity: a query asset is the frame.
             num_iteration: passes; default: the configured number.
 
         Returns:
-            (B, 8) float32: translation and quaternion (wxyz, not normalised), scale >= 0; object to query frame.
+            (B, 8) float32, object to query frame: translation, quaternion (wxyz, not normalised), scale >= 0.
         """
         with full_precision(token.device):
             token = self.token_norm(token)

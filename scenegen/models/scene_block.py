@@ -1,9 +1,11 @@
 """Transformer block with object attention and scene attention.
 
-Each asset of a scene holds position and register tokens (together: scene tokens) in front of its voxel tokens.
-Voxel tokens attend inside their asset and to the asset's own image; then all tokens of all assets of the scene attend
-to each other and each asset to its full condition (own image, mask, scene image, scene geometry).
+Each asset of a scene holds position and register tokens (together: scene tokens) in front of its voxel
+tokens.  Voxel tokens attend inside their asset and to the asset's own image; then all tokens of all assets of
+the scene attend to each other and each asset to its full condition (own image, mask, scene image, scene
+geometry).
 """
+
 from __future__ import annotations
 
 from typing import NamedTuple
@@ -24,28 +26,43 @@ from trellis_modules.transformer import (
 class SceneContext(NamedTuple):
     """Projected condition of one block."""
 
-    object: KeyValue    # the asset's own image tokens
-    scene: KeyValue     # all tokens of the asset's condition
+    object: KeyValue  # the asset's own image tokens
+    scene: KeyValue  # all tokens of the asset's condition
 
 
 class SceneTransformerBlock(ModulatedTransformerCrossBlock):
-    """The object block with attention across the assets of a scene between its attention and feed-forward parts.
+    """The object block with attention across assets between its attention and feed-forward parts.
 
     Source: SceneGen, arXiv:2508.15769, sec. 3.2.
     """
 
     def __init__(
-        self, channels: int, context_channels: int, num_heads: int, mlp_ratio: float = 4.0, *, num_scene_tokens: int,
-        share_mod: bool = False, qk_rms_norm: bool = False, qk_rms_norm_cross: bool = False,
+        self,
+        channels: int,
+        context_channels: int,
+        num_heads: int,
+        mlp_ratio: float = 4.0,
+        *,
+        num_scene_tokens: int,
+        share_mod: bool = False,
+        qk_rms_norm: bool = False,
+        qk_rms_norm_cross: bool = False,
     ) -> None:
         """``num_scene_tokens``: position and register tokens in front of the voxel tokens of each asset."""
-        super().__init__(channels, context_channels, num_heads, mlp_ratio, share_mod=share_mod,
-                         qk_rms_norm=qk_rms_norm, qk_rms_norm_cross=qk_rms_norm_cross)
+        super().__init__(
+            channels,
+            context_channels,
+            num_heads,
+            mlp_ratio,
+            share_mod=share_mod,
+            qk_rms_norm=qk_rms_norm,
+            qk_rms_norm_cross=qk_rms_norm_cross,
+        )
         self.num_scene_tokens = num_scene_tokens
         self.norm4 = LayerNorm32(channels, eps=NORM_EPS)
         self.norm5 = LayerNorm32(channels, eps=NORM_EPS, elementwise_affine=False)
-        # The released scene attention has no query and key norm although the object attention has it: the norm of
-        # both scene layers follows qk_rms_norm_cross.
+        # In the release the scene attention has no query and key norm although the object attention has one:
+        # the norm of both scene layers follows qk_rms_norm_cross.
         self.global_attn = SelfAttention(channels, num_heads, qk_rms_norm_cross)
         self.global_cross_attn = CrossAttention(channels, context_channels, num_heads, qk_rms_norm_cross)
         if not share_mod:
@@ -55,10 +72,16 @@ class SceneTransformerBlock(ModulatedTransformerCrossBlock):
         """(B, M, D) condition whose first ``num_object_tokens`` are the asset's image -> keys and values."""
         return SceneContext(
             self.cross_attn.project_context(context[:, :num_object_tokens]),
-            self.global_cross_attn.project_context(context))
+            self.global_cross_attn.project_context(context),
+        )
 
     def forward(
-        self, x: Tensor, modulation: Tensor, scene_modulation: Tensor, scene_size: int, context: SceneContext,
+        self,
+        x: Tensor,
+        modulation: Tensor,
+        scene_modulation: Tensor,
+        scene_size: int,
+        context: SceneContext,
     ) -> Tensor:
         """One block on B = S * scene_size assets.
 
@@ -85,5 +108,5 @@ class SceneTransformerBlock(ModulatedTransformerCrossBlock):
 
     def _attend_scene(self, x: Tensor, scene_size: int) -> Tensor:
         """Self attention over all tokens of each scene: (S * scene_size, L, C) -> the same shape."""
-        tokens = x.reshape(-1, scene_size * x.shape[1], x.shape[2])   # (S, scene_size * L, C)
+        tokens = x.reshape(-1, scene_size * x.shape[1], x.shape[2])  # (S, scene_size * L, C)
         return self.global_attn(tokens).reshape(x.shape)

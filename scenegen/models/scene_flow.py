@@ -1,4 +1,5 @@
 """Flow transformer over the assets of scenes: velocities of their latents and their poses."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -18,10 +19,10 @@ class SceneFlowConfig(SparseStructureFlowConfig):
     """Sizes of a ``SceneFlowModel``; field names are the keys of the released configurations."""
 
     num_register_tokens: int = 4
-    trunk_depth: int = 4                          # blocks of the position head
-    num_iteration: int = 4                        # passes of the position head
+    trunk_depth: int = 4  # blocks of the position head
+    num_iteration: int = 4  # passes of the position head
     pose_encoding_type: str = "absT_quatR_S"
-    use_batch_encoder: bool = False               # allocate the unused weights of checkpoints that hold them
+    use_batch_encoder: bool = False  # allocate the unused weights of checkpoints that hold them
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -54,17 +55,28 @@ class SceneFlowModel(SparseStructureFlowModel):
         if config.share_mod:
             self.adaLN_modulation_global = modulation_network(width, num_branches=1)
         self.position_head = PositionHead(
-            width, config.trunk_depth, config.heads, config.mlp_ratio, config.pose_encoding_type,
-            config.num_iteration)
+            width,
+            config.trunk_depth,
+            config.heads,
+            config.mlp_ratio,
+            config.pose_encoding_type,
+            config.num_iteration,
+        )
         if config.use_batch_encoder:
             self.batch_encoder = BatchEncoder(width)
 
     def _make_block(self) -> SceneTransformerBlock:
         config = self.config
         return SceneTransformerBlock(
-            config.model_channels, config.cond_channels, config.heads, config.mlp_ratio,
-            num_scene_tokens=1 + config.num_register_tokens, share_mod=config.share_mod,
-            qk_rms_norm=config.qk_rms_norm, qk_rms_norm_cross=config.qk_rms_norm_cross)
+            config.model_channels,
+            config.cond_channels,
+            config.heads,
+            config.mlp_ratio,
+            num_scene_tokens=1 + config.num_register_tokens,
+            share_mod=config.share_mod,
+            qk_rms_norm=config.qk_rms_norm,
+            qk_rms_norm_cross=config.qk_rms_norm_cross,
+        )
 
     def initialize_weights(self) -> None:
         """Initial weights for training from scratch; velocities start at zero, poses near the identity."""
@@ -79,19 +91,25 @@ class SceneFlowModel(SparseStructureFlowModel):
         self.position_head.convert_torso(dtype)
 
     def forward(
-        self, x: Tensor, t: Tensor, cond: Tensor | PreparedContext, *,
-        num_object_tokens: int | None = None, scene_size: int | None = None, is_query: Tensor | None = None,
+        self,
+        x: Tensor,
+        t: Tensor,
+        cond: Tensor | PreparedContext,
+        *,
+        num_object_tokens: int | None = None,
+        scene_size: int | None = None,
+        is_query: Tensor | None = None,
     ) -> FlowOutput:
         """Predict velocities and poses of S scenes of ``scene_size`` assets, B = S * scene_size.
 
         Args:
-            x: (B, in_channels, R, R, R) noisy latents; the assets of a scene are neighbours on the batch axis.
+            x: (B, in_channels, R, R, R) noisy latents; assets of a scene are neighbours on the batch axis.
             t: (B,) time times 1000.
             cond: (B, L, cond_channels) condition, or the result of ``precompute_context``.
-            num_object_tokens: leading tokens of ``cond`` that show the asset itself; not needed with a prepared
-                context.
+            num_object_tokens: leading tokens of ``cond`` that show the asset itself; not needed with a
+                prepared context.
             scene_size: assets per scene; None: all B assets are one scene; 1: no asset sees another.
-            is_query: (B,) bool, assets whose frame is the frame of the poses; default: the first of each scene.
+            is_query: (B,) bool, assets whose frame is that of the poses; default: the first of each scene.
 
         Returns:
             The velocity (B, out_channels, R, R, R); extras: "positions", (B, 8) float32 poses as
@@ -108,17 +126,21 @@ class SceneFlowModel(SparseStructureFlowModel):
             (modulation, scene_modulation, scene_size)
             for modulation, scene_modulation in zip(
                 self._modulations(t_emb, "adaLN_modulation"),
-                self._modulations(t_emb, "adaLN_modulation_global"))]
-        h = torch.cat([self._scene_tokens(is_query), self._embed(x)], dim=1)   # (B, 1 + registers + N, C)
+                self._modulations(t_emb, "adaLN_modulation_global"),
+            )
+        ]
+        h = torch.cat([self._scene_tokens(is_query), self._embed(x)], dim=1)  # (B, 1 + registers + N, C)
         h = self._run_blocks(h, cond, num_object_tokens, block_arguments).to(x.dtype)
         positions = self.position_head(h[:, :1], is_query)
-        velocity = self._velocity(h[:, 1 + self.config.num_register_tokens:])
+        velocity = self._velocity(h[:, 1 + self.config.num_register_tokens :])
         return FlowOutput(velocity, {"positions": positions})
 
     def _check_scene_size(self, num_assets: int, scene_size: int | None) -> int:
         scene_size = num_assets if scene_size is None else scene_size
         if scene_size < 1 or num_assets % scene_size:
-            raise ValueError(f"SceneFlowModel: {num_assets} assets cannot be split into scenes of {scene_size}")
+            raise ValueError(
+                f"SceneFlowModel: {num_assets} assets cannot be split into scenes of {scene_size}"
+            )
         return scene_size
 
     def _scene_tokens(self, is_query: Tensor) -> Tensor:
@@ -126,8 +148,12 @@ class SceneFlowModel(SparseStructureFlowModel):
         tokens = torch.cat([self.position_token, self.register_token], dim=1)
         return torch.where(is_query[:, None, None], tokens[0], tokens[1])
 
-    def _project(self, block: SceneTransformerBlock, cond: Tensor, num_object_tokens: int | None) -> SceneContext:
+    def _project(
+        self, block: SceneTransformerBlock, cond: Tensor, num_object_tokens: int | None
+    ) -> SceneContext:
         if num_object_tokens is None or not 0 < num_object_tokens <= cond.shape[1]:
-            raise ValueError(f"SceneFlowModel: num_object_tokens must be in [1, {cond.shape[1]}] (the length of "
-                             f"cond), got {num_object_tokens}")
+            raise ValueError(
+                f"SceneFlowModel: num_object_tokens must be in [1, {cond.shape[1]}] (the length of "
+                f"cond), got {num_object_tokens}"
+            )
         return block.project_context(cond, num_object_tokens)

@@ -1,4 +1,5 @@
 """Options of the parity tests."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -10,8 +11,12 @@ from tests.parity.golden import default_golden_dir
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let the golden cases come from another folder of the same form."""
-    parser.addoption("--golden-dir", type=Path, default=None,
-                     help="folder with golden cases (NAME.json + NAME.safetensors); default: tests/data/golden")
+    parser.addoption(
+        "--golden-dir",
+        type=Path,
+        default=None,
+        help="folder with golden cases (NAME.json + NAME.safetensors); default: tests/data/golden",
+    )
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -11,6 +11,7 @@ runs without new code: ``pytest tests/parity --golden-dir DIR``.
         module = case.fill(MyClass(**case.config)).eval()
         return {"out": module(case.input("x"))}
 """
+
 from __future__ import annotations
 
 import ast
@@ -29,8 +30,15 @@ from torch import Tensor
 from tests.parity.fill_weights import fill_module, make_input, make_integers, make_uniform
 
 __all__ = [
-    "FAMILIES", "GoldenCase", "default_golden_dir", "evaluate_input", "family", "fill_module", "make_input",
-    "make_integers", "make_uniform",
+    "FAMILIES",
+    "GoldenCase",
+    "default_golden_dir",
+    "evaluate_input",
+    "family",
+    "fill_module",
+    "make_input",
+    "make_integers",
+    "make_uniform",
 ]
 
 FamilyFunction = Callable[["GoldenCase"], dict[str, Tensor]]
@@ -38,8 +46,8 @@ FAMILIES: dict[str, FamilyFunction] = {}
 
 _GENERATORS = {"make_input": make_input, "make_uniform": make_uniform, "make_integers": make_integers}
 _CALL = re.compile(r"(make_input|make_uniform|make_integers)\(('[^']*'\s*,\s*\([^()]*\)[^()]*)\)")
-_THRESHOLD = re.compile(r"^\s*\(\s*{call}\s*<\s*([0-9.eE+-]+)\s*\)\s*\.astype\(float32\)".format(call=_CALL.pattern))
-_UINT8 = re.compile(r"^\s*uint8\(\s*{call}\s*\*\s*255\s*\)".format(call=_CALL.pattern))
+_THRESHOLD = re.compile(rf"^\s*\(\s*{_CALL.pattern}\s*<\s*([0-9.eE+-]+)\s*\)\s*\.astype\(float32\)")
+_UINT8 = re.compile(rf"^\s*uint8\(\s*{_CALL.pattern}\s*\*\s*255\s*\)")
 _LABEL = re.compile(r"^\s*(?:([0-9.]+)\s*\*\s*)?label:(\S+)\s*(\[[0-9,\s]*\])")
 _INDEX_RANGE = re.compile(r"\bi\s*=\s*(\d+)\.\.(\d+)")
 
@@ -55,13 +63,17 @@ def family(*names: str) -> Callable[[FamilyFunction], FamilyFunction]:
     Raises:
         ValueError: a family is registered twice.
     """
+
     def register(function: FamilyFunction) -> FamilyFunction:
         for name in names:
             if name in FAMILIES:
-                raise ValueError(f"golden family {name!r} is registered twice: "
-                                 f"{FAMILIES[name].__module__} and {function.__module__}")
+                raise ValueError(
+                    f"golden family {name!r} is registered twice: "
+                    f"{FAMILIES[name].__module__} and {function.__module__}"
+                )
             FAMILIES[name] = function
         return function
+
     return register
 
 
@@ -83,7 +95,9 @@ def evaluate_input(expression: str) -> Tensor:
         return _generate(match[1], match[2])
     if match := _LABEL.match(expression):
         return torch.from_numpy(make_input(match[2], ast.literal_eval(match[3]))) * float(match[1] or 1)
-    raise ValueError(f"golden input: cannot evaluate {expression!r}; extend evaluate_input or build it in the family")
+    raise ValueError(
+        f"golden input: cannot evaluate {expression!r}; extend evaluate_input or build it in the family"
+    )
 
 
 def _generate(generator: str, arguments: str) -> Tensor:
@@ -137,7 +151,9 @@ class GoldenCase:
         value = self.meta["inputs"][key]
         if not (bounds := _INDEX_RANGE.search(value)):
             raise ValueError(f"{self.name}: input {key!r} names no range i=FIRST..LAST: {value!r}")
-        return [evaluate_input(value.replace("{i}", str(i))) for i in range(int(bounds[1]), int(bounds[2]) + 1)]
+        return [
+            evaluate_input(value.replace("{i}", str(i))) for i in range(int(bounds[1]), int(bounds[2]) + 1)
+        ]
 
     def skip(self, tensor: str, reason: str) -> None:
         """Declare that a stored tensor is not compared, with the reason."""
@@ -171,7 +187,8 @@ class GoldenCase:
             return f"{name}: shape {tuple(actual.shape)}, expected {tuple(expected.shape)}"
         try:
             torch.testing.assert_close(
-                actual.detach().cpu().double(), expected.double(), equal_nan=True, **self.tolerance(name))
+                actual.detach().cpu().double(), expected.double(), equal_nan=True, **self.tolerance(name)
+            )
         except AssertionError as error:
             return f"{name}: {error}"
         return None

@@ -1,4 +1,5 @@
 """Our networks and algorithms against the stored tensors of the reference implementation."""
+
 from __future__ import annotations
 
 import importlib
@@ -23,14 +24,17 @@ def test_golden_case(golden_path: Path) -> None:
     assert not problems, f"{case.name}: {len(problems)} tensors differ\n" + "\n".join(problems)
 
 
-@pytest.mark.parametrize("expression, shape, low, high", [
-    ("make_input('a', (2, 3))", (2, 3), -6, 6),
-    ("make_uniform('a',(4,),0.25,0.5)  (times)", (4,), 0.25, 0.5),
-    ("make_uniform('a', (5, 2))", (5, 2), 0, 1),
-    ("(make_uniform('a', (50,)) < 0.2).astype(float32)", (50,), 0, 1),
-    ("uint8(make_uniform('a',(9,3))*255)", (9, 3), 0, 255),
-    ("0.5*label:a/b [3, 1]", (3, 1), -6, 6),
-])
+@pytest.mark.parametrize(
+    "expression, shape, low, high",
+    [
+        ("make_input('a', (2, 3))", (2, 3), -6, 6),
+        ("make_uniform('a',(4,),0.25,0.5)  (times)", (4,), 0.25, 0.5),
+        ("make_uniform('a', (5, 2))", (5, 2), 0, 1),
+        ("(make_uniform('a', (50,)) < 0.2).astype(float32)", (50,), 0, 1),
+        ("uint8(make_uniform('a',(9,3))*255)", (9, 3), 0, 255),
+        ("0.5*label:a/b [3, 1]", (3, 1), -6, 6),
+    ],
+)
 def test_input_expressions(expression: str, shape: tuple[int, ...], low: float, high: float) -> None:
     value = evaluate_input(expression)
     assert tuple(value.shape) == shape
@@ -43,8 +47,11 @@ def test_unreadable_expression_is_named() -> None:
 
 
 def test_case_reports_missing_and_different_tensors() -> None:
-    case = GoldenCase("toy", {"family": "toy", "tolerance": {"rtol": 0, "atol": 0.1, "grad": {"atol": 1}}},
-                      {"a": torch.zeros(2), "b": torch.zeros(2), "c": torch.zeros(1), "grad.w": torch.zeros(1)})
+    case = GoldenCase(
+        "toy",
+        {"family": "toy", "tolerance": {"rtol": 0, "atol": 0.1, "grad": {"atol": 1}}},
+        {"a": torch.zeros(2), "b": torch.zeros(2), "c": torch.zeros(1), "grad.w": torch.zeros(1)},
+    )
     case.skip("c", "an input")
     problems = case.compare({"a": torch.tensor([0.0, 0.2]), "grad.w": torch.tensor([0.5])})
     assert [problem.split(":")[0] for problem in problems] == ["a", "b"]

@@ -1,4 +1,5 @@
 """State dicts of the released sizes: every name, shape and dtype, without allocating the weights."""
+
 from __future__ import annotations
 
 import json
@@ -20,8 +21,12 @@ def _dinov2_vit_large(args: Mapping[str, Any]) -> VisionTransformer:
     """The manifest gives the arguments of the hub entry point, which fixes the sizes of ViT-L."""
     fixed_by_the_architecture = {"block_chunks", "ffn_layer"}
     return VisionTransformer(
-        embed_dim=1024, depth=24, num_heads=16, mlp_ratio=4.0,
-        **{key: value for key, value in args.items() if key not in fixed_by_the_architecture})
+        embed_dim=1024,
+        depth=24,
+        num_heads=16,
+        mlp_ratio=4.0,
+        **{key: value for key, value in args.items() if key not in fixed_by_the_architecture},
+    )
 
 
 #: Classes in manifests that are no names of our registry.
@@ -35,10 +40,16 @@ def test_state_dict_matches_manifest(path: Path) -> None:
     manifest = json.loads(path.read_text())
     name, args = manifest["config"]["class"], manifest["config"]["args"]
     with torch.device("meta"):
-        model = BUILDERS[name](args) if name in BUILDERS else build_model({"name": name, "args": args}, path.name)
-    expected = {key: (tuple(entry["shape"]), entry["dtype"])
-                for key, entry in {**manifest["parameters"], **manifest["buffers"]}.items()}
-    actual = {key: (tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
-              for key, tensor in model.state_dict().items()}
+        model = (
+            BUILDERS[name](args) if name in BUILDERS else build_model({"name": name, "args": args}, path.name)
+        )
+    expected = {
+        key: (tuple(entry["shape"]), entry["dtype"])
+        for key, entry in {**manifest["parameters"], **manifest["buffers"]}.items()
+    }
+    actual = {
+        key: (tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
+        for key, tensor in model.state_dict().items()
+    }
     assert actual == expected
     assert sum(parameter.numel() for parameter in model.parameters()) == manifest["total_parameters"]

@@ -1,4 +1,5 @@
 """The one attention function of the object-level and scene networks."""
+
 from __future__ import annotations
 
 from torch import Tensor
@@ -22,7 +23,14 @@ def attention(q: Tensor, k: Tensor, v: Tensor, *, backend: str = "auto") -> Tens
         ValueError: the shapes do not fit, or the backend is unknown.
         BackendUnavailable: the named backend cannot run here.
     """
-    if q.ndim != 4 or k.shape != v.shape or k.shape[::2] != (q.shape[0], q.shape[2]) or k.shape[3] != q.shape[3]:
-        raise ValueError(f"attention: expected q (B, L, H, d) and k, v (B, M, H, d), got q {tuple(q.shape)}, "
-                         f"k {tuple(k.shape)}, v {tuple(v.shape)}")
+    if (
+        q.ndim != 4
+        or k.shape != v.shape
+        or k.shape[::2] != (q.shape[0], q.shape[2])
+        or k.shape[3] != q.shape[3]
+    ):
+        raise ValueError(
+            f"attention: expected q (B, L, H, d) and k, v (B, M, H, d), got q {tuple(q.shape)}, "
+            f"k {tuple(k.shape)}, v {tuple(v.shape)}"
+        )
     return select(backend, q.device, q.dtype)(q, k, v)

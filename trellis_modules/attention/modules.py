@@ -1,4 +1,5 @@
 """Multi-head self and cross attention with optional RMS norm of queries and keys."""
+
 from __future__ import annotations
 
 from typing import NamedTuple
@@ -18,7 +19,7 @@ class MultiHeadRMSNorm(nn.Module):
 
     def __init__(self, head_channels: int, num_heads: int) -> None:
         super().__init__()
-        self.scale = head_channels ** 0.5
+        self.scale = head_channels**0.5
         self.gamma = nn.Parameter(torch.ones(num_heads, head_channels))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -29,8 +30,8 @@ class MultiHeadRMSNorm(nn.Module):
 class KeyValue(NamedTuple):
     """Keys and values of a context, ready for attention."""
 
-    keys: Tensor      # (B, M, H, d)
-    values: Tensor    # (B, M, H, d)
+    keys: Tensor  # (B, M, H, d)
+    values: Tensor  # (B, M, H, d)
 
 
 def _check_heads(where: str, channels: int, num_heads: int) -> int:
@@ -53,18 +54,20 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, L, C) -> (B, L, C)."""
-        q, k, v = self.to_qkv(x).unflatten(-1, (3, self.num_heads, -1)).unbind(-3)   # each (B, L, H, d)
+        q, k, v = self.to_qkv(x).unflatten(-1, (3, self.num_heads, -1)).unbind(-3)  # each (B, L, H, d)
         return self.to_out(attention(self.q_rms_norm(q), self.k_rms_norm(k), v).flatten(-2))
 
 
 class CrossAttention(nn.Module):
     """Attention from the tokens of each batch element to its context.
 
-    The context is projected by :meth:`project_context`, apart from the attention, so that a sampler can do it once
-    for all its steps.
+    The context is projected by ``project_context``, apart from the attention, so that a sampler can do it
+    once for all its steps.
     """
 
-    def __init__(self, channels: int, context_channels: int, num_heads: int, qk_rms_norm: bool = False) -> None:
+    def __init__(
+        self, channels: int, context_channels: int, num_heads: int, qk_rms_norm: bool = False
+    ) -> None:
         super().__init__()
         self.num_heads = num_heads
         head_channels = _check_heads("CrossAttention", channels, num_heads)
@@ -81,5 +84,5 @@ class CrossAttention(nn.Module):
 
     def forward(self, x: Tensor, context: KeyValue) -> Tensor:
         """(B, L, C) and the projected context -> (B, L, C)."""
-        q = self.q_rms_norm(self.to_q(x).unflatten(-1, (self.num_heads, -1)))   # (B, L, H, d)
+        q = self.q_rms_norm(self.to_q(x).unflatten(-1, (self.num_heads, -1)))  # (B, L, H, d)
         return self.to_out(attention(q, *context).flatten(-2))

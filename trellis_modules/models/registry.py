@@ -1,4 +1,5 @@
 """Class names of checkpoint configurations and the constructors they stand for."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
@@ -33,11 +34,13 @@ MODELS: Mapping[str, ModelBuilder] = {
 
 
 def build_model(
-    raw: Mapping[str, Any] | NamedConfig, where: str = "model", models: Mapping[str, ModelBuilder] = MODELS,
+    raw: Mapping[str, Any] | NamedConfig,
+    where: str = "model",
+    models: Mapping[str, ModelBuilder] = MODELS,
 ) -> nn.Module:
     """Build a model from ``{"name": ..., "args": {...}}``.
 
-    The configuration is kept as ``model.named_config``, so that a checkpoint of the model can describe itself.
+    The configuration is kept as ``model.named_config``, so that a checkpoint can describe its model.
 
     Args:
         raw: the configuration.

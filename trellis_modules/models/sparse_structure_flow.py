@@ -2,6 +2,7 @@
 
 Source: TRELLIS, arXiv:2412.01506, sec. 3.3; attribute names are those of its released checkpoints.
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
@@ -30,20 +31,20 @@ from trellis_modules.transformer import (
 class SparseStructureFlowConfig:
     """Sizes of a ``SparseStructureFlowModel``; field names are the keys of the released configurations."""
 
-    resolution: int                        # latent voxels per edge
+    resolution: int  # latent voxels per edge
     in_channels: int
     model_channels: int
     cond_channels: int
     out_channels: int
     num_blocks: int
-    num_heads: int | None = None           # default: model_channels // num_head_channels
+    num_heads: int | None = None  # default: model_channels // num_head_channels
     num_head_channels: int = 64
     mlp_ratio: float = 4.0
-    patch_size: int = 2                    # latent voxels per token edge
+    patch_size: int = 2  # latent voxels per token edge
     pe_mode: Literal["ape"] = "ape"
-    use_fp16: bool = False                 # half-precision torso after construction
-    use_checkpoint: bool = False           # recompute block activations in the backward pass
-    share_mod: bool = False                # one modulation network for all blocks
+    use_fp16: bool = False  # half-precision torso after construction
+    use_checkpoint: bool = False  # recompute block activations in the backward pass
+    share_mod: bool = False  # one modulation network for all blocks
     qk_rms_norm: bool = False
     qk_rms_norm_cross: bool = False
 
@@ -51,9 +52,13 @@ class SparseStructureFlowConfig:
         if self.pe_mode != "ape":
             raise ValueError(f"pe_mode must be 'ape' (no released model uses another), got {self.pe_mode!r}")
         if self.resolution % self.patch_size:
-            raise ValueError(f"resolution {self.resolution} must be divisible by patch_size {self.patch_size}")
+            raise ValueError(
+                f"resolution {self.resolution} must be divisible by patch_size {self.patch_size}"
+            )
         if self.model_channels % self.heads:
-            raise ValueError(f"model_channels {self.model_channels} must be divisible by num_heads {self.heads}")
+            raise ValueError(
+                f"model_channels {self.model_channels} must be divisible by num_heads {self.heads}"
+            )
 
     @property
     def heads(self) -> int:
@@ -70,7 +75,7 @@ class SparseStructureFlowConfig:
 class PreparedContext:
     """A condition projected once for every block; it does not depend on the time or the state."""
 
-    blocks: tuple[Any, ...]    # what block.project_context returned, per block
+    blocks: tuple[Any, ...]  # what block.project_context returned, per block
 
 
 class SparseStructureFlowModel(TorsoModule):
@@ -87,12 +92,12 @@ class SparseStructureFlowModel(TorsoModule):
     def _build(self) -> None:
         """Create the submodules; their names are checkpoint keys."""
         config = self.config
-        width, patch_voxels = config.model_channels, config.patch_size ** 3
+        width, patch_voxels = config.model_channels, config.patch_size**3
         self.t_embedder = TimestepEmbedder(width)
         if config.share_mod:
             self.adaLN_modulation = modulation_network(width, num_branches=2)
         axes = [torch.arange(config.tokens_per_edge)] * 3
-        coords = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(-1, 3)   # z fastest
+        coords = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(-1, 3)  # z fastest
         self.register_buffer("pos_emb", absolute_position_embedding(coords, width))
         self.input_layer = nn.Linear(config.in_channels * patch_voxels, width)
         self.blocks = nn.ModuleList(self._make_block() for _ in range(config.num_blocks))
@@ -101,9 +106,14 @@ class SparseStructureFlowModel(TorsoModule):
     def _make_block(self) -> nn.Module:
         config = self.config
         return ModulatedTransformerCrossBlock(
-            config.model_channels, config.cond_channels, config.heads, config.mlp_ratio,
-            share_mod=config.share_mod, qk_rms_norm=config.qk_rms_norm,
-            qk_rms_norm_cross=config.qk_rms_norm_cross)
+            config.model_channels,
+            config.cond_channels,
+            config.heads,
+            config.mlp_ratio,
+            share_mod=config.share_mod,
+            qk_rms_norm=config.qk_rms_norm,
+            qk_rms_norm_cross=config.qk_rms_norm_cross,
+        )
 
     def torso(self) -> Iterator[nn.Module]:
         """The transformer blocks."""
@@ -130,8 +140,14 @@ class SparseStructureFlowModel(TorsoModule):
         return PreparedContext(tuple(self._project(block, cond, num_object_tokens) for block in self.blocks))
 
     def forward(
-        self, x: Tensor, t: Tensor, cond: Tensor | PreparedContext, *,
-        num_object_tokens: int | None = None, scene_size: int | None = None, is_query: Tensor | None = None,
+        self,
+        x: Tensor,
+        t: Tensor,
+        cond: Tensor | PreparedContext,
+        *,
+        num_object_tokens: int | None = None,
+        scene_size: int | None = None,
+        is_query: Tensor | None = None,
     ) -> FlowOutput:
         """Predict the velocity of each object by itself.
 
@@ -139,7 +155,7 @@ class SparseStructureFlowModel(TorsoModule):
             x: (B, in_channels, R, R, R) noisy latents.
             t: (B,) time times 1000.
             cond: (B, L, cond_channels), or the result of ``precompute_context``.
-            num_object_tokens, scene_size, is_query: the grouping of a scene, which single objects do not have;
+            num_object_tokens, scene_size, is_query: the grouping of a scene, which single objects lack;
                 accepted so that one sampler calls every flow model alike.
 
         Returns:
@@ -157,9 +173,10 @@ class SparseStructureFlowModel(TorsoModule):
         config = self.config
         expected = (config.in_channels, *[config.resolution] * 3)
         if tuple(x.shape[1:]) != expected:
-            raise ValueError(f"{type(self).__name__}: x must be (B, {', '.join(map(str, expected))}), "
-                             f"got {tuple(x.shape)}")
-        tokens = patchify(x, config.patch_size).flatten(2).mT   # (B, N, in_channels * p^3)
+            raise ValueError(
+                f"{type(self).__name__}: x must be (B, {', '.join(map(str, expected))}), got {tuple(x.shape)}"
+            )
+        tokens = patchify(x, config.patch_size).flatten(2).mT  # (B, N, in_channels * p^3)
         with full_precision(x.device):
             return self.input_layer(tokens) + self.pos_emb
 
@@ -176,15 +193,20 @@ class SparseStructureFlowModel(TorsoModule):
 
     def _check_cond(self, cond: Tensor) -> Tensor:
         if cond.ndim != 3 or cond.shape[-1] != self.config.cond_channels:
-            raise ValueError(f"{type(self).__name__}: cond must be (B, L, {self.config.cond_channels}), "
-                             f"got {tuple(cond.shape)}")
+            raise ValueError(
+                f"{type(self).__name__}: cond must be (B, L, {self.config.cond_channels}), "
+                f"got {tuple(cond.shape)}"
+            )
         return cond.to(self.torso_dtype)
 
     def _project(self, block: nn.Module, cond: Tensor, num_object_tokens: int | None) -> KeyValue:
         return block.project_context(cond)
 
     def _run_blocks(
-        self, h: Tensor, cond: Tensor | PreparedContext, num_object_tokens: int | None,
+        self,
+        h: Tensor,
+        cond: Tensor | PreparedContext,
+        num_object_tokens: int | None,
         block_arguments: Sequence[tuple],
     ) -> Tensor:
         """All blocks in the torso dtype; ``block_arguments`` go between tokens and context of each block."""

@@ -1,7 +1,8 @@
 """Sparse-structure VAE: a dense occupancy grid to and from a small latent volume.
 
-Source: TRELLIS, arXiv:2412.01506, sec. 3.3 and appendix; attribute names are those of its released checkpoints.
+Source: TRELLIS, arXiv:2412.01506, sec. 3.3; attribute names are those of its released checkpoints.
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
@@ -36,7 +37,8 @@ class ResBlock3d(nn.Module):
         self.conv1 = nn.Conv3d(channels, out_channels, 3, padding=1)
         self.conv2 = nn.Conv3d(out_channels, out_channels, 3, padding=1)
         self.skip_connection = (
-            nn.Identity() if channels == out_channels else nn.Conv3d(channels, out_channels, 1))
+            nn.Identity() if channels == out_channels else nn.Conv3d(channels, out_channels, 1)
+        )
         self.act = nn.SiLU()
         nn.init.zeros_(self.conv2.weight)
         nn.init.zeros_(self.conv2.bias)
@@ -73,7 +75,9 @@ class Upsample3d(nn.Module):
 
 
 def _level_blocks(
-    channels: Sequence[int], num_res_blocks: int, resample: type[Downsample3d] | type[Upsample3d],
+    channels: Sequence[int],
+    num_res_blocks: int,
+    resample: type[Downsample3d] | type[Upsample3d],
 ) -> nn.ModuleList:
     """``num_res_blocks`` residual blocks per level, a resampling block between levels."""
     blocks = nn.ModuleList()
@@ -93,12 +97,14 @@ def _check_levels(where: str, channels: Sequence[int]) -> int:
 
 def _check_volume(where: str, x: Tensor, channels: int, divisor: int) -> None:
     if x.ndim != 5 or x.shape[1] != channels or any(n % divisor for n in x.shape[2:]):
-        raise ValueError(f"{where}: expected (B, {channels}, X, Y, Z) with edges divisible by {divisor}, "
-                         f"got {tuple(x.shape)}")
+        raise ValueError(
+            f"{where}: expected (B, {channels}, X, Y, Z) with edges divisible by {divisor}, "
+            f"got {tuple(x.shape)}"
+        )
 
 
 class Posterior(NamedTuple):
-    """What the encoder knows of a latent: a sample (or the mean), the mean and the log variance, (B, C, x, y, z)."""
+    """What the encoder knows of a latent, each (B, C, x, y, z); z is a sample or the mean."""
 
     z: Tensor
     mean: Tensor
@@ -109,8 +115,14 @@ class SparseStructureEncoder(TorsoModule):
     """Occupancy grid to latent volume; every level after the first halves the edges."""
 
     def __init__(
-        self, in_channels: int, latent_channels: int, num_res_blocks: int, channels: tuple[int, ...],
-        num_res_blocks_middle: int = 2, norm_type: NormType = "layer", use_fp16: bool = False,
+        self,
+        in_channels: int,
+        latent_channels: int,
+        num_res_blocks: int,
+        channels: tuple[int, ...],
+        num_res_blocks_middle: int = 2,
+        norm_type: NormType = "layer",
+        use_fp16: bool = False,
     ) -> None:
         """``channels``: widths from fine to coarse; ``norm_type``: norm before the output convolution."""
         super().__init__()
@@ -120,7 +132,10 @@ class SparseStructureEncoder(TorsoModule):
         self.blocks = _level_blocks(channels, num_res_blocks, Downsample3d)
         self.middle_block = nn.Sequential(*(ResBlock3d(channels[-1]) for _ in range(num_res_blocks_middle)))
         self.out_layer = nn.Sequential(
-            _norm(norm_type, channels[-1]), nn.SiLU(), nn.Conv3d(channels[-1], 2 * latent_channels, 3, padding=1))
+            _norm(norm_type, channels[-1]),
+            nn.SiLU(),
+            nn.Conv3d(channels[-1], 2 * latent_channels, 3, padding=1),
+        )
         if use_fp16:
             self.convert_torso(torch.float16)
 
@@ -129,7 +144,10 @@ class SparseStructureEncoder(TorsoModule):
         yield from (self.blocks, self.middle_block)
 
     def posterior(
-        self, x: Tensor, sample_posterior: bool = False, generator: torch.Generator | None = None,
+        self,
+        x: Tensor,
+        sample_posterior: bool = False,
+        generator: torch.Generator | None = None,
     ) -> Posterior:
         """Encode a grid.
 
@@ -153,7 +171,10 @@ class SparseStructureEncoder(TorsoModule):
         return Posterior(mean + torch.exp(0.5 * logvar) * noise, mean, logvar)
 
     def forward(
-        self, x: Tensor, sample_posterior: bool = False, generator: torch.Generator | None = None,
+        self,
+        x: Tensor,
+        sample_posterior: bool = False,
+        generator: torch.Generator | None = None,
     ) -> Tensor:
         """The latent (B, latent_channels, X/d, Y/d, Z/d) of ``posterior``."""
         return self.posterior(x, sample_posterior, generator).z
@@ -163,8 +184,14 @@ class SparseStructureDecoder(TorsoModule):
     """Latent volume to occupancy logits; every level after the first doubles the edges."""
 
     def __init__(
-        self, out_channels: int, latent_channels: int, num_res_blocks: int, channels: tuple[int, ...],
-        num_res_blocks_middle: int = 2, norm_type: NormType = "layer", use_fp16: bool = False,
+        self,
+        out_channels: int,
+        latent_channels: int,
+        num_res_blocks: int,
+        channels: tuple[int, ...],
+        num_res_blocks_middle: int = 2,
+        norm_type: NormType = "layer",
+        use_fp16: bool = False,
     ) -> None:
         """``channels``: widths from coarse to fine; ``norm_type``: norm before the output convolution."""
         super().__init__()
@@ -174,7 +201,8 @@ class SparseStructureDecoder(TorsoModule):
         self.middle_block = nn.Sequential(*(ResBlock3d(channels[0]) for _ in range(num_res_blocks_middle)))
         self.blocks = _level_blocks(channels, num_res_blocks, Upsample3d)
         self.out_layer = nn.Sequential(
-            _norm(norm_type, channels[-1]), nn.SiLU(), nn.Conv3d(channels[-1], out_channels, 3, padding=1))
+            _norm(norm_type, channels[-1]), nn.SiLU(), nn.Conv3d(channels[-1], out_channels, 3, padding=1)
+        )
         if use_fp16:
             self.convert_torso(torch.float16)
 
@@ -189,7 +217,7 @@ class SparseStructureDecoder(TorsoModule):
             z: (B, latent_channels, x, y, z).
 
         Returns:
-            (B, out_channels, u x, u y, u z) logits with u = ``upsampling``; a voxel is occupied where its logit > 0.
+            (B, out_channels, u x, u y, u z) logits, u = ``upsampling``; a voxel is occupied where logit > 0.
 
         Raises:
             ValueError: z has another shape.

@@ -1,4 +1,5 @@
 """Mixed precision by module: a low-precision torso between float32 input and output layers."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -8,8 +9,15 @@ import torch
 from torch import nn
 
 #: Layer kinds whose parameters take the torso dtype; norms, gammas and tokens stay float32.
-_TORSO_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d,
-                 nn.ConvTranspose3d)
+_TORSO_LAYERS = (
+    nn.Linear,
+    nn.Conv1d,
+    nn.Conv2d,
+    nn.Conv3d,
+    nn.ConvTranspose1d,
+    nn.ConvTranspose2d,
+    nn.ConvTranspose3d,
+)
 
 
 class TorsoModule(nn.Module):
@@ -33,6 +41,6 @@ class TorsoModule(nn.Module):
 
 def full_precision(device: torch.device) -> AbstractContextManager:
     """Suspend autocast: input, output and time layers keep float32 inside a half-precision training step."""
-    if device.type == "meta":   # has no autocast
+    if device.type == "meta":  # has no autocast
         return nullcontext()
     return torch.autocast(device.type, enabled=False)

@@ -1,4 +1,5 @@
 """Transformer parts: norms, embeddings, feed-forward network and modulated blocks."""
+
 from trellis_modules.transformer.embedding import (
     TimestepEmbedder,
     absolute_position_embedding,
@@ -8,16 +9,27 @@ from trellis_modules.transformer.feed_forward import FeedForward
 from trellis_modules.transformer.initialization import initialize_transformer
 from trellis_modules.transformer.modulated import (
     NORM_EPS,
-    Modulation,
     ModulatedTransformerBlock,
     ModulatedTransformerCrossBlock,
+    Modulation,
     modulation_network,
     split_modulation,
 )
 from trellis_modules.transformer.norm import ChannelLayerNorm32, GroupNorm32, LayerNorm32
 
 __all__ = [
-    "NORM_EPS", "ChannelLayerNorm32", "FeedForward", "GroupNorm32", "LayerNorm32", "ModulatedTransformerBlock",
-    "ModulatedTransformerCrossBlock", "Modulation", "TimestepEmbedder", "absolute_position_embedding",
-    "initialize_transformer", "modulation_network", "split_modulation", "timestep_embedding",
+    "NORM_EPS",
+    "ChannelLayerNorm32",
+    "FeedForward",
+    "GroupNorm32",
+    "LayerNorm32",
+    "ModulatedTransformerBlock",
+    "ModulatedTransformerCrossBlock",
+    "Modulation",
+    "TimestepEmbedder",
+    "absolute_position_embedding",
+    "initialize_transformer",
+    "modulation_network",
+    "split_modulation",
+    "timestep_embedding",
 ]

@@ -1,4 +1,5 @@
 """Sinusoidal embeddings of time and of voxel positions."""
+
 from __future__ import annotations
 
 import math
@@ -32,7 +33,8 @@ class TimestepEmbedder(nn.Module):
         super().__init__()
         self.frequency_embedding_size = frequency_embedding_size
         self.mlp = nn.Sequential(
-            nn.Linear(frequency_embedding_size, hidden_size), nn.SiLU(), nn.Linear(hidden_size, hidden_size))
+            nn.Linear(frequency_embedding_size, hidden_size), nn.SiLU(), nn.Linear(hidden_size, hidden_size)
+        )
 
     def forward(self, t: Tensor) -> Tensor:
         """(B,) time times 1000 -> (B, hidden_size)."""
@@ -51,6 +53,6 @@ def absolute_position_embedding(coords: Tensor, channels: int) -> Tensor:
     """
     num_frequencies = channels // coords.shape[1] // 2
     exponents = torch.arange(num_frequencies, dtype=torch.float32, device=coords.device) / num_frequencies
-    angles = coords.float()[..., None] / 10000.0 ** exponents   # (N, D, F)
+    angles = coords.float()[..., None] / 10000.0**exponents  # (N, D, F)
     embedding = torch.cat([angles.sin(), angles.cos()], dim=-1).flatten(1)
     return F.pad(embedding, (0, channels - embedding.shape[1]))

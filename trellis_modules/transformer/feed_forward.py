@@ -1,4 +1,5 @@
 """The position-wise network of a transformer block."""
+
 from __future__ import annotations
 
 from torch import Tensor, nn
@@ -11,7 +12,8 @@ class FeedForward(nn.Module):
         super().__init__()
         hidden = int(channels * mlp_ratio)
         self.mlp = nn.Sequential(
-            nn.Linear(channels, hidden), nn.GELU(approximate="tanh"), nn.Linear(hidden, channels))
+            nn.Linear(channels, hidden), nn.GELU(approximate="tanh"), nn.Linear(hidden, channels)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., C) -> (..., C)."""

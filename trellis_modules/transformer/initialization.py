@@ -1,11 +1,12 @@
 """Initial weights of modulated transformers."""
+
 from __future__ import annotations
 
 from torch import nn
 
 
 def initialize_transformer(model: nn.Module) -> None:
-    """Xavier weights and zero biases for linear layers; modulation networks start at zero, gating every branch off.
+    """Xavier weights and zero biases for linear layers; modulation starts at zero, every branch gated off.
 
     Source: DiT, arXiv:2212.09748, sec. 3.2 (adaLN-Zero).
     """

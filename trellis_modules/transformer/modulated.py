@@ -3,6 +3,7 @@
 Norms are numbered as in the released checkpoints: norm1 before self attention, norm2 before cross attention,
 norm3 (norm2 where there is no cross attention) before the feed-forward network.
 """
+
 from __future__ import annotations
 
 from typing import NamedTuple
@@ -31,7 +32,7 @@ class Modulation(NamedTuple):
 def split_modulation(vectors: Tensor, channels: int) -> list[Modulation]:
     """(B, 3 k C) vectors, ordered (shift, scale, gate) k times, as k modulations of C channels."""
     parts = vectors.unsqueeze(1).split(channels, dim=-1)
-    return [Modulation(*parts[i:i + 3]) for i in range(0, len(parts), 3)]
+    return [Modulation(*parts[i : i + 3]) for i in range(0, len(parts), 3)]
 
 
 def modulation_network(channels: int, num_branches: int) -> nn.Sequential:
@@ -42,7 +43,9 @@ def modulation_network(channels: int, num_branches: int) -> nn.Sequential:
 class ModulatedTransformerBlock(nn.Module):
     """Self attention and feed-forward network, each shifted, scaled and gated by a condition."""
 
-    def __init__(self, channels: int, num_heads: int, mlp_ratio: float = 4.0, qk_rms_norm: bool = False) -> None:
+    def __init__(
+        self, channels: int, num_heads: int, mlp_ratio: float = 4.0, qk_rms_norm: bool = False
+    ) -> None:
         super().__init__()
         self.channels = channels
         self.norm1 = LayerNorm32(channels, eps=NORM_EPS, elementwise_affine=False)
@@ -65,8 +68,15 @@ class ModulatedTransformerCrossBlock(nn.Module):
     """
 
     def __init__(
-        self, channels: int, context_channels: int, num_heads: int, mlp_ratio: float = 4.0, *,
-        share_mod: bool = False, qk_rms_norm: bool = False, qk_rms_norm_cross: bool = False,
+        self,
+        channels: int,
+        context_channels: int,
+        num_heads: int,
+        mlp_ratio: float = 4.0,
+        *,
+        share_mod: bool = False,
+        qk_rms_norm: bool = False,
+        qk_rms_norm_cross: bool = False,
     ) -> None:
         """``share_mod``: the modulation network is the model's, this block has none."""
         super().__init__()

@@ -1,4 +1,5 @@
 """Layer norms that compute in float32 and return the dtype of their input."""
+
 from __future__ import annotations
 
 import torch.nn.functional as F

@@ -1,4 +1,5 @@
 """Families of the object-level and scene networks."""
+
 from __future__ import annotations
 
 import torch
@@ -9,7 +10,7 @@ from scenegen.registry import build_model
 from tests.parity.golden import GoldenCase, family
 from trellis_modules.transformer import TimestepEmbedder, timestep_embedding
 
-# The reference splits the context at a constant: 1 class, 4 register and 37 x 37 patch tokens of a 518 pixel image.
+# The reference splits the context at a constant: 1 class, 4 register and 37 x 37 patch tokens (518 pixels).
 REFERENCE_OBJECT_TOKENS = 1374
 
 NUM_CAPTURED_TOKENS = 16
@@ -34,7 +35,9 @@ def _gradients(case: GoldenCase, module: nn.Module, loss: Tensor) -> dict[str, T
 def timestep_embedder(case: GoldenCase) -> dict[str, Tensor]:
     t = case.tensors["t"]
     module = case.fill(TimestepEmbedder(**case.config))
-    widths = {name: int(name.removeprefix("sinusoid")) for name in case.tensors if name.startswith("sinusoid")}
+    widths = {
+        name: int(name.removeprefix("sinusoid")) for name in case.tensors if name.startswith("sinusoid")
+    }
     sinusoids = {name: timestep_embedding(t, width) for name, width in widths.items()}
     return {"t": t, "out": module(t), **sinusoids}
 
@@ -61,6 +64,7 @@ def sparse_structure_flow(case: GoldenCase) -> dict[str, Tensor]:
     def capture(index: int):
         def hook(_module: nn.Module, _inputs: tuple, output: Tensor) -> None:
             computed[f"block{index}.out_first16tokens"] = output[:, :NUM_CAPTURED_TOKENS].detach()
+
         return hook
 
     hooks = [block.register_forward_hook(capture(i)) for i, block in enumerate(module.blocks)]
@@ -95,5 +99,8 @@ def sparse_structure_decoder(case: GoldenCase) -> dict[str, Tensor]:
     expected = case.tensors["logits"]
     undecided = expected.abs() <= case.tolerance("logits")["atol"]
     occupied = torch.where(undecided, expected, logits.detach())[:, 0] > 0
-    return {"logits": logits, "occupied_coords": torch.argwhere(occupied).int(),
-            **_gradients(case, module, logits.square().mean())}
+    return {
+        "logits": logits,
+        "occupied_coords": torch.argwhere(occupied).int(),
+        **_gradients(case, module, logits.square().mean()),
+    }

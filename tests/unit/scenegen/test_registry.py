@@ -1,4 +1,5 @@
 """Checkpoint names of the whole project."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -12,12 +13,23 @@ from trellis_modules.checkpoint import save_checkpoint
 from trellis_modules.config import ConfigError
 from trellis_modules.models import SparseStructureFlowModel
 
-FLOW = {"resolution": 2, "in_channels": 2, "out_channels": 2, "model_channels": 8, "cond_channels": 8,
-        "num_blocks": 1, "num_heads": 2, "patch_size": 1, "trunk_depth": 1}
+FLOW = {
+    "resolution": 2,
+    "in_channels": 2,
+    "out_channels": 2,
+    "model_channels": 8,
+    "cond_channels": 8,
+    "num_blocks": 1,
+    "num_heads": 2,
+    "patch_size": 1,
+    "trunk_depth": 1,
+}
 
 
-@pytest.mark.parametrize("use_global, expected", [
-    (True, SceneFlowModel), (False, SparseStructureFlowModel), (None, SparseStructureFlowModel)])
+@pytest.mark.parametrize(
+    "use_global, expected",
+    [(True, SceneFlowModel), (False, SparseStructureFlowModel), (None, SparseStructureFlowModel)],
+)
 def test_released_name_resolves_by_use_global(use_global: bool | None, expected: type) -> None:
     args = FLOW if use_global is None else {**FLOW, "use_global": use_global}
     assert type(build_model({"name": "SparseStructureFlowModel", "args": args})) is expected
@@ -33,8 +45,10 @@ def test_scene_checkpoint_round_trip(tmp_path: Path) -> None:
     save_checkpoint(model, tmp_path / "flow", dtype=torch.float32)
     x, t, cond = torch.randn(2, 2, 2, 2, 2), torch.rand(2), torch.randn(2, 5, 8)
     loaded = load_checkpoint(tmp_path / "flow")
-    assert torch.equal(loaded(x, t, cond, num_object_tokens=3).extras["positions"],
-                       model(x, t, cond, num_object_tokens=3).extras["positions"])
+    assert torch.equal(
+        loaded(x, t, cond, num_object_tokens=3).extras["positions"],
+        model(x, t, cond, num_object_tokens=3).extras["positions"],
+    )
 
 
 def test_encoders_round_trip_with_their_constants(tmp_path: Path) -> None:

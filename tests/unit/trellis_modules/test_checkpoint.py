@@ -1,4 +1,5 @@
 """Checkpoints: round trips, dtypes, and one message for each kind of damage."""
+
 from __future__ import annotations
 
 import json
@@ -13,8 +14,10 @@ from trellis_modules.checkpoint import CheckpointError, load_checkpoint, save_ch
 from trellis_modules.config import NamedConfig
 from trellis_modules.models import build_model, from_arguments
 
-DECODER = {"name": "SparseStructureDecoder",
-           "args": {"out_channels": 1, "latent_channels": 2, "num_res_blocks": 1, "channels": [4, 2]}}
+DECODER = {
+    "name": "SparseStructureDecoder",
+    "args": {"out_channels": 1, "latent_channels": 2, "num_res_blocks": 1, "channels": [4, 2]},
+}
 
 
 @pytest.fixture
@@ -39,7 +42,10 @@ def test_round_trip_is_exact_and_leaves_two_files(decoder: nn.Module, stem: Path
     assert not loaded.training
     for name, tensor in decoder.state_dict().items():
         torch.testing.assert_close(loaded.state_dict()[name], tensor, rtol=0, atol=0)
-    assert sorted(path.name for path in stem.parent.iterdir()) == ["decoder_v1.5.json", "decoder_v1.5.safetensors"]
+    assert sorted(path.name for path in stem.parent.iterdir()) == [
+        "decoder_v1.5.json",
+        "decoder_v1.5.safetensors",
+    ]
     assert json.loads(weights(stem, ".json").read_text()) == DECODER
 
 
@@ -105,9 +111,13 @@ def test_every_initialisation_ends_and_is_overwritten(tmp_path: Path) -> None:
 
 def test_missing_files_are_named(stem: Path) -> None:
     weights(stem).unlink()
-    with pytest.raises(CheckpointError, match=r"expected weights in decoder_v1.5.safetensors or decoder_v1.5.pt"):
+    with pytest.raises(
+        CheckpointError, match=r"expected weights in decoder_v1.5.safetensors or decoder_v1.5.pt"
+    ):
         load_checkpoint(stem)
-    with pytest.raises(CheckpointError, match="nowhere.json: no such configuration|nowhere: expected weights"):
+    with pytest.raises(
+        CheckpointError, match="nowhere.json: no such configuration|nowhere: expected weights"
+    ):
         load_checkpoint(stem.parent / "nowhere")
 
 
@@ -117,14 +127,24 @@ def edit(stem: Path, change) -> None:
     save_file(state, weights(stem))
 
 
-@pytest.mark.parametrize("change, message", [
-    (lambda state: state.pop("out_layer.2.bias"), r"tensor 'out_layer.2.bias' of shape \(1,\) is missing \(1 in all\)"),
-    (lambda state: state.update(extra=torch.zeros(2)), r"unexpected tensor 'extra' \(1 in all\)"),
-    (lambda state: state.update({"input_layer.bias": torch.zeros(5)}),
-     r"tensor 'input_layer.bias' has shape \(5,\), expected \(4,\)"),
-    (lambda state: state.update({"input_layer.bias": torch.zeros(4, dtype=torch.int64)}),
-     r"tensor 'input_layer.bias' has dtype torch.int64, expected torch.float32"),
-])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (
+            lambda state: state.pop("out_layer.2.bias"),
+            r"tensor 'out_layer.2.bias' of shape \(1,\) is missing \(1 in all\)",
+        ),
+        (lambda state: state.update(extra=torch.zeros(2)), r"unexpected tensor 'extra' \(1 in all\)"),
+        (
+            lambda state: state.update({"input_layer.bias": torch.zeros(5)}),
+            r"tensor 'input_layer.bias' has shape \(5,\), expected \(4,\)",
+        ),
+        (
+            lambda state: state.update({"input_layer.bias": torch.zeros(4, dtype=torch.int64)}),
+            r"tensor 'input_layer.bias' has dtype torch.int64, expected torch.float32",
+        ),
+    ],
+)
 def test_tensors_that_do_not_fit_are_named(stem: Path, change, message: str) -> None:
     edit(stem, change)
     with pytest.raises(CheckpointError, match=r"decoder_v1.5.safetensors: " + message):
@@ -175,6 +195,8 @@ def test_save_needs_a_configuration(tmp_path: Path) -> None:
 def test_save_refuses_what_half_precision_cannot_hold(decoder: nn.Module, tmp_path: Path) -> None:
     with torch.no_grad():
         decoder.input_layer.bias[0] = 1e6
-    with pytest.raises(CheckpointError, match=r"'input_layer.bias': largest magnitude 1e\+06 is out of range"):
+    with pytest.raises(
+        CheckpointError, match=r"'input_layer.bias': largest magnitude 1e\+06 is out of range"
+    ):
         save_checkpoint(decoder, tmp_path / "d")
     assert list(tmp_path.iterdir()) == []

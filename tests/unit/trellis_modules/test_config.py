@@ -1,4 +1,5 @@
 """Typed configurations: what is accepted, and one message for each fault."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -43,29 +44,64 @@ class Annotated:
 
 
 def test_build_converts_json_types() -> None:
-    raw = {"name": "n", "inner": {"rate": 1}, "mode": "b", "widths": [1, 2, 3], "size": [4, 5], "limit": 2,
-           "folder": "x/y", "groups": {"g": {"rate": 0.5, "steps": 1}}, "names": ["p", "q"], "extra": {"k": [1]}}
+    raw = {
+        "name": "n",
+        "inner": {"rate": 1},
+        "mode": "b",
+        "widths": [1, 2, 3],
+        "size": [4, 5],
+        "limit": 2,
+        "folder": "x/y",
+        "groups": {"g": {"rate": 0.5, "steps": 1}},
+        "names": ["p", "q"],
+        "extra": {"k": [1]},
+    }
     config = build(Outer, raw, "file.json")
-    assert config == Outer("n", Inner(1.0), "b", (1, 2, 3), (4, 5), 2.0, Path("x/y"), {"g": Inner(0.5, 1)},
-                           ("p", "q"), {"k": [1]})
+    assert config == Outer(
+        "n",
+        Inner(1.0),
+        "b",
+        (1, 2, 3),
+        (4, 5),
+        2.0,
+        Path("x/y"),
+        {"g": Inner(0.5, 1)},
+        ("p", "q"),
+        {"k": [1]},
+    )
     assert build(Outer, to_json(config), "again") == config
 
 
-@pytest.mark.parametrize("raw, message", [
-    ({"inner": {"rate": 1.0}}, "file.json: missing key 'name' for Outer"),
-    ({"name": "n", "inner": {"rate": 1.0}, "colour": 1}, "file.json: unknown key 'colour' for Outer; known: "),
-    ({"name": 5, "inner": {"rate": 1.0}}, "file.json: name: expected str, got 5"),
-    ({"name": "n", "inner": {"rate": True}}, "file.json: inner: rate: expected float, got True"),
-    ({"name": "n", "inner": {"rate": 1.0, "steps": 1.5}}, "file.json: inner: steps: expected int, got 1.5"),
-    ({"name": "n", "inner": {"rate": 1.0, "steps": 0}}, "file.json: inner: steps must be positive, got 0"),
-    ({"name": "n", "inner": 3}, "file.json: inner: expected an object for Inner, got 3"),
-    ({"name": "n", "inner": {"rate": 1.0}, "mode": "c"}, "mode: expected one of ['a', 'b'], got 'c'"),
-    ({"name": "n", "inner": {"rate": 1.0}, "widths": [1, "2"]}, "widths[1]: expected int, got '2'"),
-    ({"name": "n", "inner": {"rate": 1.0}, "widths": "12"}, "widths: expected a list, got '12'"),
-    ({"name": "n", "inner": {"rate": 1.0}, "size": [1]}, "size: expected 2 values, got [1]"),
-    ({"name": "n", "inner": {"rate": 1.0}, "limit": "x"}, "limit: expected float, got 'x'"),
-    ({"name": "n", "inner": {"rate": 1.0}, "groups": {"g": {}}}, "groups['g']: missing key 'rate' for Inner"),
-])
+@pytest.mark.parametrize(
+    "raw, message",
+    [
+        ({"inner": {"rate": 1.0}}, "file.json: missing key 'name' for Outer"),
+        (
+            {"name": "n", "inner": {"rate": 1.0}, "colour": 1},
+            "file.json: unknown key 'colour' for Outer; known: ",
+        ),
+        ({"name": 5, "inner": {"rate": 1.0}}, "file.json: name: expected str, got 5"),
+        ({"name": "n", "inner": {"rate": True}}, "file.json: inner: rate: expected float, got True"),
+        (
+            {"name": "n", "inner": {"rate": 1.0, "steps": 1.5}},
+            "file.json: inner: steps: expected int, got 1.5",
+        ),
+        (
+            {"name": "n", "inner": {"rate": 1.0, "steps": 0}},
+            "file.json: inner: steps must be positive, got 0",
+        ),
+        ({"name": "n", "inner": 3}, "file.json: inner: expected an object for Inner, got 3"),
+        ({"name": "n", "inner": {"rate": 1.0}, "mode": "c"}, "mode: expected one of ['a', 'b'], got 'c'"),
+        ({"name": "n", "inner": {"rate": 1.0}, "widths": [1, "2"]}, "widths[1]: expected int, got '2'"),
+        ({"name": "n", "inner": {"rate": 1.0}, "widths": "12"}, "widths: expected a list, got '12'"),
+        ({"name": "n", "inner": {"rate": 1.0}, "size": [1]}, "size: expected 2 values, got [1]"),
+        ({"name": "n", "inner": {"rate": 1.0}, "limit": "x"}, "limit: expected float, got 'x'"),
+        (
+            {"name": "n", "inner": {"rate": 1.0}, "groups": {"g": {}}},
+            "groups['g']: missing key 'rate' for Inner",
+        ),
+    ],
+)
 def test_build_names_the_fault(raw: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         build(Outer, raw, "file.json")

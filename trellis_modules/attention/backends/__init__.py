@@ -3,6 +3,7 @@
 A backend is named in :data:`BACKENDS` by the file that implements it; the file (and the optional package it
 needs) is imported when the backend is first used, never when this package is imported.
 """
+
 from __future__ import annotations
 
 import importlib
@@ -34,10 +35,10 @@ class Backend:
     """Where a kernel is implemented and what it accepts."""
 
     name: str
-    module: str                                     # file that defines run(q, k, v)
-    package: str                                    # importable package that the file needs
-    devices: tuple[str, ...] | None = None          # None: every device type
-    dtypes: tuple[torch.dtype, ...] | None = None   # None: every floating point type
+    module: str  # file that defines run(q, k, v)
+    package: str  # importable package that the file needs
+    devices: tuple[str, ...] | None = None  # None: every device type
+    dtypes: tuple[torch.dtype, ...] | None = None  # None: every floating point type
 
     def installed(self) -> bool:
         """Whether the needed package is there (without importing it)."""
@@ -45,8 +46,9 @@ class Backend:
 
     def accepts(self, device_type: str, dtype: torch.dtype) -> bool:
         """Whether tensors of this device type and dtype can be given to the kernel."""
-        return ((self.devices is None or device_type in self.devices)
-                and (self.dtypes is None or dtype in self.dtypes))
+        return (self.devices is None or device_type in self.devices) and (
+            self.dtypes is None or dtype in self.dtypes
+        )
 
     def load(self) -> AttentionFunction:
         """Import the implementation.
@@ -59,16 +61,20 @@ class Backend:
         except ImportError as error:
             raise BackendUnavailable(
                 f"attention backend {self.name!r}: package {self.package!r} does not import ({error}); "
-                f"install it or choose one of {[b.name for b in BACKENDS.values() if b.installed()]}") from error
+                f"install it or choose one of {[b.name for b in BACKENDS.values() if b.installed()]}"
+            ) from error
 
 
-#: In the order in which "auto" tries them.  SDPA comes first: it dispatches to flash and memory-efficient kernels
-#: itself, runs everywhere and is traced by torch.compile; the others are taken by name.
-BACKENDS: dict[str, Backend] = {backend.name: backend for backend in (
-    Backend("sdpa", f"{__name__}.torch_sdpa", "torch"),
-    Backend("flash_attn", f"{__name__}.flash_attn", "flash_attn", ("cuda",), _HALF),
-    Backend("xformers", f"{__name__}.xformers", "xformers", ("cuda",), (*_HALF, torch.float32)),
-)}
+#: In the order in which "auto" tries them.  SDPA comes first: it dispatches to flash and memory-efficient
+#: kernels itself, runs everywhere and is traced by torch.compile; the others are taken by name.
+BACKENDS: dict[str, Backend] = {
+    backend.name: backend
+    for backend in (
+        Backend("sdpa", f"{__name__}.torch_sdpa", "torch"),
+        Backend("flash_attn", f"{__name__}.flash_attn", "flash_attn", ("cuda",), _HALF),
+        Backend("xformers", f"{__name__}.xformers", "xformers", ("cuda",), (*_HALF, torch.float32)),
+    )
+}
 
 _SELECTED: dict[tuple[str, str, torch.dtype], AttentionFunction] = {}
 
@@ -104,7 +110,8 @@ def _resolve(name: str, device_type: str, dtype: torch.dtype) -> AttentionFuncti
     if not backend.accepts(device_type, dtype):
         raise BackendUnavailable(
             f"{origin}: backend {name!r} does not take {dtype} on {device_type}; "
-            f"choose auto or one of {available_backends(device_type, dtype)}")
+            f"choose auto or one of {available_backends(device_type, dtype)}"
+        )
     function = backend.load()
     if not torch.compiler.is_compiling():
         logger.info("attention on %s with %s uses %s", device_type, dtype, name)

@@ -1,4 +1,5 @@
 """Backend on the flash-attn package (CUDA, half precision)."""
+
 from __future__ import annotations
 
 from flash_attn import flash_attn_func

@@ -1,4 +1,5 @@
 """Backend on the memory-efficient attention of xformers (CUDA)."""
+
 from __future__ import annotations
 
 from torch import Tensor

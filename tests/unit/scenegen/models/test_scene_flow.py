@@ -1,4 +1,5 @@
 """The scene flow transformer: grouping, roles, context, precision, gradients."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -10,9 +11,20 @@ from torch import Tensor
 from scenegen.models import IDENTITY_POSES, SceneFlowConfig, SceneFlowModel
 from tests.parity.fill_weights import fill_module
 
-SIZES = {"resolution": 4, "in_channels": 2, "out_channels": 3, "model_channels": 16, "cond_channels": 12,
-         "num_blocks": 2, "num_heads": 2, "patch_size": 2, "qk_rms_norm": True, "trunk_depth": 1,
-         "num_register_tokens": 2, "num_iteration": 2}
+SIZES = {
+    "resolution": 4,
+    "in_channels": 2,
+    "out_channels": 3,
+    "model_channels": 16,
+    "cond_channels": 12,
+    "num_blocks": 2,
+    "num_heads": 2,
+    "patch_size": 2,
+    "qk_rms_norm": True,
+    "trunk_depth": 1,
+    "num_register_tokens": 2,
+    "num_iteration": 2,
+}
 OBJECT_TOKENS = 4
 IDENTITY = torch.tensor(IDENTITY_POSES["absT_quatR_S"])
 
@@ -23,8 +35,11 @@ def make(**changes: Any) -> SceneFlowModel:
 
 def inputs(batch: int, cond_length: int = 7) -> tuple[Tensor, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(0)
-    return (torch.randn(batch, 2, 4, 4, 4, generator=generator), torch.rand(batch, generator=generator) * 1000,
-            torch.randn(batch, cond_length, 12, generator=generator))
+    return (
+        torch.randn(batch, 2, 4, 4, 4, generator=generator),
+        torch.rand(batch, generator=generator) * 1000,
+        torch.randn(batch, cond_length, 12, generator=generator),
+    )
 
 
 def run(model: SceneFlowModel, *arguments: Any, **options: Any) -> dict[str, Tensor]:
@@ -94,7 +109,9 @@ def test_training_mode_predicts_the_query_pose_too() -> None:
 @pytest.mark.parametrize("share_mod", [False, True])
 @pytest.mark.parametrize("cond_length, num_object_tokens", [(7, 4), (30, 11), (5, 5)])
 def test_prepared_context_gives_the_same_numbers(
-    share_mod: bool, cond_length: int, num_object_tokens: int,
+    share_mod: bool,
+    cond_length: int,
+    num_object_tokens: int,
 ) -> None:
     model = make(share_mod=share_mod)
     x, t, cond = inputs(4, cond_length)
@@ -124,7 +141,9 @@ def test_gradient_reaches_every_parameter_with_and_without_recomputation(share_m
     torch.testing.assert_close(gradients[1], gradients[0])
     # The position head attends over a sequence of one token, where queries and keys have no effect.
     without_effect = {f"position_head.trunk.0.attn.{side}_rms_norm.gamma" for side in "qk"}
-    idle = {name for name, gradient in gradients[0].items() if gradient is None or gradient.abs().max() < 1e-9}
+    idle = {
+        name for name, gradient in gradients[0].items() if gradient is None or gradient.abs().max() < 1e-9
+    }
     assert idle <= without_effect
 
 
@@ -168,7 +187,9 @@ def test_fresh_model_predicts_zero_velocity_and_poses_near_the_identity() -> Non
     assert not output["velocity"].any()
     assert (output["positions"] - IDENTITY).abs().max() < 0.5
     output["positions"][:, 7].sum().backward()
-    assert model.position_head.pose_branch[2].weight.grad[7].any(), "the scale must not start behind a dead ReLU"
+    assert model.position_head.pose_branch[2].weight.grad[7].any(), (
+        "the scale must not start behind a dead ReLU"
+    )
 
 
 def test_unused_batch_encoder_is_allocated_on_request() -> None:

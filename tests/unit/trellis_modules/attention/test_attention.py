@@ -1,4 +1,5 @@
 """Attention: backends against the plain formula, selection, modules."""
+
 from __future__ import annotations
 
 import pytest
@@ -43,14 +44,17 @@ def test_backend_matches_the_formula(backend: str, qkv: tuple[Tensor, Tensor, Te
 def test_gpu_backend_matches_the_reference_in_both_directions(backend: str) -> None:
     if backend not in available_backends("cuda", torch.bfloat16):
         pytest.skip(f"{backend} is not installed")
-    q, k, v = (torch.randn(2, length, 4, 64, device="cuda", dtype=torch.bfloat16, requires_grad=True)
-               for length in (33, 77, 77))
+    q, k, v = (
+        torch.randn(2, length, 4, 64, device="cuda", dtype=torch.bfloat16, requires_grad=True)
+        for length in (33, 77, 77)
+    )
     expected = attention(q, k, v, backend="sdpa")
     actual = attention(q, k, v, backend=backend)
     # Kernels accumulate in another order; bf16 resolves 2^-8.
     torch.testing.assert_close(actual, expected, rtol=2e-2, atol=2e-2)
-    for ours, reference in zip(torch.autograd.grad(actual.sum(), (q, k, v)),
-                               torch.autograd.grad(expected.sum(), (q, k, v))):
+    for ours, reference in zip(
+        torch.autograd.grad(actual.sum(), (q, k, v)), torch.autograd.grad(expected.sum(), (q, k, v))
+    ):
         torch.testing.assert_close(ours, reference, rtol=5e-2, atol=5e-2)
 
 
@@ -67,7 +71,9 @@ def test_unknown_backend_is_refused(qkv: tuple[Tensor, Tensor, Tensor]) -> None:
 
 
 def test_named_backend_does_not_fall_back(qkv: tuple[Tensor, Tensor, Tensor]) -> None:
-    with pytest.raises(BackendUnavailable, match=r"backend 'flash_attn' does not take torch.float32 on cpu; .*sdpa"):
+    with pytest.raises(
+        BackendUnavailable, match=r"backend 'flash_attn' does not take torch.float32 on cpu; .*sdpa"
+    ):
         attention(*qkv, backend="flash_attn")
 
 
@@ -80,7 +86,8 @@ def test_missing_package_is_named() -> None:
 
 @pytest.mark.usefixtures("fresh_selection")
 def test_environment_variable_names_the_backend(
-    qkv: tuple[Tensor, Tensor, Tensor], monkeypatch: pytest.MonkeyPatch,
+    qkv: tuple[Tensor, Tensor, Tensor],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv(BACKEND_VARIABLE, "quick")
     with pytest.raises(ValueError, match=f"environment variable {BACKEND_VARIABLE}: unknown backend 'quick'"):
@@ -91,7 +98,8 @@ def test_environment_variable_names_the_backend(
 
 @pytest.mark.usefixtures("fresh_selection")
 def test_auto_logs_its_choice_once(
-    qkv: tuple[Tensor, Tensor, Tensor], caplog: pytest.LogCaptureFixture,
+    qkv: tuple[Tensor, Tensor, Tensor],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     with caplog.at_level("INFO", logger="trellis_modules.attention"):
         attention(*qkv)
@@ -121,9 +129,10 @@ def test_self_attention_keeps_batch_elements_apart() -> None:
 def test_cross_attention_reads_a_context_of_another_width() -> None:
     module = CrossAttention(8, 6, 2, qk_rms_norm=True)
     x, context = torch.randn(2, 5, 8), torch.randn(2, 3, 6)
-    order = torch.tensor([2, 0, 1])   # attention has no order of its own
-    torch.testing.assert_close(module(x, module.project_context(context)),
-                               module(x, module.project_context(context[:, order])))
+    order = torch.tensor([2, 0, 1])  # attention has no order of its own
+    torch.testing.assert_close(
+        module(x, module.project_context(context)), module(x, module.project_context(context[:, order]))
+    )
 
 
 @pytest.mark.parametrize("build", [lambda: SelfAttention(10, 4), lambda: CrossAttention(10, 8, 4)])

@@ -1,4 +1,5 @@
 """The plain flow transformer: context, checkpointing, initial state, refusals."""
+
 from __future__ import annotations
 
 import pytest
@@ -8,8 +9,17 @@ from tests.parity.fill_weights import fill_module
 from trellis_modules.config import ConfigError
 from trellis_modules.models import SparseStructureFlowConfig, SparseStructureFlowModel, build_model
 
-SIZES = {"resolution": 4, "in_channels": 2, "out_channels": 3, "model_channels": 16, "cond_channels": 12,
-         "num_blocks": 2, "num_heads": 2, "patch_size": 2, "qk_rms_norm": True}
+SIZES = {
+    "resolution": 4,
+    "in_channels": 2,
+    "out_channels": 3,
+    "model_channels": 16,
+    "cond_channels": 12,
+    "num_blocks": 2,
+    "num_heads": 2,
+    "patch_size": 2,
+    "qk_rms_norm": True,
+}
 
 
 def make(**changes) -> SparseStructureFlowModel:
@@ -18,8 +28,11 @@ def make(**changes) -> SparseStructureFlowModel:
 
 def inputs(batch: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
-    return (torch.randn(batch, 2, 4, 4, 4, generator=generator), torch.rand(batch, generator=generator) * 1000,
-            torch.randn(batch, 7, 12, generator=generator))
+    return (
+        torch.randn(batch, 2, 4, 4, 4, generator=generator),
+        torch.rand(batch, generator=generator) * 1000,
+        torch.randn(batch, 7, 12, generator=generator),
+    )
 
 
 def test_batch_elements_do_not_see_each_other() -> None:
@@ -63,12 +76,15 @@ def test_wrong_shapes_are_refused() -> None:
         model(x, t, cond[..., :11])
 
 
-@pytest.mark.parametrize("change, message", [
-    ({"patch_size": 3}, "flow.json: resolution 4 must be divisible by patch_size 3"),
-    ({"num_heads": 3}, "flow.json: model_channels 16 must be divisible by num_heads 3"),
-    ({"pe_mode": "rope"}, r"flow.json: pe_mode: expected one of \['ape'\], got 'rope'"),
-    ({"use_global": True}, "flow.json: unknown key 'use_global'"),
-])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"patch_size": 3}, "flow.json: resolution 4 must be divisible by patch_size 3"),
+        ({"num_heads": 3}, "flow.json: model_channels 16 must be divisible by num_heads 3"),
+        ({"pe_mode": "rope"}, r"flow.json: pe_mode: expected one of \['ape'\], got 'rope'"),
+        ({"use_global": True}, "flow.json: unknown key 'use_global'"),
+    ],
+)
 def test_bad_configuration_is_named(change: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         build_model({"name": "SparseStructureFlowModel", "args": {**SIZES, **change}}, "flow.json")

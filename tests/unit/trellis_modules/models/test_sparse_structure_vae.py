@@ -1,4 +1,5 @@
 """Sparse-structure VAE: levels, dtypes, posterior, refusals."""
+
 from __future__ import annotations
 
 import pytest
@@ -20,10 +21,13 @@ def test_any_number_of_levels_round_trips_the_shape(channels: tuple[int, ...]) -
     assert decoder(latent).shape == grid.shape
 
 
-@pytest.mark.parametrize("model, x", [
-    (SparseStructureEncoder(1, 2, 1, (4, 8)), torch.ones(1, 1, 4, 4, 4)),
-    (SparseStructureDecoder(1, 2, 1, (8, 4)), torch.randn(1, 2, 2, 2, 2)),
-])
+@pytest.mark.parametrize(
+    "model, x",
+    [
+        (SparseStructureEncoder(1, 2, 1, (4, 8)), torch.ones(1, 1, 4, 4, 4)),
+        (SparseStructureDecoder(1, 2, 1, (8, 4)), torch.randn(1, 2, 2, 2, 2)),
+    ],
+)
 def test_gradient_reaches_every_parameter(model: torch.nn.Module, x: torch.Tensor) -> None:
     fill_module(model)
     model(x).square().mean().backward()
@@ -68,11 +72,14 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
         SparseStructureDecoder(1, 2, 1, (8, 4))(torch.zeros(1, 3, 2, 2, 2))
 
 
-@pytest.mark.parametrize("change, message", [
-    ({"channels": []}, "channels must name at least one level"),
-    ({"norm_type": "batch"}, "norm_type: expected one of"),
-    ({"channels": [4, "8"]}, r"channels\[1\]: expected int"),
-])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"channels": []}, "channels must name at least one level"),
+        ({"norm_type": "batch"}, "norm_type: expected one of"),
+        ({"channels": [4, "8"]}, r"channels\[1\]: expected int"),
+    ],
+)
 def test_bad_configuration_is_named(change: dict, message: str) -> None:
     args = {"in_channels": 1, "latent_channels": 2, "num_res_blocks": 1, "channels": [4, 8], **change}
     with pytest.raises(ConfigError, match=message):

@@ -1,4 +1,5 @@
 """Position and time embeddings."""
+
 from __future__ import annotations
 
 import math
@@ -10,7 +11,7 @@ from trellis_modules.transformer import absolute_position_embedding, timestep_em
 
 def test_position_embedding_layout() -> None:
     coords = torch.tensor([[0, 0, 0], [1, 2, 3]])
-    embedding = absolute_position_embedding(coords, 20)   # 3 frequencies an axis, 2 zeros at the end
+    embedding = absolute_position_embedding(coords, 20)  # 3 frequencies an axis, 2 zeros at the end
     expected = []
     for value in (1, 2, 3):
         angles = [value / 10000 ** (i / 3) for i in range(3)]

@@ -1,4 +1,5 @@
 """Norms that compute in float32."""
+
 from __future__ import annotations
 
 import pytest
