@@ -24,12 +24,15 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--config", type=Path, required=True, help="experiment JSON, see configs/small")
     parser.add_argument("--output_dir", type=Path, required=True, help="state, log and checkpoints go here")
     parser.add_argument("--packs", type=Path, nargs="+", required=True, help="mesh packs of the train split")
-    parser.add_argument("--procedural", type=int, default=0, help="procedural models beside those of the packs")
     parser.add_argument("--structure_encoder", type=Path, help="checkpoint stem that makes the latents (scene_flow)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--workers", type=int, default=2, help="processes that compose scenes ahead")
     parser.add_argument("--time_limit", type=float, default=math.inf, help="seconds; the state is saved at the end")
-    return parser.parse_args()
+    parser.add_argument("--anneal", action="store_true", help="spread the learning-rate schedule over --time_limit")
+    arguments = parser.parse_args()
+    if arguments.anneal and not math.isfinite(arguments.time_limit):
+        parser.error("--anneal needs --time_limit, the seconds over which the learning rate decays")
+    return arguments
 
 
 def export(trainer: Trainer, probe: Mapping[str, torch.Tensor]) -> None:
@@ -56,12 +59,12 @@ def main() -> None:
     for role in config.compile_blocks if device.type == "cuda" else ():
         for block in objective.modules[role].blocks:
             block.compile()
-    source = build_source(config.objective.name, config.source, arguments.packs, arguments.procedural,
-                          arguments.workers, arguments.structure_encoder, device)
+    source = build_source(config.objective.name, config.source, arguments.packs, arguments.workers,
+                          arguments.structure_encoder, device)
     trainer = Trainer(objective, source, config.trainer, arguments.output_dir, device)
     (arguments.output_dir / "config.json").write_text(json.dumps(to_json(config), indent=2) + "\n", encoding="utf-8")
     trainer.resume()
-    finished = trainer.run(arguments.time_limit)
+    finished = trainer.run(arguments.time_limit, arguments.anneal)
     export(trainer, source.batch(trainer.step))
     logging.info("%s at step %d after %.0f s of training", "finished" if finished else "stopped", trainer.step,
                  trainer.seconds)

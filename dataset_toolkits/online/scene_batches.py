@@ -33,6 +33,7 @@ class SourceConfig:
     image_size: int = 224
     resolution: int = 64
     surface_samples: int = 65536
+    repeat: int = 1                    # steps in a row that see the same pictures (with other times and noise)
     workers: int = 0
     seed: int = 0
 
@@ -117,6 +118,7 @@ class SceneSource:
         self.second_view, self.encode = second_view, encode
         self._latents: Tensor | None = None
         self._latents_epoch = -1
+        self._rendered: tuple[int, dict[str, Tensor]] | None = None
         self._loader: Iterator[dict[str, Any]] | None = None
         self._next_step, self._loader_epoch = -1, -1
 
@@ -132,7 +134,13 @@ class SceneSource:
                 for name, value in next(self._loader).items()}
 
     def batch(self, step: int) -> dict[str, Tensor]:
-        """The scenes of ``step``."""
+        """The scenes of ``step``; with ``repeat``, the same object as for the steps before."""
+        picture_step = step // self.config.repeat
+        if self._rendered is None or self._rendered[0] != picture_step:
+            self._rendered = picture_step, self._render(picture_step)
+        return self._rendered[1]
+
+    def _render(self, step: int) -> dict[str, Tensor]:
         epoch, variants = self.pool.at(step)
         scene = self._arrays(step, epoch, variants)
         generator = _generator(self.device, self.config, step, "render")

@@ -36,7 +36,7 @@ def _latent_encoder(stem: Path, device: torch.device) -> Callable[[Tensor], Tens
     return encode
 
 
-def build_source(objective: str, settings: Mapping[str, Any], packs: Sequence[Path], procedural: int, workers: int,
+def build_source(objective: str, settings: Mapping[str, Any], packs: Sequence[Path], workers: int,
                  structure_encoder: Path | None, device: torch.device) -> BatchSource:
     """Make the batch source of an objective of `scenegen.trainers.experiment`.
 
@@ -44,8 +44,7 @@ def build_source(objective: str, settings: Mapping[str, Any], packs: Sequence[Pa
         objective: structure_vae, geometry_encoder or scene_flow.
         settings: fields of SourceConfig.
         packs: mesh packs of the train split.
-        procedural: procedural models generated beside them.
-        workers: processes that generate and compose.
+        workers: processes that compose scenes ahead.
         structure_encoder: checkpoint stem of the encoder that makes scene_flow's latents.
         device: where batches are made.
 
@@ -54,9 +53,6 @@ def build_source(objective: str, settings: Mapping[str, Any], packs: Sequence[Pa
     """
     config = replace(build(SourceConfig, settings, "source"), workers=workers)
     meshes = _training_packs(packs)
-    if procedural:
-        from dataset_toolkits.online.procedural_pack import generate_pack
-        meshes.append(generate_pack(procedural, seed=config.seed, workers=workers))
     pool = ShapePool(ShapeBank(concatenate_packs(meshes), device), config, device)
     if objective == "structure_vae":
         return ShapeSource(pool)

@@ -18,7 +18,7 @@ class SceneFlowConfig:
 
     times: TimeSchedule = field(default_factory=lambda: TimeSchedule("logitNormal", 0.8, 1.2))
     sigma_min: float = 1e-5
-    trans_weight: float = 2.0
+    trans_weight: float = 3.0
     rot_weight: float = 2.0
     scale_weight: float = 1.0
     smooth_scale: float = 0.02

@@ -45,7 +45,7 @@ class TrainerConfig:
     optimizer: str = "AdamW"           # or "Muon": hidden matrices by Muon, everything else by AdamW
     weight_decay: float = 0.0
     warmup_steps: int = 100
-    decay_fraction: float = 1.0        # last part of the run, cosine to zero; constant before it
+    decay_fraction: float = 1.0        # last part of the schedule, cosine to zero; constant before it
     grad_clip: float = 1.0
     ema_rate: float = 0.999
     precision: str = "float32"         # or "bfloat16": autocast, weights stay float32
@@ -59,12 +59,16 @@ class TrainerConfig:
         if self.optimizer not in ("AdamW", "Muon"):
             raise ValueError(f"trainer.optimizer: expected 'AdamW' or 'Muon', got {self.optimizer!r}")
 
-    def rate(self, step: int) -> float:
-        """Learning rate of ``step`` (0-based): linear warm-up, constant, cosine to zero."""
+    def rate(self, step: int, progress: float) -> float:
+        """Learning rate of ``step`` (0-based): linear warm-up, constant, cosine to zero.
+
+        Args:
+            step: for the warm-up.
+            progress: part of the schedule that is done, 0 to 1.
+        """
         warm = min(1.0, (step + 1) / max(1, self.warmup_steps))
-        start = self.max_steps * (1 - self.decay_fraction)
-        progress = min(max((step - start) / max(1.0, self.max_steps - start), 0.0), 1.0)
-        return self.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * progress))
+        decayed = min(max(1 - (1 - progress) / self.decay_fraction, 0.0), 1.0) if self.decay_fraction else 0.0
+        return self.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * decayed))
 
 
 def _is_hidden_matrix(name: str, parameter: nn.Parameter) -> bool:
@@ -100,6 +104,7 @@ class Trainer:
         self.ema = {n: v.detach().float().clone() for n, v in self.modules.state_dict().items()}
         self.step = 0
         self.seconds = 0.0
+        self._progress = lambda: self.step / config.max_steps
         output_dir.mkdir(parents=True, exist_ok=True)
 
     # ---- state
@@ -137,13 +142,25 @@ class Trainer:
 
     # ---- loop
 
-    def run(self, time_limit_s: float = math.inf) -> bool:
+    def run(self, time_limit_s: float = math.inf, anneal: bool = False) -> bool:
         """Train until ``max_steps`` or until ``time_limit_s`` seconds have passed; saves in both cases.
+
+        Args:
+            time_limit_s: wall-clock seconds of this call.
+            anneal: run the learning-rate schedule over the time limit of this call instead of over max_steps, to
+                finish within a fixed time on hardware of unknown speed.
 
         Returns:
             True when max_steps is reached.
+
+        Raises:
+            ValueError: anneal without a time limit.
         """
+        if anneal and not math.isfinite(time_limit_s):
+            raise ValueError("Trainer.run: anneal needs a finite time_limit_s to spread the schedule over")
         start, before = time.monotonic(), self.seconds
+        if anneal:
+            self._progress = lambda: (time.monotonic() - start) / time_limit_s
         self.modules.train()
         sums: dict[str, Tensor] = {}
         while self.step < self.config.max_steps and time.monotonic() - start < time_limit_s:
@@ -169,13 +186,15 @@ class Trainer:
             optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.modules.parameters(), config.grad_clip)
+        rate = config.rate(self.step, self._progress())
         healthy = bool(torch.isfinite(norm))   # a non-finite gradient would poison weights, moments and EMA alike
         for optimizer in self.optimizers if healthy else ():
             for group in optimizer.param_groups:
-                group["lr"] = config.rate(self.step)
+                group["lr"] = rate
             optimizer.step()
         self._update_ema()
-        return {"loss": loss.detach(), "grad_norm": norm.detach(), "skipped": norm.new_tensor(float(not healthy)), **logs}
+        return {"loss": loss.detach(), "grad_norm": norm.detach(), "skipped": norm.new_tensor(float(not healthy)),
+                "lr": norm.new_tensor(rate), **logs}
 
     @torch.no_grad()
     def _update_ema(self) -> None:
@@ -186,8 +205,7 @@ class Trainer:
         torch._foreach_lerp_([self.ema[n] for n in floats], [state[n].float() for n in floats], 1 - rate)
 
     def _log(self, means: dict[str, float]) -> None:
-        record = {"step": self.step, "seconds": round(self.seconds, 1), "lr": self.config.rate(self.step - 1),
-                  **{n: round(v, 6) for n, v in means.items()}}
+        record = {"step": self.step, "seconds": round(self.seconds, 1), **{n: float(f"{v:.5g}") for n, v in means.items()}}
         with open(self.output_dir / LOG_FILE, "a", encoding="utf-8") as log:
             log.write(json.dumps(record) + "\n")
         logger.info("step %d/%d  %s", self.step, self.config.max_steps,

@@ -88,8 +88,18 @@ def test_time_limit_saves_a_state_and_says_unfinished(tmp_path):
 
 def test_learning_rate_warms_up_holds_and_decays_to_zero():
     config = TrainerConfig(max_steps=100, learning_rate=1.0, warmup_steps=10, decay_fraction=0.5)
-    assert config.rate(0) == pytest.approx(0.1) and config.rate(9) == config.rate(50) == 1.0
-    assert config.rate(75) == pytest.approx(0.5) and config.rate(100) == pytest.approx(0.0)
+    rates = {step: config.rate(step, step / 100) for step in (0, 9, 50, 75, 100)}
+    assert rates[0] == pytest.approx(0.1) and rates[9] == rates[50] == 1.0
+    assert rates[75] == pytest.approx(0.5) and rates[100] == pytest.approx(0.0)
+
+
+def test_annealing_ends_the_schedule_with_the_time_limit(tmp_path):
+    trainer = _trainer(tmp_path, max_steps=10**9)
+    trainer.run(time_limit_s=1.0, anneal=True)
+    rates = [json.loads(line)["lr"] for line in (tmp_path / LOG_FILE).read_text().splitlines()]
+    assert max(rates) > 5e-4 and rates[-1] < 0.05 * max(rates)
+    with pytest.raises(ValueError, match="anneal needs a finite time_limit_s"):
+        trainer.run(anneal=True)
 
 
 @pytest.mark.parametrize("field, value", [("precision", "float16"), ("optimizer", "SGD")])
