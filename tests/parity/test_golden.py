@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 from pathlib import Path
 
 import pytest
@@ -12,8 +11,7 @@ import torch
 from tests.parity.golden import FAMILIES, GoldenCase, evaluate_input
 
 for _module in ("networks", "vggt", "sampling", "scene"):
-    if importlib.util.find_spec(f"tests.parity.families.{_module}"):
-        importlib.import_module(f"tests.parity.families.{_module}")
+    importlib.import_module(f"tests.parity.families.{_module}")
 
 
 def test_golden_case(golden_path: Path) -> None:

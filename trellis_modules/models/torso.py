@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 
@@ -20,15 +21,15 @@ _TORSO_LAYERS = (
 )
 
 
-class TorsoModule(nn.Module):
+class TorsoModule(nn.Module, ABC):
     """A network whose torso can run in another dtype than its input and output layers."""
 
     #: Dtype of the torso's linear and convolution layers, and of the activations between them.
     torso_dtype: torch.dtype = torch.float32
 
+    @abstractmethod
     def torso(self) -> Iterator[nn.Module]:
         """The submodules that make up the torso."""
-        raise NotImplementedError
 
     def convert_torso(self, dtype: torch.dtype) -> None:
         """Run the torso in a dtype from now on."""
