@@ -1,0 +1,161 @@
+"""Turn folders with a photo and object masks into 3D scenes.
+
+Reads <input>/<scene>/{scene.jpg, 0.png, 0_mask.png, 1.png, ...}, or scene.jpg with labels.png, and writes
+<output>/<scene>/{scene.glb, obj_<k>.glb, poses.json, preview.png}.
+
+Exit status: 0 every scene is there, 1 a scene failed, 2 nothing could be started.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from scenegen.pipelines.export import FORMATS, ExportError, is_complete, write_scene
+from scenegen.pipelines.pipeline import SceneGenPipeline
+from scenegen.scene_folder import SceneInputError, find_scene_folders, read_scene
+from trellis_modules.checkpoint import CheckpointError
+
+logger = logging.getLogger("inference")
+
+
+@dataclass
+class SceneReport:
+    """What became of one scene."""
+
+    scene_id: str
+    status: str = "skipped"  # or "done", "failed"
+    error: str | None = None
+    seconds: dict[str, float] = field(default_factory=dict)  # by stage
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line and return its exit status."""
+    options = parse_arguments(arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    try:
+        folders = find_scene_folders(options.input)[: options.limit]
+        reports = run_scenes(folders, options)
+    except (SceneInputError, CheckpointError) as error:
+        logger.error("%s", error)
+        return 2
+    counts = {status: sum(r.status == status for r in reports) for status in ("done", "skipped", "failed")}
+    if options.json:
+        print(json.dumps({**counts, "scenes": [asdict(report) for report in reports]}, indent=2))
+    else:
+        print(", ".join(f"{count} {status}" for status, count in counts.items()), f"in {options.output}")
+    return 1 if counts["failed"] else 0
+
+
+def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
+    """Parse and check the command line; exits with status 2 on a bad argument."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--input", type=Path, default="assets/masked_images_test", help="folder of scenes")
+    parser.add_argument("--output", type=Path, default="outputs", help="folder for the results")
+    parser.add_argument("--checkpoint", type=Path, default="checkpoints/scenegen-small")
+    parser.add_argument("--device", type=device, default="cpu", help="cpu, cuda, cuda:1, ...")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32")
+    parser.add_argument("--seed", type=int, default=42)
+    parser.add_argument("--steps", type=positive_int, help="sampling steps; default: the checkpoint's")
+    parser.add_argument("--formats", type=formats, default=FORMATS, help=f"some of {','.join(FORMATS)}")
+    parser.add_argument("--limit", type=positive_int, help="only the first N scenes")
+    parser.add_argument("--overwrite", action="store_true", help="make finished scenes again")
+    parser.add_argument("--json", action="store_true", help="print the summary as JSON")
+    return parser.parse_args(arguments)
+
+
+def device(text: str) -> torch.device:
+    """A device that this machine has."""
+    try:
+        found = torch.device(text)
+    except RuntimeError as error:
+        raise argparse.ArgumentTypeError(f"expected cpu, cuda or cuda:<n>, got {text!r}") from error
+    available = {"cpu": 1, "cuda": torch.cuda.device_count()}.get(found.type, 0)
+    if (found.index or 0) >= available:
+        raise argparse.ArgumentTypeError(f"expected a device of this machine, got {text!r}; use cpu")
+    return found
+
+
+def positive_int(text: str) -> int:
+    """A whole number above 0."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number above 0, got {text!r}")
+    return int(text)
+
+
+def formats(text: str) -> tuple[str, ...]:
+    """Names of output formats, separated by commas."""
+    names = tuple(part.strip() for part in text.split(","))
+    if unknown := sorted(set(names) - set(FORMATS)):
+        raise argparse.ArgumentTypeError(f"unknown format {unknown[0]!r}; known: {', '.join(FORMATS)}")
+    return names
+
+
+def run_scenes(folders: list[Path], options: argparse.Namespace) -> list[SceneReport]:
+    """Make every scene that is not there yet; one that fails does not stop the others."""
+    reports = {folder: SceneReport(folder.resolve().name) for folder in folders}
+    todo = [
+        folder
+        for folder, report in reports.items()
+        if options.overwrite or not is_complete(options.output / report.scene_id, options.formats)
+    ]
+    if todo:
+        dtype = getattr(torch, options.dtype)
+        pipeline = SceneGenPipeline.from_pretrained(options.checkpoint, options.device, dtype)
+        with logging_redirect_tqdm():
+            for folder in tqdm(todo, unit="scene"):
+                run_reported(pipeline, folder, options, reports[folder])
+    return list(reports.values())
+
+
+def run_reported(
+    pipeline: SceneGenPipeline, folder: Path, options: argparse.Namespace, report: SceneReport
+) -> None:
+    """Make one scene and note success or failure in its report."""
+    try:
+        report.seconds = run_scene(pipeline, folder, options)
+        report.status = "done"
+    except (SceneInputError, ExportError, OSError) as error:
+        logger.error("%s", error)
+        report.status, report.error = "failed", str(error)
+    except (ValueError, RuntimeError, MemoryError) as error:  # unforeseen: show the cause, go on
+        logger.exception("%s: stopped by an error that is not a fault of the input", folder)
+        report.status, report.error = "failed", f"{type(error).__name__}: {error}"
+
+
+def run_scene(pipeline: SceneGenPipeline, folder: Path, options: argparse.Namespace) -> dict[str, float]:
+    """Read, generate and write one scene; returns the seconds of each stage."""
+    start = time.perf_counter()
+    scene = read_scene(folder)
+    read_seconds = time.perf_counter() - start
+    with tqdm(desc=scene.scene_id, unit="step", leave=False) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        result = pipeline.run(
+            scene.photo,
+            [item.cutout for item in scene.objects],
+            [item.mask for item in scene.objects],
+            object_ids=[item.object_id for item in scene.objects],
+            seed=options.seed,
+            steps=options.steps,
+            on_step=show,
+        )
+    start = time.perf_counter()
+    write_scene(result, options.output / scene.scene_id, options.formats)
+    return {"read": read_seconds, **result.timings, "write": time.perf_counter() - start}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

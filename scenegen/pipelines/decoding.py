@@ -1,0 +1,74 @@
+"""From occupancy logits to meshes in the object y-up frame (frames: `scenegen.geometry`)."""
+
+from __future__ import annotations
+
+import fast_simplification
+import numpy as np
+import trimesh
+from scipy import ndimage
+from skimage.measure import marching_cubes
+
+LOGIT_LIMIT = 4.0
+"""Logits are clipped to this before the surface is drawn: a very sure voxel would pull it off the border."""
+
+MIN_PART_FRACTION = 0.02
+"""Loose parts with fewer voxels than this share of the largest part are noise of the decoder."""
+
+
+def occupancy_to_mesh(logits: np.ndarray, max_faces: int | None = 20_000) -> trimesh.Trimesh | None:
+    """Draw the surface of one object's occupancy.
+
+    Hollow interiors are closed first, so that a shell of voxels gives one outer surface; specks are removed.
+
+    Args:
+        logits: (R, R, R) occupancy logits, axes x, y, z of the object z-up frame; voxel i covers
+            [i / R - 0.5, (i + 1) / R - 0.5] and is occupied where its logit is above 0.
+        max_faces: simplify to about this many triangles; None keeps them all.
+
+    Returns:
+        A mesh in the object y-up frame within [-0.5, 0.5]^3, faces outward; None when nothing is occupied.
+
+    Raises:
+        ValueError: logits is not a cube or not finite.
+    """
+    if logits.ndim != 3 or len(set(logits.shape)) != 1:
+        raise ValueError(f"occupancy_to_mesh: expected logits (R, R, R), got {logits.shape}")
+    if not np.isfinite(logits).all():
+        raise ValueError(
+            "occupancy_to_mesh: expected finite logits, got nan or inf; check weights and precision"
+        )
+    filled = _solid_logits(logits.astype(np.float32))
+    if filled.max() <= 0:
+        return None
+    vertices, faces, _, _ = marching_cubes(
+        np.pad(filled, 1, constant_values=-LOGIT_LIMIT), level=0.0, gradient_direction="ascent"
+    )
+    vertices, faces = _simplify(vertices.astype(np.float32), faces, max_faces)
+    xyz_zup = (vertices - 0.5) / logits.shape[0] - 0.5  # padded index 1 is voxel 0, whose centre is 0.5 / R
+    x, y, z = xyz_zup.T
+    mesh = trimesh.Trimesh(np.stack((x, z, -y), axis=1), faces, process=False)
+    mesh.update_faces(mesh.nondegenerate_faces())
+    mesh.remove_unreferenced_vertices()
+    return mesh if len(mesh.faces) else None
+
+
+def _solid_logits(logits: np.ndarray) -> np.ndarray:
+    """Clip, close hollow interiors and drop specks."""
+    clipped = np.clip(logits, -LOGIT_LIMIT, LOGIT_LIMIT)
+    occupied = clipped > 0
+    solid = ndimage.binary_fill_holes(occupied)
+    clipped[solid & ~occupied] = LOGIT_LIMIT
+    parts, count = ndimage.label(solid, structure=np.ones((3, 3, 3)))
+    if count > 1:
+        sizes = np.bincount(parts.ravel())
+        sizes[0] = 0
+        clipped[(sizes < MIN_PART_FRACTION * sizes.max())[parts] & solid] = -LOGIT_LIMIT
+    return clipped
+
+
+def _simplify(
+    vertices: np.ndarray, faces: np.ndarray, max_faces: int | None
+) -> tuple[np.ndarray, np.ndarray]:
+    if max_faces is None or len(faces) <= max_faces:
+        return vertices, faces
+    return fast_simplification.simplify(vertices, faces, target_count=max_faces)

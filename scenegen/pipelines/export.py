@@ -1,0 +1,260 @@
+"""Write a generated scene: GLB files, poses and a preview, complete or not at all.
+
+A scene folder holds, by format name,
+
+* ``glb``: ``scene.glb``, one node ``obj_<k>`` per object with its transform; y up, longest side 1.96;
+* ``objects``: ``obj_<k>.glb``, the object in its own y-up unit frame;
+* ``preview``: ``preview.png``, a shaded picture;
+* always: ``poses.json`` with poses, frames, camera, settings and the list of files. It is written last, so
+  that a folder with it is complete.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import trimesh
+from PIL import Image
+from trimesh.exchange.gltf import export_glb
+
+from scenegen.geometry import pose_to_transform
+from scenegen.pipelines.assembly import scene_transforms
+from scenegen.pipelines.result import QUERY_FRAME, GeneratedObject, SceneResult
+from scenegen.pipelines.view_fit import PhotoView
+from trellis_modules.renderers import render_snapshot
+
+FORMATS = ("glb", "objects", "poses", "preview")
+POSES_FILE = "poses.json"
+SCENE_FILE = "scene.glb"
+PREVIEW_FILE = "preview.png"
+PREVIEW_SIZE = 512
+DEFAULT_DIRECTION_DEG = (30.0, 25.0)
+SECOND_VIEW_TURN_DEG = 75.0
+SECOND_VIEW_PITCH_DEG = 35.0
+
+_STAGING = ".partial"
+_ASSET_NOTE = "geometry from structure decoder by marching cubes; colours from photo"
+_MATERIAL = {
+    "name": "vertex_colours",
+    "pbrMetallicRoughness": {"metallicFactor": 0.0, "roughnessFactor": 1.0},
+}
+
+
+class ExportError(RuntimeError):
+    """A scene that cannot be written."""
+
+
+def is_complete(folder: Path, formats: Sequence[str]) -> bool:
+    """Whether an earlier run finished this scene with at least these formats."""
+    try:
+        record = json.loads((folder / POSES_FILE).read_text(encoding="utf-8"))
+        files, written = record["files"], set(record["formats"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False  # no record, or not one of ours: the scene is made again
+    return written.issuperset(formats) and all((folder / name).is_file() for name in files)
+
+
+def write_scene(result: SceneResult, folder: Path, formats: Sequence[str] = FORMATS) -> list[Path]:
+    """Write a scene folder; a run that is killed on the way leaves no folder that looks complete.
+
+    The files are made in ``<parent>/.partial/<name>`` and then renamed into place; those of an earlier run of
+    the same scene are replaced, other files in the folder stay.
+
+    Args:
+        result: at least one object has a mesh.
+        folder: ``<output>/<scene_id>``.
+        formats: some of `FORMATS`.
+
+    Returns:
+        The files written.
+
+    Raises:
+        ExportError: no object has a mesh.
+        ValueError: unknown format.
+        OSError: the disk refuses.
+    """
+    if unknown := sorted(set(formats) - set(FORMATS)):
+        raise ValueError(f"write_scene: unknown format {unknown[0]!r}; known: {', '.join(FORMATS)}")
+    if all(item.mesh is None for item in result.objects):
+        raise ExportError(
+            f"{folder.name}: expected at least one object with a surface, the structure decoder left all "
+            f"{len(result.objects)} empty; try another --seed or check the photo and the masks"
+        )
+    staging = folder.parent / _STAGING / folder.name
+    shutil.rmtree(staging, ignore_errors=True)  # left by a run that was killed
+    staging.mkdir(parents=True)
+    try:
+        names = _write_files(result, staging, folder.name, formats)
+        _move_into_place(staging, folder, names)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+        if not any(staging.parent.iterdir()):
+            staging.parent.rmdir()
+    return [folder / name for name in names]
+
+
+def build_scene(result: SceneResult) -> trimesh.Scene:
+    """Assemble the objects that have a mesh: nodes ``obj_<k>``, y up, box centred with longest side 1.96."""
+    shown = [item for item in result.objects if item.mesh is not None]
+    poses = torch.stack([item.pose for item in shown])
+    transforms = scene_transforms([item.mesh.vertices for item in shown], poses)
+    scene = trimesh.Scene()
+    for item, transform in zip(shown, transforms, strict=True):
+        scene.add_geometry(item.mesh, node_name=item.node, geom_name=item.node, transform=transform)
+    return scene
+
+
+def render_preview(scene: trimesh.Scene, view: PhotoView | None, size: int = PREVIEW_SIZE) -> np.ndarray:
+    """Draw a y-up scene with vertex colours from two sides.
+
+    Args:
+        scene: in the query frame's axes.
+        view: left, the scene is seen from the photo's direction; None takes a fixed one.
+        size: height of the result in pixels.
+
+    Returns:
+        (size, 2 * size, 3) uint8; right, the camera has gone round and up.
+    """
+    mesh = scene.to_mesh()
+    vertices = torch.tensor(mesh.vertices, dtype=torch.float32)
+    faces = torch.tensor(mesh.faces)
+    colours = torch.tensor(mesh.visual.vertex_colors[:, :3], dtype=torch.float32) / 255
+    yaw_deg, pitch_deg = DEFAULT_DIRECTION_DEG if view is None else view.direction_deg()
+    pictures = [
+        render_snapshot(vertices, faces, colours[faces].mean(dim=1), yaw_deg=yaw, pitch_deg=pitch, size=size)
+        for yaw, pitch in ((yaw_deg, pitch_deg), (yaw_deg + SECOND_VIEW_TURN_DEG, SECOND_VIEW_PITCH_DEG))
+    ]
+    return torch.cat(pictures, dim=1).numpy()
+
+
+def glb_bytes(scene: trimesh.Scene) -> bytes:
+    """Encode a scene with vertex colours as GLB: rough, non-metallic material and unit normals."""
+    encoded = trimesh.Scene()
+    for node in scene.graph.nodes_geometry:
+        transform, name = scene.graph[node]
+        encoded.add_geometry(
+            _for_gltf(scene.geometry[name]), node_name=node, geom_name=name, transform=transform
+        )
+    return export_glb(
+        encoded, include_normals=True, unitize_normals=True, tree_postprocessor=_complete_gltf_tree
+    )
+
+
+def srgb_to_linear(colours: np.ndarray) -> np.ndarray:
+    """Map sRGB values in [0, 1] to linear light, in which glTF keeps vertex colours.
+
+    Source: IEC 61966-2-1; glTF 2.0, sec. 3.7.2.1.
+    """
+    return np.where(colours <= 0.04045, colours / 12.92, ((colours + 0.055) / 1.055) ** 2.4)
+
+
+def _for_gltf(mesh: trimesh.Trimesh) -> trimesh.Trimesh:
+    """Copy of a mesh with linear colours and a usable normal at every vertex."""
+    normals = np.array(mesh.vertex_normals)
+    normals[~(np.linalg.norm(normals, axis=1) > 0.5)] = (0.0, 1.0, 0.0)  # opposite faces cancel: any will do
+    rgba = mesh.visual.vertex_colors.copy()
+    rgba[:, :3] = np.rint(srgb_to_linear(rgba[:, :3] / 255.0) * 255)
+    return trimesh.Trimesh(
+        mesh.vertices, mesh.faces, vertex_normals=normals, vertex_colors=rgba, process=False
+    )
+
+
+def _complete_gltf_tree(tree: dict[str, Any]) -> None:
+    """Add what trimesh leaves out: the asset's note and a material (the default one is fully metallic)."""
+    tree["asset"]["extras"] = {"note": _ASSET_NOTE}
+    tree["materials"] = [_MATERIAL]
+    for mesh in tree["meshes"]:
+        for primitive in mesh["primitives"]:
+            primitive["material"] = 0
+
+
+def _write_files(result: SceneResult, folder: Path, scene_id: str, formats: Sequence[str]) -> list[str]:
+    """Write the files of a scene into an empty folder and return their names, the record last."""
+    scene = build_scene(result)
+    names: list[str] = []
+    if "glb" in formats:
+        (folder / SCENE_FILE).write_bytes(glb_bytes(scene))
+        names.append(SCENE_FILE)
+    if "objects" in formats:
+        for item in result.objects:
+            if item.mesh is not None:
+                (folder / f"{item.node}.glb").write_bytes(glb_bytes(_object_scene(item)))
+                names.append(f"{item.node}.glb")
+    if "preview" in formats:
+        Image.fromarray(render_preview(scene, result.view)).save(folder / PREVIEW_FILE)
+        names.append(PREVIEW_FILE)
+    names.append(POSES_FILE)
+    record = poses_record(result, scene, scene_id) | {"formats": sorted({*formats, "poses"}), "files": names}
+    (folder / POSES_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    return names
+
+
+def _object_scene(item: GeneratedObject) -> trimesh.Scene:
+    scene = trimesh.Scene()
+    scene.add_geometry(item.mesh, node_name=item.node, geom_name=item.node)
+    return scene
+
+
+def poses_record(result: SceneResult, scene: trimesh.Scene, scene_id: str) -> dict[str, Any]:
+    """The content of ``poses.json``; an object without a surface keeps its pose and tells why."""
+    return {
+        "scene_id": scene_id,
+        "frame": QUERY_FRAME,
+        "query": result.query_id,
+        "objects": [_object_record(item) for item in result.objects],
+        "camera": None if result.view is None else _camera_record(result.view),
+        "glb": _normalisation(result, scene),
+        "note": _ASSET_NOTE,
+        "settings": result.settings,
+        "seconds": {stage: round(seconds, 3) for stage, seconds in result.timings.items()},
+    }
+
+
+def _object_record(item: GeneratedObject) -> dict[str, Any]:
+    values = [float(value) for value in item.pose]
+    record: dict[str, Any] = {
+        "id": item.object_id,
+        "node": item.node if item.mesh is not None else None,
+        "name": f"object {item.object_id}",
+        "translation": values[:3],
+        "rotation_wxyz": values[3:7],
+        "scale": values[7],
+    }
+    if item.mesh is None:
+        record["skipped"] = "the structure decoder left the grid empty"
+    return record
+
+
+def _camera_record(view: PhotoView) -> dict[str, Any]:
+    """The fitted camera: query frame to camera (x right, y down, z forward), intrinsics in image sizes."""
+    focal_y = view.focal / view.aspect
+    return {
+        "extrinsics": view.extrinsics.tolist(),
+        "intrinsics": [[view.focal, 0.0, 0.5], [0.0, focal_y, 0.5], [0.0, 0.0, 1.0]],
+        "mask_overlap": view.overlap,
+    }
+
+
+def _normalisation(result: SceneResult, scene: trimesh.Scene) -> dict[str, Any]:
+    """The numbers in ``x_glb = scale * (x_query - centre)``."""
+    item = next(item for item in result.objects if item.mesh is not None)
+    query_to_glb = scene.graph[item.node][0] @ np.linalg.inv(pose_to_transform(item.pose.double()).numpy())
+    scale = float(query_to_glb[0, 0])
+    return {"scale": scale, "centre": (-query_to_glb[:3, 3] / scale).tolist()}
+
+
+def _move_into_place(staging: Path, folder: Path, names: Sequence[str]) -> None:
+    """Rename finished files into the scene folder; the record goes first out and last in."""
+    folder.mkdir(exist_ok=True)
+    (folder / POSES_FILE).unlink(missing_ok=True)
+    for stale in [*folder.glob("obj_*.glb"), folder / SCENE_FILE, folder / PREVIEW_FILE]:
+        stale.unlink(missing_ok=True)
+    for name in names:
+        os.replace(staging / name, folder / name)

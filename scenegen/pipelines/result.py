@@ -1,0 +1,56 @@
+"""What the pipeline returns: objects with meshes and poses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import trimesh
+from torch import Tensor
+
+from scenegen.pipelines.view_fit import PhotoView
+
+QUERY_FRAME = (
+    "query object: origin at its box centre, y up, front +z, unit = its longest side; x_query = scale * "
+    "R(rotation_wxyz) * p + translation for p in the object's own frame of the same kind"
+)
+
+
+@dataclass(frozen=True)
+class GeneratedObject:
+    """One object of a generated scene.
+
+    Attributes:
+        object_id: the caller's number; the node is named ``obj_<object_id>``.
+        pose: (8,) float32, object y-up frame -> query frame (see `scenegen.geometry`).
+        logits: (R, R, R) float32 occupancy logits, object z-up frame.
+        mesh: coloured mesh in the object y-up frame; None when the structure decoder left the grid empty.
+    """
+
+    object_id: int
+    pose: Tensor
+    logits: Tensor
+    mesh: trimesh.Trimesh | None
+
+    @property
+    def node(self) -> str:
+        """Name of the object's node and file."""
+        return f"obj_{self.object_id}"
+
+
+@dataclass(frozen=True)
+class SceneResult:
+    """A generated scene.
+
+    Attributes:
+        objects: in the caller's order.
+        query_id: the object whose frame the poses are in.
+        view: the photo's camera, fitted to the masks; None where no camera explains them.
+        settings: what made the scene (checkpoint, seed, steps, ...), written to ``poses.json``.
+        timings: seconds per stage, in order of work.
+    """
+
+    objects: tuple[GeneratedObject, ...]
+    query_id: int
+    view: PhotoView | None = None
+    settings: dict[str, object] = field(default_factory=dict)
+    timings: dict[str, float] = field(default_factory=dict)
