@@ -132,7 +132,12 @@ def _png_16_bit_rgb() -> bytes:
 
     header = struct.pack(">IIBBBBB", WIDTH, HEIGHT, 16, 2, 0, 0, 0)
     rows = b"".join(b"\0" + bytes(WIDTH * 6) for _ in range(HEIGHT))
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )
 
 
 def _truncate(path: Path) -> None:
@@ -153,45 +158,99 @@ FAULTS = {
     "no photo": (lambda f: (f / "scene.jpg").unlink(), "scene.jpg", "expected the photo of the scene"),
     "two photos": (lambda f: _save(_photo(), f / "scene.png"), "room", "found scene.jpg and scene.png"),
     "photo truncated": (lambda f: _truncate(f / "scene.jpg"), "scene.jpg", "expected a whole image"),
-    "photo empty": (lambda f: (f / "scene.jpg").write_bytes(b""), "scene.jpg", "expected a JPEG or PNG image"),
-    "photo is text": (lambda f: (f / "scene.jpg").write_text("hi"), "scene.jpg", "expected a JPEG or PNG image"),
+    "photo empty": (
+        lambda f: (f / "scene.jpg").write_bytes(b""),
+        "scene.jpg",
+        "expected a JPEG or PNG image",
+    ),
+    "photo is text": (
+        lambda f: (f / "scene.jpg").write_text("hi"),
+        "scene.jpg",
+        "expected a JPEG or PNG image",
+    ),
     "photo is a folder": (
-        lambda f: ((f / "scene.jpg").unlink(), (f / "scene.jpg").mkdir()), "scene.jpg", "reading stopped"),
-    "photo CMYK": (lambda f: _save(_photo().convert("CMYK"), f / "scene.jpg"), "scene.jpg", "got CMYK; convert"),
+        lambda f: ((f / "scene.jpg").unlink(), (f / "scene.jpg").mkdir()),
+        "scene.jpg",
+        "reading stopped",
+    ),
+    "photo CMYK": (
+        lambda f: _save(_photo().convert("CMYK"), f / "scene.jpg"),
+        "scene.jpg",
+        "got CMYK; convert",
+    ),
     "photo 16 bit RGB": (
-        lambda f: (f / "scene.jpg").write_bytes(_png_16_bit_rgb()), "scene.jpg", "got a 16-bit image; convert it"),
+        lambda f: (f / "scene.jpg").write_bytes(_png_16_bit_rgb()),
+        "scene.jpg",
+        "got a 16-bit image; convert it",
+    ),
     "photo float": (
-        lambda f: _save(Image.new("F", (WIDTH, HEIGHT)), f / "scene.jpg", "tiff"), "scene.jpg", "8 bits a channel"),
+        lambda f: _save(Image.new("F", (WIDTH, HEIGHT)), f / "scene.jpg", "tiff"),
+        "scene.jpg",
+        "8 bits a channel",
+    ),
     "photo tiny": (lambda f: _save(_photo().resize((9, 9)), f / "scene.jpg"), "scene.jpg", "got 9x9"),
-    "photo a strip": (lambda f: _save(_photo().resize((900, 20)), f / "scene.jpg"), "scene.jpg", "at most 8:1"),
+    "photo a strip": (
+        lambda f: _save(_photo().resize((900, 20)), f / "scene.jpg"),
+        "scene.jpg",
+        "at most 8:1",
+    ),
     "mask of another size": (
-        lambda f: _save(_empty_mask().resize((20, 10)), f / "1_mask.png"), "1_mask.png",
-        "expected a mask of 48x32 like the photo, got 20x10"),
+        lambda f: _save(_empty_mask().resize((20, 10)), f / "1_mask.png"),
+        "1_mask.png",
+        "expected a mask of 48x32 like the photo, got 20x10",
+    ),
     "mask empty": (lambda f: _save(_empty_mask(), f / "1_mask.png"), "1_mask.png", "the mask is empty"),
     "mask 16 bit": (
-        lambda f: _save(Image.fromarray(_mask(0).astype(np.uint16)), f / "1_mask.png"), "1_mask.png",
-        "got a 16-bit image"),
+        lambda f: _save(Image.fromarray(_mask(0).astype(np.uint16)), f / "1_mask.png"),
+        "1_mask.png",
+        "got a 16-bit image",
+    ),
     "mask truncated": (lambda f: _truncate(f / "1_mask.png"), "1_mask.png", "expected a whole image"),
-    "mask without image": (lambda f: (f / "1.png").unlink(), "1_mask.png", "expected the cut-out 1.png beside it"),
-    "image without mask": (lambda f: (f / "1_mask.png").unlink(), "1.png", "got only RGBA of 20x20; add 1_mask.png"),
+    "mask without image": (
+        lambda f: (f / "1.png").unlink(),
+        "1_mask.png",
+        "expected the cut-out 1.png beside it",
+    ),
+    "image without mask": (
+        lambda f: (f / "1_mask.png").unlink(),
+        "1.png",
+        "got only RGBA of 20x20; add 1_mask.png",
+    ),
     "mask not numbered": (
-        lambda f: (f / "1_mask.png").rename(f / "chair_mask.png"), "chair_mask.png", "<number>_mask.png"),
+        lambda f: (f / "1_mask.png").rename(f / "chair_mask.png"),
+        "chair_mask.png",
+        "<number>_mask.png",
+    ),
     "two masks of one number": (
-        lambda f: _save(_empty_mask(), f / "01_mask.png"), "mask.png", "expected one file for object 1"),
+        lambda f: _save(_empty_mask(), f / "01_mask.png"),
+        "mask.png",
+        "expected one file for object 1",
+    ),
     "cutout without alpha": (
-        lambda f: _save(_photo().crop((0, 0, 9, 9)), f / "1.png"), "1.png", "expected a cut-out with transparency"),
+        lambda f: _save(_photo().crop((0, 0, 9, 9)), f / "1.png"),
+        "1.png",
+        "expected a cut-out with transparency",
+    ),
     "cutout transparent": (
-        lambda f: _save(Image.new("RGBA", (20, 20)), f / "1.png"), "1.png", "expected opaque pixels"),
+        lambda f: _save(Image.new("RGBA", (20, 20)), f / "1.png"),
+        "1.png",
+        "expected opaque pixels",
+    ),
     "cutout truncated": (lambda f: _truncate(f / "1.png"), "1.png", "expected a whole image"),
     "no objects": (
-        lambda f: [path.unlink() for path in f.glob("*.png")], "room", "expected masks (0_mask.png with 0.png, ...)"),
+        lambda f: [path.unlink() for path in f.glob("*.png")],
+        "room",
+        "expected masks (0_mask.png with 0.png, ...)",
+    ),
     "labels beside masks": (lambda f: _save(_empty_mask(), f / "labels.png"), "labels.png", "found both"),
 }
 LABEL_FAULTS = {
     "labels of another size": (_empty_mask().resize((20, 10)), "got 20x10"),
     "labels empty": (_empty_mask(), "all pixels are 0"),
     "labels smoothed": (
-        Image.fromarray(np.arange(WIDTH * HEIGHT).reshape(HEIGHT, WIDTH).astype(np.uint8)), "got 255 grey values"),
+        Image.fromarray(np.arange(WIDTH * HEIGHT).reshape(HEIGHT, WIDTH).astype(np.uint8)),
+        "got 255 grey values",
+    ),
     "labels in colours": (_photo(), "expected grey or palette labels"),
 }
 
@@ -244,5 +303,7 @@ def test_unreadable_folder_names_the_cause(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "iterdir", refuse)  # tests may run as root, whom no permission bit stops
-    with pytest.raises(SceneInputError, match=r"cannot be listed \(Permission denied\); check its permissions"):
+    with pytest.raises(
+        SceneInputError, match=r"cannot be listed \(Permission denied\); check its permissions"
+    ):
         find_scene_folders(tmp_path)

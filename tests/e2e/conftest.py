@@ -1,0 +1,107 @@
+"""Toy checkpoints and scenes: the real classes at sizes that run in a blink."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from scenegen.pipelines.pipeline import file_sha256
+from scenegen.registry import build_model
+from trellis_modules.checkpoint import save_checkpoint
+
+WIDTH = 32
+IMAGE_SIZE = 28
+PHOTO_SIZE = (48, 36)
+
+NETWORKS = {
+    "flow": ("SparseStructureFlowModel", {
+        "resolution": 2, "in_channels": 4, "out_channels": 4, "model_channels": WIDTH, "cond_channels": WIDTH,
+        "num_blocks": 2, "num_heads": 2, "patch_size": 1, "qk_rms_norm": True, "share_mod": True,
+        "use_global": True, "trunk_depth": 1, "num_iteration": 2}),
+    "decoder": ("SparseStructureDecoder", {
+        "out_channels": 1, "latent_channels": 4, "num_res_blocks": 1, "num_res_blocks_middle": 1,
+        "channels": [16, 16, 16]}),
+    "image_encoder": ("VisionTransformer", {
+        "img_size": IMAGE_SIZE, "embed_dim": WIDTH, "depth": 1, "num_heads": 2}),
+    "geometry_encoder": ("VGGT", {
+        "img_size": IMAGE_SIZE, "embed_dim": WIDTH,
+        "aggregator": {"depth": 1, "num_heads": 2, "patch_embed": "conv"},
+        "camera_head": None, "depth_head": None, "point_head": None, "track_head": None}),
+}  # fmt: skip
+
+SAMPLER = {
+    "name": "FlowEulerGuidanceIntervalSamplerVGGT",
+    "args": {"sigma_min": 1e-5},
+    "params": {"steps": 2, "cfg_strength": 3.0, "cfg_interval": [0.5, 1.0], "rescale_t": 3.0},
+}
+
+
+def write_checkpoint(folder: Path, mean_logit: float) -> Path:
+    """Write a random checkpoint whose structure decoder is shifted towards full or empty grids."""
+    torch.manual_seed(0)
+    for stem, (name, args) in NETWORKS.items():
+        network = build_model({"name": name, "args": args})
+        if stem == "decoder":
+            torch.nn.init.constant_(network.out_layer[-1].bias, mean_logit)
+        save_checkpoint(network, folder / "ckpts" / stem)
+    weights = [f"ckpts/{stem}.safetensors" for stem in NETWORKS]
+    args = {
+        "models": {
+            "sparse_structure_flow_model": "ckpts/flow",
+            "sparse_structure_decoder": "ckpts/decoder",
+            "slat_flow_model": "ckpts/not_there_yet",
+        },
+        "sparse_structure_sampler": SAMPLER,
+        "image_cond_model": "ckpts/image_encoder",
+        "vggt_model": "ckpts/geometry_encoder",
+        "image_size": IMAGE_SIZE,
+        "sha256": {name: file_sha256(folder / name) for name in weights},
+    }
+    description = {"name": "SceneGenImageToScenePipeline", "args": args}
+    (folder / "pipeline.json").write_text(json.dumps(description))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shared_checkpoint(tmp_path_factory) -> Path:
+    """A checkpoint that tests only read; its objects are solid blocks."""
+    return write_checkpoint(tmp_path_factory.mktemp("shared") / "toy", mean_logit=3.0)
+
+
+@pytest.fixture
+def checkpoint(tmp_path) -> Path:
+    """A checkpoint that a test may damage."""
+    return write_checkpoint(tmp_path / "toy", mean_logit=3.0)
+
+
+@pytest.fixture
+def empty_checkpoint(tmp_path) -> Path:
+    """A checkpoint that finds no occupied voxel."""
+    return write_checkpoint(tmp_path / "toy", mean_logit=-100.0)
+
+
+@pytest.fixture
+def write_scene() -> Callable[[Path, int], Path]:
+    """Function (folder, number of objects) -> folder: a photo of coloured rectangles, larger to the right."""
+    return _write_scene
+
+
+def _write_scene(folder: Path, count: int) -> Path:
+    folder.mkdir(parents=True)
+    width, height = PHOTO_SIZE
+    photo = np.full((height, width, 3), 128, np.uint8)
+    masks = np.zeros((count, height, width), bool)
+    for index in range(count):
+        left = 2 + index * (width - 4) // count
+        masks[index, 4 : 12 + index, left : left + (width - 4) // count - 1] = True
+        photo[masks[index]] = 20 * index, 255 - 20 * index, 90
+    Image.fromarray(photo).save(folder / "scene.jpg")
+    for index, mask in enumerate(masks):
+        alpha = mask.astype(np.uint8) * 255
+        Image.fromarray(np.dstack([photo, alpha])).save(folder / f"{index}.png")
+        Image.fromarray(alpha).save(folder / f"{index}_mask.png")
+    return folder

@@ -1,0 +1,227 @@
+"""From masked images to scene files through the command line's own entry point."""
+
+import json
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import trimesh
+from PIL import Image
+
+import inference
+from scenegen.pipelines import export
+
+REPOSITORY = Path(inference.__file__).parent
+
+
+@pytest.fixture
+def run(tmp_path, shared_checkpoint):
+    """Call inference.main on tmp_path/in and return its exit status."""
+
+    def call(*arguments, checkpoint=shared_checkpoint):
+        paths = ["--input", tmp_path / "in", "--output", tmp_path / "out", "--checkpoint", checkpoint]
+        return inference.main([str(argument) for argument in [*paths, *arguments]])
+
+    return call
+
+
+@pytest.fixture
+def summary(run, capsys):
+    """Call inference.main with --json and return (exit status, summary)."""
+
+    def call(*arguments, **keywords):
+        status = run("--json", *arguments, **keywords)
+        return status, json.loads(capsys.readouterr().out)
+
+    return call
+
+
+@pytest.mark.parametrize("count", [1, 2, 12])
+def test_masks_become_a_glb_with_one_named_node_each(tmp_path, run, write_scene, count):
+    write_scene(tmp_path / "in" / "room", count)
+    assert run() == 0
+    folder = tmp_path / "out" / "room"
+    scene = trimesh.load(folder / "scene.glb")
+    assert sorted(scene.graph.nodes_geometry) == sorted(f"obj_{k}" for k in range(count))
+    np.testing.assert_allclose(scene.extents.max(), 1.96, rtol=1e-5)
+    np.testing.assert_allclose(scene.bounds.mean(axis=0), 0, atol=1e-5)
+    for k in range(count):
+        single = trimesh.load(folder / f"obj_{k}.glb")
+        assert list(single.graph.nodes_geometry) == [f"obj_{k}"]
+        assert np.abs(single.bounds).max() <= 0.5
+    with Image.open(folder / "preview.png") as preview:
+        preview.load()
+    expected = {f"obj_{k}.glb" for k in range(count)} | {"scene.glb", "poses.json", "preview.png"}
+    assert {path.name for path in folder.iterdir()} == expected
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["room"]
+
+
+def test_poses_place_the_object_files_like_the_scene_file(tmp_path, run, write_scene):
+    write_scene(tmp_path / "in" / "room", 3)
+    assert run() == 0
+    folder = tmp_path / "out" / "room"
+    record = json.loads((folder / "poses.json").read_text())
+    scene = trimesh.load(folder / "scene.glb")
+    assert record["query"] == 2  # the largest mask
+    for entry in record["objects"]:
+        single = trimesh.load(folder / f"{entry['node']}.glb").to_mesh()
+        rotation = trimesh.transformations.quaternion_matrix(entry["rotation_wxyz"])[:3, :3]
+        in_query = entry["scale"] * single.vertices @ rotation.T + entry["translation"]
+        in_glb = record["glb"]["scale"] * (in_query - record["glb"]["centre"])
+        transform, name = scene.graph[entry["node"]]
+        placed = trimesh.transform_points(scene.geometry[name].vertices, transform)
+        np.testing.assert_allclose(in_glb, placed, atol=1e-5)
+    query = record["objects"][2]
+    assert (query["translation"], query["rotation_wxyz"], query["scale"]) == ([0, 0, 0], [1, 0, 0, 0], 1)
+
+
+def test_same_seed_gives_the_same_files_and_another_seed_does_not(tmp_path, run, write_scene):
+    write_scene(tmp_path / "in" / "room", 2)
+
+    def scene_bytes(*arguments):
+        assert run("--overwrite", *arguments) == 0
+        return (tmp_path / "out" / "room" / "scene.glb").read_bytes()
+
+    first = scene_bytes("--seed", "1")
+    assert scene_bytes("--seed", "1") == first
+    assert scene_bytes("--seed", "2") != first
+
+
+def test_label_image_and_single_scene_folder_as_input(tmp_path, run, write_scene):
+    folder = write_scene(tmp_path / "in", 0)
+    labels = np.zeros((36, 48), np.uint8)
+    labels[5:20, 5:20], labels[5:30, 25:40] = 1, 2
+    Image.fromarray(labels).save(folder / "labels.png")
+    assert run() == 0
+    scene = trimesh.load(tmp_path / "out" / "in" / "scene.glb")
+    assert sorted(scene.graph.nodes_geometry) == ["obj_0", "obj_1"]
+
+
+def test_bad_scene_does_not_stop_the_others(tmp_path, summary, write_scene, caplog):
+    for name in ("a", "b", "c"):
+        write_scene(tmp_path / "in" / name, 2)
+    (tmp_path / "in" / "b" / "scene.jpg").unlink()
+    status, result = summary()
+    assert status == 1
+    assert (result["done"], result["failed"], result["skipped"]) == (2, 1, 0)
+    failed = next(scene for scene in result["scenes"] if scene["status"] == "failed")
+    assert failed["scene_id"] == "b" and "scene.jpg: expected the photo" in failed["error"]
+    errors = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert [record.getMessage() for record in errors] == [failed["error"]]
+    assert not (tmp_path / "out" / "b").exists()
+
+
+def test_second_run_skips_finished_scenes(tmp_path, summary, write_scene):
+    write_scene(tmp_path / "in" / "room9", 2)
+    assert summary()[1]["done"] == 1
+    written = (tmp_path / "out" / "room9" / "scene.glb").stat().st_mtime_ns
+    write_scene(tmp_path / "in" / "room10", 2)
+    status, result = summary()
+    assert status == 0
+    assert [(s["scene_id"], s["status"]) for s in result["scenes"]] == [
+        ("room9", "skipped"),
+        ("room10", "done"),
+    ]
+    assert (tmp_path / "out" / "room9" / "scene.glb").stat().st_mtime_ns == written
+    assert summary("--overwrite")[1]["done"] == 2
+
+
+def test_finished_run_needs_no_checkpoint(tmp_path, run, write_scene):
+    write_scene(tmp_path / "in" / "room", 1)
+    assert run() == 0
+    assert run(checkpoint=tmp_path / "gone") == 0
+
+
+def test_scene_missing_a_file_or_a_format_is_made_again(tmp_path, summary, write_scene):
+    write_scene(tmp_path / "in" / "room", 2)
+    folder = tmp_path / "out" / "room"
+    assert summary("--formats", "glb")[1]["done"] == 1
+    assert {path.name for path in folder.iterdir()} == {"scene.glb", "poses.json"}
+    assert summary("--formats", "glb,objects")[1]["done"] == 1
+    (folder / "obj_1.glb").unlink()
+    assert summary("--formats", "glb,objects")[1]["done"] == 1
+    assert (folder / "obj_1.glb").is_file()
+
+
+def test_run_killed_while_writing_leaves_nothing_that_looks_finished(
+    tmp_path, run, summary, write_scene, monkeypatch
+):
+    write_scene(tmp_path / "in" / "room", 2)
+
+    def killed(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(export, "render_preview", killed)  # scene.glb and the objects are written by then
+        with pytest.raises(KeyboardInterrupt):
+            run()
+    assert not (tmp_path / "out" / "room").exists()
+    assert summary()[1]["done"] == 1
+
+
+def test_leftovers_of_a_killed_process_are_replaced(tmp_path, summary, write_scene):
+    write_scene(tmp_path / "in" / "room", 1)
+    leftover = tmp_path / "out" / ".partial" / "room"
+    leftover.mkdir(parents=True)
+    (leftover / "scene.glb").write_bytes(b"half a file")
+    assert summary()[1]["done"] == 1
+    assert not leftover.parent.exists()
+    trimesh.load(tmp_path / "out" / "room" / "scene.glb")
+
+
+def test_limit_takes_the_first_scenes_in_natural_order(tmp_path, summary, write_scene):
+    for name in ("10", "9", "8"):
+        write_scene(tmp_path / "in" / name, 1)
+    assert [scene["scene_id"] for scene in summary("--limit", "2")[1]["scenes"]] == ["8", "9"]
+
+
+def test_scene_without_any_structure_fails_with_one_line(tmp_path, summary, write_scene, empty_checkpoint):
+    write_scene(tmp_path / "in" / "room", 2)
+    status, result = summary(checkpoint=empty_checkpoint)
+    assert status == 1
+    error = result["scenes"][0]["error"]
+    assert "left all 2 empty" in error and "\n" not in error
+
+
+def test_unwritable_output_is_a_failed_scene(tmp_path, summary, write_scene):
+    write_scene(tmp_path / "in" / "room", 1)
+    (tmp_path / "out").write_text("a file where the folder should be")
+    status, result = summary()
+    assert status == 1 and str(tmp_path / "out") in result["scenes"][0]["error"]
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision_runs(tmp_path, run, write_scene, dtype):
+    write_scene(tmp_path / "in" / "room", 2)
+    assert run("--dtype", dtype) == 0
+    assert len(trimesh.load(tmp_path / "out" / "room" / "scene.glb").geometry) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("--steps", "0"), "expected a whole number above 0, got '0'"),
+        (("--limit", "-1"), "expected a whole number above 0, got '-1'"),
+        (("--formats", "glb,usd"), "unknown format 'usd'; known: glb, objects, poses, preview"),
+        (("--device", "abacus"), "expected cpu, cuda or cuda:<n>, got 'abacus'"),
+        (("--device", "cuda:99"), "expected a device of this machine, got 'cuda:99'"),
+        (("--seed", "x"), "invalid int value"),
+    ],
+)
+def test_bad_argument_exits_with_2(run, capsys, arguments, expected):
+    with pytest.raises(SystemExit) as exit_:
+        run(*arguments)
+    assert exit_.value.code == 2
+    assert expected in capsys.readouterr().err
+
+
+def test_process_reports_a_bad_input_in_one_line(tmp_path):
+    command = [sys.executable, "inference.py", "--input", str(tmp_path / "gone")]
+    process = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+    assert process.returncode == 2
+    assert process.stderr.splitlines() == [
+        f"ERROR: {tmp_path / 'gone'}: expected a folder, found nothing; check the path"
+    ]
