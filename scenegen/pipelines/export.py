@@ -40,6 +40,7 @@ SECOND_VIEW_TURN_DEG = 75.0
 SECOND_VIEW_PITCH_DEG = 35.0
 
 _STAGING = ".partial"
+_ARRAY_BUFFER, _ELEMENT_ARRAY_BUFFER = 34962, 34963  # glTF 2.0, sec. 5.11.5
 _ASSET_NOTE = "geometry from structure decoder by marching cubes; colours from photo"
 _MATERIAL = {
     "name": "vertex_colours",
@@ -167,12 +168,19 @@ def _for_gltf(mesh: trimesh.Trimesh) -> trimesh.Trimesh:
 
 
 def _complete_gltf_tree(tree: dict[str, Any]) -> None:
-    """Add what trimesh leaves out: the asset's note and a material (the default one is fully metallic)."""
+    """Add what trimesh leaves out: a note, a material (the default is fully metallic), the use of buffers."""
     tree["asset"]["extras"] = {"note": _ASSET_NOTE}
     tree["materials"] = [_MATERIAL]
     for mesh in tree["meshes"]:
         for primitive in mesh["primitives"]:
             primitive["material"] = 0
+            _set_target(tree, primitive["indices"], _ELEMENT_ARRAY_BUFFER)
+            for accessor in primitive["attributes"].values():
+                _set_target(tree, accessor, _ARRAY_BUFFER)
+
+
+def _set_target(tree: dict[str, Any], accessor: int, target: int) -> None:
+    tree["bufferViews"][tree["accessors"][accessor]["bufferView"]]["target"] = target
 
 
 def _write_files(result: SceneResult, folder: Path, scene_id: str, formats: Sequence[str]) -> list[str]:

@@ -45,6 +45,7 @@ def write_checkpoint(folder: Path, mean_logit: float) -> Path:
     torch.manual_seed(0)
     for stem, (name, args) in NETWORKS.items():
         network = build_model({"name": name, "args": args})
+        _fill_zeros(network)
         if stem == "decoder":
             torch.nn.init.constant_(network.out_layer[-1].bias, mean_logit)
         save_checkpoint(network, folder / "ckpts" / stem)
@@ -64,6 +65,13 @@ def write_checkpoint(folder: Path, mean_logit: float) -> Path:
     description = {"name": "SceneGenImageToScenePipeline", "args": args}
     (folder / "pipeline.json").write_text(json.dumps(description))
     return folder
+
+
+def _fill_zeros(network: torch.nn.Module) -> None:
+    """Give weight to the branches and outputs that start at zero, so that conditions have an effect."""
+    for parameter in network.parameters():
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.1)
 
 
 @pytest.fixture(scope="session")
