@@ -13,8 +13,8 @@ import json
 import logging
 import os
 import sys
-import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 # Read when PyTorch loads OpenMP. Threads that wait by spinning take the cores of those that still work: with
@@ -25,22 +25,13 @@ import torch
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from scenegen.pipelines.export import FORMATS, ExportError, is_complete, write_scene
+from scenegen.batch import BatchOptions, SceneReport, is_pending, make_scene, scene_id
+from scenegen.pipelines.export import FORMATS
 from scenegen.pipelines.pipeline import SceneGenPipeline
-from scenegen.scene_folder import SceneInputError, find_scene_folders, read_scene
+from scenegen.scene_folder import SceneInputError, find_scene_folders
 from trellis_modules.checkpoint import CheckpointError
 
 logger = logging.getLogger("inference")
-
-
-@dataclass
-class SceneReport:
-    """What became of one scene."""
-
-    scene_id: str
-    status: str = "skipped"  # or "done", "failed"
-    error: str | None = None
-    seconds: dict[str, float] = field(default_factory=dict)  # by stage
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -106,60 +97,24 @@ def formats(text: str) -> tuple[str, ...]:
 
 
 def run_scenes(folders: list[Path], options: argparse.Namespace) -> list[SceneReport]:
-    """Make every scene that is not there yet; one that fails does not stop the others."""
-    reports = {folder: SceneReport(folder.resolve().name) for folder in folders}
-    todo = [
-        folder
-        for folder, report in reports.items()
-        if options.overwrite or not is_complete(options.output / report.scene_id, options.formats)
-    ]
+    """Make every scene that is not there yet, under progress bars for scenes and sampling steps."""
+    batch = BatchOptions(options.output, options.formats, options.seed, options.steps, options.overwrite)
+    reports = {folder: SceneReport(scene_id(folder)) for folder in folders}
+    todo = [folder for folder in folders if is_pending(folder, batch)]
     if todo:
         dtype = getattr(torch, options.dtype)
         pipeline = SceneGenPipeline.from_pretrained(options.checkpoint, options.device, dtype)
         with logging_redirect_tqdm():
             for folder in tqdm(todo, unit="scene"):
-                run_reported(pipeline, folder, options, reports[folder])
+                with tqdm(desc=scene_id(folder), unit="step", leave=False) as bar:
+                    reports[folder] = make_scene(pipeline, folder, batch, partial(show_step, bar))
     return list(reports.values())
 
 
-def run_reported(
-    pipeline: SceneGenPipeline, folder: Path, options: argparse.Namespace, report: SceneReport
-) -> None:
-    """Make one scene and note success or failure in its report."""
-    try:
-        report.seconds = run_scene(pipeline, folder, options)
-        report.status = "done"
-    except (SceneInputError, ExportError, OSError) as error:
-        logger.error("%s", error)
-        report.status, report.error = "failed", str(error)
-    except (ValueError, RuntimeError, MemoryError) as error:  # unforeseen: show the cause, go on
-        logger.exception("%s: stopped by an error that is not a fault of the input", folder)
-        report.status, report.error = "failed", f"{type(error).__name__}: {error}"
-
-
-def run_scene(pipeline: SceneGenPipeline, folder: Path, options: argparse.Namespace) -> dict[str, float]:
-    """Read, generate and write one scene; returns the seconds of each stage."""
-    start = time.perf_counter()
-    scene = read_scene(folder)
-    read_seconds = time.perf_counter() - start
-    with tqdm(desc=scene.scene_id, unit="step", leave=False) as bar:
-
-        def show(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        result = pipeline.run(
-            scene.photo,
-            [item.cutout for item in scene.objects],
-            [item.mask for item in scene.objects],
-            object_ids=[item.object_id for item in scene.objects],
-            seed=options.seed,
-            steps=options.steps,
-            on_step=show,
-        )
-    start = time.perf_counter()
-    write_scene(result, options.output / scene.scene_id, options.formats)
-    return {"read": read_seconds, **result.timings, "write": time.perf_counter() - start}
+def show_step(bar: tqdm, done: int, total: int) -> None:
+    """Move a bar to ``done`` of ``total`` steps."""
+    bar.total = total
+    bar.update(done - bar.n)
 
 
 if __name__ == "__main__":

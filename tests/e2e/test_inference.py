@@ -13,6 +13,7 @@ from PIL import Image
 
 import inference
 from scenegen.pipelines import export
+from scenegen.pipelines.pipeline import SceneGenPipeline
 
 REPOSITORY = Path(inference.__file__).parent
 
@@ -112,6 +113,27 @@ def test_bad_scene_does_not_stop_the_others(tmp_path, summary, write_scene, capl
     errors = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert [record.getMessage() for record in errors] == [failed["error"]]
     assert not (tmp_path / "out" / "b").exists()
+
+
+def test_unforeseen_error_is_shown_with_its_cause_and_does_not_stop_the_others(
+    tmp_path, summary, write_scene, caplog, monkeypatch
+):
+    for name in ("a", "b"):
+        write_scene(tmp_path / "in" / name, 1 if name == "a" else 2)
+    run_pipeline = SceneGenPipeline.run
+
+    def run_or_break(self, photo, cutouts, masks, **keywords):
+        if len(cutouts) == 1:
+            raise RuntimeError("out of memory\nlong explanation")
+        return run_pipeline(self, photo, cutouts, masks, **keywords)
+
+    monkeypatch.setattr(SceneGenPipeline, "run", run_or_break)
+    status, result = summary()
+    assert status == 1
+    assert [scene["status"] for scene in result["scenes"]] == ["failed", "done"]
+    assert result["scenes"][0]["error"] == "RuntimeError: out of memory"
+    (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert str(tmp_path / "in" / "a") in record.getMessage() and record.exc_info is not None
 
 
 def test_second_run_skips_finished_scenes(tmp_path, summary, write_scene):
