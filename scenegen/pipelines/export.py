@@ -22,10 +22,11 @@ import numpy as np
 import torch
 import trimesh
 from PIL import Image
+from torch import Tensor
 from trimesh.exchange.gltf import export_glb
 
 from scenegen.geometry import pose_to_transform
-from scenegen.pipelines.assembly import scene_transforms
+from scenegen.pipelines.assembly import apply_transform, scene_transforms
 from scenegen.pipelines.result import QUERY_FRAME, GeneratedObject, SceneResult
 from scenegen.pipelines.view_fit import PhotoView
 from trellis_modules.renderers import render_snapshot
@@ -123,10 +124,7 @@ def render_preview(scene: trimesh.Scene, view: PhotoView | None, size: int = PRE
     Returns:
         (size, 2 * size, 3) uint8; right, the camera has gone round and up.
     """
-    mesh = scene.to_mesh()
-    vertices = torch.tensor(mesh.vertices, dtype=torch.float32)
-    faces = torch.tensor(mesh.faces)
-    colours = torch.tensor(mesh.visual.vertex_colors[:, :3], dtype=torch.float32) / 255
+    vertices, faces, colours = _joined(scene)
     yaw_deg, pitch_deg = DEFAULT_DIRECTION_DEG if view is None else view.direction_deg()
     pictures = [
         render_snapshot(vertices, faces, colours[faces].mean(dim=1), yaw_deg=yaw, pitch_deg=pitch, size=size)
@@ -146,6 +144,19 @@ def glb_bytes(scene: trimesh.Scene) -> bytes:
     return export_glb(
         encoded, include_normals=True, unitize_normals=True, tree_postprocessor=_complete_gltf_tree
     )
+
+
+def _joined(scene: trimesh.Scene) -> tuple[Tensor, Tensor, Tensor]:
+    """All meshes in place: vertices (V, 3), faces (F, 3), vertex colours (V, 3) in [0, 1]."""
+    vertices, faces, colours, count = [], [], [], 0
+    for node in scene.graph.nodes_geometry:
+        transform, name = scene.graph[node]
+        mesh = scene.geometry[name]
+        vertices.append(torch.tensor(apply_transform(transform, mesh.vertices), dtype=torch.float32))
+        faces.append(torch.tensor(mesh.faces) + count)
+        colours.append(torch.tensor(mesh.visual.vertex_colors[:, :3], dtype=torch.float32) / 255)
+        count += len(mesh.vertices)
+    return torch.cat(vertices), torch.cat(faces), torch.cat(colours)
 
 
 def srgb_to_linear(colours: np.ndarray) -> np.ndarray:

@@ -68,7 +68,7 @@ def test_poses_place_the_object_files_like_the_scene_file(tmp_path, run, write_s
     scene = trimesh.load(folder / "scene.glb")
     assert record["query"] == 2  # the largest mask
     for entry in record["objects"]:
-        single = trimesh.load(folder / f"{entry['node']}.glb").to_mesh()
+        single = trimesh.load(folder / f"{entry['node']}.glb").geometry[entry["node"]]
         rotation = trimesh.transformations.quaternion_matrix(entry["rotation_wxyz"])[:3, :3]
         in_query = entry["scale"] * single.vertices @ rotation.T + entry["translation"]
         in_glb = record["glb"]["scale"] * (in_query - record["glb"]["centre"])
