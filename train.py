@@ -5,7 +5,7 @@ import argparse
 import json
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import torch
@@ -35,7 +35,7 @@ def parse_arguments() -> argparse.Namespace:
     return arguments
 
 
-def export(trainer: Trainer, probe: Mapping[str, torch.Tensor]) -> None:
+def export(trainer: Trainer, models: Collection[str], probe: Mapping[str, torch.Tensor]) -> None:
     """Write the averaged weights as half-precision checkpoints beside the state."""
     modules = trainer.ema_modules()
     if {"encoder", "decoder"} <= modules.keys():
@@ -44,7 +44,8 @@ def export(trainer: Trainer, probe: Mapping[str, torch.Tensor]) -> None:
         spread = fold_latent_scale(modules["encoder"], modules["decoder"], latents)
         logging.info("latent spread folded into the weights: %s", [round(s, 3) for s in spread.tolist()])
     for name, module in modules.items():
-        save_checkpoint(module, trainer.output_dir / "ckpts" / name)
+        if name in models:      # what was only needed for training is not exported
+            save_checkpoint(module, trainer.output_dir / "ckpts" / name)
 
 
 def main() -> None:
@@ -65,7 +66,7 @@ def main() -> None:
     (arguments.output_dir / "config.json").write_text(json.dumps(to_json(config), indent=2) + "\n", encoding="utf-8")
     trainer.resume()
     finished = trainer.run(arguments.time_limit, arguments.anneal)
-    export(trainer, source.batch(trainer.step))
+    export(trainer, config.models, source.batch(trainer.step))
     logging.info("%s at step %d after %.0f s of training", "finished" if finished else "stopped", trainer.step,
                  trainer.seconds)
 

@@ -64,6 +64,7 @@ def main() -> None:
             "image_cond_model": "ckpts/image_encoder",
             "vggt_model": "ckpts/geometry_encoder",
             "image_size": config["args"]["img_size"],
+            "normalize_geometry": True,
             "sha256": digests,
         },
     }

@@ -24,13 +24,13 @@ def crop_objects(pictures: Tensor, masks: Tensor, image: Tensor, size: int) -> T
     """Square crops on black, 1.2 times the longer side of each mask's box.
 
     Args:
-        pictures: (S, 3, H, H) in [0, 1].
+        pictures: (S, C, H, H).
         masks: (K, H, H) bool.
         image: (K,) int64, the picture of each mask.
         size: pixels per edge of the crops.
 
     Returns:
-        (K, 3, size, size).
+        (K, C, size, size).
     """
     pixels = pictures.shape[-1]
     boxes = mask_boxes(masks) + 0.5

@@ -12,10 +12,11 @@ from dataset_toolkits.online.crops import crop_objects, shrink
 from dataset_toolkits.online.layout_arrays import LayoutBatches, layout_loader, step_rng
 from dataset_toolkits.online.shading import Picture, View, render_scenes
 from dataset_toolkits.online.shape_bank import ShapeBank, Triangles, Variants, make_variants, surface_occupancy
-from scenegen.geometry import place_yup, relative_pose, world_pose
+from scenegen.geometry import invert_pose, place_yup, relative_pose, world_pose
 
 _VISIBLE_PIXELS = 150         # objects with fewer pixels are drawn and attended to, but not trained on
 _ENCODED_AT_ONCE = 128
+_POINT_STRIDE = 2             # pixels; object coordinates are only needed as means over patches
 _QUERY_IS_LARGEST = 0.7       # at inference the query is the largest mask; the rest of the time any asset is
 
 
@@ -31,6 +32,7 @@ class SourceConfig:
     object_counts: tuple[float, ...] = (0.2, 1.0, 1.5, 1.5, 1.0, 0.5, 0.3)   # weights of 1, 2, 3, ... objects
     render_size: int = 512
     image_size: int = 224
+    patch_grid: int = 16               # patches along an edge of a picture
     resolution: int = 64
     surface_samples: int = 65536
     repeat: int = 1                    # steps in a row that see the same pictures (with other times and noise)
@@ -100,7 +102,8 @@ class SceneSource:
 
     Keys: scene_image (S, 3, I, I), asset_image and mask_image (S*N, 3, I, I) in [0, 1]; poses (S, N, 8) in the frame
     of each scene's object 0, the query; visible (S, N) bool; shape (S, N) row of the variants; camera_extrinsics
-    (S, 4, 4), focal (S,), depth (S, I, I) metres (inf = nothing). With ``second_view`` also the same camera keys with
+    (S, 4, 4), focal (S,), depth (S, I, I) metres (inf = nothing); object_points (S*N, 4, G, G), for each of the G x G
+    patches of an asset's crop the mean position in the object's y-up frame and the share the asset covers. With ``second_view`` also the same camera keys with
     the prefix ``second_`` for a picture of the same scene from elsewhere. With ``encode`` also x_0 (S, N, C, r, r, r),
     the latents of the objects; all shapes of a pool are encoded once, when it is drawn.
     """
@@ -221,10 +224,21 @@ class SceneSource:
             "scene_image": shrink(developed, size),
             "asset_image": crop_objects(developed, masks, image, size),
             "mask_image": shrink(masks[:, None].float(), size).expand(-1, 3, -1, -1),
+            "object_points": crop_objects(
+                self._object_points(picture, scene), masks[:, ::_POINT_STRIDE, ::_POINT_STRIDE], image,
+                self.config.patch_grid),
             "visible": pixels.gather(1, order) >= _VISIBLE_PIXELS,
             "shape": scene["shape"].gather(1, order),
             "poses": self._poses(scene, order),
         }
+
+    def _object_points(self, picture: Picture, scene: dict[str, Tensor]) -> Tensor:
+        """What each pixel sees in the frame of its own object, and 1: (S, 4, h, h)."""
+        seen = picture.points[:, ::_POINT_STRIDE, ::_POINT_STRIDE]
+        number = picture.object[:, ::_POINT_STRIDE, ::_POINT_STRIDE].clamp(min=0)
+        back = invert_pose(world_pose(scene["centre"], scene["yaw"], scene["size"]).flatten(0, 1))
+        local = place_yup(seen[..., None, :], back[number])[..., 0, :]
+        return torch.cat([local, torch.ones_like(local[..., :1])], -1).permute(0, 3, 1, 2)
 
     def _poses(self, scene: dict[str, Tensor], order: Tensor) -> Tensor:
         """Poses (S, N, 8) of the reordered objects in the frame of the first."""

@@ -42,11 +42,13 @@ class View:
 @dataclass(frozen=True)
 class Picture:
     """colour (S, H, W, 3) in [0, 1]; object (S, H, W) int64, number among all the batch's objects, -1 background;
-    depth (S, H, W) camera depth in metres, +inf where nothing is hit."""
+    depth (S, H, W) camera depth in metres, +inf where nothing is hit; points (S, H, W, 3) what is seen, in world
+    metres (the eye where nothing is hit)."""
 
     colour: Tensor
     object: Tensor
     depth: Tensor
+    points: Tensor
 
 
 def _plane_depth(eye: Tensor, rays: Tensor, point: Tensor, normal: Tensor) -> Tensor:
@@ -132,4 +134,4 @@ def render_scenes(world: Triangles, objects_per_scene: int, view: View, scene: d
     light = scene["ambient"][:, None, None] * sky + scene["sun"][:, None, None] * cosine * lit
     light = torch.where(finite, light, scene["ambient"][:, None, None])
     owner = torch.where(front, world.owner[face], -1)
-    return Picture((colour * light[..., None]).clamp(0, 1), owner, depth)
+    return Picture((colour * light[..., None]).clamp(0, 1), owner, depth, points)

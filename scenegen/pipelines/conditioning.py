@@ -5,7 +5,7 @@ Order on the token axis, each part as long as one picture's tokens:
     asset crop | mask | scene | geometry, frame-attention half | geometry, global-attention half
 
 The first three come from the image encoder, layer-normalised without parameters; the geometry feature of the
-scene is appended as it is. A part that is switched off is left out, without a placeholder.
+scene is appended as it is (released weights), or normalised likewise where a checkpoint asks for it. A part that is switched off is left out, without a placeholder.
 """
 
 from __future__ import annotations
@@ -136,6 +136,7 @@ class SceneConditioner:
         geometry_encoder: nn.Module | None,
         image_size: int = IMAGE_SIZE,
         max_images: int | None = None,
+        normalize_geometry: bool = False,
     ) -> None:
         """Set the encoders.
 
@@ -145,11 +146,14 @@ class SceneConditioner:
                 as VGGT's aggregator; None when the geometry part is never used.
             image_size: I, the side to which pictures are brought.
             max_images: pictures encoded at once, to bound memory; None encodes all of them at once.
+            normalize_geometry: layer-normalise each half of the geometry feature; unnormalised it can outweigh the
+                other parts many times over.
         """
         self.image_encoder = image_encoder
         self.geometry_encoder = geometry_encoder
         self.image_size = image_size
         self.max_images = max_images
+        self.normalize_geometry = normalize_geometry
 
     @torch.no_grad()
     def encode(self, view: SceneView, parts: CondParts = CondParts()) -> SceneCond:
@@ -249,7 +253,11 @@ class SceneConditioner:
             )
         frames = _as_input_of(self.geometry_encoder, images)[:, None]  # (S, 1, 3, I, I)
         rounds, _ = self.geometry_encoder(frames, last_only=True)
-        return rounds[-1].squeeze(1)  # (S, P, 2C)
+        feature = rounds[-1].squeeze(1)  # (S, P, 2C)
+        if not self.normalize_geometry:
+            return feature
+        halves = feature.float().unflatten(-1, (2, -1))
+        return F.layer_norm(halves, halves.shape[-1:], eps=FEATURE_NORM_EPS).flatten(-2).to(feature.dtype)
 
 
 def _as_input_of(module: nn.Module, images: Tensor) -> Tensor:

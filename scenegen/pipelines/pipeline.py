@@ -58,6 +58,7 @@ class PipelineConfig:
         image_cond_model: stem of the image encoder.
         vggt_model: stem of the geometry encoder.
         image_size: side of the encoders' input in pixels.
+        normalize_geometry: see `SceneConditioner`; released checkpoints do without.
         sha256: weight file -> hex digest, checked when the file is loaded.
     """
 
@@ -66,6 +67,7 @@ class PipelineConfig:
     image_cond_model: str
     vggt_model: str
     image_size: int = IMAGE_SIZE
+    normalize_geometry: bool = False
     sha256: dict[str, str] = field(default_factory=dict)
     slat_sampler: dict[str, Any] | None = None
     slat_normalization: dict[str, list[float]] | None = None
@@ -144,6 +146,7 @@ class SceneGenPipeline:
             _aggregator(load(config.vggt_model)),
             config.image_size,
             _IMAGES_AT_ONCE,
+            config.normalize_geometry,
         )
         flow, decoder = load(config.models[FLOW_ROLE]), load(config.models[DECODER_ROLE])
         return cls(flow, decoder, conditioner, sampler.build_sampler(), sampler.params)

@@ -1,12 +1,11 @@
 """Experiments: which networks are built, from which weights they start, and what they are trained for."""
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file
 from torch import nn
 
 from scenegen.registry import build_model
@@ -14,7 +13,7 @@ from scenegen.trainers.geometry_encoder import GeometryEncoderConfig, GeometryEn
 from scenegen.trainers.scene_flow import SceneFlowConfig, SceneFlowObjective
 from scenegen.trainers.structure_vae import StructureVaeConfig, StructureVaeObjective
 from scenegen.trainers.trainer import Objective, TrainerConfig
-from trellis_modules.checkpoint import CheckpointError
+from trellis_modules.checkpoint import CheckpointError, find_weights, load_state, read_state
 from trellis_modules.config import NamedConfig, build, load_json, lookup
 
 #: objective name -> (its class, its configuration); the class is called with the models and the configuration
@@ -34,6 +33,7 @@ class ExperimentConfig:
     trainer: TrainerConfig
     source: dict[str, Any] = field(default_factory=dict)      # read by the batch source
     start_from: dict[str, str] = field(default_factory=dict)  # model -> checkpoint stem holding its weights
+    keep_initial: tuple[str, ...] = ()                        # parts of tensor names that start_from leaves alone
     compile_blocks: tuple[str, ...] = ()                      # models whose transformer blocks are compiled on CUDA
 
 
@@ -46,26 +46,29 @@ def load_experiment(path: Path) -> ExperimentConfig:
     return build(ExperimentConfig, load_json(path), str(path))
 
 
-def load_superset(module: nn.Module, stem: Path) -> None:
+def load_superset(module: nn.Module, stem: Path, keep_initial: Sequence[str] = ()) -> None:
     """Load a module from a checkpoint that holds all its tensors and perhaps more (an encoder saved with its heads).
+
+    Args:
+        module: changed in place.
+        stem: checkpoint path without suffix.
+        keep_initial: tensors with one of these parts in their name keep the values they have.
 
     Raises:
         CheckpointError: the file or a tensor is missing.
     """
-    path = stem.with_name(stem.name + ".safetensors")
-    if not path.exists():
-        raise CheckpointError(f"{path}: no such checkpoint; train it first (see the README) or change start_from")
-    state = load_file(path)
-    missing = [name for name in module.state_dict() if name not in state]
-    if missing:
+    path = find_weights(stem)
+    state = read_state(path)
+    wanted = [name for name in module.state_dict() if not any(part in name for part in keep_initial)]
+    if missing := [name for name in wanted if name not in state]:
         raise CheckpointError(f"{path}: tensor {missing[0]!r} is missing; it belongs to another configuration")
-    module.load_state_dict({name: state[name] for name in module.state_dict()})
+    load_state(module, module.state_dict() | {name: state[name] for name in wanted}, str(path))
 
 
 def build_objective(config: ExperimentConfig) -> Objective:
     """Build the models, load what they start from, and wrap them into the objective."""
     models = {role: build_model(named, role) for role, named in config.models.items()}
     for role, stem in config.start_from.items():
-        load_superset(lookup(models, role, "start_from"), Path(stem))
+        load_superset(lookup(models, role, "start_from"), Path(stem), config.keep_initial)
     kind, settings = lookup(OBJECTIVES, config.objective.name, "objective")
     return kind(**models, config=build(settings, config.objective.args, "objective"))

@@ -37,8 +37,9 @@ def scene_extent(poses: Tensor, minimum: float = 0.01) -> Tensor:
 def pose_errors(predicted: Tensor, target: Tensor, counted: Tensor, smooth: float) -> dict[str, Tensor]:
     """Smooth-L1 errors of the poses of target assets, each averaged over the counted ones.
 
-    Translations are measured in scene extents and scales in the true scale, so that a small query does not make a
-    scene weigh more. Rotations are compared as unit quaternions, up to sign (q and -q are the same rotation).
+    Translations are measured in scene extents and scales in the true scale (at least a quarter), so that a small
+    query does not make a scene weigh more. Rotations are compared up to sign, q and -q being the same; the
+    prediction is drawn towards unit length rather than normalised, whose gradient grows without bound near zero.
 
     Args:
         predicted, target: (..., N, 8) in the query frame.
@@ -48,8 +49,8 @@ def pose_errors(predicted: Tensor, target: Tensor, counted: Tensor, smooth: floa
     def mean_error(x: Tensor, y: Tensor) -> Tensor:
         return smooth * F.smooth_l1_loss(x / smooth, y / smooth, reduction="none").mean(-1)
 
-    extent, size = scene_extent(target), target[..., SCALE].clamp(min=1e-2)
-    rotation = normalize_quaternion(predicted[..., ROTATION])
+    extent, size = scene_extent(target), target[..., SCALE].clamp(min=0.25)
+    rotation = predicted[..., ROTATION]
     goal = normalize_quaternion(target[..., ROTATION])
     goal = torch.where((rotation * goal).sum(-1, keepdim=True) < 0, -goal, goal)
     errors = {

@@ -83,7 +83,8 @@ class VisionTransformer(nn.Module):
 
     def _init_weights(self) -> None:
         init_linear_weights(self)
-        nn.init.trunc_normal_(self.pos_embed, std=0.02)
+        with torch.no_grad():
+            self.pos_embed[0, 1:] = _grid_table(self.table_edge, self.pos_embed.shape[-1])
         nn.init.normal_(self.cls_token, std=1e-6)
         nn.init.normal_(self.register_tokens, std=1e-6)
 
@@ -164,3 +165,19 @@ def released_vision_transformer(name: str, img_size: int = 518, patch_size: int 
         )
     embed_dim, depth, num_heads = RELEASED_SIZES[name]
     return VisionTransformer(img_size, patch_size, embed_dim, depth, num_heads)
+
+
+def _grid_table(edge: int, channels: int) -> Tensor:
+    """Sine and cosine of rows and columns (edge**2, channels), a start from which positions need not be found.
+
+    A table of small noise, the usual start, is drowned by the patch content for thousands of steps.
+
+    Source: He et al., Masked Autoencoders, arXiv:2111.06377, appendix A.
+    """
+    cells = torch.arange(edge, dtype=torch.float32)
+    quarter = channels // 4
+    angles = cells[:, None] / 10000 ** (torch.arange(quarter) / max(1, quarter))
+    axis = torch.cat((angles.sin(), angles.cos()), dim=-1)  # (edge, C / 2)
+    rows, columns = axis[:, None].expand(-1, edge, -1), axis[None].expand(edge, -1, -1)
+    table = torch.cat((rows, columns), dim=-1).flatten(0, 1)
+    return torch.nn.functional.pad(table, (0, channels - table.shape[-1]))
