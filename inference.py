@@ -65,6 +65,9 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--formats", type=formats, default=FORMATS, help=f"some of {','.join(FORMATS)}")
     parser.add_argument("--limit", type=positive_int, help="only the first N scenes")
     parser.add_argument("--overwrite", action="store_true", help="make finished scenes again")
+    parser.add_argument(
+        "--no_scene_attention", action="store_true", help="every object by itself, for comparisons"
+    )
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
     return parser.parse_args(arguments)
 
@@ -98,7 +101,14 @@ def formats(text: str) -> tuple[str, ...]:
 
 def run_scenes(folders: list[Path], options: argparse.Namespace) -> list[SceneReport]:
     """Make every scene that is not there yet, under progress bars for scenes and sampling steps."""
-    batch = BatchOptions(options.output, options.formats, options.seed, options.steps, options.overwrite)
+    batch = BatchOptions(
+        options.output,
+        options.formats,
+        options.seed,
+        options.steps,
+        options.overwrite,
+        scene_attention=not options.no_scene_attention,
+    )
     reports = {folder: SceneReport(scene_id(folder)) for folder in folders}
     todo = [folder for folder in folders if is_pending(folder, batch)]
     if todo:

@@ -26,6 +26,7 @@ class BatchOptions:
         seed: of all noise; the same for every scene, so that a scene does not depend on its batch.
         steps: sampling steps; None takes the checkpoint's setting.
         overwrite: make finished scenes again.
+        scene_attention: let the objects of a scene see each other; without it only for comparisons.
     """
 
     output: Path
@@ -33,6 +34,7 @@ class BatchOptions:
     seed: int = 42
     steps: int | None = None
     overwrite: bool = False
+    scene_attention: bool = True
 
 
 @dataclass
@@ -103,6 +105,7 @@ def _run(
         object_ids=[item.object_id for item in scene.objects],
         seed=options.seed,
         steps=options.steps,
+        scene_attention=options.scene_attention,
         on_step=on_step,
     )
     start = time.perf_counter()

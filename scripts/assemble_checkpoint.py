@@ -1,7 +1,9 @@
 """Put trained networks together into a checkpoint folder that `inference.py --checkpoint` reads.
 
-``python scripts/assemble_checkpoint.py --structure_vae outputs/structure_vae --scene_flow outputs/scene_flow``
+``python scripts/assemble_checkpoint.py --structure_vae outputs/structure_vae \\
+    --scene_flow outputs/scene_flow``
 """
+
 from __future__ import annotations
 
 import argparse
@@ -20,6 +22,7 @@ from scenegen.pipelines.pipeline import (
 #: name in the new folder -> (training run, name of the network there)
 NETWORKS = {
     "ss_dec": ("structure_vae", "decoder"),
+    "ss_enc": ("structure_vae", "encoder"),     # for training only
     "ss_flow": ("scene_flow", "flow"),
     "image_encoder": ("scene_flow", "image_encoder"),
     "geometry_encoder": ("scene_flow", "geometry_encoder"),
@@ -36,6 +39,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--cfg_strength", type=float, default=2.0)
     parser.add_argument("--cfg_interval", type=float, nargs=2, default=(0.5, 1.0))
     parser.add_argument("--rescale_t", type=float, default=3.0)
+    parser.add_argument("--raw_geometry", action="store_true", help="the flow was trained on unnormalised geometry tokens")
     return parser.parse_args()
 
 
@@ -47,14 +51,20 @@ def main() -> None:
     digests = {}
     for name, (run, network) in NETWORKS.items():
         for suffix in (".json", ".safetensors"):
-            shutil.copyfile(getattr(arguments, run) / "ckpts" / f"{network}{suffix}", folder / f"{name}{suffix}")
+            shutil.copyfile(
+                getattr(arguments, run) / "ckpts" / f"{network}{suffix}", folder / f"{name}{suffix}"
+            )
         digests[f"ckpts/{name}.safetensors"] = file_sha256(folder / f"{name}.safetensors")
     config = json.loads((folder / "image_encoder.json").read_text(encoding="utf-8"))
     sampler = {
         "name": "FlowEulerGuidanceIntervalSamplerVGGT",
         "args": {"sigma_min": 1e-5},
-        "params": {"steps": arguments.steps, "cfg_strength": arguments.cfg_strength,
-                   "cfg_interval": list(arguments.cfg_interval), "rescale_t": arguments.rescale_t},
+        "params": {
+            "steps": arguments.steps,
+            "cfg_strength": arguments.cfg_strength,
+            "cfg_interval": list(arguments.cfg_interval),
+            "rescale_t": arguments.rescale_t,
+        },
     }
     pipeline = {
         "name": PIPELINE_NAME,
@@ -64,7 +74,7 @@ def main() -> None:
             "image_cond_model": "ckpts/image_encoder",
             "vggt_model": "ckpts/geometry_encoder",
             "image_size": config["args"]["img_size"],
-            "normalize_geometry": True,
+            "normalize_geometry": not arguments.raw_geometry,
             "sha256": digests,
         },
     }

@@ -5,7 +5,8 @@ Order on the token axis, each part as long as one picture's tokens:
     asset crop | mask | scene | geometry, frame-attention half | geometry, global-attention half
 
 The first three come from the image encoder, layer-normalised without parameters; the geometry feature of the
-scene is appended as it is (released weights), or normalised likewise where a checkpoint asks for it. A part that is switched off is left out, without a placeholder.
+scene is appended as it is (released weights), or normalised likewise where a checkpoint asks for it. A part
+that is switched off is left out, without a placeholder.
 """
 
 from __future__ import annotations
@@ -146,8 +147,8 @@ class SceneConditioner:
                 as VGGT's aggregator; None when the geometry part is never used.
             image_size: I, the side to which pictures are brought.
             max_images: pictures encoded at once, to bound memory; None encodes all of them at once.
-            normalize_geometry: layer-normalise each half of the geometry feature; unnormalised it can outweigh the
-                other parts many times over.
+            normalize_geometry: layer-normalise each half of the geometry feature; unnormalised it can
+                outweigh the other parts many times over.
         """
         self.image_encoder = image_encoder
         self.geometry_encoder = geometry_encoder

@@ -25,6 +25,7 @@ from scenegen.pipelines.masks import inverse_order, order_by_area
 from scenegen.pipelines.result import GeneratedObject, SceneResult
 from scenegen.pipelines.sampling import (
     StructureSample,
+    WithoutSceneAttention,
     noise_generator,
     sample_structure,
     structure_noise,
@@ -167,6 +168,7 @@ class SceneGenPipeline:
         seed: int = 42,
         steps: int | None = None,
         cond_parts: CondParts = ALL_PARTS,
+        scene_attention: bool = True,
         max_faces: int | None = 20_000,
         on_step: Callable[[int, int], Any] | None = None,
     ) -> SceneResult:
@@ -182,6 +184,7 @@ class SceneGenPipeline:
             seed: of all noise.
             steps: Euler steps; None takes the checkpoint's setting.
             cond_parts: which conditions are used; released weights expect all.
+            scene_attention: let the assets see each other; without it only for comparisons.
             max_faces: triangles per object; None keeps all.
             on_step: called with (steps done, steps) after each sampling step.
 
@@ -201,7 +204,7 @@ class SceneGenPipeline:
             view = self._view(scene_image, [asset_images[i] for i in order], [mask_images[i] for i in order])
             cond = self.conditioner.encode(view, cond_parts)
         with _timed(timings, "sample"):
-            sample = self._sample(cond, params, seed, on_step)
+            sample = self._sample(cond, params, seed, scene_attention, on_step)
         with _timed(timings, "decode"):
             logits = self.decoder(sample.latents).float().squeeze(1).cpu()  # (B, R, R, R)
         with _timed(timings, "mesh"):
@@ -214,7 +217,12 @@ class SceneGenPipeline:
         )
         with _timed(timings, "colour"):
             photo_view = colour_objects(objects, scene_image, asset_images, mask_images)
-        settings = {"seed": seed, "steps": params.steps, "cfg_strength": params.cfg_strength}
+        settings = {
+            "seed": seed,
+            "steps": params.steps,
+            "cfg_strength": params.cfg_strength,
+            "scene_attention": scene_attention,
+        }
         return SceneResult(objects, ids[order[0]], photo_view, settings, timings)
 
     def _view(
@@ -228,13 +236,19 @@ class SceneGenPipeline:
         )
 
     def _sample(
-        self, cond: SceneCond, params: SamplingParams, seed: int, on_step: Callable[[int, int], Any] | None
+        self,
+        cond: SceneCond,
+        params: SamplingParams,
+        seed: int,
+        scene_attention: bool,
+        on_step: Callable[[int, int], Any] | None,
     ) -> StructureSample:
         config = self.flow.config
         noise = structure_noise(
             cond.num_assets, config.in_channels, config.resolution, noise_generator(seed), self.device
         )
-        return sample_structure(self.flow, self.sampler, cond, noise, params, on_step=on_step)
+        flow = self.flow if scene_attention else WithoutSceneAttention(self.flow)
+        return sample_structure(flow, self.sampler, cond, noise, params, on_step=on_step)
 
 
 def colour_objects(

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from scenegen.geometry import average_poses
 from scenegen.pipelines.conditioning import SceneCond
@@ -30,6 +30,23 @@ PositionsType = Literal["last", "avg"]
 
 PoseMean = Literal["aligned", "arithmetic"]
 """How poses are averaged: `geometry.average_poses`, or number by number as the published code does."""
+
+
+class WithoutSceneAttention:
+    """A flow model whose assets see their own condition and no other asset; the first asset is still the query.
+
+    This is the ablation of the scene attention: the same weights, which are trained in this mode some of the time.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        """Wrap a scene flow model."""
+        self.model = model
+        self.precompute_context = model.precompute_context
+
+    def __call__(self, x_t: Tensor, t: Tensor, cond: Cond, **arguments: Any) -> FlowOutput:
+        """As the model, with the assets of ``x_t`` (B, ...) each in a scene of its own."""
+        is_query = torch.arange(len(x_t), device=x_t.device) == 0
+        return self.model(x_t, t, cond, scene_size=1, is_query=is_query, **arguments)
 
 
 @dataclass(frozen=True)

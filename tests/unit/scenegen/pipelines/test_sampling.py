@@ -10,6 +10,7 @@ from scenegen.geometry import ROTATION, identity_pose
 from scenegen.models.scene_flow import SceneFlowConfig, SceneFlowModel
 from scenegen.pipelines.conditioning import SceneCond
 from scenegen.pipelines.sampling import (
+    WithoutSceneAttention,
     noise_generator,
     occupied_coords,
     sample_structure,
@@ -79,6 +80,19 @@ def test_precomputed_contexts_change_no_numbers(model: SceneFlowModel) -> None:
     plain = sample_structure(model, FlowEulerSampler(), scene, noise, PARAMS, precompute=False)
     torch.testing.assert_close(fast.latents, plain.latents, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(fast.positions, plain.positions, rtol=1e-4, atol=1e-4)
+
+
+def test_without_scene_attention_an_asset_does_not_depend_on_the_others(model: SceneFlowModel) -> None:
+    scene, noise = _scene(3), _noise(3)
+    kept = SceneCond(scene.cond[:2], scene.neg_cond[:2], OBJECT_TOKENS)
+    alone = WithoutSceneAttention(model)
+    three = sample_structure(alone, FlowEulerSampler(), scene, noise, PARAMS)
+    two = sample_structure(alone, FlowEulerSampler(), kept, noise[:2], PARAMS)
+    torch.testing.assert_close(three.latents[:2], two.latents)
+    torch.testing.assert_close(three.positions[:2], two.positions)
+    assert torch.equal(three.positions[:1], identity_pose(1))
+    together = sample_structure(model, FlowEulerSampler(), scene, noise, PARAMS)
+    assert not torch.allclose(together.latents[:2], three.latents[:2])
 
 
 def test_neg_cond_that_is_not_empty_is_used_in_full(model: SceneFlowModel) -> None:

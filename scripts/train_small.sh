@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# Train the small model from mesh packs, stage by stage, and put it together as a checkpoint folder.
+#
+# Each stage spreads its learning-rate schedule over its seconds. A stage that was interrupted goes on from its last
+# saved state when this runs again, and a finished one is skipped.
+set -euo pipefail
+
+usage() {
+    cat <<'TEXT'
+usage: bash scripts/train_small.sh [--packs "A B"] [--checkpoint DIR]
+
+  --packs       mesh packs of the train split (default: data/packs/train.safetensors data/packs/procedural.safetensors)
+  --checkpoint  folder that is assembled at the end (default: outputs/scenegen-small)
+
+Seconds of each stage, from the environment: VAE_SECONDS=600 GEOMETRY_SECONDS=400 WARMUP_SECONDS=400 FLOW_SECONDS=1500
+PYTHON (default: python) and WORKERS (processes that compose scenes, default: 6) likewise.
+TEXT
+}
+
+packs="data/packs/train.safetensors data/packs/procedural.safetensors"
+checkpoint=outputs/scenegen-small
+while [ $# -gt 0 ]; do
+    case "$1" in
+        --packs) packs=$2; shift 2 ;;
+        --checkpoint) checkpoint=$2; shift 2 ;;
+        -h | --help) usage; exit 0 ;;
+        *) echo "train_small.sh: unknown argument $1" >&2; usage >&2; exit 2 ;;
+    esac
+done
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+train() { # STAGE SECONDS [ARGUMENT...]
+    local stage=$1 seconds=$2
+    shift 2
+    if [ -e "outputs/$stage/finished" ]; then
+        echo "$stage: finished before"
+        return
+    fi
+    # shellcheck disable=SC2086  # packs is a list
+    "${PYTHON:-python}" train.py --config "configs/small/$stage.json" --output_dir "outputs/$stage" --packs $packs \
+        --workers "${WORKERS:-6}" --time_limit "$seconds" --anneal "$@"
+    touch "outputs/$stage/finished"
+}
+
+encoder=(--structure_encoder "outputs/structure_vae/ckpts/encoder")
+train structure_vae "${VAE_SECONDS:-600}"
+train geometry_encoder "${GEOMETRY_SECONDS:-400}"
+train scene_flow_warmup "${WARMUP_SECONDS:-400}" "${encoder[@]}"
+train scene_flow "${FLOW_SECONDS:-1500}" "${encoder[@]}"
+"${PYTHON:-python}" scripts/assemble_checkpoint.py --structure_vae "outputs/structure_vae" \
+    --scene_flow "outputs/scene_flow" --output "$checkpoint"
+echo "$checkpoint: try it with python inference.py --checkpoint $checkpoint"
