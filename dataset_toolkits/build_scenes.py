@@ -76,14 +76,13 @@ def build_scenes(
     with_depth: bool = False,
 ) -> int:
     """Render and write the scenes that are not there yet; returns how many that were."""
-    names = {model_id: info.name for model_id, info in library.infos.items()}
     written = 0
     for layout in tqdm(layouts, desc="render", unit="scene"):
         paths = ScenePaths.of(output_dir, set_name, layout.scene_id)
         if paths.complete(with_depth):
             continue
         rendering = render(layout, library, settings, output_dir / f"{layout.scene_id}.blender.log")
-        write_scene(layout, rendering, library.outer_meshes(layout), names, paths, with_depth)
+        write_scene(layout, rendering, library.outer_meshes(layout), library.infos, paths, with_depth)
         written += 1
     return written
 

@@ -15,15 +15,16 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any
 
 import numpy as np
 import trimesh
 from PIL import Image
 
-from dataset_toolkits.furniture import FurnitureMesh
+from dataset_toolkits.furniture import FurnitureMesh, ModelInfo
 from dataset_toolkits.scene_layout import PlacedObject, SceneLayout, augment_vertices, query_poses, yaw_matrix
 from dataset_toolkits.scene_renderer import BACKGROUND, Rendering
 
@@ -82,7 +83,7 @@ def write_scene(
     layout: SceneLayout,
     rendering: Rendering,
     meshes: Mapping[str, FurnitureMesh],
-    names: Mapping[str, str],
+    infos: Mapping[str, ModelInfo],
     paths: ScenePaths,
     with_depth: bool = False,
 ) -> None:
@@ -91,7 +92,7 @@ def write_scene(
     Args:
         layout, rendering: as ``by_visible_area`` returns them.
         meshes: model id -> mesh for the truth GLB.
-        names: model id -> name for people.
+        infos: model id -> its record, for names and symmetries.
     """
     for folder in (paths.images.parent, paths.glb.parent):
         folder.mkdir(parents=True, exist_ok=True)
@@ -100,7 +101,7 @@ def write_scene(
         write_depth(rendering.depth, paths.depth)
     scene, normalisation = truth_scene(layout, meshes)
     _replace_file(paths.glb, scene.export(file_type="glb"))
-    truth = truth_record(layout, names, rendering.instances.shape[0], normalisation)
+    truth = truth_record(layout, infos, rendering.instances.shape[0], normalisation)
     _replace_file(paths.truth, (json.dumps(truth, indent=1) + "\n").encode())
 
 
@@ -182,15 +183,16 @@ def truth_scene(
 
 
 def truth_record(
-    layout: SceneLayout, names: Mapping[str, str], image_size: int, normalisation: Mapping[str, Any]
+    layout: SceneLayout, infos: Mapping[str, ModelInfo], image_size: int, normalisation: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Poses and camera of a scene in the query frame, JSON-ready."""
+    """Poses, yaw symmetries and camera of a scene in the query frame, JSON-ready."""
     objects = [
         {
             "id": number,
             "node": f"obj_{number}",
-            "name": names[placed.model_id],
+            "name": infos[placed.model_id].name,
             "model_id": placed.model_id,
+            "symmetry": infos[placed.model_id].symmetry,
             "translation": pose[:3].tolist(),
             "rotation_wxyz": pose[3:7].tolist(),
             "scale": float(pose[7]),

@@ -8,7 +8,7 @@ import pytest
 import trimesh
 from PIL import Image
 
-from dataset_toolkits.furniture import FurnitureMesh
+from dataset_toolkits.furniture import FurnitureMesh, ModelInfo
 from dataset_toolkits.scene_layout import (
     Camera,
     Lighting,
@@ -21,10 +21,14 @@ from dataset_toolkits.scene_layout import (
 from dataset_toolkits.scene_renderer import BACKGROUND, Rendering, render_scene
 from dataset_toolkits.scene_writer import ScenePaths, by_visible_area, cutout, write_depth, write_scene
 from dataset_toolkits.textured_mesh import TexturedMesh
+from scenegen.evaluation.loading import load_poses
 
 SIZE = 96
 EXTENTS = {"cube": (1.0, 1.0, 1.0), "plank": (1.0, 0.2, 0.4)}
-NAMES = {"cube": "Cube", "plank": "Plank"}
+INFOS = {
+    "cube": ModelInfo("cube", "Cube", "Cabinet/Shelf/Desk", "floor", "test", (1.2, 1.2, 1.2), symmetry=4),
+    "plank": ModelInfo("plank", "Plank", "Table", "floor", "test", (1.0, 0.2, 0.4), symmetry=2),
+}
 
 
 def box(name: str) -> FurnitureMesh:
@@ -69,7 +73,7 @@ def test_the_written_scene_reads_back(scene, tmp_path):
     layout, rendering = scene
     paths = ScenePaths.of(tmp_path, "test", "t1")
     assert not paths.complete()
-    write_scene(layout, rendering, MESHES, NAMES, paths, with_depth=True)
+    write_scene(layout, rendering, MESHES, INFOS, paths, with_depth=True)
     assert paths.complete(with_depth=True)
     names = {path.name for path in paths.images.iterdir()}
     assert names == {"scene.jpg", "0.png", "0_mask.png", "1.png", "1_mask.png"}
@@ -89,7 +93,7 @@ def test_the_written_scene_reads_back(scene, tmp_path):
 def test_truth_poses_and_glb_agree_with_the_world(scene, tmp_path):
     layout, rendering = scene
     paths = ScenePaths.of(tmp_path, "test", "t1")
-    write_scene(layout, rendering, MESHES, NAMES, paths)
+    write_scene(layout, rendering, MESHES, INFOS, paths)
     truth = json.loads(paths.truth.read_text())
     poses = [[*item["translation"], *item["rotation_wxyz"], item["scale"]] for item in truth["objects"]]
     np.testing.assert_allclose(poses, query_poses(layout), atol=1e-6)
@@ -107,10 +111,19 @@ def test_truth_poses_and_glb_agree_with_the_world(scene, tmp_path):
         np.testing.assert_allclose(in_query, expected, atol=1e-5)
 
 
+def test_truth_tells_the_evaluation_which_turns_look_the_same(scene, tmp_path):
+    layout, rendering = scene
+    paths = ScenePaths.of(tmp_path, "test", "t1")
+    write_scene(layout, rendering, MESHES, INFOS, paths)
+    objects = json.loads(paths.truth.read_text())["objects"]
+    assert [(item["name"], item["symmetry"]) for item in objects] == [("Cube", 4), ("Plank", 2)]
+    assert load_poses(paths.truth).symmetry == {0: 4, 1: 2}
+
+
 def test_the_truth_camera_sees_the_objects_where_their_masks_are(scene, tmp_path):
     layout, rendering = scene
     paths = ScenePaths.of(tmp_path, "test", "t1")
-    write_scene(layout, rendering, MESHES, NAMES, paths)
+    write_scene(layout, rendering, MESHES, INFOS, paths)
     camera = json.loads(paths.truth.read_text())["camera"]
     extrinsics, intrinsics = np.array(camera["extrinsics"]), np.array(camera["intrinsics"])
     assert np.linalg.det(extrinsics[:3, :3]) == pytest.approx(1.0)
