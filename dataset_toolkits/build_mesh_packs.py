@@ -7,12 +7,10 @@ import logging
 import sys
 from pathlib import Path
 
-import numpy as np
 from tqdm import tqdm
 
 from dataset_toolkits.furniture import FurnitureMesh, ModelInfo
 from dataset_toolkits.mesh_pack import MeshPack
-from dataset_toolkits.part_swap import random_swaps
 from dataset_toolkits.simplification import simplify
 from dataset_toolkits.sweethome3d.metadata import MetadataError, model_infos, read_metadata
 from dataset_toolkits.sweethome3d.prepare import load_prepared
@@ -38,13 +36,6 @@ def build_pack(root: Path, split: str, *, keep_hidden: bool = False) -> MeshPack
     )
 
 
-def build_swap_pack(train: MeshPack, count: int, seed: int = 0) -> MeshPack:
-    """Part swaps between models of a pack, at most `count`, each simplified like a floor-standing model."""
-    models = [(train.mesh(index), info) for index, info in enumerate(train.infos)]
-    swaps = random_swaps(models, count, np.random.default_rng(seed))
-    return MeshPack.from_meshes((simplify(mesh, max_faces=MAX_FACES["floor"]), info) for mesh, info in swaps)
-
-
 def _packed(root: Path, info: ModelInfo, keep_hidden: bool) -> tuple[FurnitureMesh, ModelInfo]:
     prepared = load_prepared(root, info.id)
     if prepared is None:
@@ -65,9 +56,6 @@ def main() -> int:
     parser.add_argument(
         "--keep-hidden", action="store_true", help="keep faces that no outside camera can see"
     )
-    parser.add_argument(
-        "--swaps", type=int, default=0, help="also write train_swaps with up to this many part swaps"
-    )
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
     folder = options.packs or options.output_dir.parent / "packs"
@@ -75,8 +63,6 @@ def main() -> int:
         for split in SPLITS:
             pack = build_pack(options.output_dir, split, keep_hidden=options.keep_hidden)
             _save(pack, folder / f"{split}.safetensors")
-            if split == "train" and options.swaps:
-                _save(build_swap_pack(pack, options.swaps), folder / "train_swaps.safetensors")
     except ValueError as error:  # MetadataError and SplitError among them: all name the model and the remedy
         logger.error("%s", error)
         return 1

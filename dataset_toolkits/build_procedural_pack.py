@@ -2,24 +2,33 @@
 
 ``python dataset_toolkits/build_procedural_pack.py --output data/packs/procedural.safetensors --count 4000``
 """
+
 from __future__ import annotations
 
 import argparse
 import logging
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
-from dataset_toolkits.furniture import FurnitureMesh, ModelInfo
 from dataset_toolkits.mesh_pack import MeshPack
 from dataset_toolkits.part_swap import random_swaps
-from dataset_toolkits.procedural import generate_any
+from dataset_toolkits.procedural.pack import generate_pack
 
 
-def _generate(seed: list[int]) -> tuple[FurnitureMesh, ModelInfo]:
-    return generate_any(np.random.default_rng(seed))
+def build_swap_pack(path: Path, count: int, seed: int, stream: int) -> MeshPack:
+    """Combine parts of the models of the training pack at ``path`` into at most ``count`` new models.
+
+    Args:
+        seed, stream: fix the swaps.
+
+    Raises:
+        ValueError: the pack holds a model of another split.
+    """
+    pack = MeshPack.load(path)
+    if foreign := [info.id for info in pack.infos if info.split != "train"]:
+        raise ValueError(f"{path}: expected models of the train split only, got {foreign[0]!r}")
+    return MeshPack.from_meshes(random_swaps(pack.models(), count, np.random.default_rng([seed, stream])))
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -41,17 +50,13 @@ def main() -> None:
     """Generate, combine and write."""
     arguments = parse_arguments()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    seeds = [[arguments.seed, index] for index in range(arguments.count)]
-    with ProcessPoolExecutor(arguments.workers) as pool:
-        models = list(tqdm(pool.map(_generate, seeds, chunksize=20), total=len(seeds), desc="procedural"))
-    if arguments.swaps:
-        pack = MeshPack.load(arguments.train_pack)
-        if foreign := [info.id for info in pack.infos if info.split != "train"]:
-            raise SystemExit(f"{arguments.train_pack}: expected models of the train split only, got {foreign[0]!r}")
-        originals = [(pack.mesh(index), info) for index, info in enumerate(pack.infos)]
-        models += random_swaps(originals, arguments.swaps, np.random.default_rng([arguments.seed, arguments.count]))
-    MeshPack.from_meshes(models).save(arguments.output)
-    logging.info("%s: %d models, %d faces", arguments.output, len(models), sum(len(m.faces) for m, _ in models))
+    packs = []
+    if arguments.swaps:  # first: it is quick and may refuse its pack
+        packs = [build_swap_pack(arguments.train_pack, arguments.swaps, arguments.seed, arguments.count)]
+    packs.insert(0, generate_pack(arguments.count, arguments.seed, arguments.workers))
+    pack = MeshPack.concatenate(packs)
+    pack.save(arguments.output)
+    logging.info("%s: %d models, %d faces", arguments.output, len(pack), len(pack.faces))
 
 
 if __name__ == "__main__":

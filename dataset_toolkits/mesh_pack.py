@@ -91,6 +91,15 @@ class MeshPack:
             infos=tuple(info for _, info in pairs),
         )
 
+    @classmethod
+    def concatenate(cls, packs: Sequence[MeshPack]) -> MeshPack:
+        """One pack with the meshes of all, in order."""
+        return cls.from_meshes(pair for pack in packs for pair in pack.models())
+
+    def models(self) -> list[tuple[FurnitureMesh, ModelInfo]]:
+        """All meshes with their records, in order; `from_meshes` joins them again."""
+        return [(self.mesh(index), info) for index, info in enumerate(self.infos)]
+
     def save(self, path: Path) -> None:
         """Write the pack, positions as 16-bit steps of the unit cube, under a temporary name first.
 

@@ -1,7 +1,7 @@
 """Meshes as flat tensors on the training device, the variants trained on, and their surface voxels."""
+
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,16 +12,18 @@ from dataset_toolkits.furniture import CONTINUOUS_SYMMETRY, ModelInfo
 from dataset_toolkits.mesh_pack import MeshPack
 from scenegen.geometry import yup_to_zup
 
-_SQUARE_TOLERANCE = 0.03   # relative difference of width and depth up to which a stretched model keeps its symmetry
+_SQUARE_TOLERANCE = (
+    0.03  # relative difference of width and depth up to which a stretched model keeps its symmetry
+)
 
 
 @dataclass(frozen=True)
 class Triangles:
-    """Triangles of several objects: corners (F, 3, 3), owning object (F,) int64 ascending, colours (F, 3) in [0, 1]."""
+    """Triangles of several objects."""
 
-    corners: Tensor
-    owner: Tensor
-    colours: Tensor
+    corners: Tensor  # (F, 3, 3)
+    owner: Tensor  # (F,) int64, number of the object, ascending
+    colours: Tensor  # (F, 3) in [0, 1]
 
 
 class ShapeBank:
@@ -52,9 +54,9 @@ class ShapeBank:
 class Variants:
     """Shapes made from the bank: model number, stretch of each axis and mirroring, one row a shape."""
 
-    models: Tensor    # (P,) int64
-    stretch: Tensor   # (P, 3) float32, multiplies x, y, z; the longest side is brought back to 1 afterwards
-    mirror: Tensor    # (P,) bool, x -> -x
+    models: Tensor  # (P,) int64
+    stretch: Tensor  # (P, 3) float32, multiplies x, y, z; the longest side is brought back to 1 afterwards
+    mirror: Tensor  # (P,) bool, x -> -x
     infos: tuple[ModelInfo, ...]
 
     def triangles(self, bank: ShapeBank, rows: Tensor) -> Triangles:
@@ -78,8 +80,14 @@ def _stretched(info: ModelInfo, stretch: np.ndarray) -> ModelInfo:
     return replace(info, size_m=size, symmetry=symmetry)
 
 
-def make_variants(bank: ShapeBank, count: int, rng: np.random.Generator, real_share: float, max_stretch: float,
-                  device: torch.device) -> Variants:
+def make_variants(
+    bank: ShapeBank,
+    count: int,
+    rng: np.random.Generator,
+    real_share: float,
+    max_stretch: float,
+    device: torch.device,
+) -> Variants:
     """Draw shapes: a share of real models (evenly over classes within the share), the rest procedural ones.
 
     Args:
@@ -94,20 +102,30 @@ def make_variants(bank: ShapeBank, count: int, rng: np.random.Generator, real_sh
     real_rows, made_rows = np.flatnonzero(~procedural), np.flatnonzero(procedural)
     share = real_share if len(made_rows) else 1.0
     pick_real = rng.random(count) < (share if len(real_rows) else 0.0)
-    models = np.where(pick_real, rng.choice(real_rows if len(real_rows) else made_rows, count),
-                      rng.choice(made_rows if len(made_rows) else real_rows, count))
+    models = np.where(
+        pick_real,
+        rng.choice(real_rows if len(real_rows) else made_rows, count),
+        rng.choice(made_rows if len(made_rows) else real_rows, count),
+    )
     stretch = np.exp(rng.uniform(-0.5, 0.5, (count, 3)) * np.log(max_stretch))
     stretch[rng.random(count) < 0.35] = 1.0
-    square = rng.random(count) < 0.5                                  # keep round things round half of the time
+    square = rng.random(count) < 0.5  # keep round things round half of the time
     stretch[square, 2] = stretch[square, 0]
     stretch /= stretch.mean(1, keepdims=True)
-    infos = tuple(_stretched(replace(bank.infos[m], id=str(row)), stretch[row]) for row, m in enumerate(models))
-    return Variants(torch.as_tensor(models, device=device), torch.as_tensor(stretch, dtype=torch.float32, device=device),
-                    torch.as_tensor(rng.random(count) < 0.5, device=device), infos)
+    infos = tuple(
+        _stretched(replace(bank.infos[m], id=str(row)), stretch[row]) for row, m in enumerate(models)
+    )
+    return Variants(
+        torch.as_tensor(models, device=device),
+        torch.as_tensor(stretch, dtype=torch.float32, device=device),
+        torch.as_tensor(rng.random(count) < 0.5, device=device),
+        infos,
+    )
 
 
-def surface_occupancy(triangles: Triangles, count: int, resolution: int, samples: int,
-                      generator: torch.Generator) -> Tensor:
+def surface_occupancy(
+    triangles: Triangles, count: int, resolution: int, samples: int, generator: torch.Generator
+) -> Tensor:
     """Voxels that hold a point of the surface, found with stratified area-weighted samples.
 
     Args:
@@ -127,7 +145,9 @@ def surface_occupancy(triangles: Triangles, count: int, resolution: int, samples
     per_object = torch.zeros(count, dtype=torch.float64, device=device).index_add_(0, triangles.owner, area)
     start = per_object.cumsum(0) - per_object
     jitter = torch.rand(count, samples, generator=generator, device=device, dtype=torch.float64)
-    position = start[:, None] + per_object[:, None] * (torch.arange(samples, device=device) + jitter) / samples
+    position = (
+        start[:, None] + per_object[:, None] * (torch.arange(samples, device=device) + jitter) / samples
+    )
     face = torch.searchsorted(cumulative, position.flatten()).clamp_(max=len(area) - 1)
     u, v = torch.rand(2, len(face), generator=generator, device=device).unbind(0)
     folded = u + v > 1
@@ -138,8 +158,3 @@ def surface_occupancy(triangles: Triangles, count: int, resolution: int, samples
     occupancy = torch.zeros(count, 1, resolution, resolution, resolution, dtype=torch.bool, device=device)
     occupancy[owner, 0, cell[:, 0], cell[:, 1], cell[:, 2]] = True
     return occupancy
-
-
-def concatenate_packs(packs: Sequence[MeshPack]) -> MeshPack:
-    """One pack with the meshes of all, in order."""
-    return MeshPack.from_meshes([(pack.mesh(i), info) for pack in packs for i, info in enumerate(pack.infos)])

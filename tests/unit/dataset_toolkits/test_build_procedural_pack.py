@@ -1,0 +1,49 @@
+"""The procedural pack: what it joins, and what it refuses to learn from."""
+
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from dataset_toolkits import build_procedural_pack
+from dataset_toolkits.mesh_pack import MeshPack
+from dataset_toolkits.procedural import generate
+from dataset_toolkits.procedural.pack import generate_pack
+from dataset_toolkits.sweethome3d.split import load_split
+
+
+def chairs(count):
+    """A pack of chairs alike enough for their parts to be swapped."""
+    rngs = [np.random.default_rng(seed) for seed in range(count)]
+    return MeshPack.from_meshes(generate("dining_chair", rng, remove_hidden=False) for rng in rngs)
+
+
+def test_concatenation_keeps_meshes_and_records():
+    first, second = chairs(2), generate_pack(3, remove_hidden=False)
+    joined = MeshPack.concatenate([first, second])
+    assert joined.infos == first.infos + second.infos
+    for index, (mesh, _) in enumerate(first.models() + second.models()):
+        np.testing.assert_array_equal(joined.mesh(index).vertices, mesh.vertices)
+        np.testing.assert_array_equal(joined.mesh(index).faces, mesh.faces)
+
+
+def test_the_command_writes_procedural_models_then_swaps(tmp_path, monkeypatch):
+    chairs(6).save(tmp_path / "train.safetensors")
+    output = tmp_path / "out.safetensors"
+    arguments = f"--output {output} --count 2 --swaps 3 --train_pack {tmp_path}/train.safetensors --workers 1"
+    monkeypatch.setattr(sys, "argv", ["build_procedural_pack", *arguments.split()])
+    build_procedural_pack.main()
+    pack = MeshPack.load(output)
+    assert pack.infos[:2] == generate_pack(2).infos
+    assert len(pack) == 5
+    assert all(info.id.startswith("swap/procedural/dining_chair/") for info in pack.infos[2:])
+
+
+def test_parts_of_test_models_are_refused(tmp_path):
+    name = next(entry.id for entry in load_split().values() if entry.split == "test")
+    mesh, info = generate("stool", np.random.default_rng(0), remove_hidden=False)
+    path = tmp_path / "test.safetensors"
+    MeshPack.from_meshes([(mesh, replace(info, id=name, split="test"))]).save(path)
+    with pytest.raises(ValueError, match=f"expected models of the train split only, got '{name}'"):
+        build_procedural_pack.build_swap_pack(path, 1, seed=0, stream=0)
