@@ -1,4 +1,5 @@
-"""Objective of the sparse-structure flow with scene attention: velocity and poses, with both image encoders."""
+"""Objective of the sparse-structure flow with scene attention: velocity and poses, both encoders included."""
+
 from __future__ import annotations
 
 import math
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from scenegen.pipelines.conditioning import SceneConditioner
+from scenegen.pipelines.conditioning import SceneConditioner, drop_cond
 from scenegen.trainers.losses import pose_errors
 from trellis_modules.samplers.flow_matching import FlowPath, TimeSchedule, model_time
 
@@ -23,47 +24,58 @@ class SceneFlowConfig:
     trans_weight: float = 3.0
     rot_weight: float = 3.0
     scale_weight: float = 1.0
-    points_weight: float = 3.0     # where the patches of an asset's crop lie on the object
-    depth_weight: float = 1.0      # how far the patches of the scene are
+    points_weight: float = 3.0  # where the patches of an asset's crop lie on the object
+    depth_weight: float = 1.0  # how far the patches of the scene are
     smooth_scale: float = 0.02
-    p_uncond: float = 0.1          # scenes trained without any condition, for guidance
-    p_no_scene: float = 0.15       # steps without scene attention: every asset attends to itself alone
+    p_uncond: float = 0.1  # scenes trained without any condition, for guidance
+    p_no_scene: float = 0.15  # steps without scene attention: every asset attends to itself alone
 
 
 class SceneFlowObjective:
     """Trains ``flow``, ``image_encoder`` and ``geometry_encoder`` together on scenes of equal size.
 
-    All assets of a scene share their time and their dropped conditions, as they do when scenes are sampled. A linear
-    ``probe`` reads from the image tokens where each patch of a crop lies on its object and how far each patch of the
-    scene is: an image encoder that starts from nothing learns to see much sooner from these dense targets than
-    through the flow model alone. The probe is not needed afterwards.
+    All assets of a scene share their time and their dropped conditions, as they do when scenes are sampled. A
+    linear ``probe`` reads from the image tokens where each patch of a crop lies on its object and how far
+    each patch of the scene is: an image encoder that starts from nothing learns to see much sooner from these
+    dense targets than through the flow model alone. The probe is not needed afterwards.
     """
 
-    def __init__(self, flow: nn.Module, image_encoder: nn.Module, geometry_encoder: nn.Module,
-                 config: SceneFlowConfig) -> None:
+    def __init__(
+        self, flow: nn.Module, image_encoder: nn.Module, geometry_encoder: nn.Module, config: SceneFlowConfig
+    ) -> None:
         width = flow.config.cond_channels
         self.probe = nn.ModuleDict({"points": nn.Linear(width, 3), "depth": nn.Linear(width, 1)})
         self.modules: Mapping[str, nn.Module] = {
-            "flow": flow, "image_encoder": image_encoder, "geometry_encoder": geometry_encoder, "probe": self.probe}
+            "flow": flow,
+            "image_encoder": image_encoder,
+            "geometry_encoder": geometry_encoder,
+            "probe": self.probe,
+        }
         self.flow, self.config = flow, config
-        self.conditioner = SceneConditioner(image_encoder, geometry_encoder.aggregator, normalize_geometry=True)
+        self.conditioner = SceneConditioner(
+            image_encoder, geometry_encoder.aggregator, normalize_geometry=True
+        )
         self.path = FlowPath(config.sigma_min)
 
-    def loss(self, batch: Mapping[str, Tensor], generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(
+        self, batch: Mapping[str, Tensor], generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Velocity error of the visible assets, plus the pose errors of the visible targets.
 
         Args:
-            batch: x_0 (S, N, C, r, r, r); scene_image (S, 3, I, I), asset_image and mask_image (S*N, 3, I, I) in
-                [0, 1]; poses (S, N, 8); visible (S, N) bool; object_points (S*N, 4, G, G) and depth (S, I, I).
+            batch: x_0 (S, N, C, r, r, r); scene_image (S, 3, I, I), asset_image and mask_image (S*N, 3, I, I)
+                in [0, 1]; poses (S, N, 8); visible (S, N) bool; object_points (S*N, 4, G, G) and depth
+                (S, I, I).
             generator: on the device of the batch.
         """
         config, (num_scenes, num_assets) = self.config, batch["visible"].shape
         device = batch["visible"].device
         cond, num_object_tokens = self.conditioner.encode_tensors(
-            batch["asset_image"], batch["mask_image"], batch["scene_image"])
+            batch["asset_image"], batch["mask_image"], batch["scene_image"]
+        )
         seen = self._probe_errors(cond, num_object_tokens, num_assets, batch)
         kept = torch.rand(num_scenes, generator=generator, device=device) >= config.p_uncond
-        cond = cond * kept.repeat_interleave(num_assets)[:, None, None]
+        cond = drop_cond(cond, ~kept.repeat_interleave(num_assets))
 
         x_0 = batch["x_0"].flatten(0, 1).float()
         t = config.times.sample(num_scenes, generator=generator, device=device).repeat_interleave(num_assets)
@@ -71,8 +83,13 @@ class SceneFlowObjective:
         alone = bool(torch.rand((), generator=generator, device=device) < config.p_no_scene)
         is_query = (torch.arange(num_assets, device=device) == 0).repeat(num_scenes)
         output = self.flow(
-            self.path.diffuse(x_0, noise, t), model_time(t, len(t), device), cond,
-            num_object_tokens=num_object_tokens, scene_size=1 if alone else num_assets, is_query=is_query)
+            self.path.diffuse(x_0, noise, t),
+            model_time(t, len(t), device),
+            cond,
+            num_object_tokens=num_object_tokens,
+            scene_size=1 if alone else num_assets,
+            is_query=is_query,
+        )
 
         visible = batch["visible"].flatten().float()
         error = (output.velocity.float() - self.path.target_velocity(x_0, noise)).pow(2).flatten(1).mean(1)
@@ -80,19 +97,28 @@ class SceneFlowObjective:
         poses = output.extras["positions"].float().unflatten(0, (num_scenes, num_assets))
         counted = batch["visible"] & ~is_query.view(num_scenes, num_assets) & kept[:, None]
         errors = pose_errors(poses, batch["poses"], counted, config.smooth_scale)
-        pose = (config.trans_weight * errors["translation"] + config.rot_weight * errors["rotation"]
-                + config.scale_weight * errors["scale"])
+        pose = (
+            config.trans_weight * errors["translation"]
+            + config.rot_weight * errors["rotation"]
+            + config.scale_weight * errors["scale"]
+        )
         look = config.points_weight * seen["points"] + config.depth_weight * seen["depth"]
-        logs = {"mse": mse, **errors} if not alone else {"mse_alone": mse, "translation_alone": errors["translation"]}
+        logs = {"mse": mse, **errors}
+        if alone:
+            logs = {"mse_alone": mse, "translation_alone": errors["translation"]}
         return mse + pose + look, {name: value.detach() for name, value in (logs | seen).items()}
 
-    def _probe_errors(self, cond: Tensor, tokens: int, num_assets: int, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Mean absolute errors of object points (of the object's longest side) and of log depth, over covered patches."""
-        points, share = batch["object_points"].flatten(2).mT.split((3, 1), dim=-1)    # (B, G*G, 3), (B, G*G, 1)
+    def _probe_errors(
+        self, cond: Tensor, tokens: int, num_assets: int, batch: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Mean absolute errors of log depth and of object points (covered patches; unit: longest side)."""
+        points, share = batch["object_points"].flatten(2).mT.split((3, 1), dim=-1)  # (B, G*G, 3), (B, G*G, 1)
         patches = share.shape[1]
-        asset, scene = cond[:, tokens - patches:tokens], cond[::num_assets, 3 * tokens - patches:3 * tokens]
+        asset = cond[:, tokens - patches : tokens]
+        scene = cond[::num_assets, 3 * tokens - patches : 3 * tokens]
         predicted = self.probe["points"](asset).float()
         error = (predicted * share - points).abs().mean(-1)
-        depth = F.adaptive_avg_pool2d(batch["depth"].clamp(max=20.0).log()[:, None], math.isqrt(patches)).flatten(1)
+        log_depth = batch["depth"].clamp(max=20.0).log()[:, None]
+        depth = F.adaptive_avg_pool2d(log_depth, math.isqrt(patches)).flatten(1)
         distance = self.probe["depth"](scene)[..., 0].float()
         return {"points": error.sum() / share.sum().clamp(min=1), "depth": (distance - depth).abs().mean()}
