@@ -1,4 +1,5 @@
 """Train one network of the small model: ``python train.py --config configs/small/structure_vae.json ...``."""
+
 from __future__ import annotations
 
 import argparse
@@ -24,11 +25,17 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--config", type=Path, required=True, help="experiment JSON, see configs/small")
     parser.add_argument("--output_dir", type=Path, required=True, help="state, log and checkpoints go here")
     parser.add_argument("--packs", type=Path, nargs="+", required=True, help="mesh packs of the train split")
-    parser.add_argument("--structure_encoder", type=Path, help="checkpoint stem that makes the latents (scene_flow)")
+    parser.add_argument(
+        "--structure_encoder", type=Path, help="checkpoint stem that makes the latents (scene_flow)"
+    )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--workers", type=int, default=2, help="processes that compose scenes ahead")
-    parser.add_argument("--time_limit", type=float, default=math.inf, help="seconds; the state is saved at the end")
-    parser.add_argument("--anneal", action="store_true", help="spread the learning-rate schedule over --time_limit")
+    parser.add_argument(
+        "--time_limit", type=float, default=math.inf, help="seconds; the state is saved at the end"
+    )
+    parser.add_argument(
+        "--anneal", action="store_true", help="spread the learning-rate schedule over --time_limit"
+    )
     arguments = parser.parse_args()
     if arguments.anneal and not math.isfinite(arguments.time_limit):
         parser.error("--anneal needs --time_limit, the seconds over which the learning rate decays")
@@ -44,7 +51,7 @@ def export(trainer: Trainer, models: Collection[str], probe: Mapping[str, torch.
         spread = fold_latent_scale(modules["encoder"], modules["decoder"], latents)
         logging.info("latent spread folded into the weights: %s", [round(s, 3) for s in spread.tolist()])
     for name, module in modules.items():
-        if name in models:      # what was only needed for training is not exported
+        if name in models:  # what was only needed for training is not exported
             save_checkpoint(module, trainer.output_dir / "ckpts" / name)
 
 
@@ -60,15 +67,27 @@ def main() -> None:
     for role in config.compile_blocks if device.type == "cuda" else ():
         for block in objective.modules[role].blocks:
             block.compile()
-    source = build_source(config.objective.name, config.source, arguments.packs, arguments.workers,
-                          arguments.structure_encoder, device)
+    source = build_source(
+        config.objective.name,
+        config.source,
+        arguments.packs,
+        arguments.workers,
+        arguments.structure_encoder,
+        device,
+    )
     trainer = Trainer(objective, source, config.trainer, arguments.output_dir, device)
-    (arguments.output_dir / "config.json").write_text(json.dumps(to_json(config), indent=2) + "\n", encoding="utf-8")
+    (arguments.output_dir / "config.json").write_text(
+        json.dumps(to_json(config), indent=2) + "\n", encoding="utf-8"
+    )
     trainer.resume()
     finished = trainer.run(arguments.time_limit, arguments.anneal)
     export(trainer, config.models, source.batch(trainer.step))
-    logging.info("%s at step %d after %.0f s of training", "finished" if finished else "stopped", trainer.step,
-                 trainer.seconds)
+    logging.info(
+        "%s at step %d after %.0f s of training",
+        "finished" if finished else "stopped",
+        trainer.step,
+        trainer.seconds,
+    )
 
 
 if __name__ == "__main__":

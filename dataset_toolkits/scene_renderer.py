@@ -6,8 +6,8 @@ One ray a pixel through the pixel's centre, one shadow ray towards the sun, the 
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Mapping, Sequence
 
 import numpy as np
 from embreex.mesh_construction import TriangleMesh

@@ -18,6 +18,7 @@ from dataset_toolkits.textured_mesh import TexturedMesh
 _CLEARANCE_M = 1e-3
 _PROBE_STEPS = 15  # rays per side of an item's foot that look for the surface below it
 _MIN_FOOT_SUPPORT = 0.8  # share of those rays that must find one
+_TEST_OPTIONS = ComposerOptions()
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ def select_scenes(
     counts: list[int],
     prefix: str,
     rule: VisibilityRule = VisibilityRule(),
-    options: ComposerOptions = ComposerOptions(),
+    options: ComposerOptions = _TEST_OPTIONS,
 ) -> Iterator[SceneLayout]:
     """Yield one accepted scene per entry of ``counts`` (numbers of objects), ids ``<prefix>0000``, ...
 

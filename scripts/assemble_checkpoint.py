@@ -22,7 +22,7 @@ from scenegen.pipelines.pipeline import (
 #: name in the new folder -> (training run, name of the network there)
 NETWORKS = {
     "ss_dec": ("structure_vae", "decoder"),
-    "ss_enc": ("structure_vae", "encoder"),     # for training only
+    "ss_enc": ("structure_vae", "encoder"),  # for training only
     "ss_flow": ("scene_flow", "flow"),
     "image_encoder": ("scene_flow", "image_encoder"),
     "geometry_encoder": ("scene_flow", "geometry_encoder"),
@@ -39,7 +39,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--cfg_strength", type=float, default=2.0)
     parser.add_argument("--cfg_interval", type=float, nargs=2, default=(0.5, 1.0))
     parser.add_argument("--rescale_t", type=float, default=3.0)
-    parser.add_argument("--raw_geometry", action="store_true", help="the flow was trained on unnormalised geometry tokens")
+    parser.add_argument(
+        "--raw_geometry", action="store_true", help="the flow was trained on unnormalised geometry tokens"
+    )
     return parser.parse_args()
 
 

@@ -1,1 +1,1 @@
-"""Training batches made on the training device: shapes are gathered, stretched, voxelised and rendered with torch."""
+"""Training batches made on the training device: shapes are gathered, stretched, voxelised and rendered."""

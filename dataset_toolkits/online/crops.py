@@ -1,4 +1,5 @@
-"""Crops, masks and small pictures cut from rendered batches, as `scenegen.pipelines.image_preparation` cuts photos."""
+"""Crops and small pictures of rendered batches, cut as `scenegen.pipelines.image_preparation` cuts photos."""
+
 from __future__ import annotations
 
 import torch
@@ -6,11 +7,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 CROP_MARGIN = 1.2
-_SUPERSAMPLE = 2   # samples per pixel and axis of a crop, averaged: crops mostly shrink the picture
+_SUPERSAMPLE = 2  # samples per pixel and axis of a crop, averaged: crops mostly shrink the picture
 
 
 def mask_boxes(masks: Tensor) -> Tensor:
-    """Bounding boxes (K, 4) float32 as first x, first y, last x, last y of masks (K, H, W); zeros when empty."""
+    """Boxes (K, 4) float32 of masks (K, H, W): first x, first y, last x, last y; zeros when empty."""
+
     def span(line: Tensor) -> tuple[Tensor, Tensor]:
         index = torch.arange(line.shape[1], device=line.device)
         return (torch.where(line, index, line.shape[1]).amin(1), torch.where(line, index, -1).amax(1))
@@ -38,7 +40,7 @@ def crop_objects(pictures: Tensor, masks: Tensor, image: Tensor, size: int) -> T
     half = (boxes[:, 2:] - boxes[:, :2]).amax(1).clamp(min=4.0) * CROP_MARGIN / 2
     fine = size * _SUPERSAMPLE
     steps = (torch.arange(fine, device=pictures.device) + 0.5) / fine * 2 - 1
-    axes = ((centre[:, :, None] + half[:, None, None] * steps) / pixels * 2 - 1)   # (K, 2, fine)
+    axes = (centre[:, :, None] + half[:, None, None] * steps) / pixels * 2 - 1  # (K, 2, fine)
     grid = torch.stack([axes[:, 0, None].expand(-1, fine, -1), axes[:, 1, :, None].expand(-1, -1, fine)], -1)
     cut_out = pictures[image] * masks[:, None]
     return F.avg_pool2d(F.grid_sample(cut_out, grid, align_corners=False), _SUPERSAMPLE)

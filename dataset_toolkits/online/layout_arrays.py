@@ -1,4 +1,5 @@
 """Composed scenes as plain arrays, made ahead of the training loop by worker processes."""
+
 from __future__ import annotations
 
 import zlib
@@ -12,8 +13,9 @@ from dataset_toolkits.furniture import ModelInfo
 from dataset_toolkits.scene_composer import ComposerOptions, CompositionError, ModelPool, compose
 from dataset_toolkits.scene_layout import SceneLayout
 
-_POOL_MODELS = 400   # models a batch of scenes is composed from: enough variety, quick to index
+_POOL_MODELS = 400  # models a batch of scenes is composed from: enough variety, quick to index
 _MAX_WALLS = 2
+_OPTIONS = ComposerOptions(min_visible_fraction=0.3)
 
 
 def step_rng(seed: int, step: int, purpose: str) -> np.random.Generator:
@@ -26,8 +28,8 @@ def layout_arrays(layouts: Sequence[SceneLayout]) -> dict[str, np.ndarray]:
 
     Returns:
         shape (S, N) int64 (the objects' model_id as a number), centre (S, N, 3), yaw (S, N), size (S, N),
-        eye, target (S, 3), fov_deg (S,), sun_direction (S, 3), sun, ambient (S,), floor_colour, wall_colour (S, 3),
-        wall_point, wall_normal (S, 2, 3; zero normal = no wall), all float32 but for ``shape``.
+        eye, target (S, 3), fov_deg (S,), sun_direction (S, 3), sun, ambient (S,), floor_colour, wall_colour
+        (S, 3), wall_point, wall_normal (S, 2, 3; zero normal = no wall), all float32 but for ``shape``.
     """
     walls = np.zeros((len(layouts), _MAX_WALLS, 2, 3), dtype=np.float32)
     for row, layout in zip(walls, layouts):
@@ -38,10 +40,12 @@ def layout_arrays(layouts: Sequence[SceneLayout]) -> dict[str, np.ndarray]:
         "centre": [[o.centre for o in row] for row in objects],
         "yaw": [[o.yaw for o in row] for row in objects],
         "size": [[o.size_m for o in row] for row in objects],
-        "eye": [s.camera.position for s in layouts], "target": [s.camera.target for s in layouts],
+        "eye": [s.camera.position for s in layouts],
+        "target": [s.camera.target for s in layouts],
         "fov_deg": [s.camera.fov_deg for s in layouts],
         "sun_direction": [s.lighting.sun_direction for s in layouts],
-        "sun": [s.lighting.sun_strength for s in layouts], "ambient": [s.lighting.ambient_strength for s in layouts],
+        "sun": [s.lighting.sun_strength for s in layouts],
+        "ambient": [s.lighting.ambient_strength for s in layouts],
         "floor_colour": [s.room.floor_colour for s in layouts],
         "wall_colour": [s.room.wall_colour for s in layouts],
     }
@@ -53,8 +57,14 @@ def layout_arrays(layouts: Sequence[SceneLayout]) -> dict[str, np.ndarray]:
 class LayoutBatches(Dataset):
     """Item ``step``: the arrays of that step's scenes, all with the same number of objects."""
 
-    def __init__(self, infos: Sequence[ModelInfo], objects_per_step: int, count_weights: Sequence[float], seed: int,
-                 options: ComposerOptions = ComposerOptions(min_visible_fraction=0.3)) -> None:
+    def __init__(
+        self,
+        infos: Sequence[ModelInfo],
+        objects_per_step: int,
+        count_weights: Sequence[float],
+        seed: int,
+        options: ComposerOptions = _OPTIONS,
+    ) -> None:
         self.infos, self.objects_per_step, self.seed, self.options = infos, objects_per_step, seed, options
         self.count_weights = np.asarray(count_weights, dtype=np.float64) / np.sum(count_weights)
 
@@ -66,7 +76,7 @@ class LayoutBatches(Dataset):
         while len(layouts) < max(1, self.objects_per_step // num_objects):
             try:
                 layouts.append(compose(rng, pool, num_objects, self.options))
-            except CompositionError:   # the generator has moved on: the next attempt is another scene
+            except CompositionError:  # the generator has moved on: the next attempt is another scene
                 continue
         return layout_arrays(layouts)
 
@@ -87,6 +97,12 @@ def _one_thread(_worker: int) -> None:
 
 
 def layout_loader(batches: LayoutBatches, first_step: int, count: int, workers: int) -> DataLoader:
-    """Iterate over the arrays of ``count`` steps from ``first_step`` on, composed ``workers`` processes ahead."""
-    return DataLoader(batches, batch_size=None, sampler=_Steps(first_step, count), num_workers=workers,
-                      prefetch_factor=8 if workers else None, worker_init_fn=_one_thread)
+    """The arrays of ``count`` steps from ``first_step`` on, in order, composed ahead by worker processes."""
+    return DataLoader(
+        batches,
+        batch_size=None,
+        sampler=_Steps(first_step, count),
+        num_workers=workers,
+        prefetch_factor=8 if workers else None,
+        worker_init_fn=_one_thread,
+    )

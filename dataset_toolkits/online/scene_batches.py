@@ -1,4 +1,5 @@
-"""Batch sources of the small model's training: shapes for the structure VAE, pictures for the other networks."""
+"""Batch sources of training: shapes for the structure VAE, pictures of scenes for the other networks."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
@@ -11,31 +12,37 @@ from torch import Tensor
 from dataset_toolkits.online.crops import crop_objects, shrink
 from dataset_toolkits.online.layout_arrays import LayoutBatches, layout_loader, step_rng
 from dataset_toolkits.online.shading import Picture, View, render_scenes
-from dataset_toolkits.online.shape_bank import ShapeBank, Triangles, Variants, make_variants, surface_occupancy
+from dataset_toolkits.online.shape_bank import (
+    ShapeBank,
+    Triangles,
+    Variants,
+    make_variants,
+    surface_occupancy,
+)
 from scenegen.geometry import invert_pose, place_yup, relative_pose, world_pose
 
-_VISIBLE_PIXELS = 150         # objects with fewer pixels are drawn and attended to, but not trained on
+_VISIBLE_PIXELS = 150  # objects with fewer pixels are drawn and attended to, but not trained on
 _ENCODED_AT_ONCE = 128
-_POINT_STRIDE = 2             # pixels; object coordinates are only needed as means over patches
-_QUERY_IS_LARGEST = 0.7       # at inference the query is the largest mask; the rest of the time any asset is
+_POINT_STRIDE = 2  # pixels; object coordinates are only needed as means over patches
+_QUERY_IS_LARGEST = 0.7  # at inference the query is the largest mask; the rest of the time any asset is
 
 
 @dataclass(frozen=True)
 class SourceConfig:
     """What batches are made of."""
 
-    shapes: int = 16384                # variants alive at a time
-    refresh_steps: int = 1 << 30       # steps after which new variants are drawn
-    real_share: float = 0.5            # of the variants, from real furniture; the rest is procedural
+    shapes: int = 16384  # variants alive at a time
+    refresh_steps: int = 1 << 30  # steps after which new variants are drawn
+    real_share: float = 0.5  # of the variants, from real furniture; the rest is procedural
     max_stretch: float = 1.35
     objects_per_step: int = 240
-    object_counts: tuple[float, ...] = (0.2, 1.0, 1.5, 1.5, 1.0, 0.5, 0.3)   # weights of 1, 2, 3, ... objects
+    object_counts: tuple[float, ...] = (0.2, 1.0, 1.5, 1.5, 1.0, 0.5, 0.3)  # weights of 1, 2, 3, ... objects
     render_size: int = 512
     image_size: int = 224
-    patch_grid: int = 16               # patches along an edge of a picture
+    patch_grid: int = 16  # patches along an edge of a picture
     resolution: int = 64
     surface_samples: int = 65536
-    repeat: int = 1                    # steps in a row that see the same pictures (with other times and noise)
+    repeat: int = 1  # steps in a row that see the same pictures (with other times and noise)
     workers: int = 0
     seed: int = 0
 
@@ -57,15 +64,26 @@ class ShapePool:
         epoch = step // self.config.refresh_steps
         if epoch != self._epoch:
             rng = step_rng(self.config.seed, epoch, "variants")
-            self._variants = make_variants(self.bank, self.config.shapes, rng, self.config.real_share,
-                                           self.config.max_stretch, self.device)
+            self._variants = make_variants(
+                self.bank,
+                self.config.shapes,
+                rng,
+                self.config.real_share,
+                self.config.max_stretch,
+                self.device,
+            )
             self._epoch = epoch
         return epoch, self._variants
 
     def occupancy(self, variants: Variants, rows: Tensor, generator: torch.Generator) -> Tensor:
         """Surface voxels (K, 1, R, R, R) bool of the shapes ``rows``."""
-        return surface_occupancy(variants.triangles(self.bank, rows), len(rows), self.config.resolution,
-                                 self.config.surface_samples, generator)
+        return surface_occupancy(
+            variants.triangles(self.bank, rows),
+            len(rows),
+            self.config.resolution,
+            self.config.surface_samples,
+            generator,
+        )
 
 
 class ShapeSource:
@@ -82,8 +100,11 @@ class ShapeSource:
         return {"occupancy": self.pool.occupancy(variants, rows, generator)}
 
 
-def _recolour(colours: Tensor, owner: Tensor, corners: Tensor, count: int, generator: torch.Generator) -> Tensor:
+def _recolour(
+    colours: Tensor, owner: Tensor, corners: Tensor, count: int, generator: torch.Generator
+) -> Tensor:
     """Change the colours of most objects: channel gains, a tint, and grain that runs through the object."""
+
     def draw(*shape: int) -> Tensor:
         return torch.rand(*shape, generator=generator, device=colours.device)
 
@@ -100,16 +121,23 @@ def _recolour(colours: Tensor, owner: Tensor, corners: Tensor, count: int, gener
 class SceneSource:
     """Rendered scenes. One batch is S scenes of N objects; N changes from step to step, S * N hardly.
 
-    Keys: scene_image (S, 3, I, I), asset_image and mask_image (S*N, 3, I, I) in [0, 1]; poses (S, N, 8) in the frame
-    of each scene's object 0, the query; visible (S, N) bool; shape (S, N) row of the variants; camera_extrinsics
-    (S, 4, 4), focal (S,), depth (S, I, I) metres (inf = nothing); object_points (S*N, 4, G, G), for each of the G x G
-    patches of an asset's crop the mean position in the object's y-up frame and the share the asset covers. With ``second_view`` also the same camera keys with
-    the prefix ``second_`` for a picture of the same scene from elsewhere. With ``encode`` also x_0 (S, N, C, r, r, r),
-    the latents of the objects; all shapes of a pool are encoded once, when it is drawn.
+    Keys:
+
+    * scene_image (S, 3, I, I), asset_image and mask_image (S*N, 3, I, I) in [0, 1];
+    * poses (S, N, 8) in the frame of each scene's object 0, the query;
+    * visible (S, N) bool; shape (S, N) row of the variants;
+    * camera_extrinsics (S, 4, 4), focal (S,), depth (S, I, I) metres (inf = nothing);
+    * object_points (S*N, 4, G, G): for each of the G x G patches of an asset's crop the share that the asset
+      covers (last channel) and, times that share, the mean position in the object's y-up frame;
+    * with ``second_view`` scene_image and the camera keys with the prefix ``second_``, of the same scene seen
+      from elsewhere;
+    * with ``encode`` x_0 (S, N, C, r, r, r), the latents of the objects; all shapes of a pool are encoded
+      once, when it is drawn.
     """
 
-    def __init__(self, pool: ShapePool, *, second_view: bool = False,
-                 encode: Callable[[Tensor], Tensor] | None = None) -> None:
+    def __init__(
+        self, pool: ShapePool, *, second_view: bool = False, encode: Callable[[Tensor], Tensor] | None = None
+    ) -> None:
         """Make a source.
 
         Args:
@@ -127,14 +155,17 @@ class SceneSource:
 
     def _arrays(self, step: int, epoch: int, variants: Variants) -> dict[str, Tensor]:
         if self._loader is None or step != self._next_step or epoch != self._loader_epoch:
-            batches = LayoutBatches(variants.infos, self.config.objects_per_step, self.config.object_counts,
-                                    self.config.seed)
+            batches = LayoutBatches(
+                variants.infos, self.config.objects_per_step, self.config.object_counts, self.config.seed
+            )
             remaining = (epoch + 1) * self.config.refresh_steps - step
             self._loader = iter(layout_loader(batches, step, min(remaining, 1 << 20), self.config.workers))
             self._loader_epoch = epoch
         self._next_step = step + 1
-        return {name: torch.as_tensor(value).to(self.device, non_blocking=True)
-                for name, value in next(self._loader).items()}
+        return {
+            name: torch.as_tensor(value).to(self.device, non_blocking=True)
+            for name, value in next(self._loader).items()
+        }
 
     def batch(self, step: int) -> dict[str, Tensor]:
         """The scenes of ``step``; with ``repeat``, the same object as for the steps before."""
@@ -168,12 +199,18 @@ class SceneSource:
         if epoch != self._latents_epoch:
             generator = _generator(self.device, self.config, epoch, "encode")
             rows = torch.arange(len(variants.models), device=self.device)
-            self._latents = torch.cat([self.encode(self.pool.occupancy(variants, part, generator).float())
-                                       for part in rows.split(_ENCODED_AT_ONCE)])
+            self._latents = torch.cat(
+                [
+                    self.encode(self.pool.occupancy(variants, part, generator).float())
+                    for part in rows.split(_ENCODED_AT_ONCE)
+                ]
+            )
             self._latents_epoch = epoch
         return self._latents
 
-    def _world_triangles(self, variants: Variants, scene: dict[str, Tensor], generator: torch.Generator) -> Triangles:
+    def _world_triangles(
+        self, variants: Variants, scene: dict[str, Tensor], generator: torch.Generator
+    ) -> Triangles:
         rows = scene["shape"].flatten()
         unit = variants.triangles(self.pool.bank, rows)
         colours = _recolour(unit.colours, unit.owner, unit.corners, len(rows), generator)
@@ -181,7 +218,7 @@ class SceneSource:
         return Triangles(place_yup(unit.corners, world[unit.owner]), unit.owner, colours)
 
     def _second_eye(self, scene: dict[str, Tensor], generator: torch.Generator) -> Tensor:
-        """The camera moved around the target by up to 40 degrees and up or down by a fifth of its distance."""
+        """The camera turned about the target by up to 40 degrees, and up or down by a fifth of its range."""
         draw = torch.rand(2, len(scene["eye"]), generator=generator, device=self.device) * 2 - 1
         arm = scene["eye"] - scene["target"]
         turn = world_pose(scene["target"], draw[0] * 0.7, torch.ones_like(draw[0]))
@@ -194,6 +231,7 @@ class SceneSource:
 
     def _develop(self, pictures: Tensor, generator: torch.Generator) -> Tensor:
         """Exposure, white balance, gamma and noise of a camera, different for every picture."""
+
         def draw(*shape: int) -> Tensor:
             return torch.rand(len(pictures), *shape, generator=generator, device=self.device)
 
@@ -202,11 +240,15 @@ class SceneSource:
         noise = torch.randn(pictures.shape, generator=generator, device=self.device) * draw(1, 1, 1) * 0.03
         return ((pictures * balance).clamp(min=1e-4) ** gamma + noise).clamp(0, 1)
 
-    def _cut(self, picture: Picture, scene: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+    def _cut(
+        self, picture: Picture, scene: dict[str, Tensor], generator: torch.Generator
+    ) -> dict[str, Tensor]:
         """Choose the queries, order the objects, and cut their crops and masks."""
         num_scenes, num_objects = scene["shape"].shape
         scene_number = torch.arange(num_scenes, device=self.device)
-        local = torch.where(picture.object >= 0, picture.object - scene_number[:, None, None] * num_objects, num_objects)
+        local = torch.where(
+            picture.object >= 0, picture.object - scene_number[:, None, None] * num_objects, num_objects
+        )
         masks = local[:, None] == torch.arange(num_objects, device=self.device)[None, :, None, None]
         pixels = masks.flatten(2).sum(-1)
 
@@ -225,8 +267,11 @@ class SceneSource:
             "asset_image": crop_objects(developed, masks, image, size),
             "mask_image": shrink(masks[:, None].float(), size).expand(-1, 3, -1, -1),
             "object_points": crop_objects(
-                self._object_points(picture, scene), masks[:, ::_POINT_STRIDE, ::_POINT_STRIDE], image,
-                self.config.patch_grid),
+                self._object_points(picture, scene),
+                masks[:, ::_POINT_STRIDE, ::_POINT_STRIDE],
+                image,
+                self.config.patch_grid,
+            ),
             "visible": pixels.gather(1, order) >= _VISIBLE_PIXELS,
             "shape": scene["shape"].gather(1, order),
             "poses": self._poses(scene, order),
@@ -250,5 +295,8 @@ class SceneSource:
         size = self.config.image_size
         step = (torch.arange(size, device=self.device) + 0.5) * (picture.depth.shape[-1] / size)
         pixel = step.long()
-        return {f"{prefix}depth": picture.depth[:, pixel[:, None], pixel[None]],
-                f"{prefix}camera_extrinsics": view.extrinsics, f"{prefix}focal": view.focal}
+        return {
+            f"{prefix}depth": picture.depth[:, pixel[:, None], pixel[None]],
+            f"{prefix}camera_extrinsics": view.extrinsics,
+            f"{prefix}focal": view.focal,
+        }

@@ -1,4 +1,5 @@
 """Pictures of batches of furniture scenes on the training device: sun with shadows, sky, floor and walls."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -12,15 +13,15 @@ from trellis_modules.renderers.cameras import focal_length, look_at, project
 from trellis_modules.renderers.mesh_renderer import face_normals
 
 _SHADOW_SIZE = 384
-_SHADOW_BIAS = 0.012      # of the scene's diameter
+_SHADOW_BIAS = 0.012  # of the scene's diameter
 
 
 @dataclass(frozen=True)
 class View:
     """Cameras of S square pictures."""
 
-    extrinsics: Tensor   # (S, 4, 4) world to camera, OpenCV
-    focal: Tensor        # (S,) in units of the picture's width
+    extrinsics: Tensor  # (S, 4, 4) world to camera, OpenCV
+    focal: Tensor  # (S,) in units of the picture's width
 
     @classmethod
     def look(cls, eye: Tensor, target: Tensor, fov_deg: Tensor) -> View:
@@ -41,9 +42,14 @@ class View:
 
 @dataclass(frozen=True)
 class Picture:
-    """colour (S, H, W, 3) in [0, 1]; object (S, H, W) int64, number among all the batch's objects, -1 background;
-    depth (S, H, W) camera depth in metres, +inf where nothing is hit; points (S, H, W, 3) what is seen, in world
-    metres (the eye where nothing is hit)."""
+    """S rendered pictures.
+
+    Attributes:
+        colour: (S, H, W, 3) in [0, 1].
+        object: (S, H, W) int64, number among all the objects of the batch, -1 background.
+        depth: (S, H, W) camera depth in metres, +inf where nothing is hit.
+        points: (S, H, W, 3) what is seen, in world metres; the eye where nothing is hit.
+    """
 
     colour: Tensor
     object: Tensor
@@ -62,8 +68,10 @@ def _background(eye: Tensor, rays: Tensor, scene: dict[str, Tensor]) -> tuple[Te
     """Depth, normal and colour of floor and walls; beyond them the wall colour at infinite depth."""
     floor_normal = torch.tensor([0.0, 1.0, 0.0], device=eye.device).expand_as(eye)
     planes = [(torch.zeros_like(eye), floor_normal, scene["floor_colour"])]
-    planes += [(scene["wall_point"][:, k], scene["wall_normal"][:, k], scene["wall_colour"])
-               for k in range(scene["wall_point"].shape[1])]
+    planes += [
+        (scene["wall_point"][:, k], scene["wall_normal"][:, k], scene["wall_colour"])
+        for k in range(scene["wall_point"].shape[1])
+    ]
     depth = torch.full(rays.shape[:3], torch.inf, device=eye.device)
     normal = torch.zeros_like(rays)
     colour = scene["wall_colour"][:, None, None].expand_as(rays)
@@ -77,7 +85,7 @@ def _background(eye: Tensor, rays: Tensor, scene: dict[str, Tensor]) -> tuple[Te
 
 
 def _light_frame(sun: Tensor, centre: Tensor, radius: Tensor) -> tuple[Tensor, Tensor]:
-    """Orthographic map of the world seen from the sun: (S, 3, 3) and offset (S, 3) to shadow pixels and depth > 0."""
+    """Matrix (S, 3, 3) and offset (S, 3) from the world to the sun's view: shadow pixels and depth > 0."""
     extrinsics = look_at(sun, torch.zeros_like(sun), torch.tensor([0.02, 0.05, 1.0], device=sun.device))
     scale = torch.stack([0.5 * _SHADOW_SIZE / radius, 0.5 * _SHADOW_SIZE / radius, 1 / radius], -1)
     matrix = extrinsics[:, :3, :3] * scale[..., None]
@@ -86,7 +94,7 @@ def _light_frame(sun: Tensor, centre: Tensor, radius: Tensor) -> tuple[Tensor, T
 
 
 def _sunlit(points: Tensor, corners: Tensor, image: Tensor, scene: dict[str, Tensor]) -> Tensor:
-    """1 where a point (S, H, W, 3) sees the sun past the triangles (F, 3, 3) of its own scene, 0 in shadow."""
+    """1 where points (S, H, W, 3) see the sun past triangles (F, 3, 3) of their own scene, 0 in shadow."""
     num_scenes = len(points)
     low = torch.full((num_scenes, 3), torch.inf, device=points.device)
     low.scatter_reduce_(0, image[:, None].expand(-1, 3), corners.amin(1), reduce="amin")
@@ -103,7 +111,9 @@ def _sunlit(points: Tensor, corners: Tensor, image: Tensor, scene: dict[str, Ten
     return (~inside | (seen[..., 2] < blocker + 2 * _SHADOW_BIAS)).float()
 
 
-def render_scenes(world: Triangles, objects_per_scene: int, view: View, scene: dict[str, Tensor], size: int) -> Picture:
+def render_scenes(
+    world: Triangles, objects_per_scene: int, view: View, scene: dict[str, Tensor], size: int
+) -> Picture:
     """Render S scenes at once.
 
     Args:
@@ -127,7 +137,7 @@ def render_scenes(world: Triangles, objects_per_scene: int, view: View, scene: d
 
     finite = torch.isfinite(depth)
     points = eye[:, None, None] + rays * torch.where(finite, depth, 0)[..., None]
-    normal = torch.where((normal * rays).sum(-1, keepdim=True) > 0, -normal, normal)   # two-sided
+    normal = torch.where((normal * rays).sum(-1, keepdim=True) > 0, -normal, normal)  # two-sided
     cosine = torch.einsum("shwc,sc->shw", normal, scene["sun_direction"]).clamp(min=0)
     lit = _sunlit(points + 1e-3 * normal, world.corners, image, scene)
     sky = 0.75 + 0.25 * normal[..., 1]

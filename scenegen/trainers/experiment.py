@@ -1,4 +1,5 @@
 """Experiments: which networks are built, from which weights they start, and what they are trained for."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
@@ -31,10 +32,10 @@ class ExperimentConfig:
     objective: NamedConfig
     models: dict[str, NamedConfig]
     trainer: TrainerConfig
-    source: dict[str, Any] = field(default_factory=dict)      # read by the batch source
+    source: dict[str, Any] = field(default_factory=dict)  # read by the batch source
     start_from: dict[str, str] = field(default_factory=dict)  # model -> checkpoint stem holding its weights
-    keep_initial: tuple[str, ...] = ()                        # parts of tensor names that start_from leaves alone
-    compile_blocks: tuple[str, ...] = ()                      # models whose transformer blocks are compiled on CUDA
+    keep_initial: tuple[str, ...] = ()  # parts of tensor names that start_from leaves alone
+    compile_blocks: tuple[str, ...] = ()  # models whose transformer blocks are compiled on CUDA
 
 
 def load_experiment(path: Path) -> ExperimentConfig:
@@ -47,7 +48,7 @@ def load_experiment(path: Path) -> ExperimentConfig:
 
 
 def load_superset(module: nn.Module, stem: Path, keep_initial: Sequence[str] = ()) -> None:
-    """Load a module from a checkpoint that holds all its tensors and perhaps more (an encoder saved with its heads).
+    """Load a module from a checkpoint with all its tensors and perhaps more (say an encoder with its heads).
 
     Args:
         module: changed in place.
@@ -61,7 +62,9 @@ def load_superset(module: nn.Module, stem: Path, keep_initial: Sequence[str] = (
     state = read_state(path)
     wanted = [name for name in module.state_dict() if not any(part in name for part in keep_initial)]
     if missing := [name for name in wanted if name not in state]:
-        raise CheckpointError(f"{path}: tensor {missing[0]!r} is missing; it belongs to another configuration")
+        raise CheckpointError(
+            f"{path}: tensor {missing[0]!r} is missing; it belongs to another configuration"
+        )
     load_state(module, module.state_dict() | {name: state[name] for name in wanted}, str(path))
 
 

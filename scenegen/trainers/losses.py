@@ -1,4 +1,5 @@
 """Loss terms of the three trained networks."""
+
 from __future__ import annotations
 
 import torch
@@ -14,7 +15,7 @@ def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
 
 
 def dice_loss(logits: Tensor, target: Tensor) -> Tensor:
-    """1 - (2 sum(p t) + 1) / (sum(p) + sum(t) + 1) of each element's probabilities, averaged over the batch."""
+    """1 - (2 sum(p t) + 1) / (sum(p) + sum(t) + 1) of each element, p = sigmoid(logits), averaged."""
     probability, target = logits.float().sigmoid().flatten(1), target.float().flatten(1)
     overlap = 2 * (probability * target).sum(1) + 1
     return (1 - overlap / (probability.sum(1) + target.sum(1) + 1)).mean()
@@ -28,7 +29,7 @@ def occupancy_iou(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def scene_extent(poses: Tensor, minimum: float = 0.01) -> Tensor:
-    """Sides (..., 1, 3) of the box around all assets of scenes (..., N, 8), each taken as a cube of its scale."""
+    """Sides (..., 1, 3) of the box around the assets of scenes (..., N, 8), taken as cubes of their scale."""
     half = poses[..., SCALE] / 2
     high, low = poses[..., TRANSLATION] + half, poses[..., TRANSLATION] - half
     return (high.amax(-2, keepdim=True) - low.amin(-2, keepdim=True)).clamp(min=minimum)
@@ -37,15 +38,17 @@ def scene_extent(poses: Tensor, minimum: float = 0.01) -> Tensor:
 def pose_errors(predicted: Tensor, target: Tensor, counted: Tensor, smooth: float) -> dict[str, Tensor]:
     """Smooth-L1 errors of the poses of target assets, each averaged over the counted ones.
 
-    Translations are measured in scene extents and scales in the true scale (at least a quarter), so that a small
-    query does not make a scene weigh more. Rotations are compared up to sign, q and -q being the same; the
-    prediction is drawn towards unit length rather than normalised, whose gradient grows without bound near zero.
+    Translations are measured in scene extents and scales in the true scale (at least a quarter), so that a
+    small query does not make a scene weigh more. Rotations are compared up to sign, q and -q being the same;
+    the prediction is drawn towards unit length rather than normalised, whose gradient grows without bound
+    near zero.
 
     Args:
         predicted, target: (..., N, 8) in the query frame.
         counted: (..., N) bool; the query and invisible assets are False.
         smooth: width of the quadratic part.
     """
+
     def mean_error(x: Tensor, y: Tensor) -> Tensor:
         return smooth * F.smooth_l1_loss(x / smooth, y / smooth, reduction="none").mean(-1)
 

@@ -1,4 +1,5 @@
 """Objective of the sparse-structure VAE: occupancy grids through a compact latent grid and back."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -26,7 +27,9 @@ class StructureVaeObjective:
         self.modules: Mapping[str, nn.Module] = {"encoder": encoder, "decoder": decoder}
         self.encoder, self.decoder, self.config = encoder, decoder, config
 
-    def loss(self, batch: Mapping[str, Tensor], generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(
+        self, batch: Mapping[str, Tensor], generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Reconstruction and KL terms; logs the intersection over union of the reconstruction."""
         target = batch["occupancy"].float()
         posterior = self.encoder.posterior(target, sample_posterior=True, generator=generator)
@@ -45,7 +48,7 @@ class StructureVaeObjective:
 def fold_latent_scale(encoder: nn.Module, decoder: nn.Module, latents: Tensor) -> Tensor:
     """Rescale the two networks so that each latent channel has unit spread; reconstructions stay the same.
 
-    The flow model starts from unit noise, and a spread folded into the weights needs no extra statistics file.
+    The flow model starts from unit noise, and a spread folded into the weights needs no file of statistics.
 
     Args:
         encoder, decoder: a trained pair, changed in place (last and first convolution).
@@ -59,6 +62,6 @@ def fold_latent_scale(encoder: nn.Module, decoder: nn.Module, latents: Tensor) -
     channels = len(spread)
     last.weight[:channels] /= spread.view(-1, 1, 1, 1, 1)
     last.bias[:channels] /= spread
-    last.bias[channels:] -= 2 * spread.log()     # the log variance shrinks with the square of the scale
+    last.bias[channels:] -= 2 * spread.log()  # the log variance shrinks with the square of the scale
     first.weight *= spread.view(1, -1, 1, 1, 1)
     return spread

@@ -1,4 +1,5 @@
 """The training loop: precision, learning rate, clipping, EMA, exact resume, and a wall-clock limit."""
+
 from __future__ import annotations
 
 import json
@@ -25,13 +26,15 @@ class Objective(Protocol):
 
     modules: Mapping[str, nn.Module]
 
-    def loss(self, batch: Mapping[str, Tensor], generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(
+        self, batch: Mapping[str, Tensor], generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Scalar to minimise and detached scalars to log."""
         ...
 
 
 class BatchSource(Protocol):
-    """Batches as a function of the step, so that a resumed run sees what an uninterrupted one would have seen."""
+    """Batches as a function of the step: a resumed run sees what an uninterrupted one would have seen."""
 
     def batch(self, step: int) -> Mapping[str, Tensor]: ...
 
@@ -42,13 +45,13 @@ class TrainerConfig:
 
     max_steps: int
     learning_rate: float = 1e-3
-    optimizer: str = "AdamW"           # or "Muon": hidden matrices by Muon, everything else by AdamW
+    optimizer: str = "AdamW"  # or "Muon": hidden matrices by Muon, everything else by AdamW
     weight_decay: float = 0.0
     warmup_steps: int = 100
-    decay_fraction: float = 1.0        # last part of the schedule, cosine to zero; constant before it
+    decay_fraction: float = 1.0  # last part of the schedule, cosine to zero; constant before it
     grad_clip: float = 1.0
     ema_rate: float = 0.999
-    precision: str = "float32"         # or "bfloat16": autocast, weights stay float32
+    precision: str = "float32"  # or "bfloat16": autocast, weights stay float32
     log_every: int = 50
     save_every: int = 2000
     seed: int = 0
@@ -72,7 +75,7 @@ class TrainerConfig:
 
 
 def _is_hidden_matrix(name: str, parameter: nn.Parameter) -> bool:
-    """Muon orthogonalises updates: only for matrices between hidden layers, not embeddings or output layers."""
+    """Muon orthogonalises updates: only for matrices between hidden layers, not embeddings or outputs."""
     outer = ("input_layer", "out_layer", "embed", "token", "pose_branch", "head")
     return parameter.ndim == 2 and not any(part in name for part in outer)
 
@@ -85,18 +88,30 @@ def build_optimizers(modules: Mapping[str, nn.Module], config: TrainerConfig) ->
     rest = [p for _, p in named if id(p) not in chosen]
     fused = bool(rest) and rest[0].is_cuda
     optimizers: list[torch.optim.Optimizer] = [
-        torch.optim.AdamW(rest, config.learning_rate, betas=(0.9, 0.98), weight_decay=config.weight_decay, fused=fused)]
+        torch.optim.AdamW(
+            rest, config.learning_rate, betas=(0.9, 0.98), weight_decay=config.weight_decay, fused=fused
+        )
+    ]
     if hidden:
-        optimizers.append(torch.optim.Muon(hidden, config.learning_rate, weight_decay=config.weight_decay,
-                                           adjust_lr_fn="match_rms_adamw"))
+        optimizers.append(
+            torch.optim.Muon(
+                hidden, config.learning_rate, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw"
+            )
+        )
     return optimizers
 
 
 class Trainer:
     """Runs an objective on a batch source and keeps everything needed to go on later in one state file."""
 
-    def __init__(self, objective: Objective, source: BatchSource, config: TrainerConfig, output_dir: Path,
-                 device: torch.device) -> None:
+    def __init__(
+        self,
+        objective: Objective,
+        source: BatchSource,
+        config: TrainerConfig,
+        output_dir: Path,
+        device: torch.device,
+    ) -> None:
         self.objective, self.source, self.config = objective, source, config
         self.output_dir, self.device = output_dir, device
         self.modules = nn.ModuleDict(dict(objective.modules)).to(device)
@@ -112,8 +127,11 @@ class Trainer:
     def save(self) -> None:
         """Write the state to a temporary file and rename it, so that a kill never leaves a broken state."""
         state = {
-            "step": self.step, "seconds": self.seconds, "config": asdict(self.config),
-            "modules": self.modules.state_dict(), "ema": self.ema,
+            "step": self.step,
+            "seconds": self.seconds,
+            "config": asdict(self.config),
+            "modules": self.modules.state_dict(),
+            "ema": self.ema,
             "optimizers": [o.state_dict() for o in self.optimizers],
         }
         target = self.output_dir / STATE_FILE
@@ -147,8 +165,8 @@ class Trainer:
 
         Args:
             time_limit_s: wall-clock seconds of this call.
-            anneal: run the learning-rate schedule over the time limit of this call instead of over max_steps, to
-                finish within a fixed time on hardware of unknown speed.
+            anneal: run the learning-rate schedule over the time limit of this call instead of over max_steps,
+                to finish within a fixed time on hardware of unknown speed.
 
         Returns:
             True when max_steps is reached.
@@ -187,14 +205,21 @@ class Trainer:
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.modules.parameters(), config.grad_clip)
         rate = config.rate(self.step, self._progress())
-        healthy = bool(torch.isfinite(norm))   # a non-finite gradient would poison weights, moments and EMA alike
+        healthy = bool(
+            torch.isfinite(norm)
+        )  # a non-finite gradient would poison weights, moments and EMA alike
         for optimizer in self.optimizers if healthy else ():
             for group in optimizer.param_groups:
                 group["lr"] = rate
             optimizer.step()
         self._update_ema()
-        return {"loss": loss.detach(), "grad_norm": norm.detach(), "skipped": norm.new_tensor(float(not healthy)),
-                "lr": norm.new_tensor(rate), **logs}
+        return {
+            "loss": loss.detach(),
+            "grad_norm": norm.detach(),
+            "skipped": norm.new_tensor(float(not healthy)),
+            "lr": norm.new_tensor(rate),
+            **logs,
+        }
 
     @torch.no_grad()
     def _update_ema(self) -> None:
@@ -205,8 +230,16 @@ class Trainer:
         torch._foreach_lerp_([self.ema[n] for n in floats], [state[n].float() for n in floats], 1 - rate)
 
     def _log(self, means: dict[str, float]) -> None:
-        record = {"step": self.step, "seconds": round(self.seconds, 1), **{n: float(f"{v:.5g}") for n, v in means.items()}}
+        record = {
+            "step": self.step,
+            "seconds": round(self.seconds, 1),
+            **{n: float(f"{v:.5g}") for n, v in means.items()},
+        }
         with open(self.output_dir / LOG_FILE, "a", encoding="utf-8") as log:
             log.write(json.dumps(record) + "\n")
-        logger.info("step %d/%d  %s", self.step, self.config.max_steps,
-                    "  ".join(f"{n} {v:.4g}" for n, v in record.items() if n != "step"))
+        logger.info(
+            "step %d/%d  %s",
+            self.step,
+            self.config.max_steps,
+            "  ".join(f"{n} {v:.4g}" for n, v in record.items() if n != "step"),
+        )

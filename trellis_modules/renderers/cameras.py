@@ -1,4 +1,5 @@
-"""Pinhole cameras: OpenCV extrinsics (world to camera; x right, y down, z forward) and normalised intrinsics."""
+"""Pinhole cameras: OpenCV extrinsics (world to camera; x right, y down, z forward), normalised intrinsics."""
+
 from __future__ import annotations
 
 import torch

@@ -168,7 +168,7 @@ def released_vision_transformer(name: str, img_size: int = 518, patch_size: int 
 
 
 def _grid_table(edge: int, channels: int) -> Tensor:
-    """Sine and cosine of rows and columns (edge**2, channels), a start from which positions need not be found.
+    """Sines and cosines of rows and columns (edge**2, channels): positions need not be learnt from nothing.
 
     A table of small noise, the usual start, is drowned by the patch content for thousands of steps.
 

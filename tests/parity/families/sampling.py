@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tests.parity.golden import GoldenCase, family
 from scenegen.pipelines.conditioning import SceneCond
 from scenegen.pipelines.sampling import occupied_coords, sample_structure, structure_noise
+from tests.parity.golden import GoldenCase, family
 from trellis_modules.flow_output import FlowOutput
 from trellis_modules.samplers import FlowEulerSampler, FlowPath, MultiViewCond, SamplingParams, TimeSchedule
 from trellis_modules.samplers.registry import SamplerConfig, merge_params

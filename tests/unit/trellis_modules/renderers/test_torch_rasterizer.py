@@ -35,14 +35,22 @@ def test_nearer_triangle_wins_whatever_the_order(order):
 
 
 def test_depth_is_interpolated_in_perspective():
-    eye, target, up = torch.tensor([0.0, 2.0, 0.0]), torch.tensor([0.0, 0.0, -FLOOR_Z]), torch.tensor([0.0, 1.0, 0.0])
+    eye, target, up = (
+        torch.tensor([0.0, 2.0, 0.0]),
+        torch.tensor([0.0, 0.0, -FLOOR_Z]),
+        torch.tensor([0.0, 1.0, 0.0]),
+    )
     extrinsics, focal = look_at(eye, target, up), focal_length(torch.tensor(1.0))
-    floor = torch.tensor([[-3.0, 0, -2], [3, 0, -2], [3, 0, -9], [-3, 0, -9]])[torch.tensor([[0, 1, 2], [0, 2, 3]])]
+    floor = torch.tensor([[-3.0, 0, -2], [3, 0, -2], [3, 0, -9], [-3, 0, -9]])[
+        torch.tensor([[0, 1, 2], [0, 2, 3]])
+    ]
     size = 64
     output = _draw(project(floor, extrinsics, focal[None], size), size)
     row, column = (output.face[0] >= 0).nonzero()[::97].T
     depth = output.depth[0, row, column]
-    camera = torch.stack([(column + 0.5) / size - 0.5, (row + 0.5) / size - 0.5, torch.full_like(depth, 1.0) * focal], -1)
+    camera = torch.stack(
+        [(column + 0.5) / size - 0.5, (row + 0.5) / size - 0.5, torch.full_like(depth, 1.0) * focal], -1
+    )
     world = (camera / focal * depth[:, None] - extrinsics[:3, 3]) @ extrinsics[:3, :3]
     assert len(depth) > 5
     torch.testing.assert_close(world[:, 1], torch.zeros(len(depth)), atol=1e-4, rtol=0)
@@ -62,7 +70,9 @@ def test_triangles_behind_the_eye_off_screen_or_degenerate_are_left_out():
 
 def test_images_do_not_mix_and_chunks_do_not_matter(monkeypatch):
     generator = torch.Generator().manual_seed(0)
-    screen = torch.rand(60, 3, 3, generator=generator) * torch.tensor([20.0, 20, 3]) + torch.tensor([-2.0, -2, 0.5])
+    screen = torch.rand(60, 3, 3, generator=generator) * torch.tensor([20.0, 20, 3]) + torch.tensor(
+        [-2.0, -2, 0.5]
+    )
     images = torch.arange(60) % 3
     whole = _draw(screen, images=images)
     monkeypatch.setitem(torch_rasterizer._MAX_FRAGMENTS, "cpu", 50)
