@@ -25,7 +25,7 @@ def qkv() -> tuple[Tensor, Tensor, Tensor]:
 
 @pytest.fixture
 def fresh_selection(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trellis_modules.attention.backends.REGISTRY._selected", {})
+    monkeypatch.setattr("trellis_modules.attention.backends._SELECTED", {})
 
 
 def formula(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
