@@ -10,7 +10,7 @@ import torch
 
 from tests.parity.golden import FAMILIES, GoldenCase, evaluate_input
 
-for _module in ("networks", "vggt", "sampling", "scene"):
+for _module in ("networks", "vggt", "sampling", "scene", "representations", "sparse"):
     importlib.import_module(f"tests.parity.families.{_module}")
 
 

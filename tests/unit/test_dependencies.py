@@ -46,8 +46,12 @@ BLENDER_MODULES = {"bpy", "mathutils", "bmesh"}
 ALLOWED = {
     "vggt": {"vggt"},
     "trellis_modules": {"trellis_modules"},
-    "trellis_modules.attention": {"trellis_modules.attention", "trellis_modules.config"},
-    "trellis_modules.sparse": {"trellis_modules.sparse", "trellis_modules.config"},
+    "trellis_modules.attention": {
+        "trellis_modules.attention",
+        "trellis_modules.backends",
+        "trellis_modules.config",
+    },
+    "trellis_modules.sparse": {"trellis_modules.sparse", "trellis_modules.backends", "trellis_modules.config"},
     "trellis_modules.transformer": {
         "trellis_modules.transformer",
         "trellis_modules.attention",

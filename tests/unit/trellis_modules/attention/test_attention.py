@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 from torch import Tensor
@@ -14,7 +16,7 @@ from trellis_modules.attention import (
     attention,
     available_backends,
 )
-from trellis_modules.attention.backends import BACKEND_VARIABLE, BACKENDS
+from trellis_modules.attention.backends import BACKEND_VARIABLE, BACKENDS, REGISTRY
 
 
 @pytest.fixture
@@ -24,8 +26,10 @@ def qkv() -> tuple[Tensor, Tensor, Tensor]:
 
 
 @pytest.fixture
-def fresh_selection(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trellis_modules.attention.backends._SELECTED", {})
+def fresh_selection() -> Iterator[None]:
+    REGISTRY.clear()
+    yield
+    REGISTRY.clear()
 
 
 def formula(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -101,7 +105,7 @@ def test_auto_logs_its_choice_once(
     qkv: tuple[Tensor, Tensor, Tensor],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    with caplog.at_level("INFO", logger="trellis_modules.attention"):
+    with caplog.at_level("INFO", logger="trellis_modules.backends"):
         attention(*qkv)
         attention(*qkv)
     assert [record.message for record in caplog.records] == ["attention on cpu with torch.float32 uses sdpa"]

@@ -1,0 +1,145 @@
+"""Families of the sparse tensors, layers and transformer blocks, and of the structured-latent networks."""
+
+from __future__ import annotations
+
+import operator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tests.parity.golden import GoldenCase, family
+from trellis_modules.attention import MultiHeadRMSNorm
+from trellis_modules.sparse import (
+    SparseDownsample,
+    SparseGroupNorm32,
+    SparseLinear,
+    SparseSubdivide,
+    SparseTensor,
+    SparseUpsample,
+    sparse_cat,
+)
+from trellis_modules.sparse.conv import SparseConv3d
+from trellis_modules.transformer import FeedForward, LayerNorm32
+
+
+def _sparse_input(case: GoldenCase, key: str = "x.feats") -> SparseTensor:
+    case.skip("coords", "an input")
+    return SparseTensor(case.input(key), case.tensors["coords"])
+
+
+def _layout(x: SparseTensor) -> Tensor:
+    return torch.tensor([(rows.start, rows.stop) for rows in x.layout])
+
+
+@family("SparseTensor")
+def sparse_tensor(case: GoldenCase) -> dict[str, Tensor]:
+    x = _sparse_input(case)
+    y = x.replace(case.input("y"))
+    per_batch, per_feature, per_element = case.input("pb"), case.input("pf"), case.input("el")
+    reordered, joined = x[torch.tensor([2, 0])], sparse_cat([x[0], x[1:3]])
+    reshaped = x.reshape(3, 2)
+    full = SparseTensor.full([0, 0, 0, 1, 2, 1], (2, 3), 0.5)
+    computed = {
+        "layout": _layout(x),
+        "shape": torch.tensor(x.shape),
+        "neg": -x,
+        "add_scalar": x + 1.5,
+        "rsub_scalar": 2.0 - x,
+        "rdiv_scalar": 2.0 / x,
+        "rmul_scalar": 3.0 * x,
+        "mul_per_batch": x * (1 + per_batch),
+        "add_per_batch": x + per_batch,
+        "mul_per_feat": x * per_feature,
+        "mul_per_batch1": x * case.input("p1"),
+        "add_per_elem": x + per_element,
+        "batch_broadcast": x.expand_batch(per_batch),
+        "batch_op_mul": x.apply(lambda feats: feats * x.expand_batch(per_batch)),
+        "getitem_2_0.feats": reordered,
+        "getitem_2_0.coords": reordered.coords,
+        "getitem_2_0.layout": _layout(reordered),
+        "getitem_1.coords": x[1].coords,
+        "getitem_1.feats": x[1],
+        "getitem_mask.coords": x[[True, False, True]].coords,
+        "getitem_slice.coords": x[1:3].coords,
+        "cat0.coords": joined.coords,
+        "cat0.feats": joined,
+        "cat0.layout": _layout(joined),
+        "cat1.feats": sparse_cat([x, y], dim=1),
+        "reshape_3_2.feats": reshaped,
+        "reshape_3_2.shape": torch.tensor(reshaped.shape),
+        "full.coords": full.coords,
+        "full.feats": full,
+        "dense": x.dense(),
+    }
+    for name in ("add", "sub", "mul", "truediv"):
+        computed[f"{name.removeprefix('true')}_sparse"] = getattr(operator, name)(x, y)
+    computed |= {f"unbind0.{i}.coords": part.coords for i, part in enumerate(x.unbind(0))}
+    computed |= {f"reshape_unbind2.{i}": part for i, part in enumerate(reshaped.unbind(2))}
+    return _feats(computed)
+
+
+def _feats(computed: dict[str, Tensor | SparseTensor]) -> dict[str, Tensor]:
+    return {
+        name: value.feats if isinstance(value, SparseTensor) else value for name, value in computed.items()
+    }
+
+
+@family(
+    "SparseLinear(32,12), SparseGroupNorm32(8,32), SparseGroupNorm(4,32,affine=False), "
+    "LayerNorm32(32,eps=1e-6), SparseFeedForwardNet(32,2.0), SparseMultiHeadRMSNorm(8,4) on "
+    "feats.reshape(N,4,8), SparseLayerNorm32(20)"
+)
+def sparse_norm(case: GoldenCase) -> dict[str, Tensor]:
+    x = _sparse_input(case)
+    for name in ("ln_quirk", "ln_quirk_coords"):
+        case.skip(name, "a norm over voxels that no released model uses")
+    head_norm = case.fill(MultiHeadRMSNorm(8, 4))
+    return _feats(
+        {
+            "linear": case.fill(SparseLinear(32, 12))(x),
+            "group_norm32": case.fill(SparseGroupNorm32(8, 32))(x),
+            "group_norm_noaffine": SparseGroupNorm32(4, 32, affine=False)(x),
+            "layer_norm32": x.apply(case.fill(LayerNorm32(32, eps=1e-6))),
+            "layer_norm32_noaffine": x.apply(LayerNorm32(32, eps=1e-6, elementwise_affine=False)),
+            "gelu_tanh": x.apply(nn.GELU(approximate="tanh")),
+            "silu": x.apply(F.silu),
+            "relu": x.apply(F.relu),
+            "ffn": x.apply(case.fill(FeedForward(32, 2.0))),
+            "head_rms": x.reshape(4, 8).apply(head_norm),
+        }
+    )
+
+
+@family("SparseConv3d (spconv SubMConv3d), parameters conv.weight [out,kd,kh,kw,in], conv.bias")
+def sparse_conv(case: GoldenCase) -> dict[str, Tensor]:
+    x = _sparse_input(case)
+    layers = {
+        "k3": SparseConv3d(6, 10, 3),
+        "k1": SparseConv3d(6, 10, 1),
+        "k3_nobias": SparseConv3d(6, 4, 3, bias=False),
+        "k3_dilation2": SparseConv3d(6, 10, 3, dilation=2),
+    }
+    by_hand = SparseConv3d(1, 1, 3, bias=False)
+    with torch.no_grad():
+        by_hand.conv.weight.copy_(torch.arange(27.0).reshape(1, 3, 3, 3, 1))
+    case.skip("hand_coords", "an input")
+    hand = SparseTensor(torch.tensor([[1.0], [10.0], [100.0]]), case.tensors["hand_coords"])
+    return _feats({name: case.fill(layer)(x) for name, layer in layers.items()} | {"hand_out": by_hand(hand)})
+
+
+@family("SparseDownsample/Upsample/Subdivide")
+def sparse_spatial(case: GoldenCase) -> dict[str, Tensor]:
+    x = _sparse_input(case)
+    coarse = SparseDownsample(2)(x)
+    results = {
+        "down2": coarse,
+        "down4": SparseDownsample(4)(x),
+        "down124": SparseDownsample((1, 2, 4))(x),
+        "up2": SparseUpsample(2)(coarse * 2 + 1),
+        "sub": SparseSubdivide()(x),
+    }
+    computed = {"down2_layout": _layout(coarse), "sub_layout": _layout(results["sub"])}
+    for name, result in results.items():
+        computed |= {f"{name}_feats": result.feats, f"{name}_coords": result.coords}
+    return computed

@@ -1,0 +1,39 @@
+"""Backend on spconv (CUDA)."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import spconv.pytorch as spconv
+from torch import Tensor
+from torch.func import functional_call
+
+from trellis_modules.sparse.tensor import SparseTensor
+
+
+def run(x: SparseTensor, weight: Tensor, bias: Tensor | None, dilation: int) -> Tensor:
+    """(T, C_in) features of x -> (T, C_out)."""
+    kernel_size = weight.shape[1]
+    edges = [int(edge) for edge in (x.coords[:, 1:].amax(0) + 1).tolist()] if len(x.coords) else [1, 1, 1]
+    indice_dict = x.cached("spconv index pairs", dict)
+    source = spconv.SparseConvTensor(
+        x.feats.contiguous(), x.coords, edges, x.batch_size, indice_dict=indice_dict
+    )
+    layer = _layer(weight.shape[4], weight.shape[0], kernel_size, dilation, bias is not None)
+    parameters = {"weight": weight} if bias is None else {"weight": weight, "bias": bias}
+    return functional_call(layer, parameters, (source,)).features
+
+
+@lru_cache
+def _layer(
+    in_channels: int, out_channels: int, kernel_size: int, dilation: int, bias: bool
+) -> spconv.SubMConv3d:
+    """A layer without weights of its own worth; ``functional_call`` puts ours in their place."""
+    return spconv.SubMConv3d(
+        in_channels,
+        out_channels,
+        kernel_size,
+        dilation=dilation,
+        bias=bias,
+        indice_key=f"kernel {kernel_size}, dilation {dilation}",
+    )

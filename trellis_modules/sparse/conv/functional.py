@@ -1,0 +1,56 @@
+"""The one convolution function of the sparse networks."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from trellis_modules.sparse.conv.backends import select
+from trellis_modules.sparse.tensor import SparseTensor
+
+
+def submanifold_conv3d(
+    x: SparseTensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    dilation: int = 1,
+    *,
+    backend: str = "auto",
+) -> SparseTensor:
+    """Cross-correlation evaluated at the voxels of the input only.
+
+    ``out[p] = bias + sum over offsets o of weight[:, o] @ in[p + dilation * (o - k // 2)]``, over the offsets
+    that hit a voxel of the same batch element.
+
+    A 1x1x1 kernel follows the library that the released weights were trained with: it takes the memory of
+    the (C_out, 1, 1, 1, C_in) buffer as a (C_in, C_out) matrix, without transposing.
+
+    Args:
+        x: (B, C_in) features.
+        weight: (C_out, k, k, k, C_in), k odd; kernel axes in the order x, y, z.
+        bias: (C_out,).
+        dilation: voxels between neighbouring kernel offsets.
+        backend: "auto", or the name of a kernel (``conv.backends.BACKENDS``).
+
+    Returns:
+        (B, C_out), the same voxels.
+
+    Raises:
+        ValueError: the shapes do not fit, two voxels share a place, or the backend is unknown.
+        BackendUnavailable: the named backend cannot run here.
+    """
+    kernel_size = weight.shape[1]
+    if (
+        weight.ndim != 5
+        or kernel_size % 2 == 0
+        or len(set(weight.shape[1:4])) != 1
+        or x.feats.shape[1:] != weight.shape[4:]
+    ):
+        raise ValueError(
+            "submanifold_conv3d: expected weight (C_out, k, k, k, C_in) with odd k and features (T, C_in), "
+            f"got weight {tuple(weight.shape)} and features {tuple(x.feats.shape)}"
+        )
+    if kernel_size == 1:
+        feats = x.feats @ weight.reshape(weight.shape[4], weight.shape[0])
+        return x.replace(feats if bias is None else feats + bias)
+    run = select(backend, x.device, x.dtype)
+    return x.replace(run(x, weight, bias, dilation))
