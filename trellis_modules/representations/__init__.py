@@ -1,0 +1,1 @@
+"""What an object can be made of: Gaussians, octrees (voxels, radiance fields) and meshes."""

@@ -1,0 +1,1 @@
+"""Meshes from signed distances on sparse cubes: dual contouring with learned weights (FlexiCubes)."""

@@ -1,0 +1,192 @@
+"""From decoder features of sparse cubes to a mesh, without a dense grid.
+
+The features define a field on the whole grid: vertices of no active cube lie outside (sdf +1), cubes without
+features have neutral weights.  Only cubes that touch an inside vertex can be crossed, so only the vertices of
+the active cubes and the cubes around inside vertices are ever stored; the mesh equals that of the dense grid.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from trellis_modules.representations.mesh.cube_grid import (
+    NUM_CORNERS,
+    corner_offsets,
+    deformed_positions,
+    find_keys,
+    key_points,
+    mean_over_cubes,
+    point_keys,
+    shared_corners,
+)
+from trellis_modules.representations.mesh.flexicubes import CubeWeights, DualMesh, flexicubes
+from trellis_modules.representations.mesh.mesh_result import MeshExtractResult, MeshTrainingTerms
+
+NUM_WEIGHTS = 21
+NUM_COLOUR_CHANNELS = 6  # colour and normal map
+_OUTSIDE_SDF = 1.0
+_SDF, _DEFORM, _COLOUR = slice(0, 1), slice(1, 4), slice(4, None)
+_DEVIATION_WEIGHT = 0.5
+_SMALL_WEIGHTS_WEIGHT = 0.2
+
+
+@dataclass(frozen=True)
+class CubeFeatures:
+    """Features of the active cubes, by meaning.
+
+    Attributes:
+        corners: (C, 8, 4 or 10), at each corner: sdf, deform (3), then colour (6) if there is one.
+        weights: (C, 21), raw FlexiCubes weights.
+    """
+
+    corners: Tensor
+    weights: Tensor
+
+    @classmethod
+    def split(cls, feats: Tensor, use_color: bool, sdf_bias: float) -> CubeFeatures:
+        """Read (C, 101), or (C, 53) without colour: sdf 8, deform 8 x 3, weights 21, colour 8 x 6.
+
+        ``sdf_bias`` is added to the distances.
+
+        Raises:
+            ValueError: another number of channels.
+        """
+        sizes = [NUM_CORNERS, NUM_CORNERS * 3, NUM_WEIGHTS]
+        if use_color:
+            sizes.append(NUM_CORNERS * NUM_COLOUR_CHANNELS)
+        if feats.ndim != 2 or feats.shape[1] != sum(sizes):
+            raise ValueError(
+                f"sparse_features_to_mesh: expected feats (C, {sum(sizes)}) for use_color={use_color}, "
+                f"got {tuple(feats.shape)}"
+            )
+        sdf, deform, weights, *colour = feats.split(sizes, dim=1)
+        channels = (sdf + sdf_bias, deform, *colour)
+        at_corners = torch.cat([part.unflatten(1, (NUM_CORNERS, -1)) for part in channels], dim=-1)
+        return cls(at_corners, weights)
+
+
+def num_channels(use_color: bool) -> int:
+    """Channels a cube that :func:`sparse_features_to_mesh` reads."""
+    return NUM_CORNERS * (4 + NUM_COLOUR_CHANNELS * use_color) + NUM_WEIGHTS
+
+
+def sparse_features_to_mesh(
+    coords: Tensor, feats: Tensor, resolution: int, *, use_color: bool = True, training: bool = False
+) -> MeshExtractResult:
+    """Extract the surface that the features of active cubes describe.
+
+    Args:
+        coords: (C, 3) integer cubes in [0, resolution), distinct, any order; C may be 0.
+        feats: (C, 101), or (C, 53) without colour, float; see :class:`CubeFeatures`.
+        resolution: cubes per edge of the object cube.
+        use_color: whether there are colour channels.
+        training: also return the loss terms, and put a vertex at the centre of each quad.
+
+    Returns:
+        The mesh, z up in [-0.5, 0.5]; empty when nothing is inside. Differentiable in ``feats``.
+
+    Raises:
+        ValueError: shapes that do not fit, coordinates outside the grid or given twice, features not finite.
+
+    Source: TRELLIS, arXiv:2412.01506, sec. 3.3; FlexiCubes (2023).
+    """
+    _check_cubes(coords, feats, resolution)
+    # The bias moves the surface outwards, so that features near zero already close it around their cubes.
+    features = CubeFeatures.split(feats, use_color, sdf_bias=-1 / resolution)
+    vertices, corners = shared_corners(coords, resolution)
+    values = mean_over_cubes(features.corners, corners, len(vertices))
+    mesh = _extract(vertices, values, coords, features.weights, resolution, training)
+    attributes = mesh.attributes if use_color else None
+    terms = None
+    if training:
+        terms = MeshTrainingTerms(
+            _regularization(features, values, corners, mesh),
+            deformed_positions(vertices, values[:, _DEFORM], resolution),
+            values[:, 0],
+        )
+    return MeshExtractResult(mesh.vertices, mesh.faces, attributes, resolution, terms)
+
+
+def _check_cubes(coords: Tensor, feats: Tensor, resolution: int) -> None:
+    where = "sparse_features_to_mesh"
+    if coords.ndim != 2 or coords.shape[1] != 3 or len(coords) != len(feats):
+        raise ValueError(
+            f"{where}: expected coords (C, 3) for C rows of feats, got {tuple(coords.shape)} and "
+            f"{tuple(feats.shape)}"
+        )
+    if not len(coords):
+        return
+    low, high = int(coords.min()), int(coords.max())
+    if low < 0 or high >= resolution:
+        raise ValueError(f"{where}: coords must be in [0, {resolution}), got [{low}, {high}]")
+    if len(point_keys(coords, resolution).unique()) != len(coords):
+        raise ValueError(f"{where}: coords contain a cube twice; merge duplicates before the extraction")
+    finite = feats.isfinite().all(dim=1)
+    if not finite.all():
+        raise ValueError(
+            f"{where}: features of {int((~finite).sum())} of {len(feats)} cubes are not finite; "
+            "check the decoder's weights and its precision"
+        )
+
+
+def _extract(
+    vertices: Tensor, values: Tensor, coords: Tensor, weights: Tensor, resolution: int, training: bool
+) -> DualMesh:
+    """FlexiCubes on the cubes around inside vertices.
+
+    Args:
+        vertices: (V, 3) sorted grid vertices of the active cubes.
+        values: (V, 4 or 10) sdf, deform, raw colour.
+        coords, weights: (C, 3) and (C, 21) of the active cubes.
+    """
+    cubes = _cubes_touching(vertices[values[:, 0] < 0], resolution)
+    grid_vertices, corners = shared_corners(cubes, resolution)
+    grid_values = _spread(values, _outside(values), vertices, grid_vertices, resolution + 1)
+    order = point_keys(coords, resolution).argsort()
+    grid_weights = _spread(weights[order], weights.new_zeros(NUM_WEIGHTS), coords[order], cubes, resolution)
+    return flexicubes(
+        deformed_positions(grid_vertices, grid_values[:, _DEFORM], resolution),
+        grid_values[:, 0],
+        cubes,
+        corners,
+        resolution=resolution,
+        weights=CubeWeights.split(grid_weights),
+        attributes=grid_values[:, _COLOUR].sigmoid(),
+        training=training,
+    )
+
+
+def _outside(values: Tensor) -> Tensor:
+    """Values (4 or 10,) of a vertex of no active cube: outside, undeformed, grey."""
+    default = values.new_zeros(values.shape[1])
+    default[_SDF] = _OUTSIDE_SDF
+    return default
+
+
+def _cubes_touching(vertices: Tensor, resolution: int) -> Tensor:
+    """The cubes (C, 3) of the grid that have one of the vertices (V, 3) as a corner, in lattice order."""
+    around = (vertices[:, None] - corner_offsets(vertices.device)).reshape(-1, 3)
+    around = around[((around >= 0) & (around < resolution)).all(dim=1)]
+    return key_points(point_keys(around, resolution).unique(), resolution)
+
+
+def _spread(values: Tensor, default: Tensor, points: Tensor, wanted: Tensor, points_per_edge: int) -> Tensor:
+    """Rows of ``values`` (of sorted lattice ``points``) at the ``wanted`` points, or ``default``."""
+    position, found = find_keys(point_keys(points, points_per_edge), point_keys(wanted, points_per_edge))
+    if not len(values):
+        return default.expand(len(wanted), -1)
+    return torch.where(found[:, None], values[position], default)
+
+
+def _regularization(features: CubeFeatures, values: Tensor, corners: Tensor, mesh: DualMesh) -> Tensor:
+    """Loss (): disagreement of cubes at shared corners + uneven dual vertices + large weights; 0 if empty."""
+    if not len(corners):
+        return features.weights.sum()
+    loss = (features.corners - values[corners]).square().mean()
+    loss = loss + _SMALL_WEIGHTS_WEIGHT * features.weights[:, : NUM_WEIGHTS - 1].abs().mean()
+    if len(mesh.deviation):
+        loss = loss + _DEVIATION_WEIGHT * mesh.deviation.mean()
+    return loss
