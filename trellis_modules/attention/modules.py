@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trellis_modules.attention.functional import attention
+from trellis_modules.attention.segments import Segments
+from trellis_modules.attention.variable_length import variable_length_attention
 
 
 class MultiHeadRMSNorm(nn.Module):
@@ -41,21 +43,25 @@ def _check_heads(where: str, channels: int, num_heads: int) -> int:
 
 
 class SelfAttention(nn.Module):
-    """Attention of the tokens of each batch element among themselves."""
+    """Attention of the tokens of each batch element, or of each segment of rows, among themselves."""
 
-    def __init__(self, channels: int, num_heads: int, qk_rms_norm: bool = False) -> None:
+    def __init__(
+        self, channels: int, num_heads: int, qk_rms_norm: bool = False, *, qkv_bias: bool = True
+    ) -> None:
         super().__init__()
         self.num_heads = num_heads
         head_channels = _check_heads("SelfAttention", channels, num_heads)
-        self.to_qkv = nn.Linear(channels, 3 * channels)
+        self.to_qkv = nn.Linear(channels, 3 * channels, bias=qkv_bias)
         self.q_rms_norm = MultiHeadRMSNorm(head_channels, num_heads) if qk_rms_norm else nn.Identity()
         self.k_rms_norm = MultiHeadRMSNorm(head_channels, num_heads) if qk_rms_norm else nn.Identity()
         self.to_out = nn.Linear(channels, channels)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, L, C) -> (B, L, C)."""
-        q, k, v = self.to_qkv(x).unflatten(-1, (3, self.num_heads, -1)).unbind(-3)  # each (B, L, H, d)
-        return self.to_out(attention(self.q_rms_norm(q), self.k_rms_norm(k), v).flatten(-2))
+    def forward(self, x: Tensor, segments: Segments | None = None) -> Tensor:
+        """(B, L, C) -> (B, L, C); with segments (T, C) -> (T, C)."""
+        q, k, v = self.to_qkv(x).unflatten(-1, (3, self.num_heads, -1)).unbind(-3)  # each (..., H, d)
+        q, k = self.q_rms_norm(q), self.k_rms_norm(k)
+        attended = attention(q, k, v) if segments is None else variable_length_attention(q, k, v, segments)
+        return self.to_out(attended.flatten(-2))
 
 
 class CrossAttention(nn.Module):
@@ -82,7 +88,16 @@ class CrossAttention(nn.Module):
         k, v = self.to_kv(context).unflatten(-1, (2, self.num_heads, -1)).unbind(-3)
         return KeyValue(self.k_rms_norm(k), v)
 
-    def forward(self, x: Tensor, context: KeyValue) -> Tensor:
-        """(B, L, C) and the projected context -> (B, L, C)."""
-        q = self.q_rms_norm(self.to_q(x).unflatten(-1, (self.num_heads, -1)))  # (B, L, H, d)
-        return self.to_out(attention(q, *context).flatten(-2))
+    def forward(self, x: Tensor, context: KeyValue, segments: Segments | None = None) -> Tensor:
+        """(B, L, C) and the projected context -> (B, L, C).
+
+        With segments, one for each batch element of the context: (T, C) -> (T, C).
+        """
+        q = self.q_rms_norm(self.to_q(x).unflatten(-1, (self.num_heads, -1)))  # (..., H, d)
+        if segments is None:
+            return self.to_out(attention(q, *context).flatten(-2))
+        batch_size, length = context.keys.shape[:2]
+        context_segments = Segments((length,) * batch_size, x.device)
+        keys, values = (part.flatten(0, 1) for part in context)
+        attended = variable_length_attention(q, keys, values, segments, context_segments)
+        return self.to_out(attended.flatten(-2))

@@ -14,22 +14,38 @@ from trellis_modules.transformer.modulated import (
     Modulation,
     modulation_network,
     split_modulation,
+    split_row_modulation,
 )
 from trellis_modules.transformer.norm import ChannelLayerNorm32, GroupNorm32, LayerNorm32
+from trellis_modules.transformer.sparse import (
+    AttentionMode,
+    ModulatedSparseTransformerBlock,
+    ModulatedSparseTransformerCrossBlock,
+    SparseTransformerBlock,
+    attention_patterns,
+    segments_of,
+)
 
 __all__ = [
+    "AttentionMode",
     "NORM_EPS",
     "ChannelLayerNorm32",
     "FeedForward",
     "GroupNorm32",
     "LayerNorm32",
+    "ModulatedSparseTransformerBlock",
+    "ModulatedSparseTransformerCrossBlock",
     "ModulatedTransformerBlock",
     "ModulatedTransformerCrossBlock",
     "Modulation",
+    "SparseTransformerBlock",
     "TimestepEmbedder",
     "absolute_position_embedding",
+    "attention_patterns",
     "initialize_transformer",
     "modulation_network",
+    "segments_of",
     "split_modulation",
+    "split_row_modulation",
     "timestep_embedding",
 ]

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from trellis_modules.attention import CrossAttention, KeyValue, SelfAttention
+from trellis_modules.attention import CrossAttention, KeyValue, Segments, SelfAttention
 from trellis_modules.transformer.feed_forward import FeedForward
 from trellis_modules.transformer.norm import LayerNorm32
 
@@ -18,20 +18,25 @@ NORM_EPS = 1e-6
 
 
 class Modulation(NamedTuple):
-    """Shift and scale of a branch's input, gate of its output; each (B, 1, C)."""
+    """Shift and scale of a branch's input, gate of its output; each (B, 1, C), or (T, C) for sparse rows."""
 
     shift: Tensor
     scale: Tensor
     gate: Tensor
 
     def apply(self, x: Tensor) -> Tensor:
-        """Modulate the normalised input (B, L, C) of a branch."""
+        """Modulate the normalised input (B, L, C) or (T, C) of a branch."""
         return x * (1 + self.scale) + self.shift
 
 
 def split_modulation(vectors: Tensor, channels: int) -> list[Modulation]:
     """(B, 3 k C) vectors, ordered (shift, scale, gate) k times, as k modulations of C channels."""
-    parts = vectors.unsqueeze(1).split(channels, dim=-1)
+    return split_row_modulation(vectors.unsqueeze(1), channels)
+
+
+def split_row_modulation(vectors: Tensor, channels: int) -> list[Modulation]:
+    """(..., 3 k C) vectors as k modulations, each (..., C), for rows that carry their own vectors."""
+    parts = vectors.split(channels, dim=-1)
     return [Modulation(*parts[i : i + 3]) for i in range(0, len(parts), 3)]
 
 
@@ -44,21 +49,35 @@ class ModulatedTransformerBlock(nn.Module):
     """Self attention and feed-forward network, each shifted, scaled and gated by a condition."""
 
     def __init__(
-        self, channels: int, num_heads: int, mlp_ratio: float = 4.0, qk_rms_norm: bool = False
+        self,
+        channels: int,
+        num_heads: int,
+        mlp_ratio: float = 4.0,
+        qk_rms_norm: bool = False,
+        *,
+        share_mod: bool = False,
     ) -> None:
+        """``share_mod``: the modulation network is the model's, this block has none."""
         super().__init__()
         self.channels = channels
         self.norm1 = LayerNorm32(channels, eps=NORM_EPS, elementwise_affine=False)
         self.norm2 = LayerNorm32(channels, eps=NORM_EPS, elementwise_affine=False)
         self.attn = SelfAttention(channels, num_heads, qk_rms_norm)
         self.mlp = FeedForward(channels, mlp_ratio)
-        self.adaLN_modulation = modulation_network(channels, num_branches=2)
+        self.adaLN_modulation = (
+            nn.Identity() if share_mod else modulation_network(channels, num_branches=2)
+        )
+
+    def branches(
+        self, x: Tensor, attn: Modulation, mlp: Modulation, segments: Segments | None = None
+    ) -> Tensor:
+        """Both branches: (B, L, C) -> (B, L, C); with segments (T, C) -> (T, C)."""
+        x = x + attn.gate * self.attn(attn.apply(self.norm1(x)), segments)
+        return x + mlp.gate * self.mlp(mlp.apply(self.norm2(x)))
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        """(B, L, C) tokens and a (B, C) condition -> (B, L, C)."""
-        attn, mlp = split_modulation(self.adaLN_modulation(condition), self.channels)
-        x = x + attn.gate * self.attn(attn.apply(self.norm1(x)))
-        return x + mlp.gate * self.mlp(mlp.apply(self.norm2(x)))
+        """(B, L, C) tokens and a (B, C) condition, (B, 6 C) with ``share_mod`` -> (B, L, C)."""
+        return self.branches(x, *split_modulation(self.adaLN_modulation(condition), self.channels))
 
 
 class ModulatedTransformerCrossBlock(nn.Module):
@@ -94,10 +113,21 @@ class ModulatedTransformerCrossBlock(nn.Module):
         """(B, M, D) context -> what ``forward`` takes as context."""
         return self.cross_attn.project_context(context)
 
-    def attend(self, x: Tensor, modulation: Modulation, context: KeyValue) -> Tensor:
-        """Self attention, then cross attention: (B, L, C) -> (B, L, C)."""
-        x = x + modulation.gate * self.self_attn(modulation.apply(self.norm1(x)))
-        return x + self.cross_attn(self.norm2(x), context)
+    def attend(
+        self,
+        x: Tensor,
+        modulation: Modulation,
+        context: KeyValue,
+        segments: Segments | None = None,
+        element_segments: Segments | None = None,
+    ) -> Tensor:
+        """Self attention, then cross attention: (B, L, C) -> (B, L, C).
+
+        With the segments of self attention and of the batch elements, as cross attention needs them:
+        (T, C) -> (T, C).
+        """
+        x = x + modulation.gate * self.self_attn(modulation.apply(self.norm1(x)), segments)
+        return x + self.cross_attn(self.norm2(x), context, element_segments)
 
     def feed_forward(self, x: Tensor, modulation: Modulation) -> Tensor:
         """The feed-forward network: (B, L, C) -> (B, L, C)."""

@@ -9,7 +9,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tests.parity.golden import GoldenCase, family
-from trellis_modules.attention import MultiHeadRMSNorm
+from trellis_modules.attention import (
+    AttentionPattern,
+    CrossAttention,
+    FullPattern,
+    MultiHeadRMSNorm,
+    Segments,
+    SelfAttention,
+    SerializedPattern,
+    SerializeMode,
+    WindowPattern,
+    serialize,
+    variable_length_attention,
+)
 from trellis_modules.sparse import (
     SparseDownsample,
     SparseGroupNorm32,
@@ -20,7 +32,14 @@ from trellis_modules.sparse import (
     sparse_cat,
 )
 from trellis_modules.sparse.conv import SparseConv3d
-from trellis_modules.transformer import FeedForward, LayerNorm32
+from trellis_modules.transformer import (
+    FeedForward,
+    LayerNorm32,
+    ModulatedSparseTransformerBlock,
+    ModulatedSparseTransformerCrossBlock,
+    SparseTransformerBlock,
+    segments_of,
+)
 
 
 def _sparse_input(case: GoldenCase, key: str = "x.feats") -> SparseTensor:
@@ -143,3 +162,102 @@ def sparse_spatial(case: GoldenCase) -> dict[str, Tensor]:
     for name, result in results.items():
         computed |= {f"{name}_feats": result.feats, f"{name}_coords": result.coords}
     return computed
+
+
+@family("z-order / hilbert codes (10 bits per axis, x most significant); *_t permutes to (y,x,z)")
+def serialize_codes(case: GoldenCase) -> dict[str, Tensor]:
+    case.skip("points", "an input")
+    modes = {
+        "z_order": SerializeMode.Z_ORDER,
+        "z_order_t": SerializeMode.Z_ORDER_TRANSPOSED,
+        "hilbert": SerializeMode.HILBERT,
+        "hilbert_t": SerializeMode.HILBERT_TRANSPOSED,
+    }
+    return {name: serialize(case.tensors["points"], mode) for name, mode in modes.items()}
+
+
+def _uniform(count: int, length: int) -> Segments:
+    return Segments((length,) * count, torch.device("cpu"))
+
+
+@family("sparse_scaled_dot_product_attention")
+def sparse_attention_function(case: GoldenCase) -> dict[str, Tensor]:
+    q, dense_kv, qkv = case.input("q"), case.input("kv"), case.input("qkv")
+    sparse_kv, dense_q = case.input("sparse kv"), case.input("dense q")
+    x = SparseTensor(q, case.tensors["coords"])
+    case.skip("coords", "an input")
+    voxels = segments_of(x, FullPattern())
+    tokens = _uniform(*dense_kv.shape[:2])
+    queries = _uniform(*dense_q.shape[:2])
+    keys, values = sparse_kv.unbind(1)
+    return {
+        "qkv": variable_length_attention(*qkv.unbind(1), voxels),
+        "q_densekv": variable_length_attention(q, *dense_kv.flatten(0, 1).unbind(1), voxels, tokens),
+        "q_sparsekv": variable_length_attention(q, keys, values, voxels),
+        "denseq_sparsekv": variable_length_attention(
+            dense_q.flatten(0, 1), keys, values, queries, voxels
+        ).unflatten(0, dense_q.shape[:2]),
+    }
+
+
+def _pattern(config: dict) -> AttentionPattern:
+    mode = config.get("attn_mode", "full")
+    if mode == "full":
+        return FullPattern()
+    shift = config["shift_window"]
+    shift = tuple(shift) if isinstance(shift, list) else shift
+    if mode == "windowed":
+        return WindowPattern(config["window_size"], shift)
+    curve = SerializeMode[config["serialize_mode"].removeprefix("SerializeMode.")]
+    return SerializedPattern(config["window_size"], curve, config["shift_sequence"], shift)
+
+
+@family("SparseMultiHeadAttention(48, 4, **config)")
+def sparse_attention(case: GoldenCase) -> dict[str, Tensor]:
+    x = _sparse_input(case)
+    computed = {}
+    for name, config in case.config.items():
+        if config.get("type") == "cross":
+            module = case.fill(CrossAttention(48, config["ctx_channels"], 4))
+            context = module.project_context(case.input("context"))
+            computed[name] = module(x.feats, context, segments_of(x, FullPattern()))
+            continue
+        options = {key: value for key, value in config.items() if key in ("qk_rms_norm", "qkv_bias")}
+        module = case.fill(SelfAttention(48, 4, **options))
+        computed[name] = module(x.feats, segments_of(x, _pattern(config)))
+    for name, shift in (("part_win8", 0), ("part_win8_shift4", 4)):
+        windows = segments_of(x, WindowPattern(8, shift))
+        counts = torch.tensor(windows.lengths)
+        computed |= {
+            f"{name}.seq_lens": counts,
+            f"{name}.batch": x.coords[windows.rows[windows.offsets[:-1].long()], 0],
+            f"{name}.window_of_voxel": torch.arange(len(counts)).repeat_interleave(counts)[windows.restore],
+        }
+    curve = segments_of(x, SerializedPattern(32, SerializeMode.HILBERT, shift_sequence=16))
+    return computed | {
+        "ser_h_seq16.fwd": curve.rows,
+        "ser_h_seq16.bwd": curve.restore,
+        "ser_h_seq16.seq_lens": torch.tensor(curve.lengths),
+    }
+
+
+@family("sparse transformer blocks")
+def sparse_blocks(case: GoldenCase) -> dict[str, Tensor]:
+    x, modulation, context = _sparse_input(case), case.input("mod"), case.input("ctx")
+    channels, heads = case.config["C"], case.config["H"]
+    plain = SparseTransformerBlock(channels, heads, pattern=WindowPattern(8, 4))
+    affine = SparseTransformerBlock(channels, heads, 2.0, qk_rms_norm=True, ln_affine=True)
+    modulated = ModulatedSparseTransformerBlock(channels, heads)
+    shared = ModulatedSparseTransformerBlock(channels, heads, pattern=WindowPattern(4), share_mod=True)
+    cross = ModulatedSparseTransformerCrossBlock(channels, context.shape[-1], heads, qk_rms_norm=True)
+    for block in (plain, affine, modulated, shared, cross):
+        case.fill(block)
+    return _feats(
+        {
+            "swin_shift": plain(x),
+            "full_rms_affine": affine(x),
+            "mod": modulated(x, modulation),
+            "mod_share": shared(x, case.input("mod6")),
+            "modcross": cross(x, cross.adaLN_modulation(modulation), cross.project_context(context)),
+        }
+    )

@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
-from flash_attn import flash_attn_func
+from flash_attn import flash_attn_func, flash_attn_varlen_func
 from torch import Tensor
+
+from trellis_modules.attention.segments import Segments
 
 
 def run(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """(B, L, H, d) queries against (B, M, H, d) keys and values."""
     return flash_attn_func(q, k, v)
+
+
+def run_segments(
+    q: Tensor, k: Tensor, v: Tensor, segments: Segments, context_segments: Segments
+) -> Tensor:
+    """(N, H, d) queries in group order against (M, H, d) keys and values, without padding."""
+    return flash_attn_varlen_func(
+        q,
+        k,
+        v,
+        segments.offsets,
+        context_segments.offsets,
+        segments.max_length,
+        context_segments.max_length,
+    )

@@ -21,5 +21,6 @@ def run(x: SparseTensor, weight: Tensor, bias: Tensor | None, dilation: int) -> 
     groups = zip(kernels, pairs.inputs.split(pairs.counts), pairs.outputs.split(pairs.counts))
     for kernel, inputs, outputs in groups:
         if len(inputs):
-            output = output.index_add(0, outputs, x.feats.index_select(0, inputs) @ kernel)
+            product = x.feats.index_select(0, inputs) @ kernel
+            output = output.index_add(0, outputs, product.to(output.dtype))  # autocast may have lowered it
     return output

@@ -1,0 +1,182 @@
+"""Groups of rows that attend among themselves: whole batch elements, windows in space, windows along a curve.
+
+A pattern says how rows are grouped; its ``segments`` are the groups of given voxels.  Patterns are hashable,
+so that the groups of one set of voxels can be kept.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate, pairwise
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from trellis_modules.attention.serialization import SerializeMode, serialize
+
+
+@dataclass(frozen=True, eq=False)
+class Segments:
+    """Rows in groups.
+
+    Attributes:
+        lengths: rows of each group, in order; zero is allowed.
+        device: of the index tensors.
+        rows: (N,) int64, the rows of all groups one after the other; None when they already lie like that.
+        restore: (T,) int64, where in that sequence the result of each row is; given with ``rows``.
+    """
+
+    lengths: tuple[int, ...]
+    device: torch.device
+    rows: Tensor | None = None
+    restore: Tensor | None = None
+
+    @property
+    def max_length(self) -> int:
+        """Rows of the largest group."""
+        return max(self.lengths, default=0)
+
+    @property
+    def uniform(self) -> bool:
+        """Whether all groups have the same number of rows."""
+        return len(set(self.lengths)) <= 1
+
+    @cached_property
+    def positions(self) -> Tensor:
+        """(N,) int64, the place of every row in groups padded to ``max_length``."""
+        lengths = torch.tensor(self.lengths, device=self.device)
+        starts = torch.tensor(list(accumulate(self.lengths, initial=0))[:-1], device=self.device)
+        shifts = torch.arange(len(lengths), device=self.device) * self.max_length - starts
+        total = sum(self.lengths)
+        return torch.arange(total, device=self.device) + shifts.repeat_interleave(lengths, output_size=total)
+
+    @cached_property
+    def padding_mask(self) -> Tensor:
+        """(S, max_length) bool, true at rows; all true for an empty group, where no row reads the result."""
+        lengths = torch.tensor([length or self.max_length for length in self.lengths], device=self.device)
+        return torch.arange(self.max_length, device=self.device) < lengths[:, None]
+
+    @cached_property
+    def offsets(self) -> Tensor:
+        """(S + 1,) int32, where each group starts, and the total."""
+        return torch.tensor(list(accumulate(self.lengths, initial=0)), dtype=torch.int32, device=self.device)
+
+    def gather(self, values: Tensor) -> Tensor:
+        """(T, ...) values of the rows -> (N, ...) in group order."""
+        return values if self.rows is None else values.index_select(0, self.rows)
+
+    def scatter(self, values: Tensor) -> Tensor:
+        """(N, ...) results in group order -> (T, ...) one for every row."""
+        return values if self.restore is None else values.index_select(0, self.restore)
+
+
+class AttentionPattern(Protocol):
+    """Which voxels attend to each other."""
+
+    def segments(self, coords: Tensor, lengths: Sequence[int]) -> Segments:
+        """The groups of voxels (T, 4), columns (batch, x, y, z), with ``lengths`` rows a batch element."""
+
+
+@dataclass(frozen=True)
+class FullPattern:
+    """All voxels of a batch element."""
+
+    def segments(self, coords: Tensor, lengths: Sequence[int]) -> Segments:
+        """One group a batch element; see ``AttentionPattern``."""
+        return Segments(tuple(lengths), coords.device)
+
+
+@dataclass(frozen=True)
+class WindowPattern:
+    """The voxels of a cubic window: those with the same ``floor((xyz + shift) / size)``.
+
+    Source: Swin transformer, arXiv:2103.14030, in three dimensions.
+    """
+
+    size: int
+    shift: int | tuple[int, int, int] = 0
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise ValueError(f"WindowPattern: size must be at least 1, got {self.size}")
+
+    def segments(self, coords: Tensor, lengths: Sequence[int]) -> Segments:
+        """One group a non-empty window, in the order (batch, x, y, z); see ``AttentionPattern``."""
+        if not len(coords):
+            return Segments((), coords.device)
+        shift = self.shift if isinstance(self.shift, tuple) else (self.shift,) * 3
+        windows = (coords[:, 1:].long() + torch.tensor(shift, device=coords.device)) // self.size
+        edge = windows.amax() + 1
+        keys = coords[:, 0].long()
+        for axis in windows.unbind(1):
+            keys = keys * edge + axis
+        ordered, rows = keys.sort(stable=True)
+        _, counts = torch.unique_consecutive(ordered, return_counts=True)
+        return Segments(tuple(counts.tolist()), coords.device, rows, rows.argsort())
+
+
+@dataclass(frozen=True)
+class SerializedPattern:
+    """Windows of ``size`` consecutive voxels along a space-filling curve.
+
+    The n voxels of a batch element are shared out over ceil(n / size) windows.  A window reads ``size`` voxels
+    centred on its share, around the end if need be, so windows overlap; every voxel takes its result from the
+    window that owns it.
+
+    Source: Point Transformer V3, arXiv:2312.10035, sec. 4.
+    """
+
+    size: int
+    mode: SerializeMode = SerializeMode.Z_ORDER
+    shift_sequence: int = 0  # of the windows along the curve
+    shift_window: tuple[int, int, int] = (0, 0, 0)  # of the coordinates before they are put in order
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise ValueError(f"SerializedPattern: size must be at least 1, got {self.size}")
+
+    def segments(self, coords: Tensor, lengths: Sequence[int]) -> Segments:
+        """The windows of one batch element after those of another; see ``AttentionPattern``."""
+        shift = torch.tensor(self.shift_window, device=coords.device)
+        codes = serialize(coords[:, 1:].long() + shift, self.mode)
+        rows, restore, counts = [], [], []
+        first = 0
+        for element in codes.split(tuple(lengths)):
+            if len(element):
+                sequence = first + element.argsort()
+                place, owner = self._share_out(len(element), coords.device)
+                rows.append(sequence[place])
+                # Inverse of "the owner of place i of the sequence": row -> its result.
+                restore.append(sum(counts) + owner[(sequence - first).argsort()])
+                windows = math.ceil(len(element) / self.size)
+                counts += [self.size] * windows if windows > 1 else [len(element)]
+            first += len(element)
+        empty = codes.new_empty(0)
+        return Segments(tuple(counts), coords.device, torch.cat([empty, *rows]), torch.cat([empty, *restore]))
+
+    def _share_out(self, count: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Windows over ``count`` voxels in curve order.
+
+        Returns:
+            The voxel of every place of the windows, one after the other; for every voxel, the place that owns it.
+        """
+        windows = math.ceil(count / self.size)
+        if windows == 1:
+            return torch.arange(count, device=device), torch.arange(count, device=device)
+        share = count / windows
+        borders = [math.floor(i * share + self.shift_sequence) for i in range(windows + 1)]
+        starts = [
+            math.floor((i + 0.5) * share + self.shift_sequence - 0.5 * self.size) for i in range(windows)
+        ]
+        window_starts = torch.tensor(starts, device=device)
+        place = (window_starts[:, None] + torch.arange(self.size, device=device)).flatten() % count
+        shares = torch.tensor([stop - start for start, stop in pairwise(borders)], device=device)
+        owned = torch.arange(borders[0], borders[-1], device=device)
+        window = torch.arange(windows, device=device).repeat_interleave(shares, output_size=len(owned))
+        owner = torch.empty(count, dtype=torch.long, device=device)
+        owner[owned % count] = window * self.size + owned - window_starts[window]
+        return place, owner
