@@ -139,6 +139,9 @@ def surface_occupancy(
         (count, 1, resolution, resolution, resolution) bool, axes x, y, z of the object z-up frame.
     """
     corners, device = triangles.corners, triangles.corners.device
+    occupancy = torch.zeros(count, 1, *(resolution,) * 3, dtype=torch.bool, device=device)
+    if not len(corners):
+        return occupancy
     edges = corners[:, 1:] - corners[:, :1]
     area = torch.linalg.cross(edges[:, 0], edges[:, 1]).norm(dim=-1).double()
     cumulative = area.cumsum(0)
@@ -155,6 +158,6 @@ def surface_occupancy(
     points = corners[face, 0] + u[:, None] * edges[face, 0] + v[:, None] * edges[face, 1]
     cell = ((yup_to_zup(points) + 0.5) * resolution).long().clamp_(0, resolution - 1)
     owner = torch.arange(count, device=device).repeat_interleave(samples)
-    occupancy = torch.zeros(count, 1, resolution, resolution, resolution, dtype=torch.bool, device=device)
     occupancy[owner, 0, cell[:, 0], cell[:, 1], cell[:, 2]] = True
-    return occupancy
+    # Without an area of its own, an object has drawn its samples from another's triangles.
+    return occupancy & (per_object > 0).view(-1, 1, 1, 1, 1)
