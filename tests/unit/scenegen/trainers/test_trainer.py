@@ -44,8 +44,9 @@ class Stopping(Source):
 
 
 def _trainer(folder, source=None, **options):
-    config = TrainerConfig(max_steps=options.pop("max_steps", 20), warmup_steps=2, log_every=1, save_every=7,
-                           **options)
+    config = TrainerConfig(
+        max_steps=options.pop("max_steps", 20), warmup_steps=2, log_every=1, save_every=7, **options
+    )
     return Trainer(Regression(), source or Source(), config, folder, torch.device("cpu"))
 
 

@@ -1,0 +1,159 @@
+"""Training through its own command: stop, resume, export, assemble, load."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import train
+from dataset_toolkits.online.scene_batches import SceneSource, ShapeSource
+from dataset_toolkits.procedural.pack import generate_pack
+from scenegen.pipelines.pipeline import SceneGenPipeline
+from scenegen.registry import load_checkpoint
+from scenegen.scene_folder import read_scene
+from scripts import assemble_checkpoint
+
+WIDTH, IMAGE_SIZE, STEPS = 32, 28, 4
+VAE = {"latent_channels": 4, "num_res_blocks": 1, "num_res_blocks_middle": 1, "channels": [8, 8, 8]}
+SOURCE = {
+    "shapes": 6, "objects_per_step": 4, "object_counts": [0.0, 1.0], "render_size": 64,
+    "image_size": IMAGE_SIZE, "patch_grid": 2, "resolution": 8, "surface_samples": 500,
+}  # fmt: skip
+TRAINER = {"max_steps": STEPS, "warmup_steps": 1, "log_every": 1, "save_every": 2}
+EXPERIMENTS = {
+    "structure_vae": {
+        "encoder": {"name": "SparseStructureEncoder", "args": {"in_channels": 1, **VAE}},
+        "decoder": {"name": "SparseStructureDecoder", "args": {"out_channels": 1, **VAE}},
+    },
+    "scene_flow": {
+        "flow": {"name": "SparseStructureFlowModel", "args": {
+            "resolution": 2, "in_channels": 4, "out_channels": 4, "model_channels": WIDTH,
+            "cond_channels": WIDTH, "num_blocks": 2, "num_heads": 2, "patch_size": 1, "qk_rms_norm": True,
+            "share_mod": True, "use_global": True, "trunk_depth": 1, "num_iteration": 2}},
+        "image_encoder": {"name": "VisionTransformer", "args": {
+            "img_size": IMAGE_SIZE, "embed_dim": WIDTH, "depth": 1, "num_heads": 2,
+            "num_register_tokens": 4}},
+        "geometry_encoder": {"name": "VGGT", "args": {
+            "img_size": IMAGE_SIZE, "embed_dim": WIDTH,
+            "aggregator": {"depth": 1, "num_heads": 2, "patch_embed": "conv"},
+            "camera_head": None, "depth_head": None, "point_head": None, "track_head": None}},
+    },
+}  # fmt: skip
+SOURCES = {"structure_vae": ShapeSource, "scene_flow": SceneSource}
+
+
+@pytest.fixture(scope="module")
+def pack(tmp_path_factory) -> Path:
+    """A training pack of six procedural models."""
+    path = tmp_path_factory.mktemp("packs") / "train.safetensors"
+    generate_pack(6, seed=1, remove_hidden=False).save(path)
+    return path
+
+
+@pytest.fixture
+def run(tmp_path, pack, monkeypatch):
+    """Function (objective, output folder) that calls train.py's main."""
+
+    def call(objective: str, output: Path, *more: str) -> None:
+        config = {
+            "objective": {"name": objective},
+            "models": EXPERIMENTS[objective],
+            "source": SOURCE,
+            "trainer": TRAINER,
+        }
+        path = tmp_path / f"{objective}.json"
+        path.write_text(json.dumps(config))
+        arguments = ["--config", path, "--output_dir", output, "--packs", pack, "--workers", "0", *more]
+        monkeypatch.setattr(sys, "argv", ["train.py", "--device", "cpu", *map(str, arguments)])
+        train.main()
+
+    return call
+
+
+def losses(folder: Path) -> list[tuple[int, float]]:
+    records = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [(record["step"], record["loss"]) for record in records]
+
+
+def interrupt(monkeypatch, objective: str, step: int) -> None:
+    """Stop the next run, as Ctrl-C does, when it asks for the batch of ``step``."""
+    batch = SOURCES[objective].batch
+
+    def interrupted(self, number):
+        if number == step:
+            raise KeyboardInterrupt
+        return batch(self, number)
+
+    monkeypatch.setattr(SOURCES[objective], "batch", interrupted)
+
+
+@pytest.fixture
+def encoder(tmp_path, run) -> Path:
+    """Stem of a trained structure encoder."""
+    run("structure_vae", tmp_path / "structure_vae")
+    return tmp_path / "structure_vae" / "ckpts" / "encoder"
+
+
+@pytest.mark.parametrize("objective", SOURCES)
+def test_stopped_and_resumed_training_equals_an_uninterrupted_one(
+    tmp_path, run, encoder, monkeypatch, objective
+):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    more = ["--structure_encoder", str(encoder)] if objective == "scene_flow" else []
+    run(objective, whole, *more)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        interrupt(patch, objective, step=2)
+        run(objective, parts, *more)
+    assert [step for step, _ in losses(parts)] == [1, 2]
+    run(objective, parts, *more)
+    assert losses(parts) == losses(whole)
+    assert [step for step, _ in losses(whole)] == [1, 2, 3, 4]
+    names = set(EXPERIMENTS[objective])
+    assert {path.stem for path in (parts / "ckpts").iterdir()} == names  # not what only training needs
+    for name in names:
+        resumed = load_checkpoint(parts / "ckpts" / name).state_dict()
+        for key, value in load_checkpoint(whole / "ckpts" / name).state_dict().items():
+            assert torch.equal(value, resumed[key]), (name, key)
+
+
+def test_trained_networks_become_a_checkpoint_of_the_pipeline(
+    tmp_path, run, encoder, monkeypatch, write_scene
+):
+    run("scene_flow", tmp_path / "scene_flow", "--structure_encoder", str(encoder))
+    folders = f"--structure_vae {tmp_path}/structure_vae --scene_flow {tmp_path}/scene_flow"
+    arguments = f"assemble_checkpoint.py {folders} --output {tmp_path}/checkpoint --steps 3"
+    monkeypatch.setattr(sys, "argv", arguments.split())
+    assemble_checkpoint.main()
+    pipeline = SceneGenPipeline.from_pretrained(tmp_path / "checkpoint")
+    assert pipeline.params.steps == 3
+    assert pipeline.conditioner.normalize_geometry and pipeline.conditioner.image_size == IMAGE_SIZE
+    scene = read_scene(write_scene(tmp_path / "room", 2))
+    cutouts, masks = [item.cutout for item in scene.objects], [item.mask for item in scene.objects]
+    assert len(pipeline.run(scene.photo, cutouts, masks).objects) == 2
+
+
+def test_a_run_saves_its_resolved_configuration(tmp_path, encoder):
+    saved = json.loads((tmp_path / "structure_vae" / "config.json").read_text())
+    assert saved["trainer"]["max_steps"] == STEPS and saved["trainer"]["ema_rate"] == 0.999
+    assert saved["source"] == SOURCE
+
+
+def test_the_time_limit_ends_a_run_that_a_later_call_finishes(tmp_path, run):
+    run("structure_vae", tmp_path / "vae", "--time_limit", "0")
+    assert not (tmp_path / "vae" / "log.jsonl").exists()
+    run("structure_vae", tmp_path / "vae")
+    assert losses(tmp_path / "vae")[-1][0] == STEPS
+
+
+def test_latents_come_with_unit_spread(encoder, pack):
+    source = train.build_source("structure_vae", SOURCE, [pack], 0, None, torch.device("cpu"))
+    latents = load_checkpoint(encoder)(source.batch(STEPS)["occupancy"].float())
+    torch.testing.assert_close(latents.pow(2).mean((0, 2, 3, 4)), torch.ones(4), rtol=0.01, atol=0)
+
+
+def test_annealing_needs_a_time_limit(tmp_path, run, capsys):
+    with pytest.raises(SystemExit):
+        run("structure_vae", tmp_path / "vae", "--anneal")
+    assert "--anneal needs --time_limit" in capsys.readouterr().err

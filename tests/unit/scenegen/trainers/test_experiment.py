@@ -1,0 +1,138 @@
+"""Experiment files: what they may say, and which weights a network starts from."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import train
+from scenegen.registry import build_model
+from scenegen.trainers.experiment import OBJECTIVES, build_objective, load_experiment, load_superset
+from scenegen.trainers.structure_vae import StructureVaeObjective
+from trellis_modules.checkpoint import CheckpointError, save_checkpoint
+from trellis_modules.config import ConfigError, build
+
+CONFIGS = sorted((Path(train.__file__).parent / "configs" / "small").glob("*.json"))
+SIZES = {"in_channels": 1, "latent_channels": 2, "num_res_blocks": 0, "num_res_blocks_middle": 1}
+EXPERIMENT = {
+    "objective": {"name": "structure_vae", "args": {"lambda_kl": 0.1}},
+    "models": {
+        "encoder": {"name": "SparseStructureEncoder", "args": {**SIZES, "channels": [8, 8]}},
+        "decoder": {"name": "SparseStructureDecoder", "args": {
+            **{k: v for k, v in SIZES.items() if k != "in_channels"}, "out_channels": 1, "channels": [8, 8]}},
+    },
+    "trainer": {"max_steps": 3},
+}  # fmt: skip
+
+
+class Pair(nn.Module):
+    def __init__(self, *names):
+        super().__init__()
+        for name in names:
+            self.add_module(name, nn.Linear(2, 2))
+
+
+def encoder(**changes):
+    args = {**SIZES, "channels": [8, 8], **changes}
+    return build_model({"name": "SparseStructureEncoder", "args": args})
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(**changes):
+        path = tmp_path / "experiment.json"
+        path.write_text(json.dumps({**EXPERIMENT, **changes}))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def stem(tmp_path):
+    """An encoder saved in full precision."""
+    torch.manual_seed(1)
+    save_checkpoint(saved := encoder(), tmp_path / "encoder", dtype=torch.float32)
+    return saved, tmp_path / "encoder"
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_the_configurations_of_the_repository_are_valid(path):
+    config = load_experiment(path)
+    _, settings = OBJECTIVES[config.objective.name]
+    build(settings, config.objective.args, "objective")
+    assert config.trainer.max_steps > 0
+    assert set(config.start_from) <= set(config.models)
+
+
+def test_an_experiment_becomes_an_objective(write):
+    objective = build_objective(load_experiment(write()))
+    assert isinstance(objective, StructureVaeObjective)
+    assert objective.modules.keys() == {"encoder", "decoder"} and objective.config.lambda_kl == 0.1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"optimiser": {}}, "unknown key 'optimiser' for ExperimentConfig"),
+        ({"trainer": {"max_steps": 3, "lr": 0.1}}, "unknown key 'lr' for TrainerConfig"),
+        ({"trainer": {}}, "missing key 'max_steps' for TrainerConfig"),
+        ({"trainer": {"max_steps": "3"}}, "max_steps: expected int, got '3'"),
+    ],
+)
+def test_what_a_file_should_not_say_is_refused(write, changes, message):
+    with pytest.raises(ConfigError, match=message):
+        load_experiment(write(**changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"objective": {"name": "texture"}}, "objective: unknown name 'texture'"),
+        ({"objective": {"name": "structure_vae", "args": {"lambda": 1}}}, "objective: unknown key 'lambda'"),
+        ({"models": {"encoder": {"name": "Unet"}}}, "encoder: unknown name 'Unet'"),
+        ({"start_from": {"flow": "somewhere"}}, "start_from: unknown name 'flow'"),
+    ],
+)
+def test_what_cannot_be_built_is_refused(write, changes, message):
+    with pytest.raises(ConfigError, match=message):
+        build_objective(load_experiment(write(**changes)))
+
+
+def test_weights_to_start_from_are_loaded(write, stem):
+    saved, path = stem
+    objective = build_objective(load_experiment(write(start_from={"encoder": str(path)})))
+    assert equal_tensors(objective.modules["encoder"], saved) == set(saved.state_dict())
+
+
+def test_named_parts_keep_their_initial_values(stem):
+    saved, path = stem
+    started = encoder()
+    load_superset(started, path, keep_initial=["middle_block", "input_layer.bias"])
+    kept = {name for name in saved.state_dict() if "middle_block" in name or name == "input_layer.bias"}
+    differing = set(saved.state_dict()) - equal_tensors(started, saved)
+    assert differing and differing <= kept
+    assert set(saved.state_dict()) - differing >= set(saved.state_dict()) - kept
+
+
+def equal_tensors(left, right):
+    """Names of the tensors that are equal in both modules."""
+    state = right.state_dict()
+    return {name for name, value in left.state_dict().items() if torch.equal(value, state[name])}
+
+
+def test_a_checkpoint_may_hold_more_but_not_less(stem):
+    saved, path = stem
+    part = nn.Module()
+    part.input_layer = nn.Conv3d(1, 8, 3, padding=1)
+    load_superset(part, path)
+    assert torch.equal(part.input_layer.weight, saved.input_layer.weight)
+    with pytest.raises(CheckpointError, match=r"encoder\.safetensors: tensor 'head\.weight' is missing"):
+        load_superset(Pair("head"), path)
+    load_superset(Pair("head"), path, keep_initial=["head"])
+
+
+def test_a_checkpoint_of_another_size_is_refused(stem):
+    with pytest.raises(CheckpointError, match=r"encoder\.safetensors"):
+        load_superset(encoder(channels=[8, 16]), stem[1])
