@@ -113,12 +113,14 @@ class GoldenCase:
     meta: dict[str, Any]
     tensors: dict[str, Tensor]
     skipped: dict[str, str] = field(default_factory=dict)
+    folder: Path = field(default_factory=default_golden_dir)
 
     @classmethod
     def load(cls, json_path: Path) -> GoldenCase:
         """Read ``NAME.json`` and the ``NAME.safetensors`` beside it."""
         meta = json.loads(json_path.read_text())
-        return cls(json_path.stem, meta, load_file(json_path.with_suffix(".safetensors")))
+        tensors = load_file(json_path.with_suffix(".safetensors"))
+        return cls(json_path.stem, meta, tensors, folder=json_path.parent)
 
     @property
     def family(self) -> str:
@@ -154,6 +156,10 @@ class GoldenCase:
         return [
             evaluate_input(value.replace("{i}", str(i))) for i in range(int(bounds[1]), int(bounds[2]) + 1)
         ]
+
+    def tensors_of(self, name: str) -> dict[str, Tensor]:
+        """The stored tensors of another case of the same folder, which this one starts from."""
+        return load_file(self.folder / f"{name}.safetensors")
 
     def skip(self, tensor: str, reason: str) -> None:
         """Declare that a stored tensor is not compared, with the reason."""

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import tempfile
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,6 +19,7 @@ from trellis_modules.renderers.spherical_harmonics import (
     rgb_to_sh,
     sh_to_rgb,
 )
+from trellis_modules.representations.gaussian import Gaussian, GaussianConfig
 from trellis_modules.representations.mesh.cube_grid import (
     corner_offsets,
     deformed_positions,
@@ -27,6 +31,7 @@ from trellis_modules.representations.mesh.cube_grid import (
 from trellis_modules.representations.mesh.flexicubes import CubeWeights, DualMesh, flexicubes
 from trellis_modules.representations.mesh.mesh_result import MeshExtractResult
 from trellis_modules.representations.mesh.sparse_features_to_mesh import sparse_features_to_mesh
+from trellis_modules.representations.ply import read_ply_vertices
 
 _NUMBER = r"(-?[0-9.]+)"
 _CENTRE = re.compile(rf"p ?- ?\({_NUMBER},\s*{_NUMBER},\s*{_NUMBER}\)")
@@ -35,6 +40,7 @@ _SPHERE = re.compile(rf"\| - {_NUMBER}$")
 _WEIGHTS = re.compile(r"([0-9.]+) \* label:(\S+)/beta")
 _FEATS_PART = re.compile(r"(?:([0-9.]+)\*)?label:(\S+)/(deform|weights|color) \[n,(\d+)\]")
 _SDF_NOISE = re.compile(r"\(([0-9.]+)/res\)\*label:(\S+) \[n,8\]")
+_PLY_SOURCE = re.compile(r"representation (\d+) of case (\w+); first (\d+) vertices only")
 
 
 def _grid_sdf(formula: str, grid: Tensor) -> Tensor:
@@ -212,4 +218,47 @@ def render_helpers(case: GoldenCase) -> dict[str, Tensor]:
     for degree in range(MAX_DEGREE + 1):
         coefficients = torch.from_numpy(make_input(f"sh/c{degree}", (40, 3, (degree + 1) ** 2)))
         computed[f"sh{degree}"] = evaluate_spherical_harmonics(degree, coefficients, directions)
+    return computed
+
+
+def _stored_gaussian(config: dict[str, Any], tensors: dict[str, Tensor], item: int) -> Gaussian:
+    """The Gaussians of one batch item from the decoder's stored output: 32 (config) per voxel."""
+    count, rates = config["num_gaussians"], config["lr"]
+    raw = tensors["raw"][tensors["coords"][:, 0] == item]
+    _, colour, scaling, rotation, opacity = raw.split([count * width for width in (3, 3, 3, 4, 1)], dim=1)
+    return Gaussian(
+        GaussianConfig(
+            minimum_kernel_size=config["3d_filter_kernel_size"],
+            scaling_bias=config["scaling_bias"],
+            opacity_bias=config["opacity_bias"],
+            scaling_activation=config["scaling_activation"],
+        ),
+        tensors[f"{item}.hidden_xyz"],
+        colour.reshape(-1, 1, 3) * rates["_features_dc"],
+        scaling.reshape(-1, 3) * rates["_scaling"],
+        rotation.reshape(-1, 4) * rates["_rotation"],
+        opacity.reshape(-1, 1) * rates["_opacity"],
+    )
+
+
+def _same_sign(quaternions: Tensor, expected: Tensor) -> Tensor:
+    """Quaternions with the signs of the expected ones: q and -q are one rotation."""
+    return torch.where((quaternions * expected).sum(dim=1, keepdim=True) < 0, -quaternions, quaternions)
+
+
+@family("Gaussian.save_ply")
+def gaussian_ply(case: GoldenCase) -> dict[str, Tensor]:
+    """Files of decoded Gaussians, with the default transform and without one; the header is exact."""
+    item, source, count = _PLY_SOURCE.search(case.meta["inputs"]).groups()
+    gaussian = _stored_gaussian(case.config["representation_config"], case.tensors_of(source), int(item))
+    computed = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, options in (("default", {}), ("notransform", {"transform": None})):
+            path = Path(folder) / f"{name}.ply"
+            gaussian.save_ply(path, **options)
+            assert path.read_bytes().startswith(case.meta["header"].encode()), "the PLY header differs"
+            vertices = read_ply_vertices(path)[: int(count)]
+            table = torch.tensor(vertices.tolist())
+            table[:, 13:] = _same_sign(table[:, 13:], case.tensors[name][:, 13:])
+            computed[name] = table
     return computed
