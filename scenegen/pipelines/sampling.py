@@ -33,9 +33,10 @@ PoseMean = Literal["aligned", "arithmetic"]
 
 
 class WithoutSceneAttention:
-    """A flow model whose assets see their own condition and no other asset; the first asset is still the query.
+    """A flow model whose assets see their own condition and no other asset; the first is still the query.
 
-    This is the ablation of the scene attention: the same weights, which are trained in this mode some of the time.
+    This is the ablation of the scene attention: the same weights, which are trained in this mode some of the
+    time.
     """
 
     def __init__(self, model: nn.Module) -> None:
