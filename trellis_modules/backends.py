@@ -104,7 +104,8 @@ class BackendRegistry:
         if name == "auto":
             name = self.available(device_type, dtype)[0]
         if name not in self.backends:
-            raise ValueError(f"{origin}: unknown backend {name!r}; choose auto or one of {sorted(self.backends)}")
+            known = sorted(self.backends)
+            raise ValueError(f"{origin}: unknown backend {name!r}; choose auto or one of {known}")
         backend = self.backends[name]
         if not backend.accepts(device_type, dtype):
             raise BackendUnavailable(

@@ -123,7 +123,7 @@ class WindowPattern:
 class SerializedPattern:
     """Windows of ``size`` consecutive voxels along a space-filling curve.
 
-    The n voxels of a batch element are shared out over ceil(n / size) windows.  A window reads ``size`` voxels
+    The n voxels of a batch element are shared out over ceil(n / size) windows.  A window reads `size` voxels
     centred on its share, around the end if need be, so windows overlap; every voxel takes its result from the
     window that owns it.
 
@@ -156,13 +156,14 @@ class SerializedPattern:
                 counts += [self.size] * windows if windows > 1 else [len(element)]
             first += len(element)
         empty = codes.new_empty(0)
-        return Segments(tuple(counts), coords.device, torch.cat([empty, *rows]), torch.cat([empty, *restore]))
+        all_rows, all_restore = torch.cat([empty, *rows]), torch.cat([empty, *restore])
+        return Segments(tuple(counts), coords.device, all_rows, all_restore)
 
     def _share_out(self, count: int, device: torch.device) -> tuple[Tensor, Tensor]:
         """Windows over ``count`` voxels in curve order.
 
         Returns:
-            The voxel of every place of the windows, one after the other; for every voxel, the place that owns it.
+            The voxel at every place of the windows; for every voxel, the place that owns it.
         """
         windows = math.ceil(count / self.size)
         if windows == 1:

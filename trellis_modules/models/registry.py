@@ -10,6 +10,8 @@ from torch import nn
 from trellis_modules.config import NamedConfig, build, lookup
 from trellis_modules.models.sparse_structure_flow import SparseStructureFlowConfig, SparseStructureFlowModel
 from trellis_modules.models.sparse_structure_vae import SparseStructureDecoder, SparseStructureEncoder
+from trellis_modules.models.structured_latent_encoder import SLatEncoder, SLatEncoderConfig
+from trellis_modules.models.structured_latent_flow import SLatFlowConfig, SLatFlowModel
 
 #: Builds a model from checked JSON arguments; the second argument names the source in errors.
 ModelBuilder = Callable[[Mapping[str, Any], str], nn.Module]
@@ -30,6 +32,11 @@ MODELS: Mapping[str, ModelBuilder] = {
     "SparseStructureEncoder": from_arguments(SparseStructureEncoder),
     "SparseStructureDecoder": from_arguments(SparseStructureDecoder),
     "SparseStructureFlowModel": from_config(SparseStructureFlowModel, SparseStructureFlowConfig),
+    "SLatEncoder": from_config(SLatEncoder, SLatEncoderConfig),
+    "SLatFlowModel": from_config(SLatFlowModel, SLatFlowConfig),
+    # Released names of the classes above with memory management in training, which changes no result.
+    "ElasticSLatEncoder": from_config(SLatEncoder, SLatEncoderConfig),
+    "ElasticSLatFlowModel": from_config(SLatFlowModel, SLatFlowConfig),
 }
 
 

@@ -9,6 +9,8 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import nn
 
+from trellis_modules.sparse.conv import SubmanifoldConv3d
+
 #: Layer kinds whose parameters take the torso dtype; norms, gammas and tokens stay float32.
 _TORSO_LAYERS = (
     nn.Linear,
@@ -18,6 +20,7 @@ _TORSO_LAYERS = (
     nn.ConvTranspose1d,
     nn.ConvTranspose2d,
     nn.ConvTranspose3d,
+    SubmanifoldConv3d,
 )
 
 

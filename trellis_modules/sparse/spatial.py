@@ -72,7 +72,7 @@ class SparseUpsample(nn.Module):
         """
         if not x.level or x.level[-1] != (_DOWN, self.factor):
             raise ValueError(
-                f"SparseUpsample: expected a tensor downsampled by {self.factor}, got one of level {x.level}; "
+                f"SparseUpsample: expected a tensor downsampled by {self.factor}, got level {x.level}; "
                 "the grid to return to is known only after SparseDownsample"
             )
         fine: _Fine = x.recall("fine")

@@ -136,7 +136,7 @@ class SparseTensor:
         return self.replace(function(self.feats))
 
     def to(self, target: torch.device | str | torch.dtype) -> SparseTensor:
-        """Move to a device or convert the features; the voxels' cache is left behind on a change of device."""
+        """Move to a device, which starts a new cache, or convert the features."""
         if isinstance(target, torch.dtype):
             return self.apply(lambda feats: feats.to(target))
         if torch.device(target) == self.device:
@@ -210,6 +210,8 @@ class SparseTensor:
         return object.__new__(SparseTensor)._set(feats, coords, _layout(lengths), level, self._cache)
 
     # --- arithmetic ----------------------------------------------------------------------------------
+    # A dense operand with one value for each batch element is applied per element, any other one to the rows;
+    # with as many rows as elements the former holds.  ``apply`` always works on the rows.
 
     def _combine(self, other: Any, operation: Callable[[Any, Any], Tensor]) -> SparseTensor:
         if isinstance(other, SparseTensor):
@@ -218,7 +220,7 @@ class SparseTensor:
                     f"SparseTensor: operands have different voxels, {self.lengths} and {other.lengths} rows"
                 )
             other = other.feats
-        elif isinstance(other, Tensor) and self._is_per_batch(other):
+        elif isinstance(other, Tensor) and self.batch_size > 1 and self._is_per_batch(other):
             other = self.expand_batch(other)
         return self.replace(operation(self.feats, other))
 
@@ -301,7 +303,7 @@ def _check_rows(feats: Tensor, coords: Tensor) -> None:
             f"got {tuple(coords.shape)} {coords.dtype}"
         )
     if feats.ndim < 1 or len(feats) != len(coords):
-        raise ValueError(f"SparseTensor: expected {len(coords)} rows of feats, got shape {tuple(feats.shape)}")
+        raise ValueError(f"SparseTensor: expected {len(coords)} rows of feats, got {tuple(feats.shape)}")
     if feats.device != coords.device:
         raise ValueError(f"SparseTensor: feats are on {feats.device} but coords on {coords.device}")
 

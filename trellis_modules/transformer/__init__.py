@@ -24,6 +24,7 @@ from trellis_modules.transformer.sparse import (
     SparseTransformerBlock,
     attention_patterns,
     segments_of,
+    voxel_position_embedding,
 )
 
 __all__ = [
@@ -48,4 +49,5 @@ __all__ = [
     "split_modulation",
     "split_row_modulation",
     "timestep_embedding",
+    "voxel_position_embedding",
 ]

@@ -1,4 +1,4 @@
-"""Transformer blocks on sparse tensors: the dense parts on rows, attention inside the segments of a pattern."""
+"""Transformer blocks on sparse tensors: dense parts on rows, attention inside the segments of a pattern."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from trellis_modules.attention import (
     WindowPattern,
 )
 from trellis_modules.sparse import SparseTensor
+from trellis_modules.transformer.embedding import absolute_position_embedding
 from trellis_modules.transformer.feed_forward import FeedForward
 from trellis_modules.transformer.modulated import (
     NORM_EPS,
@@ -37,6 +38,13 @@ _SERIALIZED_SHIFT = 16
 def segments_of(x: SparseTensor, pattern: AttentionPattern) -> Segments:
     """The groups of rows of x that attend to each other, kept in the cache of x."""
     return x.cached(("segments", pattern), lambda: pattern.segments(x.coords, x.lengths))
+
+
+def voxel_position_embedding(x: SparseTensor, channels: int) -> Tensor:
+    """(T, channels) float32 embedding of the coordinates of x, kept in its cache."""
+    return x.cached(
+        ("position embedding", channels), lambda: absolute_position_embedding(x.coords[:, 1:], channels)
+    )
 
 
 def attention_patterns(mode: AttentionMode, window_size: int, num_blocks: int) -> Sequence[AttentionPattern]:

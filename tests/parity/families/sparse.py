@@ -8,7 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tests.parity.golden import GoldenCase, family
+from tests.parity.golden import GoldenCase, evaluate_input, family
+from trellis_modules.models import SparseResBlock3d, SparseSubdivideBlock3d, build_model
+from trellis_modules.samplers import FlowEulerSampler, SamplingParams
 from trellis_modules.attention import (
     AttentionPattern,
     CrossAttention,
@@ -259,5 +261,92 @@ def sparse_blocks(case: GoldenCase) -> dict[str, Tensor]:
             "mod": modulated(x, modulation),
             "mod_share": shared(x, case.input("mod6")),
             "modcross": cross(x, cross.adaLN_modulation(modulation), cross.project_context(context)),
+        }
+    )
+
+
+@family("SparseResBlock3d")
+def sparse_resblock(case: GoldenCase) -> dict[str, Tensor]:
+    x, emb = _sparse_input(case), case.input("emb")
+    coarse = case.fill(SparseResBlock3d(**case.config["down"]))(x, emb)
+    return {
+        "same": case.fill(SparseResBlock3d(*case.config["same"]))(x, emb).feats,
+        "down": coarse.feats,
+        "down_coords": coarse.coords,
+        "up": case.fill(SparseResBlock3d(**case.config["up"]))(coarse, emb).feats,
+    }
+
+
+@family("SparseSubdivideBlock3d")
+def sparse_subdivide_block(case: GoldenCase) -> dict[str, Tensor]:
+    # The original is told the resolution to plan its convolutions; ours reads the coordinates.
+    arguments = {key: value for key, value in case.config.items() if key != "resolution"}
+    fine = case.fill(SparseSubdivideBlock3d(**arguments))(_sparse_input(case))
+    return {"out": fine.feats, "out_coords": fine.coords}
+
+
+def _build(case: GoldenCase, name: str, args: dict) -> nn.Module:
+    return case.fill(build_model({"name": name, "args": args}, case.name)).eval()
+
+
+def _record(module: nn.Module, computed: dict[str, Tensor]) -> None:
+    """Store the features after each child as the cases name them, and the coarse coordinates."""
+
+    def keep(name: str):
+        def hook(_module: nn.Module, _inputs: tuple, output: SparseTensor) -> None:
+            computed[f"after_{name}"] = output.feats
+            if output.level:
+                computed["down_coords"] = output.coords
+
+        return hook
+
+    module.input_layer.register_forward_hook(keep("input_layer"))
+    for group, name in (("input_blocks", "input_block"), ("blocks", "block"), ("out_blocks", "out_block")):
+        for index, block in enumerate(getattr(module, group, ())):
+            block.register_forward_hook(keep(f"{name}_{index}"))
+
+
+@family("SLatFlowModel")
+def slat_flow(case: GoldenCase) -> dict[str, Tensor]:
+    module = _build(case, "SLatFlowModel", case.config)
+    case.skip("t", "an input")
+    computed: dict[str, Tensor] = {}
+    _record(module, computed)
+    with torch.no_grad():
+        output = module(_sparse_input(case), case.tensors["t"], case.input("cond"))
+    return computed | {"out": output.velocity.feats}
+
+
+@family("SLatEncoder")
+def slat_encoder(case: GoldenCase) -> dict[str, Tensor]:
+    module = _build(case, "SLatEncoder", case.config)
+    computed: dict[str, Tensor] = {}
+    _record(module, computed)
+    with torch.no_grad():
+        posterior = module.posterior(_sparse_input(case), sample_posterior=False)
+    return computed | _feats(posterior._asdict())
+
+
+@family("FlowEulerGuidanceIntervalSampler on SLatFlowModel, then slat*std+mean")
+def slat_sample(case: GoldenCase) -> dict[str, Tensor]:
+    config = case.config
+    module = _build(case, "SLatFlowModel", config["model"])
+    noise, cond = _sparse_input(case, "noise"), case.input("cond")
+    params = SamplingParams(
+        config["steps"], config["rescale_t"], config["cfg_strength"], tuple(config["cfg_interval"])
+    )
+    sampler = FlowEulerSampler(config["sigma_min"])
+    result = sampler.sample(module, noise, cond, torch.zeros_like(cond), params, record_trajectory=True)
+    label = case.meta["inputs"]["std"].split("label:")[1].split()[0]
+    mean, std = case.input("mean"), evaluate_input(f"label:{label} [8]").abs() + 0.5
+    return _feats(
+        {
+            "samples": result.samples,
+            "normalized": result.samples * std + mean,
+            "mean": mean,
+            "std": std,
+            "x0_0": result.pred_x_0[0],
+            "x0_last": result.pred_x_0[-1],
+            **{f"x_t_{i}": x_t for i, x_t in enumerate(result.pred_x_t)},
         }
     )

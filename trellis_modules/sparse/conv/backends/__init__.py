@@ -13,16 +13,16 @@ from trellis_modules.backends import Backend, BackendRegistry
 #: Names the backend that "auto" stands for; unset or "auto" leaves the choice to the order of BACKENDS.
 BACKEND_VARIABLE = "SCENEGEN_SPARSE_CONV"
 
-#: In the order in which "auto" tries them: one large product where arithmetic is cheap, only the existing
-#: neighbours where it is not.  spconv is taken by name (its CPU kernels gave unstable results).
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32)
+
+#: In the order in which "auto" tries them: one large product on GPUs, only the existing neighbours elsewhere.
+#: spconv is taken by name; its CPU kernels gave unstable results.
 BACKENDS: dict[str, Backend] = {
     backend.name: backend
     for backend in (
-        Backend("gather_gemm", f"{__name__}.gather_gemm", "torch"),
+        Backend("gather_gemm", f"{__name__}.gather_gemm", "torch", ("cuda",)),
         Backend("gather_scatter", f"{__name__}.gather_scatter", "torch"),
-        Backend(
-            "spconv", f"{__name__}.spconv", "spconv", ("cuda",), (torch.float16, torch.bfloat16, torch.float32)
-        ),
+        Backend("spconv", f"{__name__}.spconv", "spconv", ("cuda",), _FLOATS),
     )
 }
 

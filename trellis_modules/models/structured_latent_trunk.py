@@ -1,0 +1,124 @@
+"""The transformer that the structured-latent encoder and decoders share.
+
+Source: TRELLIS, arXiv:2412.01506, sec. 3.2; attribute names are those of its released checkpoints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from trellis_modules.models.torso import TorsoModule, full_precision
+from trellis_modules.sparse import SparseLinear, SparseTensor
+from trellis_modules.transformer import (
+    AttentionMode,
+    SparseTransformerBlock,
+    attention_patterns,
+    initialize_transformer,
+    voxel_position_embedding,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StructuredLatentConfig:
+    """Sizes of a structured-latent encoder or decoder; field names are the keys of the released ones."""
+
+    resolution: int  # voxels per edge of the object cube
+    model_channels: int
+    latent_channels: int
+    num_blocks: int
+    num_heads: int | None = None  # default: model_channels // num_head_channels
+    num_head_channels: int = 64
+    mlp_ratio: float = 4.0
+    attn_mode: AttentionMode = "swin"
+    window_size: int = 8  # see attention_patterns
+    pe_mode: Literal["ape"] = "ape"
+    use_fp16: bool = False  # half-precision torso after construction
+    use_checkpoint: bool = False  # recompute block activations in the backward pass
+    qk_rms_norm: bool = False
+
+    def __post_init__(self) -> None:
+        if self.pe_mode != "ape":
+            raise ValueError(f"pe_mode must be 'ape' (no released model uses another), got {self.pe_mode!r}")
+        if self.model_channels % self.heads:
+            raise ValueError(
+                f"model_channels {self.model_channels} must be divisible by num_heads {self.heads}"
+            )
+
+    @property
+    def heads(self) -> int:
+        """Number of attention heads."""
+        return self.num_heads or self.model_channels // self.num_head_channels
+
+
+class StructuredLatentTrunk(TorsoModule):
+    """Input layer, position embedding and transformer blocks, then the output layer of the subclass."""
+
+    def __init__(self, config: StructuredLatentConfig, in_channels: int, out_channels: int) -> None:
+        """Create the layers.
+
+        Args:
+            config: sizes.
+            in_channels: features of an input voxel.
+            out_channels: of the output layer.
+        """
+        super().__init__()
+        self.config = config
+        self.input_layer = SparseLinear(in_channels, config.model_channels)
+        patterns = attention_patterns(config.attn_mode, config.window_size, config.num_blocks)
+        self.blocks = nn.ModuleList(
+            SparseTransformerBlock(
+                config.model_channels,
+                config.heads,
+                config.mlp_ratio,
+                pattern,
+                qk_rms_norm=config.qk_rms_norm,
+            )
+            for pattern in patterns
+        )
+        self._build_output(out_channels)
+        self.initialize_weights()
+        if config.use_fp16:
+            self.convert_torso(torch.float16)
+
+    def _build_output(self, out_channels: int) -> None:
+        """Create what follows the blocks; names are checkpoint keys."""
+        self.out_layer = SparseLinear(self.config.model_channels, out_channels)
+
+    def torso(self) -> Iterator[nn.Module]:
+        """The transformer blocks."""
+        yield self.blocks
+
+    def initialize_weights(self) -> None:
+        """Initial weights for training from scratch; the first output is zero."""
+        initialize_transformer(self)
+        nn.init.zeros_(self.out_layer.weight)
+
+    def transform(self, x: SparseTensor) -> SparseTensor:
+        """(B, in_channels) voxels -> (B, model_channels) in the torso dtype.
+
+        Raises:
+            ValueError: the channels do not fit.
+        """
+        with full_precision(x.device):
+            h = self.input_layer(x)
+            positions = voxel_position_embedding(h, self.config.model_channels)
+            h = h.replace(h.feats + positions).to(self.torso_dtype)
+        for block in self.blocks:
+            if self.config.use_checkpoint and self.training:
+                h = checkpoint(block, h, use_reentrant=False)
+            else:
+                h = block(h)
+        return h
+
+    def project(self, h: SparseTensor) -> SparseTensor:
+        """Layer norm and output layer in float32: (B, model_channels) -> (B, out_channels)."""
+        with full_precision(h.device):
+            h = h.apply(lambda feats: F.layer_norm(feats.float(), feats.shape[-1:]))
+            return self.out_layer(h)
