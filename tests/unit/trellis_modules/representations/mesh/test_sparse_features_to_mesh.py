@@ -99,3 +99,17 @@ def test_everything_outside_gives_the_empty_mesh():
 def test_bad_cubes_are_explained(change, message):
     with pytest.raises(ValueError, match=message):
         sparse_features_to_mesh(*change(*some_cubes()), RESOLUTION)
+
+
+def test_half_precision_features_are_computed_in_single():
+    coords, feats = some_cubes()
+    half = sparse_features_to_mesh(coords, feats.half(), RESOLUTION)
+    assert half.vertices.dtype == torch.float32
+    assert torch.equal(half.vertices, sparse_features_to_mesh(coords, feats.half().float(), RESOLUTION).vertices)
+
+
+def test_normals_of_a_single_voxel_point_outwards():
+    coords = torch.tensor([[3, 3, 3]])
+    mesh = sparse_features_to_mesh(coords, torch.full((1, 53), -1.0), RESOLUTION, use_color=False)
+    assert (mesh.vertex_normals() * mesh.vertices).sum(dim=1).min() > 0  # the voxel's centre is the origin
+    assert (mesh.face_normals() * mesh.vertices[mesh.faces].mean(dim=1)).sum(dim=1).min() > 0
