@@ -69,7 +69,8 @@ class GaussianConfig:
         if not (self.scaling_bias > 0 and 0 < self.opacity_bias < 1 and self.minimum_kernel_size >= 0):
             raise ValueError(
                 "GaussianConfig: expected scaling_bias > 0, opacity_bias in (0, 1) and "
-                f"minimum_kernel_size >= 0, got {self.scaling_bias}, {self.opacity_bias}, {self.minimum_kernel_size}"
+                "minimum_kernel_size >= 0, "
+                f"got {self.scaling_bias}, {self.opacity_bias}, {self.minimum_kernel_size}"
             )
 
 

@@ -94,7 +94,8 @@ def sparse_features_to_mesh(
     Source: TRELLIS, arXiv:2412.01506, sec. 3.3; FlexiCubes (2023).
     """
     _check_cubes(coords, feats, resolution)
-    feats = feats.to(torch.promote_types(feats.dtype, torch.float32))  # half a cube needs more digits than float16
+    # positions on fine grids need more digits than half precision has
+    feats = feats.to(torch.promote_types(feats.dtype, torch.float32))
     # The bias moves the surface outwards, so that features near zero already close it around their cubes.
     features = CubeFeatures.split(feats, use_color, sdf_bias=-1 / resolution)
     vertices, corners = shared_corners(coords, resolution)
