@@ -113,3 +113,11 @@ def test_scenes_of_a_batch_do_not_mix(sphere, picture):
     covered = both.object[1] == 2
     assert torch.equal(covered, picture.object[0] == 0)
     torch.testing.assert_close(both.depth[1], picture.depth[0])
+
+
+def test_what_stands_behind_the_wall_is_not_seen(sphere):
+    behind = sphere + torch.tensor([0, 0, WALL_Z - 1.0])
+    hidden = render_scenes(triangles(behind), 1, level_view(1), room(1), SIZE)
+    assert (hidden.object == -1).all()
+    bare = render_scenes(triangles(behind), 1, level_view(1), room(1, with_wall=False), SIZE)
+    assert (bare.object == 0).any()
