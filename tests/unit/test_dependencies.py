@@ -51,7 +51,11 @@ ALLOWED = {
         "trellis_modules.backends",
         "trellis_modules.config",
     },
-    "trellis_modules.sparse": {"trellis_modules.sparse", "trellis_modules.backends", "trellis_modules.config"},
+    "trellis_modules.sparse": {
+        "trellis_modules.sparse",
+        "trellis_modules.backends",
+        "trellis_modules.config",
+    },
     "trellis_modules.transformer": {
         "trellis_modules.transformer",
         "trellis_modules.attention",

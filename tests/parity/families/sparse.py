@@ -9,8 +9,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tests.parity.golden import GoldenCase, evaluate_input, family
-from trellis_modules.models import SparseResBlock3d, SparseSubdivideBlock3d, build_model
-from trellis_modules.samplers import FlowEulerSampler, SamplingParams
 from trellis_modules.attention import (
     AttentionPattern,
     CrossAttention,
@@ -24,6 +22,8 @@ from trellis_modules.attention import (
     serialize,
     variable_length_attention,
 )
+from trellis_modules.models import SparseResBlock3d, SparseSubdivideBlock3d, build_model
+from trellis_modules.samplers import FlowEulerSampler, SamplingParams
 from trellis_modules.sparse import (
     SparseDownsample,
     SparseGroupNorm32,

@@ -51,8 +51,8 @@ def test_weights_multiply_their_terms(networks, boxes):
         return objective(networks, **weights).loss({"occupancy": boxes}, torch.Generator().manual_seed(0))
 
     total, logs = loss(lambda_bce=2.0, lambda_kl=0.5)
-    assert float(total) == pytest.approx(float(logs["dice"] + 2 * logs["bce"] + 0.5 * logs["kl"]))
-    assert float(loss(lambda_bce=0.0, lambda_kl=0.0)[0]) == pytest.approx(float(logs["dice"]))
+    assert total.item() == pytest.approx(float(logs["dice"] + 2 * logs["bce"] + 0.5 * logs["kl"]))
+    assert loss(lambda_bce=0.0, lambda_kl=0.0)[0].item() == pytest.approx(float(logs["dice"]))
 
 
 def test_folding_the_latent_scale_leaves_reconstructions_as_they_are(networks, boxes):
