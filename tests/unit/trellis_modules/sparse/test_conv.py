@@ -1,0 +1,117 @@
+"""Submanifold convolution: backends against the dense convolution, both directions, edge cases."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from trellis_modules.backends import BackendUnavailable
+from trellis_modules.sparse import SparseTensor
+from trellis_modules.sparse.conv import SparseConv3d, available_backends, submanifold_conv3d
+from trellis_modules.sparse.conv.backends import BACKENDS, gather_gemm, gather_scatter
+from trellis_modules.sparse.conv.neighbours import neighbour_rows
+
+
+@pytest.fixture
+def case() -> tuple[SparseTensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    occupied = torch.rand(3, 5, 5, 5, generator=generator) < 0.4
+    occupied[1] = False  # an element without voxels
+    coords = occupied.nonzero().int()
+    feats = torch.randn(len(coords), 4, generator=generator)
+    weight = torch.randn(6, 3, 3, 3, 4, generator=generator)
+    return SparseTensor(feats, coords, batch_size=3), weight, torch.randn(6, generator=generator)
+
+
+def dense_reference(x: SparseTensor, weight: Tensor, bias: Tensor, dilation: int) -> Tensor:
+    kernel = weight.permute(0, 4, 1, 2, 3)
+    volume = F.conv3d(x.dense(), kernel, bias, padding=dilation, dilation=dilation)
+    batch, *xyz = x.coords.long().unbind(1)
+    return volume.movedim(1, -1)[(batch, *xyz)]
+
+
+@pytest.mark.parametrize("backend", [gather_scatter, gather_gemm])
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_backend_matches_the_dense_convolution_in_both_directions(
+    case: tuple[SparseTensor, Tensor, Tensor], backend, dilation: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gather_gemm, "_CHUNK_ELEMENTS", 1000)  # several chunks
+    x, weight, bias = case
+    results = []
+    for run in (backend.run, dense_reference):
+        leaves = [value.clone().requires_grad_() for value in (x.feats, weight, bias)]
+        output = run(x.replace(leaves[0]), leaves[1], leaves[2], dilation)
+        gradients = torch.autograd.grad(output.square().sum(), leaves)
+        results.append((output, *gradients))
+    torch.testing.assert_close(results[0], results[1], rtol=1e-4, atol=1e-4)  # other order of summation
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_gpu_backend_matches_the_reference_in_both_directions(
+    case: tuple[SparseTensor, Tensor, Tensor], backend: str
+) -> None:
+    if backend not in available_backends("cuda"):
+        pytest.skip(f"{backend} is not installed")
+    x, weight, bias = case
+    results = []
+    for name, device in ((backend, "cuda"), ("gather_scatter", "cpu")):
+        voxels = x.to(device)
+        leaves = [value.to(device).requires_grad_() for value in (x.feats, weight, bias)]
+        output = submanifold_conv3d(voxels.replace(leaves[0]), *leaves[1:], backend=name).feats
+        results.append([output, *torch.autograd.grad(output.square().sum(), leaves)])
+    for actual, expected in zip(*results):
+        # TF32 resolves 2^-10 of the largest terms.
+        torch.testing.assert_close(actual.cpu(), expected, rtol=1e-2, atol=1e-2 * float(expected.abs().max()))
+
+
+def test_border_voxels_do_not_see_the_next_line() -> None:
+    x = SparseTensor(torch.ones(2, 1), torch.tensor([[0, 0, 0, 1], [0, 0, 1, 0]]))
+    weight = torch.zeros(1, 3, 3, 3, 1)
+    weight[0, 1, 1, 2] = 1  # reads z + 1
+    assert submanifold_conv3d(x, weight).feats.tolist() == [[0], [0]]
+
+
+def test_single_voxel_and_no_voxel() -> None:
+    layer = SparseConv3d(2, 3, 3)
+    single = SparseTensor(torch.ones(1, 2), torch.tensor([[0, 1023, 1023, 1023]]))
+    expected = layer.conv.weight[:, 1, 1, 1].sum(1) + layer.conv.bias
+    torch.testing.assert_close(layer(single).feats[0], expected)
+    empty = SparseTensor(torch.zeros(0, 2), torch.zeros(0, 4, dtype=torch.int32), batch_size=1)
+    assert layer(empty).shape == (1, 3)
+    assert gather_gemm.run(empty, layer.conv.weight, layer.conv.bias, 1).shape == (0, 3)
+
+
+def test_keys_beyond_32_bits_stay_apart() -> None:
+    # Keys of elements 4 apart in a 1024^3 volume would coincide in 32 bits.
+    coords = torch.tensor([[0, 1023, 1023, 1023], [4, 1023, 1023, 1022], [8, 1023, 1023, 1023]])
+    rows = neighbour_rows(SparseTensor(torch.zeros(3, 1), coords), 3)
+    assert (rows < 3).sum(1).tolist() == [1, 1, 1]
+    assert rows[:, 13].tolist() == [0, 1, 2]
+
+
+def test_shared_places_are_refused() -> None:
+    x = SparseTensor(torch.zeros(2, 1), torch.tensor([[0, 1, 1, 1], [0, 1, 1, 1]]))
+    with pytest.raises(ValueError, match="two voxels share a place"):
+        SparseConv3d(1, 1, 3)(x)
+
+
+def test_wrong_shapes_and_backends_are_refused(case: tuple[SparseTensor, Tensor, Tensor]) -> None:
+    x, weight, _ = case
+    for wrong in (weight[..., :3], weight[:, :2, :2, :2], weight[:, :, :, :2], weight[0]):
+        with pytest.raises(ValueError, match="submanifold_conv3d: expected weight"):
+            submanifold_conv3d(x, wrong)
+    with pytest.raises(BackendUnavailable, match="'spconv' does not take torch.float32 on cpu"):
+        submanifold_conv3d(x, weight, backend="spconv")
+    with pytest.raises(ValueError, match="unknown backend 'fast'"):
+        submanifold_conv3d(x, weight, backend="fast")
+
+
+def test_missing_package_is_named() -> None:
+    if BACKENDS["spconv"].installed():
+        pytest.skip("spconv is installed")
+    with pytest.raises(BackendUnavailable, match="package 'spconv' does not import"):
+        BACKENDS["spconv"].load()
