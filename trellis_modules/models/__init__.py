@@ -12,6 +12,14 @@ from trellis_modules.models.sparse_structure_vae import (
     SparseStructureDecoder,
     SparseStructureEncoder,
 )
+from trellis_modules.models.structured_latent_decoders import (
+    SLatGaussianDecoder,
+    SLatGaussianDecoderConfig,
+    SLatMeshDecoder,
+    SLatMeshDecoderConfig,
+    SLatRadianceFieldDecoder,
+    SLatRadianceFieldDecoderConfig,
+)
 from trellis_modules.models.structured_latent_encoder import SLatEncoder, SLatEncoderConfig, SparsePosterior
 from trellis_modules.models.structured_latent_flow import SLatFlowConfig, SLatFlowModel
 from trellis_modules.models.structured_latent_trunk import StructuredLatentConfig, StructuredLatentTrunk
@@ -26,6 +34,12 @@ __all__ = [
     "SLatEncoderConfig",
     "SLatFlowConfig",
     "SLatFlowModel",
+    "SLatGaussianDecoder",
+    "SLatGaussianDecoderConfig",
+    "SLatMeshDecoder",
+    "SLatMeshDecoderConfig",
+    "SLatRadianceFieldDecoder",
+    "SLatRadianceFieldDecoderConfig",
     "SparsePosterior",
     "SparseResBlock3d",
     "SparseStructureDecoder",

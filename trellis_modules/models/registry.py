@@ -10,6 +10,14 @@ from torch import nn
 from trellis_modules.config import NamedConfig, build, lookup
 from trellis_modules.models.sparse_structure_flow import SparseStructureFlowConfig, SparseStructureFlowModel
 from trellis_modules.models.sparse_structure_vae import SparseStructureDecoder, SparseStructureEncoder
+from trellis_modules.models.structured_latent_decoders import (
+    SLatGaussianDecoder,
+    SLatGaussianDecoderConfig,
+    SLatMeshDecoder,
+    SLatMeshDecoderConfig,
+    SLatRadianceFieldDecoder,
+    SLatRadianceFieldDecoderConfig,
+)
 from trellis_modules.models.structured_latent_encoder import SLatEncoder, SLatEncoderConfig
 from trellis_modules.models.structured_latent_flow import SLatFlowConfig, SLatFlowModel
 
@@ -27,16 +35,22 @@ def from_config(model: Callable[[Any], nn.Module], config: type) -> ModelBuilder
     return lambda args, where: model(build(config, args, where))
 
 
+_STRUCTURED_LATENT_MODELS: Mapping[str, ModelBuilder] = {
+    "SLatEncoder": from_config(SLatEncoder, SLatEncoderConfig),
+    "SLatFlowModel": from_config(SLatFlowModel, SLatFlowConfig),
+    "SLatGaussianDecoder": from_config(SLatGaussianDecoder, SLatGaussianDecoderConfig),
+    "SLatMeshDecoder": from_config(SLatMeshDecoder, SLatMeshDecoderConfig),
+    "SLatRadianceFieldDecoder": from_config(SLatRadianceFieldDecoder, SLatRadianceFieldDecoderConfig),
+}
+
 #: Object-level models.  Packages above add theirs: ``{**MODELS, "Name": from_arguments(Class)}``.
 MODELS: Mapping[str, ModelBuilder] = {
     "SparseStructureEncoder": from_arguments(SparseStructureEncoder),
     "SparseStructureDecoder": from_arguments(SparseStructureDecoder),
     "SparseStructureFlowModel": from_config(SparseStructureFlowModel, SparseStructureFlowConfig),
-    "SLatEncoder": from_config(SLatEncoder, SLatEncoderConfig),
-    "SLatFlowModel": from_config(SLatFlowModel, SLatFlowConfig),
-    # Released names of the classes above with memory management in training, which changes no result.
-    "ElasticSLatEncoder": from_config(SLatEncoder, SLatEncoderConfig),
-    "ElasticSLatFlowModel": from_config(SLatFlowModel, SLatFlowConfig),
+    **_STRUCTURED_LATENT_MODELS,
+    # Released names of the same models with memory management in training, which changes no result.
+    **{f"Elastic{name}": builder for name, builder in _STRUCTURED_LATENT_MODELS.items()},
 }
 
 

@@ -66,7 +66,7 @@ def _weights(expression: str | None, num_cubes: int) -> CubeWeights | None:
     return CubeWeights(**{name: float(factor) * value for name, value in raw.items()})
 
 
-def _stored_order(vertices: Tensor, expected: Tensor) -> Tensor:
+def stored_order(vertices: Tensor, expected: Tensor) -> Tensor:
     """For each stored vertex our nearest one; ours are numbered by another, equally good rule in a few cases.
 
     Raises:
@@ -80,7 +80,7 @@ def _stored_order(vertices: Tensor, expected: Tensor) -> Tensor:
     return nearest
 
 
-def _renumbered(rows: Tensor, order: Tensor) -> Tensor:
+def renumbered(rows: Tensor, order: Tensor) -> Tensor:
     """Vertex rows after reordering the vertices by ``order``."""
     inverse = torch.empty_like(order)
     inverse[order] = torch.arange(len(order))
@@ -88,11 +88,11 @@ def _renumbered(rows: Tensor, order: Tensor) -> Tensor:
 
 
 def _mesh_tensors(case: GoldenCase, mesh: DualMesh) -> dict[str, Tensor]:
-    order = _stored_order(mesh.vertices, case.tensors["vertices"])
-    deviation_order = _renumbered(mesh.deviation_vertex, order).argsort(stable=True)
+    order = stored_order(mesh.vertices, case.tensors["vertices"])
+    deviation_order = renumbered(mesh.deviation_vertex, order).argsort(stable=True)
     computed = {
         "vertices": mesh.vertices[order],
-        "faces": _renumbered(mesh.faces, order),
+        "faces": renumbered(mesh.faces, order),
         "L_dev": mesh.deviation[deviation_order],
     }
     if mesh.attributes is not None:
@@ -146,7 +146,7 @@ def features_to_mesh(case: GoldenCase) -> dict[str, Tensor]:
     mesh = sparse_features_to_mesh(
         coords, feats, config["res"], use_color=config["use_color"], training=config["training"]
     )
-    order = _stored_order(mesh.vertices, case.tensors["vertices"])
+    order = stored_order(mesh.vertices, case.tensors["vertices"])
     computed = {"coords": coords, "feats_first8": feats[:8], **_result_tensors(mesh, order)}
     if mesh.training is not None:
         computed["reg_loss"] = mesh.training.regularization.reshape(1)
@@ -157,7 +157,7 @@ def features_to_mesh(case: GoldenCase) -> dict[str, Tensor]:
 def _result_tensors(mesh: MeshExtractResult, order: Tensor) -> dict[str, Tensor]:
     computed = {
         "vertices": mesh.vertices[order],
-        "faces": _renumbered(mesh.faces, order),
+        "faces": renumbered(mesh.faces, order),
         "face_normal0": mesh.face_normals(),
         "vert_normals": mesh.vertex_normals()[order],
     }

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tests.parity.families.representations import renumbered, stored_order
 from tests.parity.golden import GoldenCase, evaluate_input, family
 from trellis_modules.attention import (
     AttentionPattern,
@@ -350,3 +351,72 @@ def slat_sample(case: GoldenCase) -> dict[str, Tensor]:
             **{f"x_t_{i}": x_t for i, x_t in enumerate(result.pred_x_t)},
         }
     )
+
+
+def _decode(case: GoldenCase) -> tuple[nn.Module, SparseTensor, dict[str, Tensor]]:
+    """The decoder of a case, the output of its last layer, and what is recorded on the way."""
+    module = _build(case, case.family, case.config)
+    computed: dict[str, Tensor] = {}
+    _record(module, computed)
+    with torch.no_grad():
+        output = module.features(_sparse_input(case))
+    computed["raw"] = output.feats
+    return module, output, computed
+
+
+@family("SLatGaussianDecoder")
+def slat_gaussian_decoder(case: GoldenCase) -> dict[str, Tensor]:
+    module, output, computed = _decode(case)
+    computed["offset_perturbation"] = module.offset_perturbation
+    for index, rows in enumerate(output.layout):
+        gaussian = module.represent(output.coords[rows, 1:], output.feats[rows])
+        values = {
+            "xyz": gaussian.xyz,
+            "scaling": gaussian.scaling,
+            "rotation": gaussian.rotation,
+            "opacity": gaussian.opacity,
+            "features": gaussian.features,
+            "covariance": gaussian.covariance(),
+            "hidden_xyz": gaussian.hidden_xyz,
+            "hidden_rotation": gaussian.hidden_rotation,
+        }
+        computed |= {f"{index}.{name}": value for name, value in values.items()}
+    return computed
+
+
+@family("SLatRadianceFieldDecoder")
+def slat_radiance_field_decoder(case: GoldenCase) -> dict[str, Tensor]:
+    module, output, computed = _decode(case)
+    for index, rows in enumerate(output.layout):
+        field = module.represent(output.coords[rows, 1:], output.feats[rows])
+        values = {
+            "position": field.nodes.position,
+            "depth": field.nodes.depth,
+            "trivec": field.trivec,
+            "density": field.density,
+            "features_dc": field.features_dc,
+        }
+        computed |= {f"{index}.{name}": value for name, value in values.items()} | {"aabb": field.nodes.aabb}
+    return computed
+
+
+@family("SLatMeshDecoder")
+def slat_mesh_decoder(case: GoldenCase) -> dict[str, Tensor]:
+    module = _build(case, case.family, case.config)
+    computed: dict[str, Tensor] = {}
+    last_block, first_upsample = module.blocks[-1], module.upsample[0]
+    for layer, name in ((last_block, "after_blocks"), (first_upsample, "after_upsample_0")):
+        layer.register_forward_hook(lambda _, __, output, name=name: computed.update({name: output.feats}))
+    with torch.no_grad():
+        output = module.features(_sparse_input(case))
+    computed |= {"raw": output.feats, "upsampled_coords": output.coords}
+    for index, rows in enumerate(output.layout):
+        mesh = module.represent(output.coords[rows, 1:], output.feats[rows])
+        order = stored_order(mesh.vertices, case.tensors[f"{index}.vertices"])
+        computed |= {
+            f"{index}.vertices": mesh.vertices[order],
+            f"{index}.faces": renumbered(mesh.faces, order),
+        }
+        if mesh.vertex_attrs is not None:
+            computed[f"{index}.vertex_attrs"] = mesh.vertex_attrs[order]
+    return computed

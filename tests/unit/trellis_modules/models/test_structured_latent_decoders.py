@@ -1,0 +1,112 @@
+"""Decoders of structured latents: empty objects, where results lie, gradients, checkpoints, checks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from trellis_modules.checkpoint import load_checkpoint, save_checkpoint
+from trellis_modules.config import ConfigError
+from trellis_modules.models import build_model
+from trellis_modules.sparse import SparseTensor
+
+SIZES = {
+    "resolution": 8,
+    "model_channels": 16,
+    "latent_channels": 4,
+    "num_blocks": 1,
+    "num_heads": 2,
+    "window_size": 4,
+}
+GAUSSIANS = {
+    "lr": {"_xyz": 1.0, "_features_dc": 1.0, "_opacity": 1.0, "_scaling": 1.0, "_rotation": 0.1},
+    "perturb_offset": True,
+    "voxel_size": 1.5,
+    "num_gaussians": 4,
+    "2d_filter_kernel_size": 0.1,
+    "3d_filter_kernel_size": 0.0009,
+    "scaling_bias": 0.004,
+    "opacity_bias": 0.1,
+    "scaling_activation": "softplus",
+}
+CONFIGS = {
+    "SLatGaussianDecoder": {**SIZES, "representation_config": GAUSSIANS},
+    "SLatRadianceFieldDecoder": {**SIZES, "representation_config": {"rank": 2, "dim": 3}},
+    # Its group norms have 32 groups in the last level, an eighth of the width.
+    "SLatMeshDecoder": {**SIZES, "model_channels": 256, "representation_config": {"use_color": True}},
+}
+
+
+@pytest.fixture
+def latents() -> SparseTensor:
+    """Three objects, the second without voxels."""
+    coords = torch.tensor([(0, 1, 2, 3), (0, 1, 2, 4), (0, 7, 7, 7), (2, 0, 0, 0)])
+    return SparseTensor(torch.randn(4, 4, generator=torch.Generator().manual_seed(0)), coords, 3)
+
+
+def built(name: str) -> torch.nn.Module:
+    torch.manual_seed(0)
+    model = build_model({"name": f"Elastic{name}", "args": CONFIGS[name]})
+    torch.nn.init.normal_(model.out_layer.weight, std=0.2)  # zero in a new model
+    return model.eval()
+
+
+@torch.no_grad()
+def test_gaussians_stay_around_their_voxel(latents: SparseTensor) -> None:
+    gaussians = built("SLatGaussianDecoder")(latents)
+    assert [len(gaussian) for gaussian in gaussians] == [12, 0, 4]
+    centres = (latents.coords[:3, 1:] + 0.5) / 8 - 0.5
+    offset = gaussians[0].xyz.reshape(3, 4, 3) - centres[:, None]
+    assert 0 < offset.abs().max() <= 0.5 * 1.5 / 8
+
+
+@torch.no_grad()
+def test_radiance_field_has_a_leaf_per_voxel(latents: SparseTensor) -> None:
+    fields = built("SLatRadianceFieldDecoder")(latents)
+    assert [field.trivec.shape for field in fields] == [(3, 2, 3, 3), (0, 2, 3, 3), (1, 2, 3, 3)]
+
+
+def test_mesh_lies_in_its_voxels_and_gives_gradients(latents: SparseTensor) -> None:
+    decoder = built("SLatMeshDecoder").train()
+    full, empty, _ = decoder(latents)
+    assert len(full.faces) and not len(empty.faces)
+    assert full.vertices.abs().max() <= 0.5 + 1 / 8
+    full.vertices.square().sum().backward()
+    assert decoder.input_layer.weight.grad.isfinite().all()
+    assert decoder.upsample[0].out_layers[0].conv.weight.grad is not None
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", CONFIGS)
+def test_checkpoint_round_trip(name: str, latents: SparseTensor, tmp_path: Path) -> None:
+    decoder = built(name)
+    save_checkpoint(decoder, tmp_path / "decoder", torch.float32)
+    loaded = load_checkpoint(tmp_path / "decoder")
+    torch.testing.assert_close(loaded.features(latents).feats, decoder.features(latents).feats)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", CONFIGS)
+def test_low_precision_torso_stays_close(name: str, latents: SparseTensor) -> None:
+    decoder = built(name)
+    expected = decoder.features(latents).feats
+    decoder.convert_torso(torch.bfloat16)
+    actual = decoder.features(latents).feats
+    assert actual.dtype == torch.float32
+    assert (actual - expected).abs().mean() < 0.05 * expected.abs().mean()  # bf16 resolves 2^-8
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"3d_kernel": 1.0}, "unknown key '3d_kernel'"),
+        ({"lr": {"_xyz": 1.0}}, "lr must give a factor"),
+        ({"num_gaussians": 0}, "must be positive"),
+    ],
+)
+def test_wrong_gaussian_settings_are_named(change: dict, message: str) -> None:
+    args = {**SIZES, "representation_config": {**GAUSSIANS, **change}}
+    with pytest.raises(ConfigError, match=message):
+        build_model({"name": "SLatGaussianDecoder", "args": args})
