@@ -173,7 +173,9 @@ class SparseTensor:
 
     def __getitem__(self, index: int | slice | Sequence[int] | Sequence[bool] | Tensor) -> SparseTensor:
         """Chosen batch elements, renumbered from 0 in the order given."""
-        chosen = torch.arange(self.batch_size)[torch.as_tensor(index) if _is_list(index) else index]
+        if isinstance(index, (Sequence, Tensor)):
+            index = torch.as_tensor(index).cpu()
+        chosen = torch.arange(self.batch_size)[index]
         elements = chosen.reshape(-1).tolist()
         slices = [self.layout[element] for element in elements]
         feats = torch.cat([self.feats[:0], *(self.feats[rows] for rows in slices)])
@@ -290,10 +292,6 @@ def _renumber(coords: Tensor, counts: Sequence[int]) -> Tensor:
     elements = torch.arange(len(counts), device=coords.device)
     batch = torch.repeat_interleave(elements, counts, output_size=len(coords))
     return torch.cat([batch[:, None].to(coords.dtype), coords[:, 1:]], dim=1)
-
-
-def _is_list(index: Any) -> bool:
-    return isinstance(index, Sequence) and not isinstance(index, str)
 
 
 def _check_rows(feats: Tensor, coords: Tensor) -> None:

@@ -22,5 +22,5 @@ def run(x: SparseTensor, weight: Tensor, bias: Tensor | None, dilation: int) -> 
     for kernel, inputs, outputs in groups:
         if len(inputs):
             product = x.feats.index_select(0, inputs) @ kernel
-            output = output.index_add(0, outputs, product.to(output.dtype))  # autocast may have lowered it
+            output.index_add_(0, outputs, product.to(output.dtype))  # autocast may have lowered it
     return output
