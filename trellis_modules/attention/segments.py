@@ -18,6 +18,10 @@ from torch import Tensor
 
 from trellis_modules.attention.serialization import SerializeMode, serialize
 
+#: Groups up to this length share a bucket; further buckets hold lengths within a factor of each other.
+_SHORTEST_BUCKET = 32
+_BUCKET_RATIO = 1.25
+
 
 @dataclass(frozen=True, eq=False)
 class Segments:
@@ -65,6 +69,61 @@ class Segments:
         """(S + 1,) int32, where each group starts, and the total."""
         return torch.tensor(list(accumulate(self.lengths, initial=0)), dtype=torch.int32, device=self.device)
 
+    @cached_property
+    def padded_rows(self) -> Tensor:
+        """(S * max_length,) int64, the row at every place of the padded groups; padding repeats a row."""
+        starts = self.offsets[:-1, None].long()
+        lengths = torch.tensor(self.lengths, device=self.device)[:, None]
+        place = torch.arange(self.max_length, device=self.device).minimum((lengths - 1).clamp_min(0))
+        # An empty group at the end starts after the last row.
+        places = (starts + place).flatten().clamp_max(sum(self.lengths) - 1)
+        return places if self.rows is None else self.rows[places]
+
+    @cached_property
+    def padded_restore(self) -> Tensor | None:
+        """(T,) int64, the place of each row in the padded groups; None when that is its own index."""
+        if self.uniform:
+            return self.restore
+        return self.positions if self.restore is None else self.positions[self.restore]
+
+    @cached_property
+    def buckets(self) -> tuple[Segments, ...]:
+        """The non-empty groups by similar length, without ``restore``; see ``bucket_restore``.
+
+        Padding a bucket to its largest group wastes little, unlike padding windows that hold one voxel to
+        those that hold hundreds.
+        """
+        if self.uniform:
+            return (self,)
+        return tuple(
+            Segments(lengths, self.device, places if self.rows is None else self.rows[places])
+            for lengths, places in self._bucket_places
+        )
+
+    @cached_property
+    def bucket_restore(self) -> Tensor | None:
+        """(T,) int64, the place of each row in all padded buckets in turn; None as in ``padded_restore``."""
+        if self.uniform:
+            return self.restore
+        order = torch.cat([places for _, places in self._bucket_places])
+        sizes = [len(bucket.lengths) * bucket.max_length for bucket in self.buckets]
+        bases = accumulate(sizes, initial=0)
+        padded = torch.empty_like(order)
+        padded[order] = torch.cat([base + bucket.positions for base, bucket in zip(bases, self.buckets)])
+        return padded if self.restore is None else padded[self.restore]
+
+    @cached_property
+    def _bucket_places(self) -> list[tuple[tuple[int, ...], Tensor]]:
+        """For each bucket the lengths of its groups, and the places of their rows in group order."""
+        members: dict[int, list[Tensor]] = {}
+        for places in torch.arange(sum(self.lengths)).split(self.lengths):
+            if len(places):
+                members.setdefault(_bucket(len(places)), []).append(places)
+        return [
+            (tuple(map(len, groups)), torch.cat(groups).to(self.device))
+            for _, groups in sorted(members.items())
+        ]
+
     def gather(self, values: Tensor) -> Tensor:
         """(T, ...) values of the rows -> (N, ...) in group order."""
         return values if self.rows is None else values.index_select(0, self.rows)
@@ -72,6 +131,11 @@ class Segments:
     def scatter(self, values: Tensor) -> Tensor:
         """(N, ...) results in group order -> (T, ...) one for every row."""
         return values if self.restore is None else values.index_select(0, self.restore)
+
+
+def _bucket(length: int) -> int:
+    """The step of a ladder that a group belongs to: all short ones, then lengths within a factor of 1.25."""
+    return max(0, math.ceil(math.log(length / _SHORTEST_BUCKET, _BUCKET_RATIO)))
 
 
 class AttentionPattern(Protocol):

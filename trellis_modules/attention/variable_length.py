@@ -45,8 +45,7 @@ def variable_length_attention(
     if not len(q):
         return q
     run = select(backend, q.device, q.dtype, "run_segments")
-    k, v = context_segments.gather(k), context_segments.gather(v)
-    return segments.scatter(run(segments.gather(q), k, v, segments, context_segments))
+    return run(q, k, v, segments, context_segments)
 
 
 def _check_groups(segments: Segments, context_segments: Segments) -> None:

@@ -16,13 +16,14 @@ def run(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 def run_segments(
     q: Tensor, k: Tensor, v: Tensor, segments: Segments, context_segments: Segments
 ) -> Tensor:
-    """(N, H, d) queries in group order against (M, H, d) keys and values, without padding."""
-    return flash_attn_varlen_func(
-        q,
-        k,
-        v,
+    """(T, H, d) queries against (M, H, d) keys and values in groups, without padding."""
+    output = flash_attn_varlen_func(
+        segments.gather(q),
+        context_segments.gather(k),
+        context_segments.gather(v),
         segments.offsets,
         context_segments.offsets,
         segments.max_length,
         context_segments.max_length,
     )
+    return segments.scatter(output)

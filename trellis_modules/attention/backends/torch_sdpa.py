@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -19,17 +20,30 @@ def run(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
 def run_segments(
     q: Tensor, k: Tensor, v: Tensor, segments: Segments, context_segments: Segments
 ) -> Tensor:
-    """(N, H, d) queries in group order against (M, H, d) keys and values, as one padded batch."""
+    """(T, H, d) queries against (M, H, d) keys and values, in groups padded to a common length.
+
+    Self attention of groups of very different lengths takes one padded batch for each range of lengths.
+    """
+    if context_segments is segments:
+        output = torch.cat([_run_padded(q, k, v, bucket, bucket) for bucket in segments.buckets])
+        restore = segments.bucket_restore
+    else:
+        output = _run_padded(q, k, v, segments, context_segments)
+        restore = segments.padded_restore
+    return output if restore is None else output.index_select(0, restore)
+
+
+def _run_padded(
+    q: Tensor, k: Tensor, v: Tensor, segments: Segments, context_segments: Segments
+) -> Tensor:
+    """One padded batch, (S * max_length, H, d)."""
     mask = None if context_segments.uniform else context_segments.padding_mask
     k, v = _pad(k, context_segments), _pad(v, context_segments)
-    output = run(_pad(q, segments), k, v, mask).flatten(0, 1)
-    return output if segments.uniform else output.index_select(0, segments.positions)
+    return run(_pad(q, segments), k, v, mask).flatten(0, 1)
 
 
 def _pad(x: Tensor, segments: Segments) -> Tensor:
-    """(N, H, d) in group order -> (S, max_length, H, d), zeros after the rows of a group."""
-    groups = (len(segments.lengths), segments.max_length)
-    if segments.uniform:
-        return x.unflatten(0, groups)
-    padded = x.new_zeros(groups[0] * groups[1], *x.shape[1:])
-    return padded.index_copy(0, segments.positions, x).unflatten(0, groups)
+    """(T, H, d) -> (S, max_length, H, d); what follows the rows of a group must not be read."""
+    if not segments.uniform or segments.rows is not None:
+        x = x.index_select(0, segments.padded_rows)
+    return x.unflatten(0, (len(segments.lengths), segments.max_length))

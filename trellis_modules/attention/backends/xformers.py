@@ -17,6 +17,7 @@ def run(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 def run_segments(
     q: Tensor, k: Tensor, v: Tensor, segments: Segments, context_segments: Segments
 ) -> Tensor:
-    """(N, H, d) queries in group order against (M, H, d) keys and values, without padding."""
+    """(T, H, d) queries against (M, H, d) keys and values in groups, without padding."""
+    q, k, v = segments.gather(q), context_segments.gather(k), context_segments.gather(v)
     bias = BlockDiagonalMask.from_seqlens(segments.lengths, context_segments.lengths)
-    return memory_efficient_attention(q[None], k[None], v[None], attn_bias=bias)[0]
+    return segments.scatter(memory_efficient_attention(q[None], k[None], v[None], attn_bias=bias)[0])

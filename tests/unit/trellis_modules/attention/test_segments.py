@@ -33,6 +33,7 @@ def looped(q: Tensor, k: Tensor, v: Tensor, segments: Segments, context: Segment
         ((3, 5, 2), None),
         ((4, 4), None),  # no padding
         ((0, 5, 0, 1), None),  # empty groups
+        ((40, 3, 0, 100, 33, 90), None),  # several buckets
         ((3, 0, 2), (2, 4, 7)),
         ((2, 2), (3, 3)),
         ((2, 2), (1, 3)),
@@ -67,6 +68,15 @@ def test_gpu_kernels_match_the_padded_reference(backend: str) -> None:
     torch.testing.assert_close(*outputs, rtol=2e-2, atol=2e-2)  # bf16 resolves 2^-8
     gradients = [torch.autograd.grad(output.sum(), leaves) for output in outputs]
     torch.testing.assert_close(*gradients, rtol=5e-2, atol=5e-2)
+
+
+def test_buckets_bound_the_padding() -> None:
+    segments = Segments(tuple(range(1, 200)), CPU)
+    assert len(segments.buckets) < 12
+    for bucket in segments.buckets:
+        assert bucket.max_length <= max(32, 1.25 * min(bucket.lengths))
+    rows = torch.cat([bucket.padded_rows for bucket in segments.buckets])
+    assert torch.equal(rows[segments.bucket_restore], torch.arange(sum(segments.lengths)))
 
 
 def test_no_row_at_all() -> None:
