@@ -13,9 +13,11 @@ import json
 import os
 import statistics
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from trellis_modules.models import SLatFlowModel, build_model
 from trellis_modules.sparse import SparseTensor
@@ -49,7 +51,7 @@ def main() -> None:
             "same voxels": lambda x=x: x,
         }
         for stage, voxels in stages.items():
-            milliseconds, gib = measure(lambda: model(voxels(), t, cond), device, options.repeats)
+            milliseconds, gib = measure(model, (voxels, t, cond), device, options.repeats)
             print(f"| {assets} | {len(x.coords)} | {stage} | {milliseconds:.1f} | {gib:.2f} |")
 
 
@@ -79,8 +81,14 @@ def sphere_voxels(
 
 
 @torch.inference_mode()
-def measure(call, device: torch.device, repeats: int) -> tuple[float, float]:
-    """Median wall time of a call in milliseconds after two warm-up calls, and the peak memory in GiB."""
+def measure(
+    model: SLatFlowModel,
+    inputs: tuple[Callable[[], SparseTensor], Tensor, Tensor],
+    device: torch.device,
+    repeats: int,
+) -> tuple[float, float]:
+    """Median wall time of a pass in milliseconds after two warm-up passes, and the peak memory in GiB."""
+    voxels, t, cond = inputs
     on_gpu = device.type == "cuda"
     times = []
     for _ in range(repeats + 2):
@@ -88,7 +96,7 @@ def measure(call, device: torch.device, repeats: int) -> tuple[float, float]:
             torch.cuda.synchronize(device)
             torch.cuda.reset_peak_memory_stats(device)
         start = time.perf_counter()
-        call()
+        model(voxels(), t, cond)
         if on_gpu:
             torch.cuda.synchronize(device)
         times.append(time.perf_counter() - start)

@@ -51,9 +51,7 @@ class SparseResBlock3d(nn.Module):
         self.skip_connection = (
             nn.Identity() if channels == out_channels else SparseLinear(channels, out_channels)
         )
-        self.updown = (
-            SparseDownsample(2) if downsample else SparseUpsample(2) if upsample else nn.Identity()
-        )
+        self.updown = SparseDownsample(2) if downsample else SparseUpsample(2) if upsample else nn.Identity()
 
     def forward(self, x: SparseTensor, emb: Tensor) -> SparseTensor:
         """(B, channels) voxels and a (B, emb_channels) embedding -> (B, out_channels)."""

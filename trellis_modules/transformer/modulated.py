@@ -64,9 +64,7 @@ class ModulatedTransformerBlock(nn.Module):
         self.norm2 = LayerNorm32(channels, eps=NORM_EPS, elementwise_affine=False)
         self.attn = SelfAttention(channels, num_heads, qk_rms_norm)
         self.mlp = FeedForward(channels, mlp_ratio)
-        self.adaLN_modulation = (
-            nn.Identity() if share_mod else modulation_network(channels, num_branches=2)
-        )
+        self.adaLN_modulation = nn.Identity() if share_mod else modulation_network(channels, num_branches=2)
 
     def branches(
         self, x: Tensor, attn: Modulation, mlp: Modulation, segments: Segments | None = None

@@ -31,6 +31,9 @@ from trellis_modules.transformer.norm import LayerNorm32
 
 AttentionMode = Literal["full", "swin", "shift_window", "shift_sequence", "shift_order"]
 
+#: The pattern of a block that is told none.
+FULL = FullPattern()
+
 #: Shift of the coordinates in every other block of mode "shift_window", in voxels.
 _SERIALIZED_SHIFT = 16
 
@@ -88,7 +91,7 @@ class SparseTransformerBlock(nn.Module):
         channels: int,
         num_heads: int,
         mlp_ratio: float = 4.0,
-        pattern: AttentionPattern = FullPattern(),
+        pattern: AttentionPattern = FULL,
         *,
         qk_rms_norm: bool = False,
         ln_affine: bool = False,
@@ -114,7 +117,7 @@ class ModulatedSparseTransformerBlock(ModulatedTransformerBlock):
         channels: int,
         num_heads: int,
         mlp_ratio: float = 4.0,
-        pattern: AttentionPattern = FullPattern(),
+        pattern: AttentionPattern = FULL,
         *,
         qk_rms_norm: bool = False,
         share_mod: bool = False,

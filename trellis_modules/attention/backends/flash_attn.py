@@ -13,9 +13,7 @@ def run(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return flash_attn_func(q, k, v)
 
 
-def run_segments(
-    q: Tensor, k: Tensor, v: Tensor, segments: Segments, context_segments: Segments
-) -> Tensor:
+def run_segments(q: Tensor, k: Tensor, v: Tensor, segments: Segments, context_segments: Segments) -> Tensor:
     """(T, H, d) queries against (M, H, d) keys and values in groups, without padding."""
     output = flash_attn_varlen_func(
         segments.gather(q),

@@ -17,9 +17,7 @@ def run(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2)
 
 
-def run_segments(
-    q: Tensor, k: Tensor, v: Tensor, segments: Segments, context_segments: Segments
-) -> Tensor:
+def run_segments(q: Tensor, k: Tensor, v: Tensor, segments: Segments, context_segments: Segments) -> Tensor:
     """(T, H, d) queries against (M, H, d) keys and values, in groups padded to a common length.
 
     Self attention of groups of very different lengths takes one padded batch for each range of lengths.
@@ -33,9 +31,7 @@ def run_segments(
     return output if restore is None else output.index_select(0, restore)
 
 
-def _run_padded(
-    q: Tensor, k: Tensor, v: Tensor, segments: Segments, context_segments: Segments
-) -> Tensor:
+def _run_padded(q: Tensor, k: Tensor, v: Tensor, segments: Segments, context_segments: Segments) -> Tensor:
     """One padded batch, (S * max_length, H, d)."""
     mask = None if context_segments.uniform else context_segments.padding_mask
     k, v = _pad(k, context_segments), _pad(v, context_segments)

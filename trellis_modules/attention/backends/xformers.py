@@ -14,9 +14,7 @@ def run(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return memory_efficient_attention(q, k, v)
 
 
-def run_segments(
-    q: Tensor, k: Tensor, v: Tensor, segments: Segments, context_segments: Segments
-) -> Tensor:
+def run_segments(q: Tensor, k: Tensor, v: Tensor, segments: Segments, context_segments: Segments) -> Tensor:
     """(T, H, d) queries against (M, H, d) keys and values in groups, without padding."""
     q, k, v = segments.gather(q), context_segments.gather(k), context_segments.gather(v)
     bias = BlockDiagonalMask.from_seqlens(segments.lengths, context_segments.lengths)
