@@ -64,9 +64,6 @@ def main() -> None:
     config = load_experiment(arguments.config)
     torch.manual_seed(config.trainer.seed)
     objective = build_objective(config)
-    for role in config.compile_blocks if device.type == "cuda" else ():
-        for block in objective.modules[role].blocks:
-            block.compile()
     source = build_source(
         config.objective.name,
         config.source,

@@ -35,7 +35,6 @@ class ExperimentConfig:
     source: dict[str, Any] = field(default_factory=dict)  # read by the batch source
     start_from: dict[str, str] = field(default_factory=dict)  # model -> checkpoint stem holding its weights
     keep_initial: tuple[str, ...] = ()  # parts of tensor names that start_from leaves alone
-    compile_blocks: tuple[str, ...] = ()  # models whose transformer blocks are compiled on CUDA
 
 
 def load_experiment(path: Path) -> ExperimentConfig:
