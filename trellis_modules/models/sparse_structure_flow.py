@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +18,7 @@ from trellis_modules.attention import KeyValue
 from trellis_modules.flow_output import FlowOutput
 from trellis_modules.models.patches import patchify, unpatchify
 from trellis_modules.models.torso import TorsoModule, full_precision
+from trellis_modules.models.transformer_config import TransformerConfig
 from trellis_modules.transformer import (
     ModulatedTransformerCrossBlock,
     TimestepEmbedder,
@@ -28,42 +29,23 @@ from trellis_modules.transformer import (
 
 
 @dataclass(frozen=True, kw_only=True)
-class SparseStructureFlowConfig:
+class SparseStructureFlowConfig(TransformerConfig):
     """Sizes of a ``SparseStructureFlowModel``; field names are the keys of the released configurations."""
 
     resolution: int  # latent voxels per edge
     in_channels: int
-    model_channels: int
     cond_channels: int
     out_channels: int
-    num_blocks: int
-    num_heads: int | None = None  # default: model_channels // num_head_channels
-    num_head_channels: int = 64
-    mlp_ratio: float = 4.0
     patch_size: int = 2  # latent voxels per token edge
-    pe_mode: Literal["ape"] = "ape"
-    use_fp16: bool = False  # half-precision torso after construction
-    use_checkpoint: bool = False  # recompute block activations in the backward pass
     share_mod: bool = False  # one modulation network for all blocks
-    qk_rms_norm: bool = False
     qk_rms_norm_cross: bool = False
 
     def __post_init__(self) -> None:
-        if self.pe_mode != "ape":
-            raise ValueError(f"pe_mode must be 'ape' (no released model uses another), got {self.pe_mode!r}")
+        super().__post_init__()
         if self.resolution % self.patch_size:
             raise ValueError(
                 f"resolution {self.resolution} must be divisible by patch_size {self.patch_size}"
             )
-        if self.model_channels % self.heads:
-            raise ValueError(
-                f"model_channels {self.model_channels} must be divisible by num_heads {self.heads}"
-            )
-
-    @property
-    def heads(self) -> int:
-        """Number of attention heads."""
-        return self.num_heads or self.model_channels // self.num_head_channels
 
     @property
     def tokens_per_edge(self) -> int:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +14,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from trellis_modules.models.torso import TorsoModule, full_precision
+from trellis_modules.models.transformer_config import TransformerConfig
 from trellis_modules.sparse import SparseLinear, SparseTensor
 from trellis_modules.transformer import (
     AttentionMode,
@@ -26,35 +26,13 @@ from trellis_modules.transformer import (
 
 
 @dataclass(frozen=True, kw_only=True)
-class StructuredLatentConfig:
+class StructuredLatentConfig(TransformerConfig):
     """Sizes of a structured-latent encoder or decoder; field names are the keys of the released ones."""
 
     resolution: int  # voxels per edge of the object cube
-    model_channels: int
     latent_channels: int
-    num_blocks: int
-    num_heads: int | None = None  # default: model_channels // num_head_channels
-    num_head_channels: int = 64
-    mlp_ratio: float = 4.0
     attn_mode: AttentionMode = "swin"
     window_size: int = 8  # see attention_patterns
-    pe_mode: Literal["ape"] = "ape"
-    use_fp16: bool = False  # half-precision torso after construction
-    use_checkpoint: bool = False  # recompute block activations in the backward pass
-    qk_rms_norm: bool = False
-
-    def __post_init__(self) -> None:
-        if self.pe_mode != "ape":
-            raise ValueError(f"pe_mode must be 'ape' (no released model uses another), got {self.pe_mode!r}")
-        if self.model_channels % self.heads:
-            raise ValueError(
-                f"model_channels {self.model_channels} must be divisible by num_heads {self.heads}"
-            )
-
-    @property
-    def heads(self) -> int:
-        """Number of attention heads."""
-        return self.num_heads or self.model_channels // self.num_head_channels
 
 
 class StructuredLatentTrunk(TorsoModule):
