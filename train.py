@@ -6,14 +6,13 @@ import argparse
 import json
 import logging
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from pathlib import Path
 
 import torch
 
 from dataset_toolkits.online.sources import build_source
 from scenegen.trainers.experiment import build_objective, load_experiment
-from scenegen.trainers.structure_vae import fold_latent_scale
 from scenegen.trainers.trainer import Trainer
 from trellis_modules.checkpoint import save_checkpoint
 from trellis_modules.config import to_json
@@ -42,14 +41,10 @@ def parse_arguments() -> argparse.Namespace:
     return arguments
 
 
-def export(trainer: Trainer, models: Collection[str], probe: Mapping[str, torch.Tensor]) -> None:
+def export(trainer: Trainer, models: Collection[str]) -> None:
     """Write the averaged weights as half-precision checkpoints beside the state."""
     modules = trainer.ema_modules()
-    if {"encoder", "decoder"} <= modules.keys():
-        with torch.no_grad():
-            latents = modules["encoder"](probe["occupancy"].float())
-        spread = fold_latent_scale(modules["encoder"], modules["decoder"], latents)
-        logging.info("latent spread folded into the weights: %s", [round(s, 3) for s in spread.tolist()])
+    trainer.objective.finish(trainer.source, trainer.step)
     for name, module in modules.items():
         if name in models:  # what was only needed for training is not exported
             save_checkpoint(module, trainer.output_dir / "ckpts" / name)
@@ -78,7 +73,7 @@ def main() -> None:
     )
     trainer.resume()
     finished = trainer.run(arguments.time_limit, arguments.anneal)
-    export(trainer, config.models, source.batch(trainer.step))
+    export(trainer, config.models)
     logging.info(
         "%s at step %d after %.0f s of training",
         "finished" if finished else "stopped",

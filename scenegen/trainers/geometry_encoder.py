@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from scenegen.trainers.trainer import Objective
 from vggt.pose_encoding import cameras_to_encoding
 
 _NEAR, _FAR = 0.02, 8.0  # of the mean depth; what lies beyond (a wall far behind) is not trained on
@@ -31,7 +32,7 @@ def _masked_mean(error: Tensor, valid: Tensor) -> Tensor:
     return (error * valid).sum() / valid.sum().clamp(min=1)
 
 
-class GeometryEncoderObjective:
+class GeometryEncoderObjective(Objective):
     """Trains ``aggregator``, ``camera_head`` and ``depth_head`` of a VGGT on rendered scenes.
 
     Every second batch has two views, so that the attention across frames learns something too. As in VGGT

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from scenegen.pipelines.conditioning import SceneConditioner, drop_cond
 from scenegen.trainers.losses import pose_errors
+from scenegen.trainers.trainer import Objective
 from trellis_modules.samplers.flow_matching import FlowPath, TimeSchedule, model_time
 
 
@@ -31,7 +32,7 @@ class SceneFlowConfig:
     p_no_scene: float = 0.15  # steps without scene attention: every asset attends to itself alone
 
 
-class SceneFlowObjective:
+class SceneFlowObjective(Objective):
     """Trains ``flow``, ``image_encoder`` and ``geometry_encoder`` together on scenes of equal size.
 
     All assets of a scene share their time and their dropped conditions, as they do when scenes are sampled. A

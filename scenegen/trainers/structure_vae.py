@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -10,6 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from scenegen.trainers.losses import dice_loss, kl_divergence, occupancy_iou
+from scenegen.trainers.trainer import BatchSource, Objective
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -20,7 +24,7 @@ class StructureVaeConfig:
     lambda_kl: float = 1e-3
 
 
-class StructureVaeObjective:
+class StructureVaeObjective(Objective):
     """Trains ``encoder`` and ``decoder`` on batches {"occupancy": (B, 1, R, R, R) bool}."""
 
     def __init__(self, encoder: nn.Module, decoder: nn.Module, config: StructureVaeConfig) -> None:
@@ -42,6 +46,13 @@ class StructureVaeObjective:
         loss = terms["dice"] + self.config.lambda_bce * terms["bce"] + self.config.lambda_kl * terms["kl"]
         logs = {name: term.detach() for name, term in terms.items()}
         return loss, {**logs, "iou": occupancy_iou(logits.detach(), target)}
+
+    @torch.no_grad()
+    def finish(self, source: BatchSource, step: int) -> None:
+        """Give the latents unit spread, measured on the batch of ``step``."""
+        latents = self.encoder(source.batch(step)["occupancy"].float())
+        spread = fold_latent_scale(self.encoder, self.decoder, latents)
+        logger.info("latent spread folded into the weights: %s", [round(s, 3) for s in spread.tolist()])
 
 
 @torch.no_grad()

@@ -21,6 +21,12 @@ STATE_FILE = "state.pt"
 LOG_FILE = "log.jsonl"
 
 
+class BatchSource(Protocol):
+    """Batches as a function of the step: a resumed run sees what an uninterrupted one would have seen."""
+
+    def batch(self, step: int) -> Mapping[str, Tensor]: ...
+
+
 class Objective(Protocol):
     """What a network is trained for. ``modules`` are the trained ones, by the name they are saved under."""
 
@@ -32,11 +38,8 @@ class Objective(Protocol):
         """Scalar to minimise and detached scalars to log."""
         ...
 
-
-class BatchSource(Protocol):
-    """Batches as a function of the step: a resumed run sees what an uninterrupted one would have seen."""
-
-    def batch(self, step: int) -> Mapping[str, Tensor]: ...
+    def finish(self, source: BatchSource, step: int) -> None:
+        """Last change to the averaged networks, in place, before they are exported; none by default."""
 
 
 @dataclass(frozen=True)
