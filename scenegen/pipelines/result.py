@@ -8,6 +8,8 @@ import trimesh
 from torch import Tensor
 
 from scenegen.pipelines.view_fit import PhotoView
+from trellis_modules.representations.gaussian import Gaussian
+from trellis_modules.representations.strivec import Strivec
 
 QUERY_FRAME = (
     "query object: origin at its box centre, y up, front +z, unit = its longest side; x_query = scale * "
@@ -23,13 +25,21 @@ class GeneratedObject:
         object_id: the caller's number; the node is named ``obj_<object_id>``.
         pose: (8,) float32, object y-up frame -> query frame (see `scenegen.geometry`).
         logits: (R, R, R) float32 occupancy logits, object z-up frame.
-        mesh: coloured mesh in the object y-up frame; None when the structure decoder left the grid empty.
+        mesh: in the object y-up frame, on the CPU. With the appearance stage it has UVs, vertex normals and
+            a PBR base-colour texture (``mesh.visual.kind == "texture"``), without it vertex colours
+            ("vertex"). None for an object that could not be made.
+        gaussian: object z-up frame, float32 on the CPU; None without the appearance stage or its decoder.
+        radiance_field: likewise, only where it was asked for.
+        problem: one line that says why ``mesh`` is None; None for an object that was made.
     """
 
     object_id: int
     pose: Tensor
     logits: Tensor
     mesh: trimesh.Trimesh | None
+    gaussian: Gaussian | None = None
+    radiance_field: Strivec | None = None
+    problem: str | None = None
 
     @property
     def node(self) -> str:
