@@ -28,11 +28,11 @@ from skimage.measure import marching_cubes
 from tqdm import tqdm
 
 from dataset_toolkits.mesh_pack import MeshPack, PackError
-from dataset_toolkits.surface import surface_voxels
 from scenegen.geometry import world_pose, world_poses_to_query_poses
 from scenegen.pipelines.export import write_scene
 from scenegen.pipelines.result import GeneratedObject, SceneResult
 from scenegen.scene_folder import SceneInput, SceneInputError, find_scene_folders, read_scene
+from trellis_modules.representations.voxels import surface_voxels
 
 _LOG = logging.getLogger("mean_shape_baseline")
 

@@ -7,7 +7,8 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from dataset_toolkits.furniture import FurnitureMesh, weld
-from dataset_toolkits.surface import sample_surface, surface_voxels, voxel_iou
+from dataset_toolkits.surface import sample_surface, voxel_iou
+from trellis_modules.representations.voxels import surface_voxels
 
 MAX_FACES = 12_000
 HARD_MAX_FACES = 30_000
