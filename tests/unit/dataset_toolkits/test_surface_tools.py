@@ -7,9 +7,9 @@ from dataset_toolkits.furniture import FurnitureMesh, normalise
 from dataset_toolkits.procedural.shapes import Assembly, Shape, box, cushion, prism
 from dataset_toolkits.simplification import simplify
 from dataset_toolkits.surface import sample_surface, voxel_iou
-from trellis_modules.representations.voxels import surface_voxels
 from dataset_toolkits.symmetry import symmetry_order
 from dataset_toolkits.visibility import remove_hidden_faces, visible_faces
+from trellis_modules.representations.voxels import surface_voxels
 
 GREY, RED = (128, 128, 128), (220, 20, 20)
 
