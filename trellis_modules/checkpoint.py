@@ -8,16 +8,13 @@ from __future__ import annotations
 import json
 import os
 import pickle
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from trellis_modules.config import ConfigError, NamedConfig, load_json
 from trellis_modules.models.registry import MODELS, ModelBuilder, build_model
@@ -53,13 +50,41 @@ def load_checkpoint(
     weights_path = find_weights(stem)
     state = read_state(weights_path)
     try:
-        with torch.device(device), _MeanInsteadOfRandom():
+        with torch.device("meta"):
             model = build_model(load_json(config_path), str(config_path), models)
     except ConfigError as error:
         raise CheckpointError(str(error)) from error
+    return materialize(model, state, str(weights_path), device, dtype)
+
+
+def materialize(
+    model: nn.Module,
+    state: Mapping[str, Tensor],
+    where: str,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+) -> nn.Module:
+    """Give a model that was built on the meta device its weights, strictly, in eval mode.
+
+    Every tensor goes to the device once and in the dtype it is used in: no initial weights are drawn, and at
+    no time does the device hold more than the model.
+
+    Args:
+        model: built under ``torch.device("meta")``; all its tensors are in its state dict.
+        state: its state dict, in any floating point dtypes.
+        where: named in errors, for example the file.
+        device: where the model goes.
+        dtype: see `load_checkpoint`.
+
+    Raises:
+        CheckpointError: see `load_state`.
+    """
     set_compute_dtype(model, dtype or torch.float32)
-    load_state(model, state, str(weights_path))
-    return model.to(device).eval()
+    expected = model.state_dict()
+    check_state(model, state, where)
+    placed = {name: tensor.to(device, expected[name].dtype, copy=True) for name, tensor in state.items()}
+    model.load_state_dict(placed, assign=True)
+    return model.eval()
 
 
 def save_checkpoint(
@@ -142,6 +167,16 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], where: str) -> Non
     """Copy a state dict into a model, keeping the model's dtypes.
 
     Raises:
+        CheckpointError: see `check_state`.
+    """
+    check_state(model, state, where)
+    model.load_state_dict(state)
+
+
+def check_state(model: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
+    """Check that a state dict is the model's, tensor by tensor.
+
+    Raises:
         CheckpointError: a tensor is missing, unexpected, misshapen or of another kind; names the first.
     """
     expected = model.state_dict()
@@ -167,7 +202,6 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], where: str) -> Non
                 f"{where}: tensor {name!r} has dtype {tensor.dtype}, expected {wanted.dtype} or "
                 "another of its kind; export the weights again"
             )
-    model.load_state_dict(state)
 
 
 def set_compute_dtype(model: nn.Module, dtype: torch.dtype) -> None:
@@ -176,35 +210,6 @@ def set_compute_dtype(model: nn.Module, dtype: torch.dtype) -> None:
         model.convert_torso(dtype)
     else:
         model.to(dtype)
-
-
-def _fill_uniform_mean(tensor: Tensor, low: float = 0.0, high: float = 1.0, **_: Any) -> Tensor:
-    return tensor.fill_((low + high) / 2)
-
-
-def _fill_normal_mean(tensor: Tensor, mean: float = 0.0, std: float = 1.0, **_: Any) -> Tensor:
-    return tensor.fill_(mean)
-
-
-class _MeanInsteadOfRandom(TorchFunctionMode):
-    """Fill initial weights with their mean: loading overwrites them, and drawing takes a minute.
-
-    The mean, and not whatever memory holds, because ``nn.init.trunc_normal_`` draws until all values are in
-    range.
-    """
-
-    # Some functions of nn.init are intercepted themselves, the others through the tensor method they call.
-    _FILLS: ClassVar[dict[Callable, Callable[..., Tensor]]] = {
-        Tensor.uniform_: _fill_uniform_mean,
-        Tensor.normal_: _fill_normal_mean,
-        nn.init.uniform_: lambda tensor, a=0.0, b=1.0, **_: _fill_uniform_mean(tensor, a, b),
-        nn.init.normal_: _fill_normal_mean,
-        nn.init.kaiming_uniform_: lambda tensor, *_, **__: tensor.zero_(),
-    }
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        with torch.no_grad() if func in self._FILLS else nullcontext():
-            return self._FILLS.get(func, func)(*args, **(kwargs or {}))
 
 
 def _with_suffix(stem: Path, suffix: str) -> Path:

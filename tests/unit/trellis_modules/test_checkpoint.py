@@ -109,6 +109,13 @@ def test_every_initialisation_ends_and_is_overwritten(tmp_path: Path) -> None:
     torch.testing.assert_close(loaded.state_dict(), model.state_dict(), rtol=0, atol=0)
 
 
+def test_a_loaded_model_does_not_depend_on_its_file(decoder: nn.Module, stem: Path) -> None:
+    loaded = load_checkpoint(stem)
+    weights(stem).write_bytes(b"replaced while the model is in use")
+    torch.testing.assert_close(loaded.state_dict(), decoder.state_dict(), rtol=0, atol=0)
+    assert all(parameter.requires_grad for parameter in loaded.parameters())
+
+
 def test_missing_files_are_named(stem: Path) -> None:
     weights(stem).unlink()
     with pytest.raises(
