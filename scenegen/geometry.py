@@ -59,7 +59,8 @@ def yup_to_zup(points_yup: Tensor) -> Tensor:
 def normalize_quaternion(quaternion: Tensor) -> Tensor:
     """Scale quaternions (..., 4), wxyz, to unit length; one of (almost) zero length becomes the identity."""
     norm = quaternion.norm(dim=-1, keepdim=True)
-    identity = quaternion.new_tensor([1.0, 0.0, 0.0, 0.0]).expand_as(quaternion)
+    identity = torch.zeros_like(quaternion)
+    identity[..., 0] = 1.0
     return torch.where(norm > _QUATERNION_EPS, quaternion / norm.clamp_min(_QUATERNION_EPS), identity)
 
 

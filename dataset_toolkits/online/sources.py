@@ -14,7 +14,7 @@ from dataset_toolkits.mesh_pack import MeshPack
 from dataset_toolkits.online.scene_batches import SceneSource, ShapePool, ShapeSource, SourceConfig
 from dataset_toolkits.online.shape_bank import ShapeBank
 from scenegen.registry import load_checkpoint
-from scenegen.trainers.trainer import BatchSource
+from scenegen.trainers.prefetch import BatchSource
 from trellis_modules.config import build
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -42,12 +42,18 @@ class GeometryEncoderObjective(Objective):
     def __init__(self, vggt: nn.Module, config: GeometryEncoderConfig) -> None:
         self.modules: Mapping[str, nn.Module] = {"vggt": vggt}
         self.vggt, self.config = vggt, config
+        self._frames = 1
+
+    def settle(self, generator: torch.Generator) -> Hashable:
+        """How many frames the next loss looks at."""
+        self._frames = 1 + int(torch.randint(2, (), generator=generator))
+        return self._frames
 
     def loss(
         self, batch: Mapping[str, Tensor], generator: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Log-depth error, differences of neighbouring depths, and camera error."""
-        frames = 1 + int(torch.randint(2, (1,), generator=generator, device=generator.device))
+        frames = self._frames
         images, depth = _stack_views(batch, "scene_image", frames), _stack_views(batch, "depth", frames)
         unit = self._mean_depth(depth[:, 0])
         relative = depth / unit[:, None, None, None]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -57,6 +57,12 @@ class SceneFlowObjective(Objective):
             image_encoder, geometry_encoder.aggregator, normalize_geometry=True
         )
         self.path = FlowPath(config.sigma_min)
+        self._alone = False
+
+    def settle(self, generator: torch.Generator) -> Hashable:
+        """Whether the next loss is without scene attention."""
+        self._alone = float(torch.rand((), generator=generator)) < self.config.p_no_scene
+        return self._alone
 
     def loss(
         self, batch: Mapping[str, Tensor], generator: torch.Generator
@@ -81,14 +87,13 @@ class SceneFlowObjective(Objective):
         x_0 = batch["x_0"].flatten(0, 1).float()
         t = config.times.sample(num_scenes, generator=generator, device=device).repeat_interleave(num_assets)
         noise = torch.randn(x_0.shape, generator=generator, device=device)
-        alone = bool(torch.rand((), generator=generator, device=device) < config.p_no_scene)
         is_query = (torch.arange(num_assets, device=device) == 0).repeat(num_scenes)
         output = self.flow(
             self.path.diffuse(x_0, noise, t),
             model_time(t, len(t), device),
             cond,
             num_object_tokens=num_object_tokens,
-            scene_size=1 if alone else num_assets,
+            scene_size=1 if self._alone else num_assets,
             is_query=is_query,
         )
 
@@ -105,7 +110,7 @@ class SceneFlowObjective(Objective):
         )
         look = config.points_weight * seen["points"] + config.depth_weight * seen["depth"]
         logs = {"mse": mse, **errors}
-        if alone:
+        if self._alone:
             logs = {"mse_alone": mse, "translation_alone": errors["translation"]}
         return mse + pose + look, {name: value.detach() for name, value in (logs | seen).items()}
 

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from scenegen.trainers.losses import dice_loss, kl_divergence, occupancy_iou
-from scenegen.trainers.trainer import BatchSource, Objective
+from scenegen.trainers.prefetch import BatchSource
+from scenegen.trainers.trainer import Objective
 
 logger = logging.getLogger(__name__)
 

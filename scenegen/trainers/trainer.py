@@ -7,7 +7,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
@@ -15,22 +15,22 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from scenegen.trainers.cuda_graph import GraphedGradients
+from scenegen.trainers.prefetch import BatchSource, Prefetcher
+
 logger = logging.getLogger(__name__)
 
 STATE_FILE = "state.pt"
 LOG_FILE = "log.jsonl"
 
 
-class BatchSource(Protocol):
-    """Batches as a function of the step: a resumed run sees what an uninterrupted one would have seen."""
-
-    def batch(self, step: int) -> Mapping[str, Tensor]: ...
-
-
 class Objective(Protocol):
     """What a network is trained for. ``modules`` are the trained ones, by the name they are saved under."""
 
     modules: Mapping[str, nn.Module]
+
+    def settle(self, generator: torch.Generator) -> Hashable:
+        """Decide on the host which branch the next ``loss`` takes, by a CPU generator; None where there is one."""
 
     def loss(
         self, batch: Mapping[str, Tensor], generator: torch.Generator
@@ -48,13 +48,13 @@ class TrainerConfig:
 
     max_steps: int
     learning_rate: float = 1e-3
-    optimizer: str = "AdamW"  # or "Muon": hidden matrices by Muon, everything else by AdamW
     weight_decay: float = 0.0
     warmup_steps: int = 100
     decay_fraction: float = 1.0  # last part of the schedule, cosine to zero; constant before it
     grad_clip: float = 1.0
     ema_rate: float = 0.999
     precision: str = "float32"  # or "bfloat16": autocast, weights stay float32
+    cuda_graphs: bool = False  # record forward and backward passes; the loss must not wait for the GPU
     log_every: int = 50
     save_every: int = 2000
     seed: int = 0
@@ -62,8 +62,6 @@ class TrainerConfig:
     def __post_init__(self) -> None:
         if self.precision not in ("float32", "bfloat16"):
             raise ValueError(f"trainer.precision: expected 'float32' or 'bfloat16', got {self.precision!r}")
-        if self.optimizer not in ("AdamW", "Muon"):
-            raise ValueError(f"trainer.optimizer: expected 'AdamW' or 'Muon', got {self.optimizer!r}")
 
     def rate(self, step: int, progress: float) -> float:
         """Learning rate of ``step`` (0-based): linear warm-up, constant, cosine to zero.
@@ -75,33 +73,6 @@ class TrainerConfig:
         warm = min(1.0, (step + 1) / max(1, self.warmup_steps))
         decayed = min(max(1 - (1 - progress) / self.decay_fraction, 0.0), 1.0) if self.decay_fraction else 0.0
         return self.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * decayed))
-
-
-def _is_hidden_matrix(name: str, parameter: nn.Parameter) -> bool:
-    """Muon orthogonalises updates: only for matrices between hidden layers, not embeddings or outputs."""
-    outer = ("input_layer", "out_layer", "embed", "token", "pose_branch", "head")
-    return parameter.ndim == 2 and not any(part in name for part in outer)
-
-
-def build_optimizers(modules: Mapping[str, nn.Module], config: TrainerConfig) -> list[torch.optim.Optimizer]:
-    """AdamW, or Muon for the hidden matrices beside AdamW for the rest."""
-    named = [(n, p) for m in modules.values() for n, p in m.named_parameters() if p.requires_grad]
-    hidden = [p for n, p in named if config.optimizer == "Muon" and _is_hidden_matrix(n, p)]
-    chosen = {id(p) for p in hidden}
-    rest = [p for _, p in named if id(p) not in chosen]
-    fused = bool(rest) and rest[0].is_cuda
-    optimizers: list[torch.optim.Optimizer] = [
-        torch.optim.AdamW(
-            rest, config.learning_rate, betas=(0.9, 0.98), weight_decay=config.weight_decay, fused=fused
-        )
-    ]
-    if hidden:
-        optimizers.append(
-            torch.optim.Muon(
-                hidden, config.learning_rate, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw"
-            )
-        )
-    return optimizers
 
 
 class Trainer:
@@ -118,7 +89,19 @@ class Trainer:
         self.objective, self.source, self.config = objective, source, config
         self.output_dir, self.device = output_dir, device
         self.modules = nn.ModuleDict(dict(objective.modules)).to(device)
-        self.optimizers = build_optimizers(objective.modules, config)
+        self._parameters = [p for p in self.modules.parameters() if p.requires_grad]
+        self._generator = torch.Generator(device)
+        graphed = config.cuda_graphs and device.type == "cuda"
+        self._gradients = (
+            GraphedGradients(self._loss, self._parameters, self._generator) if graphed else self._eager_gradients
+        )
+        self.optimizer = torch.optim.AdamW(
+            self._parameters,
+            config.learning_rate,
+            betas=(0.9, 0.98),
+            weight_decay=config.weight_decay,
+            fused=True,
+        )
         self.ema = {n: v.detach().float().clone() for n, v in self.modules.state_dict().items()}
         self.step = 0
         self.seconds = 0.0
@@ -135,7 +118,7 @@ class Trainer:
             "config": asdict(self.config),
             "modules": self.modules.state_dict(),
             "ema": self.ema,
-            "optimizers": [o.state_dict() for o in self.optimizers],
+            "optimizer": self.optimizer.state_dict(),
         }
         target = self.output_dir / STATE_FILE
         temporary = target.with_suffix(".tmp")
@@ -149,8 +132,7 @@ class Trainer:
             return False
         state = torch.load(path, map_location=self.device, weights_only=True)
         self.modules.load_state_dict(state["modules"])
-        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
+        self.optimizer.load_state_dict(state["optimizer"])
         self.ema = state["ema"]
         self.step, self.seconds = state["step"], state["seconds"]
         logger.info("resumed %s at step %d", path, self.step)
@@ -183,46 +165,61 @@ class Trainer:
         if anneal:
             self._progress = lambda: (time.monotonic() - start) / time_limit_s
         self.modules.train()
-        sums: dict[str, Tensor] = {}
+        batches = Prefetcher(self.source, self.device)
+        values: dict[str, list[Tensor]] = {}
         while self.step < self.config.max_steps and time.monotonic() - start < time_limit_s:
-            for name, value in self._train_step().items():
-                sums[name] = sums.get(name, torch.zeros((), device=self.device)) + value
+            for name, value in self._train_step(batches).items():
+                values.setdefault(name, []).append(value)
             self.step += 1
             self.seconds = before + time.monotonic() - start
             if self.step % self.config.log_every == 0:
-                self._log({n: float(v) / self.config.log_every for n, v in sums.items()})
-                sums = {}
+                self._log({name: float(torch.stack(seen).mean()) for name, seen in values.items()})
+                values = {}
             if self.step % self.config.save_every == 0:
                 self.save()
         self.save()
         return self.step >= self.config.max_steps
 
-    def _train_step(self) -> dict[str, Tensor]:
-        config = self.config
-        generator = torch.Generator(self.device).manual_seed(config.seed * 1_000_003 + self.step)
-        batch = self.source.batch(self.step)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
-            loss, logs = self.objective.loss(batch, generator)
-        for optimizer in self.optimizers:
-            optimizer.zero_grad(set_to_none=True)
+    def _loss(
+        self, batch: Mapping[str, Tensor], generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        is_half = self.config.precision == "bfloat16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=is_half):
+            return self.objective.loss(batch, generator)
+
+    def _eager_gradients(
+        self, batch: Mapping[str, Tensor], _branch: Hashable
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        self.modules.zero_grad(set_to_none=True)
+        loss, logs = self._loss(batch, self._generator)
         loss.backward()
-        norm = nn.utils.clip_grad_norm_(self.modules.parameters(), config.grad_clip)
+        return loss.detach(), logs
+
+    def _train_step(self, batches: Prefetcher) -> dict[str, Tensor]:
+        """One step; on a GPU it is queued without waiting for it, and the next batch is made meanwhile."""
+        config, seed = self.config, self.config.seed * 1_000_003 + self.step
+        batch = batches.get(self.step)
+        self._generator.manual_seed(seed)
+        branch = self.objective.settle(torch.Generator().manual_seed(seed))
+        loss, logs = self._gradients(batch, branch)
+        norm = nn.utils.clip_grad_norm_(self._parameters, config.grad_clip, foreach=True)
         rate = config.rate(self.step, self._progress())
-        healthy = bool(
-            torch.isfinite(norm)
-        )  # a non-finite gradient would poison weights, moments and EMA alike
-        for optimizer in self.optimizers if healthy else ():
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            optimizer.step()
+        broken = (~torch.isfinite(norm)).float()
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        # A non-finite gradient would poison weights, moments and EMA alike: the fused step leaves them alone.
+        self.optimizer.found_inf = broken
+        self.optimizer.step()
         self._update_ema()
-        return {
-            "loss": loss.detach(),
+        logs = {
+            "loss": loss.clone(),
             "grad_norm": norm.detach(),
-            "skipped": norm.new_tensor(float(not healthy)),
-            "lr": norm.new_tensor(rate),
-            **logs,
+            "skipped": broken,
+            "lr": torch.full_like(norm, rate),
+            **{name: value.clone() for name, value in logs.items()},
         }
+        batches.prepare(self.step + 1)
+        return logs
 
     @torch.no_grad()
     def _update_ema(self) -> None:

@@ -67,6 +67,7 @@ def evaluate(batch, poses=None, seed=0, **options):
     encoders = {role: build_model(raw) for role, raw in ENCODERS.items()}
     flow = Recorder(batch["poses"] if poses is None else poses)
     objective = SceneFlowObjective(flow, **encoders, config=SceneFlowConfig(**{**ALWAYS, **options}))
+    objective.settle(torch.Generator().manual_seed(seed))
     loss, logs = objective.loss(batch, torch.Generator().manual_seed(seed))
     return float(loss.detach()), {name: float(value) for name, value in logs.items()}, flow.call
 
