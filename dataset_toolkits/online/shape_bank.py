@@ -123,6 +123,44 @@ def make_variants(
     )
 
 
+@dataclass(frozen=True)
+class SurfacePoints:
+    """Points spread evenly over the surfaces of K objects, as many on each."""
+
+    points: Tensor  # (K, samples, 3), object y-up frame
+    face: Tensor  # (K, samples) int64, the triangle of each
+    exists: Tensor  # (K,) bool; an object without an area has points of another's
+
+
+def sample_surfaces(
+    triangles: Triangles, count: int, samples: int, generator: torch.Generator
+) -> SurfacePoints:
+    """Draw stratified area-weighted points.
+
+    Args:
+        triangles: corners in the object y-up frame; at least one.
+        count: number of objects.
+        samples: points an object.
+        generator: on the device of the triangles.
+    """
+    corners, device = triangles.corners, triangles.corners.device
+    edges = corners[:, 1:] - corners[:, :1]
+    area = torch.linalg.cross(edges[:, 0], edges[:, 1]).norm(dim=-1).double()
+    cumulative = area.cumsum(0)
+    per_object = torch.zeros(count, dtype=torch.float64, device=device).index_add_(0, triangles.owner, area)
+    start = per_object.cumsum(0) - per_object
+    jitter = torch.rand(count, samples, generator=generator, device=device, dtype=torch.float64)
+    position = (
+        start[:, None] + per_object[:, None] * (torch.arange(samples, device=device) + jitter) / samples
+    )
+    face = torch.searchsorted(cumulative, position.flatten()).clamp_(max=len(area) - 1)
+    u, v = torch.rand(2, len(face), generator=generator, device=device).unbind(0)
+    folded = u + v > 1
+    u, v = torch.where(folded, 1 - u, u), torch.where(folded, 1 - v, v)
+    points = corners[face, 0] + u[:, None] * edges[face, 0] + v[:, None] * edges[face, 1]
+    return SurfacePoints(points.unflatten(0, (count, samples)), face.view(count, samples), per_object > 0)
+
+
 def surface_occupancy(
     triangles: Triangles, count: int, resolution: int, samples: int, generator: torch.Generator
 ) -> Tensor:
@@ -138,26 +176,18 @@ def surface_occupancy(
     Returns:
         (count, 1, resolution, resolution, resolution) bool, axes x, y, z of the object z-up frame.
     """
-    corners, device = triangles.corners, triangles.corners.device
+    device = triangles.corners.device
     occupancy = torch.zeros(count, 1, *(resolution,) * 3, dtype=torch.bool, device=device)
-    if not len(corners):
+    if not len(triangles.corners):
         return occupancy
-    edges = corners[:, 1:] - corners[:, :1]
-    area = torch.linalg.cross(edges[:, 0], edges[:, 1]).norm(dim=-1).double()
-    cumulative = area.cumsum(0)
-    per_object = torch.zeros(count, dtype=torch.float64, device=device).index_add_(0, triangles.owner, area)
-    start = per_object.cumsum(0) - per_object
-    jitter = torch.rand(count, samples, generator=generator, device=device, dtype=torch.float64)
-    position = (
-        start[:, None] + per_object[:, None] * (torch.arange(samples, device=device) + jitter) / samples
-    )
-    face = torch.searchsorted(cumulative, position.flatten()).clamp_(max=len(area) - 1)
-    u, v = torch.rand(2, len(face), generator=generator, device=device).unbind(0)
-    folded = u + v > 1
-    u, v = torch.where(folded, 1 - u, u), torch.where(folded, 1 - v, v)
-    points = corners[face, 0] + u[:, None] * edges[face, 0] + v[:, None] * edges[face, 1]
-    cell = ((yup_to_zup(points) + 0.5) * resolution).long().clamp_(0, resolution - 1)
+    drawn = sample_surfaces(triangles, count, samples, generator)
+    cell = surface_cells(drawn.points, resolution).flatten(0, 1)
     owner = torch.arange(count, device=device).repeat_interleave(samples)
     occupancy[owner, 0, cell[:, 0], cell[:, 1], cell[:, 2]] = True
     # Without an area of its own, an object has drawn its samples from another's triangles.
-    return occupancy & (per_object > 0).view(-1, 1, 1, 1, 1)
+    return occupancy & drawn.exists.view(-1, 1, 1, 1, 1)
+
+
+def surface_cells(points_yup: Tensor, resolution: int) -> Tensor:
+    """Cells (..., 3) int64 of the object z-up grid that points (..., 3) of the y-up frame lie in."""
+    return ((yup_to_zup(points_yup) + 0.5) * resolution).long().clamp_(0, resolution - 1)

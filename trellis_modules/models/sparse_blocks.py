@@ -19,6 +19,8 @@ from trellis_modules.sparse import (
 from trellis_modules.sparse.conv import SparseConv3d
 from trellis_modules.transformer import NORM_EPS, LayerNorm32
 
+GROUP_NORM_GROUPS = 32
+
 
 def _zero(conv: SparseConv3d) -> SparseConv3d:
     """Start a convolution at zero, so that its block starts as its skip connection."""
@@ -72,7 +74,7 @@ class _SparseSiLU(nn.Module):
 class SparseSubdivideBlock3d(nn.Module):
     """Split every voxel into eight and refine them by two convolutions, with a skip connection."""
 
-    def __init__(self, channels: int, out_channels: int | None = None, num_groups: int = 32) -> None:
+    def __init__(self, channels: int, out_channels: int | None = None, num_groups: int = GROUP_NORM_GROUPS) -> None:
         """``num_groups``: of the group norms."""
         super().__init__()
         out_channels = out_channels or channels

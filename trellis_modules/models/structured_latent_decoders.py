@@ -9,13 +9,14 @@ import math
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from trellis_modules.config import build
-from trellis_modules.models.sparse_blocks import SparseSubdivideBlock3d
+from trellis_modules.models.sparse_blocks import GROUP_NORM_GROUPS, SparseSubdivideBlock3d
 from trellis_modules.models.structured_latent_trunk import StructuredLatentConfig, StructuredLatentTrunk
 from trellis_modules.models.torso import full_precision
 from trellis_modules.renderers.low_discrepancy import hammersley_set
@@ -215,13 +216,28 @@ class SLatMeshDecoderConfig(StructuredLatentConfig):
     """Sizes of an ``SLatMeshDecoder``."""
 
     representation_config: MeshLayout = field(default_factory=MeshLayout)
+    upsample_channels: tuple[int, ...] | None = None  # after each halving of the voxels; None: as released
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if wrong := [width for width in self.upsample_widths if width % GROUP_NORM_GROUPS]:
+            raise ValueError(
+                f"widths of the mesh decoder must be multiples of {GROUP_NORM_GROUPS}, the groups of its "
+                f"norms, got {wrong[0]}; change model_channels or upsample_channels"
+            )
+
+    @property
+    def upsample_widths(self) -> tuple[int, ...]:
+        """Channels before the first and after each halving; as released a quarter, then an eighth."""
+        width = self.model_channels
+        after = (width // 4, width // 8) if self.upsample_channels is None else self.upsample_channels
+        return (width, *after)
 
 
 class SLatMeshDecoder(StructuredLatentDecoder[MeshExtractResult]):
-    """Structured latents to a mesh, over cubes of a quarter of a voxel's edge."""
+    """Structured latents to a mesh, over cubes that are fractions of a voxel (a quarter as released)."""
 
-    #: Output cubes along the edge of a voxel.
-    UPSAMPLING: ClassVar[int] = 4
+    config: SLatMeshDecoderConfig
 
     def __init__(self, config: SLatMeshDecoderConfig) -> None:
         use_color = config.representation_config.use_color
@@ -229,11 +245,16 @@ class SLatMeshDecoder(StructuredLatentDecoder[MeshExtractResult]):
         self.use_color = use_color
 
     def _build_output(self, out_channels: int) -> None:
-        width = self.config.model_channels
+        widths = self.config.upsample_widths
         self.upsample = nn.ModuleList(
-            [SparseSubdivideBlock3d(width, width // 4), SparseSubdivideBlock3d(width // 4, width // 8)]
+            SparseSubdivideBlock3d(coarse, fine) for coarse, fine in pairwise(widths)
         )
-        self.out_layer = SparseLinear(width // 8, out_channels)
+        self.out_layer = SparseLinear(widths[-1], out_channels)
+
+    @property
+    def mesh_resolution(self) -> int:
+        """Cubes along the edge of the object's cube."""
+        return self.config.resolution * 2 ** len(self.upsample)
 
     def torso(self) -> Iterator[nn.Module]:
         """Everything between the input and output layers."""
@@ -252,7 +273,7 @@ class SLatMeshDecoder(StructuredLatentDecoder[MeshExtractResult]):
         return sparse_features_to_mesh(
             coords,
             feats,
-            self.UPSAMPLING * self.config.resolution,
+            self.mesh_resolution,
             use_color=self.use_color,
             training=self.training,
         )
