@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -25,10 +26,44 @@ def normalize_images(images: Tensor) -> Tensor:
     return torch.stack([(channel - mean) / std for channel, mean, std in channels], dim=-3)
 
 
-def load_images(
-    paths: Sequence[str | Path], mode: str = CROP, size: int = 518, patch_size: int = 14
-) -> Tensor:
-    """Read image files and preprocess them; arguments, result and errors as in ``preprocess_images``.
+@dataclass(frozen=True)
+class Placement:
+    """Where an image lies in the network input, in pixels.
+
+    Attributes:
+        image_size: width and height of the image.
+        scaled_size: width and height after scaling.
+        origin: column and row of the scaled image's first pixel; a negative row is cut off.
+    """
+
+    image_size: tuple[int, int]
+    scaled_size: tuple[int, int]
+    origin: tuple[int, int]
+
+    def mask(self, height: int, width: int) -> Tensor:
+        """(height, width) bool, true where the network input shows the image and not padding."""
+        left, top = self.origin
+        mask = torch.zeros(height, width, dtype=torch.bool)
+        mask[max(top, 0) : top + self.scaled_size[1], left : left + self.scaled_size[0]] = True
+        return mask
+
+    def intrinsics_of_image(self, intrinsics: Tensor) -> Tensor:
+        """Carry intrinsics (..., 3, 3) in pixels of the network input over to pixels of the image."""
+        scale = [image / scaled for image, scaled in zip(self.image_size, self.scaled_size)]
+        to_image = torch.tensor(
+            [
+                [scale[0], 0, -scale[0] * self.origin[0]],
+                [0, scale[1], -scale[1] * self.origin[1]],
+                [0, 0, 1],
+            ],
+            dtype=intrinsics.dtype,
+            device=intrinsics.device,
+        )
+        return to_image @ intrinsics
+
+
+def read_images(paths: Sequence[str | Path]) -> list[Image.Image]:
+    """Read image files.
 
     Raises:
         OSError: a file is missing or no image.
@@ -38,7 +73,45 @@ def load_images(
         with Image.open(path) as image:
             image.load()
             images.append(image)
-    return preprocess_images(images, mode, size, patch_size)
+    return images
+
+
+def load_images(
+    paths: Sequence[str | Path], mode: str = CROP, size: int = 518, patch_size: int = 14
+) -> Tensor:
+    """Read image files and preprocess them; arguments, result and errors as in ``preprocess_images``.
+
+    Raises:
+        OSError: a file is missing or no image.
+    """
+    return preprocess_images(read_images(paths), mode, size, patch_size)
+
+
+def place_images(
+    image_sizes: Sequence[tuple[int, int]], mode: str = CROP, size: int = 518, patch_size: int = 14
+) -> tuple[list[Placement], tuple[int, int]]:
+    """Where ``preprocess_images`` puts images of these sizes (width, height), and its (height, width).
+
+    Raises:
+        ValueError: as ``preprocess_images``.
+    """
+    if not image_sizes:
+        raise ValueError("preprocess_images: expected at least one image, got an empty list")
+    if mode not in (CROP, PAD):
+        raise ValueError(f"preprocess_images: mode must be {CROP!r} or {PAD!r}, got {mode!r}")
+    if size <= 0 or size % patch_size:
+        raise ValueError(
+            f"preprocess_images: size must be a positive multiple of patch_size, got {size} and {patch_size}"
+        )
+    scaled_sizes = [_scaled_size(image_size, mode, size, patch_size) for image_size in image_sizes]
+    height = size if mode == PAD else max(min(scaled_height, size) for _, scaled_height in scaled_sizes)
+    placements = []
+    for image_size, (scaled_width, scaled_height) in zip(image_sizes, scaled_sizes):
+        cut = max(scaled_height - size, 0)
+        top = (height - min(scaled_height, size)) // 2 - cut // 2
+        origin = ((size - scaled_width) // 2, top)
+        placements.append(Placement(tuple(image_size), (scaled_width, scaled_height), origin))
+    return placements, (height, size)
 
 
 def preprocess_images(
@@ -55,26 +128,18 @@ def preprocess_images(
 
     Returns:
         (N, 3, H, W) float32 in [0, 1]; where images of a "crop" list differ in height, the lower ones are
-        padded with white, centred.
+        padded with white, centred.  ``place_images`` tells where each image lies.
 
     Raises:
         ValueError: no image, unknown mode, or ``size`` is not a multiple of ``patch_size``.
 
     Source: VGGT, arXiv:2503.11651, released preprocessing.
     """
-    if not images:
-        raise ValueError("preprocess_images: expected at least one image, got an empty list")
-    if mode not in (CROP, PAD):
-        raise ValueError(f"preprocess_images: mode must be {CROP!r} or {PAD!r}, got {mode!r}")
-    if size <= 0 or size % patch_size:
-        raise ValueError(
-            f"preprocess_images: size must be a positive multiple of patch_size, got {size} and {patch_size}"
-        )
-    fit = _crop_to_width if mode == CROP else _pad_to_square
-    tensors = [fit(_to_rgb(image), size, patch_size) for image in images]
-    height = max(tensor.shape[1] for tensor in tensors)
-    width = max(tensor.shape[2] for tensor in tensors)
-    return torch.stack([_pad_centred(tensor, height, width) for tensor in tensors])
+    placements, (height, width) = place_images([image.size for image in images], mode, size, patch_size)
+    tensors = [_scaled_tensor(_to_rgb(image), place) for image, place in zip(images, placements)]
+    return torch.stack(
+        [_on_canvas(tensor, place, height, width) for tensor, place in zip(tensors, placements)]
+    )
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -85,19 +150,12 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(white, image).convert("RGB")
 
 
-def _crop_to_width(image: Image.Image, size: int, patch_size: int) -> Tensor:
-    height = _scaled_side(image.height, image.width, size, patch_size)
-    tensor = _resized_tensor(image, size, height)
-    first_row = max(height - size, 0) // 2
-    return tensor[:, first_row : first_row + size]
-
-
-def _pad_to_square(image: Image.Image, size: int, patch_size: int) -> Tensor:
-    if image.width >= image.height:
-        width, height = size, _scaled_side(image.height, image.width, size, patch_size)
-    else:
-        width, height = _scaled_side(image.width, image.height, size, patch_size), size
-    return _pad_centred(_resized_tensor(image, width, height), size, size)
+def _scaled_size(image_size: tuple[int, int], mode: str, size: int, patch_size: int) -> tuple[int, int]:
+    """Width and height after scaling the width, or in "pad" mode the longer side, to ``size``."""
+    width, height = image_size
+    if mode == CROP or width >= height:
+        return size, _scaled_side(height, width, size, patch_size)
+    return _scaled_side(width, height, size, patch_size), size
 
 
 def _scaled_side(side: int, reference: int, size: int, patch_size: int) -> int:
@@ -105,12 +163,15 @@ def _scaled_side(side: int, reference: int, size: int, patch_size: int) -> int:
     return max(round(side * (size / reference) / patch_size), 1) * patch_size
 
 
-def _resized_tensor(image: Image.Image, width: int, height: int) -> Tensor:
-    pixels = np.asarray(image.resize((width, height), Image.Resampling.BICUBIC), dtype=np.float32)
+def _scaled_tensor(image: Image.Image, placement: Placement) -> Tensor:
+    pixels = np.asarray(image.resize(placement.scaled_size, Image.Resampling.BICUBIC), dtype=np.float32)
     return torch.from_numpy(pixels / 255).permute(2, 0, 1)  # (3, H, W)
 
 
-def _pad_centred(image: Tensor, height: int, width: int) -> Tensor:
+def _on_canvas(image: Tensor, placement: Placement, height: int, width: int) -> Tensor:
+    """Cut the rows above and below, fill what is left of (3, height, width) with white."""
+    left, top = placement.origin
+    image = image[:, max(-top, 0) :][:, :height]
     rows, columns = height - image.shape[1], width - image.shape[2]
-    padding = (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2)
+    padding = (left, columns - left, max(top, 0), rows - max(top, 0))
     return F.pad(image, padding, value=WHITE)

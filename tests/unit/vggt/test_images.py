@@ -9,7 +9,14 @@ import pytest
 import torch
 from PIL import Image
 
-from vggt.images import IMAGENET_MEAN, IMAGENET_STD, load_images, normalize_images, preprocess_images
+from vggt.images import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    load_images,
+    normalize_images,
+    place_images,
+    preprocess_images,
+)
 
 
 def solid(width: int, height: int, colour: tuple[int, ...] = (255, 0, 0)) -> Image.Image:
@@ -95,3 +102,20 @@ def test_normalisation_is_per_channel() -> None:
     images = torch.rand(2, 1, 3, 4, 5)
     expected = (images - torch.tensor(IMAGENET_MEAN).view(3, 1, 1)) / torch.tensor(IMAGENET_STD).view(3, 1, 1)
     torch.testing.assert_close(normalize_images(images), expected)
+
+
+@pytest.mark.parametrize("mode", ["crop", "pad"])
+def test_placement_tells_image_from_margin(mode: str) -> None:
+    black = [solid(30, 60, (0, 0, 0)), solid(60, 30, (0, 0, 0)), solid(56, 28, (0, 0, 0))]
+    images = preprocess_images(black, mode, 56)
+    placements, size = place_images([image.size for image in black], mode, 56)
+    for image, placement in zip(images, placements):
+        assert torch.equal(placement.mask(*size), image[0] == 0)
+
+
+def test_intrinsics_follow_the_scaling_and_the_cut() -> None:
+    (placement,), _ = place_images([(100, 300)], "crop", 56)
+    assert placement.scaled_size == (56, 168) and placement.origin == (0, -56)
+    seen = torch.tensor([[56.0, 0, 28], [0, 56, 28], [0, 0, 1]])
+    expected = torch.tensor([[100.0, 0, 50], [0, 100, 150], [0, 0, 1]])
+    torch.testing.assert_close(placement.intrinsics_of_image(seen), expected)
