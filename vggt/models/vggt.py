@@ -54,6 +54,7 @@ class VGGT(nn.Module):
             ValueError: the sizes do not fit together.
         """
         super().__init__()
+        self.img_size, self.patch_size = img_size, patch_size
         sizes = {"img_size": img_size, "patch_size": patch_size, "embed_dim": embed_dim}
         dense = {"dim_in": 2 * embed_dim, "patch_size": patch_size}
         points = {"output_dim": 4, "activation": "inv_log", "conf_activation": "expp1"}
