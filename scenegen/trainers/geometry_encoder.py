@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from scenegen.trainers.losses import masked_mean
 from scenegen.trainers.trainer import Objective
 from vggt.pose_encoding import cameras_to_encoding
 
@@ -26,10 +27,6 @@ class GeometryEncoderConfig:
 def _stack_views(batch: Mapping[str, Tensor], name: str, frames: int) -> Tensor:
     """(S, frames, ...) from ``name`` and, for two frames, ``second_name``."""
     return torch.stack([batch[prefix + name] for prefix in ("", "second_")[:frames]], dim=1)
-
-
-def _masked_mean(error: Tensor, valid: Tensor) -> Tensor:
-    return (error * valid).sum() / valid.sum().clamp(min=1)
 
 
 class GeometryEncoderObjective(Objective):
@@ -94,8 +91,8 @@ class GeometryEncoderObjective(Objective):
         along_x = (error[..., 1:] - error[..., :-1]).abs(), valid[..., 1:] & valid[..., :-1]
         along_y = (error[..., 1:, :] - error[..., :-1, :]).abs(), valid[..., 1:, :] & valid[..., :-1, :]
         return {
-            "depth": _masked_mean(error.abs(), valid),
-            "edges": _masked_mean(*along_x) + _masked_mean(*along_y),
+            "depth": masked_mean(error.abs(), valid),
+            "edges": masked_mean(*along_x) + masked_mean(*along_y),
         }
 
     @staticmethod

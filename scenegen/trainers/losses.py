@@ -9,6 +9,11 @@ from torch.nn import functional as F
 from scenegen.geometry import ROTATION, SCALE, TRANSLATION, normalize_quaternion
 
 
+def masked_mean(error: Tensor, weight: Tensor) -> Tensor:
+    """Mean of ``error`` weighted by ``weight`` of the same shape (bool: where it is true); 0 where nothing counts."""
+    return (error * weight).sum() / weight.sum().clamp(min=1e-6)
+
+
 def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
     """KL of N(mean, exp(log_variance)) from N(0, 1), averaged over all elements."""
     return 0.5 * (mean**2 + log_variance.exp() - log_variance - 1).mean()
@@ -61,5 +66,4 @@ def pose_errors(predicted: Tensor, target: Tensor, counted: Tensor, smooth: floa
         "rotation": mean_error(rotation, goal),
         "scale": mean_error(predicted[..., SCALE] / size, target[..., SCALE] / size),
     }
-    weight = counted.float() / counted.sum().clamp(min=1)
-    return {name: (error * weight).sum() for name, error in errors.items()}
+    return {name: masked_mean(error, counted) for name, error in errors.items()}
