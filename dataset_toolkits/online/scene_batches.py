@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dataset_toolkits.online.crops import crop_objects, shrink
 from dataset_toolkits.online.layout_arrays import LayoutBatches, layout_loader, step_rng
+from dataset_toolkits.online.recolouring import Recolouring
 from dataset_toolkits.online.shading import Picture, View, render_scenes
 from dataset_toolkits.online.shape_bank import (
     ShapeBank,
@@ -98,24 +99,6 @@ class ShapeSource:
         generator = _generator(device, config, step, "shapes")
         rows = torch.randint(config.shapes, (config.objects_per_step,), generator=generator, device=device)
         return {"occupancy": self.pool.occupancy(variants, rows, generator)}
-
-
-def _recolour(
-    colours: Tensor, owner: Tensor, corners: Tensor, count: int, generator: torch.Generator
-) -> Tensor:
-    """Change the colours of most objects: channel gains, a tint, and grain that runs through the object."""
-
-    def draw(*shape: int) -> Tensor:
-        return torch.rand(*shape, generator=generator, device=colours.device)
-
-    gain = torch.exp((draw(count, 3) - 0.5) * 0.9 + (draw(count, 1) - 0.5) * 0.8)
-    tint, mix = draw(count, 3), draw(count, 1) * (draw(count, 1) < 0.35)
-    gain = torch.where(draw(count, 1) < 0.3, 1.0, gain)
-    mixed = colours * gain[owner] * (1 - mix[owner]) + (tint * mix)[owner]
-    wave = (draw(count, 3) - 0.5) * 120
-    strength = draw(count) * 0.25 * (draw(count) < 0.4)
-    grain = torch.sin((corners.mean(1) * wave[owner]).sum(-1)) * strength[owner]
-    return (mixed * (1 + grain[:, None])).clamp(0, 1)
 
 
 class SceneSource:
@@ -213,9 +196,13 @@ class SceneSource:
     ) -> Triangles:
         rows = scene["shape"].flatten()
         unit = variants.triangles(self.pool.bank, rows)
-        colours = _recolour(unit.colours, unit.owner, unit.corners, len(rows), generator)
+        coloured = self._recolouring(rows, generator).apply(unit)
         world = world_pose(scene["centre"], scene["yaw"], scene["size"]).flatten(0, 1)
-        return Triangles(place_yup(unit.corners, world[unit.owner]), unit.owner, colours)
+        return Triangles(place_yup(unit.corners, world[unit.owner]), unit.owner, coloured.colours)
+
+    def _recolouring(self, rows: Tensor, generator: torch.Generator) -> Recolouring:
+        """Colours of the objects of a batch, ``rows`` (K,) of the variants: new ones every time."""
+        return Recolouring.draw(len(rows), generator)
 
     def _second_eye(self, scene: dict[str, Tensor], generator: torch.Generator) -> Tensor:
         """The camera turned about the target by up to 40 degrees, and up or down by a fifth of its range."""
