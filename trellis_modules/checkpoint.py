@@ -1,13 +1,13 @@
 """Model checkpoints: ``STEM.json`` (class name and arguments) beside ``STEM.safetensors`` (state dict).
 
-Local files only.  ``STEM.pt``, a plain state dict, is read when there is no safetensors file.
+Local files only.  Weights are read from safetensors and from nothing else: a pickle can run code when it is
+opened, so ``.pt`` and its like are refused with the command that converts them.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,6 +19,9 @@ from torch import Tensor, nn
 from trellis_modules.config import ConfigError, NamedConfig, load_json
 from trellis_modules.models.registry import MODELS, ModelBuilder, build_model
 from trellis_modules.models.torso import TorsoModule
+
+WEIGHTS_SUFFIX = ".safetensors"
+PICKLE_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
 
 
 class CheckpointError(RuntimeError):
@@ -35,7 +38,7 @@ def load_checkpoint(
     """Build the model a checkpoint describes and load its weights, strictly, in eval mode.
 
     Args:
-        stem: path without suffix; ``STEM.json`` and ``STEM.safetensors`` (or ``STEM.pt``) are read.
+        stem: path without suffix; ``STEM.json`` and ``STEM.safetensors`` are read.
         device: where the model goes.
         dtype: what the model computes in, default float32, whatever is on disk; with another dtype a model
             with a torso keeps its input and output layers in float32.
@@ -117,7 +120,7 @@ def save_checkpoint(
         for name, tensor in model.state_dict().items()
     }
     stem.parent.mkdir(parents=True, exist_ok=True)
-    weights_path, config_path = _with_suffix(stem, ".safetensors"), _with_suffix(stem, ".json")
+    weights_path, config_path = _with_suffix(stem, WEIGHTS_SUFFIX), _with_suffix(stem, ".json")
     save_file(state, _temporary(weights_path))
     _temporary(config_path).write_text(json.dumps({"name": named.name, "args": named.args}, indent=2) + "\n")
     os.replace(_temporary(weights_path), weights_path)
@@ -125,42 +128,49 @@ def save_checkpoint(
 
 
 def find_weights(stem: Path) -> Path:
-    """``STEM.safetensors``, else ``STEM.pt``.
+    """``STEM.safetensors``.
 
     Raises:
-        CheckpointError: neither exists.
+        CheckpointError: it does not exist, or only a pickle does.
     """
-    candidates = [_with_suffix(stem, ".safetensors"), _with_suffix(stem, ".pt")]
-    for path in candidates:
-        if path.is_file():
-            return path
+    path = _with_suffix(stem, WEIGHTS_SUFFIX)
+    if path.is_file():
+        return path
+    for suffix in PICKLE_SUFFIXES:
+        refuse_pickle(_with_suffix(stem, suffix))
     raise CheckpointError(
-        f"{stem}: expected weights in {candidates[0].name} or {candidates[1].name}, found neither in "
-        f"{stem.parent}; check the path or download the checkpoint"
+        f"{stem}: expected weights in {path.name}, found none in {stem.parent}; check the path or download "
+        "the checkpoint"
     )
 
 
-def read_state(path: Path) -> dict[str, Tensor]:
-    """The state dict in a ``.safetensors`` or ``.pt`` file, on the CPU.
+def refuse_pickle(path: Path) -> None:
+    """Raise when a path is a pickle file that exists.
 
     Raises:
-        CheckpointError: the file is damaged or holds something else.
+        CheckpointError: says how to convert it.
     """
+    if path.suffix in PICKLE_SUFFIXES and path.is_file():
+        raise CheckpointError(
+            f"{path}: expected {WEIGHTS_SUFFIX}, got a pickle, which can run code when it is opened; convert "
+            f"it with: python scripts/convert_checkpoint.py {path}"
+        )
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """The state dict in a safetensors file, on the CPU.
+
+    Raises:
+        CheckpointError: the file is a pickle, missing, or damaged.
+    """
+    refuse_pickle(path)
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, EOFError, OSError, RuntimeError) as error:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
         raise CheckpointError(
             f"{path}: not a readable weight file ({_first_line(error)}); it is truncated or damaged, "
             "copy or download it again"
         ) from error
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise CheckpointError(
-            f"{path}: expected a plain state dict (name to tensor), got {type(state).__name__} with "
-            "other values; save model.state_dict() itself"
-        )
-    return state
 
 
 def load_state(model: nn.Module, state: Mapping[str, Tensor], where: str) -> None:

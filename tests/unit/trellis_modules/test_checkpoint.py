@@ -10,7 +10,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from trellis_modules.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from trellis_modules.checkpoint import (
+    PICKLE_SUFFIXES,
+    CheckpointError,
+    load_checkpoint,
+    read_state,
+    save_checkpoint,
+)
 from trellis_modules.config import NamedConfig
 from trellis_modules.models import build_model, from_arguments
 
@@ -67,13 +73,6 @@ def test_use_fp16_in_the_configuration_does_not_decide_how_it_computes(tmp_path:
     assert {p.dtype for p in load_checkpoint(tmp_path / "d").parameters()} == {torch.float32}
 
 
-def test_plain_state_dict_is_read_when_there_is_no_safetensors(decoder: nn.Module, stem: Path) -> None:
-    weights(stem).unlink()
-    torch.save(decoder.state_dict(), weights(stem, ".pt"))
-    loaded = load_checkpoint(stem)
-    torch.testing.assert_close(loaded.out_layer[2].weight, decoder.out_layer[2].weight)
-
-
 def test_weights_that_are_not_finite_load(stem: Path) -> None:
     state = load_file(weights(stem))
     state["out_layer.2.bias"].fill_(float("nan"))
@@ -119,7 +118,7 @@ def test_a_loaded_model_does_not_depend_on_its_file(decoder: nn.Module, stem: Pa
 def test_missing_files_are_named(stem: Path) -> None:
     weights(stem).unlink()
     with pytest.raises(
-        CheckpointError, match=r"expected weights in decoder_v1.5.safetensors or decoder_v1.5.pt"
+        CheckpointError, match=r"expected weights in decoder_v1.5.safetensors, found none"
     ):
         load_checkpoint(stem)
     with pytest.raises(
@@ -166,19 +165,16 @@ def test_truncated_weights_are_named(stem: Path, keep: int) -> None:
         load_checkpoint(stem)
 
 
-@pytest.mark.parametrize("content", [b"", b"not a pickle", b"PK\x03\x04 broken archive"])
-def test_damaged_pt_is_named(stem: Path, content: bytes) -> None:
+@pytest.mark.parametrize("suffix", PICKLE_SUFFIXES)
+def test_pickle_is_refused_unread_with_the_command_that_converts_it(stem: Path, suffix: str) -> None:
+    weights(stem, suffix).write_bytes(b"anything")
+    load_checkpoint(stem)  # safetensors beside it are what is read
     weights(stem).unlink()
-    weights(stem, ".pt").write_bytes(content)
-    with pytest.raises(CheckpointError, match="decoder_v1.5.pt: not a readable weight file"):
+    expected = rf"decoder_v1.5{suffix}: expected .safetensors, got a pickle.*convert_checkpoint.py \S+{suffix}"
+    with pytest.raises(CheckpointError, match=expected):
         load_checkpoint(stem)
-
-
-def test_pt_with_something_else_is_refused(stem: Path) -> None:
-    weights(stem).unlink()
-    torch.save({"model": {"a": torch.zeros(1)}}, weights(stem, ".pt"))
-    with pytest.raises(CheckpointError, match="expected a plain state dict"):
-        load_checkpoint(stem)
+    with pytest.raises(CheckpointError, match=expected):
+        read_state(weights(stem, suffix))
 
 
 def test_configuration_faults_name_the_file(stem: Path) -> None:
