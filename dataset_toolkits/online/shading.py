@@ -10,7 +10,7 @@ from torch import Tensor
 from dataset_toolkits.online.shape_bank import Triangles
 from trellis_modules.renderers.backends.torch_rasterizer import rasterize
 from trellis_modules.renderers.cameras import focal_length, look_at, project
-from trellis_modules.renderers.mesh_renderer import face_normals
+from trellis_modules.representations.mesh.normals import face_normals
 
 _SHADOW_SIZE = 384
 _SHADOW_BIAS = 0.012  # of the scene's diameter

@@ -36,6 +36,7 @@ KERNEL_MODULES = {
     "kaolin",
     "nvdiffrast",
     "diffoctreerast",
+    "gsplat",
     "triton",
 }
 # Scripts that Blender's own Python runs by path: no package, and Blender brings these modules.

@@ -1,9 +1,20 @@
-"""Pinhole cameras: OpenCV extrinsics (world to camera; x right, y down, z forward), normalised intrinsics."""
+"""Pinhole cameras: OpenCV extrinsics (world to camera; x right, y down, z forward), normalised intrinsics.
+
+Normalised intrinsics are in units of the picture's size: fx = fy = 0.5 / tan(fov / 2), cx = cy = 0.5.
+"""
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
+
+from trellis_modules.renderers.low_discrepancy import sphere_hammersley
+
+_TURNTABLE_PITCH = (0.25, 0.5)  # mean and amplitude of the sine, radians
+_SNAPSHOT_YAWS_DEG = (-16.0, 74.0, 164.0, 254.0)
+_SNAPSHOT_PITCH_DEG = 20.0
 
 
 def look_at(eye: Tensor, target: Tensor, up: Tensor) -> Tensor:
@@ -30,6 +41,147 @@ def focal_length(fov: Tensor) -> Tensor:
     return 0.5 / torch.tan(0.5 * fov)
 
 
+def centred_intrinsics(focal: Tensor) -> Tensor:
+    """Normalised intrinsics (..., 3, 3) of a focal length (...), the principal point in the centre."""
+    zero, one, half = torch.zeros_like(focal), torch.ones_like(focal), torch.full_like(focal, 0.5)
+    rows = ((focal, zero, half), (zero, focal, half), (zero, zero, one))
+    return torch.stack([torch.stack(row, dim=-1) for row in rows], dim=-2)
+
+
+def fov_intrinsics(fov: Tensor | float) -> Tensor:
+    """Normalised intrinsics (..., 3, 3) of a square picture with a field of view (...) in radians."""
+    return centred_intrinsics(focal_length(torch.as_tensor(fov, dtype=torch.get_default_dtype())))
+
+
+def orbit_extrinsics(yaw: Tensor, pitch: Tensor, radius: Tensor | float) -> Tensor:
+    """World-to-camera matrices of cameras around the origin of a z-up world, looking at it.
+
+    Args:
+        yaw, pitch: (V,) radians; the eye is at
+            radius * (sin yaw * cos pitch, cos yaw * cos pitch, sin pitch). Straight up and down are allowed.
+        radius: distance from the origin, one or (V,).
+
+    Returns:
+        (V, 4, 4) extrinsics, OpenCV axes.
+    """
+    zero = torch.zeros_like(yaw)
+    backward = torch.stack([yaw.sin() * pitch.cos(), yaw.cos() * pitch.cos(), pitch.sin()], dim=-1)
+    # the cross product of viewing direction and up axis, which has a limit at the poles
+    right = torch.stack([-yaw.cos(), yaw.sin(), zero], dim=-1)
+    extrinsics = torch.zeros(*yaw.shape, 4, 4, device=yaw.device, dtype=yaw.dtype)
+    extrinsics[..., :3, :3] = torch.stack([right, torch.linalg.cross(right, backward), -backward], dim=-2)
+    extrinsics[..., 2, 3] = radius
+    extrinsics[..., 3, 3] = 1
+    return extrinsics
+
+
+def multiview_cameras(
+    num_views: int, radius: float = 2.0, fov_deg: float = 40.0, offset: tuple[float, float] = (0.0, 0.0)
+) -> tuple[Tensor, Tensor]:
+    """Cameras spread evenly over the sphere, looking at the origin.
+
+    Args:
+        num_views: at least 1.
+        radius, fov_deg: distance from the origin and field of view.
+        offset: shift of the low-discrepancy sequence (see ``sphere_hammersley``).
+
+    Returns:
+        extrinsics (V, 4, 4), z-up world, and normalised intrinsics (3, 3).
+
+    Raises:
+        ValueError: num_views < 1.
+    """
+    if num_views < 1:
+        raise ValueError(f"multiview_cameras: expected num_views >= 1, got {num_views}")
+    directions = [sphere_hammersley(index, num_views, offset) for index in range(num_views)]
+    yaw, pitch = torch.tensor(directions).unbind(1)
+    return orbit_extrinsics(yaw, pitch, radius), fov_intrinsics(math.radians(fov_deg))
+
+
+def turntable_cameras(
+    num_views: int = 300, radius: float = 2.0, fov_deg: float = 40.0
+) -> tuple[Tensor, Tensor]:
+    """Cameras of a video: one turn in yaw while the pitch swings once; shapes as ``multiview_cameras``.
+
+    Raises:
+        ValueError: num_views < 1.
+    """
+    if num_views < 1:
+        raise ValueError(f"turntable_cameras: expected num_views >= 1, got {num_views}")
+    yaw = torch.linspace(0, 2 * math.pi, num_views)
+    mean, amplitude = _TURNTABLE_PITCH
+    return orbit_extrinsics(yaw, mean + amplitude * yaw.sin(), radius), fov_intrinsics(math.radians(fov_deg))
+
+
+def snapshot_cameras(radius: float = 10.0, fov_deg: float = 8.0) -> tuple[Tensor, Tensor]:
+    """Four cameras around the object, slightly from above; shapes as ``multiview_cameras``."""
+    yaw = torch.deg2rad(torch.tensor(_SNAPSHOT_YAWS_DEG))
+    pitch = torch.full_like(yaw, math.radians(_SNAPSHOT_PITCH_DEG))
+    return orbit_extrinsics(yaw, pitch, radius), fov_intrinsics(math.radians(fov_deg))
+
+
+def eye_positions(extrinsics: Tensor) -> Tensor:
+    """Positions (..., 3) of cameras (..., 4, 4) in the world."""
+    return -(extrinsics[..., :3, :3].mT @ extrinsics[..., :3, 3:])[..., 0]
+
+
+def to_camera(points: Tensor, extrinsics: Tensor) -> Tensor:
+    """World points (..., P, 3) in the frames of cameras (..., 4, 4)."""
+    return points @ extrinsics[..., :3, :3].mT + extrinsics[..., None, :3, 3]
+
+
+def to_pixels(camera: Tensor, intrinsics: Tensor, size: int) -> Tensor:
+    """Camera-frame points (..., P, 3) to (x, y, depth) on pictures of ``size`` pixels.
+
+    Args:
+        camera: (..., P, 3).
+        intrinsics: (..., 3, 3) normalised.
+        size: pixels per edge.
+
+    Returns:
+        (..., P, 3): pixel x (right), pixel y (down), camera depth in world units.
+    """
+    depth = camera[..., 2:]
+    # behind the camera the division is meaningless; the sign of the depth is kept for the caller to test
+    safe = torch.where(depth.abs() < 1e-6, torch.full_like(depth, 1e-6), depth)
+    focal = torch.stack([intrinsics[..., 0, 0], intrinsics[..., 1, 1]], dim=-1)
+    xy = camera[..., :2] / safe * (focal * size)[..., None, :] + size * intrinsics[..., None, :2, 2]
+    return torch.cat([xy, depth], dim=-1)
+
+
+def camera_rays(intrinsics: Tensor, size: int) -> Tensor:
+    """Rays through the pixel centres, in the camera frame.
+
+    Args:
+        intrinsics: (..., 3, 3) normalised.
+        size: pixels per edge.
+
+    Returns:
+        (..., size, size, 3), of camera depth 1; row 0 is the top.
+    """
+    centres = (torch.arange(size, device=intrinsics.device, dtype=intrinsics.dtype) + 0.5) / size
+    x = (centres - intrinsics[..., 0, 2, None]) / intrinsics[..., 0, 0, None]
+    y = (centres - intrinsics[..., 1, 2, None]) / intrinsics[..., 1, 1, None]
+    shape = (*x.shape, size)
+    x, y = x[..., None, :].expand(shape), y[..., :, None].expand(shape)
+    return torch.stack([x, y, torch.ones_like(x)], dim=-1)
+
+
+def camera_intrinsics(where: str, extrinsics: Tensor, intrinsics: Tensor) -> Tensor:
+    """Intrinsics (V, 3, 3) of V cameras, from one for all or one for each, on the device of the extrinsics.
+
+    Raises:
+        ValueError: the shapes are not (V, 4, 4) and (3, 3) or (V, 3, 3); ``where`` opens the message.
+    """
+    count = len(extrinsics)
+    if tuple(extrinsics.shape) != (count, 4, 4) or tuple(intrinsics.shape) not in ((3, 3), (count, 3, 3)):
+        raise ValueError(
+            f"{where}: expected extrinsics (V, 4, 4) and intrinsics (3, 3) or (V, 3, 3), got "
+            f"{tuple(extrinsics.shape)} and {tuple(intrinsics.shape)}; add a leading axis for one camera"
+        )
+    return intrinsics.to(extrinsics).expand(count, 3, 3)
+
+
 def project(points: Tensor, extrinsics: Tensor, focal: Tensor, size: int) -> Tensor:
     """World points to (x, y, depth) on square pictures of ``size`` pixels.
 
@@ -42,9 +194,4 @@ def project(points: Tensor, extrinsics: Tensor, focal: Tensor, size: int) -> Ten
     Returns:
         (..., P, 3): pixel x (right), pixel y (down), camera depth in world units.
     """
-    camera = points @ extrinsics[..., :3, :3].mT + extrinsics[..., None, :3, 3]
-    depth = camera[..., 2:]
-    # behind the camera the division is meaningless; the sign of the depth is kept for the caller to test
-    safe = torch.where(depth.abs() < 1e-6, torch.full_like(depth, 1e-6), depth)
-    xy = camera[..., :2] / safe * (focal[..., None, None] * size) + 0.5 * size
-    return torch.cat([xy, depth], dim=-1)
+    return to_pixels(to_camera(points, extrinsics), centred_intrinsics(focal), size)

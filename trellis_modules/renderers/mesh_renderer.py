@@ -1,102 +1,172 @@
-"""Shaded pictures of coloured triangle meshes, for previews. Needs nothing but PyTorch."""
+"""Pictures of triangle meshes: faces, depth, normals and interpolated vertex attributes."""
 
 from __future__ import annotations
-
-import math
 
 import torch
 from torch import Tensor
 
-from trellis_modules.renderers.backends.torch_rasterizer import rasterize
-from trellis_modules.renderers.cameras import focal_length, look_at, project
+from trellis_modules.renderers.backends import MESH_BACKENDS
+from trellis_modules.renderers.cameras import camera_intrinsics, camera_rays, to_camera
+from trellis_modules.renderers.rendering import (
+    Rendering,
+    check_picture,
+    mean_depth,
+    over_background,
+    reduce_samples,
+)
+from trellis_modules.representations.mesh.normals import face_normals
 
-_KEY_LIGHT = (0.35, 0.8, 0.5)  # direction towards the light in the camera-facing, y-up frame
-_AMBIENT, _DIFFUSE = 0.45, 0.6
-
-
-def face_normals(corners: Tensor) -> Tensor:
-    """Unit normals (F, 3) of triangles (F, 3, 3); zero for degenerate ones."""
-    normal = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    return torch.nn.functional.normalize(normal, dim=-1)
-
-
-def _downsample(image: Tensor, factor: int) -> Tensor:
-    """Average (H*f, W*f, C) over f x f blocks."""
-    if factor == 1:
-        return image
-    return torch.nn.functional.avg_pool2d(image.permute(2, 0, 1), factor).permute(1, 2, 0)
+_VIEWS_AT_ONCE = 16
+_EPSILON = 1e-20  # keeps the division by the area of a degenerate triangle finite
 
 
-def render_snapshot(
+def render_mesh(
     vertices: Tensor,
     faces: Tensor,
-    face_colours: Tensor,
+    extrinsics: Tensor,
+    intrinsics: Tensor,
+    size: int,
     *,
-    yaw_deg: float = 30.0,
-    pitch_deg: float = 25.0,
-    fov_deg: float = 35.0,
-    size: int = 512,
-    supersample: int = 2,
-    background: tuple[float, float, float] = (1, 1, 1),
-) -> Tensor:
-    """Picture of a y-up mesh from a camera that sees all of it.
+    vertex_attributes: Tensor | None = None,
+    background: tuple[float, float, float] = (0, 0, 0),
+    near: float = 1.0,
+    far: float = 100.0,
+    ssaa: int = 1,
+    backend: str = "auto",
+) -> Rendering:
+    """Draw a mesh from V cameras; both sides of every face are visible.
+
+    Depth and attributes carry gradients to vertices and attributes; silhouettes do not.
 
     Args:
-        vertices: (V, 3) float, y up.
-        faces: (F, 3) integer vertex indices.
-        face_colours: (F, 3) float in [0, 1].
-        yaw_deg: 0 looks along -z (at the front of a glTF model); positive moves the camera towards +x.
-        pitch_deg: elevation of the camera above the horizon.
-        fov_deg, size, supersample: field of view, pixels per edge of the result, samples per pixel and axis.
-        background: colour where nothing is hit; also the whole picture of an empty mesh.
+        vertices: (V, 3) float, world.
+        faces: (F, 3) integer.
+        extrinsics: (N, 4, 4) world to camera, OpenCV axes.
+        intrinsics: (3, 3) for all cameras or (N, 3, 3), normalised.
+        size: pixels per edge.
+        vertex_attributes: (V, C) float; the first three are the colour where C >= 3.
+        background: colour where nothing is hit.
+        near, far: depths between which a surface is drawn, 0 < near < far.
+        ssaa: samples per pixel and axis.
+        backend: "auto" or a name in ``MESH_BACKENDS``.
 
     Returns:
-        (size, size, 3) uint8 RGB.
+        Rendering; faces are those of one sample near each pixel's centre (at it for odd ``ssaa``).
+
+    Raises:
+        ValueError: shapes or numbers are out of range, or the backend is unknown.
+        BackendUnavailable: the named backend cannot run here.
     """
-    pixels = size * supersample
-    canvas = torch.tensor(background, dtype=torch.float32, device=vertices.device).expand(pixels, pixels, 3)
-    if len(faces):
-        canvas = _shade(
-            vertices.float(), faces.long(), face_colours.float(), yaw_deg, pitch_deg, fov_deg, canvas
+    if vertex_attributes is not None and vertex_attributes.shape[:1] != vertices.shape[:1]:
+        raise ValueError(
+            f"render_mesh: expected vertex_attributes ({len(vertices)}, C), one row a vertex, "
+            f"got {tuple(vertex_attributes.shape)}"
         )
-    return (_downsample(canvas, supersample).clamp(0, 1) * 255).round().to(torch.uint8)
+    check_picture("render_mesh", size, ssaa)
+    face = visible_faces(
+        vertices, faces, extrinsics, intrinsics, size * ssaa, near=near, far=far, backend=backend
+    )
+    hit, weights, depth = _interpolation(vertices, faces, extrinsics, intrinsics, face)
+    owner = face[hit]
+    corners = faces.long()[owner]
+    layers = [torch.ones_like(depth)[:, None], depth[:, None], face_normals(vertices[corners])]
+    if vertex_attributes is not None:
+        layers.append(torch.einsum("pk,pkc->pc", weights, vertex_attributes[corners]))
+    samples = torch.cat(layers, dim=1)
+    pictures = samples.new_zeros((*face.shape, samples.shape[1])).index_put(hit, samples)
+    pictures = reduce_samples(pictures, ssaa)
+    alpha, normal, attributes = pictures[..., 0], pictures[..., 2:5], pictures[..., 5:]
+    return Rendering(
+        colour=over_background(attributes[..., :3], alpha, background) if attributes.shape[-1] >= 3 else None,
+        alpha=alpha,
+        depth=mean_depth(pictures[..., 1], alpha),
+        normal=torch.nn.functional.normalize(normal, dim=-1),
+        face=face[:, ssaa // 2 :: ssaa, ssaa // 2 :: ssaa],
+        attributes=attributes if vertex_attributes is not None else None,
+    )
 
 
-def _shade(
+def visible_faces(
     vertices: Tensor,
     faces: Tensor,
-    face_colours: Tensor,
-    yaw_deg: float,
-    pitch_deg: float,
-    fov_deg: float,
-    canvas: Tensor,
+    extrinsics: Tensor,
+    intrinsics: Tensor,
+    size: int,
+    *,
+    near: float = 1.0,
+    far: float = 100.0,
+    backend: str = "auto",
 ) -> Tensor:
-    """Draw the mesh over ``canvas`` (P, P, 3) from the fitted orbit camera, with one directional light."""
-    low, high = vertices.amin(0), vertices.amax(0)
-    centre, radius = (low + high) / 2, (high - low).norm() / 2
-    yaw, pitch, fov = (
-        torch.tensor(math.radians(a), device=vertices.device) for a in (yaw_deg, pitch_deg, fov_deg)
-    )
-    backward = torch.stack([yaw.sin() * pitch.cos(), pitch.sin(), yaw.cos() * pitch.cos()])
-    distance = 1.05 * radius.clamp(min=1e-6) / torch.sin(fov / 2)
-    up = torch.tensor([0.0, 1.0, 0.0], device=vertices.device)
-    extrinsics = look_at(centre + distance * backward, centre, up)
-    corners = vertices[faces]
-    screen = project(corners, extrinsics, focal_length(fov).expand(1), canvas.shape[0])
-    raster = rasterize(
-        screen, torch.zeros(len(faces), dtype=torch.long, device=faces.device), 1, *canvas.shape[:2]
-    )
+    """The face at every pixel centre: (N, size, size) int64, -1 where nothing is hit.
 
-    turn = torch.stack(
-        [
-            torch.stack([yaw.cos(), yaw.new_zeros(()), -yaw.sin()]),
-            up,
-            torch.stack([yaw.sin(), yaw.new_zeros(()), yaw.cos()]),
-        ]
-    )
-    light = torch.nn.functional.normalize(torch.tensor(_KEY_LIGHT, device=vertices.device) @ turn, dim=0)
-    normal = face_normals(corners)
-    facing = torch.where((normal @ backward)[:, None] < 0, -normal, normal)  # two-sided
-    colour = face_colours * (_AMBIENT + _DIFFUSE * (facing @ light).clamp(min=0))[:, None]
-    face = raster.face[0]
-    return torch.where((face >= 0)[..., None], colour[face.clamp(min=0)], canvas)
+    Arguments and errors are those of :func:`render_mesh`.
+    """
+    if vertices.ndim != 2 or vertices.shape[1] != 3 or faces.ndim != 2 or faces.shape[1] != 3:
+        raise ValueError(
+            f"render_mesh: expected vertices (V, 3) and faces (F, 3), got {tuple(vertices.shape)} "
+            f"and {tuple(faces.shape)}"
+        )
+    if not 0 < near < far:
+        raise ValueError(f"render_mesh: expected 0 < near < far, got near {near}, far {far}")
+    check_picture("render_mesh", size)
+    extrinsics = extrinsics.to(vertices)
+    lenses = camera_intrinsics("render_mesh", extrinsics, intrinsics)
+    if not len(faces) or not len(extrinsics):
+        return torch.full((len(extrinsics), size, size), -1, dtype=torch.int64, device=vertices.device)
+    run = MESH_BACKENDS.select(backend, vertices.device, vertices.dtype)
+    return run(vertices, faces.long(), extrinsics, lenses, size, near, far)
+
+
+def count_views_of_faces(
+    vertices: Tensor,
+    faces: Tensor,
+    extrinsics: Tensor,
+    intrinsics: Tensor,
+    size: int,
+    *,
+    near: float = 1.0,
+    far: float = 100.0,
+    backend: str = "auto",
+) -> Tensor:
+    """In how many of N views each face covers a pixel centre: (F,) int64.
+
+    Arguments and errors are those of :func:`render_mesh`; memory does not grow with the number of views.
+    """
+    counts = torch.zeros(len(faces), dtype=torch.int64, device=vertices.device)
+    lenses = camera_intrinsics("render_mesh", extrinsics, intrinsics)
+    for view, lens in zip(extrinsics.split(_VIEWS_AT_ONCE), lenses.split(_VIEWS_AT_ONCE)):
+        seen = visible_faces(vertices, faces, view, lens, size, near=near, far=far, backend=backend)
+        for picture in seen:
+            present = torch.zeros(len(faces) + 1, dtype=torch.bool, device=seen.device)
+            present[picture.flatten()] = True  # -1, the background, falls on the last entry
+            counts += present[:-1]
+    return counts
+
+
+def _interpolation(
+    vertices: Tensor, faces: Tensor, extrinsics: Tensor, intrinsics: Tensor, face: Tensor
+) -> tuple[tuple[Tensor, ...], Tensor, Tensor]:
+    """Where the rays through the pixel centres meet the faces that they see.
+
+    Returns:
+        indices (view, row, column) of the P pixels that are hit, weights (P, 3) of the corners of their
+        faces, and their camera depth (P,).
+    """
+    extrinsics = extrinsics.to(vertices)
+    lenses = camera_intrinsics("render_mesh", extrinsics, intrinsics)
+    hit = (face >= 0).nonzero(as_tuple=True)
+    view, row, column = hit
+    ray = camera_rays(lenses, face.shape[1])[view, row, column]
+    # in the camera frame the eye is the origin, so the numbers stay small for distant cameras
+    camera = to_camera(vertices, extrinsics)
+    a, b, c = (camera[view, corner] for corner in faces.long()[face[hit]].unbind(1))
+    ab, ac = b - a, c - a
+    across = torch.linalg.cross(ray, ac)
+    scale = (ab * across).sum(-1)
+    scale = torch.where(scale.abs() < _EPSILON, torch.full_like(scale, _EPSILON), scale)
+    weight_b = -(a * across).sum(-1) / scale
+    weight_c = -(ray * torch.linalg.cross(a, ab)).sum(-1) / scale
+    weights = torch.stack([1 - weight_b - weight_c, weight_b, weight_c], dim=1).clamp(0, 1)
+    weights = weights / weights.sum(1, keepdim=True)
+    depth = torch.stack([a[:, 2], b[:, 2], c[:, 2]], dim=1)
+    return hit, weights, (weights * depth).sum(1)

@@ -1,0 +1,51 @@
+"""Kernels of the renderers; see ``trellis_modules.backends`` for how they are found and loaded.
+
+A mesh backend defines ``run(vertices, faces, extrinsics, intrinsics, size, near, far)`` and returns the face at
+every pixel centre, (V, S, S) int64, -1 where nothing is hit; all else follows from it in ``mesh_renderer``.
+A Gaussian backend defines ``run(gaussian, extrinsics, intrinsics, size, near, far, kernel_size)`` and returns
+:class:`BlendedViews`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from trellis_modules.backends import Backend, BackendRegistry
+
+
+class BlendedViews(NamedTuple):
+    """Volumes blended front to back over nothing, in V pictures."""
+
+    colour: Tensor  # (V, S, S, 3), times alpha
+    depth: Tensor  # (V, S, S), camera z times alpha
+    alpha: Tensor  # (V, S, S)
+
+
+#: nvdiffrast comes last because its licence excludes commercial use: it is taken by name only.
+MESH_BACKENDS = BackendRegistry(
+    "mesh rasterisation",
+    "SCENEGEN_MESH_RASTERIZER",
+    {
+        backend.name: backend
+        for backend in (
+            Backend("embree", f"{__name__}.embree", "embreex", ("cpu",)),
+            Backend("torch", f"{__name__}.torch_rasterizer", "torch"),
+            Backend("nvdiffrast", f"{__name__}.nvdiffrast", "nvdiffrast", ("cuda",), (torch.float32,)),
+        )
+    },
+)
+
+GAUSSIAN_BACKENDS = BackendRegistry(
+    "Gaussian rasterisation",
+    "SCENEGEN_GAUSSIAN_RASTERIZER",
+    {
+        backend.name: backend
+        for backend in (
+            Backend("gsplat", f"{__name__}.gsplat", "gsplat", ("cuda",), (torch.float32,)),
+            Backend("torch", f"{__name__}.torch_gaussian", "torch"),
+        )
+    },
+)

@@ -12,9 +12,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from trellis_modules.renderers.backends import ragged
+from trellis_modules.renderers.cameras import to_camera, to_pixels
+
 _EMPTY = torch.iinfo(torch.int64).max
 # Bounds the memory: about 60 bytes a fragment are alive at once.
 _MAX_FRAGMENTS = {"cuda": 1 << 25, "cpu": 1 << 22}
+_MAX_TRIANGLES = {"cuda": 1 << 23, "cpu": 1 << 19}  # of all the views that are drawn at once
 
 
 @dataclass(frozen=True)
@@ -41,25 +45,6 @@ def _pixel_boxes(xy: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
     first = torch.ceil(xy.amin(1) - 0.5).clamp_(min=0).long()
     last = torch.minimum(torch.floor(xy.amax(1) - 0.5).clamp(min=-1, max=2**30).long(), limit)
     return first, (last - first + 1).clamp_(min=0)
-
-
-def _fragments(counts: Tensor) -> tuple[Tensor, Tensor]:
-    """For ``counts`` (F,) fragments a face: owning face (N,) and running number inside that face (N,)."""
-    owner = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts)
-    starts = counts.cumsum(0) - counts
-    return owner, torch.arange(len(owner), device=counts.device) - starts[owner]
-
-
-def _chunks(counts: Tensor, limit: int) -> list[slice]:
-    """Consecutive runs of faces with at most ``limit`` fragments each; a larger face is a run of its own."""
-    total = counts.cumsum(0)
-    if len(counts) == 0 or int(total[-1]) <= limit:
-        return [slice(0, len(counts))]
-    boundaries = torch.searchsorted(
-        total, torch.arange(limit, int(total[-1]) + limit, limit, device=counts.device)
-    )
-    edges = [0, *sorted({int(b) + 1 for b in boundaries.tolist() if b + 1 < len(counts)}), len(counts)]
-    return [slice(a, b) for a, b in zip(edges, edges[1:])]
 
 
 def rasterize(
@@ -107,9 +92,9 @@ def rasterize(
 
     buffer = torch.full((num_images * height * width,), _EMPTY, dtype=torch.int64, device=screen.device)
     counts = extent.prod(1)
-    for run in _chunks(counts, _MAX_FRAGMENTS.get(screen.device.type, 1 << 22)):
-        owner, local = _fragments(counts[run])
-        owner = owner + run.start
+    for part in ragged.runs(counts, _MAX_FRAGMENTS.get(screen.device.type, 1 << 22)):
+        owner, local = ragged.expand(counts[part])
+        owner = owner + part.start
         box_width = extent[owner, 0]
         column, row = first[owner, 0] + local % box_width, first[owner, 1] + local // box_width
         plane = planes[owner]
@@ -127,3 +112,68 @@ def rasterize(
     bits = (buffer >> 32).to(torch.int32)
     depth = torch.where(hit, bits.view(torch.float32), torch.inf)
     return RasterOutput(face.view(num_images, height, width), depth.view(num_images, height, width))
+
+
+def run(
+    vertices: Tensor,
+    faces: Tensor,
+    extrinsics: Tensor,
+    intrinsics: Tensor,
+    size: int,
+    near: float,
+    far: float,
+) -> Tensor:
+    """Backend entry point, see ``renderers.backends``."""
+    at_once = max(1, _MAX_TRIANGLES.get(vertices.device.type, 1 << 19) // max(len(faces), 1))
+    parts = [
+        _run_views(vertices, faces, views, lenses, size, near, far)
+        for views, lenses in zip(extrinsics.split(at_once), intrinsics.split(at_once))
+    ]
+    return torch.cat(parts) if parts else faces.new_empty((0, size, size))
+
+
+@torch.no_grad()
+def _run_views(
+    vertices: Tensor,
+    faces: Tensor,
+    extrinsics: Tensor,
+    intrinsics: Tensor,
+    size: int,
+    near: float,
+    far: float,
+) -> Tensor:
+    camera = to_camera(vertices, extrinsics)[:, faces].flatten(0, 1).float()  # (V * F, 3, 3)
+    corners, owner = _clip_near(camera, near)
+    view, face = owner // len(faces), owner % len(faces)
+    raster = rasterize(to_pixels(corners, intrinsics[view].float(), size), view, len(extrinsics), size, size)
+    visible = (raster.face >= 0) & (raster.depth <= far)
+    return torch.where(visible, face[raster.face.clamp(min=0)], -1) if len(face) else raster.face
+
+
+def _clip_near(corners: Tensor, near: float) -> tuple[Tensor, Tensor]:
+    """Cut away what is nearer than a plane.
+
+    Args:
+        corners: (F, 3, 3) in the camera frame.
+        near: depth of the plane.
+
+    Returns:
+        corners (G, 3, 3) of the remaining triangles and the triangle (G,) each is a part of.
+    """
+    front = corners[..., 2] >= near
+    count = front.sum(1)
+    whole = (count == 3).nonzero()[:, 0]
+    if not ((count == 1) | (count == 2)).any():
+        return corners[whole], whole
+    parts, owners = [corners[whole]], [whole]
+    for number in (1, 2):
+        cut = (count == number).nonzero()[:, 0]
+        # the corner that is alone on its side of the plane comes first
+        alone = (front[cut] == (number == 1)).int().argmax(1)
+        turn = (alone[:, None] + torch.arange(3, device=cut.device)) % 3
+        a, b, c = corners[cut].gather(1, turn[..., None].expand(-1, -1, 3)).unbind(1)
+        ab, ac = (a + (near - a[:, 2:]) / (other[:, 2:] - a[:, 2:]) * (other - a) for other in (b, c))
+        pieces = [(a, ab, ac)] if number == 1 else [(ab, b, c), (ab, c, ac)]
+        parts += [torch.stack(piece, dim=1) for piece in pieces]
+        owners += [cut] * len(pieces)
+    return torch.cat(parts), torch.cat(owners)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
+
+from trellis_modules.representations.mesh.normals import face_normals, vertex_normals
 
 
 @dataclass(frozen=True)
@@ -48,15 +49,8 @@ class MeshExtractResult:
 
     def face_normals(self) -> Tensor:
         """Unit normals (F, 3); zero for degenerate triangles."""
-        return torch.nn.functional.normalize(self._area_vectors(), dim=1)
+        return face_normals(self.vertices[self.faces])
 
     def vertex_normals(self) -> Tensor:
         """Area-weighted unit normals (V, 3); zero for vertices without a face."""
-        rows = self.faces.flatten()
-        area = self._area_vectors().repeat_interleave(3, dim=0)
-        return torch.nn.functional.normalize(torch.zeros_like(self.vertices).index_add(0, rows, area), dim=1)
-
-    def _area_vectors(self) -> Tensor:
-        """Face normals (F, 3) of length twice the area."""
-        a, b, c = self.vertices[self.faces].unbind(1)
-        return torch.linalg.cross(b - a, c - a)
+        return vertex_normals(self.vertices, self.faces)

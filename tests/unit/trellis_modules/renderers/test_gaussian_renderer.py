@@ -1,0 +1,220 @@
+"""Gaussians against closed forms, a dense evaluation without tiles, and finite differences."""
+
+import math
+
+import pytest
+import torch
+
+from trellis_modules.backends import BackendUnavailable
+from trellis_modules.renderers import render_gaussians
+from trellis_modules.renderers.backends import GAUSSIAN_BACKENDS, torch_gaussian
+from trellis_modules.renderers.cameras import fov_intrinsics, multiview_cameras, orbit_extrinsics
+from trellis_modules.renderers.spherical_harmonics import rgb_to_sh
+from trellis_modules.representations.gaussian import Gaussian, GaussianConfig
+from trellis_modules.representations.rotation import quaternion_to_matrix
+
+SIZE, KERNEL, DISTANCE = 32, 0.1, 2.0
+LENS = fov_intrinsics(math.radians(40))
+FRONT = orbit_extrinsics(torch.zeros(1), torch.zeros(1), DISTANCE)  # looks along -y
+
+
+def gaussians(xyz, colour, scale, opacity, rotation=None):
+    xyz = torch.as_tensor(xyz)
+    rotation = torch.tensor([[1.0, 0, 0, 0]]).expand(len(xyz), 4) if rotation is None else rotation
+    return Gaussian.from_values(
+        GaussianConfig(),
+        xyz=xyz,
+        features_dc=rgb_to_sh(torch.as_tensor(colour))[:, None],
+        scaling=torch.as_tensor(scale).expand(len(xyz), 3),
+        rotation=rotation,
+        opacity=torch.as_tensor(opacity)[:, None],
+    )
+
+
+def random_gaussians(count, seed=0, dtype=torch.float32):
+    generator = torch.Generator().manual_seed(seed)
+    xyz, colour, scale, opacity, rotation = (
+        torch.rand(count, n, generator=generator) for n in (3, 3, 3, 1, 4)
+    )
+    return gaussians(xyz - 0.5, colour, 0.01 + 0.08 * scale, 0.1 + 0.8 * opacity[:, 0], rotation - 0.5).to(
+        dtype
+    )
+
+
+def dense_reference(gaussian, extrinsics, lens, size):
+    """Colour, alpha-weighted depth and alpha of one view: every Gaussian at every pixel, in double precision."""
+    gaussian, extrinsics, lens = gaussian.to(torch.float64), extrinsics.double(), lens.double()
+    camera = gaussian.xyz @ extrinsics[:3, :3].T + extrinsics[:3, 3]
+    x, y, z = camera.unbind(1)
+    focal = lens[0, 0] * size
+    zero = torch.zeros_like(z)
+    jacobian = torch.stack(
+        [
+            torch.stack([focal / z, zero, -focal * x / z**2], 1),
+            torch.stack([zero, focal / z, -focal * y / z**2], 1),
+        ],
+        dim=1,
+    )
+    axes = quaternion_to_matrix(gaussian.rotation) * gaussian.scaling[:, None]
+    projected = jacobian @ extrinsics[:3, :3] @ axes
+    sharp = projected @ projected.mT
+    wide = sharp + KERNEL * torch.eye(2)
+    opacity = gaussian.opacity[:, 0] * (sharp.det() / wide.det()).sqrt()
+    centre = focal * camera[:, :2] / z[:, None] + size / 2
+    axis = torch.arange(size) + 0.5
+    grid = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), dim=-1).reshape(-1, 1, 2)
+    offset = grid - centre  # (P, N, 2)
+    power = -0.5 * torch.einsum("pni,nij,pnj->pn", offset, wide.inverse(), offset)
+    alpha = (opacity * power.exp()).clamp(max=0.99)
+    alpha = torch.where(alpha < 1 / 255, 0, alpha)[:, z.argsort()]
+    weight = alpha * torch.cumprod(torch.cat([torch.ones_like(alpha[:, :1]), 1 - alpha[:, :-1]], 1), 1)
+    colour = (0.5 + 0.28209479177387814 * gaussian.features[:, 0]).clamp(min=0)
+    values = torch.cat([colour, z[:, None], torch.ones_like(z)[:, None]], 1)[z.argsort()]
+    return (weight @ values).view(size, size, 5)
+
+
+def test_one_gaussian_has_its_closed_form():
+    std, opacity = 0.1, 0.8
+    picture = render_gaussians(
+        gaussians([[0.0, 0, 0]], [[1.0, 0.5, 0.25]], std, [opacity]), FRONT, LENS, SIZE
+    )
+    sharp = (float(LENS[0, 0]) * SIZE * std / DISTANCE) ** 2
+    wide = sharp + KERNEL
+    offset = torch.arange(SIZE) + 0.5 - SIZE / 2
+    square = offset[:, None] ** 2 + offset**2
+    expected = opacity * sharp / wide * torch.exp(-0.5 * square / wide)
+    expected = torch.where(expected < 1 / 255, 0, expected)
+    torch.testing.assert_close(picture.alpha[0], expected, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(picture.colour[0, ..., 1], 0.5 * expected, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(picture.depth[0], torch.where(expected > 0, DISTANCE, 0.0))
+
+
+@pytest.mark.parametrize("count", [7, 300])
+def test_tiles_agree_with_a_dense_evaluation(count):
+    gaussian = random_gaussians(count)
+    extrinsics, lens = multiview_cameras(3, offset=(0.5, 0.1))
+    size = 37  # no multiple of the tile
+    picture = render_gaussians(gaussian, extrinsics, lens, size)
+    for view in range(3):
+        expected = dense_reference(gaussian, extrinsics[view], lens, size).float()
+        # tiles are left at a transmittance of 1e-4
+        torch.testing.assert_close(picture.colour[view], expected[..., :3], rtol=1e-3, atol=2e-4)
+        torch.testing.assert_close(picture.alpha[view], expected[..., 4], rtol=1e-3, atol=2e-4)
+        depth = expected[..., 3] / expected[..., 4].clamp(min=1e-9)
+        torch.testing.assert_close(picture.depth[view], depth, rtol=1e-3, atol=1e-3)
+
+
+def test_nearer_gaussian_covers_the_farther_one_whatever_the_order():
+    near, far = [0.0, 0.3, 0], [0.0, -0.3, 0]  # the camera stands at +y
+    red, blue = [1.0, 0, 0], [0, 0, 1.0]
+    first = render_gaussians(gaussians([near, far], [red, blue], 0.3, [0.6, 0.9]), FRONT, LENS, SIZE)
+    second = render_gaussians(gaussians([far, near], [blue, red], 0.3, [0.9, 0.6]), FRONT, LENS, SIZE)
+    torch.testing.assert_close(first.colour, second.colour)
+    red_part, _, blue_part = first.colour[0, SIZE // 2, SIZE // 2].tolist()
+    assert red_part == pytest.approx(0.6, abs=0.02) and blue_part == pytest.approx(0.4 * 0.9, abs=0.02)
+
+
+def test_gradients_match_finite_differences(monkeypatch):
+    monkeypatch.setattr(torch_gaussian, "_MIN_ALPHA", 0.0001)  # makes the cut at the border small
+    gaussian = random_gaussians(5, dtype=torch.float64)
+    extrinsics, lens = multiview_cameras(2)
+    weight = torch.randn(2, 12, 12, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+    def loss(*hidden):
+        picture = render_gaussians(Gaussian(gaussian.config, *hidden), extrinsics, lens, 12)
+        stacked = torch.cat([picture.colour, picture.alpha[..., None], picture.depth[..., None] / 5], -1)
+        return (stacked * weight).mean()
+
+    hidden = [
+        gaussian.hidden_xyz,
+        gaussian.features_dc,
+        gaussian.hidden_scaling,
+        gaussian.hidden_rotation,
+        gaussian.hidden_opacity,
+    ]
+    hidden = [tensor.clone().requires_grad_() for tensor in hidden]
+    assert torch.autograd.gradcheck(loss, hidden, eps=1e-6, atol=2e-5, rtol=2e-2)
+
+
+def test_layers_and_chunks_do_not_matter(monkeypatch):
+    gaussian = random_gaussians(200)
+    extrinsics, lens = multiview_cameras(3)
+    whole = render_gaussians(gaussian, extrinsics, lens, SIZE)
+    monkeypatch.setitem(torch_gaussian._LIMITS, "cpu", (1 << 12, 1))
+    monkeypatch.setattr(torch_gaussian, "_LAYER", 3)
+    torch.testing.assert_close(render_gaussians(gaussian, extrinsics, lens, SIZE).colour, whole.colour)
+
+
+@pytest.mark.parametrize("background", [(0.0, 0.0, 0.0), (1.0, 1.0, 1.0)])
+def test_nothing_in_sight_is_background(background):
+    out_of_sight = gaussians([[0.0, 5, 0]], [[1.0, 1, 1]], 0.01, [0.9])
+    not_finite = gaussians([[0.0, float("nan"), 0]], [[1.0, 1, 1]], 0.01, [0.9])
+    for gaussian in (random_gaussians(0), out_of_sight, not_finite):
+        picture = render_gaussians(gaussian, FRONT, LENS, SIZE, background=background)
+        assert (picture.colour == torch.tensor(background)).all()
+        assert (picture.alpha == 0).all() and (picture.depth == 0).all()
+
+
+def test_background_shows_through():
+    gaussian = gaussians([[0.0, 0, 0]], [[0.0, 0, 0]], 0.3, [0.5])
+    black, white = (
+        render_gaussians(gaussian, FRONT, LENS, SIZE, background=b) for b in ((0, 0, 0), (1, 1, 1))
+    )
+    torch.testing.assert_close(
+        white.colour - black.colour, (1 - black.alpha)[..., None].expand(1, SIZE, SIZE, 3)
+    )
+
+
+def test_near_and_far_cut_by_depth():
+    gaussian = gaussians([[0.0, 0.4, 0], [0.0, -0.4, 0]], [[1.0, 0, 0], [0, 1.0, 0]], 0.1, [0.9, 0.9])
+    only_far = render_gaussians(gaussian, FRONT, LENS, SIZE, near=DISTANCE).colour
+    only_near = render_gaussians(gaussian, FRONT, LENS, SIZE, far=DISTANCE).colour
+    assert only_far[..., 0].max() == 0 < only_far[..., 1].max()
+    assert only_near[..., 1].max() == 0 < only_near[..., 0].max()
+
+
+def test_supersampling_keeps_the_picture_of_a_wide_gaussian():
+    gaussian = gaussians([[0.0, 0, 0]], [[1.0, 1, 1]], 0.2, [0.8])
+    plain, fine = (render_gaussians(gaussian, FRONT, LENS, SIZE, ssaa=s).alpha for s in (1, 3))
+    assert fine.shape == plain.shape
+    torch.testing.assert_close(fine, plain, rtol=0, atol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"near": 2.0, "far": 1.0}, "near 2.0, far 1.0"),
+        ({"kernel_size": -0.1}, "kernel_size -0.1"),
+        ({"ssaa": 0}, "ssaa 0"),
+        ({"backend": "cubes"}, "unknown backend 'cubes'"),
+    ],
+)
+def test_arguments_are_checked(options, message):
+    with pytest.raises(ValueError, match=message):
+        render_gaussians(random_gaussians(1), FRONT, LENS, SIZE, **options)
+
+
+def test_cameras_need_a_leading_axis():
+    with pytest.raises(ValueError, match="add a leading axis"):
+        render_gaussians(random_gaussians(1), FRONT[0], LENS, SIZE)
+
+
+def test_gsplat_is_refused_without_a_gpu():
+    with pytest.raises(BackendUnavailable, match="does not take"):
+        render_gaussians(random_gaussians(1), FRONT, LENS, SIZE, backend="gsplat")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(
+    "gsplat" not in GAUSSIAN_BACKENDS.available("cuda") or not torch.cuda.is_available(),
+    reason="needs an NVIDIA GPU and the package gsplat",
+)
+def test_gsplat_agrees_with_the_reference():
+    gaussian = random_gaussians(500).to("cuda")
+    extrinsics, lens = multiview_cameras(3)
+    ours, theirs = (
+        render_gaussians(gaussian, extrinsics, lens, 64, backend=name) for name in ("torch", "gsplat")
+    )
+    # it stops at a transmittance of 1e-4 and limits alpha at 0.999 instead of 0.99
+    torch.testing.assert_close(theirs.colour, ours.colour, rtol=0, atol=1e-2)
+    torch.testing.assert_close(theirs.alpha, ours.alpha, rtol=0, atol=1e-2)

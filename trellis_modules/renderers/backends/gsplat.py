@@ -1,0 +1,43 @@
+"""Splatting of Gaussians by gsplat on an NVIDIA GPU."""
+
+from __future__ import annotations
+
+from gsplat import rasterization
+from torch import Tensor
+
+from trellis_modules.renderers.backends import BlendedViews
+from trellis_modules.renderers.spherical_harmonics import sh_to_rgb
+from trellis_modules.representations.gaussian import Gaussian
+
+_FARTHEST = 1e10  # stands for infinity
+
+
+def run(
+    gaussian: Gaussian,
+    extrinsics: Tensor,
+    intrinsics: Tensor,
+    size: int,
+    near: float,
+    far: float,
+    kernel_size: float,
+) -> BlendedViews:
+    """Backend entry point, see ``renderers.backends``."""
+    lenses = intrinsics * intrinsics.new_tensor([size, size, 1.0])[:, None]
+    pictures, alpha, _ = rasterization(
+        gaussian.xyz,
+        gaussian.rotation,
+        gaussian.scaling,
+        gaussian.opacity[:, 0],
+        sh_to_rgb(gaussian.features[:, 0]).clamp_min(0),
+        extrinsics.contiguous(),
+        lenses,
+        size,
+        size,
+        near_plane=near,
+        far_plane=min(far, _FARTHEST),
+        eps2d=kernel_size,
+        render_mode="RGB+D",
+        rasterize_mode="antialiased",
+        packed=False,
+    )
+    return BlendedViews(pictures[..., :3], pictures[..., 3], alpha[..., 0])

@@ -1,0 +1,25 @@
+"""Lists of different lengths, expanded and cut into runs of bounded size."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def expand(counts: Tensor) -> tuple[Tensor, Tensor]:
+    """For owners with ``counts`` (F,) items each: the owner of every item (N,), its number among them (N,)."""
+    owner = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts)
+    starts = counts.cumsum(0) - counts
+    return owner, torch.arange(len(owner), device=counts.device) - starts[owner]
+
+
+def runs(counts: Tensor, limit: int) -> list[slice]:
+    """Consecutive runs of owners with at most ``limit`` items each; a larger owner is a run of its own."""
+    total = counts.cumsum(0)
+    if len(counts) == 0 or int(total[-1]) <= limit:
+        return [slice(0, len(counts))]
+    boundaries = torch.searchsorted(
+        total, torch.arange(limit, int(total[-1]) + limit, limit, device=counts.device)
+    )
+    edges = [0, *sorted({int(b) + 1 for b in boundaries.tolist() if b + 1 < len(counts)}), len(counts)]
+    return [slice(a, b) for a, b in zip(edges, edges[1:])]

@@ -1,0 +1,70 @@
+"""What every renderer returns, and the reduction of supersampled pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """V pictures of S x S pixels; row 0 is the top.
+
+    Attributes:
+        colour: (V, S, S, 3) float over the background, or None where the object has no colour. In [0, 1] if
+            the object's colours are; not clamped.
+        alpha: (V, S, S) float in [0, 1], how much of the background is covered.
+        depth: (V, S, S) float, camera z of what is seen (its mean where several surfaces show); 0 where
+            nothing is.
+        normal: (V, S, S, 3) unit face normals in the world, 0 where nothing is hit; None without surface.
+        face: (V, S, S) int64, the face at the centre of the pixel, -1 where nothing is hit; None without faces.
+        attributes: (V, S, S, C) interpolated vertex attributes, 0 where nothing is hit; None without any.
+    """
+
+    colour: Tensor | None
+    alpha: Tensor
+    depth: Tensor
+    normal: Tensor | None = None
+    face: Tensor | None = None
+    attributes: Tensor | None = None
+
+
+def check_picture(where: str, size: int, ssaa: int = 1) -> None:
+    """Refuse pictures without pixels or samples; ``where`` opens the message.
+
+    Raises:
+        ValueError: size or ssaa is below 1.
+    """
+    if size < 1 or ssaa < 1:
+        raise ValueError(f"{where}: expected size >= 1 and ssaa >= 1, got size {size}, ssaa {ssaa}")
+
+
+def reduce_samples(values: Tensor, factor: int) -> Tensor:
+    """Pictures (V, S * factor, S * factor, C) at S x S, by bilinear filtering without aliasing."""
+    if factor == 1:
+        return values
+    return torch.nn.functional.interpolate(
+        values.permute(0, 3, 1, 2), scale_factor=1 / factor, mode="bilinear", antialias=True
+    ).permute(0, 2, 3, 1)
+
+
+def mean_depth(weighted: Tensor, alpha: Tensor) -> Tensor:
+    """Depth from its alpha-weighted sum; 0 where nothing is."""
+    return torch.where(alpha > 0, weighted / alpha.clamp_min(torch.finfo(alpha.dtype).tiny), 0)
+
+
+def over_background(colour: Tensor, alpha: Tensor, background: tuple[float, float, float]) -> Tensor:
+    """Alpha-weighted colours (..., 3) over a plain background."""
+    return colour + (1 - alpha)[..., None] * colour.new_tensor(background)
+
+
+def blended_rendering(
+    colour: Tensor, depth: Tensor, alpha: Tensor, background: tuple[float, float, float], ssaa: int
+) -> Rendering:
+    """The rendering of blended volumes: colour (V, H, W, 3) and depth (V, H, W) times alpha (V, H, W)."""
+    samples = torch.cat([colour, depth[..., None], alpha[..., None]], dim=-1)
+    pictures = reduce_samples(samples, ssaa)
+    colour, depth, alpha = pictures[..., :3], pictures[..., 3], pictures[..., 4]
+    return Rendering(over_background(colour, alpha, background), alpha, mean_depth(depth, alpha))
