@@ -32,16 +32,24 @@ class Backend:
     package: str  # importable package that the file needs
     devices: tuple[str, ...] | None = None  # None: every device type
     dtypes: tuple[torch.dtype, ...] | None = None  # None: every floating point type
+    capability: tuple[int, int] = (0, 0)  # least CUDA compute capability
 
     def installed(self) -> bool:
-        """Whether the needed package is there (without importing it)."""
+        """Whether the needed package is there (only packages around it are imported)."""
         return importlib.util.find_spec(self.package) is not None
 
     def accepts(self, device_type: str, dtype: torch.dtype) -> bool:
         """Whether tensors of this device type and dtype can be given to the kernel."""
-        return (self.devices is None or device_type in self.devices) and (
-            self.dtypes is None or dtype in self.dtypes
+        return (
+            (self.devices is None or device_type in self.devices)
+            and (self.dtypes is None or dtype in self.dtypes)
+            and (device_type != "cuda" or self._runs_on_current_gpu())
         )
+
+    def _runs_on_current_gpu(self) -> bool:
+        if self.capability == (0, 0) or not torch.cuda.is_available():
+            return True
+        return torch.cuda.get_device_capability() >= self.capability
 
     def load(self, function: str = "run") -> Callable[..., Any]:
         """Import the implementation and return one of its functions.

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trellis_modules.attention.functional import attention
 from trellis_modules.attention.segments import Segments
 from trellis_modules.attention.variable_length import variable_length_attention
+
+#: Shortest vector that an RMS norm scales to full length.
+_MIN_LENGTH = 1e-12
 
 
 class MultiHeadRMSNorm(nn.Module):
@@ -26,7 +28,9 @@ class MultiHeadRMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., H, d) -> (..., H, d) in the dtype of x."""
-        return (F.normalize(x.float(), dim=-1) * (self.gamma * self.scale)).to(x.dtype)
+        # A float32 length makes the quotient float32, without a float32 copy of x.
+        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+        return (x / length.clamp_min(_MIN_LENGTH) * (self.gamma * self.scale)).to(x.dtype)
 
 
 class KeyValue(NamedTuple):
@@ -97,7 +101,11 @@ class CrossAttention(nn.Module):
         if segments is None:
             return self.to_out(attention(q, *context).flatten(-2))
         batch_size, length = context.keys.shape[:2]
-        context_segments = Segments((length,) * batch_size, x.device)
+        if batch_size != len(segments.lengths):
+            raise ValueError(
+                f"CrossAttention: expected a context for each of {len(segments.lengths)} batch elements, "
+                f"got {batch_size}"
+            )
         keys, values = (part.flatten(0, 1) for part in context)
-        attended = variable_length_attention(q, keys, values, segments, context_segments)
+        attended = variable_length_attention(q, keys, values, segments, segments.contexts_of(length))
         return self.to_out(attended.flatten(-2))

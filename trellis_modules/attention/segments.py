@@ -39,15 +39,25 @@ class Segments:
     rows: Tensor | None = None
     restore: Tensor | None = None
 
-    @property
+    @cached_property
     def max_length(self) -> int:
         """Rows of the largest group."""
         return max(self.lengths, default=0)
 
-    @property
+    @cached_property
     def uniform(self) -> bool:
         """Whether all groups have the same number of rows."""
         return len(set(self.lengths)) <= 1
+
+    def contexts_of(self, length: int) -> Segments:
+        """As many groups of ``length`` rows each, for the contexts that the groups attend to; kept."""
+        if length not in self._contexts:
+            self._contexts[length] = Segments((length,) * len(self.lengths), self.device)
+        return self._contexts[length]
+
+    @cached_property
+    def _contexts(self) -> dict[int, Segments]:
+        return {}
 
     @cached_property
     def positions(self) -> Tensor:

@@ -15,9 +15,11 @@ from trellis_modules.attention import (
     SerializeMode,
     WindowPattern,
     attention,
+    available_backends,
     serialize,
     variable_length_attention,
 )
+from trellis_modules.attention.backends import BACKENDS
 
 CPU = torch.device("cpu")
 
@@ -57,17 +59,76 @@ def test_matches_a_loop_over_the_groups(
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
-@pytest.mark.parametrize("backend", ["flash_attn", "xformers"])
-def test_gpu_kernels_match_the_padded_reference(backend: str) -> None:
-    pytest.importorskip(backend)
-    segments = Segments((33, 77, 5), torch.device("cuda"))
-    leaves = [
-        torch.randn(115, 4, 64, device="cuda", dtype=torch.bfloat16, requires_grad=True) for _ in range(3)
-    ]
-    outputs = [variable_length_attention(*leaves, segments, backend=name) for name in (backend, "sdpa")]
-    torch.testing.assert_close(*outputs, rtol=2e-2, atol=2e-2)  # bf16 resolves 2^-8
-    gradients = [torch.autograd.grad(output.sum(), leaves) for output in outputs]
-    torch.testing.assert_close(*gradients, rtol=5e-2, atol=5e-2)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(
+    "lengths, context_lengths",
+    [
+        ((33, 77, 5), None),
+        ((64, 64), None),
+        ((0, 300, 0, 1), None),
+        ((200, 0, 17), (70, 4, 70)),
+        ((50, 60), (77, 77)),
+    ],
+)
+@pytest.mark.parametrize("width", [64, 12])  # 12 is no width that flash kernels take
+def test_gpu_kernels_match_the_float32_reference_in_both_directions(
+    backend: str, dtype: torch.dtype, lengths: tuple[int, ...], context_lengths: tuple | None, width: int
+) -> None:
+    if backend not in available_backends("cuda", dtype):
+        pytest.skip(f"{backend} is not installed or does not run on this GPU")
+    if width % 8 and backend in ("flash_attn", "xformers"):
+        pytest.skip(f"{backend} takes head widths that are a multiple of 8")
+    device = torch.device("cuda")
+    segments = Segments(lengths, device)
+    context = segments if context_lengths is None else Segments(context_lengths, device)
+    generator = torch.Generator(device).manual_seed(0)
+    rows = (sum(lengths), sum(context.lengths), sum(context.lengths))
+    leaves = [torch.randn(n, 4, width, device=device, generator=generator) for n in rows]
+    results = []
+    for name, kind in ((backend, dtype), ("sdpa", torch.float32)):
+        inputs = [leaf.to(dtype).to(kind).requires_grad_() for leaf in leaves]
+        output = variable_length_attention(*inputs, segments, context, backend=name)
+        gradients = torch.autograd.grad(output.float().square().sum(), inputs)
+        results.append([output, *gradients])
+    for actual, expected in zip(*results):
+        # Probabilities and results are rounded to the dtype: 2^-11 in float16, 2^-8 in bfloat16.
+        tolerance = 8 * torch.finfo(dtype).eps * float(expected.detach().abs().max())
+        torch.testing.assert_close(actual.float(), expected, rtol=0, atol=tolerance)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+@pytest.mark.parametrize("pattern", [WindowPattern(8, 4), SerializedPattern(7, shift_sequence=3)])
+def test_gpu_windows_match_the_cpu(pattern) -> None:
+    coords, lengths = voxels(200)
+    segments = pattern.segments(coords, lengths)
+    q, k, v = torch.randn(3, 200, 2, 16, generator=torch.Generator().manual_seed(0)).half().float()
+    expected = variable_length_attention(q, k, v, segments)
+    on_gpu = pattern.segments(coords.cuda(), lengths)
+    actual = variable_length_attention(*(x.cuda().half() for x in (q, k, v)), on_gpu)
+    torch.testing.assert_close(actual.cpu().float(), expected, rtol=0, atol=4e-3)  # float16
+
+
+def test_flash_kernel_gets_padded_heads_at_the_right_scale(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("torch.nn.attention.varlen", reason="needs torch 2.10")
+    from trellis_modules.attention.backends import torch_varlen
+
+    def kernel(q, k, v, starts, context_starts, longest, longest_context):
+        assert q.shape[-1] == 16 and (longest, longest_context) == (5, 4)
+        assert starts.dtype == torch.int32 and context_starts.tolist() == [0, 4, 6]
+        return looped(q, k, v, segments, context)
+
+    monkeypatch.setattr(torch_varlen, "varlen_attn", kernel)
+    torch.manual_seed(0)
+    segments, context = Segments((3, 5), CPU), Segments((4, 2), CPU)
+    q, k, v = torch.randn(8, 2, 12), torch.randn(6, 2, 12), torch.randn(6, 2, 12)
+    expected = variable_length_attention(q, k, v, segments, context, backend="sdpa")
+    torch.testing.assert_close(torch_varlen.run_segments(q, k, v, segments, context), expected)
+    equal = Segments((4, 4), CPU)  # no call of the kernel
+    torch.testing.assert_close(
+        torch_varlen.run_segments(q, q, q, equal, equal), looped(q, q, q, equal, equal)
+    )
 
 
 def test_buckets_bound_the_padding() -> None:
@@ -104,6 +165,14 @@ def test_modules_agree_with_their_dense_selves() -> None:
     torch.testing.assert_close(self_attention(rows, segments), self_attention(x).flatten(0, 1))
     key_value = cross.project_context(context)
     torch.testing.assert_close(cross(rows, key_value, segments), cross(x, key_value).flatten(0, 1))
+    with pytest.raises(ValueError, match="a context for each of 1 batch elements, got 2"):
+        cross(rows, key_value, Segments((10,), CPU))
+
+
+def test_groups_of_contexts_are_kept() -> None:
+    segments = Segments((3, 0, 2), CPU)
+    contexts = segments.contexts_of(7)
+    assert contexts.lengths == (7, 7, 7) and segments.contexts_of(7) is contexts
 
 
 def voxels(count: int = 40) -> tuple[Tensor, tuple[int, ...]]:
