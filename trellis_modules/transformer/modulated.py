@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from trellis_modules.attention import CrossAttention, KeyValue, Segments, SelfAttention
@@ -26,7 +27,11 @@ class Modulation(NamedTuple):
 
     def apply(self, x: Tensor) -> Tensor:
         """Modulate the normalised input (B, L, C) or (T, C) of a branch."""
-        return x * (1 + self.scale) + self.shift
+        return torch.addcmul(self.shift, x, 1 + self.scale)
+
+    def join(self, x: Tensor, branch: Tensor) -> Tensor:
+        """Add the gated output of a branch to x, both (B, L, C) or (T, C)."""
+        return torch.addcmul(x, self.gate, branch)
 
 
 def split_modulation(vectors: Tensor, channels: int) -> list[Modulation]:
@@ -70,8 +75,8 @@ class ModulatedTransformerBlock(nn.Module):
         self, x: Tensor, attn: Modulation, mlp: Modulation, segments: Segments | None = None
     ) -> Tensor:
         """Both branches: (B, L, C) -> (B, L, C); with segments (T, C) -> (T, C)."""
-        x = x + attn.gate * self.attn(attn.apply(self.norm1(x)), segments)
-        return x + mlp.gate * self.mlp(mlp.apply(self.norm2(x)))
+        x = attn.join(x, self.attn(attn.apply(self.norm1(x)), segments))
+        return mlp.join(x, self.mlp(mlp.apply(self.norm2(x))))
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         """(B, L, C) tokens and a (B, C) condition, (B, 6 C) with ``share_mod`` -> (B, L, C)."""
@@ -124,12 +129,12 @@ class ModulatedTransformerCrossBlock(nn.Module):
         With the segments of self attention and of the batch elements, as cross attention needs them:
         (T, C) -> (T, C).
         """
-        x = x + modulation.gate * self.self_attn(modulation.apply(self.norm1(x)), segments)
+        x = modulation.join(x, self.self_attn(modulation.apply(self.norm1(x)), segments))
         return x + self.cross_attn(self.norm2(x), context, element_segments)
 
     def feed_forward(self, x: Tensor, modulation: Modulation) -> Tensor:
         """The feed-forward network: (B, L, C) -> (B, L, C)."""
-        return x + modulation.gate * self.mlp(modulation.apply(self.norm3(x)))
+        return modulation.join(x, self.mlp(modulation.apply(self.norm3(x))))
 
     def forward(self, x: Tensor, modulation: Tensor, context: KeyValue) -> Tensor:
         """One block.

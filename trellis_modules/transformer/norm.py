@@ -11,6 +11,8 @@ class LayerNorm32(nn.LayerNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., C) -> (..., C) in the dtype of x."""
+        if self.weight is None:  # the kernels compute in float32 whatever the dtype: no copy is needed
+            return F.layer_norm(x, self.normalized_shape, None, None, self.eps).to(x.dtype)
         weight = None if self.weight is None else self.weight.float()
         bias = None if self.bias is None else self.bias.float()
         return F.layer_norm(x.float(), self.normalized_shape, weight, bias, self.eps).to(x.dtype)

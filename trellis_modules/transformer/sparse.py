@@ -145,6 +145,9 @@ class ModulatedSparseTransformerCrossBlock(ModulatedTransformerCrossBlock):
         Returns:
             (B, C).
         """
+        elements = segments_of(x, FULL)
+        if elements.uniform and elements.max_length:  # a dense batch: nothing per row, no groups
+            tokens = x.feats.unflatten(0, (x.batch_size, elements.max_length))
+            return x.replace(super().forward(tokens, modulation, context).flatten(0, 1))
         attn, mlp = _row_modulations(x, modulation, self.channels)
-        elements = segments_of(x, FullPattern())
         return x.replace(self.feed_forward(self.attend(x.feats, attn, context, elements, elements), mlp))
