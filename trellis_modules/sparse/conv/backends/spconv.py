@@ -14,7 +14,9 @@ from trellis_modules.sparse.tensor import SparseTensor
 def run(x: SparseTensor, weight: Tensor, bias: Tensor | None, dilation: int) -> Tensor:
     """(T, C_in) features of x -> (T, C_out)."""
     kernel_size = weight.shape[1]
-    edges = [int(edge) for edge in (x.coords[:, 1:].amax(0) + 1).tolist()] if len(x.coords) else [1, 1, 1]
+    if not len(x.coords):  # spconv refuses to index no voxel
+        return x.feats.new_zeros(0, weight.shape[0])
+    edges = x.cached("edges", lambda: (x.coords[:, 1:].amax(0) + 1).tolist())
     indice_dict = x.cached("spconv index pairs", dict)
     source = spconv.SparseConvTensor(
         x.feats.contiguous(), x.coords, edges, x.batch_size, indice_dict=indice_dict
