@@ -116,7 +116,7 @@ def save_checkpoint(
             "configuration; pass named_config"
         )
     state = {
-        name: _for_disk(tensor, dtype, f"{stem}: tensor {name!r}")
+        name: for_disk(tensor, dtype, f"{stem}: tensor {name!r}")
         for name, tensor in model.state_dict().items()
     }
     stem.parent.mkdir(parents=True, exist_ok=True)
@@ -222,16 +222,12 @@ def set_compute_dtype(model: nn.Module, dtype: torch.dtype) -> None:
         model.to(dtype)
 
 
-def _with_suffix(stem: Path, suffix: str) -> Path:
-    # Path.with_suffix would cut a stem that holds a dot.
-    return stem.with_name(stem.name + suffix)
+def for_disk(tensor: Tensor, dtype: torch.dtype, where: str) -> Tensor:
+    """A tensor as it is stored: contiguous, on the CPU, in a dtype unless it holds whole numbers.
 
-
-def _temporary(path: Path) -> Path:
-    return path.with_name(f".{path.name}.part")
-
-
-def _for_disk(tensor: Tensor, dtype: torch.dtype, where: str) -> Tensor:
+    Raises:
+        CheckpointError: a finite value is out of range for ``dtype``.
+    """
     if not tensor.is_floating_point():
         return tensor.detach().cpu().contiguous()
     stored = tensor.detach().to("cpu", dtype).contiguous()
@@ -241,6 +237,15 @@ def _for_disk(tensor: Tensor, dtype: torch.dtype, where: str) -> Tensor:
             "save with dtype=torch.float32"
         )
     return stored
+
+
+def _with_suffix(stem: Path, suffix: str) -> Path:
+    # Path.with_suffix would cut a stem that holds a dot.
+    return stem.with_name(stem.name + suffix)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.part")
 
 
 def _first_line(error: Exception) -> str:

@@ -1,0 +1,246 @@
+"""Pickled weights to safetensors: a restricted unpickler, one flat state dict, the names of our networks."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import re
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from scenegen.hub.releases import HubError, load_networks
+from scenegen.registry import build_model
+from trellis_modules.checkpoint import (
+    PICKLE_SUFFIXES,
+    WEIGHTS_SUFFIX,
+    CheckpointError,
+    check_state,
+    for_disk,
+)
+from trellis_modules.config import ConfigError, NamedConfig, load_json
+
+STATE_KEYS = ("model", "state_dict", "model_state_dict", "module", "teacher")
+"""Keys under which published checkpoints keep their state dict."""
+
+_WRAPPERS = ("module.", "_orig_mod.", "backbone.")  # of data-parallel, compiled and self-distilled networks
+_CHUNKED_BLOCK = re.compile(r"^(.*\bblocks)\.\d+\.(\d+\.)")  # DINOv2 in training: blocks.<chunk>.<block>.
+_REFUSED_GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What a conversion wrote.
+
+    Attributes:
+        weights: the safetensors file.
+        config: the description beside it; None where no network was named.
+        tensors, parameters: numbers of them.
+        left_out: top-level entries of the pickle that hold no weights of the network.
+    """
+
+    weights: Path
+    config: Path | None
+    tensors: int
+    parameters: int
+    left_out: tuple[str, ...]
+
+
+def convert(
+    source: Path,
+    target: Path | None = None,
+    *,
+    like: NamedConfig | None = None,
+    dtype: torch.dtype | None = None,
+    key: str | None = None,
+) -> Conversion:
+    """Write the tensors of a pickle as safetensors, and read them back to compare.
+
+    Args:
+        source: pickle of a state dict, or of a checkpoint that holds one.
+        target: safetensors file; default: beside the source. Its folder is made.
+        like: the network that the weights must fit, name by name; its description is written beside.
+        dtype: of floating point tensors on the disk; None keeps theirs.
+        key: where in the pickle the state dict is; None finds it.
+
+    Raises:
+        HubError: the pickle is refused or holds no state dict, or the weights do not fit.
+    """
+    target = target or source.with_suffix(WEIGHTS_SUFFIX)
+    content = read_pickle(source)
+    state, left_out = find_state(content, str(source), key)
+    state = canonical_names(state)
+    try:
+        if like is not None:
+            check_state(_on_meta(like), state, str(source))
+        stored = independent_tensors(state, dtype, str(source))
+    except (CheckpointError, ConfigError) as error:
+        raise HubError(str(error)) from error
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.part")
+    save_file(stored, temporary)
+    _compare(stored, temporary)
+    os.replace(temporary, target)
+    config = None
+    if like is not None:
+        config = target.with_suffix(".json")
+        config.write_text(json.dumps({"name": like.name, "args": like.args}, indent=2) + "\n", "utf-8")
+    parameters = sum(tensor.numel() for tensor in stored.values())
+    return Conversion(target, config, len(stored), parameters, left_out)
+
+
+def read_pickle(path: Path) -> Any:
+    """Open a pickle with an unpickler that knows tensors and plain containers, and runs nothing.
+
+    Raises:
+        HubError: there is no such file, it is damaged, or it holds something else.
+    """
+    if path.suffix == WEIGHTS_SUFFIX:
+        raise HubError(f"{path}: expected a pickle, got safetensors, which need no conversion")
+    if not path.is_file():
+        raise HubError(
+            f"{path}: expected a pickle ({', '.join(PICKLE_SUFFIXES)}), found no such file; check the path"
+        )
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except pickle.UnpicklingError as error:
+        if refused := _REFUSED_GLOBAL.search(str(error)):
+            raise HubError(
+                f"{path}: expected tensors only, got {refused[1]}, which opening the file would run; "
+                "refused, nothing was run. Get safetensors, or a plain state dict, from the publisher"
+            ) from error
+        raise HubError(_damaged(path, error)) from error
+    except (EOFError, OSError, RuntimeError, ValueError, KeyError, IndexError) as error:
+        raise HubError(_damaged(path, error)) from error
+
+
+def find_state(content: Any, where: str, key: str | None = None) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """The state dict in the content of a pickle.
+
+    Args:
+        content: a state dict; or a dictionary that has one under `key`, or under one of `STATE_KEYS`.
+        where: named in errors.
+        key: None finds it.
+
+    Returns:
+        Name -> tensor, and the top-level entries that were left out.
+
+    Raises:
+        HubError: there is none, more than one, or something else among its tensors.
+    """
+    if not isinstance(content, Mapping):
+        raise HubError(f"{where}: expected a dictionary of tensors, got {type(content).__name__}")
+    if key is not None and key not in content:
+        raise HubError(f"{where}: --key: expected one of {_names(content)}, got {key!r}")
+    found = [name for name in STATE_KEYS if isinstance(content.get(name), Mapping)] if key is None else [key]
+    if len(found) > 1:
+        raise HubError(f"{where}: expected one state dict, found {', '.join(found)}; choose one with --key")
+    state = content[found[0]] if found else content
+    left_out = tuple(str(name) for name in content if found and name != found[0])
+    if not isinstance(state, Mapping) or not state:
+        raise HubError(f"{where}: expected a dictionary of tensors, got an empty one or none; check --key")
+    for name, value in state.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            raise HubError(
+                f"{where}: expected a tensor for each name, got {type(value).__name__} for {name!r}; name "
+                f"the entry that holds the weights with --key: {_names(content)}"
+            )
+    return dict(state), left_out
+
+
+def canonical_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Names as the networks have them: without wrappers, and without the chunks of DINOv2 in training."""
+    names = {name: name for name in state}
+    for wrapper in _WRAPPERS:
+        if all(name.startswith(wrapper) for name in names.values()):
+            names = {old: name.removeprefix(wrapper) for old, name in names.items()}
+    plain = {old: _CHUNKED_BLOCK.sub(r"\1.\2", name) for old, name in names.items()}
+    if len(set(plain.values())) < len(names):  # inner numbers that repeat are not those of blocks
+        plain = names
+    return {plain[name]: tensor for name, tensor in state.items()}
+
+
+def independent_tensors(
+    state: Mapping[str, Tensor], dtype: torch.dtype | None, where: str
+) -> dict[str, Tensor]:
+    """Tensors that share no memory, as safetensors needs them, in a dtype.
+
+    Raises:
+        CheckpointError: a finite weight is out of range for ``dtype``.
+    """
+    seen: set[int] = set()
+    stored = {}
+    for name, tensor in state.items():
+        if tensor.layout is not torch.strided or tensor.is_quantized:
+            raise HubError(f"{where}: tensor {name!r}: expected a dense tensor, got another layout")
+        tensor = for_disk(tensor, dtype or tensor.dtype, f"{where}: tensor {name!r}")
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() in seen or storage.nbytes() != tensor.nbytes:
+            tensor = tensor.clone()
+        seen.add(tensor.untyped_storage().data_ptr())
+        stored[name] = tensor
+    return stored
+
+
+def find_network(name: str) -> NamedConfig:
+    """The network that a name or a file describes.
+
+    Args:
+        name: a role of ``pipeline.json``, a published stem, or a path to a ``.json`` with name and args.
+
+    Raises:
+        HubError: it is none of these.
+    """
+    networks = load_networks()
+    if name in networks:
+        return networks[name].config
+    for network in networks.values():
+        if network.role == name:
+            return network.config
+    path = Path(name)
+    if path.suffix == ".json" and path.is_file():
+        try:
+            return NamedConfig.parse(load_json(path), name)
+        except ConfigError as error:
+            raise HubError(str(error)) from error
+    roles = dict.fromkeys(network.role for network in networks.values())
+    raise HubError(
+        f"--like: expected a .json that exists, a role ({', '.join(roles)}) or a published name "
+        f"({', '.join(networks)}), got {name!r}"
+    )
+
+
+def _compare(written: Mapping[str, Tensor], path: Path) -> None:
+    """Read a file back, one tensor at a time."""
+    with safe_open(path, framework="pt") as file:
+        for name, tensor in written.items():
+            read = file.get_tensor(name)
+            if read.dtype != tensor.dtype or not torch.equal(_bytes(read), _bytes(tensor)):
+                raise HubError(f"{path}: tensor {name!r} reads back differently; check the disk")
+
+
+def _bytes(tensor: Tensor) -> Tensor:
+    return tensor.reshape(-1).view(torch.uint8)
+
+
+def _on_meta(config: NamedConfig) -> torch.nn.Module:
+    with torch.device("meta"):
+        return build_model(config, "--like")
+
+
+def _damaged(path: Path, error: Exception) -> str:
+    first = str(error).partition("\n")[0] or type(error).__name__
+    return f"{path}: not a readable pickle ({first}); it is truncated or damaged, copy or download it again"
+
+
+def _names(content: Mapping[Any, Any]) -> str:
+    names = [str(name) for name in content]
+    return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")

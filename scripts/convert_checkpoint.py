@@ -1,0 +1,68 @@
+"""Turn a pickle of weights (.pt, .pth, .bin, .ckpt) into safetensors, without running anything it holds.
+
+    python scripts/convert_checkpoint.py dinov2_vitl14_reg4_pretrain.pth --like image_cond_model \\
+        --output checkpoints/dinov2_vitl14_reg/model.safetensors
+
+Exit status: 0 done, 2 the pickle is refused or does not fit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+import torch
+
+from scenegen.hub.conversion import Conversion, convert, find_network
+from scenegen.hub.releases import HubError
+
+DTYPES = {"keep": None, "float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+logger = logging.getLogger("convert")
+
+
+def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("source", type=Path, help="the pickle")
+    parser.add_argument("--output", type=Path, help="safetensors file; default: beside the source")
+    parser.add_argument(
+        "--like",
+        help="check names and shapes against a network and write its description beside the weights:\n"
+        "a role of pipeline.json, a published name such as VGGT-1B, or a .json with name and args",
+    )
+    parser.add_argument("--dtype", choices=DTYPES, default="keep", help="of the tensors (%(default)s)")
+    parser.add_argument("--key", help="entry of the pickle that holds the weights; default: found by itself")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line and return its exit status."""
+    options = parse_arguments(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
+    try:
+        like = find_network(options.like) if options.like else None
+        done = convert(
+            options.source, options.output, like=like, dtype=DTYPES[options.dtype], key=options.key
+        )
+    except HubError as error:
+        logger.error("%s", error)
+        return 2
+    print(summary(done))
+    return 0
+
+
+def summary(done: Conversion) -> str:
+    """What was written, for people."""
+    text = f"{done.weights}: {done.tensors} tensors, {done.parameters:,} numbers"
+    if done.config:
+        text += f"; checked against {done.config}"
+    if done.left_out:
+        text += f"; left out: {', '.join(done.left_out)}"
+    return text
+
+
+if __name__ == "__main__":
+    sys.exit(main())
