@@ -6,6 +6,7 @@ Normalised intrinsics are in units of the picture's size: fx = fy = 0.5 / tan(fo
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -15,6 +16,66 @@ from trellis_modules.renderers.low_discrepancy import sphere_hammersley
 _TURNTABLE_PITCH = (0.25, 0.5)  # mean and amplitude of the sine, radians
 _SNAPSHOT_YAWS_DEG = (-16.0, 74.0, 164.0, 254.0)
 _SNAPSHOT_PITCH_DEG = 20.0
+
+
+@dataclass(frozen=True)
+class Cameras:
+    """V cameras and the square pictures that they take.
+
+    Attributes:
+        extrinsics: (V, 4, 4) world to camera.
+        intrinsics: (V, 3, 3) normalised.
+        size: pixels per edge.
+        near, far: depths between which things are seen.
+    """
+
+    extrinsics: Tensor
+    intrinsics: Tensor
+    size: int
+    near: float
+    far: float
+
+    @classmethod
+    def of(
+        cls,
+        where: str,
+        extrinsics: Tensor,
+        intrinsics: Tensor,
+        size: int,
+        near: float,
+        far: float,
+        like: Tensor,
+    ) -> Cameras:
+        """Cameras of a renderer's arguments, with the device and dtype of ``like``.
+
+        Args:
+            where: opens the messages.
+            extrinsics: (V, 4, 4).
+            intrinsics: (V, 3, 3), or (3, 3) for all.
+
+        Raises:
+            ValueError: another shape, no pixels, or depths out of order.
+        """
+        count = len(extrinsics)
+        shapes = tuple(extrinsics.shape), tuple(intrinsics.shape)
+        if shapes[0] != (count, 4, 4) or shapes[1] not in ((3, 3), (count, 3, 3)):
+            raise ValueError(
+                f"{where}: expected extrinsics (V, 4, 4) and intrinsics (3, 3) or (V, 3, 3), got {shapes[0]} "
+                f"and {shapes[1]}; add a leading axis for one camera"
+            )
+        if size < 1:
+            raise ValueError(f"{where}: expected at least one pixel per edge, got size {size}")
+        if not 0 < near < far:
+            raise ValueError(f"{where}: expected 0 < near < far, got near {near}, far {far}")
+        return cls(extrinsics.to(like), intrinsics.to(like).expand(count, 3, 3), size, near, far)
+
+    def __len__(self) -> int:
+        return len(self.extrinsics)
+
+    def split(self, count: int) -> list[Cameras]:
+        """Runs of ``count`` cameras (at least one); one empty run if there are none."""
+        parts = zip(self.extrinsics.split(max(count, 1)), self.intrinsics.split(max(count, 1)))
+        return [replace(self, extrinsics=views, intrinsics=lenses) for views, lenses in parts]
 
 
 def look_at(eye: Tensor, target: Tensor, up: Tensor) -> Tensor:
@@ -165,21 +226,6 @@ def camera_rays(intrinsics: Tensor, size: int) -> Tensor:
     shape = (*x.shape, size)
     x, y = x[..., None, :].expand(shape), y[..., :, None].expand(shape)
     return torch.stack([x, y, torch.ones_like(x)], dim=-1)
-
-
-def camera_intrinsics(where: str, extrinsics: Tensor, intrinsics: Tensor) -> Tensor:
-    """Intrinsics (V, 3, 3) of V cameras, from one for all or one for each, on the device of the extrinsics.
-
-    Raises:
-        ValueError: the shapes are not (V, 4, 4) and (3, 3) or (V, 3, 3); ``where`` opens the message.
-    """
-    count = len(extrinsics)
-    if tuple(extrinsics.shape) != (count, 4, 4) or tuple(intrinsics.shape) not in ((3, 3), (count, 3, 3)):
-        raise ValueError(
-            f"{where}: expected extrinsics (V, 4, 4) and intrinsics (3, 3) or (V, 3, 3), got "
-            f"{tuple(extrinsics.shape)} and {tuple(intrinsics.shape)}; add a leading axis for one camera"
-        )
-    return intrinsics.to(extrinsics).expand(count, 3, 3)
 
 
 def project(points: Tensor, extrinsics: Tensor, focal: Tensor, size: int) -> Tensor:

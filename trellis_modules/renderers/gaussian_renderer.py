@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from trellis_modules.renderers.backends import GAUSSIAN_BACKENDS
-from trellis_modules.renderers.cameras import camera_intrinsics
-from trellis_modules.renderers.rendering import Rendering, blended_rendering, check_picture
+from trellis_modules.renderers.cameras import Cameras
+from trellis_modules.renderers.rendering import Rendering, blended_rendering, sample_size
 from trellis_modules.representations.gaussian import Gaussian
 
 NEAR = 0.2  # closer than this Gaussians are not drawn, as in the public rasterisers
@@ -53,15 +53,11 @@ def render_gaussians(
 
     Source: Kerbl et al., "3D Gaussian Splatting", 2023; Yu et al., "Mip-Splatting", arXiv:2311.16493.
     """
-    check_picture("render_gaussians", size, ssaa)
-    if not 0 < near < far or kernel_size < 0:
-        raise ValueError(
-            f"render_gaussians: expected 0 < near < far and kernel_size >= 0, got near {near}, far {far}, "
-            f"kernel_size {kernel_size}"
-        )
-    extrinsics = extrinsics.to(gaussian.hidden_xyz)
-    lenses = camera_intrinsics("render_gaussians", extrinsics, intrinsics)
-    run = GAUSSIAN_BACKENDS.select(backend, extrinsics.device, extrinsics.dtype)
-    with torch.autocast(extrinsics.device.type, enabled=False):
-        blended = run(gaussian, extrinsics, lenses, size * ssaa, near, far, kernel_size)
-    return blended_rendering(blended.colour, blended.depth, blended.alpha, background, ssaa)
+    if kernel_size < 0:
+        raise ValueError(f"render_gaussians: expected kernel_size >= 0, got {kernel_size}")
+    samples = sample_size("render_gaussians", size, ssaa)
+    cameras = Cameras.of("render_gaussians", extrinsics, intrinsics, samples, near, far, gaussian.hidden_xyz)
+    run = GAUSSIAN_BACKENDS.select(backend, cameras.extrinsics.device, cameras.extrinsics.dtype)
+    with torch.autocast(cameras.extrinsics.device.type, enabled=False):
+        blended = run(gaussian, cameras, kernel_size)
+    return blended_rendering(blended, background, ssaa)

@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 from trellis_modules.renderers.backends import MESH_BACKENDS
-from trellis_modules.renderers.cameras import camera_intrinsics, camera_rays, to_camera
+from trellis_modules.renderers.cameras import Cameras, camera_rays, to_camera
 from trellis_modules.renderers.rendering import (
     Rendering,
-    check_picture,
     mean_depth,
     over_background,
     reduce_samples,
+    sample_size,
 )
 from trellis_modules.representations.mesh.normals import face_normals
 
@@ -62,11 +62,11 @@ def render_mesh(
             f"render_mesh: expected vertex_attributes ({len(vertices)}, C), one row a vertex, "
             f"got {tuple(vertex_attributes.shape)}"
         )
-    check_picture("render_mesh", size, ssaa)
-    face = visible_faces(
-        vertices, faces, extrinsics, intrinsics, size * ssaa, near=near, far=far, backend=backend
+    cameras = Cameras.of(
+        "render_mesh", extrinsics, intrinsics, sample_size("render_mesh", size, ssaa), near, far, vertices
     )
-    hit, weights, depth = _interpolation(vertices, faces, extrinsics, intrinsics, face)
+    face = _visible_faces(vertices, faces, cameras, backend)
+    hit, weights, depth = _interpolation(vertices, faces, cameras, face)
     owner = face[hit]
     corners = faces.long()[owner]
     layers = [torch.ones_like(depth)[:, None], depth[:, None], face_normals(vertices[corners])]
@@ -101,20 +101,8 @@ def visible_faces(
 
     Arguments and errors are those of :func:`render_mesh`.
     """
-    if vertices.ndim != 2 or vertices.shape[1] != 3 or faces.ndim != 2 or faces.shape[1] != 3:
-        raise ValueError(
-            f"render_mesh: expected vertices (V, 3) and faces (F, 3), got {tuple(vertices.shape)} "
-            f"and {tuple(faces.shape)}"
-        )
-    if not 0 < near < far:
-        raise ValueError(f"render_mesh: expected 0 < near < far, got near {near}, far {far}")
-    check_picture("render_mesh", size)
-    extrinsics = extrinsics.to(vertices)
-    lenses = camera_intrinsics("render_mesh", extrinsics, intrinsics)
-    if not len(faces) or not len(extrinsics):
-        return torch.full((len(extrinsics), size, size), -1, dtype=torch.int64, device=vertices.device)
-    run = MESH_BACKENDS.select(backend, vertices.device, vertices.dtype)
-    return run(vertices, faces.long(), extrinsics, lenses, size, near, far)
+    cameras = Cameras.of("visible_faces", extrinsics, intrinsics, size, near, far, vertices)
+    return _visible_faces(vertices, faces, cameras, backend)
 
 
 def count_views_of_faces(
@@ -133,9 +121,9 @@ def count_views_of_faces(
     Arguments and errors are those of :func:`render_mesh`; memory does not grow with the number of views.
     """
     counts = torch.zeros(len(faces), dtype=torch.int64, device=vertices.device)
-    lenses = camera_intrinsics("render_mesh", extrinsics, intrinsics)
-    for view, lens in zip(extrinsics.split(_VIEWS_AT_ONCE), lenses.split(_VIEWS_AT_ONCE)):
-        seen = visible_faces(vertices, faces, view, lens, size, near=near, far=far, backend=backend)
+    cameras = Cameras.of("count_views_of_faces", extrinsics, intrinsics, size, near, far, vertices)
+    for part in cameras.split(_VIEWS_AT_ONCE):
+        seen = _visible_faces(vertices, faces, part, backend)
         for picture in seen:
             present = torch.zeros(len(faces) + 1, dtype=torch.bool, device=seen.device)
             present[picture.flatten()] = True  # -1, the background, falls on the last entry
@@ -143,8 +131,21 @@ def count_views_of_faces(
     return counts
 
 
+def _visible_faces(vertices: Tensor, faces: Tensor, cameras: Cameras, backend: str) -> Tensor:
+    shapes = tuple(vertices.shape), tuple(faces.shape)
+    if shapes != ((len(vertices), 3), (len(faces), 3)):
+        raise ValueError(
+            f"meshes: expected vertices (V, 3) and faces (F, 3), got {shapes[0]} and {shapes[1]}"
+        )
+    run = MESH_BACKENDS.select(backend, vertices.device, vertices.dtype)
+    if not len(faces) or not len(cameras):
+        empty = (len(cameras), cameras.size, cameras.size)
+        return torch.full(empty, -1, dtype=torch.int64, device=vertices.device)
+    return run(vertices, faces.long(), cameras)
+
+
 def _interpolation(
-    vertices: Tensor, faces: Tensor, extrinsics: Tensor, intrinsics: Tensor, face: Tensor
+    vertices: Tensor, faces: Tensor, cameras: Cameras, face: Tensor
 ) -> tuple[tuple[Tensor, ...], Tensor, Tensor]:
     """Where the rays through the pixel centres meet the faces that they see.
 
@@ -152,13 +153,11 @@ def _interpolation(
         indices (view, row, column) of the P pixels that are hit, weights (P, 3) of the corners of their
         faces, and their camera depth (P,).
     """
-    extrinsics = extrinsics.to(vertices)
-    lenses = camera_intrinsics("render_mesh", extrinsics, intrinsics)
     hit = (face >= 0).nonzero(as_tuple=True)
     view, row, column = hit
-    ray = camera_rays(lenses, face.shape[1])[view, row, column]
+    ray = camera_rays(cameras.intrinsics, cameras.size)[view, row, column]
     # in the camera frame the eye is the origin, so the numbers stay small for distant cameras
-    camera = to_camera(vertices, extrinsics)
+    camera = to_camera(vertices, cameras.extrinsics)
     a, b, c = (camera[view, corner] for corner in faces.long()[face[hit]].unbind(1))
     ab, ac = b - a, c - a
     across = torch.linalg.cross(ray, ac)

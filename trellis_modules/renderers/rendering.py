@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from trellis_modules.renderers.backends import BlendedViews
+
 
 @dataclass(frozen=True)
 class Rendering:
@@ -19,7 +21,7 @@ class Rendering:
         depth: (V, S, S) float, camera z of what is seen (its mean where several surfaces show); 0 where
             nothing is.
         normal: (V, S, S, 3) unit face normals in the world, 0 where nothing is hit; None without surface.
-        face: (V, S, S) int64, the face at the centre of the pixel, -1 where nothing is hit; None without faces.
+        face: (V, S, S) int64, the face at the pixel's centre, -1 where nothing is hit; None without faces.
         attributes: (V, S, S, C) interpolated vertex attributes, 0 where nothing is hit; None without any.
     """
 
@@ -31,14 +33,15 @@ class Rendering:
     attributes: Tensor | None = None
 
 
-def check_picture(where: str, size: int, ssaa: int = 1) -> None:
-    """Refuse pictures without pixels or samples; ``where`` opens the message.
+def sample_size(where: str, size: int, ssaa: int) -> int:
+    """Samples per edge of a picture of ``size`` pixels; ``where`` opens the message.
 
     Raises:
-        ValueError: size or ssaa is below 1.
+        ValueError: ssaa is below 1.
     """
-    if size < 1 or ssaa < 1:
-        raise ValueError(f"{where}: expected size >= 1 and ssaa >= 1, got size {size}, ssaa {ssaa}")
+    if ssaa < 1:
+        raise ValueError(f"{where}: expected ssaa >= 1 samples per pixel and axis, got {ssaa}")
+    return size * ssaa
 
 
 def reduce_samples(values: Tensor, factor: int) -> Tensor:
@@ -60,11 +63,9 @@ def over_background(colour: Tensor, alpha: Tensor, background: tuple[float, floa
     return colour + (1 - alpha)[..., None] * colour.new_tensor(background)
 
 
-def blended_rendering(
-    colour: Tensor, depth: Tensor, alpha: Tensor, background: tuple[float, float, float], ssaa: int
-) -> Rendering:
-    """The rendering of blended volumes: colour (V, H, W, 3) and depth (V, H, W) times alpha (V, H, W)."""
-    samples = torch.cat([colour, depth[..., None], alpha[..., None]], dim=-1)
+def blended_rendering(blended: BlendedViews, background: tuple[float, float, float], ssaa: int) -> Rendering:
+    """The pictures of blended volumes over a plain background, ``ssaa`` samples per pixel and axis."""
+    samples = torch.cat([blended.colour, blended.depth[..., None], blended.alpha[..., None]], dim=-1)
     pictures = reduce_samples(samples, ssaa)
     colour, depth, alpha = pictures[..., :3], pictures[..., 3], pictures[..., 4]
     return Rendering(over_background(colour, alpha, background), alpha, mean_depth(depth, alpha))

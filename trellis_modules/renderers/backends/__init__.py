@@ -1,8 +1,8 @@
 """Kernels of the renderers; see ``trellis_modules.backends`` for how they are found and loaded.
 
-A mesh backend defines ``run(vertices, faces, extrinsics, intrinsics, size, near, far)`` and returns the face at
-every pixel centre, (V, S, S) int64, -1 where nothing is hit; all else follows from it in ``mesh_renderer``.
-A Gaussian backend defines ``run(gaussian, extrinsics, intrinsics, size, near, far, kernel_size)`` and returns
+A backend defines ``run``. For meshes ``run(vertices, faces, cameras)`` returns the face at every pixel
+centre, (V, S, S) int64, -1 where nothing is hit; all else follows from it in ``mesh_renderer``. For Gaussians
+``run(gaussian, cameras, kernel_size)`` and for octrees ``run(octree, cameras)`` return
 :class:`BlendedViews`.
 """
 
@@ -48,4 +48,10 @@ GAUSSIAN_BACKENDS = BackendRegistry(
             Backend("torch", f"{__name__}.torch_gaussian", "torch"),
         )
     },
+)
+
+OCTREE_BACKENDS = BackendRegistry(
+    "octree rendering",
+    "SCENEGEN_OCTREE_RENDERER",
+    {"torch": Backend("torch", f"{__name__}.torch_octree", "torch")},
 )

@@ -8,35 +8,22 @@ from embreex.mesh_construction import TriangleMesh
 from embreex.rtcore_scene import EmbreeScene
 from torch import Tensor
 
-from trellis_modules.renderers.cameras import camera_rays, eye_positions, to_camera
+from trellis_modules.renderers.cameras import Cameras, camera_rays, eye_positions, to_camera
 
 
-def run(
-    vertices: Tensor,
-    faces: Tensor,
-    extrinsics: Tensor,
-    intrinsics: Tensor,
-    size: int,
-    near: float,
-    far: float,
-) -> Tensor:
-    """Backend entry point, see ``renderers.backends``.
-
-    Only pixels in the picture's bounding box of the mesh are asked about.
-    """
+def run(vertices: Tensor, faces: Tensor, cameras: Cameras) -> Tensor:
+    """Backend entry point, see ``renderers.backends``; only pixels in the mesh's bounding box are cast."""
+    vertices, extrinsics = vertices.detach().float(), cameras.extrinsics.detach().float()
     scene = EmbreeScene()
-    TriangleMesh(scene, np.ascontiguousarray(vertices.detach()[faces].numpy(), dtype=np.float32))
-    seen = torch.full((len(extrinsics), size, size), -1, dtype=torch.int64)
-    eyes = eye_positions(extrinsics.detach())
-    for view, eye in enumerate(eyes):
-        rotation = extrinsics[view, :3, :3].detach()
-        rows, columns = _covered(vertices.detach(), extrinsics[view].detach(), intrinsics[view], size)
-        rays = camera_rays(intrinsics[view].detach(), size)[rows, columns] @ rotation
-        directions = rays.reshape(-1, 3).float().numpy()
-        # a ray has depth 1 for each unit of its parameter, so the near and far planes are its ends
-        origins = (eye + near * rays).reshape(-1, 3).float().numpy()
-        limits = np.full(len(directions), far - near, dtype=np.float32)
-        hits = scene.run(np.ascontiguousarray(origins), np.ascontiguousarray(directions), dists=limits)
+    TriangleMesh(scene, np.ascontiguousarray(vertices[faces].numpy()))
+    seen = torch.full((len(cameras), cameras.size, cameras.size), -1, dtype=torch.int64)
+    for view, (pose, lens) in enumerate(zip(extrinsics, cameras.intrinsics.detach().float())):
+        rows, columns = _covered(vertices, pose, lens, cameras.size)
+        rays = camera_rays(lens, cameras.size)[rows, columns] @ pose[:3, :3]
+        # a ray gains depth 1 a unit of its parameter, so the near and far planes are where it starts and ends
+        origins = eye_positions(pose) + cameras.near * rays
+        reach = np.full(rays.shape[:2].numel(), cameras.far - cameras.near, dtype=np.float32)
+        hits = scene.run(origins.view(-1, 3).numpy(), rays.view(-1, 3).numpy(), dists=reach)
         seen[view, rows, columns] = torch.from_numpy(hits).long().view(rays.shape[:2])
     return seen
 

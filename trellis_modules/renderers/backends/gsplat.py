@@ -3,38 +3,30 @@
 from __future__ import annotations
 
 from gsplat import rasterization
-from torch import Tensor
 
 from trellis_modules.renderers.backends import BlendedViews
+from trellis_modules.renderers.cameras import Cameras
 from trellis_modules.renderers.spherical_harmonics import sh_to_rgb
 from trellis_modules.representations.gaussian import Gaussian
 
 _FARTHEST = 1e10  # stands for infinity
 
 
-def run(
-    gaussian: Gaussian,
-    extrinsics: Tensor,
-    intrinsics: Tensor,
-    size: int,
-    near: float,
-    far: float,
-    kernel_size: float,
-) -> BlendedViews:
+def run(gaussian: Gaussian, cameras: Cameras, kernel_size: float) -> BlendedViews:
     """Backend entry point, see ``renderers.backends``."""
-    lenses = intrinsics * intrinsics.new_tensor([size, size, 1.0])[:, None]
+    lenses = cameras.intrinsics * cameras.intrinsics.new_tensor([cameras.size, cameras.size, 1])[:, None]
     pictures, alpha, _ = rasterization(
         gaussian.xyz,
         gaussian.rotation,
         gaussian.scaling,
         gaussian.opacity[:, 0],
         sh_to_rgb(gaussian.features[:, 0]).clamp_min(0),
-        extrinsics.contiguous(),
+        cameras.extrinsics.contiguous(),
         lenses,
-        size,
-        size,
-        near_plane=near,
-        far_plane=min(far, _FARTHEST),
+        cameras.size,
+        cameras.size,
+        near_plane=cameras.near,
+        far_plane=min(cameras.far, _FARTHEST),
         eps2d=kernel_size,
         render_mode="RGB+D",
         rasterize_mode="antialiased",

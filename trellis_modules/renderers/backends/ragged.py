@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def expand(counts: Tensor) -> tuple[Tensor, Tensor]:
-    """For owners with ``counts`` (F,) items each: the owner of every item (N,), its number among them (N,)."""
+    """For owners with ``counts`` (F,) items each: each item's owner (N,) and number there (N,)."""
     owner = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts)
     starts = counts.cumsum(0) - counts
     return owner, torch.arange(len(owner), device=counts.device) - starts[owner]

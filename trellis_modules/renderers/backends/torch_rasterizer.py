@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from trellis_modules.renderers.backends import ragged
-from trellis_modules.renderers.cameras import to_camera, to_pixels
+from trellis_modules.renderers.cameras import Cameras, to_camera, to_pixels
 
 _EMPTY = torch.iinfo(torch.int64).max
 # Bounds the memory: about 60 bytes a fragment are alive at once.
@@ -114,39 +114,20 @@ def rasterize(
     return RasterOutput(face.view(num_images, height, width), depth.view(num_images, height, width))
 
 
-def run(
-    vertices: Tensor,
-    faces: Tensor,
-    extrinsics: Tensor,
-    intrinsics: Tensor,
-    size: int,
-    near: float,
-    far: float,
-) -> Tensor:
+def run(vertices: Tensor, faces: Tensor, cameras: Cameras) -> Tensor:
     """Backend entry point, see ``renderers.backends``."""
-    at_once = max(1, _MAX_TRIANGLES.get(vertices.device.type, 1 << 19) // max(len(faces), 1))
-    parts = [
-        _run_views(vertices, faces, views, lenses, size, near, far)
-        for views, lenses in zip(extrinsics.split(at_once), intrinsics.split(at_once))
-    ]
-    return torch.cat(parts) if parts else faces.new_empty((0, size, size))
+    limit = _MAX_TRIANGLES.get(vertices.device.type, _MAX_TRIANGLES["cpu"])
+    return torch.cat([_run_views(vertices, faces, part) for part in cameras.split(limit // len(faces))])
 
 
 @torch.no_grad()
-def _run_views(
-    vertices: Tensor,
-    faces: Tensor,
-    extrinsics: Tensor,
-    intrinsics: Tensor,
-    size: int,
-    near: float,
-    far: float,
-) -> Tensor:
-    camera = to_camera(vertices, extrinsics)[:, faces].flatten(0, 1).float()  # (V * F, 3, 3)
-    corners, owner = _clip_near(camera, near)
+def _run_views(vertices: Tensor, faces: Tensor, cameras: Cameras) -> Tensor:
+    camera = to_camera(vertices, cameras.extrinsics)[:, faces].flatten(0, 1).float()  # (V * F, 3, 3)
+    corners, owner = _clip_near(camera, cameras.near)
     view, face = owner // len(faces), owner % len(faces)
-    raster = rasterize(to_pixels(corners, intrinsics[view].float(), size), view, len(extrinsics), size, size)
-    visible = (raster.face >= 0) & (raster.depth <= far)
+    screen = to_pixels(corners, cameras.intrinsics[view].float(), cameras.size)
+    raster = rasterize(screen, view, len(cameras), cameras.size, cameras.size)
+    visible = (raster.face >= 0) & (raster.depth <= cameras.far)
     return torch.where(visible, face[raster.face.clamp(min=0)], -1) if len(face) else raster.face
 
 

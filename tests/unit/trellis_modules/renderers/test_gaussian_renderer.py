@@ -7,7 +7,7 @@ import torch
 
 from trellis_modules.backends import BackendUnavailable
 from trellis_modules.renderers import render_gaussians
-from trellis_modules.renderers.backends import GAUSSIAN_BACKENDS, torch_gaussian
+from trellis_modules.renderers.backends import GAUSSIAN_BACKENDS, tiles, torch_gaussian
 from trellis_modules.renderers.cameras import fov_intrinsics, multiview_cameras, orbit_extrinsics
 from trellis_modules.renderers.spherical_harmonics import rgb_to_sh
 from trellis_modules.representations.gaussian import Gaussian, GaussianConfig
@@ -42,7 +42,7 @@ def random_gaussians(count, seed=0, dtype=torch.float32):
 
 
 def dense_reference(gaussian, extrinsics, lens, size):
-    """Colour, alpha-weighted depth and alpha of one view: every Gaussian at every pixel, in double precision."""
+    """Colour, alpha-weighted depth and alpha of one view: all Gaussians at all pixels, in float64."""
     gaussian, extrinsics, lens = gaussian.to(torch.float64), extrinsics.double(), lens.double()
     camera = gaussian.xyz @ extrinsics[:3, :3].T + extrinsics[:3, 3]
     x, y, z = camera.unbind(1)
@@ -140,7 +140,8 @@ def test_layers_and_chunks_do_not_matter(monkeypatch):
     gaussian = random_gaussians(200)
     extrinsics, lens = multiview_cameras(3)
     whole = render_gaussians(gaussian, extrinsics, lens, SIZE)
-    monkeypatch.setitem(torch_gaussian._LIMITS, "cpu", (1 << 12, 1))
+    monkeypatch.setitem(torch_gaussian._MAX_PROJECTIONS, "cpu", 1)
+    monkeypatch.setitem(tiles._MAX_EVALUATIONS, "cpu", 1 << 12)
     monkeypatch.setattr(torch_gaussian, "_LAYER", 3)
     torch.testing.assert_close(render_gaussians(gaussian, extrinsics, lens, SIZE).colour, whole.colour)
 
@@ -184,8 +185,8 @@ def test_supersampling_keeps_the_picture_of_a_wide_gaussian():
     ("options", "message"),
     [
         ({"near": 2.0, "far": 1.0}, "near 2.0, far 1.0"),
-        ({"kernel_size": -0.1}, "kernel_size -0.1"),
-        ({"ssaa": 0}, "ssaa 0"),
+        ({"kernel_size": -0.1}, "kernel_size >= 0, got -0.1"),
+        ({"ssaa": 0}, "ssaa >= 1 .* got 0"),
         ({"backend": "cubes"}, "unknown backend 'cubes'"),
     ],
 )
