@@ -11,13 +11,8 @@ import json
 import shutil
 from pathlib import Path
 
-from scenegen.pipelines.pipeline import (
-    DECODER_ROLE,
-    FLOW_ROLE,
-    PIPELINE_FILE,
-    PIPELINE_NAME,
-    file_sha256,
-)
+from scenegen.hub import file_sha256
+from scenegen.pipelines.description import DECODER_ROLE, FLOW_ROLE, PIPELINE_FILE, PIPELINE_NAME
 
 #: name in the new folder -> (training run, name of the network there)
 NETWORKS = {

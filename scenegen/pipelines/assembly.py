@@ -8,10 +8,35 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scenegen.geometry import check_pose, pose_to_transform, sanitize_pose
+from scenegen.geometry import check_pose, identity_pose, pose_to_transform, sanitize_pose
 
 SCENE_EXTENT = 1.96
 """Longest side of an assembled scene: the box [-1, 1]^3 with a margin of 2 percent."""
+
+ROW_GAP = 0.25
+"""Space between objects in a row, in units of an object's longest side."""
+
+
+def row_poses(vertices: Sequence[np.ndarray], query: int = 0) -> Tensor:
+    """Poses of objects that no network has placed: side by side along +x, on one floor, each of size 1.
+
+    Args:
+        vertices: of each object, (V, 3) in its y-up frame; empty for an object without geometry.
+        query: the object in whose frame the poses are; its row is the identity.
+
+    Returns:
+        (N, 8) float32.
+    """
+    poses = identity_pose(len(vertices))
+    edge, floor = 0.0, [0.0] * len(vertices)
+    for row, points in enumerate(vertices):
+        low, high = (points.min(axis=0), points.max(axis=0)) if len(points) else (np.zeros(3), np.zeros(3))
+        poses[row, 0] = edge - float(low[0])
+        floor[row] = float(low[1])
+        edge += float(high[0] - low[0]) + ROW_GAP
+    poses[:, 0] -= poses[query, 0].clone()
+    poses[:, 1] = floor[query] - torch.tensor(floor)
+    return poses
 
 
 def scene_transforms(

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,10 @@ SECOND_VIEW_PITCH_DEG = 35.0
 
 _STAGING = ".partial"
 _ARRAY_BUFFER, _ELEMENT_ARRAY_BUFFER = 34962, 34963  # glTF 2.0, sec. 5.11.5
-_ASSET_NOTE = "geometry from structure decoder by marching cubes; colours from photo"
+_NOTES = {
+    "texture": "geometry and texture from structured latents",
+    "vertex": "geometry from structure decoder by marching cubes; colours from photo",
+}
 _MATERIAL = {
     "name": "vertex_colours",
     "pbrMetallicRoughness": {"metallicFactor": 0.0, "roughnessFactor": 1.0},
@@ -85,9 +88,10 @@ def write_scene(result: SceneResult, folder: Path, formats: Sequence[str] = FORM
     if unknown := sorted(set(formats) - set(FORMATS)):
         raise ValueError(f"write_scene: unknown format {unknown[0]!r}; known: {', '.join(FORMATS)}")
     if all(item.mesh is None for item in result.objects):
+        problems = "; ".join(sorted({str(item.problem) for item in result.objects}))
         raise ExportError(
-            f"{folder.name}: expected at least one object with a surface, the structure decoder left all "
-            f"{len(result.objects)} empty; try another --seed or check the photo and the masks"
+            f"{folder.name}: expected at least one object with a surface, got none of {len(result.objects)} "
+            f"({problems}); try another --seed or check the photo and the masks"
         )
     staging = folder.parent / _STAGING / folder.name
     shutil.rmtree(staging, ignore_errors=True)  # left by a run that was killed
@@ -124,7 +128,7 @@ def render_preview(scene: trimesh.Scene, view: PhotoView | None, size: int = PRE
     Returns:
         (size, 2 * size, 3) uint8; right, the camera has gone round and up.
     """
-    vertices, faces, colours = _joined(scene)
+    vertices, faces, colours = joined_mesh(scene)
     yaw_deg, pitch_deg = DEFAULT_DIRECTION_DEG if view is None else view.direction_deg()
     pictures = [
         render_snapshot(vertices, faces, colours[faces].mean(dim=1), yaw_deg=yaw, pitch_deg=pitch, size=size)
@@ -133,30 +137,46 @@ def render_preview(scene: trimesh.Scene, view: PhotoView | None, size: int = PRE
     return torch.cat(pictures, dim=1).numpy()
 
 
-def glb_bytes(scene: trimesh.Scene) -> bytes:
-    """Encode a scene with vertex colours as GLB: rough, non-metallic material and unit normals."""
+def glb_bytes(scene: trimesh.Scene, settings: Mapping[str, Any] | None = None) -> bytes:
+    """Encode a scene as GLB: rough, non-metallic materials and unit normals.
+
+    Args:
+        scene: meshes with a texture or with vertex colours.
+        settings: what made it, as JSON types; kept in the extras of the file's ``asset``.
+    """
     encoded = trimesh.Scene()
     for node in scene.graph.nodes_geometry:
         transform, name = scene.graph[node]
         encoded.add_geometry(
             _for_gltf(scene.geometry[name]), node_name=node, geom_name=name, transform=transform
         )
+    kinds = sorted({mesh.visual.kind for mesh in encoded.geometry.values()})
+    extras = {"note": "; ".join(_NOTES[kind] for kind in kinds), "settings": dict(settings or {})}
     return export_glb(
-        encoded, include_normals=True, unitize_normals=True, tree_postprocessor=_complete_gltf_tree
+        encoded,
+        include_normals=True,
+        unitize_normals=True,
+        tree_postprocessor=lambda tree: _complete_gltf_tree(tree, extras),
     )
 
 
-def _joined(scene: trimesh.Scene) -> tuple[Tensor, Tensor, Tensor]:
+def joined_mesh(scene: trimesh.Scene) -> tuple[Tensor, Tensor, Tensor]:
     """All meshes in place: vertices (V, 3), faces (F, 3), vertex colours (V, 3) in [0, 1]."""
     vertices, faces, colours, count = [], [], [], 0
     for node in scene.graph.nodes_geometry:
         transform, name = scene.graph[node]
         mesh = scene.geometry[name]
         vertices.append(torch.tensor(apply_transform(transform, mesh.vertices), dtype=torch.float32))
-        faces.append(torch.tensor(mesh.faces) + count)
-        colours.append(torch.tensor(mesh.visual.vertex_colors[:, :3], dtype=torch.float32) / 255)
+        faces.append(torch.tensor(np.asarray(mesh.faces)) + count)
+        colours.append(torch.tensor(vertex_colours(mesh), dtype=torch.float32) / 255)
         count += len(mesh.vertices)
     return torch.cat(vertices), torch.cat(faces), torch.cat(colours)
+
+
+def vertex_colours(mesh: trimesh.Trimesh) -> np.ndarray:
+    """sRGB colours (V, 3) uint8 of the vertices, read from the texture where there is one."""
+    visual = mesh.visual.to_color() if mesh.visual.kind == "texture" else mesh.visual
+    return np.asarray(visual.vertex_colors)[:, :3]
 
 
 def srgb_to_linear(colours: np.ndarray) -> np.ndarray:
@@ -168,26 +188,30 @@ def srgb_to_linear(colours: np.ndarray) -> np.ndarray:
 
 
 def _for_gltf(mesh: trimesh.Trimesh) -> trimesh.Trimesh:
-    """Copy of a mesh with linear colours and a usable normal at every vertex."""
+    """Copy of a mesh with a usable normal at every vertex, and linear vertex colours if it has some."""
     normals = np.array(mesh.vertex_normals)
     normals[~(np.linalg.norm(normals, axis=1) > 0.5)] = (0.0, 1.0, 0.0)  # opposite faces cancel: any will do
+    copy = trimesh.Trimesh(mesh.vertices, mesh.faces, vertex_normals=normals, process=False)
+    if mesh.visual.kind == "texture":
+        copy.visual = mesh.visual
+        return copy
     rgba = mesh.visual.vertex_colors.copy()
     rgba[:, :3] = np.rint(srgb_to_linear(rgba[:, :3] / 255.0) * 255)
-    return trimesh.Trimesh(
-        mesh.vertices, mesh.faces, vertex_normals=normals, vertex_colors=rgba, process=False
-    )
+    copy.visual = trimesh.visual.ColorVisuals(copy, vertex_colors=rgba)
+    return copy
 
 
-def _complete_gltf_tree(tree: dict[str, Any]) -> None:
-    """Add what trimesh leaves out: a note, a material (the default is fully metallic), the use of buffers."""
-    tree["asset"]["extras"] = {"note": _ASSET_NOTE}
-    tree["materials"] = [_MATERIAL]
-    for mesh in tree["meshes"]:
-        for primitive in mesh["primitives"]:
-            primitive["material"] = 0
-            _set_target(tree, primitive["indices"], _ELEMENT_ARRAY_BUFFER)
-            for accessor in primitive["attributes"].values():
-                _set_target(tree, accessor, _ARRAY_BUFFER)
+def _complete_gltf_tree(tree: dict[str, Any], extras: dict[str, Any]) -> None:
+    """Add what trimesh leaves out: a note, materials (the default is fully metallic), the use of buffers."""
+    tree["asset"]["extras"] = extras
+    primitives = [primitive for mesh in tree["meshes"] for primitive in mesh["primitives"]]
+    if any("material" not in primitive for primitive in primitives):
+        tree.setdefault("materials", []).append(_MATERIAL)
+    for primitive in primitives:
+        primitive.setdefault("material", len(tree["materials"]) - 1)
+        _set_target(tree, primitive["indices"], _ELEMENT_ARRAY_BUFFER)
+        for accessor in primitive["attributes"].values():
+            _set_target(tree, accessor, _ARRAY_BUFFER)
 
 
 def _set_target(tree: dict[str, Any], accessor: int, target: int) -> None:
@@ -199,12 +223,12 @@ def _write_files(result: SceneResult, folder: Path, scene_id: str, formats: Sequ
     scene = build_scene(result)
     names: list[str] = []
     if "glb" in formats:
-        (folder / SCENE_FILE).write_bytes(glb_bytes(scene))
+        (folder / SCENE_FILE).write_bytes(glb_bytes(scene, result.settings))
         names.append(SCENE_FILE)
     if "objects" in formats:
         for item in result.objects:
             if item.mesh is not None:
-                (folder / f"{item.node}.glb").write_bytes(glb_bytes(_object_scene(item)))
+                (folder / f"{item.node}.glb").write_bytes(glb_bytes(_object_scene(item), result.settings))
                 names.append(f"{item.node}.glb")
     if "preview" in formats:
         Image.fromarray(render_preview(scene, result.view)).save(folder / PREVIEW_FILE)
@@ -230,9 +254,9 @@ def poses_record(result: SceneResult, scene: trimesh.Scene, scene_id: str) -> di
         "objects": [_object_record(item) for item in result.objects],
         "camera": None if result.view is None else _camera_record(result.view),
         "glb": _normalisation(result, scene),
-        "note": _ASSET_NOTE,
         "settings": result.settings,
         "seconds": {stage: round(seconds, 3) for stage, seconds in result.timings.items()},
+        "peak_gib": {stage: round(peak / 2**30, 3) for stage, peak in result.peak_bytes.items()},
     }
 
 
@@ -246,8 +270,8 @@ def _object_record(item: GeneratedObject) -> dict[str, Any]:
         "rotation_wxyz": values[3:7],
         "scale": values[7],
     }
-    if item.mesh is None:
-        record["skipped"] = "the structure decoder left the grid empty"
+    if item.problem is not None:
+        record["skipped" if item.mesh is None else "problem"] = item.problem
     return record
 
 

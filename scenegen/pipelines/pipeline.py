@@ -1,161 +1,149 @@
-"""Photo and masks to a 3D scene: loading of the networks, and the stages one after the other."""
+"""Photo and masks to a 3D scene: the stages one after the other."""
 
 from __future__ import annotations
 
-import hashlib
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+import logging
+import tempfile
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
-from torch import nn
+from torch import Tensor
 
-from scenegen.geometry import pose_to_transform, sanitize_pose
-from scenegen.pipelines.assembly import apply_transform
+from scenegen import hub
+from scenegen.geometry import pose_to_transform
+from scenegen.pipelines.appearance import AppearanceStage, object_cond
+from scenegen.pipelines.assembly import apply_transform, row_poses
 from scenegen.pipelines.colouring import MIN_OVERLAP, colour_by_height, colour_from_photo
-from scenegen.pipelines.conditioning import CondParts, SceneCond, SceneConditioner, SceneView
+from scenegen.pipelines.conditioning import CondParts, SceneCond
 from scenegen.pipelines.decoding import occupancy_to_mesh
-from scenegen.pipelines.image_preparation import IMAGE_SIZE, prepare_asset_image
+from scenegen.pipelines.description import SLAT_GAUSSIAN_ROLE, SLAT_RADIANCE_FIELD_ROLE, PipelineConfig
+from scenegen.pipelines.drafts import EMPTY, MAX_VOXELS, ObjectDraft, draft_objects, usable
+from scenegen.pipelines.image_preparation import RemoveBackground
 from scenegen.pipelines.masks import inverse_order, order_by_area
+from scenegen.pipelines.memory import StageMeter, release_memory, repeatable_kernels
+from scenegen.pipelines.networks import CheckpointFolder, Networks
+from scenegen.pipelines.options import OnStep, Representation, RunOptions
 from scenegen.pipelines.result import GeneratedObject, SceneResult
-from scenegen.pipelines.sampling import (
-    StructureSample,
-    WithoutSceneAttention,
-    noise_generator,
-    sample_structure,
-    structure_noise,
-)
+from scenegen.pipelines.sampling import PositionsType, StructureSample, noise_generator
+from scenegen.pipelines.structure import SceneImages, StructureStage
+from scenegen.pipelines.texturing import TextureSettings
 from scenegen.pipelines.view_fit import PhotoView, fit_photo_view
-from scenegen.registry import load_checkpoint
-from trellis_modules.checkpoint import CheckpointError, find_weights
-from trellis_modules.config import ConfigError, NamedConfig, build, load_json
-from trellis_modules.samplers import FlowEulerSampler, SamplingParams
-from trellis_modules.samplers.registry import SamplerConfig, merge_params
-from vggt.models.vggt import VGGT
+from trellis_modules.samplers.registry import merge_params
 
-PIPELINE_FILE = "pipeline.json"
-PIPELINE_NAME = "SceneGenImageToScenePipeline"
-FLOW_ROLE = "sparse_structure_flow_model"
-DECODER_ROLE = "sparse_structure_decoder"
+logger = logging.getLogger(__name__)
 
-ALL_PARTS = CondParts()
+DEFAULT_TEXTURE = TextureSettings()
 
-_IMAGES_AT_ONCE = 16
-_HASH_BLOCK = 1 << 20
-
-
-@dataclass(frozen=True, kw_only=True)
-class PipelineConfig:
-    """The ``args`` of ``pipeline.json``; values of models are stems relative to its folder.
-
-    Attributes:
-        models: role -> stem; roles of later stages (``slat_*``) may be there.
-        sparse_structure_sampler: see `SamplerConfig`.
-        image_cond_model: stem of the image encoder.
-        vggt_model: stem of the geometry encoder.
-        image_size: side of the encoders' input in pixels.
-        normalize_geometry: see `SceneConditioner`; released checkpoints do without.
-        sha256: weight file -> hex digest, checked when the file is loaded.
-    """
-
-    models: dict[str, str]
-    sparse_structure_sampler: dict[str, Any]
-    image_cond_model: str
-    vggt_model: str
-    image_size: int = IMAGE_SIZE
-    normalize_geometry: bool = False
-    sha256: dict[str, str] = field(default_factory=dict)
-    slat_sampler: dict[str, Any] | None = None
-    slat_normalization: dict[str, list[float]] | None = None
-
-    def __post_init__(self) -> None:
-        for role in (FLOW_ROLE, DECODER_ROLE):
-            if role not in self.models:
-                raise ValueError(f"models: expected the role {role!r}, got {sorted(self.models)}")
-
-    @classmethod
-    def load(cls, folder: Path) -> PipelineConfig:
-        """Read ``folder/pipeline.json``.
-
-        Raises:
-            CheckpointError: no such folder, or a file that is not a pipeline description.
-        """
-        path = folder / PIPELINE_FILE
-        if not path.is_file():
-            raise CheckpointError(
-                f"{path}: expected a checkpoint folder with {PIPELINE_FILE}, found none; check --checkpoint"
-            )
-        try:
-            named = NamedConfig.parse(load_json(path), str(path))
-            if named.name != PIPELINE_NAME:
-                raise ConfigError(f"{path}: expected name {PIPELINE_NAME!r}, got {named.name!r}")
-            return build(cls, named.args, str(path))
-        except ConfigError as error:
-            raise CheckpointError(str(error)) from error
+_DECODERS: Mapping[Representation, str] = {
+    "gaussian": SLAT_GAUSSIAN_ROLE,
+    "radiance_field": SLAT_RADIANCE_FIELD_ROLE,
+}
 
 
 class SceneGenPipeline:
-    """Runs the stages: preparation, condition, structure sampling, decoding, colouring."""
+    """Structures and poses from the photo; then textured meshes, or surfaces in the photo's colours.
+
+    Attributes:
+        config: the checkpoint's description.
+        networks: its networks by role.
+        device: where they run.
+        source: the folder it was loaded from, if any.
+    """
 
     def __init__(
         self,
-        flow: nn.Module,
-        decoder: nn.Module,
-        conditioner: SceneConditioner,
-        sampler: FlowEulerSampler,
-        params: SamplingParams,
+        config: PipelineConfig,
+        networks: Networks,
+        device: torch.device | str = "cpu",
+        *,
+        source: CheckpointFolder | None = None,
+        remove_background: RemoveBackground | None = None,
     ) -> None:
-        """Take the networks, all on one device and in eval mode, and the default sampling settings."""
-        self.flow = flow
-        self.decoder = decoder
-        self.conditioner = conditioner
-        self.sampler = sampler
-        self.params = params
+        """Take the networks, all of which run on one device.
+
+        Args:
+            config: default settings.
+            networks: by the roles of ``config``.
+            device: where they run.
+            source: the folder they are from, if any.
+            remove_background: for cut-outs without transparency; None refuses them.
+        """
+        self.config = config
+        self.networks = networks
+        self.device = torch.device(device)
+        self.source = source
+        self._structure = StructureStage(config, networks, self.device, remove_background)
+        self._appearance = AppearanceStage(config, networks, self.device)
 
     @classmethod
     def from_pretrained(
-        cls, path: Path | str, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+        cls,
+        path_or_repo: Path | str,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype | None = None,
+        *,
+        revision: str | None = None,
+        offload: bool = False,
+        remove_background: RemoveBackground | None = None,
     ) -> SceneGenPipeline:
-        """Load a checkpoint folder from the disk; the network is never touched.
+        """Load a checkpoint: ours, the published SceneGen layout, or that of TRELLIS.
 
         Args:
-            path: folder with ``pipeline.json``.
+            path_or_repo: folder with ``pipeline.json`` (then the network is never touched), or the name of a
+                repository on the model hub.
             device: where the networks run.
-            dtype: what their large layers compute in.
+            dtype: what their large layers compute in; None takes float32 on a CPU and float16 elsewhere.
+            revision: of the repository.
+            offload: keep no network in memory: each is loaded for its stage and freed after it.
+            remove_background: for cut-outs without transparency; None refuses them.
 
         Raises:
             CheckpointError: a file is missing or damaged, differs from its recorded sha256, or does not fit.
         """
-        folder = Path(path)
-        config = PipelineConfig.load(folder)
+        device = torch.device(device)
+        if dtype is None:
+            dtype = torch.float32 if device.type == "cpu" else torch.float16
+        folder = hub.resolve_checkpoint(path_or_repo, revision)
+        is_local = Path(path_or_repo).expanduser() == folder
+        source = CheckpointFolder(folder, PipelineConfig.load(folder), device, dtype, from_hub=not is_local)
+        networks = source.networks(keep=not offload, optional=(SLAT_RADIANCE_FIELD_ROLE,))
+        networks.load(networks.roles - {SLAT_RADIANCE_FIELD_ROLE})
+        return cls(source.config, networks, device, source=source, remove_background=remove_background)
 
-        def load(stem: str) -> nn.Module:
-            return _load_verified(folder, stem, config.sha256, device, dtype)
+    def save_pretrained(self, folder: Path | str) -> Path:
+        """Write a checkpoint folder that `from_pretrained` loads as the same pipeline; all networks are loaded.
 
-        where = f"{folder / PIPELINE_FILE}: sparse_structure_sampler"
-        try:
-            sampler = SamplerConfig.parse(config.sparse_structure_sampler, where)
-        except ConfigError as error:
-            raise CheckpointError(str(error)) from error
-        conditioner = SceneConditioner(
-            load(config.image_cond_model),
-            _aggregator(load(config.vggt_model)),
-            config.image_size,
-            _IMAGES_AT_ONCE,
-            config.normalize_geometry,
-        )
-        flow, decoder = load(config.models[FLOW_ROLE]), load(config.models[DECODER_ROLE])
-        return cls(flow, decoder, conditioner, sampler.build_sampler(), sampler.params)
+        Returns:
+            The folder.
 
-    @property
-    def device(self) -> torch.device:
-        """Where the networks are."""
-        return next(self.flow.parameters()).device
+        Raises:
+            CheckpointError: a network does not know its configuration, or its file is damaged.
+        """
+        with ExitStack() as stack:
+            networks = {role: stack.enter_context(self.networks.use(role)) for role in self.networks.roles}
+            return hub.save_pretrained(self.config.to_named(), networks, folder)
+
+    def push_to_hub(self, repo_id: str, **options: Any) -> str:
+        """Upload the checkpoint to a repository ``owner/name`` of the model hub.
+
+        Args:
+            repo_id: made where it is missing.
+            options: see `scenegen.hub.push_to_hub`.
+
+        Returns:
+            URL of the commit.
+
+        Raises:
+            CheckpointError: see `save_pretrained`; or the hub refuses.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            return hub.push_to_hub(self.save_pretrained(folder), repo_id, **options)
 
     @torch.no_grad()
     def run(
@@ -164,91 +152,182 @@ class SceneGenPipeline:
         asset_images: Sequence[Image.Image],
         mask_images: Sequence[np.ndarray],
         *,
+        more_views: Sequence[SceneImages] = (),
         object_ids: Sequence[int] | None = None,
         seed: int = 42,
         steps: int | None = None,
-        cond_parts: CondParts = ALL_PARTS,
+        sampling: Mapping[str, Any] | None = None,
+        slat_sampling: Mapping[str, Any] | None = None,
+        cond_parts: CondParts | None = None,
         scene_attention: bool = True,
+        positions_type: PositionsType = "last",
+        structure: Tensor | None = None,
         max_faces: int | None = 20_000,
-        on_step: Callable[[int, int], Any] | None = None,
+        texture: TextureSettings = DEFAULT_TEXTURE,
+        representations: Collection[Representation] = (),
+        on_step: OnStep | None = None,
     ) -> SceneResult:
         """Generate a scene.
 
-        The object with the largest mask is the query, whose frame the poses are in.
+        The object with the largest mask is the query, whose frame the poses are in. An object that a stage
+        cannot use comes with its ``problem``: without a mesh where its structure is empty or not finite, with
+        the plain surface of its structure where its appearance fails. The others are not affected.
 
         Args:
             scene_image: the photo.
             asset_images: per object, an RGBA cut-out of any size.
             mask_images: per object, (H, W) bool in the photo, not empty.
+            more_views: further photos of the scene with the same objects in the same order; sampling steps
+                take turns between the photos.
             object_ids: the caller's numbers; default 0, 1, ...
             seed: of all noise.
-            steps: Euler steps; None takes the checkpoint's setting.
-            cond_parts: which conditions are used; released weights expect all.
+            steps: Euler steps of the structure stage; None takes the checkpoint's setting.
+            sampling: settings of the structure stage that replace the checkpoint's, by the names of
+                `SamplingParams`.
+            slat_sampling: likewise for the appearance stage.
+            cond_parts: which conditions are used; None takes those that the checkpoint was trained with.
             scene_attention: let the assets see each other; without it only for comparisons.
-            max_faces: triangles per object; None keeps all.
-            on_step: called with (steps done, steps) after each sampling step.
+            positions_type: see `sample_structure`.
+            structure: (B, R, R, R) occupancy logits in the caller's order that replace those of the structure
+                stage, for shapes that are known or edited; poses still come from sampling.
+            max_faces: triangles of an object without an appearance stage; None keeps all.
+            texture: how meshes of the appearance stage are textured.
+            representations: what else the objects are returned as.
+            on_step: called with (steps done, steps) after each sampling step; counts anew in each stage.
 
         Returns:
             The objects in the caller's order.
 
         Raises:
-            ValueError: numbers of images, masks and ids differ or are 0, a cut-out has no opaque pixel, or
-                steps is below 1.
+            ValueError: numbers of images, masks and ids differ or are 0, a cut-out has no opaque pixel, a
+                setting is out of range, or the checkpoint has no decoder for a representation.
+            CheckpointError: networks are loaded stage by stage, and a file is damaged.
         """
+        views = [SceneImages(scene_image, asset_images, mask_images), *more_views]
         ids = list(range(len(asset_images))) if object_ids is None else list(object_ids)
-        _check_counts(asset_images, mask_images, ids)
-        params = merge_params(self.params, {"steps": steps}, "run")
-        timings: dict[str, float] = {}
-        with _timed(timings, "condition"):
-            order = order_by_area([int(mask.sum()) for mask in mask_images])
-            view = self._view(scene_image, [asset_images[i] for i in order], [mask_images[i] for i in order])
-            cond = self.conditioner.encode(view, cond_parts)
-        with _timed(timings, "sample"):
-            sample = self._sample(cond, params, seed, scene_attention, on_step)
-        with _timed(timings, "decode"):
-            logits = self.decoder(sample.latents).float().squeeze(1).cpu()  # (B, R, R, R)
-        with _timed(timings, "mesh"):
-            poses = sanitize_pose(sample.positions.float()).cpu()
-            meshes = [occupancy_to_mesh(grid.numpy(), max_faces) for grid in logits]
+        _check_counts(views, ids)
+        options = RunOptions(
+            seed=seed,
+            sampling=merge_params(
+                self.config.sparse_structure_sampler.params, {**(sampling or {}), "steps": steps}, "run"
+            ),
+            slat_sampling=self._slat_sampling(slat_sampling or {}),
+            cond_parts=cond_parts or self.config.cond_parts,
+            scene_attention=scene_attention,
+            positions_type=positions_type,
+            structure=structure,
+            max_faces=max_faces,
+            texture=replace(texture, source=texture.source or self.config.default_texture_source),
+            representations=frozenset(representations),
+            on_step=on_step,
+        )
+        self._check_decoders(options)
+        meter = StageMeter(self.device)
+        order = order_by_area([int(mask.sum()) for mask in mask_images])
+        with repeatable_kernels(self.device):
+            drafts = self._generate(views, order, options, meter)
         restore = inverse_order(order)
-        objects = tuple(
-            GeneratedObject(object_id, poses[row], logits[row], meshes[row])
-            for object_id, row in zip(ids, restore, strict=True)
-        )
-        with _timed(timings, "colour"):
+        objects = tuple(drafts[row].finished(object_id) for object_id, row in zip(ids, restore, strict=True))
+        with meter.stage("colour"):
             photo_view = colour_objects(objects, scene_image, asset_images, mask_images)
-        settings = {
-            "seed": seed,
-            "steps": params.steps,
-            "cfg_strength": params.cfg_strength,
-            "scene_attention": scene_attention,
-        }
-        return SceneResult(objects, ids[order[0]], photo_view, settings, timings)
+        settings = self._provenance() | options.record() | {"views": len(views)}
+        return SceneResult(objects, ids[order[0]], photo_view, settings, meter.seconds, meter.peak_bytes)
 
-    def _view(
-        self, photo: Image.Image, cutouts: Sequence[Image.Image], masks: Sequence[np.ndarray]
-    ) -> SceneView:
-        size = self.conditioner.image_size
-        return SceneView(
-            assets=[prepare_asset_image(cutout, size) for cutout in cutouts],
-            photo=photo,
-            masks=[Image.fromarray(mask.astype(np.uint8) * 255) for mask in masks],
-        )
+    def _generate(
+        self, views: Sequence[SceneImages], order: Sequence[int], options: RunOptions, meter: StageMeter
+    ) -> list[ObjectDraft]:
+        """All objects, the query first; plain surfaces have no colours yet."""
+        generator = noise_generator(options.seed)
+        sample, objects = self._sample_structure(views, order, generator, options, meter)
+        with meter.stage("decode"):
+            if options.structure is None:
+                logits = self._structure.decode(sample.latents)
+            else:
+                logits = options.structure[list(order)].float().cpu()
+        drafts = draft_objects(sample, logits, MAX_VOXELS if self.config.has_appearance else None)
+        shaped = usable(drafts)
+        if objects is not None and shaped:
+            self._add_appearance(drafts, objects, generator, options, meter)
+        with meter.stage("mesh"):
+            add_surfaces([drafts[row] for row in shaped], options.max_faces)
+        if sample.positions is None:
+            poses = row_poses([_vertices(draft) for draft in drafts])
+            for draft, pose in zip(drafts, poses, strict=True):
+                draft.pose = pose
+        return drafts
 
-    def _sample(
+    def _sample_structure(
         self,
-        cond: SceneCond,
-        params: SamplingParams,
-        seed: int,
-        scene_attention: bool,
-        on_step: Callable[[int, int], Any] | None,
-    ) -> StructureSample:
-        config = self.flow.config
-        noise = structure_noise(
-            cond.num_assets, config.in_channels, config.resolution, noise_generator(seed), self.device
-        )
-        flow = self.flow if scene_attention else WithoutSceneAttention(self.flow)
-        return sample_structure(flow, self.sampler, cond, noise, params, on_step=on_step)
+        views: Sequence[SceneImages],
+        order: Sequence[int],
+        generator: torch.Generator,
+        options: RunOptions,
+        meter: StageMeter,
+    ) -> tuple[StructureSample, SceneCond | None]:
+        """Latents and poses, and what the appearance stage needs of the condition; the rest is freed."""
+        with meter.stage("condition"):
+            cond = self._structure.encode(views, order, options.cond_parts)
+            objects = object_cond(cond) if self.config.has_appearance else None
+        with meter.stage("sample"):
+            sample = self._structure.sample(cond, generator, options)
+        return sample, objects
+
+    def _add_appearance(
+        self,
+        drafts: Sequence[ObjectDraft],
+        objects: SceneCond,
+        generator: torch.Generator,
+        options: RunOptions,
+        meter: StageMeter,
+    ) -> None:
+        release_memory()
+        with meter.stage("sample latents"):
+            latents = self._appearance.sample(drafts, objects, generator, options)
+        with meter.stage("decode latents"):
+            meshes = self._appearance.decode(drafts, latents, options)
+        del latents
+        with meter.stage("texture"):
+            self._appearance.texture(drafts, meshes, options)
+
+    def _slat_sampling(self, overrides: Mapping[str, Any]) -> Any:
+        if self.config.has_appearance:
+            return merge_params(self.config.slat_sampler.params, overrides, "run: slat_sampling")
+        if overrides:
+            raise ValueError("run: slat_sampling was given, but the checkpoint has no appearance stage")
+        return None
+
+    def _check_decoders(self, options: RunOptions) -> None:
+        wanted = set(options.representations)
+        if self.config.has_appearance and options.texture.source == "gaussian":
+            wanted.add("gaussian")
+        for name in sorted(wanted):
+            if name not in _DECODERS:
+                raise ValueError(f"run: unknown representation {name!r}; known: {sorted(_DECODERS)}")
+            if _DECODERS[name] not in self.networks.roles:
+                raise ValueError(
+                    f"run: {name!r} needs the network {_DECODERS[name]!r}, which the checkpoint lacks; "
+                    "leave it out, or take the texture from the mesh"
+                )
+
+    def _provenance(self) -> dict[str, Any]:
+        """What made the scene, beside the arguments of the run."""
+        record: dict[str, Any] = {"torch": torch.__version__}
+        if self.source is not None:
+            record["checkpoint"] = self.source.path.resolve().name
+            record["dtype"] = str(self.source.dtype).removeprefix("torch.")
+        return record | {"device": self.device.type, "offload": not self.networks.keeps}
+
+
+def add_surfaces(drafts: Sequence[ObjectDraft], max_faces: int | None) -> None:
+    """Give drafts without a mesh the surface of their structure; it has no colours."""
+    for draft in drafts:
+        if draft.mesh is not None:
+            continue
+        draft.mesh = occupancy_to_mesh(draft.logits.numpy(), max_faces)
+        if draft.problem is not None:
+            logger.warning("%s; the object gets the surface of its structure", draft.problem)
+        elif draft.mesh is None:
+            draft.problem = EMPTY
 
 
 def colour_objects(
@@ -257,7 +336,7 @@ def colour_objects(
     cutouts: Sequence[Image.Image],
     masks: Sequence[np.ndarray],
 ) -> PhotoView | None:
-    """Colour the meshes of a scene, in place, from its photo.
+    """Colour the meshes that have no texture, in place, from the photo.
 
     Returns:
         The fitted camera of the photo, or None where no camera explains the masks.
@@ -272,62 +351,29 @@ def colour_objects(
     pixels = np.asarray(photo.convert("RGB"))
     for index in shown:
         mesh = objects[index].mesh
+        if mesh.visual.kind == "texture":
+            continue
         if not (is_believed and colour_from_photo(mesh, transforms[index], view, pixels, masks[index])):
             colour_by_height(mesh, cutouts[index])
     return view if is_believed else None
 
 
-def _check_counts(images: Sequence[Any], masks: Sequence[np.ndarray], ids: Sequence[int]) -> None:
-    if not images or not len(images) == len(masks) == len(ids):
+def _vertices(draft: ObjectDraft) -> np.ndarray:
+    return np.zeros((0, 3)) if draft.mesh is None else draft.mesh.vertices
+
+
+def _check_counts(views: Sequence[SceneImages], ids: Sequence[int]) -> None:
+    count = len(views[0].cutouts)
+    if not count or not count == len(views[0].masks) == len(ids):
         raise ValueError(
             "run: expected asset images and as many masks and ids, "
-            f"got {len(images)} images, {len(masks)} masks, {len(ids)} ids"
+            f"got {count} images, {len(views[0].masks)} masks, {len(ids)} ids"
         )
     if len(set(ids)) != len(ids):
         raise ValueError(f"run: expected different object ids, got {list(ids)}")
-
-
-@contextmanager
-def _timed(timings: dict[str, float], stage: str) -> Iterator[None]:
-    start = time.perf_counter()
-    yield
-    timings[stage] = time.perf_counter() - start
-
-
-def _aggregator(geometry_encoder: nn.Module) -> nn.Module:
-    """The part of a geometry encoder that makes tokens; a complete VGGT also has heads."""
-    return geometry_encoder.aggregator if isinstance(geometry_encoder, VGGT) else geometry_encoder
-
-
-def _load_verified(
-    folder: Path, stem: str, digests: Mapping[str, str], device: torch.device | str, dtype: torch.dtype
-) -> nn.Module:
-    """Load one network after checking its weights against the recorded sha256."""
-    path = _local_stem(folder, stem)
-    weights = find_weights(path)
-    expected = digests.get(stem + weights.suffix)
-    if expected is not None and (actual := file_sha256(weights)) != expected:
-        raise CheckpointError(
-            f"{weights}: expected sha256 {expected[:12]}... as in {PIPELINE_FILE}, got {actual[:12]}...; "
-            "the file is damaged or was replaced, copy it again"
-        )
-    return load_checkpoint(path, device, dtype)
-
-
-def _local_stem(folder: Path, stem: str) -> Path:
-    for path in (folder / stem, Path(stem)):
-        if path.with_name(path.name + ".json").is_file():
-            return path
-    raise CheckpointError(
-        f"{folder / PIPELINE_FILE}: expected the checkpoint {folder / stem}.json, found none; "
-        "put its .json and .safetensors there"
-    )
-
-
-def file_sha256(path: Path) -> str:
-    """Hex digest of a file's content."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_HASH_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
+    for number, view in enumerate(views[1:], start=1):
+        if not len(view.cutouts) == len(view.masks) == count:
+            raise ValueError(
+                f"run: expected the {count} objects of the photo in view {number} too, "
+                f"got {len(view.cutouts)} images and {len(view.masks)} masks"
+            )

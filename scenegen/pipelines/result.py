@@ -30,7 +30,8 @@ class GeneratedObject:
             ("vertex"). None for an object that could not be made.
         gaussian: object z-up frame, float32 on the CPU; None without the appearance stage or its decoder.
         radiance_field: likewise, only where it was asked for.
-        problem: one line that says why ``mesh`` is None; None for an object that was made.
+        problem: one line that says why ``mesh`` is None or only the plain surface of the structure; None for
+            an object that was made as it should be.
     """
 
     object_id: int
@@ -57,6 +58,7 @@ class SceneResult:
         view: the photo's camera, fitted to the masks; None where no camera explains them.
         settings: what made the scene (checkpoint, seed, steps, ...), written to ``poses.json``.
         timings: seconds per stage, in order of work.
+        peak_bytes: most memory in use, by stage on a GPU, under "process" on a CPU.
     """
 
     objects: tuple[GeneratedObject, ...]
@@ -64,3 +66,4 @@ class SceneResult:
     view: PhotoView | None = None
     settings: dict[str, object] = field(default_factory=dict)
     timings: dict[str, float] = field(default_factory=dict)
+    peak_bytes: dict[str, int] = field(default_factory=dict)

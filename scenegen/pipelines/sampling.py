@@ -56,11 +56,12 @@ class StructureSample:
 
     Attributes:
         latents: (B, C, r, r, r), input of the structure decoder.
-        positions: (B, 8) poses in the query frame as predicted; quaternions need not have unit length.
+        positions: (B, 8) poses in the query frame as predicted; quaternions need not have unit length. None
+            for a model of single objects.
     """
 
     latents: Tensor
-    positions: Tensor
+    positions: Tensor | None
 
 
 def noise_generator(seed: int) -> torch.Generator:
@@ -95,6 +96,7 @@ def sample_structure(
     positions_type: PositionsType = "last",
     pose_mean: PoseMean = "aligned",
     precompute: bool = True,
+    needs_positions: bool = True,
     on_step: Callable[[int, int], object] | None = None,
 ) -> StructureSample:
     """Sample the latents and poses of one scene.
@@ -109,6 +111,7 @@ def sample_structure(
         pose_mean: how poses of several views are averaged.
         precompute: project the conditions once instead of in every step, where the model offers
             ``precompute_context``; the same result in less time, for the memory of all keys and values.
+        needs_positions: refuse a model without poses.
         on_step: called with (steps done, steps) after every step.
 
     Raises:
@@ -126,13 +129,15 @@ def sample_structure(
     result = sampler.sample(
         partial(model, num_object_tokens=scene.num_object_tokens),
         noise,
-        _prepared_cond(prepare, scene),
-        _prepared_neg_cond(prepare, scene) if sampler.uses_guidance(params) else None,
+        prepare_cond(prepare, scene),
+        prepare_neg_cond(prepare, scene) if sampler.uses_guidance(params) else None,
         params,
         extras_mean=mean,
         on_step=on_step,
     )
     if POSITIONS not in result.extras:
+        if not needs_positions:
+            return StructureSample(result.samples, None)
         raise ValueError(
             f"sample_structure: expected a model that returns {POSITIONS!r}, {type(model).__name__} returned "
             f"{sorted(result.extras)}; use a flow model with a pose head"
@@ -147,7 +152,8 @@ def occupied_coords(logits: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _prepared_cond(prepare: Prepare | None, scene: SceneCond) -> Cond | MultiViewCond:
+def prepare_cond(prepare: Prepare | None, scene: SceneCond) -> Cond | MultiViewCond:
+    """The condition as ``prepare`` makes it, view by view; as it is without ``prepare``."""
     if prepare is None:
         return scene.cond
     if isinstance(scene.cond, MultiViewCond):
@@ -156,7 +162,7 @@ def _prepared_cond(prepare: Prepare | None, scene: SceneCond) -> Cond | MultiVie
 
 
 @torch.no_grad()
-def _prepared_neg_cond(prepare: Prepare | None, scene: SceneCond) -> Cond:
+def prepare_neg_cond(prepare: Prepare | None, scene: SceneCond) -> Cond:
     """The empty condition, as one token where a model can prepare it.
 
     Attention over equal tokens does not depend on their number, and all tokens of the empty condition are

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from scenegen.pipelines.pipeline import file_sha256
+from scenegen.hub import file_sha256
 from scenegen.registry import build_model
 from trellis_modules.checkpoint import save_checkpoint
 
@@ -54,7 +54,6 @@ def write_checkpoint(folder: Path, mean_logit: float) -> Path:
         "models": {
             "sparse_structure_flow_model": "ckpts/flow",
             "sparse_structure_decoder": "ckpts/decoder",
-            "slat_flow_model": "ckpts/not_there_yet",
         },
         "sparse_structure_sampler": SAMPLER,
         "image_cond_model": "ckpts/image_encoder",

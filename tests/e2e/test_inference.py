@@ -205,7 +205,7 @@ def test_scene_without_any_structure_fails_with_one_line(tmp_path, summary, writ
     status, result = summary(checkpoint=empty_checkpoint)
     assert status == 1
     error = result["scenes"][0]["error"]
-    assert "left all 2 empty" in error and "\n" not in error
+    assert "none of 2 (the structure decoder left the grid empty)" in error and "\n" not in error
 
 
 def test_unwritable_output_is_a_failed_scene(tmp_path, summary, write_scene):

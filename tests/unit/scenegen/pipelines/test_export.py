@@ -37,7 +37,7 @@ def result() -> SceneResult:
     return SceneResult(
         (
             GeneratedObject(0, IDENTITY, LOGITS, _box()),
-            GeneratedObject(2, BESIDE, LOGITS, None),
+            GeneratedObject(2, BESIDE, LOGITS, None, problem="the structure decoder left the grid empty"),
             GeneratedObject(4, BESIDE, LOGITS, _box()),
         ),
         query_id=0,
@@ -112,8 +112,9 @@ def test_record_holds_the_fitted_camera_in_image_sizes(tmp_path, result):
 
 
 def test_scene_without_meshes_is_refused(tmp_path):
-    empty = SceneResult((GeneratedObject(0, IDENTITY, LOGITS, None),), 0)
-    with pytest.raises(ExportError, match="room: expected at least one object with a surface"):
+    empty = SceneResult((GeneratedObject(0, IDENTITY, LOGITS, None, problem="why"),), 0)
+    message = r"room: expected at least one object with a surface, got none of 1 \(why\)"
+    with pytest.raises(ExportError, match=message):
         write_scene(empty, tmp_path / "room")
     assert not any(tmp_path.iterdir())
 

@@ -1,0 +1,277 @@
+"""The appearance stage: structured latents at the voxels of the structure, and what they decode to.
+
+Objects no longer see each other here: the condition of each is its own crop, and each is decoded by itself.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from scenegen.pipelines.conditioning import SceneCond
+from scenegen.pipelines.description import (
+    SLAT_FLOW_ROLE,
+    SLAT_GAUSSIAN_ROLE,
+    SLAT_MESH_ROLE,
+    SLAT_RADIANCE_FIELD_ROLE,
+    PipelineConfig,
+    SlatNormalization,
+)
+from scenegen.pipelines.drafts import ObjectDraft, latents_problem, usable
+from scenegen.pipelines.networks import Networks
+from scenegen.pipelines.options import RunOptions
+from scenegen.pipelines.sampling import FlowFunction, occupied_coords, prepare_cond, prepare_neg_cond
+from scenegen.pipelines.texturing import texture_mesh
+from trellis_modules.models import SLatFlowModel
+from trellis_modules.representations.mesh.mesh_result import MeshExtractResult
+from trellis_modules.samplers import FlowEulerSampler, MultiViewCond, SamplingParams
+from trellis_modules.sparse import SparseTensor, sparse_cat
+
+logger = logging.getLogger(__name__)
+
+_VOXELS_AT_ONCE = 64_000
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class AppearanceStage:
+    """Samples structured latents and decodes them to textured meshes and further representations.
+
+    Attributes:
+        config: the checkpoint's description.
+        networks: its networks by role.
+        device: where they run.
+    """
+
+    config: PipelineConfig
+    networks: Networks
+    device: torch.device
+
+    def sample(
+        self,
+        drafts: Sequence[ObjectDraft],
+        objects: SceneCond,
+        generator: torch.Generator,
+        options: RunOptions,
+    ) -> SparseTensor:
+        """Structured latents of the usable drafts, in their order.
+
+        Args:
+            drafts: all objects.
+            objects: their conditions, see `object_cond`.
+            generator: gives the noise, after that of the structure stage.
+            options: of the run.
+
+        Raises:
+            ValueError: the structure has another resolution than the latents.
+        """
+        rows = usable(drafts)
+        logits = torch.stack([drafts[row].logits for row in rows])
+        with self.networks.use(SLAT_FLOW_ROLE) as flow:
+            if logits.shape[-1] != flow.config.resolution:
+                raise ValueError(
+                    f"appearance stage: expected structures of {flow.config.resolution}^3 voxels, "
+                    f"got {tuple(logits.shape[1:])}; the structure decoder does not fit the latent flow"
+                )
+            coords = occupied_coords(logits[:, None])
+            return sample_structured_latents(
+                flow,
+                self.config.slat_sampler.build_sampler(),
+                select_objects(objects, rows),
+                latent_noise(coords, len(rows), flow.config.in_channels, generator, self.device),
+                options.slat_sampling,
+                self.config.slat_normalization,
+                max_voxels=_VOXELS_AT_ONCE if self.networks.keeps else 1,
+                on_step=options.on_step,
+            )
+
+    def decode(
+        self, drafts: Sequence[ObjectDraft], latents: SparseTensor, options: RunOptions
+    ) -> dict[int, MeshExtractResult]:
+        """Decode the usable drafts: Gaussians and radiance fields into the drafts, meshes into the result.
+
+        Args:
+            drafts: all objects; those that cannot be decoded get a problem.
+            latents: of the usable ones, in their order.
+            options: of the run.
+
+        Returns:
+            Row -> mesh, on the CPU, not empty.
+        """
+        elements = {row: latents[[index]] for index, row in enumerate(usable(drafts))}
+        for row, element in elements.items():
+            drafts[row].problem = latents_problem(element.feats)
+        elements = {row: elements[row] for row in usable(drafts)}
+        wanted = set(options.representations)
+        if options.texture.source == "gaussian":
+            wanted.add("gaussian")
+        if "gaussian" in wanted:
+            with self.networks.use(SLAT_GAUSSIAN_ROLE) as decoder:
+                for row, element in elements.items():
+                    drafts[row].gaussian = to_cpu(decoder(element)[0])
+        if "radiance_field" in wanted:
+            with self.networks.use(SLAT_RADIANCE_FIELD_ROLE) as decoder:
+                for row, element in elements.items():
+                    drafts[row].radiance_field = to_cpu(decoder(element)[0])
+        with self.networks.use(SLAT_MESH_ROLE) as decoder:
+            for row, element in elements.items():
+                drafts[row].problem, elements[row] = _decode_mesh(decoder, element)
+        return {row: elements[row] for row in usable(drafts)}
+
+    def texture(
+        self, drafts: Sequence[ObjectDraft], meshes: dict[int, MeshExtractResult], options: RunOptions
+    ) -> None:
+        """Put the textured meshes into the drafts; a mesh that cannot be textured becomes a problem."""
+        for row, mesh in meshes.items():
+            gaussian = drafts[row].gaussian if options.texture.source == "gaussian" else None
+            try:
+                drafts[row].mesh = texture_mesh(mesh, gaussian, options.texture, self.device)
+            except ValueError as error:  # what the decoders made is out of range
+                drafts[row].problem = f"texturing: {error}"
+                continue
+            if drafts[row].mesh is None:
+                drafts[row].problem = "texturing: nothing is left of the decoded mesh"
+
+
+def _decode_mesh(decoder: nn.Module, latents: SparseTensor) -> tuple[str | None, MeshExtractResult | None]:
+    """Problem and mesh of one object; one of them is None."""
+    try:
+        mesh = to_cpu(decoder(latents)[0])
+    except ValueError as error:  # features that are not finite
+        return f"mesh decoder: {error}", None
+    if not mesh.success:
+        return "mesh decoder: it left no surface", None
+    return None, mesh
+
+
+def to_cpu(value: T) -> T:
+    """A representation (a dataclass of tensors) on the CPU."""
+    if isinstance(value, Tensor):
+        return value.cpu()
+    if not dataclasses.is_dataclass(value):
+        return value
+    parts = {part.name: getattr(value, part.name) for part in dataclasses.fields(value) if part.init}
+    moved = {name: to_cpu(part) for name, part in parts.items() if _holds_tensors(part)}
+    return dataclasses.replace(value, **moved)
+
+
+def _holds_tensors(value: object) -> bool:
+    return isinstance(value, Tensor) or dataclasses.is_dataclass(value)
+
+
+def object_cond(scene: SceneCond) -> SceneCond:
+    """The part of a scene's condition that shows each object itself, as a copy that keeps nothing else."""
+    length = scene.num_object_tokens
+    if isinstance(scene.cond, MultiViewCond):
+        cond = MultiViewCond(tuple(view[:, :length].clone() for view in scene.cond.views))
+    else:
+        cond = scene.cond[:, :length].clone()
+    return SceneCond(cond, scene.neg_cond[:, :length].clone(), length)
+
+
+def select_objects(scene: SceneCond, rows: Sequence[int]) -> SceneCond:
+    """The condition of some objects, in the order given."""
+    chosen = list(rows)
+    if isinstance(scene.cond, MultiViewCond):
+        cond = MultiViewCond(tuple(view[chosen] for view in scene.cond.views))
+    else:
+        cond = scene.cond[chosen]
+    return SceneCond(cond, scene.neg_cond[chosen], scene.num_object_tokens)
+
+
+def latent_noise(
+    coords: Tensor, num_objects: int, channels: int, generator: torch.Generator, device: torch.device | str
+) -> SparseTensor:
+    """Draw the initial state at the voxels ``coords`` (T, 4) on the CPU and move it to ``device``."""
+    feats = torch.randn(len(coords), channels, generator=generator)
+    return SparseTensor(feats.to(device), coords.to(device), num_objects)
+
+
+def sample_structured_latents(
+    model: SLatFlowModel | FlowFunction,
+    sampler: FlowEulerSampler,
+    objects: SceneCond,
+    noise: SparseTensor,
+    params: SamplingParams,
+    normalization: SlatNormalization,
+    *,
+    max_voxels: int | None = None,
+    on_step: Callable[[int, int], object] | None = None,
+) -> SparseTensor:
+    """Sample the structured latents of B objects.
+
+    Args:
+        model: a flow model on sparse tensors.
+        sampler: the Euler loop.
+        objects: conditions of the objects, see `object_cond`.
+        noise: (B, C), see `latent_noise`; objects may be empty.
+        params: steps, times and guidance.
+        normalization: undone on the result.
+        max_voxels: objects are sampled in groups of about this many voxels, to bound memory; an object is
+            never split. None takes all at once. The noise does not depend on it.
+        on_step: called with (steps done, steps), over all groups, after every step.
+
+    Returns:
+        (B, C) latents at the voxels of ``noise``.
+
+    Raises:
+        ValueError: noise for another number of objects, or a number of channels that the normalisation does
+            not have.
+    """
+    if noise.batch_size != objects.num_assets:
+        raise ValueError(
+            f"sample_structured_latents: expected noise for {objects.num_assets} objects, "
+            f"got {noise.batch_size}"
+        )
+    groups = _groups(noise.lengths, max_voxels)
+    total = params.steps * len(groups)
+    samples = []
+    for index, rows in enumerate(groups):
+        chosen, done = select_objects(objects, rows), params.steps * index
+        prepare = getattr(model, "precompute_context", None)
+        result = sampler.sample(
+            model,
+            noise[rows],
+            prepare_cond(prepare, chosen),
+            prepare_neg_cond(prepare, chosen) if sampler.uses_guidance(params) else None,
+            params,
+            on_step=None if on_step is None else lambda step, _, done=done: on_step(done + step, total),
+        )
+        samples.append(result.samples)
+    return denormalize(sparse_cat(samples), normalization)
+
+
+def denormalize(latents: SparseTensor, normalization: SlatNormalization) -> SparseTensor:
+    """Latents of unit spread to those that the decoders read.
+
+    Raises:
+        ValueError: another number of channels.
+    """
+    channels = latents.shape[1]
+    if channels != len(normalization.mean):
+        raise ValueError(
+            f"slat_normalization: expected {channels} means like the channels of the flow, "
+            f"got {len(normalization.mean)}"
+        )
+    mean, std = (latents.feats.new_tensor(values) for values in (normalization.mean, normalization.std))
+    return latents.apply(lambda feats: feats * std + mean)
+
+
+def _groups(lengths: Sequence[int], max_voxels: int | None) -> list[list[int]]:
+    """Neighbouring objects that fit into ``max_voxels`` together, at least one a group."""
+    groups: list[list[int]] = [[]]
+    voxels = 0
+    for row, length in enumerate(lengths):
+        if groups[-1] and max_voxels is not None and voxels + length > max_voxels:
+            groups.append([])
+            voxels = 0
+        groups[-1].append(row)
+        voxels += length
+    return groups

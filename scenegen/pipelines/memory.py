@@ -1,0 +1,90 @@
+"""Time and memory of the stages, and repeatable kernels while they run."""
+
+from __future__ import annotations
+
+import gc
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+PROCESS = "process"
+"""Key of the peak of the whole process, the only one that a CPU tells."""
+
+_KIB = 1024
+
+
+class StageMeter:
+    """Seconds and peak memory by stage, in order of work; a stage may be entered several times.
+
+    Attributes:
+        seconds: of each stage.
+        peak_bytes: most memory that tensors held during each stage on a GPU; on a CPU the peak of the
+            process since it began, under `PROCESS`.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        """Measure work on one device."""
+        self._device = device
+        self.seconds: dict[str, float] = {}
+        self.peak_bytes: dict[str, int] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Measure a ``with`` block as part of a stage."""
+        on_gpu = self._device.type == "cuda"
+        if on_gpu:
+            torch.cuda.synchronize(self._device)
+            torch.cuda.reset_peak_memory_stats(self._device)
+        start = time.perf_counter()
+        yield
+        if on_gpu:
+            torch.cuda.synchronize(self._device)
+            self._raise_peak(name, torch.cuda.max_memory_allocated(self._device))
+        elif (peak := process_peak_bytes()) is not None:
+            self._raise_peak(PROCESS, peak)
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+    def _raise_peak(self, name: str, peak: int) -> None:
+        self.peak_bytes[name] = max(peak, self.peak_bytes.get(name, 0))
+
+
+def process_peak_bytes() -> int | None:
+    """Most memory that the process held since it began; None where the system does not tell."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak * (_KIB if sys.platform == "linux" else 1)  # macOS counts in bytes
+
+
+def release_memory() -> None:
+    """Give freed memory back: collect cycles, and return the GPU cache to the driver."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+@contextmanager
+def repeatable_kernels(device: torch.device) -> Iterator[None]:
+    """On a GPU, prefer kernels that add in a fixed order, so that a seed gives the same bytes every time.
+
+    Matrix products are repeatable only with the environment variable ``CUBLAS_WORKSPACE_CONFIG=:4096:8``, set
+    before the process first uses the GPU.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    was_on = torch.are_deterministic_algorithms_enabled()
+    warned_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    filled = torch.utils.deterministic.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # costs time and hides nothing here
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(was_on, warn_only=warned_only)
+        torch.utils.deterministic.fill_uninitialized_memory = filled

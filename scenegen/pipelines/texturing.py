@@ -1,0 +1,95 @@
+"""From decoded meshes to textured ones: where the colours come from, and how they are baked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import torch
+import trimesh
+
+from scenegen.pipelines.description import TextureSource
+from trellis_modules.postprocess import bake_gaussians, bake_vertex_colours, observe, to_textured_mesh
+from trellis_modules.representations.gaussian import Gaussian
+from trellis_modules.representations.mesh.mesh_result import MeshExtractResult
+
+TextureMode = Literal["direct", "views", "opt"]
+"""Colours of Gaussians read at the surface, averaged over views, or fitted to the views by optimisation."""
+
+MIN_TEXTURE_SIZE, MAX_TEXTURE_SIZE = 64, 8192
+
+# Views of the Gaussians and pixels along their edge; the published number is 100 of 1024.
+_VIEWS = {"cpu": (24, 512), "cuda": (100, 1024)}
+
+
+@dataclass(frozen=True)
+class TextureSettings:
+    """How decoded meshes become textured ones.
+
+    Attributes:
+        source: "gaussian" takes the colours of the Gaussians, "mesh" those of the decoded mesh; None takes
+            the checkpoint's choice.
+        mode: how the colours of Gaussians are taken; those of a mesh are always read directly.
+        size: texels along the edge of the texture.
+        simplify: share of the faces that simplification removes, in [0, 1).
+        fill_holes: remove hidden faces and close small holes.
+    """
+
+    source: TextureSource | None = None
+    mode: TextureMode = "direct"
+    size: int = 1024
+    simplify: float = 0.95
+    fill_holes: bool = True
+
+    def __post_init__(self) -> None:
+        if self.source not in (None, "gaussian", "mesh"):
+            raise ValueError(f"TextureSettings: source must be 'gaussian' or 'mesh', got {self.source!r}")
+        if self.mode not in get_args(TextureMode):
+            raise ValueError(
+                f"TextureSettings: mode must be one of {get_args(TextureMode)}, got {self.mode!r}"
+            )
+        if not 0 <= self.simplify < 1:
+            raise ValueError(f"TextureSettings: simplify must be in [0, 1), got {self.simplify}")
+        if not MIN_TEXTURE_SIZE <= self.size <= MAX_TEXTURE_SIZE:
+            raise ValueError(
+                f"TextureSettings: size must be in [{MIN_TEXTURE_SIZE}, {MAX_TEXTURE_SIZE}], got {self.size}"
+            )
+
+
+def texture_mesh(
+    mesh: MeshExtractResult,
+    gaussian: Gaussian | None,
+    settings: TextureSettings,
+    device: torch.device,
+) -> trimesh.Trimesh | None:
+    """Clean, simplify, unwrap and texture one object.
+
+    Args:
+        mesh: not empty, with colours when there is no ``gaussian``.
+        gaussian: source of the texture; None takes the colours of the mesh.
+        settings: see `TextureSettings`; its ``source`` is the caller's business.
+        device: where the work is done.
+
+    Returns:
+        A mesh in the object y-up frame with UVs, normals and a PBR material; None when it has no area.
+
+    Raises:
+        ValueError: numbers are not finite or far outside of the object cube, or the mesh has no colours.
+    """
+    common: dict[str, Any] = {
+        "simplify": settings.simplify,
+        "fill_holes": settings.fill_holes,
+        "texture_size": settings.size,
+        "device": device,
+    }
+    if gaussian is None:
+        if mesh.vertex_attrs is None:
+            raise ValueError("texture_mesh: expected a mesh with colours, its decoder gives none")
+        textured = bake_vertex_colours(mesh.vertices, mesh.faces, mesh.vertex_attrs[:, :3], **common)
+    elif settings.mode == "direct":
+        textured = bake_gaussians(mesh.vertices, mesh.faces, gaussian, **common)
+    else:
+        mode = "opt" if settings.mode == "opt" else "fast"
+        observations = observe(gaussian.to(device), *_VIEWS["cuda" if device.type == "cuda" else "cpu"])
+        textured = to_textured_mesh(mesh.vertices, mesh.faces, observations, mode=mode, **common)
+    return None if textured.is_empty else textured.to_trimesh()
