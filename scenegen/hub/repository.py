@@ -205,7 +205,8 @@ def hub_faults(repository: Repository, file: str) -> Iterator[None]:
     try:
         yield
     except errors.LocalEntryNotFoundError as error:
-        raise HubError(
+        kind = MissingFile if repository.local_files_only else HubError
+        raise kind(
             f"{where}: expected it in the cache or a hub that answers, found neither; check the network or "
             "the endpoint, or pass a local folder"
         ) from error
@@ -222,8 +223,10 @@ def hub_faults(repository: Repository, file: str) -> Iterator[None]:
         raise MissingFile(
             f"{where}: expected the file in the repository, found none; check the name and the revision"
         ) from error
-    except (errors.HfHubHTTPError, errors.HFValidationError, errors.OfflineModeIsEnabled) as error:
-        raise HubError(f"{where}: {_first_line(error)}; check the name, or try again later") from error
+    except errors.HFValidationError as error:
+        raise HubError(f"{where}: {_first_line(error)}; check the name") from error
+    except (errors.HTTPError, OSError) as error:  # of the transport that huggingface_hub uses, and the disk
+        raise HubError(f"{where}: {_first_line(error)}; check the network and the endpoint") from error
 
 
 def _first_line(error: Exception) -> str:

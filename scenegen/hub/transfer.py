@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import logging
 import os
@@ -141,6 +142,8 @@ def fetch(
             "source or on the way, nothing was kept; try again or another --endpoint"
         )
     os.replace(part, target)
+    for stale in target.parent.glob(f".{glob.escape(target.name)}.*.part"):
+        stale.unlink()
     return actual
 
 

@@ -1,0 +1,157 @@
+"""One file over HTTP: what breaks, what continues, and what is refused."""
+
+import hashlib
+
+import pytest
+
+from scenegen.hub.releases import HubError
+from scenegen.hub.transfer import Announcement, NotPublished, announce, fetch, part_path
+
+CONTENT = bytes(range(256)) * 40
+DIGEST = hashlib.sha256(CONTENT).hexdigest()
+FILE = "owner/name/model.safetensors"
+
+
+@pytest.fixture
+def url(hub):
+    hub.files[FILE] = CONTENT
+    return f"{hub.endpoint}/owner/name/resolve/main/model.safetensors"
+
+
+@pytest.fixture
+def bring(url, tmp_path):
+    """Announce and fetch the file; returns its content."""
+
+    def call(**keywords):
+        target = tmp_path / "in" / "model.safetensors"
+        fetch(url, target, announce(url), **{"pause_s": 0.0, **keywords})
+        assert [path.name for path in target.parent.iterdir()] == [target.name]
+        return target.read_bytes()
+
+    return call
+
+
+def test_announcement_of_a_small_file_and_of_one_in_another_storage(hub, url):
+    small = announce(url)
+    assert (small.size, small.sha256, len(small.commit)) == (len(CONTENT), None, 40) and small.etag
+    hub.large.add(FILE)
+    assert announce(url) == Announcement(len(CONTENT), DIGEST, DIGEST, small.commit)
+
+
+def test_a_server_that_refuses_to_announce_is_no_fault(hub, url):
+    hub.statuses[FILE] = 405
+    assert announce(url) == Announcement()
+
+
+@pytest.mark.parametrize("is_large", [False, True])
+def test_whole_file_arrives_with_its_digest_and_progress(hub, bring, is_large):
+    if is_large:
+        hub.large.add(FILE)
+    seen = []
+    assert bring(on_progress=seen.append) == CONTENT
+    assert seen[0] == 0 and seen[-1] == len(CONTENT)
+
+
+def test_broken_transfer_continues_where_it_stopped(hub, bring):
+    hub.breaks[FILE] = [1000, 3000]
+    assert bring(sha256=DIGEST) == CONTENT
+    assert hub.gets("model.safetensors") == [None, "bytes=1000-", "bytes=4000-"]
+
+
+def test_next_run_continues_what_the_last_one_left(hub, bring):
+    hub.breaks[FILE] = [1000, 500]
+    with pytest.raises(HubError, match=r"broke 2 times \(got 500 of 9240 bytes\).*continues at 1500 bytes"):
+        bring(attempts=2)
+    assert bring() == CONTENT
+    assert hub.gets("model.safetensors")[-1] == "bytes=1500-"
+
+
+def test_server_without_ranges_starts_again(hub, bring):
+    hub.without_range.add(FILE)
+    hub.breaks[FILE] = [1000]
+    assert bring() == CONTENT
+
+
+def test_part_of_another_content_is_not_continued(hub, bring):
+    hub.breaks[FILE] = [1000]
+    with pytest.raises(HubError, match="broke 1 times"):
+        bring(attempts=1)
+    del hub.breaks[FILE]
+    hub.files[FILE] = CONTENT[::-1]
+    assert bring() == CONTENT[::-1]
+    assert hub.gets("model.safetensors") == [None, None]
+
+
+def test_without_identity_nothing_is_continued(hub, bring):
+    hub.without_etag.add(FILE)
+    hub.breaks[FILE] = [1000]
+    with pytest.raises(HubError, match="broke 1 times"):
+        bring(attempts=1)
+    assert bring() == CONTENT
+    assert hub.gets("model.safetensors") == [None, None]
+
+
+def test_file_without_length_arrives(hub, bring):
+    hub.without_length.add(FILE)
+    assert bring(sha256=DIGEST) == CONTENT
+
+
+def test_part_longer_than_the_file_is_fetched_again(hub, url, tmp_path):
+    target, announced = tmp_path / "m", Announcement(etag="x")
+    part_path(target, url, announced).write_bytes(CONTENT + b"more")
+    fetch(url, target, announced, pause_s=0.0)
+    assert target.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("status", [500, 503, 429])
+def test_passing_fault_of_the_server_is_tried_again(hub, url, tmp_path, status):
+    announced = announce(url)
+    hub.statuses[FILE] = status
+    with pytest.raises(HubError, match=f"broke 2 times .status {status}."):
+        fetch(url, tmp_path / "m", announced, pause_s=0.0, attempts=2)
+
+
+def test_wrong_digest_keeps_nothing(bring, tmp_path):
+    with pytest.raises(HubError, match=r"expected sha256 000000000000\.\.\., got .*nothing was kept"):
+        bring(sha256="0" * 64)
+    assert list((tmp_path / "in").iterdir()) == []
+
+
+def test_announced_digest_is_checked_too(hub, url, tmp_path):
+    announced = Announcement(len(CONTENT), "0" * 64, "0" * 64)
+    with pytest.raises(HubError, match="expected sha256 000000000000"):
+        fetch(url, tmp_path / "m", announced)
+
+
+def test_content_of_another_size_than_announced_is_refused(hub, url, tmp_path):
+    with pytest.raises(HubError, match=r"broke 2 times \(expected 5 bytes, got 10240\)"):
+        fetch(url, tmp_path / "m", Announcement(size=5, etag="x"), pause_s=0.0, attempts=2)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "message"),
+    [
+        (404, NotPublished, r"expected a published file, the server has none \(404\)"),
+        (401, HubError, r"refuses \(401\); accept the terms .* HF_TOKEN"),
+        (403, HubError, r"refuses \(403\)"),
+        (418, HubError, "the server answers 418"),
+    ],
+)
+def test_final_answers_are_one_line(hub, url, tmp_path, status, kind, message):
+    hub.statuses[FILE] = status
+    for call in (lambda: announce(url), lambda: fetch(url, tmp_path / "m", Announcement(etag="x"))):
+        with pytest.raises(kind, match=message) as error:
+            call()
+        assert "\n" not in str(error.value)
+
+
+def test_server_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(HubError, match=r"http://127.0.0.1:9/x: cannot be reached .*--endpoint"):
+        announce("http://127.0.0.1:9/x")
+
+
+def test_token_goes_to_the_hub_and_not_to_its_storage(hub, url, tmp_path):
+    hub.large.add(FILE)
+    fetch(url, tmp_path / "m", announce(url, "secret"), token="secret")
+    assert {path.split("/")[1] for path, _ in hub.tokens} == {"owner"}
+    assert {token for _, token in hub.tokens} == {"Bearer secret"}
