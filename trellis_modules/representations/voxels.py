@@ -30,9 +30,9 @@ def surface_voxels(vertices: np.ndarray, faces: np.ndarray, resolution: int) -> 
         chosen = corners[steps == step]
         batch = max(1, _MAX_POINTS_AT_ONCE // len(weights))
         for start in range(0, len(chosen), batch):
-            points = np.einsum("sk,fkc->fsc", weights, chosen[start : start + batch]).reshape(-1, 3)
-            cells = np.clip(np.floor((points + 0.5) * resolution).astype(int), 0, resolution - 1)
-            grid[np.ravel_multi_index(cells.T, (resolution,) * 3)] = True
+            points = weights @ chosen[start : start + batch]  # (F, S, 3)
+            x, y, z = np.moveaxis(np.clip(((points + 0.5) * resolution).astype(int), 0, resolution - 1), -1, 0)
+            grid[(x * resolution + y) * resolution + z] = True
     return grid.reshape((resolution,) * 3)
 
 
