@@ -1,0 +1,144 @@
+"""What objects stand on: upright poses, the floor, and the surfaces of other objects.
+
+Everything here is in the query frame, whose y axis points up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from scenegen.geometry import (
+    ROTATION,
+    SCALE,
+    TRANSLATION,
+    normalize_quaternion,
+    place_yup,
+    quaternion_from_axis_angle,
+    quaternion_multiply,
+    quaternion_to_matrix,
+)
+from scenegen.refinement.solid import Solid, scene_box, to_object
+
+MAX_TILT_DEG = 25.0
+"""Objects that lean by less are meant to stand; beyond it, they lean on purpose."""
+
+REACH = 0.12
+"""How far, in query sides, an object may hover above what it stands on or sink into it ..."""
+
+REACH_OF_HEIGHT = 0.15
+"""... plus this share of its own height."""
+
+_FLOOR_TOLERANCE = 0.15  # query sides between bottoms that make one floor
+_FOOT_SHARE = 0.15  # the lowest part of an object, whose outline must lie on the surface
+_FOOT_POINTS = 200
+_LADDER_STEPS = 48
+_MIN_COVERED = 0.35  # share of the foot above the surface
+_SURFACE_FILL = 0.45  # just outside the middle of surface voxels
+_SURFACE_QUANTILE = 0.9
+
+
+@dataclass(frozen=True)
+class Rest:
+    """Where an object stands: on the object `carrier`, or on the floor where that is None, at a height."""
+
+    carrier: int | None
+    height: float
+
+
+def stand_upright(pose: Tensor) -> Tensor:
+    """Take a small lean out of a pose (8,); a lean beyond `MAX_TILT_DEG` stays."""
+    up = quaternion_to_matrix(pose[ROTATION])[:, 1]
+    axis = torch.stack((-up[2], torch.zeros_like(up[0]), up[0]))  # up x (0, 1, 0)
+    sine = axis.norm()
+    angle = torch.atan2(sine, up[1])
+    if sine < 1e-6 or torch.rad2deg(angle) > MAX_TILT_DEG:
+        return pose
+    swing = quaternion_from_axis_angle(axis / sine, angle)
+    upright = pose.clone()
+    upright[ROTATION] = quaternion_multiply(swing, normalize_quaternion(pose[ROTATION]))
+    return upright
+
+
+def find_floor(solids: Sequence[Solid], poses: Tensor, query: int) -> float:
+    """Height of the plane that the objects stand on.
+
+    Each bottom is a candidate; objects that stand there count for it and objects that would reach below it
+    count against it, large ones more. The query, whose pose is exact, decides if it stands on the winner.
+
+    Args:
+        solids: N objects.
+        poses: (N, 8).
+        query: the object that defines the frame.
+    """
+    bottoms = np.array([float(scene_box(solid, pose)[0][1]) for solid, pose in zip(solids, poses)])
+    weights = poses[:, SCALE].squeeze(1).double().numpy() ** 2
+
+    def score(height: float) -> float:
+        stands = np.abs(bottoms - height) <= _FLOOR_TOLERANCE
+        return float(weights[stands].sum() - weights[bottoms < height - _FLOOR_TOLERANCE].sum())
+
+    best = max(sorted(bottoms), key=score)  # of equals the lowest
+    members = np.abs(bottoms - best) <= _FLOOR_TOLERANCE
+    return float(bottoms[query] if members[query] else np.median(bottoms[members]))
+
+
+def find_rests(solids: Sequence[Solid], poses: Tensor, query: int, floor: float) -> list[Rest | None]:
+    """Decide for each object what it stands on: the surface or floor nearest to its bottom.
+
+    Returns:
+        N entries; None for what hangs, and for the query, which stays where it is.
+    """
+    boxes = [scene_box(solid, pose) for solid, pose in zip(solids, poses)]
+    rests: list[Rest | None] = []
+    for index, (low, high) in enumerate(boxes):
+        bottom, reach = float(low[1]), REACH + REACH_OF_HEIGHT * float(high[1] - low[1])
+        found = [Rest(None, floor)]
+        for other, (other_low, _) in enumerate(boxes):
+            if other != index and float(other_low[1]) < bottom:  # also rules out circles
+                height = surface_height(
+                    solids[index], poses[index], solids[other], poses[other], bottom, reach
+                )
+                found += [] if height is None else [Rest(other, height)]
+        nearest = min(found, key=lambda rest: abs(rest.height - bottom))
+        stands = abs(nearest.height - bottom) <= reach or bottom < floor
+        rests.append(nearest if stands and index != query else None)
+    return rests
+
+
+def surface_height(
+    solid: Solid, pose: Tensor, carrier: Solid, carrier_pose: Tensor, middle: float, reach: float
+) -> float | None:
+    """Height of a carrier's upper surface under an object.
+
+    Args:
+        solid, pose: the object whose foot is looked at.
+        middle, reach: surfaces are looked for at heights within `reach` of `middle`.
+
+    Returns:
+        None where too little of the foot is above a surface.
+    """
+    points = place_yup(solid.points, pose)
+    bottom, top = points[:, 1].min(), points[:, 1].max()
+    foot = points[points[:, 1] <= bottom + _FOOT_SHARE * (top - bottom)][:_FOOT_POINTS]
+    ladder = torch.linspace(middle + reach, middle - reach, _LADDER_STEPS)
+    columns = foot[:, None, :].repeat(1, _LADDER_STEPS, 1)  # (P, steps, 3), downwards
+    columns[:, :, 1] = ladder
+    full = carrier.fill_at(to_object(columns.flatten(0, 1), carrier_pose)).view(len(foot), -1) > _SURFACE_FILL
+    first = full.int().argmax(dim=1)
+    is_surface = full.any(dim=1) & (first > 0)  # full from the start: its surface is out of reach
+    if is_surface.float().mean() < _MIN_COVERED:
+        return None
+    return float(torch.quantile(ladder[first[is_surface]], _SURFACE_QUANTILE))
+
+
+def put_down(solid: Solid, pose: Tensor, height: float) -> Tensor:
+    """Poses (..., 8) of an object raised or lowered until its lowest vertex is at a height."""
+    lowest = place_yup(solid.corners, pose)[..., 1].amin(dim=-1)
+    lifted = pose.clone()
+    lifted[..., TRANSLATION.start + 1] += height - lowest
+    return lifted
