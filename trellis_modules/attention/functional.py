@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from trellis_modules.attention.backends import select
@@ -20,7 +21,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, *, backend: str = "auto") -> Tens
         (B, L, H, d).
 
     Raises:
-        ValueError: the shapes do not fit, or the backend is unknown.
+        ValueError: shapes or dtypes do not fit, or the backend is unknown.
         BackendUnavailable: the named backend cannot run here.
     """
     if (
@@ -33,4 +34,19 @@ def attention(q: Tensor, k: Tensor, v: Tensor, *, backend: str = "auto") -> Tens
             f"attention: expected q (B, L, H, d) and k, v (B, M, H, d), got q {tuple(q.shape)}, "
             f"k {tuple(k.shape)}, v {tuple(v.shape)}"
         )
+    check_dtypes("attention", q, k, v)
     return select(backend, q.device, q.dtype)(q, k, v)
+
+
+def check_dtypes(where: str, q: Tensor, k: Tensor, v: Tensor) -> None:
+    """Refuse what kernels cannot mix.
+
+    Raises:
+        ValueError: not one floating point dtype, unless autocast will see to it.
+    """
+    if q.dtype == k.dtype == v.dtype and q.is_floating_point():
+        return
+    if not torch.is_autocast_enabled(q.device.type):
+        raise ValueError(
+            f"{where}: expected q, k and v in one floating point dtype, got {q.dtype}, {k.dtype}, {v.dtype}"
+        )

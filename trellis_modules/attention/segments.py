@@ -45,6 +45,11 @@ class Segments:
         return max(self.lengths, default=0)
 
     @cached_property
+    def num_rows(self) -> int:
+        """T: rows that the groups are made of, each counted once."""
+        return sum(self.lengths) if self.restore is None else len(self.restore)
+
+    @cached_property
     def uniform(self) -> bool:
         """Whether all groups have the same number of rows."""
         return len(set(self.lengths)) <= 1
@@ -184,6 +189,7 @@ class WindowPattern:
             return Segments((), coords.device)
         shift = self.shift if isinstance(self.shift, tuple) else (self.shift,) * 3
         windows = (coords[:, 1:].long() + torch.tensor(shift, device=coords.device)) // self.size
+        windows = windows - windows.amin()  # a negative shift must not reach into the element before
         edge = windows.amax() + 1
         keys = coords[:, 0].long()
         for axis in windows.unbind(1):

@@ -31,8 +31,10 @@ def serialize(xyz: Tensor, mode: SerializeMode) -> Tensor:
         (T,) int64 codes below 2^30, different for different voxels.
 
     Raises:
-        ValueError: a coordinate is out of range.
+        ValueError: a coordinate is out of range, or no integer.
     """
+    if xyz.is_floating_point():
+        raise ValueError(f"serialize: coordinates must be integers, got {xyz.dtype}")
     if len(xyz) and not 0 <= int(xyz.min()) <= int(xyz.max()) < 2**CODE_BITS:
         raise ValueError(
             f"serialize: coordinates must be in [0, {2**CODE_BITS}), got {int(xyz.min())} to {int(xyz.max())}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from trellis_modules.attention.backends import select
+from trellis_modules.attention.functional import check_dtypes
 from trellis_modules.attention.segments import Segments
 
 
@@ -31,7 +32,7 @@ def variable_length_attention(
         (T, H, d).
 
     Raises:
-        ValueError: the shapes do not fit, or queries have no keys to attend to.
+        ValueError: shapes, dtypes or groups do not fit, or queries have no keys to attend to.
         BackendUnavailable: the named backend cannot run here.
     """
     if context_segments is None:
@@ -41,6 +42,13 @@ def variable_length_attention(
             f"variable_length_attention: expected q (T, H, d) and k, v (M, H, d), got q {tuple(q.shape)}, "
             f"k {tuple(k.shape)}, v {tuple(v.shape)}"
         )
+    check_dtypes("variable_length_attention", q, k, v)
+    for name, rows, groups in (("queries", q, segments), ("keys", k, context_segments)):
+        if groups.num_rows != len(rows):
+            raise ValueError(
+                f"variable_length_attention: the groups hold {groups.num_rows} {name}, got {len(rows)}; "
+                "use the segments of these voxels"
+            )
     _check_groups(segments, context_segments)
     if not len(q):
         return q

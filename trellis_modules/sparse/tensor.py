@@ -15,6 +15,11 @@ T = TypeVar("T")
 #: Coordinates are below this in every axis, so that serialization codes fit 10 bits an axis.
 MAX_RESOLUTION = 1024
 
+#: Batch elements of a tensor; with it 64 bits number every voxel and its neighbours without overflow.
+MAX_BATCH_SIZE = 2**16
+
+_INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+
 #: The resolution steps that lead from the first tensor to this one, e.g. ``(("down", (2, 2, 2)),)``.
 Level = tuple[tuple, ...]
 
@@ -48,7 +53,7 @@ class SparseTensor:
         _check_rows(feats, coords)
         if batch_size is None:
             batch_size = int(coords[-1, 0]) + 1 if len(coords) else 0
-        _check_coords(coords, batch_size)
+        _check_coords(coords.long(), batch_size)
         counts = torch.bincount(coords[:, 0].long(), minlength=batch_size).tolist()
         self._set(feats, coords.int(), _layout(counts), (), {})
 
@@ -115,6 +120,23 @@ class SparseTensor:
 
     def __repr__(self) -> str:
         return f"SparseTensor(shape={tuple(self.shape)}, voxels={self.lengths}, {self.dtype}, {self.device})"
+
+    def check_resolution(self, resolution: int, where: str) -> None:
+        """Refuse voxels outside a grid; one transfer from the device for each set of voxels.
+
+        Args:
+            resolution: voxels per edge of the grid.
+            where: named in the error.
+
+        Raises:
+            ValueError: a coordinate is at or beyond ``resolution``.
+        """
+        highest = self.cached("highest", lambda: int(self.coords[:, 1:].max()) if len(self.coords) else -1)
+        if highest >= resolution:
+            raise ValueError(
+                f"{where}: coordinates must be in [0, {resolution}), got {highest}; "
+                "check the resolution of the grid"
+            )
 
     # --- same voxels, other features -----------------------------------------------------------------
 
@@ -295,7 +317,7 @@ def _renumber(coords: Tensor, counts: Sequence[int]) -> Tensor:
 
 
 def _check_rows(feats: Tensor, coords: Tensor) -> None:
-    if coords.ndim != 2 or coords.shape[1] != 4 or coords.is_floating_point() or coords.dtype == torch.bool:
+    if coords.ndim != 2 or coords.shape[1] != 4 or coords.dtype not in _INTEGERS:
         raise ValueError(
             "SparseTensor: coords must be (T, 4) integers (batch, x, y, z), "
             f"got {tuple(coords.shape)} {coords.dtype}"
@@ -308,11 +330,13 @@ def _check_rows(feats: Tensor, coords: Tensor) -> None:
 
 def _check_coords(coords: Tensor, batch_size: int) -> None:
     """One transfer of the few numbers that decide, whatever the number of rows."""
+    if not 0 <= batch_size <= MAX_BATCH_SIZE:
+        raise ValueError(f"SparseTensor: batch_size must be in [0, {MAX_BATCH_SIZE}], got {batch_size}")
     if not len(coords):
         return
     batch, xyz = coords[:, 0], coords[:, 1:]
     disorder = (batch[1:] < batch[:-1]).sum()
-    numbers = torch.stack([xyz.min(), xyz.max(), batch.min(), batch.max(), disorder.to(coords.dtype)])
+    numbers = torch.stack([xyz.min(), xyz.max(), batch.min(), batch.max(), disorder])
     low, high, first, last, disorder = numbers.tolist()
     if low < 0 or high >= MAX_RESOLUTION:
         raise ValueError(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from trellis_modules.sparse.conv.backends import select
-from trellis_modules.sparse.tensor import SparseTensor
+from trellis_modules.sparse.tensor import MAX_RESOLUTION, SparseTensor
 
 
 def submanifold_conv3d(
@@ -28,20 +29,28 @@ def submanifold_conv3d(
         x: (B, C_in) features.
         weight: (C_out, k, k, k, C_in), k odd; kernel axes in the order x, y, z.
         bias: (C_out,).
-        dilation: voxels between neighbouring kernel offsets.
+        dilation: voxels between neighbouring kernel offsets, in [1, 1024).
         backend: "auto", or the name of a kernel (``conv.backends.BACKENDS``).
 
     Returns:
         (B, C_out), the same voxels.
 
     Raises:
-        ValueError: the shapes do not fit, two voxels share a place, or the backend is unknown.
+        ValueError: shapes or dtypes do not fit, two voxels share a place, or the backend is unknown.
         BackendUnavailable: the named backend cannot run here.
     """
-    kernel_size = weight.shape[1]
+    _check(x, weight, dilation)
+    if weight.shape[1] == 1:
+        feats = x.feats @ weight.reshape(weight.shape[4], weight.shape[0])
+        return x.replace(feats if bias is None else feats + bias)
+    run = select(backend, x.device, x.dtype)
+    return x.replace(run(x, weight, bias, dilation))
+
+
+def _check(x: SparseTensor, weight: Tensor, dilation: int) -> None:
     if (
         weight.ndim != 5
-        or kernel_size % 2 == 0
+        or weight.shape[1] % 2 == 0
         or len(set(weight.shape[1:4])) != 1
         or x.feats.shape[1:] != weight.shape[4:]
     ):
@@ -49,8 +58,10 @@ def submanifold_conv3d(
             "submanifold_conv3d: expected weight (C_out, k, k, k, C_in) with odd k and features (T, C_in), "
             f"got weight {tuple(weight.shape)} and features {tuple(x.feats.shape)}"
         )
-    if kernel_size == 1:
-        feats = x.feats @ weight.reshape(weight.shape[4], weight.shape[0])
-        return x.replace(feats if bias is None else feats + bias)
-    run = select(backend, x.device, x.dtype)
-    return x.replace(run(x, weight, bias, dilation))
+    if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
+        raise ValueError(
+            f"submanifold_conv3d: expected features in the dtype of the weight, {weight.dtype}, "
+            f"got {x.dtype}; convert one of them"
+        )
+    if not 1 <= dilation < MAX_RESOLUTION:
+        raise ValueError(f"submanifold_conv3d: dilation must be in [1, {MAX_RESOLUTION}), got {dilation}")

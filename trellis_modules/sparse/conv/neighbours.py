@@ -8,7 +8,7 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from trellis_modules.sparse.tensor import SparseTensor
+from trellis_modules.sparse.tensor import MAX_RESOLUTION, SparseTensor
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,15 @@ def neighbour_rows(x: SparseTensor, kernel_size: int, dilation: int = 1) -> Tens
     return x.cached(("neighbours", kernel_size, dilation), lambda: _find(x.coords, kernel_size, dilation))
 
 
+def check_distinct(x: SparseTensor) -> None:
+    """Refuse two voxels at one place, for kernels that do not notice; once for each set of voxels.
+
+    Raises:
+        ValueError: two voxels share a place.
+    """
+    x.cached("distinct", lambda: len(_sorted_keys(_keys(x.coords, 0, MAX_RESOLUTION))))
+
+
 def neighbour_pairs(x: SparseTensor, kernel_size: int, dilation: int = 1) -> NeighbourPairs:
     """``neighbour_rows`` without the missing ones, kept in the cache of x."""
     rows = neighbour_rows(x, kernel_size, dilation)
@@ -62,13 +71,29 @@ def _find(coords: Tensor, kernel_size: int, dilation: int) -> Tensor:
         return coords.new_empty((0, kernel_size**3), dtype=torch.long)
     # A margin on both sides keeps the neighbours of border voxels apart from voxels of the next line.
     edge = int(coords[:, 1:].max()) + 1 + 2 * reach
-    strides = torch.tensor((edge**3, edge**2, edge, 1), device=coords.device)
-    keys = ((coords.long() + torch.tensor((0, reach, reach, reach), device=coords.device)) * strides).sum(1)
+    keys = _keys(coords, reach, edge)
     steps = torch.arange(-reach, reach + 1, max(dilation, 1)).tolist()
     offsets = [(x * edge + y) * edge + z for x, y, z in product(steps, repeat=3)]
-    ordered, order = keys.sort()
-    if (ordered[1:] == ordered[:-1]).any():
-        raise ValueError("submanifold convolution: two voxels share a place; make the coordinates unique")
+    ordered, order = _sorted_keys(keys)
     wanted = keys[:, None] + torch.tensor(offsets, device=keys.device)  # (T, k^3)
     place = torch.searchsorted(ordered, wanted).clamp_max(len(keys) - 1)
     return torch.where(ordered[place] == wanted, order[place], len(keys))
+
+
+def _keys(coords: Tensor, margin: int, edge: int) -> Tensor:
+    """(T,) int64 numbers of voxels (T, 4) in volumes of ``edge``^3, moved inwards by a margin."""
+    margins = torch.tensor((0, margin, margin, margin), device=coords.device)
+    strides = torch.tensor((edge**3, edge**2, edge, 1), device=coords.device)
+    return ((coords.long() + margins) * strides).sum(1)
+
+
+def _sorted_keys(keys: Tensor) -> tuple[Tensor, Tensor]:
+    """Ascending keys and where they were.
+
+    Raises:
+        ValueError: a key occurs twice.
+    """
+    ordered, order = keys.sort()
+    if (ordered[1:] == ordered[:-1]).any():
+        raise ValueError("submanifold convolution: two voxels share a place; make the coordinates unique")
+    return ordered, order

@@ -38,6 +38,13 @@ def formula(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return torch.einsum("bhlm,bmhd->blhd", weights, v)
 
 
+def test_mixed_and_integer_dtypes_are_refused(qkv: tuple[Tensor, Tensor, Tensor]) -> None:
+    q, k, v = qkv
+    for arguments in ((q, k.half(), v.half()), (q, k, v.double()), (q.long(), k.long(), v.long())):
+        with pytest.raises(ValueError, match="q, k and v in one floating point dtype"):
+            attention(*arguments)
+
+
 @pytest.mark.parametrize("backend", available_backends("cpu"))
 def test_backend_matches_the_formula(backend: str, qkv: tuple[Tensor, Tensor, Tensor]) -> None:
     torch.testing.assert_close(attention(*qkv, backend=backend), formula(*qkv))

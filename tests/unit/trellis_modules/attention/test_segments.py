@@ -154,6 +154,12 @@ def test_queries_without_keys_and_wrong_shapes_are_refused() -> None:
         variable_length_attention(x, x, x, Segments((2, 2), CPU), Segments((4,), CPU))
     with pytest.raises(ValueError, match=r"expected q \(T, H, d\)"):
         variable_length_attention(x, x[..., :2], x[..., :2], Segments((4,), CPU))
+    with pytest.raises(ValueError, match="the groups hold 5 queries, got 4"):
+        variable_length_attention(x, x, x, Segments((4, 1), CPU))
+    with pytest.raises(ValueError, match="the groups hold 3 keys, got 4"):
+        variable_length_attention(x, x, x, Segments((4,), CPU), Segments((3,), CPU))
+    with pytest.raises(ValueError, match="one floating point dtype, got torch.float32, torch.float16"):
+        variable_length_attention(x, x.half(), x.half(), Segments((4,), CPU))
 
 
 def test_modules_agree_with_their_dense_selves() -> None:
@@ -207,6 +213,12 @@ def test_every_row_gets_its_own_result_from_its_element(pattern) -> None:
     assert sum(nothing.lengths) == 0
 
 
+def test_windows_with_a_negative_shift_stay_in_their_element() -> None:
+    coords = torch.tensor([(0, 4, 3, 3), (0, 0, 3, 0), (1, 3, 0, 4), (1, 0, 0, 0)])
+    segments = WindowPattern(4, -4).segments(coords, (2, 2))
+    assert sorted(segments.lengths) == [1, 1, 1, 1]
+
+
 def test_windows_hold_what_their_cube_holds() -> None:
     coords, lengths = voxels()
     segments = WindowPattern(8, 4).segments(coords, lengths)
@@ -227,6 +239,8 @@ def test_coordinates_beyond_the_codes_are_refused() -> None:
     for wrong in (1024, -1):
         with pytest.raises(ValueError, match=r"must be in \[0, 1024\)"):
             serialize(torch.tensor([[0, 0, wrong]]), SerializeMode.Z_ORDER)
+    with pytest.raises(ValueError, match="must be integers, got torch.float32"):
+        serialize(torch.zeros(1, 3), SerializeMode.Z_ORDER)
 
 
 @pytest.mark.parametrize("pattern", [WindowPattern, SerializedPattern])

@@ -8,10 +8,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from trellis_modules.backends import BackendUnavailable
-from trellis_modules.sparse import SparseTensor
+from trellis_modules.sparse import MAX_RESOLUTION, SparseTensor
 from trellis_modules.sparse.conv import SparseConv3d, available_backends, submanifold_conv3d
 from trellis_modules.sparse.conv.backends import BACKENDS, gather_gemm, gather_scatter
-from trellis_modules.sparse.conv.neighbours import neighbour_rows
+from trellis_modules.sparse.conv.neighbours import check_distinct, neighbour_rows
+from trellis_modules.sparse.tensor import MAX_BATCH_SIZE
 
 
 @pytest.fixture
@@ -50,22 +51,46 @@ def test_backend_matches_the_dense_convolution_in_both_directions(
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("dilation", [1, 2])
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_gpu_backend_matches_the_reference_in_both_directions(
-    case: tuple[SparseTensor, Tensor, Tensor], backend: str
+    case: tuple[SparseTensor, Tensor, Tensor], backend: str, dilation: int, dtype: torch.dtype
 ) -> None:
-    if backend not in available_backends("cuda"):
+    if backend not in available_backends("cuda", dtype):
         pytest.skip(f"{backend} is not installed")
     x, weight, bias = case
+    weight, bias = weight.repeat(8, 1, 1, 1, 8), bias.repeat(8)  # widths that half-precision kernels take
+    x = x.apply(lambda feats: feats.repeat(1, 8))
     results = []
-    for name, device in ((backend, "cuda"), ("gather_scatter", "cpu")):
-        voxels = x.to(device)
-        leaves = [value.to(device).requires_grad_() for value in (x.feats, weight, bias)]
-        output = submanifold_conv3d(voxels.replace(leaves[0]), *leaves[1:], backend=name).feats
-        results.append([output, *torch.autograd.grad(output.square().sum(), leaves)])
+    for name, device, kind in ((backend, "cuda", dtype), ("gather_scatter", "cpu", torch.float32)):
+        leaves = [value.to(dtype).to(device, kind).requires_grad_() for value in (x.feats, weight, bias)]
+        voxels = x.to(device).replace(leaves[0])
+        output = submanifold_conv3d(voxels, *leaves[1:], dilation, backend=name).feats
+        results.append([output, *torch.autograd.grad(output.float().square().sum(), leaves)])
+    # TF32 resolves 2^-10 of the largest terms, bfloat16 2^-8.
+    tolerance = 1e-2 if dtype is not torch.bfloat16 else 4e-2
     for actual, expected in zip(*results):
-        # TF32 resolves 2^-10 of the largest terms.
-        torch.testing.assert_close(actual.cpu(), expected, rtol=1e-2, atol=1e-2 * float(expected.abs().max()))
+        limit = tolerance * float(expected.detach().abs().max())
+        torch.testing.assert_close(actual.float().cpu(), expected, rtol=0, atol=limit)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_gpu_backend_survives_edge_cases(backend: str) -> None:
+    if backend not in available_backends("cuda"):
+        pytest.skip(f"{backend} is not installed")
+    weight = torch.randn(8, 3, 3, 3, 8, device="cuda")
+    empty = SparseTensor(torch.zeros(0, 8), torch.zeros(0, 4, dtype=torch.int32), batch_size=2).to("cuda")
+    assert submanifold_conv3d(empty, weight, backend=backend).shape == (2, 8)
+    corner = SparseTensor(torch.ones(1, 8), torch.tensor([[3, 1023, 1023, 1023]])).to("cuda")
+    expected = weight[:, 1, 1, 1].sum(1)
+    actual = submanifold_conv3d(corner, weight, backend=backend).feats[0]
+    torch.testing.assert_close(actual, expected, rtol=1e-2, atol=1e-2)  # TF32
+    twice = SparseTensor(torch.ones(2, 8), torch.tensor([[0, 1, 1, 1]] * 2)).to("cuda")
+    with pytest.raises(ValueError, match="two voxels share a place"):
+        submanifold_conv3d(twice, weight, backend=backend)
 
 
 def test_border_voxels_do_not_see_the_next_line() -> None:
@@ -93,17 +118,36 @@ def test_keys_beyond_32_bits_stay_apart() -> None:
     assert rows[:, 13].tolist() == [0, 1, 2]
 
 
+def test_last_element_at_the_largest_dilation_has_distinct_keys() -> None:
+    last = MAX_BATCH_SIZE - 1
+    coords = torch.tensor([[last, 0, 0, 0], [last, 1023, 1023, 1022], [last, 1023, 1023, 1023]])
+    rows = neighbour_rows(SparseTensor(torch.zeros(3, 1), coords), 3, dilation=1022)
+    assert (rows < 3).sum(1).tolist() == [1, 1, 1]
+    assert neighbour_rows(SparseTensor(torch.zeros(3, 1), coords), 3)[1].tolist().count(2) == 1
+
+
 def test_shared_places_are_refused() -> None:
     x = SparseTensor(torch.zeros(2, 1), torch.tensor([[0, 1, 1, 1], [0, 1, 1, 1]]))
     with pytest.raises(ValueError, match="two voxels share a place"):
         SparseConv3d(1, 1, 3)(x)
+    with pytest.raises(ValueError, match="two voxels share a place"):
+        check_distinct(x)
+    apart = SparseTensor(torch.zeros(2, 1), torch.tensor([[0, 1, 1, 1], [1, 1, 1, 1]]))
+    check_distinct(apart)  # places in different elements
 
 
 def test_wrong_shapes_and_backends_are_refused(case: tuple[SparseTensor, Tensor, Tensor]) -> None:
     x, weight, _ = case
-    for wrong in (weight[..., :3], weight[:, :2, :2, :2], weight[:, :, :, :2], weight[0]):
+    for wrong in (weight[..., :3], weight[:, :2, :2, :2], weight[:, :, :, :2], weight[0], weight[0, 0, 0, 0]):
         with pytest.raises(ValueError, match="submanifold_conv3d: expected weight"):
             submanifold_conv3d(x, wrong)
+    with pytest.raises(ValueError, match="dtype of the weight, torch.float32, got torch.float16"):
+        submanifold_conv3d(x.to(torch.float16), weight)
+    with pytest.raises(ValueError, match=r"dtype of the weight, torch.float64, got torch.float32"):
+        submanifold_conv3d(x, weight[:, :1, :1, :1].double())
+    for dilation in (0, -1, MAX_RESOLUTION):
+        with pytest.raises(ValueError, match=r"dilation must be in \[1, 1024\)"):
+            submanifold_conv3d(x, weight, dilation=dilation)
     with pytest.raises(BackendUnavailable, match="'spconv' does not take torch.float32 on cpu"):
         submanifold_conv3d(x, weight, backend="spconv")
     with pytest.raises(ValueError, match="unknown backend 'fast'"):

@@ -46,11 +46,30 @@ def test_tensor_without_any_voxel() -> None:
         (torch.zeros(1, 4), None, r"\(T, 4\) integers .* got \(1, 4\) torch.float32"),
         (torch.zeros(1, 3, dtype=torch.int32), None, r"got \(1, 3\)"),
         (coords_of(*[(0, 0, 0, i) for i in range(3)]), None, "expected 3 rows of feats"),
+        (torch.zeros(1, 4, dtype=torch.bool), None, "torch.bool"),
+        (coords_of((0, 0, 0, 0)), -1, r"batch_size must be in \[0, 65536\], got -1"),
+        (coords_of((2**31 - 1, 0, 0, 0)), None, "got 2147483648"),  # would need a table of 16 GiB
+        (torch.tensor([[0, 0, 0, 2**40]]), None, "got 0 to 1099511627776"),  # 0 in 32 bits
     ],
 )
 def test_wrong_rows_are_refused(coords: torch.Tensor, batch_size: int | None, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         SparseTensor(torch.zeros(2 if len(coords) == 2 else 1, 2), coords, batch_size)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int64])
+def test_every_integer_type_is_checked_and_stored_alike(dtype: torch.dtype) -> None:
+    rows = torch.tensor([(1, 0, 0, 0), (0, 0, 0, 0)] * 256, dtype=dtype)  # 256 is 0 in 8 bits
+    with pytest.raises(ValueError, match="falls 256 times"):
+        SparseTensor(torch.zeros(512, 1), rows)
+    assert SparseTensor(torch.zeros(1, 1), rows[:1]).coords.dtype == torch.int32
+
+
+def test_voxels_beyond_a_grid_are_named(holed: SparseTensor) -> None:
+    holed.check_resolution(7, "here")
+    with pytest.raises(ValueError, match=r"^here: coordinates must be in \[0, 6\), got 6"):
+        (holed * 2).check_resolution(6, "here")
+    holed[1].check_resolution(1, "no voxel")
 
 
 def test_dense_operands_belong_to_elements_or_rows(holed: SparseTensor) -> None:

@@ -8,6 +8,7 @@ import spconv.pytorch as spconv
 from torch import Tensor
 from torch.func import functional_call
 
+from trellis_modules.sparse.conv.neighbours import check_distinct
 from trellis_modules.sparse.tensor import SparseTensor
 
 
@@ -16,6 +17,7 @@ def run(x: SparseTensor, weight: Tensor, bias: Tensor | None, dilation: int) -> 
     kernel_size = weight.shape[1]
     if not len(x.coords):  # spconv refuses to index no voxel
         return x.feats.new_zeros(0, weight.shape[0])
+    check_distinct(x)
     edges = x.cached("edges", lambda: (x.coords[:, 1:].amax(0) + 1).tolist())
     indice_dict = x.cached("spconv index pairs", dict)
     source = spconv.SparseConvTensor(
