@@ -67,9 +67,31 @@ class StructuredLatentDecoder(StructuredLatentTrunk, Generic[Representation]):
         return self.project(self.transform(x))
 
     def forward(self, x: SparseTensor) -> list[Representation]:
-        """(B, latent_channels) structured latents -> B representations in the object frame, z up."""
+        """Decode structured latents.
+
+        Args:
+            x: (B, latent_channels), coordinates in [0, resolution).
+
+        Returns:
+            B representations in the object frame, z up.
+
+        Raises:
+            ValueError: channels or coordinates do not fit; in eval mode, features are not finite.
+        """
+        x.check_resolution(self.config.resolution, type(self).__name__)
         h = self.features(x)
+        if not self.training:
+            self._check_finite(h.feats)
         return [self.represent(h.coords[rows, 1:], h.feats[rows]) for rows in h.layout]
+
+    def _check_finite(self, feats: Tensor) -> None:
+        """Before anything is rendered or written from them."""
+        finite = feats.isfinite().all(dim=1)
+        if not finite.all():
+            raise ValueError(
+                f"{type(self).__name__}: features of {int((~finite).sum())} of {len(feats)} voxels are not "
+                "finite; check the latents and the weights, or decode in float32 if the dtype overflows"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

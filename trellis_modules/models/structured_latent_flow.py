@@ -123,6 +123,7 @@ class SLatFlowModel(SparseStructureFlowModel):
         Raises:
             ValueError: a shape does not fit the configuration.
         """
+        self._check_times(x, t)
         t_emb = self._embed_time(t)
         modulations = self._modulations(t_emb, "adaLN_modulation")
         t_emb = t_emb.to(self.torso_dtype)
@@ -140,6 +141,13 @@ class SLatFlowModel(SparseStructureFlowModel):
             skip = skips.pop()
             h = block(sparse_cat([h, skip], dim=1) if self.config.use_skip_connection else h, t_emb)
         return FlowOutput(self._velocity(h, x))
+
+    def _check_times(self, x: SparseTensor, t: Tensor) -> None:
+        if t.shape != (x.batch_size,):
+            raise ValueError(
+                f"{type(self).__name__}: expected one time for each of {x.batch_size} batch elements, "
+                f"got {tuple(t.shape)}"
+            )
 
     def _velocity(self, h: SparseTensor, x: SparseTensor) -> SparseTensor:
         """Torso output -> velocity at the voxels of x; the released models normalise in the torso dtype."""

@@ -68,6 +68,36 @@ def test_radiance_field_has_a_leaf_per_voxel(latents: SparseTensor) -> None:
     assert [field.trivec.shape for field in fields] == [(3, 2, 3, 3), (0, 2, 3, 3), (1, 2, 3, 3)]
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("places", [[], [(0, 0, 0)], [(7, 7, 7)]])
+def test_no_voxel_and_a_single_voxel(name: str, places: list[tuple[int, int, int]]) -> None:
+    coords = torch.tensor([(0, *place) for place in places], dtype=torch.int32).reshape(-1, 4)
+    (result,) = built(name)(SparseTensor(torch.ones(len(places), 4), coords, 1))
+    parts = [value for value in vars(result).values() if isinstance(value, torch.Tensor)]
+    assert parts and all(part.isfinite().all() for part in parts if part.is_floating_point())
+    assert bool(places) or not any(len(part) for part in parts)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", CONFIGS)
+def test_features_that_are_not_finite_are_refused(name: str, latents: SparseTensor) -> None:
+    decoder = built(name)
+    latents.feats[3] = torch.nan  # the only voxel of the last object
+    with pytest.raises(ValueError, match=rf"^{name}: features of \d+ of \d+ voxels are not finite"):
+        decoder(latents)
+    decoder.out_layer.weight.fill_(torch.inf)
+    with pytest.raises(ValueError, match="not finite"):
+        decoder(latents[0])
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_voxels_outside_the_grid_are_refused(name: str) -> None:
+    outside = SparseTensor(torch.ones(1, 4), torch.tensor([[0, 0, 8, 0]]))
+    with pytest.raises(ValueError, match=rf"{name}: coordinates must be in \[0, 8\), got 8"):
+        built(name)(outside)
+
+
 def test_mesh_lies_in_its_voxels_and_gives_gradients(latents: SparseTensor) -> None:
     decoder = built("SLatMeshDecoder").train()
     full, empty, _ = decoder(latents)

@@ -83,6 +83,34 @@ def test_no_voxel_and_a_single_voxel_have_a_velocity(flow: SLatFlowModel, length
     assert velocity.shape == x.shape and velocity.feats.isfinite().all()
 
 
+@torch.no_grad()
+def test_spoilt_latents_stay_in_their_object(flow: SLatFlowModel) -> None:
+    x, t, cond = voxels(4), torch.full((3,), 500.0), torch.randn(3, 5, 12)
+    expected = flow(x, t, cond).velocity
+    spoilt = SparseTensor(x.feats.clone(), x.coords, 3)
+    spoilt.feats[-1] = torch.nan
+    velocity = flow(spoilt, t, cond).velocity
+    torch.testing.assert_close(velocity[0].feats, expected[0].feats)
+    assert velocity[2].feats.isnan().any()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("mode", ["full", "swin", "shift_window", "shift_sequence", "shift_order"])
+def test_encoder_of_spoilt_single_and_missing_voxels(mode: str) -> None:
+    model = built("SLatEncoder", **ENCODER, attn_mode=mode)
+    x = voxels(6, (20, 0, 12, 1))
+    expected = model(x, sample_posterior=False)
+    assert expected.lengths == x.lengths and expected.feats.isfinite().all()
+    spoilt = x.replace(x.feats.clone())
+    spoilt.feats[20:32] = torch.nan
+    actual = model(spoilt, sample_posterior=False)
+    assert actual[2].feats.isnan().all()
+    for index in (0, 3):
+        torch.testing.assert_close(actual[index].feats, expected[index].feats)
+    nothing = model(voxels(6, (0, 0)), sample_posterior=False)
+    assert nothing.shape == (2, 4)
+
+
 def test_every_parameter_learns_also_with_checkpointing() -> None:
     gradients = []
     for use_checkpoint in (False, True):
@@ -137,6 +165,10 @@ def test_wrong_sizes_are_named(flow: SLatFlowModel) -> None:
         build_model({"name": "SLatEncoder", "args": {**ENCODER, "num_heads": 3}})
     with pytest.raises(ValueError, match=r"expected \(B, 4\) voxels"):
         flow(voxels(5), torch.ones(3), torch.randn(3, 5, 12))
+    with pytest.raises(ValueError, match=r"one time for each of 3 batch elements, got \(1,\)"):
+        flow(voxels(4), torch.ones(1), torch.randn(3, 5, 12))
+    with pytest.raises(ValueError, match="a context for each of 3 batch elements, got 2"):
+        flow(voxels(4), torch.ones(3), torch.randn(2, 5, 12))
     with pytest.raises(ValueError, match="cond must be"):
         flow(voxels(4), torch.ones(3), torch.randn(3, 5, 11))
     with pytest.raises(ValueError, match="not both"):
