@@ -108,6 +108,8 @@ class Gaussian:
         for name, shape in expected.items():
             if (got := tuple(getattr(self, name).shape)) != shape:
                 raise ValueError(f"Gaussian: expected {name} {shape}, got {got}")
+        if len(dtypes := {getattr(self, name).dtype for name in expected}) > 1:
+            raise ValueError(f"Gaussian: expected one dtype, got {sorted(map(str, dtypes))}")
 
     @classmethod
     def from_values(

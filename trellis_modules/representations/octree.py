@@ -44,13 +44,15 @@ class OctreeNodes:
             dtype: of the positions.
 
         Raises:
-            ValueError: resolution is no power of two, or a voxel lies outside the grid.
+            ValueError: resolution is no power of two, or a voxel is no integer or lies outside the grid.
         """
         depth = resolution.bit_length() - 1
         if resolution < 1 or resolution != 1 << depth or depth > MAX_DEPTH:
             raise ValueError(
                 f"OctreeNodes: resolution must be a power of two up to {1 << MAX_DEPTH}, got {resolution}"
             )
+        if coords.is_floating_point():
+            raise ValueError(f"OctreeNodes: coords must be integers, got {coords.dtype}")
         low, high = (int(coords.min()), int(coords.max())) if len(coords) else (0, 0)
         if low < 0 or high >= resolution:
             raise ValueError(f"OctreeNodes: coords must be in [0, {resolution}), got [{low}, {high}]")

@@ -44,13 +44,13 @@ def read_ply_vertices(path: Path) -> np.ndarray:
     with Path(path).open("rb") as file:
         header = _read_header(path, file.readline)
         count, dtype = _vertex_table(path, header)
-        data = file.read(count * dtype.itemsize)
-    if len(data) != count * dtype.itemsize:
-        raise ValueError(
-            f"{path}: expected {count} vertices of {dtype.itemsize} bytes, got {len(data)} bytes in all; "
-            "is the file truncated?"
-        )
-    return np.frombuffer(data, dtype=dtype)
+        available = Path(path).stat().st_size - file.tell()
+        if available < count * dtype.itemsize:
+            raise ValueError(
+                f"{path}: expected {count} vertices of {dtype.itemsize} bytes, got {available} bytes in all; "
+                "is the file truncated?"
+            )
+        return np.frombuffer(file.read(count * dtype.itemsize), dtype=dtype)
 
 
 def _read_header(path: Path, readline: Callable[[], bytes]) -> list[list[str]]:
@@ -73,8 +73,12 @@ def _read_header(path: Path, readline: Callable[[], bytes]) -> list[list[str]]:
 
 def _vertex_table(path: Path, header: list[list[str]]) -> tuple[int, np.dtype]:
     """Number and layout of the vertices."""
-    if not header or header[0][:2] != ["element", "vertex"]:
-        raise ValueError(f"{path}: expected 'element vertex' as the first element of the PLY header")
+    first = header[0] if header else []
+    if first[:2] != ["element", "vertex"] or len(first) != 3 or not first[2].isdecimal():
+        raise ValueError(
+            f"{path}: expected 'element vertex COUNT' as the first element of the PLY header, "
+            f"got {' '.join(first)!r}"
+        )
     fields = []
     for words in header[1:]:
         if words[0] == "element":
@@ -82,4 +86,7 @@ def _vertex_table(path: Path, header: list[list[str]]) -> tuple[int, np.dtype]:
         if len(words) != 3 or words[0] != "property" or words[1] not in _TYPES:
             raise ValueError(f"{path}: cannot read the vertex {' '.join(words)!r}; only scalars are known")
         fields.append((words[2], _TYPES[words[1]]))
-    return int(header[0][2]), np.dtype(fields)
+    names = [name for name, _ in fields]
+    if not names or len(set(names)) != len(names):
+        raise ValueError(f"{path}: expected different properties of the vertices, got {names}")
+    return int(first[2]), np.dtype(fields)

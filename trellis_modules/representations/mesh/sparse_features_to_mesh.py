@@ -27,6 +27,7 @@ from trellis_modules.representations.mesh.mesh_result import MeshExtractResult, 
 
 NUM_WEIGHTS = 21
 NUM_COLOUR_CHANNELS = 6  # colour and normal map
+_MAX_RESOLUTION = 2**20  # its cube still fits the 64 bits of a lattice key
 _OUTSIDE_SDF = 1.0
 _SDF, _DEFORM, _COLOUR = slice(0, 1), slice(1, 4), slice(4, None)
 _DEVIATION_WEIGHT = 0.5
@@ -81,7 +82,7 @@ def sparse_features_to_mesh(
     Args:
         coords: (C, 3) integer cubes in [0, resolution), distinct, any order; C may be 0.
         feats: (C, 101), or (C, 53) without colour, float; see :class:`CubeFeatures`.
-        resolution: cubes per edge of the object cube.
+        resolution: cubes per edge of the object cube, in [1, 2^20].
         use_color: whether there are colour channels.
         training: also return the loss terms, and put a vertex at the centre of each quad.
 
@@ -89,7 +90,8 @@ def sparse_features_to_mesh(
         The mesh, z up in [-0.5, 0.5]; empty when nothing is inside. Differentiable in ``feats``.
 
     Raises:
-        ValueError: shapes that do not fit, coordinates outside the grid or given twice, features not finite.
+        ValueError: shapes that do not fit, coordinates that are no integers, outside the grid or given twice,
+            features not finite.
 
     Source: TRELLIS, arXiv:2412.01506, sec. 3.3; FlexiCubes (2023).
     """
@@ -119,8 +121,12 @@ def _check_cubes(coords: Tensor, feats: Tensor, resolution: int) -> None:
             f"{where}: expected coords (C, 3) for C rows of feats, got {tuple(coords.shape)} and "
             f"{tuple(feats.shape)}"
         )
+    if not 1 <= resolution <= _MAX_RESOLUTION:
+        raise ValueError(f"{where}: resolution must be in [1, {_MAX_RESOLUTION}], got {resolution}")
     if not len(coords):
         return
+    if coords.is_floating_point():
+        raise ValueError(f"{where}: coords must be integers, got {coords.dtype}")
     low, high = int(coords.min()), int(coords.max())
     if low < 0 or high >= resolution:
         raise ValueError(f"{where}: coords must be in [0, {resolution}), got [{low}, {high}]")

@@ -99,6 +99,8 @@ def test_defined_failures(tmp_path):
         gaussian.save_ply(path, ((2.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)))
     with pytest.raises(ValueError, match=r"hidden_rotation \(20, 4\), got \(20, 3\)"):
         replace(gaussian, hidden_rotation=torch.zeros(20, 3))
+    with pytest.raises(ValueError, match=r"one dtype, got \['torch.float16', 'torch.float32'\]"):
+        replace(gaussian, hidden_xyz=gaussian.hidden_xyz.half())
     with pytest.raises(ValueError, match="'relu'"):
         GaussianConfig(scaling_activation="relu")
     with pytest.raises(ValueError, match="opacity_bias in"):

@@ -31,6 +31,10 @@ def test_strivec_sizes_and_empty_object():
 
 
 def test_defined_failures():
+    with pytest.raises(ValueError, match="must be integers, got torch.float32"):
+        OctreeNodes.from_coords(COORDS + 0.5, resolution=4)
+    with pytest.raises(ValueError, match=r"\[0, 4\), got \[-1, 2\]"):
+        OctreeNodes.from_coords(COORDS - 1, resolution=4)
     with pytest.raises(ValueError, match="power of two"):
         OctreeNodes.from_coords(COORDS, resolution=6)
     with pytest.raises(ValueError, match=r"\[0, 2\), got \[0, 3\]"):

@@ -7,6 +7,7 @@ from trellis_modules.representations.gaussian import Gaussian
 from trellis_modules.representations.ply import read_ply_vertices, write_ply_vertices
 
 HEADER = "ply\nformat binary_little_endian 1.0\n"
+COLUMN = "property float x\n"
 
 
 def test_round_trip(tmp_path):
@@ -35,7 +36,13 @@ def test_columns_of_different_length(tmp_path):
         (b"solid", "not a PLY file"),
         (b"ply\nformat ascii 1.0\nelement vertex 0\nend_header\n", "got 'format ascii 1.0'"),
         (b"ply\nformat binary_little_endian 1.0\nelement vertex 2\n", "no 'end_header'"),
-        (f"{HEADER}element face 1\nend_header\n".encode(), "'element vertex' as the first"),
+        (f"{HEADER}element face 1\nend_header\n".encode(), "got 'element face 1'"),
+        (f"{HEADER}element vertex many\nend_header\n".encode(), "got 'element vertex many'"),
+        (f"{HEADER}element vertex -1\nproperty float x\nend_header\n".encode(), "'element vertex COUNT'"),
+        (f"{HEADER}element vertex\nend_header\n".encode(), "got 'element vertex'"),
+        (f"{HEADER}element vertex 1\nend_header\n".encode(), "different properties"),
+        (f"{HEADER}element vertex 1\n{2 * COLUMN}end_header\n".encode(), r"got \['x', 'x'\]"),
+        (f"{HEADER}element vertex {10**15}\nproperty float x\nend_header\n".encode(), "truncated"),
         (f"{HEADER}element vertex 1\nproperty list uchar int a\nend_header\n".encode(), "only scalars"),
         (f"{HEADER}element vertex 2\nproperty float x\nend_header\n1234".encode(), "truncated"),
     ],

@@ -93,12 +93,31 @@ def test_everything_outside_gives_the_empty_mesh():
         (lambda coords, feats: (coords[:1].repeat(60, 1), feats), "a cube twice"),
         (lambda coords, feats: (coords, feats[:, :53]), r"expected feats \(C, 101\)"),
         (lambda coords, feats: (coords[:5], feats), "C rows of feats"),
+        (lambda coords, feats: (coords + 0.5, feats), "must be integers, got torch.float32"),
         (lambda coords, feats: (coords, feats.where(feats < feats.max(), torch.nan)), "of 1 of 60 cubes"),
     ],
 )
 def test_bad_cubes_are_explained(change, message):
     with pytest.raises(ValueError, match=message):
         sparse_features_to_mesh(*change(*some_cubes()), RESOLUTION)
+
+
+@pytest.mark.parametrize("resolution", [0, 2**20 + 1])
+def test_resolutions_without_unique_keys_are_refused(resolution):
+    with pytest.raises(ValueError, match=r"resolution must be in \[1, 1048576\]"):
+        sparse_features_to_mesh(torch.zeros(1, 3).int(), torch.zeros(1, 101), resolution)
+
+
+def test_keys_beyond_32_bits_stay_apart():
+    resolution = 2**20
+    coords = torch.tensor([[0, 4, 4], [4096, 4, 4], [resolution - 5] * 3])  # the first two equal modulo 2^32
+    mesh = sparse_features_to_mesh(coords, torch.full((3, 53), -1.0), resolution, use_color=False)
+    # The first is cut off at the border of the grid.
+    assert len(mesh.vertices) > 2 * 26 and mesh.vertices.isfinite().all()
+
+
+def test_single_cube_that_fills_its_grid_has_no_crossing():
+    assert not sparse_features_to_mesh(torch.zeros(1, 3).int(), -torch.ones(1, 101), 1).success
 
 
 def test_half_precision_features_are_computed_in_single():
