@@ -1,17 +1,22 @@
-"""Many scene folders through one pipeline: a scene that fails is reported and the others go on."""
+"""Many scenes through one pipeline: a scene that fails is reported and the others go on."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from scenegen.image_files import SceneInputError
 from scenegen.pipelines.export import FORMATS, ExportError, is_complete, write_scene
-from scenegen.pipelines.pipeline import SceneGenPipeline
-from scenegen.scene_folder import SceneInputError, read_scene
+from scenegen.pipelines.pipeline import DEFAULT_TEXTURE, SceneGenPipeline
+from scenegen.pipelines.result import SceneResult
+from scenegen.pipelines.structure import SceneImages
+from scenegen.pipelines.texturing import TextureSettings
+from scenegen.scene_folder import SceneInput, read_photo, read_scene, scene_id_of
+from trellis_modules.checkpoint import CheckpointError
 
 logger = logging.getLogger(__name__)
 
@@ -24,17 +29,21 @@ class BatchOptions:
         output: each scene gets the folder ``<output>/<scene_id>``.
         formats: some of `FORMATS`.
         seed: of all noise; the same for every scene, so that a scene does not depend on its batch.
-        steps: sampling steps; None takes the checkpoint's setting.
+        sampling, slat_sampling, texture: see `SceneGenPipeline.run`.
         overwrite: make finished scenes again.
         scene_attention: let the objects of a scene see each other; without it only for comparisons.
+        masks: file with the masks of the photo, where scenes are photos and not folders.
     """
 
     output: Path
     formats: Sequence[str] = FORMATS
     seed: int = 42
-    steps: int | None = None
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+    slat_sampling: Mapping[str, Any] = field(default_factory=dict)
+    texture: TextureSettings = DEFAULT_TEXTURE
     overwrite: bool = False
     scene_attention: bool = True
+    masks: Path | None = None
 
 
 @dataclass
@@ -42,72 +51,98 @@ class SceneReport:
     """What became of one scene.
 
     Attributes:
-        scene_id: name of its folder.
+        scene_id: name of its folder or photo.
         status: "skipped" (it was finished already), "done" or "failed".
         error: one line, for failed scenes.
         seconds: by stage, for scenes that were made.
+        peak_gib: most memory in use; see `SceneResult`.
+        problems: object id -> one line, for objects that could not be made as they should.
     """
 
     scene_id: str
     status: str = "skipped"
     error: str | None = None
     seconds: dict[str, float] = field(default_factory=dict)
+    peak_gib: dict[str, float] = field(default_factory=dict)
+    problems: dict[int, str] = field(default_factory=dict)
 
 
-def is_pending(folder: Path, options: BatchOptions) -> bool:
-    """Whether a scene folder still has to be made."""
-    return options.overwrite or not is_complete(options.output / scene_id(folder), options.formats)
-
-
-def scene_id(folder: Path) -> str:
-    """The name of a scene folder, also when it is given as ``.`` or through a link."""
-    return folder.resolve().name
+def is_pending(source: Path, options: BatchOptions) -> bool:
+    """Whether a scene still has to be made."""
+    return options.overwrite or not is_complete(options.output / scene_id_of(source), options.formats)
 
 
 def make_scene(
     pipeline: SceneGenPipeline,
-    folder: Path,
+    source: Path,
     options: BatchOptions,
     on_step: Callable[[int, int], Any] | None = None,
 ) -> SceneReport:
     """Read, generate and write one scene.
 
     Args:
+        pipeline: makes it.
+        source: a scene folder, or a photo where the options give its masks.
+        options: of the batch.
         on_step: called with (steps done, steps) after each sampling step.
 
     Returns:
-        A report; faults of the input or of the disk are logged in one line, others with their traceback.
+        A report; faults of the input, the weights or the disk are logged in one line, others with their
+        traceback.
     """
-    report = SceneReport(scene_id(folder), status="failed")
+    report = SceneReport(scene_id_of(source), status="failed")
     try:
-        report.seconds = _run(pipeline, folder, options, on_step)
+        _run(pipeline, source, options, report, on_step)
         report.status = "done"
-    except (SceneInputError, ExportError, OSError) as error:
+    except (SceneInputError, ExportError, CheckpointError, OSError) as error:
         logger.error("%s", error)
         report.error = str(error)
     except (ValueError, RuntimeError, MemoryError) as error:  # unforeseen: show the cause, go on
-        logger.exception("%s: stopped by an error that is not a fault of the input", folder)
+        logger.exception("%s: stopped by an error that is not a fault of the input", source)
         report.error = f"{type(error).__name__}: {error}".partition("\n")[0]
     return report
 
 
-def _run(
-    pipeline: SceneGenPipeline, folder: Path, options: BatchOptions, on_step: Callable[[int, int], Any] | None
-) -> dict[str, float]:
-    """Seconds of each stage."""
-    start = time.perf_counter()
-    scene = read_scene(folder)
-    read_seconds = time.perf_counter() - start
-    result = pipeline.run(
-        scene.photo,
-        [item.cutout for item in scene.objects],
-        [item.mask for item in scene.objects],
+def generate(
+    pipeline: SceneGenPipeline,
+    scene: SceneInput,
+    options: BatchOptions,
+    on_step: Callable[[int, int], Any] | None = None,
+) -> SceneResult:
+    """Generate one scene from what was read."""
+    views = [
+        SceneImages(view.photo, [item.cutout for item in view.objects], [item.mask for item in view.objects])
+        for view in (scene, *scene.more_views)
+    ]
+    return pipeline.run(
+        views[0].photo,
+        views[0].cutouts,
+        views[0].masks,
+        more_views=views[1:],
         object_ids=[item.object_id for item in scene.objects],
         seed=options.seed,
-        steps=options.steps,
+        sampling=options.sampling,
+        slat_sampling=options.slat_sampling,
+        texture=options.texture,
         scene_attention=options.scene_attention,
         on_step=on_step,
     )
+
+
+def _run(
+    pipeline: SceneGenPipeline,
+    source: Path,
+    options: BatchOptions,
+    report: SceneReport,
+    on_step: Callable[[int, int], Any] | None,
+) -> None:
+    """Make the scene and enter times, memory and problems into the report."""
+    start = time.perf_counter()
+    scene = read_scene(source) if options.masks is None else read_photo(source, options.masks)
+    read_seconds = time.perf_counter() - start
+    result = generate(pipeline, scene, options, on_step)
     start = time.perf_counter()
     write_scene(result, options.output / scene.scene_id, options.formats)
-    return {"read": read_seconds, **result.timings, "write": time.perf_counter() - start}
+    report.seconds = {"read": read_seconds, **result.timings, "write": time.perf_counter() - start}
+    report.peak_gib = {stage: peak / 2**30 for stage, peak in result.peak_bytes.items()}
+    report.problems = {item.object_id: item.problem for item in result.objects if item.problem is not None}

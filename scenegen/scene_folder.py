@@ -1,36 +1,43 @@
-"""Read the input of inference: folders with a photo and one mask per object.
+"""Read the input of inference: photos with one mask per object.
 
 A scene folder holds either
 
 * ``scene.jpg`` (or ``.jpeg``, ``.png``), and for each object ``<k>_mask.png`` (as large as the photo, above 0
-  on the object) with ``<k>.png`` (the cut-out: RGBA, any size), k = 0, 1, 2, ...; other files are ignored; or
-* the photo and ``labels.png``, one grey value or palette index per object and 0 for the background.
+  on the object), or ``<k>.png`` (the cut-out: RGBA), or both, k = 0, 1, 2, ...; a cut-out beside its mask may
+  have any size; other files are ignored;
+* the photo and ``labels.png``, one grey value or palette index per object and 0 for the background;
+* the photo and ``masks.npy``, (N, H, W), above 0 on each object;
+* cut-outs alone, all of one size: laid over white they are the photo; or
+* folders ``view_0``, ``view_1``, ...: several photos of the scene, each in one of the forms above, with the
+  same objects under the same numbers.
+
+A photo may also be given by itself with a file of its masks (`read_photo`).
 
 Every fault of the input is a `SceneInputError` of one line: file, what was expected, what came, what to do.
 """
 
+from __future__ import annotations
+
 import re
-import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
+
+from scenegen.image_files import SceneInputError, alpha_of, has_alpha, open_image, over_background, size_text
 
 PHOTO_NAMES = ("scene.jpg", "scene.jpeg", "scene.png")
 LABELS_NAME = "labels.png"
+MASKS_NAME = "masks.npy"
 MAX_OBJECTS = 64
+MAX_VIEWS = 32
 MAX_ASPECT_RATIO = 8
 MIN_SIDE_PX = 16
 OPAQUE_ALPHA = 204  # pixels that count for the crop of the asset image
 
-_EIGHT_BIT_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX"}
-_PNG_BIT_DEPTH_OFFSET = 24  # signature 8, chunk length and type 8, width and height 8
 _OBJECT_FILE = re.compile(r"(?P<stem>.+?)(?P<mask>_mask)?\.png", re.IGNORECASE)
-
-
-class SceneInputError(ValueError):
-    """A scene folder that cannot be used; the message is one line and names the file."""
+_VIEW_FOLDER = re.compile(r"view_\d+")
 
 
 @dataclass(frozen=True)
@@ -55,11 +62,12 @@ class SceneObject:
 
 @dataclass(frozen=True)
 class SceneInput:
-    """A photo (RGB) with its objects in natural order."""
+    """A photo (RGB) with its objects in natural order, and further photos with the same objects."""
 
     scene_id: str
     photo: Image.Image
     objects: tuple[SceneObject, ...]
+    more_views: tuple[SceneInput, ...] = ()
 
 
 def natural_key(name: str) -> list[tuple[int, int, str]]:
@@ -75,7 +83,7 @@ def find_scene_folders(root: Path) -> list[Path]:
         SceneInputError: root is missing, is not a folder, cannot be listed or holds no scene.
     """
     entries = _list_folder(root)
-    if any(_is_scene_file(entry.name) for entry in entries):
+    if any(_is_scene_file(entry.name) or _VIEW_FOLDER.fullmatch(entry.name) for entry in entries):
         return [root]
     folders = [entry for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
     if not folders:
@@ -86,34 +94,92 @@ def find_scene_folders(root: Path) -> list[Path]:
     return sorted(folders, key=lambda folder: natural_key(folder.name))
 
 
+def scene_id_of(path: Path) -> str:
+    """The name of a scene: that of its photo, or of its folder, also when given as ``.`` or by a link."""
+    return path.stem if path.is_file() else path.resolve().name
+
+
 def read_scene(folder: Path) -> SceneInput:
     """Read and check one scene folder (layouts in the module's text).
 
     Raises:
         SceneInputError: a file is missing, unreadable or contradicts another.
     """
-    names = sorted((entry.name for entry in _list_folder(folder)), key=natural_key)
-    photo_path = _find_photo(folder, names)
-    photo = _read_photo(photo_path)
-    pairs = _object_files(folder, names)
-    if LABELS_NAME in names:
-        if pairs:
+    views = [entry for entry in _list_folder(folder) if entry.is_dir() and _VIEW_FOLDER.fullmatch(entry.name)]
+    if not views:
+        return _read_view(folder)
+    if len(views) > MAX_VIEWS:
+        raise SceneInputError(
+            f"{folder}: expected at most {MAX_VIEWS} views, found {len(views)}; leave some out"
+        )
+    if mixed := [entry.name for entry in _list_folder(folder) if _is_scene_file(entry.name)]:
+        raise SceneInputError(
+            f"{folder / min(mixed)}: expected either a photo with masks or folders view_0, view_1, ..., "
+            "found both; move it into a view or remove it"
+        )
+    first, *others = (_read_view(view) for view in sorted(views, key=lambda view: natural_key(view.name)))
+    ids = [item.object_id for item in first.objects]
+    for view in others:
+        if (got := [item.object_id for item in view.objects]) != ids:
             raise SceneInputError(
-                f"{folder / LABELS_NAME}: expected either {LABELS_NAME} or <k>_mask.png files, found both; "
-                "remove one of them"
+                f"{folder / view.scene_id}: expected the objects {ids} of {first.scene_id}, got {got}; "
+                "give every object a mask in every view, or leave the view or the object out"
             )
+    return replace(first, scene_id=scene_id_of(folder), more_views=tuple(others))
+
+
+def read_photo(path: Path, masks: Path) -> SceneInput:
+    """Read a photo and the masks of its objects from two files.
+
+    Args:
+        path: JPEG or PNG.
+        masks: a label image, or an array as ``masks.npy``.
+
+    Raises:
+        SceneInputError: a file is missing, unreadable or contradicts the other.
+    """
+    if not path.is_file():
+        raise SceneInputError(f"{path}: expected a photo, found none; masks by file belong to one photo")
+    photo = _read_photo(path)
+    if not masks.is_file():
+        raise SceneInputError(f"{masks}: expected a label image or an array of masks, found no such file")
+    read = _objects_from_array if masks.suffix == ".npy" else _objects_from_labels
+    return SceneInput(scene_id_of(path), photo, _limited(path, read(masks, photo)))
+
+
+def _read_view(folder: Path) -> SceneInput:
+    """Read one photo with its objects."""
+    names = sorted((entry.name for entry in _list_folder(folder)), key=natural_key)
+    pairs = _object_files(folder, names)
+    sources = [name for name in (LABELS_NAME, MASKS_NAME) if name in names]
+    if sources and (pairs or len(sources) > 1):
+        other = "<k>_mask.png files" if pairs else MASKS_NAME
+        raise SceneInputError(
+            f"{folder / sources[0]}: expected either {sources[0]} or {other}, found both; remove one of them"
+        )
+    if _holds_cutouts_alone(names, pairs):
+        photo = _photo_from_cutouts(pairs)
+    else:
+        photo = _read_photo(_find_photo(folder, names))
+    if not sources:
+        objects = _objects_from_pairs(folder, pairs, photo)
+    elif sources[0] == LABELS_NAME:
         objects = _objects_from_labels(folder / LABELS_NAME, photo)
     else:
-        objects = _objects_from_pairs(folder, pairs, photo)
+        objects = _objects_from_array(folder / MASKS_NAME, photo)
+    return SceneInput(scene_id_of(folder), photo, _limited(folder, objects))
+
+
+def _limited(path: Path, objects: list[SceneObject]) -> tuple[SceneObject, ...]:
     if len(objects) > MAX_OBJECTS:
         raise SceneInputError(
-            f"{folder}: expected at most {MAX_OBJECTS} objects, found {len(objects)}; split the scene"
+            f"{path}: expected at most {MAX_OBJECTS} objects, found {len(objects)}; split the scene"
         )
-    return SceneInput(folder.resolve().name, photo, tuple(objects))
+    return tuple(objects)
 
 
 def _is_scene_file(name: str) -> bool:
-    if name in PHOTO_NAMES or name == LABELS_NAME:
+    if name in (*PHOTO_NAMES, LABELS_NAME, MASKS_NAME):
         return True
     match = _OBJECT_FILE.fullmatch(name)
     return bool(match) and (match["mask"] is not None or match["stem"].isdecimal())
@@ -146,14 +212,44 @@ def _find_photo(folder: Path, names: list[str]) -> Path:
 
 
 def _read_photo(path: Path) -> Image.Image:
-    photo = _open_image(path)
+    photo = open_image(path)
     width, height = photo.size
     if min(width, height) < MIN_SIDE_PX or max(width, height) > MAX_ASPECT_RATIO * min(width, height):
         raise SceneInputError(
             f"{path}: expected a photo of at least {MIN_SIDE_PX} px a side and at most {MAX_ASPECT_RATIO}:1, "
             f"got {width}x{height}; use a larger or less elongated photo"
         )
-    return _over_background(photo, 255)
+    return over_background(photo, 255)
+
+
+def _holds_cutouts_alone(names: list[str], pairs: dict[int, dict[str, Path]]) -> bool:
+    return (
+        bool(pairs)
+        and not set(names) & {*PHOTO_NAMES, LABELS_NAME, MASKS_NAME}
+        and not any("mask" in files for files in pairs.values())
+    )
+
+
+def _photo_from_cutouts(pairs: dict[int, dict[str, Path]]) -> Image.Image:
+    """Lay cut-outs of one size over each other and over white."""
+    photo, first = None, None
+    for files in pairs.values():
+        path = files["cutout"]
+        cutout = open_image(path)
+        if photo is None:
+            photo, first = Image.new("RGBA", cutout.size, (255, 255, 255, 255)), path
+        if cutout.size != photo.size:
+            raise SceneInputError(
+                f"{path}: expected a cut-out of {size_text(photo)} like {first.name}, as there is no photo, "
+                f"got {size_text(cutout)}; add {PHOTO_NAMES[0]} or save the cut-outs at the photo's size"
+            )
+        if not has_alpha(cutout):
+            raise SceneInputError(
+                f"{path}: expected a cut-out with transparency (RGBA), as there is no photo, got "
+                f"{cutout.mode} without; add {PHOTO_NAMES[0]} or make the background transparent"
+            )
+        photo = Image.alpha_composite(photo, cutout.convert("RGBA"))
+    return photo.convert("RGB")
 
 
 def _object_files(folder: Path, names: list[str]) -> dict[int, dict[str, Path]]:
@@ -190,11 +286,8 @@ def _objects_from_pairs(
 
 def _read_object(object_id: int, files: dict[str, Path], photo: Image.Image) -> SceneObject:
     if "cutout" not in files:
-        expected = files["mask"].with_name(f"{object_id}.png")
-        raise SceneInputError(
-            f"{files['mask']}: expected the cut-out {expected.name} beside it, found none; add it"
-        )
-    cutout = _open_image(files["cutout"])
+        return _object_from_mask(object_id, photo, _read_mask(files["mask"], photo.size))
+    cutout = open_image(files["cutout"])
     if "mask" in files:
         mask = _read_mask(files["mask"], photo.size)
     else:
@@ -204,13 +297,13 @@ def _read_object(object_id: int, files: dict[str, Path], photo: Image.Image) -> 
 
 def _read_mask(path: Path, size: tuple[int, int]) -> np.ndarray:
     """Read an object mask of `size` (width, height): (H, W) bool, true where any colour shows over black."""
-    image = _open_image(path)
+    image = open_image(path)
     if image.size != size:
         raise SceneInputError(
-            f"{path}: expected a mask of {size[0]}x{size[1]} like the photo, got {_size_text(image)}; "
+            f"{path}: expected a mask of {size[0]}x{size[1]} like the photo, got {size_text(image)}; "
             "save the mask at full photo size"
         )
-    mask = np.asarray(_over_background(image, 0).convert("L")) > 0
+    mask = np.asarray(over_background(image, 0).convert("L")) > 0
     if not mask.any():
         raise SceneInputError(f"{path}: expected pixels above 0 on the object, the mask is empty; redraw it")
     return mask
@@ -219,18 +312,18 @@ def _read_mask(path: Path, size: tuple[int, int]) -> np.ndarray:
 def _mask_from_alpha(path: Path, cutout: Image.Image, photo: Image.Image) -> np.ndarray:
     """Take the mask from a full-size cut-out's alpha when the mask file is missing."""
     mask_name = f"{path.stem}_mask.png"
-    if cutout.size != photo.size or not _has_alpha(cutout):
+    if cutout.size != photo.size or not has_alpha(cutout):
         raise SceneInputError(
             f"{path}: expected {mask_name} beside it (or a cut-out with transparency and the photo's size "
-            f"{_size_text(photo)}), got only {cutout.mode} of {_size_text(cutout)}; add {mask_name}"
+            f"{size_text(photo)}), got only {cutout.mode} of {size_text(cutout)}; add {mask_name}"
         )
-    return _alpha(cutout) > 0
+    return alpha_of(cutout) > 0
 
 
 def _with_alpha(path: Path, cutout: Image.Image, mask: np.ndarray) -> Image.Image:
     """Return the cut-out as RGBA with the object's outline in its alpha."""
-    if _has_alpha(cutout):
-        if _alpha(cutout).max() <= OPAQUE_ALPHA:
+    if has_alpha(cutout):
+        if alpha_of(cutout).max() <= OPAQUE_ALPHA:
             raise SceneInputError(
                 f"{path}: expected opaque pixels (alpha above {OPAQUE_ALPHA}), found none; redraw the cut-out"
             )
@@ -247,11 +340,11 @@ def _with_alpha(path: Path, cutout: Image.Image, mask: np.ndarray) -> Image.Imag
 
 def _objects_from_labels(path: Path, photo: Image.Image) -> list[SceneObject]:
     """Split a label image into objects in ascending order of label."""
-    image = _open_image(path)
+    image = open_image(path)
     if image.size != photo.size:
         raise SceneInputError(
-            f"{path}: expected labels of {_size_text(photo)} like the photo, "
-            f"got {_size_text(image)}; save the labels at full photo size"
+            f"{path}: expected labels of {size_text(photo)} like the photo, "
+            f"got {size_text(image)}; save the labels at full photo size"
         )
     labels = np.asarray(image if image.mode in ("P", "L") else _grey(path, image))
     values = np.unique(labels[labels > 0])
@@ -267,6 +360,27 @@ def _objects_from_labels(path: Path, photo: Image.Image) -> list[SceneObject]:
     return [_object_from_mask(rank, photo, labels == value) for rank, value in enumerate(values)]
 
 
+def _objects_from_array(path: Path, photo: Image.Image) -> list[SceneObject]:
+    """Read one mask per object from an array (N, H, W)."""
+    try:
+        masks = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise SceneInputError(
+            f"{path}: expected an array file of numbers, reading stopped ({error}); save it with numpy.save"
+        ) from error
+    if masks.ndim != 3 or masks.shape[1:] != (photo.height, photo.width) or masks.dtype.kind not in "biuf":
+        raise SceneInputError(
+            f"{path}: expected masks (N, {photo.height}, {photo.width}) like the photo, got {masks.shape} "
+            f"{masks.dtype}; save one mask per object at full photo size"
+        )
+    masks = masks > 0
+    if empty := np.flatnonzero(~masks.any(axis=(1, 2))).tolist():
+        raise SceneInputError(f"{path}: expected pixels above 0 in every mask, masks {empty} are empty")
+    if not len(masks):
+        raise SceneInputError(f"{path}: expected at least one mask, got none; mark the objects")
+    return [_object_from_mask(index, photo, mask) for index, mask in enumerate(masks)]
+
+
 def _object_from_mask(object_id: int, photo: Image.Image, mask: np.ndarray) -> SceneObject:
     cutout = np.dstack([np.asarray(photo), np.full(mask.shape, 255, np.uint8)]) * mask[..., None]
     return SceneObject(object_id, Image.fromarray(cutout), mask)
@@ -279,69 +393,3 @@ def _grey(path: Path, image: Image.Image) -> Image.Image:
             f"{path}: expected grey or palette labels, got colours; save one grey per object"
         )
     return Image.fromarray(rgb[..., 0])
-
-
-def _open_image(path: Path) -> Image.Image:
-    """Decode a whole 8-bit image, turned upright by its EXIF orientation."""
-    try:
-        with Image.open(path) as image:
-            _check_depth(path, image)
-            image.load()
-            return ImageOps.exif_transpose(image)
-    except UnidentifiedImageError as error:
-        raise SceneInputError(
-            f"{path}: expected a JPEG or PNG image, got other content; save it again"
-        ) from error
-    except Image.DecompressionBombError as error:
-        raise SceneInputError(
-            f"{path}: expected an image of ordinary size, got too many pixels; shrink it"
-        ) from error
-    except SceneInputError:
-        raise
-    except (
-        OSError,
-        SyntaxError,
-        EOFError,
-        ValueError,
-        struct.error,
-    ) as error:  # what Pillow's decoders raise
-        raise SceneInputError(
-            f"{path}: expected a whole image, reading stopped ({error}); copy it again"
-        ) from error
-
-
-def _check_depth(path: Path, image: Image.Image) -> None:
-    bits = _png_bit_depth(path) if image.format == "PNG" else 8
-    if bits == 16 or image.mode.startswith(("I", "F")):
-        raise SceneInputError(f"{path}: expected 8 bits a channel, got a 16-bit image; convert it to 8-bit")
-    if image.mode not in _EIGHT_BIT_MODES:
-        raise SceneInputError(
-            f"{path}: expected an RGB, RGBA or grey image, got {image.mode}; convert it to RGB"
-        )
-
-
-def _png_bit_depth(path: Path) -> int:
-    """Bit depth in a PNG's header; Pillow opens 16-bit RGB as 8-bit without saying so."""
-    with path.open("rb") as file:
-        header = file.read(_PNG_BIT_DEPTH_OFFSET + 1)
-    return header[_PNG_BIT_DEPTH_OFFSET]
-
-
-def _size_text(image: Image.Image) -> str:
-    return f"{image.width}x{image.height}"
-
-
-def _alpha(image: Image.Image) -> np.ndarray:
-    """Opacity (H, W) uint8."""
-    return np.asarray(image.convert("RGBA"))[..., 3]
-
-
-def _has_alpha(image: Image.Image) -> bool:
-    """Whether any pixel is not opaque."""
-    return bool(_alpha(image).min() < 255)
-
-
-def _over_background(image: Image.Image, level: int) -> Image.Image:
-    """Composite onto a grey background and return RGB."""
-    background = Image.new("RGBA", image.size, (level, level, level, 255))
-    return Image.alpha_composite(background, image.convert("RGBA")).convert("RGB")

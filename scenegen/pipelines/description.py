@@ -39,7 +39,7 @@ class SlatNormalization:
     def __post_init__(self) -> None:
         if len(self.mean) != len(self.std) or not self.mean:
             raise ValueError(
-                f"slat_normalization: expected as many means as stds, got {len(self.mean)} and {len(self.std)}"
+                f"slat_normalization: expected as many means as stds, got {len(self.mean)}, {len(self.std)}"
             )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import sys
 import time
 from collections.abc import Iterator
@@ -62,8 +61,7 @@ def process_peak_bytes() -> int | None:
 
 
 def release_memory() -> None:
-    """Give freed memory back: collect cycles, and return the GPU cache to the driver."""
-    gc.collect()
+    """Return the cache of freed GPU memory to the driver."""
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 

@@ -118,9 +118,9 @@ class CheckpointFolder:
     """Loads the networks that ``pipeline.json`` names.
 
     A stem is looked for inside the folder, then as a path of its own, then beside the folder without its
-    first part: ``checkpoints/VGGT-1B`` and ``owner/VGGT-1B`` are both found as ``<folder>/../VGGT-1B``. There,
-    a network is a pair ``STEM.json``, ``STEM.safetensors``, or a folder ``STEM`` with ``model.safetensors``;
-    the published image encoders and VGGT need no description.
+    first part: ``checkpoints/VGGT-1B`` and ``owner/VGGT-1B`` are both found as ``<folder>/../VGGT-1B``.
+    There, a network is a pair ``STEM.json``, ``STEM.safetensors``, or a folder ``STEM`` with
+    ``model.safetensors``; the published image encoders and VGGT need no description.
 
     Attributes:
         path: the folder.

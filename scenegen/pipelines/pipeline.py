@@ -117,7 +117,9 @@ class SceneGenPipeline:
         return cls(source.config, networks, device, source=source, remove_background=remove_background)
 
     def save_pretrained(self, folder: Path | str) -> Path:
-        """Write a checkpoint folder that `from_pretrained` loads as the same pipeline; all networks are loaded.
+        """Write a checkpoint folder that `from_pretrained` loads as the same pipeline.
+
+        All networks are in memory at once, also with ``offload``.
 
         Returns:
             The folder.

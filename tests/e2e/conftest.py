@@ -33,6 +33,31 @@ NETWORKS = {
         "camera_head": None, "depth_head": None, "point_head": None, "track_head": None}),
 }  # fmt: skip
 
+SLAT = {"resolution": 8, "latent_channels": 4, "num_blocks": 1, "num_heads": 2, "window_size": 4}
+GAUSSIANS = {
+    "lr": {"_xyz": 1.0, "_features_dc": 1.0, "_opacity": 1.0, "_scaling": 1.0, "_rotation": 0.1},
+    "perturb_offset": True, "voxel_size": 1.5, "num_gaussians": 4, "2d_filter_kernel_size": 0.1,
+    "3d_filter_kernel_size": 0.0009, "scaling_bias": 0.03, "opacity_bias": 0.9,
+    "scaling_activation": "softplus",
+}  # fmt: skip
+APPEARANCE_NETWORKS = {
+    "slat_flow": ("ElasticSLatFlowModel", {
+        "resolution": 8, "in_channels": 4, "out_channels": 4, "model_channels": WIDTH, "cond_channels": WIDTH,
+        "num_blocks": 1, "num_heads": 2, "patch_size": 2, "io_block_channels": [16], "qk_rms_norm": True}),
+    "slat_dec_gs": ("ElasticSLatGaussianDecoder", {
+        **SLAT, "model_channels": WIDTH, "representation_config": GAUSSIANS}),
+    "slat_dec_rf": ("ElasticSLatRadianceFieldDecoder", {
+        **SLAT, "model_channels": WIDTH, "representation_config": {"rank": 2, "dim": 3}}),
+    "slat_dec_mesh": ("ElasticSLatMeshDecoder", {
+        **SLAT, "model_channels": 32, "upsample_channels": [32], "representation_config": {"use_color": True}}),
+}  # fmt: skip
+APPEARANCE_ROLES = {
+    "slat_flow_model": "ckpts/slat_flow",
+    "slat_decoder_mesh": "ckpts/slat_dec_mesh",
+    "slat_decoder_gs": "ckpts/slat_dec_gs",
+    "slat_decoder_rf": "ckpts/slat_dec_rf",
+}
+
 SAMPLER = {
     "name": "FlowEulerGuidanceIntervalSamplerVGGT",
     "args": {"sigma_min": 1e-5},
@@ -40,16 +65,20 @@ SAMPLER = {
 }
 
 
-def write_checkpoint(folder: Path, mean_logit: float) -> Path:
-    """Write a random checkpoint whose structure decoder is shifted towards full or empty grids."""
+def write_checkpoint(folder: Path, mean_logit: float, appearance: bool = False) -> Path:
+    """Write a random checkpoint whose structure decoder is shifted towards full or empty grids.
+
+    With an appearance stage its layout is that of the published one.
+    """
     torch.manual_seed(0)
-    for stem, (name, args) in NETWORKS.items():
+    networks = {**NETWORKS, **APPEARANCE_NETWORKS} if appearance else NETWORKS
+    for stem, (name, args) in networks.items():
         network = build_model({"name": name, "args": args})
         _fill_zeros(network)
         if stem == "decoder":
             torch.nn.init.constant_(network.out_layer[-1].bias, mean_logit)
         save_checkpoint(network, folder / "ckpts" / stem)
-    weights = [f"ckpts/{stem}.safetensors" for stem in NETWORKS]
+    weights = [f"ckpts/{stem}.safetensors" for stem in networks]
     args = {
         "models": {
             "sparse_structure_flow_model": "ckpts/flow",
@@ -61,6 +90,10 @@ def write_checkpoint(folder: Path, mean_logit: float) -> Path:
         "image_size": IMAGE_SIZE,
         "sha256": {name: file_sha256(folder / name) for name in weights},
     }
+    if appearance:
+        args["models"] |= APPEARANCE_ROLES
+        args["slat_sampler"] = {**SAMPLER, "name": "FlowEulerGuidanceIntervalSampler"}
+        args["slat_normalization"] = {"mean": [0.5, -0.5, 0.0, 1.0], "std": [1.0, 2.0, 0.5, 1.0]}
     description = {"name": "SceneGenImageToScenePipeline", "args": args}
     (folder / "pipeline.json").write_text(json.dumps(description))
     return folder
@@ -77,6 +110,18 @@ def _fill_zeros(network: torch.nn.Module) -> None:
 def shared_checkpoint(tmp_path_factory) -> Path:
     """A checkpoint that tests only read; its objects are solid blocks."""
     return write_checkpoint(tmp_path_factory.mktemp("shared") / "toy", mean_logit=3.0)
+
+
+@pytest.fixture(scope="session")
+def shared_appearance_checkpoint(tmp_path_factory) -> Path:
+    """A checkpoint with an appearance stage that tests only read."""
+    return write_checkpoint(tmp_path_factory.mktemp("shared") / "appearance", 3.0, appearance=True)
+
+
+@pytest.fixture
+def appearance_checkpoint(tmp_path) -> Path:
+    """A checkpoint with an appearance stage that a test may damage."""
+    return write_checkpoint(tmp_path / "appearance", 3.0, appearance=True)
 
 
 @pytest.fixture

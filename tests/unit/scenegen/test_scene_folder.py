@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from scenegen.scene_folder import SceneInputError, find_scene_folders, natural_key, read_scene
+from scenegen.image_files import SceneInputError
+from scenegen.scene_folder import find_scene_folders, natural_key, read_photo, read_scene
 
 WIDTH, HEIGHT = 48, 32
 
@@ -111,6 +112,50 @@ def test_label_image_gives_one_object_a_value(tmp_path, mode):
     assert (cutout[labels == 9][:, :3] == np.asarray(scene.photo)[labels == 9]).all()
 
 
+def test_mask_alone_cuts_its_object_out_of_the_photo(folder):
+    (folder / "1.png").unlink()
+    item = read_scene(folder).objects[1]
+    cutout = np.asarray(item.cutout)
+    assert item.object_id == 1 and (cutout[..., 3] == _mask(1)).all()
+    assert (cutout[item.mask][:, :3] == np.asarray(read_scene(folder).photo)[item.mask]).all()
+
+
+def test_cutouts_alone_are_laid_over_white(tmp_path):
+    for index, colour in enumerate([(200, 10, 10), (10, 200, 10)]):
+        cutout = Image.new("RGB", (WIDTH, HEIGHT), colour)
+        cutout.putalpha(Image.fromarray(_mask(index)))
+        _save(cutout, tmp_path / f"{index}.png")
+    scene = read_scene(tmp_path)
+    photo = np.asarray(scene.photo)
+    assert [item.area for item in scene.objects] == [32, 36]
+    assert (photo[_mask(0) > 0] == (200, 10, 10)).all() and (photo[31] == 255).all()
+
+
+def test_array_of_masks(tmp_path):
+    folder = _write_scene(tmp_path / "room", count=0)
+    np.save(folder / "masks.npy", np.stack([_mask(2), _mask(0)]))
+    assert [item.area for item in read_scene(folder).objects] == [40, 32]
+
+
+def test_photo_with_masks_by_file(tmp_path):
+    _save(_photo(), tmp_path / "lounge.png")
+    labels = (_mask(0) > 0) * np.uint8(3) + (_mask(1) > 0) * np.uint8(9)
+    _save(Image.fromarray(labels), tmp_path / "labels.png")
+    np.save(tmp_path / "found.npy", np.stack([_mask(0), _mask(1)]) > 0)
+    for masks in ("labels.png", "found.npy"):
+        scene = read_photo(tmp_path / "lounge.png", tmp_path / masks)
+        assert scene.scene_id == "lounge" and [item.area for item in scene.objects] == [32, 36]
+
+
+def test_views_of_one_scene_come_in_natural_order(tmp_path):
+    for index in (0, 2, 10):
+        _write_scene(tmp_path / "room" / f"view_{index}", count=2)
+    assert find_scene_folders(tmp_path / "room") == [tmp_path / "room"]
+    scene = read_scene(tmp_path / "room")
+    assert scene.scene_id == "room" and len(scene.objects) == 2
+    assert [view.scene_id for view in scene.more_views] == ["view_2", "view_10"]
+
+
 def test_photo_is_turned_upright_by_its_orientation_tag(folder):
     exif = Image.Exif()
     exif[0x0112] = 6  # stored sideways: turn by 90 degrees clockwise to view
@@ -206,11 +251,6 @@ FAULTS = {
         "got a 16-bit image",
     ),
     "mask truncated": (lambda f: _truncate(f / "1_mask.png"), "1_mask.png", "expected a whole image"),
-    "mask without image": (
-        lambda f: (f / "1.png").unlink(),
-        "1_mask.png",
-        "expected the cut-out 1.png beside it",
-    ),
     "image without mask": (
         lambda f: (f / "1_mask.png").unlink(),
         "1.png",
@@ -279,6 +319,69 @@ def test_label_fault_gives_one_line_naming_the_file(tmp_path, fault):
     with pytest.raises(SceneInputError) as error:
         read_scene(folder)
     _assert_one_line(error, "labels.png", expected)
+
+
+def _make_cutouts_alone(folder: Path) -> None:
+    for name in ("scene.jpg", "0_mask.png", "1_mask.png"):
+        (folder / name).unlink()
+
+
+LAYOUT_FAULTS = {
+    "cutouts of two sizes": (
+        lambda f: (_make_cutouts_alone(f), _save(Image.new("RGBA", (9, 9), 0), f / "1.png")),
+        "1.png", "expected a cut-out of 20x20 like 0.png",
+    ),
+    "cutout alone without alpha": (
+        lambda f: (_make_cutouts_alone(f), _save(_photo().crop((0, 0, 20, 20)), f / "0.png")),
+        "0.png", "as there is no photo, got RGB without",
+    ),
+    "view beside a photo": (
+        lambda f: _write_scene(f / "view_0"), "0.png", "found both; move it into a view"),
+    "array beside masks": (lambda f: np.save(f / "masks.npy", np.ones(3)), "masks.npy", "found both"),
+}  # fmt: skip
+ARRAY_FAULTS = {
+    "flat": (np.ones((HEIGHT, WIDTH)), f"expected masks (N, {HEIGHT}, {WIDTH})"),
+    "of another size": (np.ones((1, WIDTH, HEIGHT)), f"got (1, {WIDTH}, {HEIGHT})"),
+    "of text": (np.full((1, HEIGHT, WIDTH), "x"), "<U1"),
+    "none": (np.ones((0, HEIGHT, WIDTH)), "expected at least one mask"),
+    "one empty": (np.stack([np.ones((HEIGHT, WIDTH)), np.zeros((HEIGHT, WIDTH))]), "masks [1] are empty"),
+    "of objects": (np.array([[[None] * WIDTH] * HEIGHT]), "reading stopped"),
+}
+
+
+@pytest.mark.parametrize("fault", LAYOUT_FAULTS)
+def test_layout_fault_gives_one_line_naming_the_file(folder, fault):
+    damage, name, expected = LAYOUT_FAULTS[fault]
+    damage(folder)
+    with pytest.raises(SceneInputError) as error:
+        read_scene(folder)
+    _assert_one_line(error, name, expected)
+
+
+@pytest.mark.parametrize("fault", ARRAY_FAULTS)
+def test_array_fault_gives_one_line_naming_the_file(tmp_path, fault):
+    folder = _write_scene(tmp_path / "room", count=0)
+    array, expected = ARRAY_FAULTS[fault]
+    np.save(folder / "masks.npy", array)
+    with pytest.raises(SceneInputError) as error:
+        read_scene(folder)
+    _assert_one_line(error, "masks.npy", expected)
+
+
+def test_view_without_one_of_the_objects_is_named(tmp_path):
+    _write_scene(tmp_path / "view_0", count=2)
+    _write_scene(tmp_path / "view_1", count=1)
+    with pytest.raises(SceneInputError) as error:
+        read_scene(tmp_path)
+    _assert_one_line(error, "view_1", "expected the objects [0, 1] of view_0, got [0]")
+
+
+def test_masks_by_file_need_both_files(tmp_path):
+    _save(_photo(), tmp_path / "lounge.png")
+    with pytest.raises(SceneInputError, match="masks.npy: expected a label image or an array"):
+        read_photo(tmp_path / "lounge.png", tmp_path / "masks.npy")
+    with pytest.raises(SceneInputError, match="expected a photo, found none"):
+        read_photo(tmp_path, tmp_path / "masks.npy")
 
 
 def test_too_many_objects_is_a_fault(tmp_path):

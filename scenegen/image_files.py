@@ -1,0 +1,87 @@
+"""Decode the pictures that users give, with one line for each way in which they can be broken."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+_EIGHT_BIT_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX"}
+_PNG_BIT_DEPTH_OFFSET = 24  # signature 8, chunk length and type 8, width and height 8
+
+
+class SceneInputError(ValueError):
+    """Input of a scene that cannot be used; the message is one line and names the file."""
+
+
+def open_image(path: Path) -> Image.Image:
+    """Decode a whole 8-bit image, turned upright by its EXIF orientation.
+
+    Raises:
+        SceneInputError: the file is missing, damaged, or of another kind.
+    """
+    try:
+        with Image.open(path) as image:
+            _check_depth(path, image)
+            image.load()
+            return ImageOps.exif_transpose(image)
+    except UnidentifiedImageError as error:
+        raise SceneInputError(
+            f"{path}: expected a JPEG or PNG image, got other content; save it again"
+        ) from error
+    except Image.DecompressionBombError as error:
+        raise SceneInputError(
+            f"{path}: expected an image of ordinary size, got too many pixels; shrink it"
+        ) from error
+    except SceneInputError:
+        raise
+    except (
+        OSError,
+        SyntaxError,
+        EOFError,
+        ValueError,
+        struct.error,
+    ) as error:  # what Pillow's decoders raise
+        raise SceneInputError(
+            f"{path}: expected a whole image, reading stopped ({error}); copy it again"
+        ) from error
+
+
+def _check_depth(path: Path, image: Image.Image) -> None:
+    bits = _png_bit_depth(path) if image.format == "PNG" else 8
+    if bits == 16 or image.mode.startswith(("I", "F")):
+        raise SceneInputError(f"{path}: expected 8 bits a channel, got a 16-bit image; convert it to 8-bit")
+    if image.mode not in _EIGHT_BIT_MODES:
+        raise SceneInputError(
+            f"{path}: expected an RGB, RGBA or grey image, got {image.mode}; convert it to RGB"
+        )
+
+
+def _png_bit_depth(path: Path) -> int:
+    """Bit depth in a PNG's header; Pillow opens 16-bit RGB as 8-bit without saying so."""
+    with path.open("rb") as file:
+        header = file.read(_PNG_BIT_DEPTH_OFFSET + 1)
+    return header[_PNG_BIT_DEPTH_OFFSET]
+
+
+def size_text(image: Image.Image) -> str:
+    """Width and height for messages."""
+    return f"{image.width}x{image.height}"
+
+
+def alpha_of(image: Image.Image) -> np.ndarray:
+    """Opacity (H, W) uint8."""
+    return np.asarray(image.convert("RGBA"))[..., 3]
+
+
+def has_alpha(image: Image.Image) -> bool:
+    """Whether any pixel is not opaque."""
+    return bool(alpha_of(image).min() < 255)
+
+
+def over_background(image: Image.Image, level: int) -> Image.Image:
+    """Composite onto a background of one grey level and return RGB."""
+    background = Image.new("RGBA", image.size, (level, level, level, 255))
+    return Image.alpha_composite(background, image.convert("RGBA")).convert("RGB")
