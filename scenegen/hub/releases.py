@@ -198,10 +198,8 @@ def missing_weights(where: Path, stem: str) -> HubError:
     name, file = found
     release = load_releases()[name]
     if not release.pipelines:  # one network, in a folder of its own beside the checkpoint's
-        local = release.files[file].convert_to or file
-        expected = (
-            f"{where}: expected {stem} in {where.parent.parent / release.folder / local}, found no such file"
-        )
+        local = _neighbours(where) / release.folder / (release.files[file].convert_to or file)
+        expected = f"{where}: expected {stem} in {local}, found no such file"
     size = expected_size(release, file, _role(where, stem))
     return HubError(f"{expected}; {_source(name, file, size)}{_OTHERWISE}")
 
@@ -250,6 +248,12 @@ def _source(name: str, file: str, size: int | None) -> str:
         f"it comes from {release.repo or 'its publisher'} ({release.address(file)}{about}): "
         f"python scripts/download_checkpoints.py --only {name}"
     )
+
+
+def _neighbours(where: Path) -> Path:
+    """The folder where the releases beside a checkpoint are looked for."""
+    local = any(release.folder == where.parent.name for release in load_releases().values())
+    return where.parent.parent if local else Path(SMALL_MODEL).parent
 
 
 def _role(where: Path, stem: str) -> str | None:

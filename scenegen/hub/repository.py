@@ -144,15 +144,20 @@ def fetch_reference(
         cache_dir, local_files_only, endpoint: see `Repository`.
 
     Returns:
-        The stem, or the folder with ``config.json`` and ``model.safetensors``; None where the text names no
-        repository.
+        The stem; or the folder with ``config.json`` and ``model.safetensors``, which may be the one that
+        ``scripts/download_checkpoints.py`` made; None where the text names no repository.
 
     Raises:
         HubError: the repository, or the network in it, could not be had.
     """
     text = PurePosixPath(reference)
     for release in load_releases().values():
-        if release.repo and text.name == release.folder and release.files.keys() >= set(FOLDER_FILES):
+        if text.name != release.folder or release.pipelines:
+            continue
+        downloaded = PurePosixPath(SMALL_MODEL).parent / release.folder
+        if Path(downloaded).is_dir():
+            return Path(downloaded)
+        if release.repo and release.files.keys() >= set(FOLDER_FILES):
             repository = Repository(release.repo, release.revision, cache_dir, local_files_only, endpoint)
             return [repository.get(file) for file in FOLDER_FILES][0].parent
     parts = split_repository(reference)
@@ -218,7 +223,7 @@ def hub_faults(repository: Repository, file: str) -> Iterator[None]:
             f"name, or hf auth login. The bundled small model, {SMALL_MODEL}, needs no download"
         ) from error
     except errors.RevisionNotFoundError as error:
-        raise HubError(f"{where}: no such revision {repository.revision!r}; check --revision") from error
+        raise HubError(f"{where}: no such revision {repository.revision!r}; check the revision") from error
     except errors.EntryNotFoundError as error:
         raise MissingFile(
             f"{where}: expected the file in the repository, found none; check the name and the revision"

@@ -187,7 +187,9 @@ def test_numbers_out_of_range_are_named(write):
         convert(write({"a": torch.tensor([1e6])}), dtype=torch.float16)
 
 
-@pytest.mark.parametrize("content", [b"", b"not a pickle", b"PK\x03\x04 broken", pickle.dumps({"a": 1}, 2)[:-3]])
+@pytest.mark.parametrize(
+    "content", [b"", b"not a pickle", b"PK\x03\x04 broken", pickle.dumps({"a": 1}, 2)[:-3]]
+)
 def test_damaged_file_is_named(tmp_path, content):
     (tmp_path / "net.pt").write_bytes(content)
     with pytest.raises(HubError, match=r"net.pt: not a readable pickle .*truncated or damaged") as error:

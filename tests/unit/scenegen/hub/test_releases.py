@@ -102,6 +102,11 @@ def test_missing_weights_know_the_size_by_the_role_and_name_the_file_that_is_mis
     assert "ckpts/f.safetensors, about 1.8 GB)" in message
 
 
+def test_neighbours_of_a_checkpoint_in_the_cache_are_those_that_were_downloaded(tmp_path):
+    message = str(missing_weights(tmp_path / "0123abcd" / "pipeline.json", "dinov2_vitl14_reg"))
+    assert "expected dinov2_vitl14_reg in checkpoints/dinov2_vitl14_reg/model.safetensors, found" in message
+
+
 def test_missing_checkpoint_says_how_to_get_it():
     message = str(missing_checkpoint(Path("checkpoints/scenegen")))
     assert "pipeline.json, about 3.7 GB" in message and "--only scenegen" in message

@@ -92,6 +92,12 @@ def test_references_to_other_repositories(hub, files, tmp_path):
         assert fetch_reference(reference, **keywords) is None
 
 
+def test_network_that_was_downloaded_before_is_not_fetched_again(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "checkpoints" / "dinov2_vitl14_reg").mkdir(parents=True)
+    assert fetch_reference("dinov2_vitl14_reg").samefile("checkpoints/dinov2_vitl14_reg")
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -109,7 +115,7 @@ def test_what_can_be_a_repository(text, expected):
     ("name", "revision", "expected"),
     [
         ("owner/unknown", None, "expected a public repository or permission to read it.*needs no download"),
-        ("owner/scene", "v9", "no such revision 'v9'; check --revision"),
+        ("owner/scene", "v9", "no such revision 'v9'; check the revision"),
         ("owner/other", None, "pipeline.json: expected the file in the repository, found none"),
     ],
 )
