@@ -35,11 +35,17 @@ def dense_reference(x: SparseTensor, weight: Tensor, bias: Tensor, dilation: int
 
 @pytest.mark.parametrize("backend", [gather_scatter, gather_gemm])
 @pytest.mark.parametrize("dilation", [1, 2])
+@pytest.mark.parametrize("out_channels", [6, 4, 2])  # more, as many and fewer than come in
 def test_backend_matches_the_dense_convolution_in_both_directions(
-    case: tuple[SparseTensor, Tensor, Tensor], backend, dilation: int, monkeypatch: pytest.MonkeyPatch
+    case: tuple[SparseTensor, Tensor, Tensor],
+    backend,
+    dilation: int,
+    out_channels: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(gather_gemm, "_CHUNK_ELEMENTS", 1000)  # several chunks
     x, weight, bias = case
+    weight, bias = weight[:out_channels], bias[:out_channels]
     results = []
     for run in (backend.run, dense_reference):
         leaves = [value.clone().requires_grad_() for value in (x.feats, weight, bias)]
@@ -53,14 +59,20 @@ def test_backend_matches_the_dense_convolution_in_both_directions(
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("dilation", [1, 2])
+@pytest.mark.parametrize("out_channels", [48, 16])
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_gpu_backend_matches_the_reference_in_both_directions(
-    case: tuple[SparseTensor, Tensor, Tensor], backend: str, dilation: int, dtype: torch.dtype
+    case: tuple[SparseTensor, Tensor, Tensor],
+    backend: str,
+    out_channels: int,
+    dilation: int,
+    dtype: torch.dtype,
 ) -> None:
     if backend not in available_backends("cuda", dtype):
         pytest.skip(f"{backend} is not installed")
     x, weight, bias = case
-    weight, bias = weight.repeat(8, 1, 1, 1, 8), bias.repeat(8)  # widths that half-precision kernels take
+    # Widths that half-precision kernels take, more or fewer than come in.
+    weight, bias = weight.repeat(8, 1, 1, 1, 8)[:out_channels], bias.repeat(8)[:out_channels]
     x = x.apply(lambda feats: feats.repeat(1, 8))
     results = []
     for name, device, kind in ((backend, "cuda", dtype), ("gather_scatter", "cpu", torch.float32)):

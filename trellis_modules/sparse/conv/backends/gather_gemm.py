@@ -1,7 +1,9 @@
-"""Backend of one matrix product: the neighbourhoods of all voxels side by side, zeros where there is none.
+"""Backend of one matrix product and one gather, whichever is cheaper first.
 
-Few, large kernels: the choice for GPUs.  Chunks bound the memory of the neighbourhoods, which are gathered
-again in the backward pass instead of being kept; nothing there is added up by colliding writes.
+Few, large kernels: the choice for GPUs.  What is gathered has k^3 times the channels of one side of the
+product, so the narrower side is taken: either the neighbourhoods of all voxels are laid side by side and
+multiplied, or every voxel is multiplied by the whole kernel and the products are fetched.  Chunks bound the
+memory.  The backward pass gathers again instead of keeping; nothing there is added up by colliding writes.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from torch.autograd.function import once_differentiable
 from trellis_modules.sparse.conv.neighbours import neighbour_rows
 from trellis_modules.sparse.tensor import SparseTensor
 
-#: Elements of the gathered neighbourhoods of one product (half a gigabyte in half precision).
+#: Elements of what is gathered at once (half a gigabyte in half precision).
 _CHUNK_ELEMENTS = 2**28
 
 
@@ -35,7 +37,7 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx, feats: Tensor, kernel: Tensor, rows: Tensor) -> Tensor:
         ctx.save_for_backward(feats, kernel, rows)
-        return _gathered_product(feats, kernel.flatten(1), rows)
+        return _convolve(feats, kernel, rows)
 
     @staticmethod
     @once_differentiable
@@ -45,28 +47,50 @@ class _Product(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             # If q is the neighbour of p at an offset, p is the neighbour of q at the opposite one, which has
             # the mirrored number: the gradient is a convolution again.
-            of_feats = _gathered_product(gradient, kernel.flip(1).permute(2, 1, 0).flatten(1), rows)
+            of_feats = _convolve(gradient, kernel.flip(1).permute(2, 1, 0), rows)
         if ctx.needs_input_grad[1]:
             of_kernel = torch.zeros(len(kernel), kernel[0].numel(), device=kernel.device)
-            padded = _with_missing(feats)
-            for part, rows_part in zip(gradient.split(_chunk(of_kernel)), rows.split(_chunk(of_kernel))):
+            padded, chunk = _with_missing(feats), _at_once(of_kernel.shape[1])
+            for part, rows_part in zip(gradient.split(chunk), rows.split(chunk)):
                 of_kernel += part.mT @ _neighbourhoods(padded, rows_part)
             of_kernel = of_kernel.to(kernel.dtype).view_as(kernel)
         return of_feats, of_kernel, None
 
 
-def _gathered_product(feats: Tensor, kernel: Tensor, rows: Tensor) -> Tensor:
-    """(T, C) features and a (C_out, k^3 C) kernel -> (T, C_out)."""
-    padded = _with_missing(feats)
+def _convolve(feats: Tensor, kernel: Tensor, rows: Tensor) -> Tensor:
+    """(T, C) features, a (C_out, k^3, C) kernel and (T, k^3) rows -> (T, C_out)."""
+    if len(kernel) < kernel.shape[2]:
+        return _multiply_then_gather(feats, kernel, rows)
+    return _gather_then_multiply(feats, kernel.flatten(1), rows)
+
+
+def _gather_then_multiply(feats: Tensor, kernel: Tensor, rows: Tensor) -> Tensor:
+    """As ``_convolve``, for a (C_out, k^3 C) kernel; chunks of voxels."""
+    padded, chunk = _with_missing(feats), _at_once(kernel.shape[1])
     output = feats.new_empty(len(rows), len(kernel))
-    for part, result in zip(rows.split(_chunk(kernel)), output.split(_chunk(kernel))):
+    for part, result in zip(rows.split(chunk), output.split(chunk)):
         torch.mm(_neighbourhoods(padded, part), kernel.mT, out=result)
     return output
 
 
-def _chunk(kernel: Tensor) -> int:
-    """Voxels whose neighbourhoods are gathered at once."""
-    return max(1, _CHUNK_ELEMENTS // kernel.shape[1])
+def _multiply_then_gather(feats: Tensor, kernel: Tensor, rows: Tensor) -> Tensor:
+    """As ``_convolve``; chunks of kernel offsets, whose products are added up in float32 or better."""
+    padded, out_channels = _with_missing(feats), len(kernel)
+    sum_dtype = torch.promote_types(feats.dtype, torch.float32)
+    output = torch.zeros(len(rows), out_channels, dtype=sum_dtype, device=feats.device)
+    chunk = _at_once(len(padded) * out_channels)
+    for weights, neighbours in zip(kernel.split(chunk, dim=1), rows.split(chunk, dim=1)):
+        offsets = weights.shape[1]
+        products = padded @ weights.transpose(0, 1).flatten(0, 1).mT  # (T + 1, offsets * C_out)
+        places = neighbours * offsets + torch.arange(offsets, device=rows.device)
+        fetched = products.view(-1, out_channels).index_select(0, places.flatten())
+        output += fetched.view(-1, offsets, out_channels).sum(1, dtype=sum_dtype)
+    return output.to(feats.dtype)
+
+
+def _at_once(elements: int) -> int:
+    """How many items that gather so many elements each fit a chunk."""
+    return max(1, _CHUNK_ELEMENTS // max(elements, 1))
 
 
 def _with_missing(feats: Tensor) -> Tensor:
