@@ -1,7 +1,9 @@
-"""Renderers: pictures of meshes, Gaussians and voxels on any device. Kernels are chosen in ``backends``."""
+"""Renderers: pictures of meshes, Gaussians and octrees on any device. Kernels are chosen in ``backends``."""
 
 from trellis_modules.renderers.gaussian_renderer import render_gaussians
 from trellis_modules.renderers.mesh_renderer import count_views_of_faces, render_mesh, visible_faces
+from trellis_modules.renderers.octree_renderer import render_octree
+from trellis_modules.renderers.pictures import snapshots, turntable, write_video
 from trellis_modules.renderers.rendering import Rendering
 from trellis_modules.renderers.snapshot import render_snapshot
 
@@ -10,6 +12,10 @@ __all__ = [
     "count_views_of_faces",
     "render_gaussians",
     "render_mesh",
+    "render_octree",
     "render_snapshot",
+    "snapshots",
+    "turntable",
     "visible_faces",
+    "write_video",
 ]

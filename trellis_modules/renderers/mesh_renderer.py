@@ -16,7 +16,8 @@ from trellis_modules.renderers.rendering import (
 )
 from trellis_modules.representations.mesh.normals import face_normals
 
-_VIEWS_AT_ONCE = 16
+# 512 MiB of face numbers; few parts, because embree builds its search tree for each
+_MAX_PIXELS = 1 << 26
 _EPSILON = 1e-20  # keeps the division by the area of a degenerate triangle finite
 
 
@@ -122,7 +123,7 @@ def count_views_of_faces(
     """
     counts = torch.zeros(len(faces), dtype=torch.int64, device=vertices.device)
     cameras = Cameras.of("count_views_of_faces", extrinsics, intrinsics, size, near, far, vertices)
-    for part in cameras.split(_VIEWS_AT_ONCE):
+    for part in cameras.split(_MAX_PIXELS // size**2):
         seen = _visible_faces(vertices, faces, part, backend)
         for picture in seen:
             present = torch.zeros(len(faces) + 1, dtype=torch.bool, device=seen.device)

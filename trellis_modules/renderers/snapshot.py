@@ -7,8 +7,9 @@ import math
 import torch
 from torch import Tensor
 
-from trellis_modules.renderers.backends.torch_rasterizer import rasterize
-from trellis_modules.renderers.cameras import focal_length, look_at, project
+from trellis_modules.renderers.cameras import fov_intrinsics, look_at
+from trellis_modules.renderers.mesh_renderer import visible_faces
+from trellis_modules.renderers.pictures import to_uint8
 from trellis_modules.representations.mesh.normals import face_normals
 
 _KEY_LIGHT = (0.35, 0.8, 0.5)  # direction towards the light in the camera-facing, y-up frame
@@ -54,7 +55,7 @@ def render_snapshot(
         canvas = _shade(
             vertices.float(), faces.long(), face_colours.float(), yaw_deg, pitch_deg, fov_deg, canvas
         )
-    return (_downsample(canvas, supersample).clamp(0, 1) * 255).round().to(torch.uint8)
+    return to_uint8(_downsample(canvas, supersample))
 
 
 def _shade(
@@ -68,19 +69,18 @@ def _shade(
 ) -> Tensor:
     """Draw the mesh over ``canvas`` (P, P, 3) from the fitted orbit camera, with one directional light."""
     low, high = vertices.amin(0), vertices.amax(0)
-    centre, radius = (low + high) / 2, (high - low).norm() / 2
+    centre, radius = (low + high) / 2, ((high - low).norm() / 2).clamp(min=1e-6)
     yaw, pitch, fov = (
         torch.tensor(math.radians(a), device=vertices.device) for a in (yaw_deg, pitch_deg, fov_deg)
     )
     backward = torch.stack([yaw.sin() * pitch.cos(), pitch.sin(), yaw.cos() * pitch.cos()])
-    distance = 1.05 * radius.clamp(min=1e-6) / torch.sin(fov / 2)
+    distance = 1.05 * radius / torch.sin(fov / 2)
     up = torch.tensor([0.0, 1.0, 0.0], device=vertices.device)
     extrinsics = look_at(centre + distance * backward, centre, up)
-    corners = vertices[faces]
-    screen = project(corners, extrinsics, focal_length(fov).expand(1), canvas.shape[0])
-    raster = rasterize(
-        screen, torch.zeros(len(faces), dtype=torch.long, device=faces.device), 1, *canvas.shape[:2]
-    )
+    near, far = float(0.5 * (distance - radius)), float(2 * (distance + radius))
+    face = visible_faces(
+        vertices, faces, extrinsics[None], fov_intrinsics(fov), len(canvas), near=near, far=far
+    )[0]
 
     turn = torch.stack(
         [
@@ -90,8 +90,7 @@ def _shade(
         ]
     )
     light = torch.nn.functional.normalize(torch.tensor(_KEY_LIGHT, device=vertices.device) @ turn, dim=0)
-    normal = face_normals(corners)
+    normal = face_normals(vertices[faces])
     facing = torch.where((normal @ backward)[:, None] < 0, -normal, normal)  # two-sided
     colour = face_colours * (_AMBIENT + _DIFFUSE * (facing @ light).clamp(min=0))[:, None]
-    face = raster.face[0]
     return torch.where((face >= 0)[..., None], colour[face.clamp(min=0)], canvas)

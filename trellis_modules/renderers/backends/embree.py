@@ -29,9 +29,9 @@ def run(vertices: Tensor, faces: Tensor, cameras: Cameras) -> Tensor:
 
 
 def _covered(vertices: Tensor, extrinsics: Tensor, intrinsics: Tensor, size: int) -> tuple[slice, slice]:
-    """Rows and columns that hold the mesh; all of them when a part of it is not in front of the camera."""
+    """Rows and columns that hold the mesh; all of them unless all of it is in front of the camera."""
     camera = to_camera(vertices, extrinsics)
-    if camera[:, 2].min() <= 0:
+    if not (camera[:, 2].min() > 0 and camera.isfinite().all()):
         return slice(0, size), slice(0, size)
     pixels = size * (camera[:, :2] / camera[:, 2:] * intrinsics.diagonal()[:2] + intrinsics[:2, 2])
     low = (pixels.amin(0) - 1).clamp(0, size).long().tolist()

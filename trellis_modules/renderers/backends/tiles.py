@@ -22,8 +22,8 @@ EDGE = 8  # pixels per edge of a tile
 CHANNELS = 5  # colour and depth, times alpha, and alpha
 _OPAQUE = 1e-4  # transmittance below which a tile is finished
 
-# Evaluations of a volume at a pixel that are done at once; on the CPU they fit the cache.
-_MAX_EVALUATIONS = {"cuda": 1 << 25, "cpu": 1 << 18}
+# Numbers in the largest tensors; on the CPU they fit the cache.
+_MAX_NUMBERS = {"cuda": 1 << 25, "cpu": 1 << 18}
 
 
 @dataclass(frozen=True)
@@ -77,22 +77,25 @@ def tile_lists(view: Tensor, first: Tensor, last: Tensor, front_to_back: Tensor,
     return TileLists(front_to_back[keys % num_ranks], tile, count.cumsum(0) - count, count)
 
 
-def blend(table: Tensor, lists: TileLists, layer: Layer, depth: int, cameras: Cameras) -> BlendedViews:
+def blend(
+    table: Tensor, lists: TileLists, layer: Layer, cameras: Cameras, *, depth: int, width: int = 1
+) -> BlendedViews:
     """Blend volumes into pictures.
 
     Args:
         table: (M, C), what ``layer`` needs to know of each volume.
         lists: rows of the table for each tile.
         layer: blends one layer of volumes.
-        depth: volumes in a layer.
         cameras: whose pictures these are.
+        depth: volumes in a layer.
+        width: numbers that ``layer`` computes at once for a volume at a pixel.
     """
     per_edge = tiles_per_edge(cameras.size)
     tiles = table.new_zeros((len(cameras) * per_edge**2, CHANNELS, EDGE**2))
     if len(lists.tile):
-        limit = _MAX_EVALUATIONS.get(table.device.type, _MAX_EVALUATIONS["cpu"])
+        limit = _MAX_NUMBERS.get(table.device.type, _MAX_NUMBERS["cpu"])
         longest_first = lists.count.argsort(descending=True)
-        for part in longest_first.split(max(1, limit // (depth * EDGE**2))):
+        for part in longest_first.split(max(1, limit // (depth * width * EDGE**2))):
             tiles = tiles.index_copy(0, lists.tile[part], _blend_tiles(table, lists, part, layer, depth))
     pictures = tiles.view(len(cameras), per_edge, per_edge, CHANNELS, EDGE, EDGE).permute(0, 1, 4, 2, 5, 3)
     pictures = pictures.reshape(len(cameras), per_edge * EDGE, per_edge * EDGE, CHANNELS)

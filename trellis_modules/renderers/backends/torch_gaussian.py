@@ -58,7 +58,7 @@ def _run_views(gaussian: Gaussian, cameras: Cameras, kernel_size: float) -> Blen
     by_depth = splats.values[:, 3].argsort()
     lists = tiles.tile_lists(splats.view, splats.first, splats.last, by_depth, cameras.size)
     table = torch.cat([splats.centre, splats.conic, splats.log_opacity[:, None], splats.values], dim=1)
-    return tiles.blend(table, lists, partial(_blend_layer, size=cameras.size), _LAYER, cameras)
+    return tiles.blend(table, lists, partial(_blend_layer, size=cameras.size), cameras, depth=_LAYER)
 
 
 def _splat(gaussian: Gaussian, cameras: Cameras, kernel_size: float) -> _Splats:

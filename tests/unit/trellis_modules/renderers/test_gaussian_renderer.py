@@ -141,7 +141,7 @@ def test_layers_and_chunks_do_not_matter(monkeypatch):
     extrinsics, lens = multiview_cameras(3)
     whole = render_gaussians(gaussian, extrinsics, lens, SIZE)
     monkeypatch.setitem(torch_gaussian._MAX_PROJECTIONS, "cpu", 1)
-    monkeypatch.setitem(tiles._MAX_EVALUATIONS, "cpu", 1 << 12)
+    monkeypatch.setitem(tiles._MAX_NUMBERS, "cpu", 1 << 12)
     monkeypatch.setattr(torch_gaussian, "_LAYER", 3)
     torch.testing.assert_close(render_gaussians(gaussian, extrinsics, lens, SIZE).colour, whole.colour)
 

@@ -1,7 +1,6 @@
 import pytest
 import torch
 
-from trellis_modules.renderers import render_snapshot
 from trellis_modules.renderers.backends import torch_rasterizer
 from trellis_modules.renderers.backends.torch_rasterizer import rasterize
 from trellis_modules.renderers.cameras import focal_length, look_at, project
@@ -87,12 +86,3 @@ def test_images_do_not_mix_and_chunks_do_not_matter(monkeypatch):
 def test_shapes_are_checked():
     with pytest.raises(ValueError, match=r"need screen \(F, 3, 3\)"):
         rasterize(torch.zeros(2, 3, 2), torch.zeros(2, dtype=torch.long), 1, 4, 4)
-
-
-def test_snapshot_shows_the_front_and_an_empty_mesh_is_background():
-    vertices = torch.tensor([[-1.0, -1, 0], [1, -1, 0], [1, 1, 0], [-1, 1, 0]])
-    faces, red = torch.tensor([[0, 1, 2], [0, 2, 3]]), torch.tensor([[1.0, 0, 0], [1.0, 0, 0]])
-    image = render_snapshot(vertices, faces, red, yaw_deg=0, pitch_deg=0, size=32, supersample=1)
-    assert image[16, 16, 0] > 100 and image[16, 16, 1] == 0 and image[0, 0].tolist() == [255, 255, 255]
-    empty = render_snapshot(torch.zeros(0, 3), torch.zeros(0, 3), torch.zeros(0, 3), size=32)
-    assert (empty == 255).all()
