@@ -24,7 +24,7 @@ SCRIPT_FOLDERS = ("scripts", "benchmarks")
 PROJECT_MODULES = {*PACKAGES, *SCRIPT_FOLDERS, "tests", *(path.stem for path in ROOT.glob("*.py"))}
 
 TESTED_EXTRAS = ("data", "train", "eval", "dev")
-EXTRAS = (*TESTED_EXTRAS, "cuda", "demo")
+EXTRAS = (*TESTED_EXTRAS, "cuda", "demo", "video")
 # Import names that are not their distribution's name.
 DISTRIBUTIONS = {"PIL": "pillow", "skimage": "scikit-image"}
 # GPU kernels that setup.sh installs by flag; only the backend file that uses one imports it.

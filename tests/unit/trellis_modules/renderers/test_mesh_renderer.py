@@ -146,7 +146,7 @@ def test_gradients_reach_attributes_and_vertices():
     turned = orbit_extrinsics(torch.tensor([0.4]), torch.tensor([0.3]), DISTANCE)
 
     def loss(vertices, attributes):
-        # the background is the mean colour of nothing: only pixels well inside count
+        # only pixels well inside count: outlines have no gradient
         picture = render_mesh(
             vertices, faces, turned, LENS, 32, vertex_attributes=attributes, backend="torch"
         )
