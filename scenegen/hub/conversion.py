@@ -237,7 +237,7 @@ def _on_meta(config: NamedConfig) -> torch.nn.Module:
 
 
 def _damaged(path: Path, error: Exception) -> str:
-    first = str(error).partition("\n")[0] or type(error).__name__
+    first = re.split(r"\. |\n", str(error))[0] or type(error).__name__
     return f"{path}: not a readable pickle ({first}); it is truncated or damaged, copy or download it again"
 
 
