@@ -79,7 +79,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         "--points",
         choices=(AUTO, DEPTH, HEAD),
         default=AUTO,
-        help="points from depth and cameras, or from the point head;\nauto: depth where the model has both",
+        help="points from depth and cameras, or from the point head; auto: depth\n"
+        "where the model has both and all cameras came out with a field of view",
     )
     parser.add_argument(
         "--keep",
@@ -124,16 +125,14 @@ def write_points(
     options: argparse.Namespace, reconstruction: Reconstruction, images: Tensor, placements: list[Placement]
 ) -> None:
     """Write the point cloud in every format asked for, if the model has heads for one."""
-    source = options.points
-    if source == AUTO:
-        source = DEPTH if reconstruction.has_depth_points else HEAD
-        if source == HEAD and reconstruction.points is None:
-            logger.warning("no point cloud: it takes the point head, or depth and camera head")
-            return
+    source = best_source(reconstruction) if options.points == AUTO else options.points
     if source == DEPTH:
         xyz, confidence = reconstruction.depth_points(), reconstruction.depth_confidence
     elif reconstruction.points is not None:
         xyz, confidence = reconstruction.points, reconstruction.points_confidence
+    elif options.points == AUTO:
+        logger.warning("no point cloud: it takes the point head, or depth and camera head")
+        return
     else:
         raise ValueError("--points head: the checkpoint has no point head; use --points depth")
     cloud = collect_points(xyz, confidence, images, placements, options.keep).thinned(options.max_points)
@@ -142,6 +141,13 @@ def write_points(
         path = options.output / f"points.{name}"
         savers[name](path)
         logger.info("%s: %d points (--points %s)", path, len(cloud), source)
+
+
+def best_source(reconstruction: Reconstruction) -> str:
+    """Depth, which is the sharper, unless a camera is unusable and the point head can do without."""
+    if not reconstruction.has_depth_points:
+        return HEAD
+    return DEPTH if reconstruction.has_usable_cameras or reconstruction.points is None else HEAD
 
 
 def device(text: str) -> torch.device:

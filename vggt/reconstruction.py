@@ -40,6 +40,11 @@ class Reconstruction:
         """Whether depth maps and cameras are there to make points from."""
         return self.depth is not None and self.extrinsics is not None
 
+    @property
+    def has_usable_cameras(self) -> bool:
+        """Whether there are cameras, and all have a field of view."""
+        return self.intrinsics is not None and bool(self.intrinsics.isfinite().all())
+
     def depth_points(self) -> Tensor:
         """(S, H, W, 3) depth maps unprojected to the world frame; NaN for a camera without field of view.
 

@@ -150,7 +150,7 @@ def test_what_has_no_head_is_left_out(
     assert heads or "neither camera, depth nor point head" in caplog.text
 
 
-def test_no_field_of_view_is_null_and_drops_the_points(
+def test_no_field_of_view_is_null_and_spoils_no_more_than_points_from_depth(
     photos: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = save_checkpoint(tmp_path / "toy")
@@ -159,7 +159,9 @@ def test_no_field_of_view_is_null_and_drops_the_points(
     state["camera_head.pose_branch.fc2.weight"].zero_()
     state["camera_head.pose_branch.fc2.bias"] = torch.tensor([0.0] * 6 + [1, -1, -1])  # -1: rectified to 0
     save_file(state, weights)
-    assert run(photos[:1], folder, tmp_path / "out") == 2
+    assert run(photos[:1], folder, tmp_path / "out") == 0
+    assert len(trimesh.load(tmp_path / "out/points.ply").vertices)
+    assert run(photos[:1], folder, tmp_path / "out", "--points", "depth") == 2
     assert json.loads((tmp_path / "out/cameras.json").read_text())["cameras"][0]["intrinsics"] is None
     assert "field of view came out as 0" in caplog.text and "finite coordinates" in caplog.text
 
