@@ -6,13 +6,12 @@ Objects no longer see each other here: the condition of each is its own crop, an
 from __future__ import annotations
 
 import dataclasses
-import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from scenegen.pipelines.conditioning import SceneCond
 from scenegen.pipelines.description import (
@@ -32,8 +31,6 @@ from trellis_modules.models import SLatFlowModel
 from trellis_modules.representations.mesh.mesh_result import MeshExtractResult
 from trellis_modules.samplers import FlowEulerSampler, MultiViewCond, SamplingParams
 from trellis_modules.sparse import SparseTensor, sparse_cat
-
-logger = logging.getLogger(__name__)
 
 _VOXELS_AT_ONCE = 64_000
 
@@ -78,7 +75,7 @@ class AppearanceStage:
             if logits.shape[-1] != flow.config.resolution:
                 raise ValueError(
                     f"appearance stage: expected structures of {flow.config.resolution}^3 voxels, "
-                    f"got {tuple(logits.shape[1:])}; the structure decoder does not fit the latent flow"
+                    f"got {tuple(logits.shape)}; the structure decoder does not fit the latent flow"
                 )
             coords = occupied_coords(logits[:, None])
             return sample_structured_latents(
@@ -108,22 +105,33 @@ class AppearanceStage:
         elements = {row: latents[[index]] for index, row in enumerate(usable(drafts))}
         for row, element in elements.items():
             drafts[row].problem = latents_problem(element.feats)
-        elements = {row: elements[row] for row in usable(drafts)}
         wanted = set(options.representations)
         if options.texture.source == "gaussian":
             wanted.add("gaussian")
         if "gaussian" in wanted:
-            with self.networks.use(SLAT_GAUSSIAN_ROLE) as decoder:
-                for row, element in elements.items():
-                    drafts[row].gaussian = to_cpu(decoder(element)[0])
+            for row, gaussian in self._decoded(SLAT_GAUSSIAN_ROLE, drafts, elements).items():
+                drafts[row].gaussian = gaussian
         if "radiance_field" in wanted:
-            with self.networks.use(SLAT_RADIANCE_FIELD_ROLE) as decoder:
-                for row, element in elements.items():
-                    drafts[row].radiance_field = to_cpu(decoder(element)[0])
-        with self.networks.use(SLAT_MESH_ROLE) as decoder:
-            for row, element in elements.items():
-                drafts[row].problem, elements[row] = _decode_mesh(decoder, element)
-        return {row: elements[row] for row in usable(drafts)}
+            for row, field in self._decoded(SLAT_RADIANCE_FIELD_ROLE, drafts, elements).items():
+                drafts[row].radiance_field = field
+        meshes = self._decoded(SLAT_MESH_ROLE, drafts, elements)
+        for row, mesh in meshes.items():
+            if not mesh.success:
+                drafts[row].problem = f"{SLAT_MESH_ROLE}: it left no surface"
+        return {row: meshes[row] for row in usable(drafts)}
+
+    def _decoded(
+        self, role: str, drafts: Sequence[ObjectDraft], elements: Mapping[int, SparseTensor]
+    ) -> dict[int, Any]:
+        """What a decoder makes of the usable drafts, by row, on the CPU; a refusal becomes a problem."""
+        decoded = {}
+        with self.networks.use(role) as decoder:
+            for row in usable(drafts):
+                try:
+                    decoded[row] = to_cpu(decoder(elements[row])[0])
+                except ValueError as error:  # features that are not finite
+                    drafts[row].problem = f"{role}: {error}"
+        return decoded
 
     def texture(
         self, drafts: Sequence[ObjectDraft], meshes: dict[int, MeshExtractResult], options: RunOptions
@@ -138,17 +146,6 @@ class AppearanceStage:
                 continue
             if drafts[row].mesh is None:
                 drafts[row].problem = "texturing: nothing is left of the decoded mesh"
-
-
-def _decode_mesh(decoder: nn.Module, latents: SparseTensor) -> tuple[str | None, MeshExtractResult | None]:
-    """Problem and mesh of one object; one of them is None."""
-    try:
-        mesh = to_cpu(decoder(latents)[0])
-    except ValueError as error:  # features that are not finite
-        return f"mesh decoder: {error}", None
-    if not mesh.success:
-        return "mesh decoder: it left no surface", None
-    return None, mesh
 
 
 def to_cpu(value: T) -> T:

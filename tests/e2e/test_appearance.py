@@ -1,0 +1,241 @@
+"""The appearance stage by command and as a library: textured files, faults, memory, several photos."""
+
+import gc
+import json
+import re
+import struct
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import trimesh
+
+import inference
+from scenegen.pipelines.description import SLAT_GAUSSIAN_ROLE, SLAT_MESH_ROLE
+from scenegen.pipelines.pipeline import SceneGenPipeline
+from scenegen.pipelines.structure import SceneImages
+from scenegen.pipelines.texturing import TextureSettings
+from scenegen.scene_folder import read_scene
+from trellis_modules.sparse import SparseTensor
+
+SMALL = TextureSettings(source="mesh", size=64)
+
+
+@pytest.fixture(scope="module")
+def pipeline(shared_appearance_checkpoint) -> SceneGenPipeline:
+    return SceneGenPipeline.from_pretrained(shared_appearance_checkpoint)
+
+
+@pytest.fixture
+def scene(tmp_path, write_scene):
+    """Photo, cut-outs and masks of two objects; the second is the query."""
+    read = read_scene(write_scene(tmp_path / "room", 2))
+    return read.photo, [item.cutout for item in read.objects], [item.mask for item in read.objects]
+
+
+def _gltf_json(path) -> dict:
+    content = path.read_bytes()
+    (length,) = struct.unpack_from("<I", content, 12)
+    return json.loads(content[20 : 20 + length])
+
+
+def _dumbbell(count: int) -> torch.Tensor:
+    """Logits (count, 8, 8, 8) of a small box, another size for every object."""
+    logits = torch.full((count, 8, 8, 8), -1.0)
+    for index in range(count):
+        logits[index, 2:5, 2 : 4 + index, 3:5] = 1.0
+    return logits
+
+
+def test_command_writes_textured_files_that_are_the_same_every_time(
+    tmp_path, write_scene, shared_appearance_checkpoint, capsys
+):
+    write_scene(tmp_path / "in" / "room", 2)
+    contents = []
+    for name in ("first", "second"):
+        arguments = [
+            "--input", tmp_path / "in", "--output", tmp_path / name, "--texture-size", 64, "--seed", 3,
+            "--checkpoint", shared_appearance_checkpoint, "--formats", "glb,objects", "--json",
+        ]  # fmt: skip
+        assert inference.main([str(argument) for argument in arguments]) == 0
+        folder = tmp_path / name / "room"
+        contents.append([(folder / file).read_bytes() for file in ("scene.glb", "obj_0.glb", "obj_1.glb")])
+    assert contents[0] == contents[1]
+    (report,) = json.loads(capsys.readouterr().out.partition("\n}\n")[0] + "}")["scenes"]
+    assert {"condition", "sample", "sample latents", "decode latents", "texture"} <= report["seconds"].keys()
+    assert report["peak_gib"]["process"] > 0 and report["problems"] == {}
+
+    tree = _gltf_json(folder / "scene.glb")
+    assert len(tree["materials"]) == len(tree["images"]) == 2
+    for material in tree["materials"]:
+        pbr = material["pbrMetallicRoughness"]
+        assert (pbr["metallicFactor"], pbr["roughnessFactor"]) == (0.0, 1.0) and "baseColorTexture" in pbr
+    for mesh in tree["meshes"]:
+        assert {"POSITION", "NORMAL", "TEXCOORD_0"} <= mesh["primitives"][0]["attributes"].keys()
+    settings = tree["asset"]["extras"]["settings"]
+    assert settings["seed"] == 3 and settings["appearance"]["steps"] == 2
+    assert settings["texture"]["source"] == "gaussian" and settings["texture"]["size"] == 64
+    loaded = trimesh.load(folder / "scene.glb")
+    assert sorted(loaded.graph.nodes_geometry) == ["obj_0", "obj_1"]
+    np.testing.assert_allclose(loaded.extents.max(), 1.96, rtol=1e-5)
+
+
+def test_gaussians_and_radiance_fields_come_on_request(pipeline, scene):
+    result = pipeline.run(
+        *scene, texture=SMALL, structure=_dumbbell(2), representations=("gaussian", "radiance_field")
+    )
+    for item, voxels in zip(result.objects, (3 * 2 * 2, 3 * 3 * 2), strict=True):
+        assert len(item.gaussian) == 4 * voxels and len(item.radiance_field.nodes) == voxels
+        assert item.mesh.visual.kind == "texture" and item.problem is None
+    assert pipeline.run(*scene, texture=SMALL, structure=_dumbbell(2)).objects[0].gaussian is None
+
+
+def test_networks_loaded_in_turn_give_the_same_scene(pipeline, shared_appearance_checkpoint, scene):
+    offloaded = SceneGenPipeline.from_pretrained(shared_appearance_checkpoint, offload=True)
+    steps = []
+    kept, freed = (
+        each.run(*scene, texture=SMALL, structure=_dumbbell(2), on_step=lambda *step: steps.append(step))
+        for each in (pipeline, offloaded)
+    )
+    for one, other in zip(kept.objects, freed.objects, strict=True):
+        torch.testing.assert_close(one.pose, other.pose, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(one.mesh.bounds, other.mesh.bounds, atol=1e-3)
+    # structure, then appearance: all objects together, then one by one
+    assert steps == [(1, 2), (2, 2), (1, 2), (2, 2), (1, 2), (2, 2), (1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_offloaded_networks_are_gone_after_their_use(shared_appearance_checkpoint):
+    networks = SceneGenPipeline.from_pretrained(shared_appearance_checkpoint, offload=True).networks
+    with networks.use(SLAT_MESH_ROLE) as decoder:
+        assert all(parameter.device.type == "cpu" for parameter in decoder.parameters())
+    assert all(parameter.is_meta for parameter in decoder.parameters())
+
+
+def test_many_scenes_do_not_grow(pipeline, scene):
+    def tensors() -> int:
+        pipeline.run(*scene, texture=SMALL, structure=single_voxel(2))
+        gc.collect()
+        return sum(issubclass(type(thing), torch.Tensor) for thing in gc.get_objects())
+
+    def single_voxel(count: int) -> torch.Tensor:
+        logits = torch.full((count, 8, 8, 8), -1.0)
+        logits[:, 4, 4, 4] = 1.0
+        return logits
+
+    first = tensors()
+    assert [tensors() for _ in range(2)] == [first, first]
+
+
+def test_object_with_an_empty_structure_or_a_single_voxel(pipeline, scene):
+    structure = _dumbbell(2)
+    structure[0] = -1.0
+    structure[1] = -1.0
+    structure[1, 4, 4, 4] = 1.0
+    empty, single = pipeline.run(*scene, texture=SMALL, structure=structure).objects
+    assert empty.mesh is None and empty.problem == "the structure decoder left the grid empty"
+    assert single.problem is None and np.abs(single.mesh.vertices).max() < 0.3
+    everything_empty = pipeline.run(*scene, texture=SMALL, structure=torch.full((2, 8, 8, 8), -1.0))
+    assert [item.mesh for item in everything_empty.objects] == [None, None]
+
+
+def test_structure_of_another_resolution_is_refused(pipeline, scene):
+    with pytest.raises(ValueError, match=r"expected structures of 8\^3 voxels, got \(2, 16, 16, 16\)"):
+        pipeline.run(*scene, structure=torch.ones(2, 16, 16, 16))
+
+
+@pytest.mark.parametrize(
+    ("role", "expected"),
+    [
+        (SLAT_MESH_ROLE, "slat_decoder_mesh: .*not finite"),
+        (SLAT_GAUSSIAN_ROLE, "slat_decoder_gs: .*not finite"),
+        ("slat_flow_model", "appearance sampling: its latents are not finite"),
+    ],
+)
+def test_object_whose_appearance_breaks_keeps_the_surface_of_its_structure(
+    pipeline, scene, monkeypatch, role, expected
+):
+    """Only the object with more voxels breaks."""
+    with pipeline.networks.use(role) as network:
+        forward = network.forward
+
+    def broken(x, *arguments, **keywords):
+        poisoned = x.feats.clone()
+        poisoned[x.layout[int(np.argmax(x.lengths))]] *= torch.nan if max(x.lengths) == 18 else 1.0
+        return forward(x.replace(poisoned), *arguments, **keywords)
+
+    monkeypatch.setattr(network, "forward", broken)
+    source = "gaussian" if role == SLAT_GAUSSIAN_ROLE else "mesh"
+    settings = replace(SMALL, source=source)
+    whole, broken_item = pipeline.run(*scene, texture=settings, structure=_dumbbell(2)).objects
+    assert whole.problem is None and whole.mesh.visual.kind == "texture"
+    assert broken_item.mesh.visual.kind == "vertex" and len(broken_item.mesh.faces)
+    assert re.search(expected, broken_item.problem)
+
+
+def test_latents_that_are_not_finite_name_the_stage(pipeline, scene):
+    with pipeline.networks.use("sparse_structure_flow_model") as flow:
+        hook = flow.out_layer.register_forward_hook(lambda layer, inputs, output: output * torch.nan)
+    result = pipeline.run(*scene, texture=SMALL)
+    hook.remove()
+    for item in result.objects:
+        assert item.mesh is None and item.problem.startswith("structure sampling: its latents are not finite")
+        assert item.pose.isfinite().all()
+
+
+def test_second_photo_changes_the_scene_and_equal_photos_do_not(pipeline, scene):
+    photo, cutouts, masks = scene
+    structure = _dumbbell(2)
+
+    def poses(*views: SceneImages) -> torch.Tensor:
+        result = pipeline.run(photo, cutouts, masks, more_views=views, texture=SMALL, structure=structure)
+        assert result.settings["views"] == 1 + len(views)
+        return torch.stack([item.pose for item in result.objects])
+
+    other = SceneImages(photo.rotate(180), [cutout.rotate(180) for cutout in cutouts], masks)
+    alone = poses()
+    torch.testing.assert_close(poses(SceneImages(photo, cutouts, masks)), alone, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(poses(other), alone)
+    with pytest.raises(ValueError, match="expected the 2 objects of the photo in view 1 too, got 1 images"):
+        pipeline.run(photo, cutouts, masks, more_views=[SceneImages(photo, cutouts[:1], masks)])
+
+
+def test_noise_of_the_latents_follows_that_of_the_structure(pipeline, scene, monkeypatch):
+    """The published rule: one generator, first (B, 4, 2, 2, 2), then (T, 4)."""
+    seen = []
+    with pipeline.networks.use("slat_flow_model") as flow:
+        forward = flow.forward
+
+    def watch(x: SparseTensor, *arguments, **keywords):
+        seen.append(x.feats.clone())
+        return forward(x, *arguments, **keywords)
+
+    monkeypatch.setattr(flow, "forward", watch)
+    pipeline.run(*scene, texture=SMALL, structure=_dumbbell(2), seed=11)
+    torch.manual_seed(11)
+    torch.randn(2, 4, 2, 2, 2)
+    assert torch.equal(seen[0], torch.randn(30, 4))
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"representations": ["points"]}, "unknown representation 'points'"),
+        ({"slat_sampling": {"steps": 0}}, "steps must be at least 1"),
+        ({"slat_sampling": {"heat": 1}}, "'heat'"),
+    ],
+)
+def test_bad_settings_are_refused(pipeline, scene, options, expected):
+    with pytest.raises(ValueError, match=expected):
+        pipeline.run(*scene, **options)
+
+
+def test_saved_checkpoint_makes_the_same_scene(pipeline, scene, tmp_path):
+    pipeline.save_pretrained(tmp_path / "saved")
+    again = SceneGenPipeline.from_pretrained(tmp_path / "saved")
+    options = {"texture": SMALL, "structure": _dumbbell(2)}
+    for one, other in zip(
+        pipeline.run(*scene, **options).objects, again.run(*scene, **options).objects, strict=True
+    ):
+        assert torch.equal(one.pose, other.pose)
+        assert np.array_equal(one.mesh.vertices, other.mesh.vertices)
