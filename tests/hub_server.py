@@ -131,6 +131,8 @@ class _Handler(BaseHTTPRequestHandler):
         path = urlsplit(self.path).path
         if match := _RESOLVE.fullmatch(path):
             self._resolve(match["repo"], match["revision"], match["file"])
+        elif path.startswith("/storage/") and self.command == "HEAD":
+            self._status(403)  # addresses in the storage are signed for GET
         elif path.startswith("/storage/"):
             self._send(path.removeprefix("/storage/"), {})
         elif path.startswith("/plain/"):

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from scenegen.hub.releases import (
-    DEFAULT_ENDPOINT,
     PIPELINE_FILE,
     SMALL_MODEL,
     HubError,
@@ -198,15 +197,15 @@ def _own_stems(description: Path) -> list[str]:
 @contextmanager
 def hub_faults(repository: Repository, file: str) -> Iterator[None]:
     """Turn what huggingface_hub raises into one line."""
-    url = f"{repository.endpoint or DEFAULT_ENDPOINT}/{repository.name}"
-    where = f"{url}: {file}"
     try:
-        from huggingface_hub import errors
+        from huggingface_hub import constants, errors
     except ImportError as error:
         raise HubError(
-            f"{where}: expected the package huggingface_hub to fetch it, found none; pip install "
-            "'scenegen[hub]', or download by hand and pass the folder"
+            f"{repository.name}: {file}: expected the package huggingface_hub, found none; "
+            "pip install 'scenegen[hub]', or download by hand and pass the folder"
         ) from error
+    url = f"{repository.endpoint or constants.ENDPOINT}/{repository.name}"
+    where = f"{url}: {file}"
     try:
         yield
     except errors.LocalEntryNotFoundError as error:

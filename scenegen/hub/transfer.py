@@ -26,6 +26,7 @@ TIMEOUT_S = 30.0
 FIRST_PAUSE_S = 1.0
 
 _BLOCK = 1 << 18
+_LINKED_SIZE = "X-Linked-Size"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _HEAD_REFUSED = {HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED}
 _RETRIED_STATUS = {408, 425, 429, 500, 502, 503, 504}
@@ -71,13 +72,15 @@ def announce(url: str, token: str | None = None, timeout_s: float = TIMEOUT_S) -
     except HTTPError as error:
         if error.code in _HEAD_REFUSED:
             return Announcement()
-        raise _fault(url, error) from error
+        if _LINKED_SIZE not in error.headers:
+            raise _fault(url, error) from error
+        headers = error.headers
     except (OSError, HTTPException) as error:
         raise _fault(url, error) from error
-    first = redirects.headers or headers  # a hub describes the file before it redirects to its storage
+    first = redirects.headers or headers
     linked = _unquoted(first.get("X-Linked-Etag"))
     return Announcement(
-        size=_length(first.get("X-Linked-Size")) or _length(headers.get("Content-Length")),
+        size=_length(first.get(_LINKED_SIZE)) or _length(headers.get("Content-Length")),
         etag=linked or _unquoted(headers.get("ETag")),
         sha256=linked if linked and _SHA256.fullmatch(linked) else None,
         commit=first.get("X-Repo-Commit"),
@@ -214,7 +217,11 @@ def _copy(response: HTTPResponse, file: IO[bytes], done: int, on_progress: Progr
 
 
 class _Redirects(HTTPRedirectHandler):
-    """Follows redirections with the same method, remembers the first answer, keeps tokens on their host."""
+    """Follows redirections with the same method, remembers the first answer, keeps tokens on their host.
+
+    Where a hub describes a file and then redirects to its storage, the description is all that is asked for:
+    addresses in the storage may be good for one method only.
+    """
 
     def __init__(self) -> None:
         self.headers: HTTPMessage | None = None
@@ -222,7 +229,7 @@ class _Redirects(HTTPRedirectHandler):
     def redirect_request(self, req, fp, code, msg, headers, newurl):
         self.headers = self.headers or headers
         redirected = super().redirect_request(req, fp, code, msg, headers, newurl)
-        if redirected is None:
+        if redirected is None or (req.get_method() == "HEAD" and _LINKED_SIZE in headers):
             return None
         redirected.method = req.get_method()
         if urlsplit(newurl).netloc != urlsplit(req.full_url).netloc:
