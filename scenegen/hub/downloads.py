@@ -95,7 +95,7 @@ class Download:
         """Bytes that the disk must still take, as far as known."""
         expected, needed = self.expected or 0, 0
         if not self.is_complete:
-            part = part_path(self.target, self.url, self.announced)
+            part = part_path(self.target, self.announced)
             needed += expected - (part.stat().st_size if part.is_file() else 0)
         if self.converted and not self.converted.is_file():
             needed += expected

@@ -72,7 +72,7 @@ def announce(url: str, token: str | None = None, timeout_s: float = TIMEOUT_S) -
     except HTTPError as error:
         if error.code in _HEAD_REFUSED:
             return Announcement()
-        if _LINKED_SIZE not in error.headers:
+        if not 300 <= error.code < 400 or _LINKED_SIZE not in error.headers:
             raise _fault(url, error) from error
         headers = error.headers
     except (OSError, HTTPException) as error:
@@ -120,40 +120,45 @@ def fetch(
         OSError: the disk cannot be written.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = part_path(target, url, announced)
+    part = part_path(target, announced)
     if announced.etag is None and announced.commit is None:
         part.unlink(missing_ok=True)  # nothing tells whether it is the same file
     for attempt in range(1, attempts + 1):
-        if announced.size is not None and part.is_file() and part.stat().st_size == announced.size:
-            break
         try:
             _continue(url, part, announced, token, on_progress or (lambda done: None), timeout_s)
             break
         except _Interrupted as error:
             if attempt == attempts:
+                done = part.stat().st_size if part.is_file() else 0
                 raise HubError(
                     f"{url}: the transfer broke {attempts} times ({error}); run the command again, it "
-                    f"continues at {part.stat().st_size if part.is_file() else 0} bytes"
+                    f"continues at {done} bytes"
                 ) from error
             logger.info("%s: interrupted (%s), continuing", url, error)
             time.sleep(pause_s * 2 ** (attempt - 1))
-    actual, expected = file_sha256(part), sha256 or announced.sha256
-    if expected is not None and actual != expected:
-        part.unlink()
-        raise HubError(
-            f"{url}: expected sha256 {expected[:12]}..., got {actual[:12]}...; the file was changed at its "
-            "source or on the way, nothing was kept; try again or another --endpoint"
-        )
+    digest = _checked(url, part, sha256 or announced.sha256)
     os.replace(part, target)
     for stale in target.parent.glob(f".{glob.escape(target.name)}.*.part"):
         stale.unlink()
-    return actual
+    return digest
 
 
-def part_path(target: Path, url: str, announced: Announcement) -> Path:
+def part_path(target: Path, announced: Announcement) -> Path:
     """Where an unfinished transfer is kept; another content at the source gets another name."""
-    identity = f"{url} {announced.etag} {announced.size}"
+    identity = f"{announced.etag or announced.commit} {announced.size}"
     return target.with_name(f".{target.name}.{hashlib.sha256(identity.encode()).hexdigest()[:12]}.part")
+
+
+def _checked(url: str, part: Path, expected: str | None) -> str:
+    """The digest of what was fetched; content that is not as expected is removed."""
+    digest = file_sha256(part)
+    if expected is not None and digest != expected:
+        part.unlink()
+        raise HubError(
+            f"{url}: expected sha256 {expected[:12]}..., got {digest[:12]}...; the file was changed at its "
+            "source or on the way, nothing was kept; try again or another --endpoint"
+        )
+    return digest
 
 
 class _Interrupted(Exception):
@@ -170,6 +175,8 @@ def _continue(
 ) -> None:
     """Append what is missing to a part file; start again where the server sends all or has another size."""
     done = part.stat().st_size if part.is_file() else 0
+    if done and done == announced.size:
+        return
     with _open(url, token, part, done, timeout_s) as response:
         continues = response.status == HTTPStatus.PARTIAL_CONTENT and _range_start(response.headers) == done
         expected = _length(response.headers.get("Content-Length"))

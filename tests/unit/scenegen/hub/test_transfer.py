@@ -6,6 +6,7 @@ import pytest
 
 from scenegen.hub.releases import HubError
 from scenegen.hub.transfer import Announcement, NotPublished, announce, fetch, part_path
+from tests.hub_server import COMMIT
 
 CONTENT = bytes(range(256)) * 40
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
@@ -98,7 +99,7 @@ def test_file_without_length_arrives(hub, bring):
 
 def test_part_longer_than_the_file_is_fetched_again(hub, url, tmp_path):
     target, announced = tmp_path / "m", Announcement(etag="x")
-    part_path(target, url, announced).write_bytes(CONTENT + b"more")
+    part_path(target, announced).write_bytes(CONTENT + b"more")
     fetch(url, target, announced, pause_s=0.0)
     assert target.read_bytes() == CONTENT
 
@@ -155,3 +156,20 @@ def test_token_goes_to_the_hub_and_not_to_its_storage(hub, url, tmp_path):
     fetch(url, tmp_path / "m", announce(url, "secret"), token="secret")
     assert {path.split("/")[1] for path, _ in hub.tokens} == {"owner"}
     assert {token for _, token in hub.tokens} == {"Bearer secret"}
+
+
+def test_part_is_continued_from_another_address_of_the_same_content(hub, url, tmp_path):
+    """A first run asks for the newest revision, the next for the recorded commit."""
+    hub.breaks[FILE] = [1000]
+    with pytest.raises(HubError, match="continues at 1000 bytes"):
+        fetch(url, tmp_path / "m", announce(url), attempts=1)
+    pinned = url.replace("/main/", f"/{COMMIT}/")
+    fetch(pinned, tmp_path / "m", announce(pinned))
+    assert hub.gets("model.safetensors")[-1] == "bytes=1000-"
+
+
+def test_part_that_is_whole_is_not_fetched_again(hub, url, tmp_path):
+    announced = announce(url)
+    part_path(tmp_path / "m", announced).write_bytes(CONTENT)
+    fetch(url, tmp_path / "m", announced, sha256=DIGEST)
+    assert hub.gets("model.safetensors") == []
