@@ -55,7 +55,8 @@ def reduce_samples(values: Tensor, factor: int) -> Tensor:
 
 def mean_depth(weighted: Tensor, alpha: Tensor) -> Tensor:
     """Depth from its alpha-weighted sum; 0 where nothing is."""
-    return torch.where(alpha > 0, weighted / alpha.clamp_min(torch.finfo(alpha.dtype).tiny), 0)
+    seen = alpha > 0
+    return torch.where(seen, weighted / torch.where(seen, alpha, 1), 0)
 
 
 def over_background(colour: Tensor, alpha: Tensor, background: tuple[float, float, float]) -> Tensor:

@@ -1,0 +1,158 @@
+"""Time a view and peak memory of the renderers, by backend and picture size, on a device.
+
+    python benchmarks/renderers.py [--device cuda] [--views 16] [--sizes 256 512] [--threads 2]
+
+The object is a torus: 105,600 triangles, 50,000 Gaussians (standard deviations 0.003 to 0.009, opacities
+0.15 to 0.95) and the solid voxels of a grid of 64^3 that its surface crosses. Stages:
+
+    faces             which face each pixel sees, search structures included
+    mesh              all that a rendering holds, with interpolated colours
+    Gaussians         colour, alpha and depth
+    with gradients    the same, and the gradients of all parameters
+    voxels            colour, alpha and depth
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from trellis_modules.renderers import render_gaussians, render_mesh, render_octree, visible_faces
+from trellis_modules.renderers.backends import GAUSSIAN_BACKENDS, MESH_BACKENDS
+from trellis_modules.renderers.cameras import multiview_cameras
+from trellis_modules.renderers.spherical_harmonics import rgb_to_sh
+from trellis_modules.representations.gaussian import Gaussian, GaussianConfig
+from trellis_modules.representations.octree import OctreeNodes, VoxelOctree
+
+MAJOR, MINOR = 0.35, 0.13  # radii of the torus
+SECTIONS = 330, 160
+NUM_GAUSSIANS = 50_000
+RESOLUTION = 64
+
+
+def main() -> None:
+    """Measure and print a Markdown table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--views", type=int, default=16)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[256, 512])
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="on the CPU")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    device = torch.device(options.device)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {options.threads} threads"
+    print(f"{name}, torch {torch.__version__}, {options.views} views\n")
+    print("| stage | backend | pixels | ms a view | peak MiB |\n|---|---|---|---|---|")
+    extrinsics, intrinsics = multiview_cameras(options.views)
+    extrinsics, intrinsics = extrinsics.to(device), intrinsics.to(device)
+    for size in options.sizes:
+        for (stage, backend), draw in stages(device, extrinsics, intrinsics, size).items():
+            seconds, peak = measure(draw, device)
+            memory = "" if peak is None else f"{peak / 2**20:.0f}"
+            print(
+                f"| {stage} | {backend} | {size} | {1e3 * seconds / options.views:.1f} | {memory} |",
+                flush=True,
+            )
+
+
+def stages(
+    device: torch.device, extrinsics: Tensor, intrinsics: Tensor, size: int
+) -> dict[tuple[str, str], Callable[[], object]]:
+    """What to time, by stage and backend."""
+    vertices, faces = (tensor.to(device) for tensor in torus())
+    gaussian, octree = gaussians().to(device), voxels(device)
+    views = extrinsics, intrinsics, size
+    found: dict[tuple[str, str], Callable[[], object]] = {}
+    for name in MESH_BACKENDS.available(device.type):
+        found["faces", name] = lambda name=name: visible_faces(vertices, faces, *views, backend=name)
+        found["mesh", name] = lambda name=name: render_mesh(
+            vertices, faces, *views, vertex_attributes=vertices, backend=name
+        )
+    for name in GAUSSIAN_BACKENDS.available(device.type):
+        found["Gaussians", name] = lambda name=name: render_gaussians(gaussian, *views, backend=name)
+        found["with gradients", name] = lambda name=name: gradients(gaussian, *views, backend=name)
+    found["voxels", "torch"] = lambda: render_octree(octree, *views)
+    return found
+
+
+def gradients(gaussian: Gaussian, extrinsics: Tensor, intrinsics: Tensor, size: int, backend: str) -> None:
+    """Render and differentiate view by view, as training does."""
+    hidden = (
+        gaussian.hidden_xyz,
+        gaussian.features_dc,
+        gaussian.hidden_scaling,
+        gaussian.hidden_rotation,
+        gaussian.hidden_opacity,
+    )
+    leaves = [tensor.detach().requires_grad_() for tensor in hidden]
+    for view in extrinsics.split(1):
+        with torch.enable_grad():
+            picture = render_gaussians(
+                Gaussian(gaussian.config, *leaves), view, intrinsics, size, backend=backend
+            )
+            picture.colour.square().mean().backward()
+
+
+def measure(draw: Callable[[], object], device: torch.device) -> tuple[float, int | None]:
+    """Seconds of the second call, and the bytes that it allocated at most on a GPU."""
+    gpu = device.type == "cuda"
+    for _ in range(2):
+        if gpu:
+            torch.cuda.synchronize(device)
+            torch.cuda.reset_peak_memory_stats(device)
+        start = time.perf_counter()
+        with torch.no_grad():
+            draw()
+        if gpu:
+            torch.cuda.synchronize(device)
+        seconds = time.perf_counter() - start
+    return seconds, torch.cuda.max_memory_allocated(device) if gpu else None
+
+
+def torus() -> tuple[Tensor, Tensor]:
+    """Vertices (V, 3) and faces (F, 3) of a torus about the z axis."""
+    around, across = SECTIONS
+    u, v = torch.meshgrid(torch.arange(around), torch.arange(across), indexing="ij")
+    vertices = torus_points(2 * math.pi * u.flatten() / around, 2 * math.pi * v.flatten() / across)
+    corner = [
+        ((u + i) % around * across + (v + j) % across).flatten() for i, j in ((0, 0), (1, 0), (1, 1), (0, 1))
+    ]
+    first, second = torch.stack(corner[:3], dim=1), torch.stack([corner[0], *corner[2:]], dim=1)
+    return vertices, torch.cat([first, second])
+
+
+def torus_points(u: Tensor, v: Tensor) -> Tensor:
+    """Points (N, 3) at angles around and across the torus."""
+    ring = MAJOR + MINOR * v.cos()
+    return torch.stack([ring * u.cos(), ring * u.sin(), MINOR * v.sin()], dim=1)
+
+
+def gaussians() -> Gaussian:
+    """Gaussians spread over the torus."""
+    generator = torch.Generator().manual_seed(0)
+    u, v, opacity, *rest = torch.rand(10, NUM_GAUSSIANS, generator=generator)
+    xyz = torus_points(2 * math.pi * u, 2 * math.pi * v)
+    return Gaussian.from_values(
+        GaussianConfig(scaling_activation="softplus"),
+        xyz=xyz,
+        features_dc=rgb_to_sh(xyz + 0.5)[:, None],
+        scaling=0.003 + 0.006 * torch.stack(rest[:3], dim=1),
+        rotation=torch.stack(rest[3:], dim=1) - 0.5,
+        opacity=0.15 + 0.8 * opacity[:, None],
+    )
+
+
+def voxels(device: torch.device) -> VoxelOctree:
+    """Solid voxels along the surface of the torus."""
+    coords = ((torus()[0] + 0.5) * RESOLUTION).long().unique(dim=0)
+    nodes = OctreeNodes.from_coords(coords.to(device), RESOLUTION)
+    return VoxelOctree(nodes, rgb_to_sh(nodes.position)[:, None])
+
+
+if __name__ == "__main__":
+    main()
