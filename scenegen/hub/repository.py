@@ -158,7 +158,8 @@ def fetch_reference(
             return Path(downloaded)
         if release.repo and release.files.keys() >= set(FOLDER_FILES):
             repository = Repository(release.repo, release.revision, cache_dir, local_files_only, endpoint)
-            return [repository.get(file) for file in FOLDER_FILES][0].parent
+            files = [repository.get(file) for file in FOLDER_FILES]
+            return files[0].parent
     parts = split_repository(reference)
     if parts is None or not parts[1]:
         return None
