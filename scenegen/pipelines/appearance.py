@@ -26,7 +26,7 @@ from scenegen.pipelines.drafts import ObjectDraft, latents_problem, usable
 from scenegen.pipelines.networks import Networks
 from scenegen.pipelines.options import RunOptions
 from scenegen.pipelines.sampling import FlowFunction, occupied_coords, prepare_cond, prepare_neg_cond
-from scenegen.pipelines.texturing import texture_mesh
+from scenegen.pipelines.texturing import texture_mesh, vertex_coloured_mesh
 from trellis_modules.models import SLatFlowModel
 from trellis_modules.representations.mesh.mesh_result import MeshExtractResult
 from trellis_modules.samplers import FlowEulerSampler, MultiViewCond, SamplingParams
@@ -105,13 +105,10 @@ class AppearanceStage:
         elements = {row: latents[[index]] for index, row in enumerate(usable(drafts))}
         for row, element in elements.items():
             drafts[row].problem = latents_problem(element.feats)
-        wanted = set(options.representations)
-        if options.texture.source == "gaussian":
-            wanted.add("gaussian")
-        if "gaussian" in wanted:
+        if "gaussian" in options.wanted:
             for row, gaussian in self._decoded(SLAT_GAUSSIAN_ROLE, drafts, elements).items():
                 drafts[row].gaussian = gaussian
-        if "radiance_field" in wanted:
+        if "radiance_field" in options.wanted:
             for row, field in self._decoded(SLAT_RADIANCE_FIELD_ROLE, drafts, elements).items():
                 drafts[row].radiance_field = field
         meshes = self._decoded(SLAT_MESH_ROLE, drafts, elements)
@@ -138,6 +135,9 @@ class AppearanceStage:
     ) -> None:
         """Put the textured meshes into the drafts; a mesh that cannot be textured becomes a problem."""
         for row, mesh in meshes.items():
+            if options.texture is None:
+                drafts[row].mesh = vertex_coloured_mesh(mesh)
+                continue
             gaussian = drafts[row].gaussian if options.texture.source == "gaussian" else None
             try:
                 drafts[row].mesh = texture_mesh(mesh, gaussian, options.texture, self.device)

@@ -42,10 +42,6 @@ SECOND_VIEW_PITCH_DEG = 35.0
 
 _STAGING = ".partial"
 _ARRAY_BUFFER, _ELEMENT_ARRAY_BUFFER = 34962, 34963  # glTF 2.0, sec. 5.11.5
-_NOTES = {
-    "texture": "geometry and texture from structured latents",
-    "vertex": "geometry from structure decoder by marching cubes; colours from photo",
-}
 _MATERIAL = {
     "name": "vertex_colours",
     "pbrMetallicRoughness": {"metallicFactor": 0.0, "roughnessFactor": 1.0},
@@ -150,8 +146,7 @@ def glb_bytes(scene: trimesh.Scene, settings: Mapping[str, Any] | None = None) -
         encoded.add_geometry(
             _for_gltf(scene.geometry[name]), node_name=node, geom_name=name, transform=transform
         )
-    kinds = sorted({mesh.visual.kind for mesh in encoded.geometry.values()})
-    extras = {"note": "; ".join(_NOTES[kind] for kind in kinds), "settings": dict(settings or {})}
+    extras = {"settings": dict(settings or {})}
     return export_glb(
         encoded,
         include_normals=True,
@@ -202,7 +197,7 @@ def _for_gltf(mesh: trimesh.Trimesh) -> trimesh.Trimesh:
 
 
 def _complete_gltf_tree(tree: dict[str, Any], extras: dict[str, Any]) -> None:
-    """Add what trimesh leaves out: a note, materials (the default is fully metallic), the use of buffers."""
+    """Add what trimesh leaves out: extras, materials (the default is fully metallic), the use of buffers."""
     tree["asset"]["extras"] = extras
     primitives = [primitive for mesh in tree["meshes"] for primitive in mesh["primitives"]]
     if any("material" not in primitive for primitive in primitives):

@@ -32,7 +32,7 @@ class RunOptions:
     positions_type: PositionsType
     structure: Tensor | None
     max_faces: int | None
-    texture: TextureSettings
+    texture: TextureSettings | None
     representations: frozenset[Representation]
     on_step: OnStep | None
 
@@ -48,4 +48,12 @@ class RunOptions:
         }
         if self.slat_sampling is None:
             return record | {"max_faces": self.max_faces}
-        return record | {"appearance": asdict(self.slat_sampling), "texture": asdict(self.texture)}
+        texture = None if self.texture is None else asdict(self.texture)
+        return record | {"appearance": asdict(self.slat_sampling), "texture": texture}
+
+    @property
+    def wanted(self) -> frozenset[Representation]:
+        """The representations that have to be decoded, for the caller or for the texture."""
+        if self.slat_sampling is not None and self.texture is not None and self.texture.source == "gaussian":
+            return self.representations | {"gaussian"}
+        return self.representations

@@ -165,7 +165,7 @@ class SceneGenPipeline:
         positions_type: PositionsType = "last",
         structure: Tensor | None = None,
         max_faces: int | None = 20_000,
-        texture: TextureSettings = DEFAULT_TEXTURE,
+        texture: TextureSettings | None = DEFAULT_TEXTURE,
         representations: Collection[Representation] = (),
         on_step: OnStep | None = None,
     ) -> SceneResult:
@@ -193,7 +193,8 @@ class SceneGenPipeline:
             structure: (B, R, R, R) occupancy logits in the caller's order that replace those of the structure
                 stage, for shapes that are known or edited; poses still come from sampling.
             max_faces: triangles of an object without an appearance stage; None keeps all.
-            texture: how meshes of the appearance stage are textured.
+            texture: how meshes of the appearance stage are textured; None leaves them as they are decoded,
+                with colours at their many vertices.
             representations: what else the objects are returned as.
             on_step: called with (steps done, steps) after each sampling step; counts anew in each stage.
 
@@ -219,7 +220,7 @@ class SceneGenPipeline:
             positions_type=positions_type,
             structure=structure,
             max_faces=max_faces,
-            texture=replace(texture, source=texture.source or self.config.default_texture_source),
+            texture=texture and replace(texture, source=texture.source or self.config.default_texture_source),
             representations=frozenset(representations),
             on_step=on_step,
         )
@@ -299,10 +300,7 @@ class SceneGenPipeline:
         return None
 
     def _check_decoders(self, options: RunOptions) -> None:
-        wanted = set(options.representations)
-        if self.config.has_appearance and options.texture.source == "gaussian":
-            wanted.add("gaussian")
-        for name in sorted(wanted):
+        for name in sorted(options.wanted):
             if name not in _DECODERS:
                 raise ValueError(f"run: unknown representation {name!r}; known: {sorted(_DECODERS)}")
             if _DECODERS[name] not in self.networks.roles:
@@ -338,7 +336,7 @@ def colour_objects(
     cutouts: Sequence[Image.Image],
     masks: Sequence[np.ndarray],
 ) -> PhotoView | None:
-    """Colour the meshes that have no texture, in place, from the photo.
+    """Colour the meshes that have no colours yet, in place, from the photo.
 
     Returns:
         The fitted camera of the photo, or None where no camera explains the masks.
@@ -353,7 +351,7 @@ def colour_objects(
     pixels = np.asarray(photo.convert("RGB"))
     for index in shown:
         mesh = objects[index].mesh
-        if mesh.visual.kind == "texture":
+        if mesh.visual.defined:
             continue
         if not (is_believed and colour_from_photo(mesh, transforms[index], view, pixels, masks[index])):
             colour_by_height(mesh, cutouts[index])

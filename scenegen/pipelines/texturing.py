@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 import torch
 import trimesh
 
+from scenegen.geometry import zup_to_yup
 from scenegen.pipelines.description import TextureSource
 from trellis_modules.postprocess import bake_gaussians, bake_vertex_colours, observe, to_textured_mesh
 from trellis_modules.representations.gaussian import Gaussian
@@ -93,3 +94,14 @@ def texture_mesh(
         observations = observe(gaussian.to(device), *_VIEWS["cuda" if device.type == "cuda" else "cpu"])
         textured = to_textured_mesh(mesh.vertices, mesh.faces, observations, mode=mode, **common)
     return None if textured.is_empty else textured.to_trimesh()
+
+
+def vertex_coloured_mesh(mesh: MeshExtractResult) -> trimesh.Trimesh:
+    """A decoded mesh as it is, in the object y-up frame, with the colours of its vertices, or grey."""
+    colours = torch.full_like(mesh.vertices, 0.5) if mesh.vertex_attrs is None else mesh.vertex_attrs[:, :3]
+    return trimesh.Trimesh(
+        zup_to_yup(mesh.vertices).numpy(),
+        mesh.faces.numpy(),
+        vertex_colors=(colours.clamp(0, 1) * 255).round().byte().numpy(),
+        process=False,
+    )

@@ -91,6 +91,12 @@ def test_gaussians_and_radiance_fields_come_on_request(pipeline, scene):
     assert pipeline.run(*scene, texture=SMALL, structure=_dumbbell(2)).objects[0].gaussian is None
 
 
+def test_without_texture_the_decoded_mesh_keeps_its_vertices(pipeline, scene):
+    for item in pipeline.run(*scene, texture=None, structure=_dumbbell(2)).objects:
+        assert item.mesh.visual.kind == "vertex" and len(item.mesh.faces) > 100
+        assert np.unique(item.mesh.visual.vertex_colors[:, :3]).size > 1
+
+
 def test_networks_loaded_in_turn_give_the_same_scene(pipeline, shared_appearance_checkpoint, scene):
     offloaded = SceneGenPipeline.from_pretrained(shared_appearance_checkpoint, offload=True)
     steps = []

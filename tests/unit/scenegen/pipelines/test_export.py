@@ -14,11 +14,13 @@ from scenegen.pipelines.export import (
     build_scene,
     glb_bytes,
     is_complete,
+    joined_mesh,
     srgb_to_linear,
     write_scene,
 )
 from scenegen.pipelines.result import GeneratedObject, SceneResult
 from scenegen.pipelines.view_fit import PhotoView
+from trellis_modules.postprocess import TexturedMesh
 
 LOGITS = torch.zeros(2, 2, 2)
 IDENTITY = torch.tensor([0.0, 0, 0, 1, 0, 0, 0, 1])
@@ -65,9 +67,9 @@ def test_nodes_stand_where_the_poses_say(result):
 
 
 def test_glb_has_a_rough_material_linear_colours_and_unit_normals(result):
-    glb = glb_bytes(build_scene(result))
+    glb = glb_bytes(build_scene(result), {"seed": 7})
     tree = _gltf_json(glb)
-    assert "colours from photo" in tree["asset"]["extras"]["note"]
+    assert tree["asset"]["extras"]["settings"] == {"seed": 7}
     (material,) = tree["materials"]
     assert material["pbrMetallicRoughness"] == {"metallicFactor": 0.0, "roughnessFactor": 1.0}
     for mesh in tree["meshes"]:
@@ -78,6 +80,23 @@ def test_glb_has_a_rough_material_linear_colours_and_unit_normals(result):
     expected = np.rint(255 * srgb_to_linear(np.array([200, 100, 50]) / 255))
     assert (loaded.visual.vertex_attributes["color"][:, :3] == expected).all()
     np.testing.assert_allclose(np.linalg.norm(loaded.vertex_normals, axis=1), 1, atol=1e-5)
+
+
+def test_textured_and_coloured_meshes_keep_their_own_materials():
+    box = _box()
+    uvs = np.zeros((len(box.vertices), 2), np.float32)
+    picture = np.zeros((4, 4, 3), np.uint8)
+    textured = TexturedMesh(box.vertices, box.faces, uvs, box.vertex_normals, picture).to_trimesh()
+    objects = GeneratedObject(0, IDENTITY, LOGITS, _box()), GeneratedObject(1, BESIDE, LOGITS, textured)
+    tree = _gltf_json(glb_bytes(build_scene(SceneResult(objects, 0))))
+    used = {mesh["name"]: mesh["primitives"][0]["material"] for mesh in tree["meshes"]}
+    materials = {name: tree["materials"][index] for name, index in used.items()}
+    assert "baseColorTexture" not in materials["obj_0"]["pbrMetallicRoughness"]
+    assert "baseColorTexture" in materials["obj_1"]["pbrMetallicRoughness"]
+    for material in materials.values():
+        assert material["pbrMetallicRoughness"]["metallicFactor"] == 0.0
+    _, _, colours = joined_mesh(build_scene(SceneResult(objects, 0)))
+    assert colours.shape == (16, 3) and not colours[8:].any()  # read from the black texture
 
 
 def test_vertex_between_opposite_faces_gets_a_unit_normal():
