@@ -25,7 +25,10 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--output_dir", type=Path, required=True, help="state, log and checkpoints go here")
     parser.add_argument("--packs", type=Path, nargs="+", required=True, help="mesh packs of the train split")
     parser.add_argument(
-        "--structure_encoder", type=Path, help="checkpoint stem that makes the latents (scene_flow)"
+        "--latent_encoder",
+        "--structure_encoder",  # its name before there were structured latents
+        type=Path,
+        help="checkpoint stem of the encoder that makes the latents of scene_flow, structured_latent_flow",
     )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--workers", type=int, default=2, help="processes that compose scenes ahead")
@@ -64,7 +67,7 @@ def main() -> None:
         config.source,
         arguments.packs,
         arguments.workers,
-        arguments.structure_encoder,
+        arguments.latent_encoder,
         device,
     )
     trainer = Trainer(objective, source, config.trainer, arguments.output_dir, device)

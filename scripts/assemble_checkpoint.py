@@ -1,7 +1,8 @@
 """Put trained networks together into a checkpoint folder that `inference.py --checkpoint` reads.
 
 ``python scripts/assemble_checkpoint.py --structure_vae outputs/structure_vae \\
-    --scene_flow outputs/scene_flow``
+    --scene_flow outputs/scene_flow --structured_latent_vae outputs/structured_latent_vae \\
+    --structured_latent_flow outputs/structured_latent_flow``
 """
 
 from __future__ import annotations
@@ -10,9 +11,19 @@ import argparse
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 from scenegen.hub import file_sha256
-from scenegen.pipelines.description import DECODER_ROLE, FLOW_ROLE, PIPELINE_FILE, PIPELINE_NAME
+from scenegen.pipelines.description import (
+    DECODER_ROLE,
+    FLOW_ROLE,
+    PIPELINE_FILE,
+    PIPELINE_NAME,
+    SLAT_FLOW_ROLE,
+    SLAT_GAUSSIAN_ROLE,
+    SLAT_MESH_ROLE,
+)
+from trellis_modules.config import load_json
 
 #: name in the new folder -> (training run, name of the network there)
 NETWORKS = {
@@ -23,21 +34,64 @@ NETWORKS = {
     "geometry_encoder": ("scene_flow", "geometry_encoder"),
 }
 
+#: the same for the appearance stage, with the role that each network has in the pipeline
+APPEARANCE_NETWORKS = {
+    "slat_flow": ("structured_latent_flow", "flow", SLAT_FLOW_ROLE),
+    "slat_dec_gs": ("structured_latent_vae", "decoder_gs", SLAT_GAUSSIAN_ROLE),
+    "slat_dec_mesh": ("structured_latent_vae", "decoder_mesh", SLAT_MESH_ROLE),
+}
+
 
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--structure_vae", type=Path, required=True, help="output folder of its training")
     parser.add_argument("--scene_flow", type=Path, required=True, help="output folder of its training")
+    parser.add_argument(
+        "--structured_latent_vae",
+        type=Path,
+        help="likewise; left out, the checkpoint has no appearance stage",
+    )
+    parser.add_argument("--structured_latent_flow", type=Path, help="likewise")
     parser.add_argument("--output", type=Path, default=Path("checkpoints/scenegen-small"))
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--cfg_strength", type=float, default=2.0)
     parser.add_argument("--cfg_interval", type=float, nargs=2, default=(0.5, 1.0))
     parser.add_argument("--rescale_t", type=float, default=3.0)
+    parser.add_argument("--slat_steps", type=int, default=8)
+    parser.add_argument("--slat_cfg_strength", type=float, default=0.0)
+    parser.add_argument("--slat_cfg_interval", type=float, nargs=2, default=(0.5, 1.0))
+    parser.add_argument("--slat_rescale_t", type=float, default=3.0)
     parser.add_argument(
         "--raw_geometry", action="store_true", help="the flow was trained on unnormalised geometry tokens"
     )
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if (arguments.structured_latent_vae is None) != (arguments.structured_latent_flow is None):
+        parser.error("--structured_latent_vae and --structured_latent_flow belong together: give both")
+    return arguments
+
+
+def copy_network(run: Path, network: str, stem: Path) -> str:
+    """Copy a trained network to the stem; returns the digest of its weights."""
+    for suffix in (".json", ".safetensors"):
+        shutil.copyfile(run / "ckpts" / f"{network}{suffix}", stem.with_suffix(suffix))
+    return file_sha256(stem.with_suffix(".safetensors"))
+
+
+def sampler(name: str, arguments: argparse.Namespace, prefix: str = "") -> dict[str, Any]:
+    """The description of a sampler with the options of a prefix."""
+    names = ("steps", "cfg_strength", "cfg_interval", "rescale_t")
+    params = {option: getattr(arguments, prefix + option) for option in names}
+    return {"name": name, "args": {"sigma_min": 1e-5}, "params": params}
+
+
+def appearance(arguments: argparse.Namespace, latent_channels: int) -> dict[str, Any]:
+    """What the appearance stage adds to the description; its latents are trained to unit spread."""
+    return {
+        "slat_sampler": sampler("FlowEulerGuidanceIntervalSampler", arguments, "slat_"),
+        "slat_normalization": {"mean": [0.0] * latent_channels, "std": [1.0] * latent_channels},
+        "texture_source": "mesh",
+    }
 
 
 def main() -> None:
@@ -45,32 +99,25 @@ def main() -> None:
     arguments = parse_arguments()
     folder = arguments.output / "ckpts"
     folder.mkdir(parents=True, exist_ok=True)
-    digests = {}
+    digests, models = {}, {FLOW_ROLE: "ckpts/ss_flow", DECODER_ROLE: "ckpts/ss_dec"}
     for name, (run, network) in NETWORKS.items():
-        for suffix in (".json", ".safetensors"):
-            shutil.copyfile(
-                getattr(arguments, run) / "ckpts" / f"{network}{suffix}", folder / f"{name}{suffix}"
-            )
-        digests[f"ckpts/{name}.safetensors"] = file_sha256(folder / f"{name}.safetensors")
-    config = json.loads((folder / "image_encoder.json").read_text(encoding="utf-8"))
-    sampler = {
-        "name": "FlowEulerGuidanceIntervalSamplerVGGT",
-        "args": {"sigma_min": 1e-5},
-        "params": {
-            "steps": arguments.steps,
-            "cfg_strength": arguments.cfg_strength,
-            "cfg_interval": list(arguments.cfg_interval),
-            "rescale_t": arguments.rescale_t,
-        },
-    }
+        digests[f"ckpts/{name}.safetensors"] = copy_network(getattr(arguments, run), network, folder / name)
+    added: dict[str, Any] = {}
+    if arguments.structured_latent_flow is not None:
+        for name, (run, network, role) in APPEARANCE_NETWORKS.items():
+            digest = copy_network(getattr(arguments, run), network, folder / name)
+            digests[f"ckpts/{name}.safetensors"] = digest
+            models[role] = f"ckpts/{name}"
+        added = appearance(arguments, load_json(folder / "slat_flow.json")["args"]["in_channels"])
     pipeline = {
         "name": PIPELINE_NAME,
         "args": {
-            "models": {FLOW_ROLE: "ckpts/ss_flow", DECODER_ROLE: "ckpts/ss_dec"},
-            "sparse_structure_sampler": sampler,
+            "models": models,
+            "sparse_structure_sampler": sampler("FlowEulerGuidanceIntervalSamplerVGGT", arguments),
+            **added,
             "image_cond_model": "ckpts/image_encoder",
             "vggt_model": "ckpts/geometry_encoder",
-            "image_size": config["args"]["img_size"],
+            "image_size": load_json(folder / "image_encoder.json")["args"]["img_size"],
             "normalize_geometry": not arguments.raw_geometry,
             "sha256": digests,
         },

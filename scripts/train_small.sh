@@ -13,6 +13,7 @@ usage: bash scripts/train_small.sh [--packs "A B"] [--checkpoint DIR]
   --checkpoint  folder that is assembled at the end (default: outputs/scenegen-small)
 
 Seconds of each stage, from the environment: VAE_SECONDS=600 GEOMETRY_SECONDS=400 WARMUP_SECONDS=400 FLOW_SECONDS=1500
+LATENT_VAE_SECONDS=300 LATENT_FLOW_SECONDS=600 (the appearance stage: structured latents)
 PYTHON (default: python) and WORKERS (processes that compose scenes, default: 6) likewise.
 TEXT
 }
@@ -42,11 +43,14 @@ train() { # STAGE SECONDS [ARGUMENT...]
     touch "outputs/$stage/finished"
 }
 
-encoder=(--structure_encoder "outputs/structure_vae/ckpts/encoder")
+encoder=(--latent_encoder "outputs/structure_vae/ckpts/encoder")
 train structure_vae "${VAE_SECONDS:-600}"
 train geometry_encoder "${GEOMETRY_SECONDS:-400}"
 train scene_flow_warmup "${WARMUP_SECONDS:-400}" "${encoder[@]}"
 train scene_flow "${FLOW_SECONDS:-1500}" "${encoder[@]}"
+train structured_latent_vae "${LATENT_VAE_SECONDS:-300}"
+train structured_latent_flow "${LATENT_FLOW_SECONDS:-600}" --latent_encoder "outputs/structured_latent_vae/ckpts/encoder"
 "${PYTHON:-python}" scripts/assemble_checkpoint.py --structure_vae "outputs/structure_vae" \
-    --scene_flow "outputs/scene_flow" --output "$checkpoint"
+    --scene_flow "outputs/scene_flow" --structured_latent_vae "outputs/structured_latent_vae" \
+    --structured_latent_flow "outputs/structured_latent_flow" --output "$checkpoint"
 echo "$checkpoint: try it with python inference.py --checkpoint $checkpoint"

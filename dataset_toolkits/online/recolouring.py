@@ -18,7 +18,7 @@ _GRAIN_FREQUENCY = 60.0  # largest, in radians a unit of length
 
 @dataclass(frozen=True)
 class Recolouring:
-    """A change of colours for each of K objects: channel gains, a tint, and grain that runs through the object."""
+    """A change of colours for each of K objects: channel gains, a tint, grain that runs through it."""
 
     gain: Tensor  # (K, 3)
     tint: Tensor  # (K, 3) colour that is mixed in
@@ -42,7 +42,9 @@ class Recolouring:
 
     def of(self, rows: Tensor) -> Recolouring:
         """The changes of the objects ``rows`` (J,) int64."""
-        return Recolouring(*(values[rows] for values in (self.gain, self.tint, self.mix, self.wave, self.strength)))
+        return Recolouring(
+            *(values[rows] for values in (self.gain, self.tint, self.mix, self.wave, self.strength))
+        )
 
     def apply(self, triangles: Triangles) -> Triangles:
         """Triangles of the K objects, in their object frames, in new colours."""

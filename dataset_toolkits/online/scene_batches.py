@@ -48,7 +48,8 @@ class SourceConfig:
     seed: int = 0
 
 
-def _generator(device: torch.device, config: SourceConfig, step: int, purpose: str) -> torch.Generator:
+def step_generator(device: torch.device, config: SourceConfig, step: int, purpose: str) -> torch.Generator:
+    """Independent generator on the device for one purpose of one training step."""
     seed = int(step_rng(config.seed, step, purpose).integers(2**62))
     return torch.Generator(device).manual_seed(seed)
 
@@ -96,7 +97,7 @@ class ShapeSource:
     def batch(self, step: int) -> Mapping[str, Tensor]:
         config, device = self.pool.config, self.pool.device
         _, variants = self.pool.at(step)
-        generator = _generator(device, config, step, "shapes")
+        generator = step_generator(device, config, step, "shapes")
         rows = torch.randint(config.shapes, (config.objects_per_step,), generator=generator, device=device)
         return {"occupancy": self.pool.occupancy(variants, rows, generator)}
 
@@ -160,7 +161,7 @@ class SceneSource:
     def _render(self, step: int) -> dict[str, Tensor]:
         epoch, variants = self.pool.at(step)
         scene = self._arrays(step, epoch, variants)
-        generator = _generator(self.device, self.config, step, "render")
+        generator = step_generator(self.device, self.config, step, "render")
         world = self._world_triangles(variants, scene, generator)
         view = View.look(scene["eye"], scene["target"], scene["fov_deg"])
         num_objects = scene["shape"].shape[1]
@@ -180,7 +181,7 @@ class SceneSource:
     def _encoded(self, epoch: int, variants: Variants) -> Tensor:
         """Latents (P, C, r, r, r) of all shapes of the pool."""
         if epoch != self._latents_epoch:
-            generator = _generator(self.device, self.config, epoch, "encode")
+            generator = step_generator(self.device, self.config, epoch, "encode")
             rows = torch.arange(len(variants.models), device=self.device)
             self._latents = torch.cat(
                 [

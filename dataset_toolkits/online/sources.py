@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,19 @@ import torch
 from torch import Tensor
 
 from dataset_toolkits.mesh_pack import MeshPack
+from dataset_toolkits.online.appearance_batches import (
+    AppearanceSourceConfig,
+    FieldSource,
+    LatentPictureSource,
+)
 from dataset_toolkits.online.scene_batches import SceneSource, ShapePool, ShapeSource, SourceConfig
 from dataset_toolkits.online.shape_bank import ShapeBank
+from dataset_toolkits.online.voxel_fields import VoxelFields
 from scenegen.registry import load_checkpoint
 from scenegen.trainers.prefetch import BatchSource
+from scenegen.trainers.structured_latent_vae import voxel_features
 from trellis_modules.config import build
+from trellis_modules.sparse import SparseTensor
 
 
 def _training_packs(paths: Sequence[Path]) -> list[MeshPack]:
@@ -29,12 +38,27 @@ def _training_packs(paths: Sequence[Path]) -> list[MeshPack]:
     return packs
 
 
-def _latent_encoder(stem: Path, device: torch.device) -> Callable[[Tensor], Tensor]:
+def _on_half_precision(device: torch.device) -> AbstractContextManager:
+    return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
+
+
+def _structure_encoder(stem: Path, device: torch.device) -> Callable[[Tensor], Tensor]:
     encoder = load_checkpoint(stem, device=device).eval()
 
     def encode(occupancy: Tensor) -> Tensor:
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+        with _on_half_precision(device):
             return encoder(occupancy).float()
+
+    return encode
+
+
+def _field_encoder(stem: Path, device: torch.device) -> Callable[[VoxelFields], Tensor]:
+    encoder = load_checkpoint(stem, device=device).eval()
+
+    def encode(fields: VoxelFields) -> Tensor:
+        x = SparseTensor(voxel_features(vars(fields)), fields.coords)
+        with _on_half_precision(device):
+            return encoder(x, sample_posterior=False).feats.float()
 
     return encode
 
@@ -44,34 +68,38 @@ def build_source(
     settings: Mapping[str, Any],
     packs: Sequence[Path],
     workers: int,
-    structure_encoder: Path | None,
+    latent_encoder: Path | None,
     device: torch.device,
 ) -> BatchSource:
     """Make the batch source of an objective of `scenegen.trainers.experiment`.
 
     Args:
-        objective: structure_vae, geometry_encoder or scene_flow.
-        settings: fields of SourceConfig.
+        objective: a key of `scenegen.trainers.experiment.OBJECTIVES`.
+        settings: fields of SourceConfig; of AppearanceSourceConfig for the objectives of structured latents.
         packs: mesh packs of the train split.
         workers: processes that compose scenes ahead.
-        structure_encoder: checkpoint stem of the encoder that makes scene_flow's latents.
+        latent_encoder: checkpoint stem of the encoder that makes the latents of a flow objective.
         device: where batches are made.
 
     Raises:
-        ValueError: a pack holds a model of another split, scene_flow lacks its encoder, or the objective is
-            unknown.
+        ValueError: a pack holds a model of another split, a flow objective lacks its encoder, or the
+            objective is unknown.
     """
-    config = replace(build(SourceConfig, settings, "source"), workers=workers)
-    meshes = _training_packs(packs)
-    pool = ShapePool(ShapeBank(MeshPack.concatenate(meshes), device), config, device)
+    config_class = AppearanceSourceConfig if objective.startswith("structured_latent") else SourceConfig
+    config = replace(build(config_class, settings, "source"), workers=workers)
+    pool = ShapePool(ShapeBank(MeshPack.concatenate(_training_packs(packs)), device), config, device)
     if objective == "structure_vae":
         return ShapeSource(pool)
     if objective == "geometry_encoder":
         return SceneSource(pool, second_view=True)
-    if objective != "scene_flow":
+    if objective == "structured_latent_vae":
+        return FieldSource(pool)
+    if objective not in ("scene_flow", "structured_latent_flow"):
         raise ValueError(f"build_source: unknown objective {objective!r}")
-    if structure_encoder is None:
+    if latent_encoder is None:
         raise ValueError(
-            "scene_flow: expected --structure_encoder, the checkpoint stem of the trained encoder"
+            f"{objective}: expected --latent_encoder, the checkpoint stem of the trained encoder"
         )
-    return SceneSource(pool, encode=_latent_encoder(structure_encoder, device))
+    if objective == "scene_flow":
+        return SceneSource(pool, encode=_structure_encoder(latent_encoder, device))
+    return LatentPictureSource(pool, _field_encoder(latent_encoder, device))

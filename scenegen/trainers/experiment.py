@@ -13,6 +13,8 @@ from scenegen.registry import build_model
 from scenegen.trainers.geometry_encoder import GeometryEncoderConfig, GeometryEncoderObjective
 from scenegen.trainers.scene_flow import SceneFlowConfig, SceneFlowObjective
 from scenegen.trainers.structure_vae import StructureVaeConfig, StructureVaeObjective
+from scenegen.trainers.structured_latent_flow import StructuredLatentFlowConfig, StructuredLatentFlowObjective
+from scenegen.trainers.structured_latent_vae import StructuredLatentVaeConfig, StructuredLatentVaeObjective
 from scenegen.trainers.trainer import Objective, TrainerConfig
 from trellis_modules.checkpoint import CheckpointError, find_weights, load_state, read_state
 from trellis_modules.config import NamedConfig, build, load_json, lookup
@@ -22,6 +24,8 @@ OBJECTIVES: Mapping[str, tuple[Callable[..., Objective], type]] = {
     "structure_vae": (StructureVaeObjective, StructureVaeConfig),
     "geometry_encoder": (GeometryEncoderObjective, GeometryEncoderConfig),
     "scene_flow": (SceneFlowObjective, SceneFlowConfig),
+    "structured_latent_vae": (StructuredLatentVaeObjective, StructuredLatentVaeConfig),
+    "structured_latent_flow": (StructuredLatentFlowObjective, StructuredLatentFlowConfig),
 }
 
 

@@ -101,7 +101,7 @@ def test_stopped_and_resumed_training_equals_an_uninterrupted_one(
     tmp_path, run, encoder, monkeypatch, objective
 ):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    more = ["--structure_encoder", str(encoder)] if objective == "scene_flow" else []
+    more = ["--latent_encoder", str(encoder)] if objective == "scene_flow" else []
     run(objective, whole, *more)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         interrupt(patch, objective, step=2)
@@ -121,14 +121,14 @@ def test_stopped_and_resumed_training_equals_an_uninterrupted_one(
 def test_trained_networks_become_a_checkpoint_of_the_pipeline(
     tmp_path, run, encoder, monkeypatch, write_scene
 ):
-    run("scene_flow", tmp_path / "scene_flow", "--structure_encoder", str(encoder))
+    run("scene_flow", tmp_path / "scene_flow", "--latent_encoder", str(encoder))
     folders = f"--structure_vae {tmp_path}/structure_vae --scene_flow {tmp_path}/scene_flow"
     arguments = f"assemble_checkpoint.py {folders} --output {tmp_path}/checkpoint --steps 3"
     monkeypatch.setattr(sys, "argv", arguments.split())
     assemble_checkpoint.main()
     pipeline = SceneGenPipeline.from_pretrained(tmp_path / "checkpoint")
-    assert pipeline.params.steps == 3
-    assert pipeline.conditioner.normalize_geometry and pipeline.conditioner.image_size == IMAGE_SIZE
+    assert pipeline.config.sparse_structure_sampler.params.steps == 3
+    assert pipeline.config.normalize_geometry and pipeline.config.image_size == IMAGE_SIZE
     scene = read_scene(write_scene(tmp_path / "room", 2))
     cutouts, masks = [item.cutout for item in scene.objects], [item.mask for item in scene.objects]
     assert len(pipeline.run(scene.photo, cutouts, masks).objects) == 2

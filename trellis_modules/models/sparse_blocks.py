@@ -74,7 +74,9 @@ class _SparseSiLU(nn.Module):
 class SparseSubdivideBlock3d(nn.Module):
     """Split every voxel into eight and refine them by two convolutions, with a skip connection."""
 
-    def __init__(self, channels: int, out_channels: int | None = None, num_groups: int = GROUP_NORM_GROUPS) -> None:
+    def __init__(
+        self, channels: int, out_channels: int | None = None, num_groups: int = GROUP_NORM_GROUPS
+    ) -> None:
         """``num_groups``: of the group norms."""
         super().__init__()
         out_channels = out_channels or channels

@@ -109,6 +109,24 @@ def test_mesh_lies_in_its_voxels_and_gives_gradients(latents: SparseTensor) -> N
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("upsample_channels, resolution", [((), 8), ((32,), 16), ((32, 64, 32), 64)])
+def test_mesh_decoder_halves_the_voxels_as_often_as_it_is_told(
+    upsample_channels: tuple[int, ...], resolution: int, latents: SparseTensor
+) -> None:
+    args = CONFIGS["SLatMeshDecoder"] | {"model_channels": 32, "upsample_channels": upsample_channels}
+    decoder = build_model({"name": "SLatMeshDecoder", "args": args}).eval()
+    mesh = decoder(latents)[0]
+    assert mesh.resolution == decoder.mesh_resolution == resolution
+    assert len(decoder.features(latents).coords) == 4 * (resolution // 8) ** 3
+
+
+def test_widths_that_the_group_norms_cannot_split_are_refused() -> None:
+    args = CONFIGS["SLatMeshDecoder"] | {"model_channels": 128}
+    with pytest.raises(ConfigError, match="multiples of 32.*got 16"):
+        build_model({"name": "SLatMeshDecoder", "args": args})
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("name", CONFIGS)
 def test_checkpoint_round_trip(name: str, latents: SparseTensor, tmp_path: Path) -> None:
     decoder = built(name)
