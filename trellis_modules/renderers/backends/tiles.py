@@ -91,7 +91,8 @@ def blend(
         width: numbers that ``layer`` computes at once for a volume at a pixel.
     """
     per_edge = tiles_per_edge(cameras.size)
-    tiles = table.new_zeros((len(cameras) * per_edge**2, CHANNELS, EDGE**2))
+    # the empty sum ties pictures without any volume to the parameters too: their gradient is 0
+    tiles = table.new_zeros((len(cameras) * per_edge**2, CHANNELS, EDGE**2)) + table[:0].sum()
     if len(lists.tile):
         limit = _MAX_NUMBERS.get(table.device.type, _MAX_NUMBERS["cpu"])
         longest_first = lists.count.argsort(descending=True)

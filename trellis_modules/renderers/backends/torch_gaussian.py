@@ -76,7 +76,8 @@ def _splat(gaussian: Gaussian, cameras: Cameras, kernel_size: float) -> _Splats:
     sharp = torch.linalg.cross(horizontal, vertical).square().sum(-1)  # determinant, without cancellation
     wide = (sharp + kernel_size * (xx + yy) + kernel_size**2).clamp_min(torch.finfo(sharp.dtype).tiny)
     xx, yy = xx + kernel_size, yy + kernel_size
-    log_opacity = gaussian.opacity[:, 0].log() + 0.5 * (sharp / wide + _FILTER_FLOOR).log()
+    opacity = gaussian.opacity[:, 0].clamp_min(torch.finfo(sharp.dtype).tiny)
+    log_opacity = opacity.log() + 0.5 * (sharp / wide + _FILTER_FLOOR).log()
 
     with torch.no_grad():
         reach = 2 * (log_opacity - math.log(_MIN_ALPHA))  # squared, in standard deviations
@@ -105,11 +106,12 @@ def _jacobian(camera: Tensor, cameras: Cameras) -> Tensor:
     """Derivative (V, N, 2, 3) of pixel coordinates by world coordinates at camera-frame points (V, N, 3)."""
     focal = cameras.intrinsics.diagonal(dim1=-2, dim2=-1)[:, None, :2]
     centre = cameras.intrinsics[:, None, :2, 2]
-    slope = camera[..., :2] / camera[..., 2:]
+    depth = camera[..., 2:].clamp_min(cameras.near)  # what is nearer is not drawn
+    slope = camera[..., :2] / depth
     low, high = -(centre + _FIELD_MARGIN) / focal, (1 - centre + _FIELD_MARGIN) / focal
     slope = torch.maximum(torch.minimum(slope, high), low)
     across, forward = cameras.extrinsics[:, None, :2, :3], cameras.extrinsics[:, None, 2:3, :3]
-    return (across - slope[..., None] * forward) * (cameras.size * focal / camera[..., 2:])[..., None]
+    return (across - slope[..., None] * forward) * (cameras.size * focal / depth)[..., None]
 
 
 def _blend_layer(

@@ -136,6 +136,23 @@ def test_gradients_match_finite_differences(monkeypatch):
     assert torch.autograd.gradcheck(loss, hidden, eps=1e-6, atol=2e-5, rtol=2e-2)
 
 
+def test_gradients_are_finite_where_nothing_is_drawn():
+    """In the plane of the eye, and with an opacity that is 0 in float32."""
+    hidden = random_gaussians(2)
+    xyz = torch.tensor([[0.2, DISTANCE, 0.1], [0.0, 0, 0]]) + 0.5  # of the box
+    leaves = [
+        xyz.requires_grad_(),
+        hidden.features_dc.requires_grad_(),
+        hidden.hidden_scaling.requires_grad_(),
+        hidden.hidden_rotation.requires_grad_(),
+        torch.tensor([[1.0], [-200.0]]).requires_grad_(),
+    ]
+    picture = render_gaussians(Gaussian(GaussianConfig(), *leaves), FRONT, LENS, SIZE)
+    assert (picture.alpha == 0).all()
+    picture.colour.sum().backward()
+    assert all(torch.equal(leaf.grad, torch.zeros_like(leaf)) for leaf in leaves)
+
+
 def test_layers_and_chunks_do_not_matter(monkeypatch):
     gaussian = random_gaussians(200)
     extrinsics, lens = multiview_cameras(3)
