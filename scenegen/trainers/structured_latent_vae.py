@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -68,6 +69,7 @@ def voxel_features(fields: Mapping[str, Tensor]) -> Tensor:
     return _FEATURE_SCALE * joined
 
 
+@lru_cache
 def child_corners(levels: int, device: torch.device) -> Tensor:
     """Which corners of the lattice inside a voxel each cube has that it is split into.
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import train
+from dataset_toolkits.online.appearance_batches import FieldSource, LatentPictureSource
 from dataset_toolkits.online.scene_batches import SceneSource, ShapeSource
 from dataset_toolkits.procedural.pack import generate_pack
 from scenegen.pipelines.pipeline import SceneGenPipeline
@@ -22,6 +23,25 @@ SOURCE = {
     "image_size": IMAGE_SIZE, "patch_grid": 2, "resolution": 8, "surface_samples": 500,
 }  # fmt: skip
 TRAINER = {"max_steps": STEPS, "warmup_steps": 1, "log_every": 1, "save_every": 2}
+SLAT = {
+    "resolution": 8, "model_channels": 32, "latent_channels": 3, "num_blocks": 1, "num_heads": 2,
+    "window_size": 4,
+}  # fmt: skip
+GAUSSIANS = {
+    "lr": {"_xyz": 1.0, "_features_dc": 1.0, "_opacity": 1.0, "_scaling": 1.0, "_rotation": 0.1},
+    "perturb_offset": True, "voxel_size": 1.5, "num_gaussians": 4, "scaling_bias": 0.03, "opacity_bias": 0.95,
+    "scaling_activation": "softplus",
+}  # fmt: skip
+IMAGE_ENCODER = {
+    "name": "VisionTransformer",
+    "args": {
+        "img_size": IMAGE_SIZE,
+        "embed_dim": WIDTH,
+        "depth": 1,
+        "num_heads": 2,
+        "num_register_tokens": 4,
+    },
+}
 EXPERIMENTS = {
     "structure_vae": {
         "encoder": {"name": "SparseStructureEncoder", "args": {"in_channels": 1, **VAE}},
@@ -32,16 +52,34 @@ EXPERIMENTS = {
             "resolution": 2, "in_channels": 4, "out_channels": 4, "model_channels": WIDTH,
             "cond_channels": WIDTH, "num_blocks": 2, "num_heads": 2, "patch_size": 1, "qk_rms_norm": True,
             "share_mod": True, "use_global": True, "trunk_depth": 1, "num_iteration": 2}},
-        "image_encoder": {"name": "VisionTransformer", "args": {
-            "img_size": IMAGE_SIZE, "embed_dim": WIDTH, "depth": 1, "num_heads": 2,
-            "num_register_tokens": 4}},
+        "image_encoder": IMAGE_ENCODER,
         "geometry_encoder": {"name": "VGGT", "args": {
             "img_size": IMAGE_SIZE, "embed_dim": WIDTH,
             "aggregator": {"depth": 1, "num_heads": 2, "patch_embed": "conv"},
             "camera_head": None, "depth_head": None, "point_head": None, "track_head": None}},
     },
+    "structured_latent_vae": {
+        "encoder": {"name": "SLatEncoder", "args": {**SLAT, "in_channels": 132}},
+        "decoder_gs": {"name": "SLatGaussianDecoder", "args": {**SLAT, "representation_config": GAUSSIANS}},
+        "decoder_mesh": {"name": "SLatMeshDecoder", "args": {
+            **SLAT, "upsample_channels": [32], "representation_config": {"use_color": True}}},
+    },
+    "structured_latent_flow": {
+        "flow": {"name": "SLatFlowModel", "args": {
+            "resolution": 8, "in_channels": 3, "out_channels": 3, "model_channels": WIDTH,
+            "cond_channels": WIDTH, "num_blocks": 1, "num_heads": 2, "patch_size": 2,
+            "io_block_channels": [16], "qk_rms_norm": True, "share_mod": True}},
+        "image_encoder": IMAGE_ENCODER,
+    },
 }  # fmt: skip
-SOURCES = {"structure_vae": ShapeSource, "scene_flow": SceneSource}
+SOURCES = {
+    "structure_vae": ShapeSource,
+    "scene_flow": SceneSource,
+    "structured_latent_vae": FieldSource,
+    "structured_latent_flow": LatentPictureSource,
+}
+#: flow objective -> the autoencoder whose latents it learns
+LATENTS_OF = {"scene_flow": "structure_vae", "structured_latent_flow": "structured_latent_vae"}
 
 
 @pytest.fixture(scope="module")
@@ -92,16 +130,21 @@ def interrupt(monkeypatch, objective: str, step: int) -> None:
 @pytest.fixture
 def encoder(tmp_path, run) -> Path:
     """Stem of a trained structure encoder."""
-    run("structure_vae", tmp_path / "structure_vae")
-    return tmp_path / "structure_vae" / "ckpts" / "encoder"
+    return trained_encoder(run, tmp_path, "structure_vae")
+
+
+def trained_encoder(run, folder: Path, autoencoder: str) -> Path:
+    """Train an autoencoder in the folder; the stem of its encoder."""
+    run(autoencoder, folder / autoencoder)
+    return folder / autoencoder / "ckpts" / "encoder"
 
 
 @pytest.mark.parametrize("objective", SOURCES)
-def test_stopped_and_resumed_training_equals_an_uninterrupted_one(
-    tmp_path, run, encoder, monkeypatch, objective
-):
+def test_stopped_and_resumed_training_equals_an_uninterrupted_one(tmp_path, run, monkeypatch, objective):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    more = ["--latent_encoder", str(encoder)] if objective == "scene_flow" else []
+    more = []
+    if objective in LATENTS_OF:
+        more = ["--latent_encoder", str(trained_encoder(run, tmp_path, LATENTS_OF[objective]))]
     run(objective, whole, *more)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         interrupt(patch, objective, step=2)
@@ -132,6 +175,39 @@ def test_trained_networks_become_a_checkpoint_of_the_pipeline(
     scene = read_scene(write_scene(tmp_path / "room", 2))
     cutouts, masks = [item.cutout for item in scene.objects], [item.mask for item in scene.objects]
     assert len(pipeline.run(scene.photo, cutouts, masks).objects) == 2
+
+
+def test_the_appearance_stage_joins_the_checkpoint(tmp_path, run, encoder, monkeypatch):
+    latents = trained_encoder(run, tmp_path, "structured_latent_vae")
+    run("scene_flow", tmp_path / "scene_flow", "--latent_encoder", str(encoder))
+    run("structured_latent_flow", tmp_path / "structured_latent_flow", "--latent_encoder", str(latents))
+    stages = ("structure_vae", "scene_flow", "structured_latent_vae", "structured_latent_flow")
+    folders = [part for stage in stages for part in (f"--{stage}", f"{tmp_path}/{stage}")]
+    arguments = [
+        "assemble_checkpoint.py",
+        *folders,
+        "--output",
+        f"{tmp_path}/checkpoint",
+        "--slat_steps",
+        "5",
+    ]
+    monkeypatch.setattr(sys, "argv", arguments)
+    assemble_checkpoint.main()
+    config = SceneGenPipeline.from_pretrained(tmp_path / "checkpoint").config
+    assert config.has_appearance and config.default_texture_source == "mesh"
+    assert config.slat_sampler.params.steps == 5 and config.slat_normalization.std == (1.0, 1.0, 1.0)
+    for role in ("slat_flow_model", "slat_decoder_gs", "slat_decoder_mesh"):
+        stem = tmp_path / "checkpoint" / config.models[role]
+        assert f"{config.models[role]}.safetensors" in config.sha256
+        assert load_checkpoint(stem).config.resolution == 8
+
+
+def test_half_an_appearance_stage_is_refused(monkeypatch, capsys):
+    options = "--structure_vae a --scene_flow b --structured_latent_vae c"
+    monkeypatch.setattr(sys, "argv", ["assemble_checkpoint.py", *options.split()])
+    with pytest.raises(SystemExit):
+        assemble_checkpoint.main()
+    assert "belong together: give both" in capsys.readouterr().err
 
 
 def test_a_run_saves_its_resolved_configuration(tmp_path, encoder):
