@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from scenegen.image_files import SceneInputError
+from scenegen.pipelines.description import SLAT_GAUSSIAN_ROLE
 from scenegen.pipelines.export import FORMATS, ExportError, is_complete, write_scene
 from scenegen.pipelines.pipeline import DEFAULT_TEXTURE, SceneGenPipeline
 from scenegen.pipelines.result import SceneResult
 from scenegen.pipelines.structure import SceneImages
 from scenegen.pipelines.texturing import TextureSettings
+from scenegen.refinement.placement import refine_result
 from scenegen.scene_folder import SceneInput, read_photo, read_scene, scene_id_of
 from trellis_modules.checkpoint import CheckpointError
 
@@ -27,11 +29,12 @@ class BatchOptions:
 
     Attributes:
         output: each scene gets the folder ``<output>/<scene_id>``.
-        formats: some of `FORMATS`.
+        formats: some of `ALL_FORMATS`.
         seed: of all noise; the same for every scene, so that a scene does not depend on its batch.
         sampling, slat_sampling, texture: see `SceneGenPipeline.run`.
         overwrite: make finished scenes again.
         scene_attention: let the objects of a scene see each other; without it only for comparisons.
+        refine: afterwards, push objects out of each other and onto the floor.
         masks: file with the masks of the photo, where scenes are photos and not folders.
     """
 
@@ -43,6 +46,7 @@ class BatchOptions:
     texture: TextureSettings = DEFAULT_TEXTURE
     overwrite: bool = False
     scene_attention: bool = True
+    refine: bool = False
     masks: Path | None = None
 
 
@@ -114,7 +118,8 @@ def generate(
         SceneImages(view.photo, [item.cutout for item in view.objects], [item.mask for item in view.objects])
         for view in (scene, *scene.more_views)
     ]
-    return pipeline.run(
+    wants_gaussians = "ply" in options.formats and SLAT_GAUSSIAN_ROLE in pipeline.networks.roles
+    result = pipeline.run(
         views[0].photo,
         views[0].cutouts,
         views[0].masks,
@@ -125,8 +130,10 @@ def generate(
         slat_sampling=options.slat_sampling,
         texture=options.texture,
         scene_attention=options.scene_attention,
+        representations=("gaussian",) if wants_gaussians else (),
         on_step=on_step,
     )
+    return refine_result(result, views[0].masks) if options.refine else result
 
 
 def _run(

@@ -5,6 +5,7 @@ A scene folder holds, by format name,
 * ``glb``: ``scene.glb``, one node ``obj_<k>`` per object with its transform; y up, longest side 1.96;
 * ``objects``: ``obj_<k>.glb``, the object in its own y-up unit frame;
 * ``preview``: ``preview.png``, a shaded picture;
+* files of `scenegen.pipelines.formats`, where asked for;
 * always: ``poses.json`` with poses, frames, camera, settings and the list of files. It is written last, so
   that a folder with it is complete.
 """
@@ -27,11 +28,13 @@ from trimesh.exchange.gltf import export_glb
 
 from scenegen.geometry import pose_to_transform
 from scenegen.pipelines.assembly import apply_transform, scene_transforms
+from scenegen.pipelines.formats.registry import EXTRA_FORMATS, file_patterns, write_format
 from scenegen.pipelines.result import QUERY_FRAME, GeneratedObject, SceneResult
 from scenegen.pipelines.view_fit import PhotoView
 from trellis_modules.renderers import render_snapshot
 
 FORMATS = ("glb", "objects", "poses", "preview")
+ALL_FORMATS = (*FORMATS, *EXTRA_FORMATS)
 POSES_FILE = "poses.json"
 SCENE_FILE = "scene.glb"
 PREVIEW_FILE = "preview.png"
@@ -71,18 +74,19 @@ def write_scene(result: SceneResult, folder: Path, formats: Sequence[str] = FORM
     Args:
         result: at least one object has a mesh.
         folder: ``<output>/<scene_id>``.
-        formats: some of `FORMATS`.
+        formats: some of `ALL_FORMATS`.
 
     Returns:
         The files written.
 
     Raises:
         ExportError: no object has a mesh.
+        FormatUnavailable: a format needs a package that is not installed.
         ValueError: unknown format.
         OSError: the disk refuses.
     """
-    if unknown := sorted(set(formats) - set(FORMATS)):
-        raise ValueError(f"write_scene: unknown format {unknown[0]!r}; known: {', '.join(FORMATS)}")
+    if unknown := sorted(set(formats) - set(ALL_FORMATS)):
+        raise ValueError(f"write_scene: unknown format {unknown[0]!r}; known: {', '.join(ALL_FORMATS)}")
     if all(item.mesh is None for item in result.objects):
         problems = "; ".join(sorted({str(item.problem) for item in result.objects}))
         raise ExportError(
@@ -228,6 +232,9 @@ def _write_files(result: SceneResult, folder: Path, scene_id: str, formats: Sequ
     if "preview" in formats:
         Image.fromarray(render_preview(scene, result.view)).save(folder / PREVIEW_FILE)
         names.append(PREVIEW_FILE)
+    for name in EXTRA_FORMATS:
+        if name in formats:
+            names += write_format(name, result, scene, folder)
     names.append(POSES_FILE)
     record = poses_record(result, scene, scene_id) | {"formats": sorted({*formats, "poses"}), "files": names}
     (folder / POSES_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
@@ -292,7 +299,8 @@ def _move_into_place(staging: Path, folder: Path, names: Sequence[str]) -> None:
     """Rename finished files into the scene folder; the record goes first out and last in."""
     folder.mkdir(exist_ok=True)
     (folder / POSES_FILE).unlink(missing_ok=True)
-    for stale in [*folder.glob("obj_*.glb"), folder / SCENE_FILE, folder / PREVIEW_FILE]:
-        stale.unlink(missing_ok=True)
+    for pattern in ("obj_*.glb", SCENE_FILE, PREVIEW_FILE, *file_patterns()):
+        for stale in folder.glob(pattern):
+            stale.unlink()
     for name in names:
         os.replace(staging / name, folder / name)

@@ -49,7 +49,8 @@ APPEARANCE_NETWORKS = {
     "slat_dec_rf": ("ElasticSLatRadianceFieldDecoder", {
         **SLAT, "model_channels": WIDTH, "representation_config": {"rank": 2, "dim": 3}}),
     "slat_dec_mesh": ("ElasticSLatMeshDecoder", {
-        **SLAT, "model_channels": 32, "upsample_channels": [32], "representation_config": {"use_color": True}}),
+        **SLAT, "model_channels": WIDTH, "upsample_channels": [32],
+        "representation_config": {"use_color": True}}),
 }  # fmt: skip
 APPEARANCE_ROLES = {
     "slat_flow_model": "ckpts/slat_flow",

@@ -101,6 +101,32 @@ def test_label_image_and_single_scene_folder_as_input(tmp_path, run, write_scene
     assert sorted(scene.graph.nodes_geometry) == ["obj_0", "obj_1"]
 
 
+def test_photo_with_masks_by_file_as_input(tmp_path, run, write_scene):
+    folder = write_scene(tmp_path / "lounge", 2)
+    labels = np.zeros((36, 48), np.uint8)
+    labels[5:20, 5:20], labels[5:30, 25:40] = 1, 2
+    Image.fromarray(labels).save(tmp_path / "labels.png")
+    assert run("--input", folder / "scene.jpg", "--masks", tmp_path / "labels.png", "--formats", "glb") == 0
+    assert len(trimesh.load(tmp_path / "out" / "scene" / "scene.glb").geometry) == 2
+
+
+def test_views_of_one_scene_as_input(tmp_path, summary, write_scene):
+    for name in ("view_0", "view_1"):
+        write_scene(tmp_path / "in" / "room" / name, 2)
+    status, result = summary("--formats", "poses")
+    assert status == 0 and [scene["scene_id"] for scene in result["scenes"]] == ["room"]
+    record = json.loads((tmp_path / "out" / "room" / "poses.json").read_text())
+    assert record["settings"]["views"] == 2
+
+
+def test_refined_scene_says_what_changed(tmp_path, run, write_scene):
+    write_scene(tmp_path / "in" / "room", 2)
+    assert run("--refine", "--formats", "glb") == 0
+    record = json.loads((tmp_path / "out" / "room" / "poses.json").read_text())
+    report = record["settings"]["refinement"]
+    assert report["penetration_after"] <= report["penetration_before"]
+
+
 def test_bad_scene_does_not_stop_the_others(tmp_path, summary, write_scene, caplog):
     for name in ("a", "b", "c"):
         write_scene(tmp_path / "in" / name, 2)
@@ -227,7 +253,10 @@ def test_half_precision_runs(tmp_path, run, write_scene, dtype):
     [
         (("--steps", "0"), "expected a whole number above 0, got '0'"),
         (("--limit", "-1"), "expected a whole number above 0, got '-1'"),
-        (("--formats", "glb,usd"), "unknown format 'usd'; known: glb, objects, poses, preview"),
+        (("--formats", "glb,stl"), "unknown format 'stl'; known: glb, objects, poses, preview"),
+        (("--cfg", "-1"), "expected a number of at least 0, got '-1'"),
+        (("--texture-size", "8"), "size must be in [64, 8192], got 8"),
+        (("--simplify", "1"), "simplify must be in [0, 1), got 1.0"),
         (("--device", "abacus"), "expected cpu, cuda or cuda:<n>, got 'abacus'"),
         (("--device", "cuda:99"), "expected a device of this machine, got 'cuda:99'"),
         (("--seed", "x"), "invalid int value"),

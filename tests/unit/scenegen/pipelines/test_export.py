@@ -139,8 +139,8 @@ def test_scene_without_meshes_is_refused(tmp_path):
 
 
 def test_unknown_format_is_refused(tmp_path, result):
-    with pytest.raises(ValueError, match="unknown format 'obj'"):
-        write_scene(result, tmp_path / "room", ["obj"])
+    with pytest.raises(ValueError, match="unknown format 'stl'; known: glb, .*, obj"):
+        write_scene(result, tmp_path / "room", ["stl"])
 
 
 def test_complete_means_every_file_of_every_asked_format(tmp_path, result):
@@ -157,6 +157,14 @@ def test_complete_means_every_file_of_every_asked_format(tmp_path, result):
 def test_record_of_something_else_is_not_complete(tmp_path, content):
     (tmp_path / "poses.json").write_text(content)
     assert not is_complete(tmp_path, ["glb"])
+
+
+def test_extra_formats_are_files_of_the_scene_and_go_with_it(tmp_path, result):
+    folder = tmp_path / "room"
+    write_scene(result, folder, ["obj"])
+    assert (folder / "scene.obj").is_file() and is_complete(folder, ["obj"])
+    write_scene(result, folder, ["glb"])
+    assert {path.name for path in folder.iterdir()} == {"scene.glb", "poses.json"}
 
 
 def test_rewriting_removes_objects_that_are_gone_and_keeps_other_files(tmp_path, result):
