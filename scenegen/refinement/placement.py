@@ -72,7 +72,7 @@ class RefinementSettings:
     steps: tuple[float, ...] = (0.06, 0.03, 0.015, 0.007)
     search_points: int = 12_000
     contact_points: int = 1200
-    mask_weight: float = 1.0
+    mask_weight: float = 0.1
 
     def __post_init__(self) -> None:
         if self.resolution < 8 or self.contact_points < 1 or not self.softness or min(self.softness) <= 0:
@@ -96,7 +96,11 @@ class RefinedScene:
     report: dict[str, Any] = field(default_factory=dict)
 
 
-def refine_result(result: SceneResult, masks: Sequence[np.ndarray] | None = None) -> SceneResult:
+def refine_result(
+    result: SceneResult,
+    masks: Sequence[np.ndarray] | None = None,
+    settings: RefinementSettings = RefinementSettings(),
+) -> SceneResult:
     """Refine a generated scene.
 
     Args:
@@ -116,6 +120,7 @@ def refine_result(result: SceneResult, masks: Sequence[np.ndarray] | None = None
         shown.index(query),
         view=result.view,
         masks=None if masks is None else [masks[row] for row in shown],
+        settings=settings,
     )
     objects = list(result.objects)
     for row, pose in zip(shown, refined.poses):
@@ -170,7 +175,8 @@ def refine_scene(
 def total_shared_volume(solids: Sequence[Solid], poses: Tensor) -> float:
     """Sum of the volumes, in cubed scene units, that pairs of N objects at poses (N, 8) share."""
     return sum(
-        shared_volume(solids[a], poses[a], solids[b], poses[b]) for a, b in combinations(range(len(solids)), 2)
+        shared_volume(solids[a], poses[a], solids[b], poses[b])
+        for a, b in combinations(range(len(solids)), 2)
     )
 
 
@@ -179,7 +185,9 @@ def _check_inputs(
 ) -> None:
     check_pose(poses, "refine_scene")
     if not len(meshes) == len(poses) or (masks is not None and len(masks) != len(meshes)):
-        counts = f"{len(meshes)} meshes, {len(poses)} poses" + ("" if masks is None else f", {len(masks)} masks")
+        counts = f"{len(meshes)} meshes, {len(poses)} poses" + (
+            "" if masks is None else f", {len(masks)} masks"
+        )
         raise ValueError(f"refine_scene: expected one pose and mask per mesh, got {counts}")
     if not 0 <= query < len(meshes):
         raise ValueError(f"refine_scene: expected a query in [0, {len(meshes)}), got {query}")
@@ -281,7 +289,10 @@ class _Scene:
         """Search around the present move of an object, widely at first, then in ever smaller steps."""
         current = self.moves[row]
         best, best_cost = current, float(self._costs(row, current[None], softness, reach=0.0)[0])
-        searches = [(step, _neighbours(step, self.unit_moves, self.targets is not None)) for step in self.settings.steps]
+        searches = [
+            (step, _neighbours(step, self.unit_moves, self.targets is not None))
+            for step in self.settings.steps
+        ]
         if is_wide:
             searches.insert(0, (max(self.settings.first_rings), _rings(self.settings.first_rings)))
         for reach, offsets in searches:

@@ -30,7 +30,8 @@ class Solid:
     """One object.
 
     Attributes:
-        fill: (R, R, R) float32 in [0, 1], indexed [x, y, z] of the object y-up frame.
+        fill: (R, R, R) float32 in [0, 1], indexed [x, y, z] of the object y-up frame; the centres of the
+            first and last voxels are at -0.5 and 0.5, where the surface of most objects ends.
         points: (P, 3) float32 centres of the voxels that are not empty, in random order.
         volumes: (P,) float32 volume of the object around each point, in cubed object units.
         corners: (C, 3) float32 vertices of the mesh's convex hull, which bound it in every direction.
@@ -44,7 +45,7 @@ class Solid:
     @property
     def voxel(self) -> float:
         """Side of a voxel in object units."""
-        return 1 / self.fill.shape[0]
+        return 1 / (self.fill.shape[0] - 1)
 
     @cached_property
     def volume(self) -> float:
@@ -55,7 +56,7 @@ class Solid:
         """How full (...) the object is at points (..., 3) of its frame: linear between voxels, 0 outside."""
         # grid_sample takes its volume as [z, y, x] and its points as (x, y, z) in [-1, 1].
         grid = 2 * points.reshape(1, -1, 1, 1, 3)
-        sampled = F.grid_sample(self.fill.permute(2, 1, 0)[None, None], grid, align_corners=False)
+        sampled = F.grid_sample(self.fill.permute(2, 1, 0)[None, None], grid, align_corners=True)
         return sampled.view(points.shape[:-1])
 
 
@@ -67,17 +68,19 @@ def solid_of(mesh: trimesh.Trimesh, resolution: int) -> Solid:
 
     Args:
         mesh: object y-up frame, in [-0.5, 0.5]^3, at least one face.
-        resolution: voxels along the unit cube.
+        resolution: voxels along the unit cube, R.
     """
-    shell = surface_voxels(np.asarray(mesh.vertices), np.asarray(mesh.faces), resolution)
+    voxels_per_unit = resolution - 1
+    shrunk = np.asarray(mesh.vertices) * (voxels_per_unit / resolution)
+    shell = surface_voxels(shrunk, np.asarray(mesh.faces), resolution)
     fill = _enclosed(shell).astype(np.float32)
     fill[shell] = SURFACE_FILL
     # Shuffled, so that the first few points are a fair sample of all.
     cells = np.random.default_rng(0).permutation(np.argwhere(fill))
     return Solid(
         fill=torch.from_numpy(fill),
-        points=torch.from_numpy((cells + 0.5) / resolution - 0.5).float(),
-        volumes=torch.from_numpy(fill[tuple(cells.T)]) / resolution**3,
+        points=torch.from_numpy(cells / voxels_per_unit - 0.5).float(),
+        volumes=torch.from_numpy(fill[tuple(cells.T)]) / voxels_per_unit**3,
         corners=torch.from_numpy(_hull_vertices(np.asarray(mesh.vertices))).float(),
     )
 

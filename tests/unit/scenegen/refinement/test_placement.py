@@ -1,0 +1,151 @@
+"""Placement refinement on scenes whose right answer is known."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+import trimesh
+
+from scenegen.geometry import place_yup
+from scenegen.pipelines.result import GeneratedObject, SceneResult
+from scenegen.pipelines.view_fit import PhotoView, rotation_of
+from scenegen.refinement.placement import RefinementSettings, refine_result, refine_scene
+from scenegen.refinement.silhouette import mask_targets
+from scenegen.refinement.solid import solid_of
+
+FAST = RefinementSettings(resolution=32, contact_points=400)
+CUBE = trimesh.creation.box((1, 1, 1))
+LOGITS = torch.zeros(2, 2, 2)
+
+
+def pose(x=0.0, y=0.0, z=0.0, scale=1.0) -> torch.Tensor:
+    return torch.tensor([x, y, z, 1, 0, 0, 0, scale])
+
+
+def table() -> trimesh.Trimesh:
+    top = trimesh.creation.box((1, 0.08, 1))
+    top.apply_translation((0, 0.31, 0))
+    legs = [trimesh.creation.box((0.08, 0.62, 0.08)) for _ in range(4)]
+    for leg, (x, z) in zip(legs, [(a, b) for a in (-0.46, 0.46) for b in (-0.46, 0.46)]):
+        leg.apply_translation((x, -0.04, z))
+    return trimesh.util.concatenate([top, *legs])
+
+
+def test_overlapping_cubes_are_pushed_apart_the_short_way_and_onto_the_floor():
+    refined = refine_scene([CUBE, CUBE], torch.stack([pose(), pose(0.85, 0.1, 0.3)]), 0, settings=FAST)
+    assert refined.report["penetration_after"] < 0.1 * refined.report["penetration_before"]
+    moved = refined.poses[1]
+    assert float(moved[0]) == pytest.approx(1.0, abs=0.06)
+    assert float(moved[1]) == pytest.approx(0.0, abs=1e-4)
+    assert float(moved[2]) == pytest.approx(0.3, abs=0.1)
+    torch.testing.assert_close(refined.poses[0], pose())
+
+
+def test_two_movable_objects_share_the_way_out():
+    poses = torch.stack([pose(0, 0, 5), pose(0), pose(0.8)])
+    moved = refine_scene([CUBE] * 3, poses, 0, settings=FAST).poses - poses
+    assert float(moved[2, 0] - moved[1, 0]) == pytest.approx(0.2, abs=0.06)
+    assert moved[2, 0] > 0.04 and moved[1, 0] < -0.04
+
+
+def test_a_chair_under_a_table_and_a_vase_on_it_stay():
+    poses = torch.stack([pose(), pose(0.05, -0.2, 0.1, 0.3), pose(0.2, 0.45, 0, 0.2)])
+    refined = refine_scene([table(), CUBE, CUBE], poses, 0, settings=FAST)
+    assert [item["stands_on"] for item in refined.report["objects"]] == [None, "floor", 0]
+    torch.testing.assert_close(refined.poses, poses, atol=0.03, rtol=0)
+
+
+def test_what_stands_on_an_object_moves_with_it():
+    poses = torch.stack([pose(0, 0, 0), pose(0.8), pose(0.85, 0.62, 0, 0.2)])
+    refined = refine_scene([CUBE] * 3, poses, 0, settings=FAST)
+    assert refined.report["objects"][2]["stands_on"] == 1
+    moved = refined.poses - poses
+    assert float(moved[2, 0]) == pytest.approx(float(moved[1, 0]), abs=0.02) and moved[1, 0] > 0.1
+    assert float(refined.poses[2, 1]) == pytest.approx(0.6, abs=0.03)  # let down by 0.02
+
+
+def test_masks_and_camera_pull_an_object_to_where_it_is_seen():
+    extrinsics = np.eye(4)
+    extrinsics[:3, :3] = rotation_of(0.3, math.radians(35))
+    extrinsics[2, 3] = 4.0
+    view = PhotoView(extrinsics, focal=1.2, aspect=0.75)
+    truth = torch.stack([pose(), pose(0.9, -0.25, 0.6, 0.5)])
+    solid = solid_of(CUBE, 32)
+    blank = [np.zeros((48, 64), bool)] * 2
+    targets = mask_targets(view, blank)
+    masks = [targets[0]._silhouettes(place_yup(solid.points, each)[None])[0].numpy() > 0 for each in truth]
+    estimate = torch.stack([pose(), pose(0.72, -0.25, 0.75, 0.45)])
+    settings = RefinementSettings(resolution=32, contact_points=400, mask_weight=1.0)
+    refined = refine_scene([CUBE, CUBE], estimate, 0, view=view, masks=masks, settings=settings)
+    assert refined.report["photo_used"]
+    error, before = (float((each[1] - truth[1])[:3].norm()) for each in (refined.poses, estimate))
+    assert error < 0.35 * before
+
+
+def test_behind_other_masks_an_object_may_go_on():
+    extrinsics = np.eye(4)
+    extrinsics[2, 3] = 3.0
+    view = PhotoView(extrinsics, focal=1.0, aspect=1.0)
+    solid, poses = solid_of(CUBE, 32), torch.stack([pose()])
+    seen = (
+        mask_targets(view, [np.zeros((64, 64), bool)])[0]
+        ._silhouettes(place_yup(solid.points, poses))[0]
+        .numpy()
+        > 0
+    )
+    left, right = seen.copy(), seen.copy()
+    left[:, 32:] = right[:, :32] = False
+    alone = mask_targets(view, [left, np.zeros_like(right)])[0]
+    hidden = mask_targets(view, [left, right])[0]
+    assert float(alone.overlap(solid, poses)) == pytest.approx(0.5, abs=0.05)
+    assert float(hidden.overlap(solid, poses)) == pytest.approx(1.0, abs=0.05)
+
+
+def test_result_keeps_everything_but_poses_and_reports():
+    objects = (
+        GeneratedObject(3, pose(0.8), LOGITS, CUBE),
+        GeneratedObject(5, pose(9), LOGITS, None),
+        GeneratedObject(7, pose(), LOGITS, CUBE),
+    )
+    result = SceneResult(objects, query_id=7, settings={"seed": 1}, timings={"sample": 1.0})
+    refined = refine_result(result, settings=FAST)
+    assert [item.object_id for item in refined.objects] == [3, 5, 7]
+    assert refined.objects[1] is objects[1] and torch.equal(refined.objects[2].pose, pose())
+    assert float(refined.objects[0].pose[0]) > 0.95
+    report = json.loads(json.dumps(refined.settings))["refinement"]
+    assert report["penetration_after"] < 0.2 * report["penetration_before"]
+    assert list(refined.timings) == ["sample", "refine"]
+    assert refine_result(result, settings=FAST).settings == refined.settings  # no randomness, no times
+
+
+def test_a_scene_whose_query_has_no_surface_is_left_alone():
+    objects = (GeneratedObject(0, pose(), LOGITS, None), GeneratedObject(1, pose(0.5), LOGITS, CUBE))
+    result = SceneResult(objects, query_id=0)
+    assert refine_result(result) is result
+
+
+def test_one_object_stays():
+    refined = refine_scene([CUBE], pose()[None], 0, settings=FAST)
+    torch.testing.assert_close(refined.poses, pose()[None])
+    assert refined.report["penetration_before"] == 0
+
+
+@pytest.mark.parametrize(
+    ("poses", "query", "masks", "message"),
+    [
+        (torch.stack([pose()]), 0, None, "one pose and mask per mesh, got 2 meshes, 1 poses"),
+        (torch.stack([pose(), pose()]), 2, None, r"a query in \[0, 2\), got 2"),
+        (torch.stack([pose(), pose()]), 0, [np.ones((4, 4), bool)], "2 meshes, 2 poses, 1 masks"),
+        (torch.zeros(2, 7), 0, None, "expected poses"),
+    ],
+)
+def test_inputs_that_do_not_fit_are_refused(poses, query, masks, message):
+    with pytest.raises(ValueError, match=message):
+        refine_scene([CUBE, CUBE], poses, query, masks=masks)
+
+
+def test_settings_that_cannot_work_are_refused():
+    with pytest.raises(ValueError, match="positive softness"):
+        RefinementSettings(softness=())
