@@ -13,7 +13,7 @@ from trellis_modules.backends import Backend, BackendRegistry
 #: Names the backend that "auto" stands for; unset or "auto" leaves the choice to the order of BACKENDS.
 BACKEND_VARIABLE = "SCENEGEN_SPARSE_CONV"
 
-_FLOATS = (torch.float16, torch.bfloat16, torch.float32)
+_SPCONV_FLOATS = (torch.float16, torch.float32)  # it knows no bfloat16
 
 #: In the order in which "auto" tries them: one large product on GPUs, only the existing neighbours elsewhere.
 #: spconv is taken by name; its CPU kernels gave unstable results.
@@ -22,7 +22,7 @@ BACKENDS: dict[str, Backend] = {
     for backend in (
         Backend("gather_gemm", f"{__name__}.gather_gemm", "torch", ("cuda",)),
         Backend("gather_scatter", f"{__name__}.gather_scatter", "torch"),
-        Backend("spconv", f"{__name__}.spconv", "spconv", ("cuda",), _FLOATS),
+        Backend("spconv", f"{__name__}.spconv", "spconv", ("cuda",), _SPCONV_FLOATS),
     )
 }
 

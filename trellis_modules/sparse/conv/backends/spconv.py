@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 import spconv.pytorch as spconv
+import torch
 from torch import Tensor
 from torch.func import functional_call
 
@@ -19,25 +20,28 @@ def run(x: SparseTensor, weight: Tensor, bias: Tensor | None, dilation: int) -> 
         return x.feats.new_zeros(0, weight.shape[0])
     check_distinct(x)
     edges = x.cached("edges", lambda: (x.coords[:, 1:].amax(0) + 1).tolist())
-    indice_dict = x.cached("spconv index pairs", dict)
+    pairs = x.cached("spconv index pairs", dict)
     source = spconv.SparseConvTensor(
-        x.feats.contiguous(), x.coords, edges, x.batch_size, indice_dict=indice_dict
+        x.feats.contiguous(), x.coords, edges, x.batch_size, indice_dict=pairs
     )
     layer = _layer(weight.shape[4], weight.shape[0], kernel_size, dilation, bias is not None)
     parameters = {"weight": weight} if bias is None else {"weight": weight, "bias": bias}
-    return functional_call(layer, parameters, (source,)).features
+    result = functional_call(layer, parameters, (source,))
+    pairs.update(result.indice_dict)  # the layer adds to a copy
+    return result.features
 
 
 @lru_cache
 def _layer(
     in_channels: int, out_channels: int, kernel_size: int, dilation: int, bias: bool
 ) -> spconv.SubMConv3d:
-    """A layer without weights of its own worth; ``functional_call`` puts ours in their place."""
-    return spconv.SubMConv3d(
-        in_channels,
-        out_channels,
-        kernel_size,
-        dilation=dilation,
-        bias=bias,
-        indice_key=f"kernel {kernel_size}, dilation {dilation}",
-    )
+    """A layer without weights; ``functional_call`` puts ours in their place."""
+    with torch.device("meta"):
+        return spconv.SubMConv3d(
+            in_channels,
+            out_channels,
+            kernel_size,
+            dilation=dilation,
+            bias=bias,
+            indice_key=f"kernel {kernel_size}, dilation {dilation}",
+        )
