@@ -27,7 +27,7 @@ class MaskTarget:
 
     Attributes:
         cover: (H, W) float32, share of each cell that the mask covers.
-        counts: (H, W) float32, share of each cell that no other mask covers: behind those the object may go on.
+        counts: (H, W) float32, share of each cell that no other mask covers; behind those it may go on.
         camera: (3, 4) float32, query frame to camera.
         focal: in photo widths.
     """
