@@ -49,8 +49,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--scene", type=Path, default=REPOSITORY / "assets/masked_images_test/test_0078")
     parser.add_argument("--checkpoint", type=Path, default=REPOSITORY / "checkpoints/scenegen-small")
     parser.add_argument("--threads", type=int, default=2, help="OMP_NUM_THREADS of the process")
-    parser.add_argument("--max-seconds", type=float, default=60.0)
-    parser.add_argument("--max-gib", type=float, default=4.0)
+    parser.add_argument("--max-seconds", type=float, default=90.0)
+    parser.add_argument("--max-gib", type=float, default=5.0)
     return parser.parse_args()
 
 
