@@ -66,6 +66,12 @@ def _png_bit_depth(path: Path) -> int:
     return header[_PNG_BIT_DEPTH_OFFSET]
 
 
+def cut_out(photo: Image.Image, mask: np.ndarray) -> Image.Image:
+    """The photo inside a mask (H, W) bool as RGBA, transparent black outside."""
+    rgba = np.dstack([np.asarray(photo.convert("RGB")), np.full(mask.shape, 255, np.uint8)])
+    return Image.fromarray(rgba * mask[..., None].astype(np.uint8))
+
+
 def size_text(image: Image.Image) -> str:
     """Width and height for messages."""
     return f"{image.width}x{image.height}"

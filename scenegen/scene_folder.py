@@ -25,7 +25,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from scenegen.image_files import SceneInputError, alpha_of, has_alpha, open_image, over_background, size_text
+from scenegen.image_files import (
+    SceneInputError,
+    alpha_of,
+    cut_out,
+    has_alpha,
+    open_image,
+    over_background,
+    size_text,
+)
 
 PHOTO_NAMES = ("scene.jpg", "scene.jpeg", "scene.png")
 LABELS_NAME = "labels.png"
@@ -382,8 +390,7 @@ def _objects_from_array(path: Path, photo: Image.Image) -> list[SceneObject]:
 
 
 def _object_from_mask(object_id: int, photo: Image.Image, mask: np.ndarray) -> SceneObject:
-    cutout = np.dstack([np.asarray(photo), np.full(mask.shape, 255, np.uint8)]) * mask[..., None]
-    return SceneObject(object_id, Image.fromarray(cutout), mask)
+    return SceneObject(object_id, cut_out(photo, mask), mask)
 
 
 def _grey(path: Path, image: Image.Image) -> Image.Image:

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from scenegen.image_files import cut_out
 from scenegen.pipelines.conditioning import CondParts, SceneCond, SceneConditioner, SceneView
 from scenegen.pipelines.description import DECODER_ROLE, FLOW_ROLE, PipelineConfig
 from scenegen.pipelines.image_preparation import RemoveBackground, prepare_asset_image
@@ -40,6 +41,26 @@ class SceneImages:
     photo: Image.Image
     cutouts: Sequence[Image.Image]
     masks: Sequence[np.ndarray]
+
+    @classmethod
+    def from_masks(cls, photo: Image.Image, masks: Sequence[np.ndarray]) -> SceneImages:
+        """Cut the objects out of the photo.
+
+        Args:
+            photo: the whole scene.
+            masks: per object, (H, W), bool or above 0 on the object.
+
+        Raises:
+            ValueError: a mask is empty or has another size than the photo.
+        """
+        inside = [np.asarray(mask) > 0 for mask in masks]
+        for index, mask in enumerate(inside):
+            if mask.shape != (photo.height, photo.width) or not mask.any():
+                raise ValueError(
+                    f"SceneImages: expected masks of {photo.height} x {photo.width} with pixels above 0, "
+                    f"mask {index} has shape {mask.shape} and {int(mask.sum())} such pixels"
+                )
+        return cls(photo, [cut_out(photo, mask) for mask in inside], inside)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,28 @@
+"""Many scene folders, a report for each: ``python examples/batch.py``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from scenegen.batch import BatchOptions, SceneReport, is_pending, make_scene
+from scenegen.pipelines.pipeline import SceneGenPipeline
+from scenegen.scene_folder import find_scene_folders
+
+
+def main(
+    checkpoint: Path | str = "checkpoints/scenegen-small",
+    folders: Path = Path("assets/masked_images_test"),
+    output: Path = Path("outputs/examples/batch"),
+) -> list[SceneReport]:
+    """Make the scenes that are not there yet; one that fails does not stop the others."""
+    pipeline = SceneGenPipeline.from_pretrained(checkpoint)
+    options = BatchOptions(output, formats=["glb", "poses"], seed=1)
+    todo = [folder for folder in find_scene_folders(folders) if is_pending(folder, options)]
+    reports = [make_scene(pipeline, folder, options) for folder in todo]
+    for report in reports:
+        print(f"{report.scene_id}: {report.status} {report.error or ''} {sum(report.seconds.values()):.1f} s")
+    return reports
+
+
+if __name__ == "__main__":
+    main()

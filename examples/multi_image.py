@@ -1,0 +1,33 @@
+"""Several photos of one scene: ``python examples/multi_image.py``.
+
+The folder holds ``view_0``, ``view_1``, ..., each with a photo and the masks of the same objects.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from scenegen.pipelines.export import write_scene
+from scenegen.pipelines.pipeline import SceneGenPipeline
+from scenegen.pipelines.structure import SceneImages
+from scenegen.scene_folder import read_scene
+
+
+def main(
+    checkpoint: Path | str = "checkpoints/scenegen-small",
+    folder: Path = Path("assets/masked_images_multi_view/test_0021"),
+    output: Path = Path("outputs/examples/multi_image"),
+) -> list[Path]:
+    """Generate the scene from all photos and return the files written."""
+    pipeline = SceneGenPipeline.from_pretrained(checkpoint)
+    scene = read_scene(folder)
+    first, *others = (
+        SceneImages(view.photo, [item.cutout for item in view.objects], [item.mask for item in view.objects])
+        for view in (scene, *scene.more_views)
+    )
+    result = pipeline.run(first.photo, first.cutouts, first.masks, more_views=others)
+    return write_scene(result, output, ["glb", "preview"])
+
+
+if __name__ == "__main__":
+    main()

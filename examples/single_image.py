@@ -1,0 +1,29 @@
+"""One photo with masks in a folder to a scene: ``python examples/single_image.py``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from scenegen.pipelines.export import write_scene
+from scenegen.pipelines.pipeline import SceneGenPipeline
+from scenegen.scene_folder import read_scene
+
+
+def main(
+    checkpoint: Path | str = "checkpoints/scenegen-small",
+    folder: Path = Path("assets/masked_images_test/test_0041"),
+    output: Path = Path("outputs/examples/single_image"),
+) -> list[Path]:
+    """Generate the scene and return the files written."""
+    pipeline = SceneGenPipeline.from_pretrained(checkpoint, device="cpu")
+    scene = read_scene(folder)
+    cutouts = [item.cutout for item in scene.objects]
+    masks = [item.mask for item in scene.objects]
+    result = pipeline.run(scene.photo, cutouts, masks, seed=42)
+    for item in result.objects:
+        print(f"object {item.object_id}: pose {item.pose.tolist()}, {item.problem or item.mesh}")
+    return write_scene(result, output, ["glb", "objects", "preview"])
+
+
+if __name__ == "__main__":
+    main()
