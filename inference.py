@@ -33,10 +33,12 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from scenegen.batch import SceneReport, is_pending, make_scene
+from scenegen.evaluation.loading import EvaluationError
 from scenegen.image_files import SceneInputError
 from scenegen.inference_options import parse_arguments
 from scenegen.pipelines.pipeline import SceneGenPipeline
 from scenegen.scene_folder import find_scene_folders, scene_id_of
+from scenegen.viewer import ViewerUnavailable, default_truth_folder, launch_viewer
 from trellis_modules.checkpoint import CheckpointError
 
 logger = logging.getLogger("inference")
@@ -60,7 +62,20 @@ def main(arguments: list[str] | None = None) -> int:
         memory = f", peak memory {peak:.2f} GiB" if peak else ""
         summary = ", ".join(f"{count} {status}" for status, count in counts.items())
         print(f"{summary} in {options.output}{memory}")
+    if options.viewer and not show_page(options):
+        return 2
     return 1 if counts["failed"] else 0
+
+
+def show_page(options: argparse.Namespace) -> bool:
+    """Serve the page of generated and true scenes until it is stopped; False where it cannot be shown."""
+    truth = options.truth or default_truth_folder(options.input)
+    try:
+        launch_viewer(options.output, truth, host=options.host, port=options.port)
+    except (ViewerUnavailable, EvaluationError) as error:
+        logger.error("%s", error)
+        return False
+    return True
 
 
 def run_scenes(sources: list[Path], options: argparse.Namespace) -> list[SceneReport]:

@@ -12,6 +12,7 @@ from scenegen.batch import BatchOptions
 from scenegen.pipelines.export import ALL_FORMATS, FORMATS
 from scenegen.pipelines.formats.registry import EXTRA_FORMATS, FormatUnavailable, check_format
 from scenegen.pipelines.texturing import TextureMode, TextureSettings
+from scenegen.viewer import ViewerUnavailable, check_viewer
 
 
 def parse_arguments(description: str, arguments: list[str] | None) -> argparse.Namespace:
@@ -28,10 +29,13 @@ def parse_arguments(description: str, arguments: list[str] | None) -> argparse.N
     add_input_arguments(parser)
     add_model_arguments(parser)
     add_result_arguments(parser)
+    add_viewer_arguments(parser)
     options = parser.parse_args(arguments)
     try:
         options.batch = batch_options(options)
-    except ValueError as error:
+        if options.viewer:
+            check_viewer()
+    except (ValueError, ViewerUnavailable) as error:
         parser.error(str(error))
     return options
 
@@ -89,6 +93,18 @@ def add_result_arguments(parser: argparse.ArgumentParser) -> None:
         "--refine", action="store_true", help="push objects out of each other and onto the floor"
     )
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
+
+
+def add_viewer_arguments(parser: argparse.ArgumentParser) -> None:
+    """The page that shows the results."""
+    parser.add_argument(
+        "--viewer", "--gradio", action="store_true", help="afterwards, show generated and true scenes"
+    )
+    parser.add_argument(
+        "--truth", type=Path, help="true scenes; default: scene_<set> beside masked_images_<set>"
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="of the page")
+    parser.add_argument("--port", type=positive_int, help="of the page; default: the first free one")
 
 
 def device(text: str) -> torch.device:

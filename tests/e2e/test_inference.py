@@ -12,6 +12,7 @@ import trimesh
 from PIL import Image
 
 import inference
+from scenegen import inference_options as options_module
 from scenegen.pipelines import export
 from scenegen.pipelines.pipeline import SceneGenPipeline
 
@@ -125,6 +126,17 @@ def test_refined_scene_says_what_changed(tmp_path, run, write_scene):
     record = json.loads((tmp_path / "out" / "room" / "poses.json").read_text())
     report = record["settings"]["refinement"]
     assert report["penetration_after"] <= report["penetration_before"]
+
+
+@pytest.mark.parametrize("flag", ["--viewer", "--gradio"])
+def test_viewer_shows_the_output_beside_its_truth(tmp_path, run, write_scene, monkeypatch, flag):
+    shown = []
+    monkeypatch.setattr(options_module, "check_viewer", lambda: None)
+    monkeypatch.setattr(inference, "launch_viewer", lambda *paths, **address: shown.append((paths, address)))
+    folder = write_scene(tmp_path / "masked_images_test" / "room", 1).parent
+    (tmp_path / "scene_test").mkdir()
+    assert run("--input", folder, "--formats", "glb", flag, "--port", "7000") == 0
+    assert shown == [((tmp_path / "out", tmp_path / "scene_test"), {"host": "127.0.0.1", "port": 7000})]
 
 
 def test_bad_scene_does_not_stop_the_others(tmp_path, summary, write_scene, caplog):
