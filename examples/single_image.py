@@ -6,6 +6,7 @@ from pathlib import Path
 
 from scenegen.pipelines.export import write_scene
 from scenegen.pipelines.pipeline import SceneGenPipeline
+from scenegen.refinement.placement import refine_result
 from scenegen.scene_folder import read_scene
 
 
@@ -20,9 +21,10 @@ def main(
     cutouts = [item.cutout for item in scene.objects]
     masks = [item.mask for item in scene.objects]
     result = pipeline.run(scene.photo, cutouts, masks, seed=42)
+    result = refine_result(result, masks)  # objects out of each other and onto the floor
     for item in result.objects:
         print(f"object {item.object_id}: pose {item.pose.tolist()}, {item.problem or item.mesh}")
-    return write_scene(result, output, ["glb", "objects", "preview"])
+    return write_scene(result, output, ["glb", "objects", "obj", "preview"])
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """The examples run as they are written, on toy checkpoints and scenes."""
 
+import json
+
 import numpy as np
 import pytest
 import trimesh
@@ -11,7 +13,9 @@ from scenegen.scene_folder import read_scene
 
 def test_single_image(tmp_path, shared_checkpoint, write_scene):
     files = single_image.main(shared_checkpoint, write_scene(tmp_path / "room", 2), tmp_path / "out")
-    assert {path.name for path in files} >= {"scene.glb", "obj_0.glb", "obj_1.glb", "preview.png"}
+    assert {path.name for path in files} >= {"scene.glb", "obj_0.glb", "scene.obj", "preview.png"}
+    settings = json.loads((tmp_path / "out" / "poses.json").read_text())["settings"]
+    assert settings["refinement"]["penetration_after"] <= settings["refinement"]["penetration_before"]
     assert len(trimesh.load(tmp_path / "out" / "scene.glb").geometry) == 2
 
 
