@@ -13,15 +13,13 @@ import torch
 from trellis_modules.postprocess.hidden_faces import remove_hidden_faces
 from trellis_modules.postprocess.hole_filling import fill_holes
 from trellis_modules.postprocess.topology import weld
-from trellis_modules.renderers import count_views_of_faces
-from trellis_modules.renderers.cameras import multiview_cameras
+from trellis_modules.postprocess.visibility import face_visibility
 
 logger = logging.getLogger(__name__)
 
 _MAX_HOLE_EDGES = 250  # before simplification; fewer faces have shorter borders
-_NEAR, _FAR = 1.0, 3.0  # of cameras at distance 2 from the cube [-0.5, 0.5]^3
-_MAX_COORDINATE = 0.75  # what those cameras see
-# Views and pixels that leave less than 0.1 % of the faces of a 100,000-face sphere unseen.
+_MAX_COORDINATE = 0.75  # what the cameras that test visibility see
+# Views and pixels along their edge; the published numbers are 1000 and 1024.
 _VIEWS = {"cpu": (64, 192), "cuda": (500, 512)}
 
 
@@ -120,10 +118,8 @@ def _simplify(
 
 def _visibility(vertices: np.ndarray, faces: np.ndarray, device: torch.device) -> np.ndarray:
     """(F,) share of evenly spread views in which each face is seen."""
-    num_views, size = _VIEWS.get(device.type, _VIEWS["cpu"])
     mesh = torch.from_numpy(vertices).to(device), torch.from_numpy(faces).to(device)
-    counts = count_views_of_faces(*mesh, *multiview_cameras(num_views), size, near=_NEAR, far=_FAR)
-    return counts.cpu().numpy() / num_views
+    return face_visibility(*mesh, *_VIEWS.get(device.type, _VIEWS["cpu"])).cpu().numpy()
 
 
 def _unless_empty(

@@ -7,9 +7,9 @@ from torch import Tensor
 
 from trellis_modules.postprocess.observations import Observations
 from trellis_modules.postprocess.texels import SurfaceTexels
+from trellis_modules.postprocess.visibility import distance_to_planes, face_planes
 from trellis_modules.renderers import visible_faces
 from trellis_modules.renderers.cameras import eye_positions, to_camera, to_pixels
-from trellis_modules.representations.mesh.normals import face_normals
 
 NEAR, FAR = 0.1, 10.0
 
@@ -28,8 +28,8 @@ def fuse_observations(
     """Mean observed colour of texels, weighted by the squared cosine between normal and viewing direction.
 
     A texel counts as seen where all four pixels around its projection show the surface that it lies on, so
-    pixels at silhouettes, which mix two surfaces, are left out. Colours are divided by alpha, so the background
-    does not darken pixels that are half covered.
+    pixels at silhouettes, which mix two surfaces, are left out. Colours are divided by alpha, so the
+    background does not darken pixels that are half covered.
 
     Args:
         texels: T points of the mesh.
@@ -39,8 +39,7 @@ def fuse_observations(
     Returns:
         colour (T, 3) and weight (T,); both 0 where no view sees the point.
     """
-    normals = face_normals(vertices[faces])
-    planes = torch.cat([normals, -(normals * vertices[faces[:, 0]]).sum(dim=1, keepdim=True)], dim=1)
+    planes = face_planes(vertices, faces)
     total = texels.position.new_zeros(len(texels), 4)
     for view in range(len(observations)):
         seen, colour, weight = _fuse_view(texels, vertices, faces, planes, observations, view)
@@ -91,9 +90,7 @@ def _around_is_surface(
     first = torch.where(inside, row * size + column, 0)
     for step in (0, 1, size, size + 1):
         face = picture.flatten()[first + step]
-        plane = planes[face]  # that of the last face where nothing is hit
-        distance = (plane[:, :3] * position).sum(dim=1) + plane[:, 3]
-        inside &= (face >= 0) & (distance.abs() <= tolerance)
+        inside &= (face >= 0) & (distance_to_planes(planes[face], position) <= tolerance)
     return inside
 
 
