@@ -11,7 +11,7 @@ import trimesh
 from torch import Tensor
 
 from scenegen.geometry import pose_to_transform, sanitize_pose
-from scenegen.pipelines.assembly import SCENE_EXTENT, apply_transform, scene_transforms
+from scenegen.pipelines.assembly import SCENE_EXTENT, apply_transform, row_poses, scene_transforms
 
 
 def _boxes(count: int) -> list[trimesh.Trimesh]:
@@ -103,3 +103,16 @@ def test_bad_input_is_explained() -> None:
         scene_transforms([np.zeros((0, 3))] * 2, _poses(2))
     with pytest.raises(ValueError, match="one point"):
         scene_transforms([np.zeros((1, 3))], _poses(1))
+
+
+def test_row_stands_on_one_floor_without_overlap() -> None:
+    boxes = [
+        np.array([[-0.5, -0.1, 0.0], [0.5, 0.1, 0.2]]),
+        np.zeros((0, 3)),
+        np.array([[-0.2, -0.5, -0.1], [0.2, 0.5, 0.1]]),
+    ]
+    poses = row_poses(boxes, query=2)
+    assert poses[2].tolist() == [0, 0, 0, 1, 0, 0, 0, 1]
+    placed = [box + poses[row, :3].numpy() for row, box in enumerate(boxes)]
+    assert placed[0][1, 0] < placed[2][0, 0]
+    assert placed[0][0, 1] == pytest.approx(placed[2][0, 1])
