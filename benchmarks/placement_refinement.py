@@ -106,11 +106,12 @@ def with_camera(result: SceneResult, masks: Sequence[np.ndarray]) -> SceneResult
     return replace(result, view=view)
 
 
-def penetration(result: SceneResult) -> float:
-    """Volume that pairs of objects share, on the measuring grid."""
-    shown = [item for item in result.objects if item.mesh is not None]
-    solids = [solid_of(item.mesh, MEASURING_RESOLUTION) for item in shown]
-    return total_shared_volume(solids, torch.stack([item.pose for item in shown]))
+def penetration(results: Sequence[SceneResult]) -> list[float]:
+    """Volume that pairs of objects share, on the measuring grid, for several placements of the same meshes."""
+    shown = [row for row, item in enumerate(results[0].objects) if item.mesh is not None]
+    solids = [solid_of(results[0].objects[row].mesh, MEASURING_RESOLUTION) for row in shown]
+    poses = [torch.stack([result.objects[row].pose for row in shown]) for result in results]
+    return [total_shared_volume(solids, each) for each in poses]
 
 
 def box_overlaps(result: SceneResult, truth: SceneResult, alignment: str) -> tuple[list[float], list[float]]:
@@ -153,8 +154,7 @@ def measure(
     aligned_after, unaligned_after = box_overlaps(after, truth, options.alignment)
     return SceneFigures(
         scene_id,
-        penetration(before),
-        penetration(after),
+        *penetration([before, after]),
         aligned_before,
         aligned_after,
         unaligned_before,

@@ -22,6 +22,7 @@ from trellis_modules.representations.voxels import surface_voxels
 SURFACE_FILL = 0.5
 """The surface passes through a voxel somewhere: on average half of it belongs to the object."""
 
+_POINT_SPACING = 0.8  # voxels; what it misses of a surface is less than half full
 _MIN_HULL_POINTS = 8
 
 
@@ -72,7 +73,7 @@ def solid_of(mesh: trimesh.Trimesh, resolution: int) -> Solid:
     """
     voxels_per_unit = resolution - 1
     shrunk = np.asarray(mesh.vertices) * (voxels_per_unit / resolution)
-    shell = surface_voxels(shrunk, np.asarray(mesh.faces), resolution)
+    shell = surface_voxels(shrunk, np.asarray(mesh.faces), resolution, _POINT_SPACING)
     fill = _enclosed(shell).astype(np.float32)
     fill[shell] = SURFACE_FILL
     # Shuffled, so that the first few points are a fair sample of all.

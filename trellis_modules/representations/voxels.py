@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 
-# Sample spacing in voxels of `surface_voxels`: below 1/2 no voxel that a triangle widely crosses is missed.
+# Below 1/2 no voxel that a triangle widely crosses is missed.
 _SPACING_VOXELS = 0.4
 _MAX_POINTS_AT_ONCE = 2_000_000
 
 
-def surface_voxels(vertices: np.ndarray, faces: np.ndarray, resolution: int) -> np.ndarray:
+def surface_voxels(
+    vertices: np.ndarray, faces: np.ndarray, resolution: int, spacing: float = _SPACING_VOXELS
+) -> np.ndarray:
     """Occupancy of the surface in the cube [-0.5, 0.5]^3, by regular points on every triangle.
 
     Args:
         vertices: (V, 3) in [-0.5, 0.5]; points outside count for the border voxel.
         faces: (F, 3) int.
         resolution: voxels per edge.
+        spacing: of the points, in voxels; below 1 the shell has no hole, and only corners are cut.
 
     Returns:
         (resolution, resolution, resolution) bool, indexed by the axes of the vertices.
@@ -23,7 +26,7 @@ def surface_voxels(vertices: np.ndarray, faces: np.ndarray, resolution: int) -> 
     grid = np.zeros(resolution**3, dtype=bool)
     corners = vertices.astype(np.float64)[faces]
     edges = np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=2).max(axis=1)
-    steps = np.maximum(np.ceil(edges * resolution / _SPACING_VOXELS).astype(int), 1)
+    steps = np.maximum(np.ceil(edges * resolution / spacing).astype(int), 1)
     steps = 2 ** np.ceil(np.log2(steps)).astype(int)  # few distinct step counts, so few batches
     for step in np.unique(steps):
         weights = _barycentric_grid(step)
