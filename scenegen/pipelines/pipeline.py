@@ -212,7 +212,9 @@ class SceneGenPipeline:
         options = RunOptions(
             seed=seed,
             sampling=merge_params(
-                self.config.sparse_structure_sampler.params, {**(sampling or {}), "steps": steps}, "run"
+                self.config.sparse_structure_sampler.params,
+                {**(sampling or {}), **({} if steps is None else {"steps": steps})},
+                "run",
             ),
             slat_sampling=self._slat_sampling(slat_sampling or {}),
             cond_parts=cond_parts or self.config.cond_parts,

@@ -63,6 +63,12 @@ def test_progress_and_stage_times_are_reported(pipeline, scene):
     assert result.settings["steps"] == 3
 
 
+def test_settings_of_the_run_replace_those_of_the_checkpoint(pipeline, scene):
+    changed = pipeline.run(*scene, sampling={"steps": 3, "cfg_strength": 0.0}, steps=None).settings
+    assert (changed["steps"], changed["cfg_strength"], changed["rescale_t"]) == (3, 0.0, 3.0)
+    assert pipeline.run(*scene, sampling={"steps": 3}, steps=1).settings["steps"] == 1
+
+
 def test_global_random_state_is_not_used(pipeline, scene):
     torch.manual_seed(1)
     first = pipeline.run(*scene, seed=5)
