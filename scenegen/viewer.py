@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +13,6 @@ from scenegen.evaluation.loading import SceneFiles, find_scenes
 
 if TYPE_CHECKING:
     import gradio
-
-logger = logging.getLogger(__name__)
 
 TITLE = "SceneGen: generated scenes and the truth"
 PANEL_HEIGHT = 500
@@ -153,20 +150,22 @@ def launch_viewer(
         The page's address.
 
     Raises:
-        ViewerUnavailable, EvaluationError: see `build_viewer`.
-        OSError: the port is taken.
+        ViewerUnavailable: the port is taken, or see `build_viewer`.
+        EvaluationError: see `build_viewer`.
     """
     page = build_viewer(predictions, truth)
     folders = [str(folder.resolve()) for folder in (predictions, truth) if folder is not None]
-    _, address, _ = page.launch(
-        server_name=host,
-        server_port=port,
-        share=share,
-        allowed_paths=folders,
-        prevent_thread_lock=True,
-        quiet=True,
-    )
-    logger.info("viewer at %s", address)
+    try:
+        _, address, _ = page.launch(
+            server_name=host,
+            server_port=port,
+            share=share,
+            allowed_paths=folders,
+            prevent_thread_lock=True,
+            quiet=not block,  # otherwise gradio prints the address
+        )
+    except OSError as error:
+        raise ViewerUnavailable(f"the viewer cannot listen at {host}:{port}: {error}; try --port") from error
     if block:
         page.block_thread()
     return address

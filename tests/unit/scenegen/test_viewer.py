@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import socket
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,9 @@ from scenegen.viewer import (
     shown_scenes,
 )
 
+needs_gradio = pytest.mark.skipif(
+    importlib.util.find_spec("gradio") is None, reason="gradio is not installed (extra demo)"
+)
 POSES = {
     "query": 0,
     "objects": [{"id": 0, "translation": [0, 0, 0.12345], "rotation_wxyz": [1, 0, 0, 0], "scale": 1}],
@@ -75,7 +79,17 @@ def test_missing_gradio_is_named_with_its_remedy(folders, monkeypatch):
         build_viewer(*folders)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("gradio") is None, reason="gradio is not installed (extra demo)")
+@needs_gradio
+def test_a_port_that_is_taken_is_said(folders):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(ViewerUnavailable, match=f"cannot listen at 127.0.0.1:{port}.*try --port"):
+            launch_viewer(*folders, port=port, block=False)
+
+
+@needs_gradio
 def test_a_request_gets_both_files_and_the_poses(folders):
     from gradio_client import Client
 
