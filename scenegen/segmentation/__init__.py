@@ -1,0 +1,18 @@
+"""Object masks of a photo from boxes, or found automatically, by SAM 2 (extra ``segment``)."""
+
+from scenegen.segmentation.automatic import AutomaticSettings
+from scenegen.segmentation.boxes import check_boxes, read_boxes
+from scenegen.segmentation.labels import label_map, write_labels
+from scenegen.segmentation.loading import DEFAULT_SAM2, SegmenterUnavailable
+from scenegen.segmentation.segmenter import Segmenter
+
+__all__ = [
+    "DEFAULT_SAM2",
+    "AutomaticSettings",
+    "Segmenter",
+    "SegmenterUnavailable",
+    "check_boxes",
+    "label_map",
+    "read_boxes",
+    "write_labels",
+]
