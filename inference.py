@@ -4,9 +4,11 @@ Reads <input>/<scene>/ with either
   scene.jpg and 0.png, 0_mask.png, 1.png, ...   cut-outs, masks, or both
   scene.jpg and labels.png or masks.npy         one grey value, or one mask, per object
   0.png, 1.png, ...                             RGBA cut-outs of one size alone
+  scene.jpg and boxes.json                      one box per object; SAM 2 finds the masks
   view_0/, view_1/, ...                         several photos of one scene, each as above
-or one photo as <input> with its masks in a file (--masks), and writes
-<output>/<scene>/{scene.glb, obj_<k>.glb, poses.json, preview.png}.
+or one photo as <input> with its masks in a file (--masks), boxes in a file (--boxes), or neither
+(--auto-masks), and writes
+<output>/<scene>/{scene.glb, obj_<k>.glb, poses.json, preview.png}, and labels.png where it found the masks.
 
 Exit status: 0 every scene is there, 1 a scene failed, 2 nothing could be started.
 """
@@ -32,12 +34,13 @@ import torch
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from scenegen.batch import SceneReport, is_pending, make_scene
+from scenegen.batch import SceneReport, is_pending, make_scene, needs_masks, segment_scenes
 from scenegen.evaluation.loading import EvaluationError
 from scenegen.image_files import SceneInputError
 from scenegen.inference_options import parse_arguments
 from scenegen.pipelines.pipeline import SceneGenPipeline
 from scenegen.scene_folder import find_scene_folders, scene_id_of
+from scenegen.segmentation import Segmenter
 from scenegen.viewer import ViewerUnavailable, default_truth_folder, launch_viewer
 from trellis_modules.checkpoint import CheckpointError
 
@@ -49,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse_arguments(__doc__, arguments)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     try:
-        scenes = [options.input] if options.masks else find_scene_folders(options.input)
+        scenes = find_scenes(options)
         reports = run_scenes(scenes[: options.limit], options)
     except (SceneInputError, CheckpointError) as error:
         logger.error("%s", error)
@@ -78,11 +81,35 @@ def show_page(options: argparse.Namespace) -> bool:
     return True
 
 
+def find_scenes(options: argparse.Namespace) -> list[Path]:
+    """Scene folders, or the photo that is the input.
+
+    Raises:
+        SceneInputError: there is no scene, or options for one photo come without it, or it without them.
+    """
+    photo, masks = options.input, options.masks or options.boxes
+    if photo.is_file() and not (masks or options.auto_masks):
+        raise SceneInputError(
+            f"{photo}: expected masks for this photo; add --masks, --boxes or --auto-masks, or pass a folder"
+        )
+    if masks and not photo.is_file():
+        raise SceneInputError(
+            f"{photo}: expected the photo that {masks} belongs to, found no such file; pass it as --input"
+        )
+    return [photo] if photo.is_file() else find_scene_folders(photo)
+
+
 def run_scenes(sources: list[Path], options: argparse.Namespace) -> list[SceneReport]:
     """Make every scene that is not there yet, under progress bars for scenes and sampling steps."""
     batch = options.batch
     reports = {source: SceneReport(scene_id_of(source)) for source in sources}
     todo = [source for source in sources if is_pending(source, batch)]
+    if waiting := [source for source in todo if needs_masks(source, batch)]:
+        load = partial(Segmenter.from_pretrained, options.sam2, options.device)
+        with logging_redirect_tqdm():
+            failed = segment_scenes(tqdm(waiting, desc="masks", unit="scene"), batch, load)
+        reports |= failed
+        todo = [source for source in todo if source not in failed]
     if todo:
         pipeline = SceneGenPipeline.from_pretrained(
             options.checkpoint,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,23 @@ from typing import Any
 from scenegen.image_files import SceneInputError
 from scenegen.pipelines.description import SLAT_GAUSSIAN_ROLE
 from scenegen.pipelines.export import FORMATS, ExportError, is_complete, write_scene
+from scenegen.pipelines.memory import release_memory
 from scenegen.pipelines.pipeline import DEFAULT_TEXTURE, SceneGenPipeline
 from scenegen.pipelines.result import SceneResult
 from scenegen.pipelines.structure import SceneImages
 from scenegen.pipelines.texturing import TextureSettings
 from scenegen.refinement.placement import refine_result
-from scenegen.scene_folder import SceneInput, read_photo, read_scene, scene_id_of
+from scenegen.scene_folder import (
+    LABELS_NAME,
+    PhotoWithoutMasks,
+    SceneInput,
+    photos_without_masks,
+    read_photo,
+    read_scene,
+    scene_id_of,
+)
+from scenegen.segmentation import Segmenter
+from scenegen.segmentation.scenes import find_masks
 from trellis_modules.checkpoint import CheckpointError
 
 logger = logging.getLogger(__name__)
@@ -35,7 +47,9 @@ class BatchOptions:
         overwrite: make finished scenes again.
         scene_attention: let the objects of a scene see each other; without it only for comparisons.
         refine: afterwards, push objects out of each other and onto the floor.
-        masks: file with the masks of the photo, where scenes are photos and not folders.
+        masks, boxes: file with the masks of the photo, or with boxes around its objects, where scenes are
+            photos and not folders.
+        auto_masks: find the objects of photos that have neither.
     """
 
     output: Path
@@ -48,6 +62,8 @@ class BatchOptions:
     scene_attention: bool = True
     refine: bool = False
     masks: Path | None = None
+    boxes: Path | None = None
+    auto_masks: bool = False
 
 
 @dataclass
@@ -76,6 +92,46 @@ def is_pending(source: Path, options: BatchOptions) -> bool:
     return options.overwrite or not is_complete(options.output / scene_id_of(source), options.formats)
 
 
+def needs_masks(source: Path, options: BatchOptions) -> bool:
+    """Whether the masks of a scene have to be found, by `segment_scenes`, before it can be made."""
+    try:
+        return bool(_photos_to_segment(source, options))
+    except SceneInputError:
+        return False  # reading the scene reports it
+
+
+def segment_scenes(
+    sources: Iterable[Path], options: BatchOptions, load: Callable[[], Segmenter]
+) -> dict[Path, SceneReport]:
+    """Find the masks of scenes that need them, and write them as label images beside the results.
+
+    The segmenter is freed before this returns, so that it takes no memory from the pipeline.
+
+    Args:
+        sources: scenes that need masks.
+        options: of the batch.
+        load: makes the segmenter.
+
+    Returns:
+        Reports of the scenes whose masks were not found.
+
+    Raises:
+        CheckpointError: the segmenter cannot be had.
+    """
+    segmenter = load()
+    failed = {}
+    for source in sources:
+        report = SceneReport(scene_id_of(source), status="failed")
+        with _faults_in(report, source):
+            for photo in _photos_to_segment(source, options):
+                find_masks(segmenter, photo, options.output / report.scene_id)
+            continue
+        failed[source] = report
+    del segmenter
+    release_memory()
+    return failed
+
+
 def make_scene(
     pipeline: SceneGenPipeline,
     source: Path,
@@ -86,7 +142,7 @@ def make_scene(
 
     Args:
         pipeline: makes it.
-        source: a scene folder, or a photo where the options give its masks.
+        source: a scene folder; or a photo, where the options give its masks or `segment_scenes` found them.
         options: of the batch.
         on_step: called with (steps done, steps) after each sampling step.
 
@@ -95,15 +151,9 @@ def make_scene(
         traceback.
     """
     report = SceneReport(scene_id_of(source), status="failed")
-    try:
+    with _faults_in(report, source):
         _run(pipeline, source, options, report, on_step)
         report.status = "done"
-    except (SceneInputError, ExportError, CheckpointError, OSError) as error:
-        logger.error("%s", error)
-        report.error = str(error)
-    except (ValueError, RuntimeError, MemoryError) as error:  # unforeseen: show the cause, go on
-        logger.exception("%s: stopped by an error that is not a fault of the input", source)
-        report.error = f"{type(error).__name__}: {error}".partition("\n")[0]
     return report
 
 
@@ -136,6 +186,34 @@ def generate(
     return refine_result(result, views[0].masks) if options.refine else result
 
 
+@contextmanager
+def _faults_in(report: SceneReport, source: Path) -> Iterator[None]:
+    """Log what goes wrong in a ``with`` block, enter it into the report and go on after the block."""
+    try:
+        yield
+    except (SceneInputError, ExportError, CheckpointError, OSError) as error:
+        logger.error("%s", error)
+        report.error = str(error)
+    except (ValueError, RuntimeError, MemoryError) as error:  # unforeseen: show the cause, go on
+        logger.exception("%s: stopped by an error that is not a fault of the input", source)
+        report.error = f"{type(error).__name__}: {error}".partition("\n")[0]
+
+
+def _photos_to_segment(source: Path, options: BatchOptions) -> list[PhotoWithoutMasks]:
+    """The photos of a scene whose masks are to be found."""
+    if not source.is_file():
+        return [photo for photo in photos_without_masks(source) if photo.boxes or options.auto_masks]
+    return [] if options.masks else [PhotoWithoutMasks(source, options.boxes)]
+
+
+def _read(source: Path, options: BatchOptions) -> SceneInput:
+    """Read a scene, with the masks that were found for it."""
+    found = options.output / scene_id_of(source)
+    if options.masks or source.is_file():
+        return read_photo(source, options.masks or found / LABELS_NAME)
+    return read_scene(source, found if _photos_to_segment(source, options) else None)
+
+
 def _run(
     pipeline: SceneGenPipeline,
     source: Path,
@@ -145,7 +223,7 @@ def _run(
 ) -> None:
     """Make the scene and enter times, memory and problems into the report."""
     start = time.perf_counter()
-    scene = read_scene(source) if options.masks is None else read_photo(source, options.masks)
+    scene = _read(source, options)
     read_seconds = time.perf_counter() - start
     result = generate(pipeline, scene, options, on_step)
     start = time.perf_counter()

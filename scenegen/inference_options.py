@@ -12,6 +12,7 @@ from scenegen.batch import BatchOptions
 from scenegen.pipelines.export import ALL_FORMATS, FORMATS
 from scenegen.pipelines.formats.registry import EXTRA_FORMATS, FormatUnavailable, check_format
 from scenegen.pipelines.texturing import TextureMode, TextureSettings
+from scenegen.segmentation import DEFAULT_SAM2
 from scenegen.viewer import ViewerUnavailable, check_viewer
 
 
@@ -43,7 +44,12 @@ def parse_arguments(description: str, arguments: list[str] | None) -> argparse.N
 def add_input_arguments(parser: argparse.ArgumentParser) -> None:
     """What is read."""
     parser.add_argument("--input", type=Path, default="assets/masked_images_test", help="folder of scenes")
-    parser.add_argument("--masks", type=Path, help="label image or .npy array, when --input is a photo")
+    masks = parser.add_mutually_exclusive_group()
+    masks.add_argument("--masks", type=Path, help="label image or .npy array, when --input is a photo")
+    masks.add_argument(
+        "--boxes", type=Path, help="JSON list of [x0, y0, x1, y1] in pixels, when --input is a photo"
+    )
+    masks.add_argument("--auto-masks", action="store_true", help="find the objects of photos without masks")
     parser.add_argument("--limit", type=positive_int, help="only the first N scenes")
 
 
@@ -53,6 +59,11 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         "--checkpoint", default="checkpoints/scenegen-small", help="folder, or owner/name on the model hub"
     )
     parser.add_argument("--revision", help="of a checkpoint on the hub")
+    parser.add_argument(
+        "--sam2",
+        default=DEFAULT_SAM2,
+        help="for masks from boxes or automatic: folder, or owner/name on the model hub; default %(default)s",
+    )
     parser.add_argument("--device", type=device, default="cpu", help="cpu, cuda, cuda:1, ...")
     parser.add_argument(
         "--dtype", choices=("float32", "bfloat16", "float16"), help="default: float32 on a CPU, else float16"
@@ -169,6 +180,8 @@ def batch_options(options: argparse.Namespace) -> BatchOptions:
         scene_attention=not options.no_scene_attention,
         refine=options.refine,
         masks=options.masks,
+        boxes=options.boxes,
+        auto_masks=options.auto_masks,
     )
 
 

@@ -7,6 +7,7 @@ A scene folder holds either
   have any size; other files are ignored;
 * the photo and ``labels.png``, one grey value or palette index per object and 0 for the background;
 * the photo and ``masks.npy``, (N, H, W), above 0 on each object;
+* the photo, alone or with ``boxes.json``, where masks were found for it (`photos_without_masks`);
 * cut-outs alone, all of one size: laid over white they are the photo; or
 * folders ``view_0``, ``view_1``, ...: several photos of the scene, each in one of the forms above, with the
   same objects under the same numbers.
@@ -38,6 +39,7 @@ from scenegen.image_files import (
 PHOTO_NAMES = ("scene.jpg", "scene.jpeg", "scene.png")
 LABELS_NAME = "labels.png"
 MASKS_NAME = "masks.npy"
+BOXES_NAME = "boxes.json"
 MAX_OBJECTS = 64
 MAX_VIEWS = 32
 MAX_ASPECT_RATIO = 8
@@ -78,6 +80,26 @@ class SceneInput:
     more_views: tuple[SceneInput, ...] = ()
 
 
+@dataclass(frozen=True)
+class PhotoWithoutMasks:
+    """A photo whose masks have to be found.
+
+    Attributes:
+        path: the photo.
+        boxes: file with boxes around its objects, if there is one.
+        view: name of its folder, where it is one of several photos of a scene.
+    """
+
+    path: Path
+    boxes: Path | None = None
+    view: str | None = None
+
+    @property
+    def labels(self) -> Path:
+        """Where the label image goes, below the folder of found masks."""
+        return Path(self.view or "") / LABELS_NAME
+
+
 def natural_key(name: str) -> list[tuple[int, int, str]]:
     """Sort key under which ``10`` comes after ``9``; numbers come before text."""
     parts = [part for part in re.split(r"(\d+)", name) if part]
@@ -107,15 +129,36 @@ def scene_id_of(path: Path) -> str:
     return path.stem if path.is_file() else path.resolve().name
 
 
-def read_scene(folder: Path) -> SceneInput:
+def photos_without_masks(folder: Path) -> list[PhotoWithoutMasks]:
+    """The photos of a scene folder that have no masks beside them.
+
+    Raises:
+        SceneInputError: the folder cannot be listed, or a photo is missing or its name used twice.
+    """
+    views = _view_folders(folder)
+    photos = []
+    for view in views or [folder]:
+        names = sorted(entry.name for entry in _list_folder(view))
+        if _object_files(view, names) or {LABELS_NAME, MASKS_NAME} & set(names):
+            continue
+        boxes = view / BOXES_NAME if BOXES_NAME in names else None
+        photos.append(PhotoWithoutMasks(_find_photo(view, names), boxes, view.name if views else None))
+    return photos
+
+
+def read_scene(folder: Path, found: Path | None = None) -> SceneInput:
     """Read and check one scene folder (layouts in the module's text).
+
+    Args:
+        folder: of the scene.
+        found: folder of label images for `photos_without_masks`.
 
     Raises:
         SceneInputError: a file is missing, unreadable or contradicts another.
     """
-    views = [entry for entry in _list_folder(folder) if entry.is_dir() and _VIEW_FOLDER.fullmatch(entry.name)]
+    views = _view_folders(folder)
     if not views:
-        return _read_view(folder)
+        return _read_view(folder, found)
     if len(views) > MAX_VIEWS:
         raise SceneInputError(
             f"{folder}: expected at most {MAX_VIEWS} views, found {len(views)}; leave some out"
@@ -125,7 +168,7 @@ def read_scene(folder: Path) -> SceneInput:
             f"{folder / min(mixed)}: expected either a photo with masks or folders view_0, view_1, ..., "
             "found both; move it into a view or remove it"
         )
-    first, *others = (_read_view(view) for view in sorted(views, key=lambda view: natural_key(view.name)))
+    first, *others = (_read_view(view, found / view.name if found else None) for view in views)
     ids = [item.object_id for item in first.objects]
     for view in others:
         if (got := [item.object_id for item in view.objects]) != ids:
@@ -134,6 +177,11 @@ def read_scene(folder: Path) -> SceneInput:
                 "give every object a mask in every view, or leave the view or the object out"
             )
     return replace(first, scene_id=scene_id_of(folder), more_views=tuple(others))
+
+
+def _view_folders(folder: Path) -> list[Path]:
+    views = [entry for entry in _list_folder(folder) if entry.is_dir() and _VIEW_FOLDER.fullmatch(entry.name)]
+    return sorted(views, key=lambda view: natural_key(view.name))
 
 
 def read_photo(path: Path, masks: Path) -> SceneInput:
@@ -148,15 +196,15 @@ def read_photo(path: Path, masks: Path) -> SceneInput:
     """
     if not path.is_file():
         raise SceneInputError(f"{path}: expected a photo, found none; masks by file belong to one photo")
-    photo = _read_photo(path)
+    photo = open_photo(path)
     if not masks.is_file():
         raise SceneInputError(f"{masks}: expected a label image or an array of masks, found no such file")
     read = _objects_from_array if masks.suffix == ".npy" else _objects_from_labels
     return SceneInput(scene_id_of(path), photo, _limited(path, read(masks, photo)))
 
 
-def _read_view(folder: Path) -> SceneInput:
-    """Read one photo with its objects."""
+def _read_view(folder: Path, found: Path | None) -> SceneInput:
+    """Read one photo with its objects, from a label image among the found ones where it has no masks."""
     names = sorted((entry.name for entry in _list_folder(folder)), key=natural_key)
     pairs = _object_files(folder, names)
     sources = [name for name in (LABELS_NAME, MASKS_NAME) if name in names]
@@ -168,8 +216,10 @@ def _read_view(folder: Path) -> SceneInput:
     if _holds_cutouts_alone(names, pairs):
         photo = _photo_from_cutouts(pairs)
     else:
-        photo = _read_photo(_find_photo(folder, names))
-    if not sources:
+        photo = open_photo(_find_photo(folder, names))
+    if not (sources or pairs) and found is not None:
+        objects = _objects_from_labels(found / LABELS_NAME, photo)
+    elif not sources:
         objects = _objects_from_pairs(folder, pairs, photo)
     elif sources[0] == LABELS_NAME:
         objects = _objects_from_labels(folder / LABELS_NAME, photo)
@@ -219,7 +269,12 @@ def _find_photo(folder: Path, names: list[str]) -> Path:
     return folder / found[0]
 
 
-def _read_photo(path: Path) -> Image.Image:
+def open_photo(path: Path) -> Image.Image:
+    """Read the photo of a scene: RGB, upright, over white.
+
+    Raises:
+        SceneInputError: it is unreadable, too small or too elongated.
+    """
     photo = open_image(path)
     width, height = photo.size
     if min(width, height) < MIN_SIDE_PX or max(width, height) > MAX_ASPECT_RATIO * min(width, height):
@@ -287,7 +342,8 @@ def _objects_from_pairs(
 ) -> list[SceneObject]:
     if not pairs:
         raise SceneInputError(
-            f"{folder}: expected masks (0_mask.png with 0.png, ...) or {LABELS_NAME}, found none; add them"
+            f"{folder}: expected masks (0_mask.png with 0.png, ...) or {LABELS_NAME}, found none; add them, "
+            f"or {BOXES_NAME}, or use --auto-masks"
         )
     return [_read_object(object_id, pairs[object_id], photo) for object_id in sorted(pairs)]
 

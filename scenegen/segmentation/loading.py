@@ -1,7 +1,7 @@
 """SAM 2 from a folder or a hub repository, in the layout of the package transformers.
 
-A folder holds ``config.json`` and ``model.safetensors``. Checkpoints of SAM 2 for videos, the form in which it
-is published, are taken too: they hold the network for photos, and the rest is left out.
+A folder holds ``config.json`` and ``model.safetensors``. The published ones are of the network for videos, which
+contains that for photos; both are taken.
 """
 
 from __future__ import annotations

@@ -1,0 +1,60 @@
+"""From a photo in a scene's input to the label image that generation reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from scenegen.image_files import SceneInputError
+from scenegen.scene_folder import BOXES_NAME, PhotoWithoutMasks, open_photo
+from scenegen.segmentation.boxes import read_boxes
+from scenegen.segmentation.labels import label_map, write_labels
+from scenegen.segmentation.segmenter import Segmenter
+
+
+def find_masks(segmenter: Segmenter, source: PhotoWithoutMasks, folder: Path) -> None:
+    """Find the masks of a photo, in its boxes or automatically, and write its label image.
+
+    Args:
+        segmenter: finds them.
+        source: the photo.
+        folder: of found masks; the image goes to ``folder / source.labels``, object k as value k + 1.
+
+    Raises:
+        SceneInputError: photo or boxes are faulty, or no object is found.
+        OSError: the disk refuses.
+    """
+    photo = open_photo(source.path)
+    if source.boxes is not None:
+        masks = segmenter.segment_boxes(photo, read_boxes(source.boxes, photo.size))
+        labels = label_map(masks)
+        _check_every_box(labels, masks, source.boxes)
+    elif source.view is not None:
+        raise SceneInputError(
+            f"{source.path.parent}: expected masks or {BOXES_NAME}, found neither; masks that are found "
+            "automatically do not tell which objects of several photos are the same"
+        )
+    else:
+        labels = label_map(segmenter.segment_everything(photo))
+        if not labels.any():
+            raise SceneInputError(
+                f"{source.path}: expected objects that can be found without a hint, found none; draw boxes "
+                f"({BOXES_NAME}, --boxes) or masks (labels.png, --masks)"
+            )
+    write_labels(labels, folder / source.labels)
+
+
+def _check_every_box(labels: np.ndarray, masks: np.ndarray, boxes: Path) -> None:
+    """Make sure that every box gave an object, so that objects keep the numbers of their boxes."""
+    for index, mask in enumerate(masks):
+        if not mask.any():
+            raise SceneInputError(
+                f"{boxes}: box {index}: expected an object in the box, found none; draw the box closely "
+                "around one object"
+            )
+        if not (labels == index + 1).any():
+            raise SceneInputError(
+                f"{boxes}: box {index}: expected an object of its own, found only what other boxes hold; "
+                "remove the box or draw it closely around another object"
+            )
