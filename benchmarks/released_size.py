@@ -1,12 +1,14 @@
-"""The published layout at its real sizes with random weights: loading, a complete GLB, time and peak memory.
+"""The published layout at its real sizes with random weights: loading, a complete GLB, time, peak memory.
 
-    python benchmarks/released_size.py [--folder DIR] [--device cuda] [--objects 1 4 7 12]
+    python benchmarks/released_size.py [--device cuda] [--objects 1 4 7 12] [--modes normal low]
 
-Random weights in half precision (7 GB) are written in the published layout and loaded as the published files
-would be. One scene of four objects then runs through every stage to a GLB that is read again, in normal mode
-and with networks loaded in turn (low mode); scenes of other sizes are sampled for a few steps, which shows
-their memory. Random structures would be full or empty, so every object is a shell of --voxels voxels.
+Random weights in half precision (6.6 GB) in the published layout are loaded, strictly, as the published files
+would be. One scene of four objects runs through every stage to a GLB that is read again, in normal mode and
+with networks loaded in turn (low mode); scenes of other sizes are sampled for a few steps, which shows their
+memory. Random structures would be full or empty, so every object is a shell of --voxels voxels. The tensors
+stay in main memory; --folder writes them to files and reads those, and keeps them for the next run.
 
+Every stage is printed as it ends. Fewer --steps, --objects and --modes take less time.
 Exits with status 1 when four objects need more memory than --max-gib (normal) or --max-gib-low.
 """
 
@@ -14,12 +16,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
+from dataclasses import dataclass, field
 from pathlib import Path
 
 # Read when PyTorch first uses a GPU: matrix products that give the same bits every time.
@@ -32,18 +35,24 @@ from PIL import Image
 from torch import Tensor, nn
 
 from scenegen.hub.releases import PublishedNetwork, load_networks
-from scenegen.pipelines.description import PIPELINE_FILE, PIPELINE_NAME, PipelineConfig
+from scenegen.pipelines.description import PIPELINE_FILE, PIPELINE_NAME, SLAT_FLOW_ROLE, PipelineConfig
 from scenegen.pipelines.export import SCENE_FILE, write_scene
-from scenegen.pipelines.networks import GEOMETRY_ENCODER_ROLE, IMAGE_ENCODER_ROLE, Networks
+from scenegen.pipelines.memory import release_memory
+from scenegen.pipelines.networks import (
+    GEOMETRY_ENCODER_ROLE,
+    IMAGE_ENCODER_ROLE,
+    CheckpointFolder,
+    NetworkFiles,
+)
 from scenegen.pipelines.pipeline import SceneGenPipeline
 from scenegen.pipelines.result import SceneResult
 from scenegen.pipelines.texturing import TextureSettings
 from scenegen.registry import build_model
-from trellis_modules.checkpoint import save_checkpoint, set_compute_dtype
+from trellis_modules.checkpoint import save_checkpoint
 from trellis_modules.config import NamedConfig
 
 GIB = 2**30
-DTYPE = torch.float16
+DTYPE = torch.float16  # of the published files
 FULL_SCENE = 4  # objects of the scene that is completed
 SHELL_RADIUS = 24.0  # voxels of 64 an edge
 PHOTO_SIZE = (1024, 768)
@@ -66,84 +75,113 @@ SLAT_MEAN = (-2.16875, -0.00435, -0.13352, -0.08418, -0.52712, 0.72387, -1.14145
 SLAT_STD = (2.37765, 2.38638, 2.12442, 2.17486, 2.66394, 2.37119, 2.62174, 2.68452)
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Run the benchmark and return its exit status."""
-    options = parse_arguments()
+    options = parse_arguments(arguments)
+    show_stages()
     device = torch.device(options.device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
-    print(f"{name}, torch {torch.__version__}, float16, {options.voxels} voxels an object\n")
+    say(f"{name}, torch {torch.__version__}, {options.dtype}, {options.voxels} voxels an object")
+    limits = {"normal": options.max_gib, "low": options.max_gib_low}
+    peaks = {}
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(options.folder or scratch)
-        pipelines = in_memory if options.no_disk else partial(on_disk, folder)
-        open_pipeline = pipelines(device)
-        limits = {False: options.max_gib, True: options.max_gib_low}
-        peaks = {low: measure_mode(open_pipeline(low), low, options, folder) for low in (False, True)}
-    too_much = [low for low, peak in peaks.items() if peak > limits[low]]
-    for low, peak in peaks.items():
-        print(f"{mode_name(low)}: {FULL_SCENE} objects need {peak:.2f} GiB, limit {limits[low]:g}")
-    return 1 if too_much else 0
+        open_pipeline = prepare(Path(options.folder or scratch), options)
+        for mode in options.modes:
+            start = time.perf_counter()
+            pipeline = open_pipeline(mode == "low")
+            say(f"\n{mode}: opened in {time.perf_counter() - start:.1f} s")
+            peaks[mode] = measure_mode(pipeline, mode, options, Path(scratch))
+            del pipeline
+            release_memory()
+    for mode, peak in peaks.items():
+        say(f"{mode}: {FULL_SCENE} objects need {peak:.2f} GiB, limit {limits[mode]:g}")
+    return 1 if any(peak > limits[mode] for mode, peak in peaks.items()) else 0
 
 
-def parse_arguments() -> argparse.Namespace:
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--folder", help="for the checkpoint, kept and used again; default: a temporary one")
-    parser.add_argument("--no-disk", action="store_true", help="make the networks in memory, load no files")
-    parser.add_argument("--objects", type=int, nargs="+", default=[1, 4, 7, 12])
-    parser.add_argument("--voxels", type=int, default=12_800, help="of each object")
-    parser.add_argument("--steps", type=int, default=25, help="of both samplers, for the completed scene")
+    parser.add_argument("--dtype", choices=("float16", "bfloat16", "float32"), default="float16")
+    parser.add_argument("--folder", help="keep the checkpoint there, in files, and use it again")
+    parser.add_argument("--modes", nargs="+", choices=("normal", "low"), default=["normal", "low"])
     parser.add_argument(
-        "--probe-steps", type=int, default=2, help="the same for scenes that show memory only"
+        "--objects", type=int, nargs="*", default=[1, 4, 7, 12], help="sizes of the scenes that show memory"
     )
-    parser.add_argument("--texture-mode", default="direct", help="see inference.py")
+    parser.add_argument("--voxels", type=int, default=12_800, help="of each object")
+    parser.add_argument("--steps", type=int, default=25, help="of both samplers, in normal mode")
+    parser.add_argument(
+        "--probe-steps", type=int, default=2, help="the same in low mode and for scenes that show memory"
+    )
+    parser.add_argument("--texture-mode", default=TextureSettings().mode, help="see inference.py")
+    parser.add_argument("--texture-size", type=int, default=TextureSettings().size)
     parser.add_argument("--max-gib", type=float, default=10.0)
     parser.add_argument("--max-gib-low", type=float, default=6.0)
-    return parser.parse_args()
+    return parser.parse_args(arguments)
+
+
+def say(text: str) -> None:
+    """Print at once, so that a run that is cut off has told what it found."""
+    print(text, flush=True)
+
+
+def show_stages() -> None:
+    """Print every stage of the pipeline as it ends."""
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(logging.Formatter("  %(message)s"))
+    stages = logging.getLogger("scenegen.pipelines.memory")
+    stages.handlers[:] = [handler]
+    stages.setLevel(logging.INFO)
 
 
 # --- the checkpoint --------------------------------------------------------------------------------------
 
 
-def on_disk(folder: Path, device: torch.device) -> Callable[[bool], SceneGenPipeline]:
-    """Write the checkpoint unless it is there; returns what loads it, in low mode or not."""
+@dataclass(frozen=True)
+class FolderInMemory(CheckpointFolder):
+    """A checkpoint folder whose weight files are empty; their tensors are in main memory.
+
+    Attributes:
+        tensors: weight file -> state dict.
+    """
+
+    tensors: Mapping[Path, dict[str, Tensor]] = field(default_factory=dict)
+
+    def read(self, files: NetworkFiles) -> dict[str, Tensor]:
+        """See `CheckpointFolder.read`."""
+        return self.tensors[files.weights.resolve()]
+
+
+def prepare(folder: Path, options: argparse.Namespace) -> Callable[[bool], SceneGenPipeline]:
+    """Make the checkpoint unless its files are there; returns what loads it, in low mode or not."""
+    device, dtype = torch.device(options.device), getattr(torch, options.dtype)
     checkpoint = folder / "scenegen"
-    if not (checkpoint / PIPELINE_FILE).is_file():
-        start = time.perf_counter()
-        write_released_layout(folder, load_networks(), device)
-        print(f"random checkpoint written in {time.perf_counter() - start:.1f} s")
+    start = time.perf_counter()
+    if options.folder is not None:
+        if not (checkpoint / PIPELINE_FILE).is_file():
+            write_released_layout(folder, load_networks(), device)
+            say(f"random checkpoint written in {time.perf_counter() - start:.1f} s")
+        return lambda low: SceneGenPipeline.from_pretrained(checkpoint, device, dtype, offload=low)
+    tensors: dict[Path, dict[str, Tensor]] = {}
+    write_released_layout(folder, load_networks(), device, tensors)
+    release_memory()
+    size = sum(tensor.nbytes for state in tensors.values() for tensor in state.values())
+    say(f"{size / 1e9:.2f} GB of random weights made in {time.perf_counter() - start:.1f} s")
+    source = FolderInMemory(checkpoint, PipelineConfig.load(checkpoint), device, dtype, tensors=tensors)
 
     def load(low: bool) -> SceneGenPipeline:
-        start = time.perf_counter()
-        pipeline = SceneGenPipeline.from_pretrained(checkpoint, device, DTYPE, offload=low)
-        print(f"\n{mode_name(low)}: opened in {time.perf_counter() - start:.1f} s")
-        return pipeline
+        networks = source.networks(keep=not low)
+        networks.load(networks.roles)
+        return SceneGenPipeline(source.config, networks, device, source=source)
 
     return load
 
 
-def in_memory(device: torch.device) -> Callable[[bool], SceneGenPipeline]:
-    """The same networks without files."""
-    published = load_networks()
-
-    def network(name: str, role: str) -> nn.Module:
-        made = random_network(published[name].config, device)
-        set_compute_dtype(made, DTYPE)
-        return made.aggregator if role == GEOMETRY_ENCODER_ROLE else made
-
-    loaders = {role: partial(network, name, role) for name, role in NETWORKS.items()}
-    config = PipelineConfig.parse(NamedConfig(PIPELINE_NAME, description()), "released size")
-
-    def make(low: bool) -> SceneGenPipeline:
-        networks = Networks(loaders, keep=not low)
-        networks.load(networks.roles)
-        return SceneGenPipeline(config, networks, device)
-
-    return make
-
-
 def write_released_layout(
-    folder: Path, published: Mapping[str, PublishedNetwork], device: torch.device
+    folder: Path,
+    published: Mapping[str, PublishedNetwork],
+    device: torch.device,
+    tensors: dict[Path, dict[str, Tensor]] | None = None,
 ) -> None:
     """Write ``scenegen/``, ``VGGT-1B/`` and ``dinov2_vitl14_reg/`` with random weights in half precision.
 
@@ -151,18 +189,40 @@ def write_released_layout(
         folder: where all checkpoints go.
         published: configurations of the names in `NETWORKS`.
         device: where the weights are drawn.
+        tensors: takes the state dict of each weight file, which is left empty; None writes them.
     """
     for name, role in NETWORKS.items():
         network = random_network(published[name].config, device)
-        if role not in (IMAGE_ENCODER_ROLE, GEOMETRY_ENCODER_ROLE):
-            save_checkpoint(network, folder / "scenegen" / "ckpts" / name, DTYPE)
-            continue
-        save_checkpoint(network, folder / name / "model", DTYPE)
-        (folder / name / "model.json").unlink()  # their publishers have no such file
+        is_encoder = role in (IMAGE_ENCODER_ROLE, GEOMETRY_ENCODER_ROLE)
+        stem = folder / name / "model" if is_encoder else folder / "scenegen" / "ckpts" / name
+        if tensors is None:
+            save_checkpoint(network, stem, DTYPE)
+        else:
+            tensors[keep_place(stem, published[name].config)] = half_state(network)
+        if is_encoder:
+            stem.with_suffix(".json").unlink()  # their publishers have no such file
         if role == GEOMETRY_ENCODER_ROLE:
             (folder / name / "config.json").write_text(json.dumps(published[name].args))
+        say(f"  {name}: {sum(weights.numel() for weights in network.parameters()) / 1e6:.1f} M weights")
     content = {"name": PIPELINE_NAME, "args": description()}
     (folder / "scenegen" / PIPELINE_FILE).write_text(json.dumps(content, indent=2))
+
+
+def keep_place(stem: Path, config: NamedConfig) -> Path:
+    """Write the description of a network and an empty weight file, whose path is returned."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    stem.with_suffix(".json").write_text(json.dumps({"name": config.name, "args": config.args}))
+    weights = stem.with_suffix(".safetensors")
+    weights.touch()
+    return weights.resolve()
+
+
+def half_state(network: nn.Module) -> dict[str, Tensor]:
+    """The state dict as it would be on the disk: in main memory, floating point numbers in half precision."""
+    return {
+        name: (tensor.to(DTYPE) if tensor.is_floating_point() else tensor).cpu()
+        for name, tensor in network.state_dict().items()
+    }
 
 
 def description() -> dict:
@@ -197,29 +257,34 @@ def random_network(config: NamedConfig, device: torch.device) -> nn.Module:
 # --- the scenes ------------------------------------------------------------------------------------------
 
 
-def measure_mode(pipeline: SceneGenPipeline, low: bool, options: argparse.Namespace, folder: Path) -> float:
+def measure_mode(
+    pipeline: SceneGenPipeline, mode: str, options: argparse.Namespace, folder: Path
+) -> float:
     """Complete one scene, sample the others, print both; returns the peak of the completed scene in GiB."""
-    steps = options.probe_steps if low else options.steps  # time is of interest in normal mode
-    texture = TextureSettings(mode=options.texture_mode)
+    steps = options.steps if mode == "normal" else options.probe_steps
+    texture = TextureSettings(mode=options.texture_mode, size=options.texture_size)
     start = time.perf_counter()
     result = run_scene(pipeline, FULL_SCENE, options.voxels, steps, texture)
     generated = time.perf_counter() - start
-    files = complete_glb(result, folder / f"scene_{mode_name(low)}")
+    files = complete_glb(result, folder / f"scene_{mode}")
     written = time.perf_counter() - start - generated
-    print(f"{mode_name(low)}: complete scene of {FULL_SCENE} objects, {steps} steps, {files}\n")
-    print("| stage | seconds | peak GiB |\n|---|---:|---:|")
+    say(f"{mode}: complete scene of {FULL_SCENE} objects, {steps} steps, {files}\n")
+    say("| stage | seconds | peak GiB |\n|---|---:|---:|")
     for stage, seconds in result.timings.items():
-        print(f"| {stage} | {seconds:.2f} | {result.peak_bytes.get(stage, 0) / GIB:.2f} |")
-    print(f"| write | {written:.2f} | |")
-    print(f"| **total** | **{generated + written:.2f}** | **{peak_gib(result):.2f}** |\n")
-    print(f"| objects | seconds of {options.probe_steps} steps, no texture | peak GiB | in stage |")
-    print("|---|---:|---:|---|")
+        say(f"| {stage} | {seconds:.2f} | {result.peak_bytes.get(stage, 0) / GIB:.2f} |")
+    say(f"| write | {written:.2f} | |")
+    say(f"| **total** | **{generated + written:.2f}** | **{peak_gib(result):.2f}** |\n")
+    lines = []
     for count in options.objects:
         start = time.perf_counter()
         probe = run_scene(pipeline, count, options.voxels, options.probe_steps, None)
         seconds = time.perf_counter() - start
         stage = max(probe.peak_bytes, key=probe.peak_bytes.get)
-        print(f"| {count} | {seconds:.2f} | {peak_gib(probe):.2f} | {stage} |", flush=True)
+        lines.append(f"| {mode} | {count} | {seconds:.2f} | {peak_gib(probe):.2f} | {stage} |")
+        say(f"{lines[-1]}\n")
+    if lines:
+        title = f"| mode | objects | seconds, {options.probe_steps} steps, no texture | peak GiB | in stage |"
+        say("\n".join([title, "|---|---:|---:|---:|---|", *lines, ""]))
     return peak_gib(result)
 
 
@@ -239,8 +304,14 @@ def run_scene(
     sampling = {"steps": steps}
     return pipeline.run(
         Image.fromarray(pixels), cutouts, masks, sampling=sampling, slat_sampling=sampling,
-        structure=shells(count, voxels), texture=texture,
+        structure=shells(count, voxels, resolution_of(pipeline)), texture=texture,
     )  # fmt: skip
+
+
+def resolution_of(pipeline: SceneGenPipeline) -> int:
+    """Voxels along an edge of the structures that the appearance stage takes."""
+    stem = pipeline.config.models[SLAT_FLOW_ROLE]
+    return pipeline.source.find(stem).config.args["resolution"]
 
 
 def shells(count: int, voxels: int, resolution: int = 64) -> Tensor:
@@ -272,11 +343,6 @@ def complete_glb(result: SceneResult, folder: Path) -> str:
 def peak_gib(result: SceneResult) -> float:
     """Most memory of any stage."""
     return max(result.peak_bytes.values()) / GIB
-
-
-def mode_name(low: bool) -> str:
-    """Name of a mode."""
-    return "low" if low else "normal"
 
 
 if __name__ == "__main__":

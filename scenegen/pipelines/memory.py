@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Iterator
@@ -9,10 +10,12 @@ from contextlib import contextmanager
 
 import torch
 
+logger = logging.getLogger(__name__)
+
 PROCESS = "process"
 """Key of the peak of the whole process, the only one that a CPU tells."""
 
-_KIB = 1024
+_KIB, _GIB = 2**10, 2**30
 
 
 class StageMeter:
@@ -44,7 +47,10 @@ class StageMeter:
             self._raise_peak(name, torch.cuda.max_memory_allocated(self._device))
         elif (peak := process_peak_bytes()) is not None:
             self._raise_peak(PROCESS, peak)
-        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+        seconds = time.perf_counter() - start
+        self.seconds[name] = self.seconds.get(name, 0.0) + seconds
+        highest = self.peak_bytes.get(name, self.peak_bytes.get(PROCESS, 0))
+        logger.info("%s: %.2f s, peak %.2f GiB", name, seconds, highest / _GIB)
 
     def _raise_peak(self, name: str, peak: int) -> None:
         self.peak_bytes[name] = max(peak, self.peak_bytes.get(name, 0))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from scenegen.hub import fetch_reference, file_sha256, missing_weights
 from scenegen.pipelines.description import PIPELINE_FILE, PipelineConfig
@@ -178,7 +178,7 @@ class CheckpointFolder:
             CheckpointError: a file is missing, damaged, differs from its recorded sha256 or does not fit.
         """
         network, files = self._build(stem)
-        return materialize(network, read_state(files.weights), str(files.weights), self.device, self.dtype)
+        return materialize(network, self.read(files), str(files.weights), self.device, self.dtype)
 
     def load_geometry_encoder(self, stem: str) -> nn.Module:
         """The part of a geometry encoder that makes tokens; the heads of a complete VGGT are only checked.
@@ -187,7 +187,7 @@ class CheckpointFolder:
             CheckpointError: as `load`.
         """
         network, files = self._build(stem)
-        state, where = read_state(files.weights), str(files.weights)
+        state, where = self.read(files), str(files.weights)
         if isinstance(network, VGGT):
             check_state(network, state, where)
             network, prefix = network.aggregator, "aggregator."
@@ -196,6 +196,14 @@ class CheckpointFolder:
                 name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)
             }
         return materialize(network, state, where, self.device, self.dtype)
+
+    def read(self, files: NetworkFiles) -> dict[str, Tensor]:
+        """The state dict of a network, on the CPU.
+
+        Raises:
+            CheckpointError: the file is damaged.
+        """
+        return read_state(files.weights)
 
     def _build(self, stem: str) -> tuple[nn.Module, NetworkFiles]:
         """The network on the meta device, and its checked files."""

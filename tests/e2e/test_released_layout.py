@@ -51,17 +51,22 @@ TOY = {
 
 
 @pytest.fixture(scope="module")
-def release(tmp_path_factory) -> Path:
-    """Folder with ``scenegen``, ``VGGT-1B`` and ``dinov2_vitl14_reg``."""
-    folder = tmp_path_factory.mktemp("checkpoints")
+def published() -> dict[str, PublishedNetwork]:
+    """The published networks by name, at toy size."""
     sizes = {"aggregator": {"depth": 1, "num_heads": 2, "patch_embed": "conv"}}
     heads = dict.fromkeys(("camera_head", "point_head", "depth_head", "track_head"))
-    published = {
+    return {
         name: PublishedNetwork(released_size.NETWORKS[name], 0, kind, {**args, **sizes, **heads})
         if kind == "VGGT"
         else PublishedNetwork(released_size.NETWORKS[name], 0, kind, args)
         for name, (kind, args) in TOY.items()
     }
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory, published) -> Path:
+    """Folder with ``scenegen``, ``VGGT-1B`` and ``dinov2_vitl14_reg``."""
+    folder = tmp_path_factory.mktemp("checkpoints")
     released_size.write_released_layout(folder, published, torch.device("cpu"))
     return folder
 
@@ -127,6 +132,19 @@ def test_missing_network_tells_where_it_comes_from(release, tmp_path):
     message = str(error.value)
     assert "dinov2_vitl14_reg" in message and "scripts/download_checkpoints.py" in message
     assert "checkpoints/scenegen-small" in message and "\n" not in message
+
+
+def test_benchmark_prints_stages_and_peaks_as_it_goes(published, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(released_size, "load_networks", lambda: published)
+    monkeypatch.setattr(released_size, "FULL_SCENE", 2)
+    options = ["--device", "cpu", "--dtype", "float32", "--voxels", "60", "--steps", "1", "--objects", "1"]
+    options += ["--probe-steps", "1", "--texture-size", "64"]
+    assert released_size.main([*options, "--max-gib", "100", "--max-gib-low", "100"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("  sample latents: ") == 4 and printed.count("2 textures") == 2
+    assert printed.index("| normal | 1 |") < printed.index("low: opened") < printed.index("| low | 1 |")
+    again = [*options, "--modes", "normal", "--folder", str(tmp_path), "--max-gib", "0"]
+    assert released_size.main(again) == 1 and (tmp_path / "VGGT-1B" / "model.safetensors").stat().st_size > 0
 
 
 def test_shells_have_as_many_voxels_as_asked():
