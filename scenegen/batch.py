@@ -192,8 +192,8 @@ def _faults_in(report: SceneReport, source: Path) -> Iterator[None]:
     try:
         yield
     except (SceneInputError, ExportError, CheckpointError, OSError) as error:
-        logger.error("%s", error)
         report.error = str(error)
+        logger.error("%s", report.error)  # the text alone: the error would keep alive what its frames hold
     except (ValueError, RuntimeError, MemoryError) as error:  # unforeseen: show the cause, go on
         logger.exception("%s: stopped by an error that is not a fault of the input", source)
         report.error = f"{type(error).__name__}: {error}".partition("\n")[0]

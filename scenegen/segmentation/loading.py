@@ -1,7 +1,7 @@
 """SAM 2 from a folder or a hub repository, in the layout of the package transformers.
 
-A folder holds ``config.json`` and ``model.safetensors``. The published ones are of the network for videos, which
-contains that for photos; both are taken.
+A folder holds ``config.json`` and ``model.safetensors``. The published ones are of the network for videos,
+which contains that for photos; both are taken.
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ def load_sam2(path_or_repo: Path | str, device: torch.device, revision: str | No
             "masks from boxes: expected the package 'transformers', which is not installed; "
             f"pip install 'scenegen[segment]', {_OTHERWISE}"
         )
-    description, weights = (_find_folder(path_or_repo, revision) / name for name in FOLDER_FILES)
+    folder = _find_folder(path_or_repo, revision)
+    description, weights = (folder / name for name in FOLDER_FILES)
     raw = _read_description(description)
     model = _build(raw, description)
     state = read_state(weights)
@@ -106,12 +107,13 @@ def _read_description(path: Path) -> dict[str, Any]:
 
 def _build(raw: dict[str, Any], path: Path) -> Sam2Model:
     """The network without weights."""
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import Sam2Config, Sam2Model
 
     try:
         with torch.device("meta"):
             return Sam2Model(Sam2Config(**{part: raw[part] for part in _PARTS if part in raw}))
-    except (TypeError, ValueError, KeyError) as error:
+    except (StrictDataclassError, TypeError, ValueError, KeyError) as error:
         cause = " ".join(str(error).split())
         raise SegmenterUnavailable(
             f"{path}: expected the sizes of a SAM 2 network, building it stopped ({cause}); fetch it again"
