@@ -5,7 +5,7 @@ A scene folder holds either
 * ``scene.jpg`` (or ``.jpeg``, ``.png``), and for each object ``<k>_mask.png`` (as large as the photo, above 0
   on the object), or ``<k>.png`` (the cut-out: RGBA), or both, k = 0, 1, 2, ...; a cut-out beside its mask may
   have any size; other files are ignored;
-* the photo and ``labels.png``, one grey value or palette index per object and 0 for the background;
+* the photo and ``labels.png``, one grey value, palette index or colour per object, black for the background;
 * the photo and ``masks.npy``, (N, H, W), above 0 on each object;
 * the photo, alone or with ``boxes.json``, where masks were found for it (`photos_without_masks`);
 * cut-outs alone, all of one size: laid over white they are the photo; or
@@ -35,6 +35,7 @@ from scenegen.image_files import (
     over_background,
     size_text,
 )
+from scenegen.label_image import read_labels
 
 PHOTO_NAMES = ("scene.jpg", "scene.jpeg", "scene.png")
 LABELS_NAME = "labels.png"
@@ -410,7 +411,7 @@ def _objects_from_labels(path: Path, photo: Image.Image) -> list[SceneObject]:
             f"{path}: expected labels of {size_text(photo)} like the photo, "
             f"got {size_text(image)}; save the labels at full photo size"
         )
-    labels = np.asarray(image if image.mode in ("P", "L") else _grey(path, image))
+    labels = read_labels(image)
     values = np.unique(labels[labels > 0])
     if len(values) == 0:
         raise SceneInputError(
@@ -418,8 +419,8 @@ def _objects_from_labels(path: Path, photo: Image.Image) -> list[SceneObject]:
         )
     if len(values) > MAX_OBJECTS:
         raise SceneInputError(
-            f"{path}: expected at most {MAX_OBJECTS} labels, got {len(values)} grey values; "
-            "save the labels without smoothing, as a palette or grey PNG"
+            f"{path}: expected at most {MAX_OBJECTS} labels, got {len(values)} values; "
+            "save the labels without smoothing, as a PNG"
         )
     return [_object_from_mask(rank, photo, labels == value) for rank, value in enumerate(values)]
 
@@ -447,12 +448,3 @@ def _objects_from_array(path: Path, photo: Image.Image) -> list[SceneObject]:
 
 def _object_from_mask(object_id: int, photo: Image.Image, mask: np.ndarray) -> SceneObject:
     return SceneObject(object_id, cut_out(photo, mask), mask)
-
-
-def _grey(path: Path, image: Image.Image) -> Image.Image:
-    rgb = np.asarray(image.convert("RGB"))
-    if (rgb != rgb[..., :1]).any():
-        raise SceneInputError(
-            f"{path}: expected grey or palette labels, got colours; save one grey per object"
-        )
-    return Image.fromarray(rgb[..., 0])

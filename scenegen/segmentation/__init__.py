@@ -2,7 +2,6 @@
 
 from scenegen.segmentation.automatic import AutomaticSettings
 from scenegen.segmentation.boxes import check_boxes, read_boxes
-from scenegen.segmentation.labels import label_map, write_labels
 from scenegen.segmentation.loading import DEFAULT_SAM2, SegmenterUnavailable
 from scenegen.segmentation.segmenter import Segmenter
 
@@ -12,7 +11,5 @@ __all__ = [
     "Segmenter",
     "SegmenterUnavailable",
     "check_boxes",
-    "label_map",
     "read_boxes",
-    "write_labels",
 ]

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from scenegen.image_files import SceneInputError
+from scenegen.scene_folder import MAX_OBJECTS
 from trellis_modules.config import ConfigError, load_json
 
 _FORM = "[x0, y0, x1, y1] in pixels"
@@ -52,7 +53,7 @@ def check_boxes(boxes: Any, size: tuple[int, int], where: str) -> np.ndarray:
         (N, 4) float32, columns x0, y0, x1, y1; N >= 1.
 
     Raises:
-        SceneInputError: there is no box, or one is malformed, empty or not inside the photo.
+        SceneInputError: there is no box, too many, or one is malformed, empty or not inside the photo.
     """
     if isinstance(boxes, np.ndarray):
         boxes = boxes.tolist()
@@ -63,6 +64,10 @@ def check_boxes(boxes: Any, size: tuple[int, int], where: str) -> np.ndarray:
         )
     if not boxes:
         raise SceneInputError(f"{where}: expected at least one box {_FORM}, got none; draw one per object")
+    if len(boxes) > MAX_OBJECTS:
+        raise SceneInputError(
+            f"{where}: expected at most {MAX_OBJECTS} boxes, got {len(boxes)}; split the scene"
+        )
     for index, box in enumerate(boxes):
         _check_box(box, size, f"{where}: box {index}")
     return np.asarray(boxes, np.float32)

@@ -450,12 +450,14 @@ CASES: dict[str, Case] = {
     "labels all zero": _scene(
         "labels.png: expected a label above 0 for each object, all pixels are 0", lambda i: i.labels(_grey(0))
     ),
-    "labels in colours": _scene(
-        "labels.png: expected grey or palette labels, got colours",
-        lambda i: i.labels(Image.new("RGB", PHOTO_SIZE, (1, 2, 3))),
+    "labels in the colours of a photo": _scene(
+        "labels.png: expected at most 64 labels, got 1728 values",
+        lambda i: i.labels(
+            Image.frombytes("RGB", PHOTO_SIZE, b"".join(k.to_bytes(3, "big") for k in range(1, 1729)))
+        ),
     ),
     "labels smoothed": _scene(
-        "labels.png: expected at most 64 labels, got 255 grey values",
+        "labels.png: expected at most 64 labels, got 255 values",
         lambda i: i.labels(Image.fromarray(np.arange(48 * 36).reshape(36, 48).astype(np.uint8))),
     ),
     "labels with 16 bits": _scene(

@@ -289,9 +289,9 @@ LABEL_FAULTS = {
     "labels empty": (_empty_mask(), "all pixels are 0"),
     "labels smoothed": (
         Image.fromarray(np.arange(WIDTH * HEIGHT).reshape(HEIGHT, WIDTH).astype(np.uint8)),
-        "got 255 grey values",
+        "got 255 values",
     ),
-    "labels in colours": (_photo(), "expected grey or palette labels"),
+    "labels in colours of a photo": (_photo(), "expected at most 64 labels, got 1535 values"),
 }
 
 

@@ -28,6 +28,7 @@ def test_boxes_up_to_the_border_are_read_in_order(tmp_path):
             '{"boxes": []}', "expected a list of boxes [x0, y0, x1, y1] in pixels, got dict", id="dict"
         ),
         pytest.param("[]", "expected at least one box [x0, y0, x1, y1] in pixels, got none", id="none"),
+        pytest.param(str([[0, 0, 5, 5]] * 65), "expected at most 64 boxes, got 65", id="too many"),
         pytest.param("[0, 0, 5, 5]", "box 0: expected four numbers", id="one box without its brackets"),
         pytest.param("[[0, 0, 5, 5], [0, 0, 5]]", "box 1: expected four numbers", id="three numbers"),
         pytest.param('[[0, 0, 5, "5"]]', "box 0: expected four numbers", id="text"),

@@ -3,8 +3,8 @@
 import numpy as np
 from PIL import Image
 
+from scenegen.label_image import PALETTE, label_map, read_labels, write_labels
 from scenegen.scene_folder import read_photo
-from scenegen.segmentation import label_map, write_labels
 
 HEIGHT, WIDTH = 24, 40
 
@@ -39,9 +39,30 @@ def test_written_labels_are_read_as_the_same_masks(tmp_path):
     assert (np.stack([item.mask for item in scene.objects]) == masks).all()
 
 
-def test_64_labels_have_colours_of_their_own(tmp_path):
-    write_labels(np.arange(65, dtype=np.uint8)[None], tmp_path / "labels.png")
-    colours = np.asarray(Image.open(tmp_path / "labels.png").convert("RGB"))[0].astype(int)
-    assert colours[0].tolist() == [0, 0, 0]
+def test_64_labels_have_colours_of_their_own():
+    colours = PALETTE.astype(int)
+    assert colours[0].tolist() == [0, 0, 0] and len(colours) == 65
     distance = np.abs(colours[:, None] - colours[None]).max(axis=-1) + 999 * np.eye(65, dtype=int)
-    assert distance.min() >= 8
+    assert distance.min() >= 16
+
+
+def test_labels_survive_a_paint_program_that_saves_colours(tmp_path):
+    labels = np.arange(65, dtype=np.uint8).reshape(5, 13)
+    write_labels(labels, tmp_path / "labels.png")
+    image = Image.open(tmp_path / "labels.png")
+    for mode in ("P", "RGB", "RGBA"):
+        assert (read_labels(image.convert(mode)) == labels).all()
+
+
+def test_colours_of_ones_own_come_after_those_of_the_palette():
+    rgb = np.array([[(255, 0, 0), (1, 2, 3), (0, 0, 0), (238, 130, 238), (1, 2, 4)]], np.uint8)
+    labels = read_labels(Image.fromarray(rgb))[0].tolist()
+    assert labels[2] == 0
+    assert labels[0] == 1 and labels[3] == 23
+    assert 64 < labels[1] < labels[4]
+
+
+def test_greys_are_labels_in_every_mode():
+    grey = Image.fromarray(np.array([[0, 192, 128, 3]], np.uint8))
+    for mode in ("L", "RGB", "LA"):
+        assert read_labels(grey.convert(mode)).tolist() == [[0, 192, 128, 3]]
