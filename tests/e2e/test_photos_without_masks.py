@@ -144,6 +144,13 @@ def test_masks_of_a_folder_count_more_than_its_boxes(tmp_path, run, write_scene,
     assert loads.names == ["pipeline"]
 
 
+def test_nothing_is_found_without_being_asked_for(tmp_path, run, write_boxes, loads, caplog):
+    (write_boxes(tmp_path / "in" / "a") / "boxes.json").unlink()
+    assert run(tmp_path / "in") == 1
+    assert "found none; add them, or boxes.json, or use --auto-masks" in caplog.records[-1].message
+    assert loads.names == ["pipeline"]
+
+
 def test_objects_are_found_automatically(tmp_path, run, photo, loads):
     loads.found = np.zeros((2, 36, 48), bool)
     loads.found[0, 4:30, 4:20] = loads.found[1, 10:20, 10:30] = True
