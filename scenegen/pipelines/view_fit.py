@@ -41,10 +41,10 @@ class PhotoView:
     overlap: float = 0.0
 
     def project(self, xyz_query: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Project points (N, 3): image plane (N, 2) in widths from the centre, y down, and depths (N,)."""
+        """Project points (..., 3): positions (..., 2) in widths from the centre, y down, and depths (...)."""
         xyz = xyz_query @ self.extrinsics[:3, :3].T + self.extrinsics[:3, 3]
-        depth = np.maximum(xyz[:, 2], _MIN_DEPTH)
-        return self.focal * xyz[:, :2] / depth[:, None], depth
+        depth = np.maximum(xyz[..., 2], _MIN_DEPTH)
+        return self.focal * xyz[..., :2] / depth[..., None], depth
 
     def direction_deg(self) -> tuple[float, float]:
         """Azimuth (0 = from +z, positive towards +x) and elevation from which the camera looks."""
@@ -61,7 +61,7 @@ def fit_photo_view(clouds: Sequence[np.ndarray], masks: Sequence[np.ndarray]) ->
     """
     rng = np.random.default_rng(0)
     clouds = [_thin(cloud, MAX_POINTS, rng) for cloud in clouds]
-    few = [_thin(cloud, _SEARCH_POINTS, rng) for cloud in clouds]
+    few = np.stack([_resize(cloud, _SEARCH_POINTS, rng) for cloud in clouds])
     boxes = np.stack([_mask_box(mask) for mask in masks])
     height, width = masks[0].shape
     aspect = height / width
@@ -76,15 +76,20 @@ def rotation_of(azimuth: float, elevation: float) -> np.ndarray:
 
     Azimuth 0 looks along -z of the y-up frame and positive ones move the camera towards +x.
     """
-    forward = -np.array(
-        [np.sin(azimuth) * np.cos(elevation), np.sin(elevation), np.cos(azimuth) * np.cos(elevation)]
-    )
-    right = np.array([np.cos(azimuth), 0.0, -np.sin(azimuth)])
-    return np.stack([right, np.cross(forward, right), forward])
+    sin_a, cos_a, sin_e, cos_e = np.sin(azimuth), np.cos(azimuth), np.sin(elevation), np.cos(elevation)
+    right = [cos_a, 0.0, -sin_a]
+    down = [sin_e * sin_a, -cos_e, sin_e * cos_a]
+    forward = [-sin_a * cos_e, -sin_e, -cos_a * cos_e]
+    return np.array([right, down, forward])
 
 
 def _thin(cloud: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
     return cloud if len(cloud) <= count else cloud[rng.choice(len(cloud), count, replace=False)]
+
+
+def _resize(cloud: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """So many points of a cloud, repeated where it has fewer."""
+    return np.resize(_thin(cloud, count, rng), (count, 3))
 
 
 def _mask_box(mask: np.ndarray) -> np.ndarray:
@@ -117,26 +122,26 @@ def _solve_position(extents: np.ndarray, boxes: np.ndarray, focal: float) -> np.
     return np.linalg.lstsq(np.concatenate(rows), np.concatenate(values), rcond=None)[0]
 
 
-def _shown_boxes(parameters: np.ndarray, clouds: Sequence[np.ndarray], aspect: float) -> np.ndarray:
-    """Boxes (B, 4) of the objects in the photo, cut at its frame."""
-    view = _view(parameters, aspect)
-    boxes = []
-    for cloud in clouds:
-        uv, _ = view.project(cloud)
-        boxes.append(np.concatenate([uv.min(axis=0), uv.max(axis=0)]))
+def _shown_boxes(parameters: np.ndarray, clouds: np.ndarray, aspect: float) -> np.ndarray:
+    """Boxes (B, 4) in the photo of objects (B, P, 3), cut at its frame."""
+    uv, _ = _view(parameters, aspect).project(clouds)
     limit = np.array([0.5, aspect / 2, 0.5, aspect / 2])
-    return np.clip(np.stack(boxes), -limit, limit)
+    return np.clip(_boxes(uv), -limit, limit)
 
 
-def _search(clouds: Sequence[np.ndarray], boxes: np.ndarray, aspect: float) -> list[np.ndarray]:
+def _boxes(points: np.ndarray) -> np.ndarray:
+    """Low and high corners (B, 2 D) of clouds (B, P, D)."""
+    return np.concatenate([points.min(axis=1), points.max(axis=1)], axis=1)
+
+
+def _search(clouds: np.ndarray, boxes: np.ndarray, aspect: float) -> list[np.ndarray]:
     """Best start of each azimuth: parameters (azimuth, elevation, log focal, translation)."""
     starts = []
     for azimuth in np.deg2rad(AZIMUTHS_DEG):
         candidates = []
         for elevation in np.deg2rad(ELEVATIONS_DEG):
             rotation = rotation_of(azimuth, elevation)
-            turned = [cloud @ rotation.T for cloud in clouds]
-            extents = np.stack([np.concatenate([xyz.min(axis=0), xyz.max(axis=0)]) for xyz in turned])
+            extents = _boxes(clouds @ rotation.T)
             for focal in FOCALS:
                 position = _solve_position(extents, boxes, focal)
                 parameters = np.array([azimuth, elevation, np.log(focal), *position])
@@ -146,7 +151,7 @@ def _search(clouds: Sequence[np.ndarray], boxes: np.ndarray, aspect: float) -> l
     return starts
 
 
-def _refine(start: np.ndarray, clouds: Sequence[np.ndarray], boxes: np.ndarray, aspect: float) -> PhotoView:
+def _refine(start: np.ndarray, clouds: np.ndarray, boxes: np.ndarray, aspect: float) -> PhotoView:
     """Minimise the distance of box edges; the soft loss forgives masks cut by other objects."""
 
     def residuals(parameters: np.ndarray) -> np.ndarray:
