@@ -74,7 +74,7 @@ def _find_folder(path_or_repo: Path | str, revision: str | None) -> Path:
     if parts is not None and not parts[1]:
         repository = Repository(parts[0], revision)
         folder = [repository.get(name) for name in FOLDER_FILES][0].parent
-    for name in FOLDER_FILES:
+    for name in reversed(FOLDER_FILES):  # of two missing files, name the one that takes the space
         if not (folder / name).is_file():
             raise _missing(folder / name)
     return folder

@@ -80,12 +80,13 @@ def test_missing_weights_are_named_with_source_and_size(library, tmp_path):
     with pytest.raises(SegmenterUnavailable) as error:
         Segmenter.from_pretrained(tmp_path / "sam2")
     message = _one_line(error)
-    assert message.startswith(f"{tmp_path / 'sam2' / 'config.json'}: expected a file of SAM 2, found none")
-    assert "python scripts/download_checkpoints.py --only sam2; or give the masks in a file" in message
-    (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(SegmenterUnavailable) as error:
+    weights = tmp_path / "sam2" / "model.safetensors"
+    assert message.startswith(f"{weights}: expected a file of SAM 2, found none; it comes from facebook/")
+    assert "model.safetensors, about 898.0 MB): python scripts/download_checkpoints.py --only sam2" in message
+    assert message.endswith("; or give the masks in a file (labels.png, --masks)")
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    with pytest.raises(SegmenterUnavailable, match="config.json: expected a file of SAM 2, found none"):
         Segmenter.from_pretrained(tmp_path)
-    assert "model.safetensors, about 898.0 MB)" in _one_line(error)
 
 
 @pytest.mark.parametrize(
