@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 _MAX_HOLE_EDGES = 250  # before simplification; fewer faces have shorter borders
 _MAX_COORDINATE = 0.75  # what the cameras that test visibility see
 # Views and pixels along their edge; the published numbers are 1000 and 1024.
-_VIEWS = {"cpu": (64, 192), "cuda": (500, 512)}
+_VIEWS = {"cpu": (64, 160), "cuda": (200, 512)}
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from trellis_modules.representations.rotation import quaternion_to_matrix
 
 _VERTEX_NEIGHBOURS = 6
 _GAUSSIAN_NEIGHBOURS = 16
-_MAX_TEXELS_AT_ONCE = 1 << 18
+_MAX_TEXELS_AT_ONCE = {"cuda": 1 << 20, "cpu": 1 << 16}
 _MIN_ALPHA = 0.02
 _EPSILON = 1e-12
 
@@ -34,7 +34,7 @@ def vertex_colours_at(texels: SurfaceTexels, vertices: Tensor, normals: Tensor, 
         (T, 3).
     """
     count = min(_VERTEX_NEIGHBOURS, len(vertices))
-    distance, index = _nearest(vertices, texels.position, count)
+    distance, index = _nearest(_search_tree(vertices), texels.position, count)
     alike = (normals[index] * texels.normal[:, None]).sum(dim=-1).clamp_min(0)
     weight = (alike.square() + 1e-4) / (distance.square() + _EPSILON)
     return (weight[..., None] * colours[index]).sum(dim=1) / weight.sum(dim=1, keepdim=True)
@@ -57,11 +57,11 @@ def gaussian_colours_at(texels: SurfaceTexels, gaussian: Gaussian) -> tuple[Tens
     matrices = quaternion_to_matrix(gaussian.rotation)
     precision = (matrices / gaussian.scaling.square()[:, None, :]) @ matrices.mT
     colour = sh_to_rgb(gaussian.features_dc[:, 0]).clamp_min(0)
-    count = min(_GAUSSIAN_NEIGHBOURS, len(gaussian))
+    tree, count = _search_tree(gaussian.xyz), min(_GAUSSIAN_NEIGHBOURS, len(gaussian))
+    limit = _MAX_TEXELS_AT_ONCE.get(colour.device.type, _MAX_TEXELS_AT_ONCE["cpu"])
     parts = []
-    for part in torch.arange(len(texels), device=colour.device).split(_MAX_TEXELS_AT_ONCE):
-        position, normal = texels.position[part], texels.normal[part]
-        _, index = _nearest(gaussian.xyz, position, count)
+    for position, normal in zip(texels.position.split(limit), texels.normal.split(limit)):
+        _, index = _nearest(tree, position, count)
         alpha, height = _alpha_along_normal(
             gaussian.xyz[index] - position[:, None], precision[index], gaussian.opacity[index, 0], normal
         )
@@ -104,9 +104,12 @@ def _blend(colour: Tensor, alpha: Tensor, height: Tensor) -> Tensor:
     return torch.cat([(weight[..., None] * colour).sum(dim=1), weight.sum(dim=1, keepdim=True)], dim=1)
 
 
-def _nearest(places: Tensor, points: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Distances (T, count) and indices (T, count) of the places (N, 3) nearest to points (T, 3)."""
-    tree = cKDTree(places.detach().cpu().numpy())
+def _search_tree(places: Tensor) -> cKDTree:
+    return cKDTree(places.detach().cpu().numpy())
+
+
+def _nearest(tree: cKDTree, points: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Distances (T, count) and indices (T, count) of the places in the tree nearest to points (T, 3)."""
     distance, index = tree.query(points.detach().cpu().numpy(), k=np.arange(1, count + 1), workers=-1)
     distance = torch.from_numpy(distance).to(points)
     return distance, torch.from_numpy(index).to(points.device)

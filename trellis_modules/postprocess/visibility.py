@@ -10,7 +10,7 @@ from trellis_modules.renderers.cameras import eye_positions, multiview_cameras, 
 from trellis_modules.representations.mesh.normals import face_normals
 
 _NEAR, _FAR = 1.0, 3.0  # of cameras at distance 2 from the cube [-0.5, 0.5]^3
-_VIEWS_AT_ONCE = 16
+_MAX_NUMBERS = {"cuda": 1 << 26, "cpu": 1 << 21}  # pixels and faces of the views that are drawn at once
 _MAX_DISTANCE_PIXELS = 1.5
 
 
@@ -44,26 +44,29 @@ def face_visibility(vertices: Tensor, faces: Tensor, num_views: int, size: int) 
     planes, middles = face_planes(vertices, faces), vertices[faces].mean(dim=1)
     extrinsics, intrinsics = (values.to(vertices) for values in multiview_cameras(num_views))
     count = torch.zeros(len(faces), dtype=torch.int64, device=vertices.device)
-    for cameras in extrinsics.split(_VIEWS_AT_ONCE):
+    limit = _MAX_NUMBERS.get(vertices.device.type, _MAX_NUMBERS["cpu"])
+    for cameras in extrinsics.split(max(limit // max(size**2, len(faces)), 1)):
         pictures = visible_faces(vertices, faces, cameras, intrinsics, size, near=_NEAR, far=_FAR)
-        for picture, camera in zip(pictures, cameras):
-            covers = torch.zeros(len(faces) + 1, dtype=torch.bool, device=vertices.device)
-            covers[picture.flatten()] = True  # -1, nothing hit, marks the last entry
-            count += covers[:-1] | _middle_seen(picture, camera, intrinsics, planes, middles)
+        count += _seen(pictures, cameras, intrinsics, planes, middles).sum(dim=0)
     return count / num_views
 
 
-def _middle_seen(
-    picture: Tensor, extrinsics: Tensor, intrinsics: Tensor, planes: Tensor, middles: Tensor
+def _seen(
+    pictures: Tensor, extrinsics: Tensor, intrinsics: Tensor, planes: Tensor, middles: Tensor
 ) -> Tensor:
-    """(F,) bool: whether the pixel at the middle (F, 3) of a face shows the surface that it is part of."""
-    size = len(picture)
-    pixels = to_pixels(to_camera(middles, extrinsics), intrinsics, size)
-    column, row = pixels[:, :2].floor().long().unbind(1)
+    """(V, F) bool: faces in pictures (V, S, S), and those whose surface is there at their middles (F, 3)."""
+    (num_views, size), num_faces = pictures.shape[:2], len(planes)
+    pictures = pictures.flatten(1)
+    covers = torch.zeros(num_views, num_faces + 1, dtype=torch.bool, device=pictures.device)
+    seen = covers.scatter_(1, torch.where(pictures < 0, num_faces, pictures), True)[:, :-1]
+    x, y, depth = to_pixels(to_camera(middles, extrinsics), intrinsics, size).unbind(2)
+    column, row = x.floor().long(), y.floor().long()
     inside = (column >= 0) & (column < size) & (row >= 0) & (row < size)
-    shown = picture.flatten()[torch.where(inside, row * size + column, 0)]
-    towards_eye = torch.nn.functional.normalize(eye_positions(extrinsics) - middles, dim=1)
-    own, other = (planes[:, :3] * towards_eye).sum(dim=1), (planes[shown, :3] * towards_eye).sum(dim=1)
-    pixel_width = pixels[:, 2] / (intrinsics[0, 0] * size)
-    near = distance_to_planes(planes[shown], middles) <= _MAX_DISTANCE_PIXELS * pixel_width
-    return inside & (shown >= 0) & near & (own * other > 0)
+    shown = pictures.gather(1, torch.where(inside, row * size + column, 0))
+    front = eye_positions(extrinsics) @ planes[:, :3].mT + planes[:, 3] > 0  # the side turned to the camera
+    alike = inside & (shown >= 0) & (front.gather(1, shown.clamp_min(0)) == front)
+    view, face = (alike & ~seen).nonzero(as_tuple=True)
+    pixel_width = depth[view, face] / (intrinsics[0, 0] * size)
+    distance = distance_to_planes(planes[shown[view, face]], middles[face])
+    seen[view, face] = distance <= _MAX_DISTANCE_PIXELS * pixel_width
+    return seen
