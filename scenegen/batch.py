@@ -125,8 +125,8 @@ def segment_scenes(
         with _faults_in(report, source):
             for photo in _photos_to_segment(source, options):
                 find_masks(segmenter, photo, options.output / report.scene_id)
-            continue
-        failed[source] = report
+        if report.error is not None:
+            failed[source] = report
     del segmenter
     release_memory()
     return failed
