@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -19,6 +21,7 @@ MIN_COSINE = 0.2
 MIN_ALPHA = 0.5
 """Pixels less covered than this show mostly background."""
 
+_MAX_PIXELS = {"cuda": 1 << 26, "cpu": 1 << 23}  # of the views that are drawn at once
 _MAX_DISTANCE_PIXELS = 2.0  # to the plane of a face around: what a sharp edge between pixels makes
 
 
@@ -41,26 +44,39 @@ def fuse_observations(
     """
     planes = face_planes(vertices, faces)
     total = texels.position.new_zeros(len(texels), 4)
-    for view in range(len(observations)):
-        seen, colour, weight = _fuse_view(texels, vertices, faces, planes, observations, view)
+    for view, picture in enumerate(_face_pictures(vertices, faces, observations)):
+        seen, colour, weight = _fuse_view(texels, picture, planes, observations, view)
         total[seen] += torch.cat([colour * weight[:, None], weight[:, None]], dim=1)
     weight = total[:, 3]
     return total[:, :3] / weight.clamp_min(torch.finfo(weight.dtype).tiny)[:, None], weight
 
 
+def _face_pictures(vertices: Tensor, faces: Tensor, observations: Observations) -> Iterator[Tensor]:
+    """The face (S, S) at each pixel of one view after the other, -1 where nothing is hit."""
+    size = observations.size
+    views_at_once = max(_MAX_PIXELS.get(vertices.device.type, _MAX_PIXELS["cpu"]) // size**2, 1)
+    parts = (values.split(views_at_once) for values in (observations.extrinsics, observations.intrinsics))
+    for extrinsics, intrinsics in zip(*parts):
+        yield from visible_faces(vertices, faces, extrinsics, intrinsics, size, near=NEAR, far=FAR)
+
+
 def _fuse_view(
-    texels: SurfaceTexels,
-    vertices: Tensor,
-    faces: Tensor,
-    planes: Tensor,
-    observations: Observations,
-    view: int,
+    texels: SurfaceTexels, picture: Tensor, planes: Tensor, observations: Observations, view: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Texels (P,) that one view sees, their colours (P, 3), weights (P,); ``planes`` (F, 4) of the faces."""
+    """What one view adds.
+
+    Args:
+        texels: of the surface.
+        picture: (S, S) faces that the view shows.
+        planes: (F, 4) of the faces.
+        observations, view: all views, and which one.
+
+    Returns:
+        The texels (P,) that are seen, their colours (P, 3) and weights (P,).
+    """
     extrinsics, intrinsics = observations.extrinsics[view], observations.intrinsics[view]
     size = observations.size
-    picture = visible_faces(vertices, faces, extrinsics[None], intrinsics, size, near=NEAR, far=FAR)[0]
-    in_view = torch.zeros(len(faces) + 1, dtype=torch.bool, device=picture.device)
+    in_view = torch.zeros(len(planes) + 1, dtype=torch.bool, device=picture.device)
     in_view[picture] = True  # -1, nothing hit, marks the last entry
     chosen = in_view[texels.face].nonzero()[:, 0]
     position, normal = texels.position[chosen], texels.normal[chosen]

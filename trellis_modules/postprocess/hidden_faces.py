@@ -43,7 +43,7 @@ def remove_hidden_faces(
         return vertices, faces
     lengths = edges.lengths(vertices.astype(np.float64))
     outer = _clearly_visible(visibility, connected_labels(pairs, len(faces)))
-    candidate = _source_side(inner, outer, pairs, lengths[shared_edge], lengths[edges.of_face].sum(axis=1))
+    candidate = _source_side(inner, outer, pairs, lengths[shared_edge])
     remove = _removable(vertices, edges, candidate, visibility, pairs, max_hole_size)
     logger.debug("remove_hidden_faces: %d of %d faces removed", remove.sum(), len(faces))
     return drop_unreferenced(vertices, faces[~remove])
@@ -77,16 +77,14 @@ def _quantiles(values: np.ndarray, labels: np.ndarray, fraction: float) -> np.nd
     return ascending[low] + (rank - low) * (ascending[high] - ascending[low])
 
 
-def _source_side(
-    inner: np.ndarray, outer: np.ndarray, pairs: np.ndarray, weights: np.ndarray, perimeters: np.ndarray
-) -> np.ndarray:
+def _source_side(inner: np.ndarray, outer: np.ndarray, pairs: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """(F,) bool: the side of the hidden faces in the minimum cut.
 
     The source is joined to inner faces and outer faces to the sink, each with capacity 1, and neighbours by
-    the length of their edge. A face whose sides sum to less than 1 is never cut from its terminal, so it is
-    merged with it; that leaves a small graph and the same cut.
+    the length of their edge. A face whose joints to neighbours sum to less than 1 is never cut from its
+    terminal, so it is merged with it; that leaves a small graph and the same cut.
     """
-    merged = perimeters < 1
+    merged = np.bincount(pairs.ravel(), np.repeat(weights, 2), minlength=len(inner)) < 1
     node = np.full(len(inner), -1)
     node[inner & merged] = _SOURCE
     node[outer & merged] = _SINK

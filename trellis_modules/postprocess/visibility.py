@@ -29,8 +29,8 @@ def face_visibility(vertices: Tensor, faces: Tensor, num_views: int, size: int) 
     """Share of evenly spread views in which each face is seen.
 
     A face is seen where it covers the centre of a pixel. A face that is too small for that is seen where the
-    pixel at its middle shows a face of the same surface: one that turns the same side to the camera and whose
-    plane passes the middle within one and a half pixels.
+    pixel at its middle shows a face of the same surface: one that turns the same side to the camera, whose
+    plane passes the middle within one and a half pixels, and whose normal is less than 90 degrees away.
 
     Args:
         vertices: (V, 3) float, in [-0.5, 0.5]^3 or a little beyond.
@@ -67,6 +67,8 @@ def _seen(
     alike = inside & (shown >= 0) & (front.gather(1, shown.clamp_min(0)) == front)
     view, face = (alike & ~seen).nonzero(as_tuple=True)
     pixel_width = depth[view, face] / (intrinsics[0, 0] * size)
-    distance = distance_to_planes(planes[shown[view, face]], middles[face])
-    seen[view, face] = distance <= _MAX_DISTANCE_PIXELS * pixel_width
+    other = planes[shown[view, face]]
+    near = distance_to_planes(other, middles[face]) <= _MAX_DISTANCE_PIXELS * pixel_width
+    # at a silhouette the planes run along the view, so the far wall of a hollow shape is near them too
+    seen[view, face] = near & ((other[:, :3] * planes[face, :3]).sum(dim=1) > 0)
     return seen

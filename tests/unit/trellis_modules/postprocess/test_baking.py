@@ -196,10 +196,19 @@ def test_colours_that_are_not_finite(sphere):
 
 
 @pytest.mark.gpu
-def test_gpu_agrees_with_cpu(sphere):
+def test_gpu_bakes_the_same_colours(sphere):
     if not torch.cuda.is_available():
         pytest.skip("needs an NVIDIA GPU")
-    mesh = to_textured_mesh(
-        sphere.vertices, sphere.faces, sphere.observe(), simplify=0.8, texture_size=SIZE, device="cuda"
-    )
-    assert sphere.error(mesh).mean() < MAX_COLOUR_ERROR
+    settings = dict(simplify=0.8, texture_size=SIZE, device="cuda")
+    colours = sphere.colour(sphere.vertices)
+    gaussian = surface_gaussians(sphere.vertices, colours)
+    shape = sphere.vertices, sphere.faces
+    observations = sphere.observe()
+    for mesh in (
+        to_textured_mesh(*shape, observations, **settings),
+        to_textured_mesh(*shape, observations, mode="opt", **settings),
+        bake_gaussians(*shape, gaussian, **settings),
+        bake_vertex_colours(*shape, colours, **settings),
+    ):
+        assert welded(mesh).is_watertight
+        assert sphere.error(mesh).mean() < MAX_COLOUR_ERROR

@@ -25,7 +25,7 @@ def test_cut_is_the_cheapest(scale):
     lengths = edges.lengths(vertices)
     kind = rng.integers(0, 3, 12)
     inner, outer = kind == 0, kind == 1
-    side = _source_side(inner, outer, pairs, lengths[shared], lengths[edges.of_face].sum(axis=1))
+    side = _source_side(inner, outer, pairs, lengths[shared])
     best = min(
         cut_cost(np.array(cut), inner, outer, pairs, lengths[shared])
         for cut in product([False, True], repeat=12)
