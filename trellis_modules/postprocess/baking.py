@@ -114,7 +114,10 @@ def bake_gaussians(
     canvas = _canvas("bake_gaussians", vertices, faces, cleaning, texture_size, device)
     if canvas is None:
         return TexturedMesh.empty(_plain_texture(texture_size))
-    _check_finite("bake_gaussians", "Gaussians", gaussian.xyz, gaussian.features_dc, gaussian.opacity)
+    _check_finite(
+        "bake_gaussians", "Gaussians",
+        gaussian.xyz, gaussian.features_dc, gaussian.opacity, gaussian.scaling, gaussian.rotation,
+    )  # fmt: skip
     colour, alpha = gaussian_colours_at(canvas.texels, gaussian.to(canvas.vertices))
     return _finish(canvas, _fill(canvas.texels, colour, alpha > 0))
 

@@ -18,6 +18,7 @@ from trellis_modules.postprocess.visibility import face_visibility
 logger = logging.getLogger(__name__)
 
 _MAX_HOLE_EDGES = 250  # before simplification; fewer faces have shorter borders
+_MIN_AREA = 1e-8  # less is rounding, and has no texture coordinates
 _MAX_COORDINATE = 0.75  # what the cameras that test visibility see
 # Views and pixels along their edge; the published numbers are 1000 and 1024.
 _VIEWS = {"cpu": (64, 160), "cuda": (200, 512)}
@@ -65,6 +66,8 @@ def check_mesh(where: str, vertices: np.ndarray, faces: np.ndarray) -> None:
         raise ValueError(
             f"{where}: expected vertices (V, 3) and faces (F, 3), got {vertices.shape} and {faces.shape}"
         )
+    if not np.issubdtype(faces.dtype, np.integer):
+        raise ValueError(f"{where}: expected vertex indices as integers, got {faces.dtype}")
     if not np.isfinite(vertices).all():
         bad = int((~np.isfinite(vertices)).any(axis=1).sum())
         raise ValueError(
@@ -98,15 +101,22 @@ def clean_mesh(
         Vertices (W, 3) float32 and faces (G, 3) int64; both empty for a mesh without area.
     """
     vertices, faces = weld(vertices.astype(np.float32), faces.astype(np.int64))
-    if len(faces) and config.simplify > 0:
+    if _area(vertices, faces) < _MIN_AREA:
+        return vertices[:0], faces[:0]
+    if config.simplify > 0:
         fewer = _simplify(vertices, faces, config)
         vertices, faces = _unless_empty("simplification", (vertices, faces), fewer)
-    if len(faces) and config.fill_holes:
+    if config.fill_holes:
         visibility = _visibility(vertices, faces, device)
         visible = remove_hidden_faces(vertices, faces, visibility, config.fill_holes_max_size)
         vertices, faces = _unless_empty("removal of hidden faces", (vertices, faces), visible)
         vertices, faces = fill_holes(vertices, faces, config.max_hole_edges)
     return vertices, faces
+
+
+def _area(vertices: np.ndarray, faces: np.ndarray) -> float:
+    a, b, c = vertices[faces].astype(np.float64).transpose(1, 0, 2)
+    return float(np.linalg.norm(np.cross(b - a, c - a), axis=1).sum() / 2)
 
 
 def _simplify(

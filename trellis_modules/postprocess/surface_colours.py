@@ -54,6 +54,8 @@ def gaussian_colours_at(texels: SurfaceTexels, gaussian: Gaussian) -> tuple[Tens
     Returns:
         colour (T, 3) and alpha (T,); 0 where no Gaussian is near.
     """
+    if not len(gaussian):
+        return torch.zeros_like(texels.position), torch.zeros_like(texels.position[:, 0])
     matrices = quaternion_to_matrix(gaussian.rotation)
     precision = (matrices / gaussian.scaling.square()[:, None, :]) @ matrices.mT
     colour = sh_to_rgb(gaussian.features_dc[:, 0]).clamp_min(0)

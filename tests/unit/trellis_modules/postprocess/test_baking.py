@@ -142,6 +142,12 @@ def test_empty_mesh():
     assert mesh.is_empty and mesh.texture.shape == (8, 8, 3)
 
 
+def test_mesh_without_area():
+    line = torch.tensor([[0.0, 0, 0], [0.1, 0.1, 0.1], [0.3, 0.3, 0.3]])
+    mesh = bake_vertex_colours(line, torch.tensor([[0, 1, 2]]), line, texture_size=8)
+    assert mesh.is_empty
+
+
 def test_mesh_of_one_triangle(sphere):
     points = torch.tensor([[0.0, 0, 0], [0.4, 0, 0], [0, 0.4, 0]])
     mesh = bake_vertex_colours(points, torch.tensor([[0, 1, 2]]), sphere.colour(points), texture_size=32)
@@ -159,6 +165,18 @@ def test_pictures_that_show_nothing_give_a_grey_texture(sphere, caplog):
     assert "nothing shows the surface" in caplog.text
 
 
+def test_no_gaussians_give_a_grey_texture(sphere):
+    none = surface_gaussians(torch.zeros(0, 3), torch.zeros(0, 3))
+    mesh = bake_gaussians(sphere.vertices, sphere.faces, none, texture_size=16)
+    assert set(np.unique(mesh.texture)) == {128}
+
+
+def test_gaussians_that_are_not_finite(sphere):
+    gaussian = surface_gaussians(sphere.vertices[:5], torch.zeros(5, 3), scale=torch.nan)
+    with pytest.raises(ValueError, match="expected finite Gaussians, got nan or inf"):
+        bake_gaussians(sphere.vertices, sphere.faces, gaussian, texture_size=16)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -170,6 +188,7 @@ def test_pictures_that_show_nothing_give_a_grey_texture(sphere, caplog):
         ({"vertices": torch.full((2562, 3), torch.nan)}, "2562 of 2562 vertices are not finite"),
         ({"vertices": torch.full((2562, 3), 40.0)}, "coordinate of 40; scale the mesh first"),
         ({"faces": torch.tensor([[0, 1, 9999]])}, r"indices in \[0, 2562\), got \[0, 9999\]"),
+        ({"faces": torch.zeros(4, 3)}, "vertex indices as integers, got float32"),
         ({"faces": torch.zeros(4, 2, dtype=torch.long)}, r"faces \(F, 3\), got .*\(4, 2\)"),
     ],
 )
