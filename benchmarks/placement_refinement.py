@@ -3,16 +3,19 @@
 Refines a folder of predictions, as inference.py writes it, or the truth with disturbed poses:
 
 * shifts of 0.1 longest sides of the query on each axis, turns of 8 degrees about the vertical, a lean of 3
-  degrees and growth of 8 percent (one standard deviation each, normal); the query keeps its pose.
+  degrees and growth of 8 percent (one standard deviation each, normal; `--strength` multiplies them all);
+  the query keeps its pose.
 
-Writes `<output>/before` (disturbed truth only) and `<output>/refined`, folders of `<scene_id>/{scene.glb,
-poses.json}` without colours, and `<output>/report.json`. Penetration is measured on a finer grid than the
-refinement uses.
+Writes `<output>/report.json`, and with `--write` also `<output>/before` (disturbed truth only) and
+`<output>/refined`, folders of `<scene_id>/{scene.glb, poses.json}` without colours. Penetration is measured
+on a finer grid than the refinement uses. Finished scenes are kept in `<output>/records.jsonl` under a
+fingerprint of files and settings, so that a second run goes on where the first one stopped.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import logging
 import sys
@@ -31,19 +34,23 @@ from tqdm import tqdm
 from scenegen.evaluation.alignment import AlignmentSettings
 from scenegen.evaluation.comparison import EvaluationSettings, compare_scenes, sample_scene
 from scenegen.evaluation.loading import EvaluationScene, ObjectMesh, SceneFiles, find_scenes, normalise_scene
+from scenegen.evaluation.runner import RecordStore
+from scenegen.evaluation.scene import ScenePair, fingerprint
 from scenegen.geometry import place_yup, quaternion_from_axis_angle, quaternion_multiply
+from scenegen.pipelines.colouring import MIN_OVERLAP
 from scenegen.pipelines.export import write_scene
 from scenegen.pipelines.result import GeneratedObject, SceneResult
-from scenegen.pipelines.view_fit import PhotoView, fit_photo_view
-from scenegen.refinement.placement import refine_result, total_shared_volume
+from scenegen.pipelines.view_fit import fit_photo_view
+from scenegen.refinement.placement import RefinementSettings, refine_result, total_shared_volume
 from scenegen.refinement.solid import solid_of
 from scenegen.scene_folder import read_scene
 
 _LOG = logging.getLogger("placement_refinement")
 
-MEASURING_RESOLUTION = 128
+MEASURING_RESOLUTION = 96
 SHIFT, TURN_DEG, LEAN_DEG, GROWTH = 0.1, 8.0, 3.0, 0.08
-SAMPLED_POINTS = 2048
+CONTACT = 1e-5  # volume shared, in cubed longest sides of the query, below which objects merely touch
+SAMPLED_POINTS = 384  # on each object; only the alignment needs them
 
 _NO_LOGITS = torch.empty(0, 0, 0)
 
@@ -59,6 +66,7 @@ class SceneFigures:
     iou_after: list[float]
     iou_unaligned_before: list[float]
     iou_unaligned_after: list[float]
+    photo_used: bool
     seconds: float
 
 
@@ -77,37 +85,42 @@ def load_result(files: SceneFiles) -> SceneResult:
     return SceneResult(tuple(objects), record["query"], settings={"source": str(files.scene)})
 
 
-def disturb(result: SceneResult, rng: np.random.Generator) -> SceneResult:
+def disturb(result: SceneResult, strength: float, rng: np.random.Generator) -> SceneResult:
     """Change every pose but the query's at random."""
     objects = [
-        item if item.object_id == result.query_id else replace(item, pose=_disturbed(item.pose, rng))
+        item
+        if item.object_id == result.query_id
+        else replace(item, pose=_disturbed(item.pose, strength, rng))
         for item in result.objects
     ]
     return replace(result, objects=tuple(objects))
 
 
-def _disturbed(pose: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+def _disturbed(pose: torch.Tensor, strength: float, rng: np.random.Generator) -> torch.Tensor:
     angle = rng.uniform(0, 2 * np.pi)
     level_axis = torch.tensor([np.cos(angle), 0.0, np.sin(angle)], dtype=torch.float32)
-    lean = quaternion_from_axis_angle(level_axis, torch.tensor(np.deg2rad(rng.normal(0, LEAN_DEG))))
-    turn = quaternion_from_axis_angle(
-        torch.tensor([0.0, 1.0, 0.0]), torch.tensor(np.deg2rad(rng.normal(0, TURN_DEG)))
-    )
-    rotation = quaternion_multiply(lean.float(), quaternion_multiply(turn.float(), pose[3:7]))
-    shift = torch.tensor(rng.normal(0, SHIFT, 3), dtype=torch.float32)
-    return torch.cat((pose[:3] + shift, rotation, pose[7:] * float(np.exp(rng.normal(0, GROWTH)))))
+    lean = _turn(level_axis, rng.normal(0, strength * LEAN_DEG))
+    turn = _turn(torch.tensor([0.0, 1.0, 0.0]), rng.normal(0, strength * TURN_DEG))
+    rotation = quaternion_multiply(lean, quaternion_multiply(turn, pose[3:7]))
+    shift = torch.tensor(rng.normal(0, strength * SHIFT, 3), dtype=torch.float32)
+    growth = float(np.exp(rng.normal(0, strength * GROWTH)))
+    return torch.cat((pose[:3] + shift, rotation, pose[7:] * growth))
+
+
+def _turn(axis: torch.Tensor, angle_deg: float) -> torch.Tensor:
+    return quaternion_from_axis_angle(axis, torch.tensor(np.deg2rad(angle_deg), dtype=torch.float32))
 
 
 def with_camera(result: SceneResult, masks: Sequence[np.ndarray]) -> SceneResult:
-    """Fit the photo's camera to the masks, as the pipeline does."""
+    """Fit the photo's camera to the masks and keep it if it explains them, as the pipeline does."""
     shown = [row for row, item in enumerate(result.objects) if item.mesh is not None]
     clouds = [_placed(result.objects[row]) for row in shown]
-    view: PhotoView = fit_photo_view(clouds, [masks[row] for row in shown])
-    return replace(result, view=view)
+    view = fit_photo_view(clouds, [masks[row] for row in shown])
+    return replace(result, view=view if view.overlap >= MIN_OVERLAP else None)
 
 
 def penetration(results: Sequence[SceneResult]) -> list[float]:
-    """Volume that pairs of objects share, on the measuring grid, for several placements of the same meshes."""
+    """Volume that pairs of objects share, on the measuring grid, for placements of the same meshes."""
     shown = [row for row, item in enumerate(results[0].objects) if item.mesh is not None]
     solids = [solid_of(results[0].objects[row].mesh, MEASURING_RESOLUTION) for row in shown]
     poses = [torch.stack([result.objects[row].pose for row in shown]) for result in results]
@@ -141,7 +154,7 @@ def _placed(item: GeneratedObject) -> np.ndarray:
 def measure(
     scene_id: str, before: SceneResult, truth: SceneResult, options: argparse.Namespace
 ) -> SceneFigures:
-    """Refine one scene, write it and measure it."""
+    """Refine one scene and measure it; with ``--write``, write it."""
     masks = None
     if options.images is not None:
         masks = [item.mask for item in read_scene(options.images / scene_id).objects]
@@ -149,7 +162,10 @@ def measure(
     start = time.perf_counter()
     after = refine_result(before, masks)
     seconds = time.perf_counter() - start
-    write_scene(after, options.output / "refined" / scene_id, ("glb", "poses"))
+    if options.write:
+        write_scene(after, options.output / "refined" / scene_id, ("glb", "poses"))
+        if options.prediction is None:
+            write_scene(before, options.output / "before" / scene_id, ("glb", "poses"))
     aligned_before, unaligned_before = box_overlaps(before, truth, options.alignment)
     aligned_after, unaligned_after = box_overlaps(after, truth, options.alignment)
     return SceneFigures(
@@ -159,8 +175,30 @@ def measure(
         aligned_after,
         unaligned_before,
         unaligned_after,
+        before.view is not None,
         seconds,
     )
+
+
+def measure_pair(pair: ScenePair, options: argparse.Namespace) -> SceneFigures:
+    """Measure a prediction, or the truth disturbed where there is none to measure."""
+    truth = load_result(pair.truth)
+    if pair.prediction is not None:
+        return measure(pair.scene_id, load_result(pair.prediction), truth, options)
+    seed = (options.disturb, zlib.crc32(pair.scene_id.encode()))
+    before = disturb(truth, options.strength, np.random.default_rng(seed))
+    return measure(pair.scene_id, before, truth, options)
+
+
+def record_key(pair: ScenePair, options: argparse.Namespace) -> str:
+    """Fingerprint of everything that a scene's figures depend on, but for the code."""
+    settings = [
+        asdict(RefinementSettings()),
+        (MEASURING_RESOLUTION, SAMPLED_POINTS, SHIFT, TURN_DEG, LEAN_DEG, GROWTH),
+        (options.disturb, options.strength, options.alignment, str(options.images)),
+    ]
+    files = fingerprint(pair, EvaluationSettings())
+    return hashlib.sha256((files + json.dumps(settings)).encode()).hexdigest()
 
 
 def summarise(figures: Sequence[SceneFigures]) -> dict[str, Any]:
@@ -178,6 +216,9 @@ def summarise(figures: Sequence[SceneFigures]) -> dict[str, Any]:
         "penetration_before": before,
         "penetration_after": after,
         "penetration_cut": 1 - after / before if before else 0.0,
+        "scenes_penetrating_before": sum(scene.penetration_before > CONTACT for scene in figures),
+        "scenes_penetrating_after": sum(scene.penetration_after > CONTACT for scene in figures),
+        "scenes_with_camera": sum(scene.photo_used for scene in figures),
         **{name: mean_over_objects(name) for name in SceneFigures.__annotations__ if name.startswith("iou")},
         "seconds_mean": float(np.mean([scene.seconds for scene in figures])),
         "seconds_max": max(scene.seconds for scene in figures),
@@ -187,7 +228,8 @@ def summarise(figures: Sequence[SceneFigures]) -> dict[str, Any]:
 def format_table(summary: dict[str, Any]) -> str:
     """The summary as a Markdown table."""
     rows = [
-        ("penetrating volume, sum", "penetration_before", "penetration_after", "{:.4f}"),
+        ("penetrating volume, sum", "penetration_before", "penetration_after", "{:.5f}"),
+        ("scenes with penetration", "scenes_penetrating_before", "scenes_penetrating_after", "{}"),
         ("IoU-B", "iou_before", "iou_after", "{:.3f}"),
         ("IoU-B unaligned", "iou_unaligned_before", "iou_unaligned_after", "{:.3f}"),
     ]
@@ -198,7 +240,8 @@ def format_table(summary: dict[str, Any]) -> str:
         [
             *lines,
             "",
-            f"{summary['scenes']} scenes, {summary['objects']} objects; penetration cut by "
+            f"{summary['scenes']} scenes ({summary['scenes_with_camera']} with a camera), "
+            f"{summary['objects']} objects; penetration cut by "
             f"{summary['penetration_cut']:.1%}; refinement {summary['seconds_mean']:.2f} s a scene, "
             f"at most {summary['seconds_max']:.2f} s",
         ]
@@ -212,6 +255,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--prediction", type=Path, metavar="DIR", help="folder of predictions")
     source.add_argument("--disturb", type=int, metavar="SEED", help="disturb the truth instead")
+    parser.add_argument("--strength", type=float, default=1.0, help="of --disturb (%(default)s)")
     parser.add_argument("--truth", type=Path, required=True, metavar="DIR")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
     parser.add_argument(
@@ -219,6 +263,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--alignment", default="best", help="as of evaluate.py (%(default)s)")
     parser.add_argument("--limit", type=int, help="only the first scenes")
+    parser.add_argument("--write", action="store_true", help="write the scenes too")
     return parser.parse_args(argv)
 
 
@@ -228,20 +273,23 @@ def main(argv: list[str] | None = None) -> int:
     options = parse_arguments(argv)
     truths = dict(list(find_scenes(options.truth).items())[: options.limit])
     predictions = {} if options.prediction is None else find_scenes(options.prediction)
+    options.output.mkdir(parents=True, exist_ok=True)
+    records = RecordStore(options.output / "records.jsonl")
     figures, missing = [], 0
     for scene_id, files in tqdm(truths.items(), unit="scene"):
-        truth = load_result(files)
-        if options.prediction is None:
-            seed = (options.disturb, zlib.crc32(scene_id.encode()))
-            before = disturb(truth, np.random.default_rng(seed))
-            write_scene(before, options.output / "before" / scene_id, ("glb", "poses"))
-        elif scene_id in predictions:
-            before = load_result(predictions[scene_id])
-        else:
+        pair = ScenePair(files, predictions.get(scene_id))
+        if options.prediction is not None and pair.prediction is None:
             _LOG.error("%s: expected a prediction in %s, found none", scene_id, options.prediction)
             missing += 1
             continue
-        figures.append(measure(scene_id, before, truth, options))
+        key = record_key(pair, options)
+        if (record := records.get(key)) is None:
+            record = asdict(measure_pair(pair, options))
+            records.add(key, record)
+        figures.append(SceneFigures(**record))
+    if not figures:
+        _LOG.error("%s: expected predictions of scenes in %s, found none", options.prediction, options.truth)
+        return 1
     summary = summarise(figures)
     report = {"summary": summary, "scenes": [asdict(each) for each in figures]}
     (options.output / "report.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")

@@ -3,8 +3,9 @@
 The poses of a scene are estimates and so objects sink into each other and into the floor. Each object
 is set upright on the floor or on the object below it, then objects are moved in turn, by shifts along
 the floor and small turns, to where they share the least volume with the others; the distance from the
-estimate counts against it, a little less in each round, so that two objects share the way out. With the
-photo's camera and masks, how well an object covers its mask counts too, and its size may change.
+estimate counts against it, less in each round, so that two objects share the way out. Surfaces are thin, and
+an object half inside another one has a dead end around it: it looks around widely, the others nearby. With
+the photo's camera and masks, how well an object covers its mask counts too, and its size may change.
 """
 
 from __future__ import annotations
@@ -51,28 +52,30 @@ class RefinementSettings:
 
     Attributes:
         resolution: voxels along an object.
-        softness: one round each; what the distance from the estimate costs, in shares of penetrated volume.
-        typical_shift, typical_turn_deg, typical_growth: distances from the estimate that cost the softness;
+        softness: one round each; what doubt about a place costs, in shares of penetrated volume.
+        typical_shift, typical_turn_deg, typical_growth: distances from the estimate that make a doubt of 1;
             growth is the logarithm of a factor of size, and is used with masks only.
+        mask_weight: doubt about a place where the mask is not covered at all.
         max_shift: no object moves further from its estimate.
-        first_rings: radii of the first, wide search around the estimate.
-        steps: of the finer searches around the best place so far.
+        tolerance: share of penetrated volume from which an object searches widely.
+        wide_rings: radii of that search around the best place so far.
+        steps: of the finer searches.
         search_points, contact_points: while searching, penetration is measured at so many points of an object
             at most: of the whole object, and of what is near another one.
-        mask_weight: cost of a mask that is not covered at all, in shares of penetrated volume.
     """
 
     resolution: int = 80
-    softness: tuple[float, ...] = (0.3, 0.1, 0.03, 0.01, 0.003)
+    softness: tuple[float, ...] = (0.1, 0.03, 0.01, 0.003, 0.001)
     typical_shift: float = 0.1
     typical_turn_deg: float = 10.0
     typical_growth: float = 0.15
-    max_shift: float = 0.6
-    first_rings: tuple[float, ...] = (0.08, 0.16, 0.28, 0.42, 0.58)
+    mask_weight: float = 10.0
+    max_shift: float = 0.9
+    tolerance: float = 0.003
+    wide_rings: tuple[float, ...] = (0.08, 0.16, 0.28, 0.42, 0.58, 0.8)
     steps: tuple[float, ...] = (0.06, 0.03, 0.015, 0.007)
     search_points: int = 12_000
     contact_points: int = 1200
-    mask_weight: float = 0.1
 
     def __post_init__(self) -> None:
         if self.resolution < 8 or self.contact_points < 1 or not self.softness or min(self.softness) <= 0:
@@ -125,10 +128,11 @@ def refine_result(
     objects = list(result.objects)
     for row, pose in zip(shown, refined.poses):
         objects[row] = replace(objects[row], pose=pose)
+    ids = [result.objects[row].object_id for row in shown]
     return replace(
         result,
         objects=tuple(objects),
-        settings=result.settings | {"refinement": refined.report},
+        settings=result.settings | {"refinement": _with_ids(refined.report, ids)},
         timings=result.timings | {"refine": time.perf_counter() - start},
     )
 
@@ -191,6 +195,17 @@ def _check_inputs(
         raise ValueError(f"refine_scene: expected one pose and mask per mesh, got {counts}")
     if not 0 <= query < len(meshes):
         raise ValueError(f"refine_scene: expected a query in [0, {len(meshes)}), got {query}")
+
+
+def _with_ids(report: dict[str, Any], ids: Sequence[int]) -> dict[str, Any]:
+    """A report that names objects by their ids instead of their places in the list."""
+    objects = [
+        {"id": object_id, **entry, "stands_on": ids[entry["stands_on"]]}
+        if isinstance(entry["stands_on"], int)
+        else {"id": object_id, **entry}
+        for object_id, entry in zip(ids, report["objects"], strict=True)
+    ]
+    return report | {"objects": objects}
 
 
 def _movement(old: Tensor, new: Tensor, rest: Rest | None) -> dict[str, Any]:
@@ -261,10 +276,10 @@ class _Scene:
     def refine(self) -> None:
         """Move every object but the query once per round; carriers before what they carry."""
         order = [row for row in self._carriers_first() if row != self.query]
-        for number, softness in enumerate(self.settings.softness):
+        for softness in self.settings.softness:
             for row in order:
                 self._settle(row)
-                self.moves[row] = self._best_move(row, softness, is_wide=number == 0)
+                self.moves[row] = self._best_move(row, softness)
 
     def _carriers_first(self) -> list[int]:
         def depth(row: int) -> int:
@@ -285,16 +300,17 @@ class _Scene:
         if height is not None:
             self.rests[row] = Rest(rest.carrier, height)
 
-    def _best_move(self, row: int, softness: float, is_wide: bool) -> Tensor:
-        """Search around the present move of an object, widely at first, then in ever smaller steps."""
-        current = self.moves[row]
-        best, best_cost = current, float(self._costs(row, current[None], softness, reach=0.0)[0])
+    def _best_move(self, row: int, softness: float) -> Tensor:
+        """Search from an object's present move, in ever smaller steps; first widely if it is in others."""
+        best = self.moves[row]
+        doubt, penetration = self._judge(row, best[None], reach=0.0)
+        best_cost = float(softness * doubt + penetration)
         searches = [
             (step, _neighbours(step, self.unit_moves, self.targets is not None))
             for step in self.settings.steps
         ]
-        if is_wide:
-            searches.insert(0, (max(self.settings.first_rings), _rings(self.settings.first_rings)))
+        if float(penetration) > self.settings.tolerance:
+            searches.insert(0, (max(self.settings.wide_rings), _rings(self.settings.wide_rings)))
         for reach, offsets in searches:
             if best_cost == 0:
                 break
@@ -302,22 +318,30 @@ class _Scene:
             candidates = candidates[candidates[:, :2].norm(dim=1) <= self.settings.max_shift]
             if len(candidates) == 0:
                 continue
-            costs = self._costs(row, torch.cat((best[None], candidates)), softness, reach)
+            doubts, penetrations = self._judge(row, torch.cat((best[None], candidates)), reach)
+            costs = softness * doubts + penetrations
             winner = int(costs.argmin())
             if winner > 0:
                 best, best_cost = candidates[winner - 1], float(costs[winner])
         return best
 
-    def _costs(self, row: int, moves: Tensor, softness: float, reach: float) -> Tensor:
-        """Cost (K,) of moves (K, 4): volume shared with others, distance from the estimate, the mask."""
+    def _judge(self, row: int, moves: Tensor, reach: float) -> tuple[Tensor, Tensor]:
+        """Doubt (K,) about moves (K, 4), from their distance and the mask, and the volume (K,) penetrated."""
         poses = self.moved(row, moves)
-        cost = softness * (moves / self.unit_moves).square().sum(dim=1)
-        for other in range(len(self.solids)):
-            if other != row and not self._stands_on(other, row):
-                cost = cost + self._shared_share(row, poses, other, reach)
+        doubt = (moves / self.unit_moves).square().sum(dim=1)
         if self.targets is not None:
-            cost = cost + self.settings.mask_weight * (1 - self.targets[row].overlap(self.solids[row], poses))
-        return cost
+            hidden = 1 - self.targets[row].overlap(self.solids[row], poses)
+            doubt = doubt + self.settings.mask_weight * hidden
+        return doubt, self._penetration(row, poses, reach)
+
+    def _penetration(self, row: int, poses: Tensor, reach: float) -> Tensor:
+        """Volume (K,) that an object at poses (K, 8) shares with the others, as in `_shared_share`."""
+        shares = [
+            self._shared_share(row, poses, other, reach)
+            for other in range(len(self.solids))
+            if other != row and not self._stands_on(other, row)
+        ]
+        return torch.stack(shares).sum(dim=0) if shares else torch.zeros(len(poses))
 
     def _stands_on(self, row: int, carrier: int) -> bool:
         rest = self.rests[row]

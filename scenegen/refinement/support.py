@@ -27,7 +27,7 @@ from scenegen.refinement.solid import Solid, scene_box, to_object
 MAX_TILT_DEG = 25.0
 """Objects that lean by less are meant to stand; beyond it, they lean on purpose."""
 
-REACH = 0.12
+REACH = 0.2
 """How far, in query sides, an object may hover above what it stands on or sink into it ..."""
 
 REACH_OF_HEIGHT = 0.15

@@ -66,6 +66,18 @@ def test_what_stands_on_an_object_moves_with_it():
     assert float(refined.poses[2, 1]) == pytest.approx(0.6, abs=0.03)  # let down by 0.02
 
 
+def test_an_object_stuck_between_thin_walls_gets_out_though_no_small_step_helps():
+    walls = [trimesh.creation.box((0.04, 0.6, 1)) for _ in range(5)]
+    for wall, x in zip(walls, (-0.48, -0.24, 0, 0.24, 0.48)):
+        wall.apply_translation((x, 0, 0))
+    board = trimesh.creation.box((1, 0.6, 0.1))
+    poses = torch.stack([pose(), pose(0.3, scale=0.9)])
+    settings = RefinementSettings(resolution=48)
+    report = refine_scene([trimesh.util.concatenate(walls), board], poses, 0, settings=settings).report
+    assert report["penetration_before"] > 0.004
+    assert report["penetration_after"] < 0.02 * report["penetration_before"]
+
+
 def test_masks_and_camera_pull_an_object_to_where_it_is_seen():
     extrinsics = np.eye(4)
     extrinsics[:3, :3] = rotation_of(0.3, math.radians(35))
@@ -77,7 +89,7 @@ def test_masks_and_camera_pull_an_object_to_where_it_is_seen():
     targets = mask_targets(view, blank)
     masks = [targets[0]._silhouettes(place_yup(solid.points, each)[None])[0].numpy() > 0 for each in truth]
     estimate = torch.stack([pose(), pose(0.72, -0.25, 0.75, 0.45)])
-    settings = RefinementSettings(resolution=32, contact_points=400, mask_weight=1.0)
+    settings = RefinementSettings(resolution=32, contact_points=400, mask_weight=30.0)
     refined = refine_scene([CUBE, CUBE], estimate, 0, view=view, masks=masks, settings=settings)
     assert refined.report["photo_used"]
     error, before = (float((each[1] - truth[1])[:3].norm()) for each in (refined.poses, estimate))
@@ -116,8 +128,19 @@ def test_result_keeps_everything_but_poses_and_reports():
     assert float(refined.objects[0].pose[0]) > 0.95
     report = json.loads(json.dumps(refined.settings))["refinement"]
     assert report["penetration_after"] < 0.2 * report["penetration_before"]
+    assert [item["id"] for item in report["objects"]] == [3, 7]
     assert list(refined.timings) == ["sample", "refine"]
     assert refine_result(result, settings=FAST).settings == refined.settings  # no randomness, no times
+
+
+def test_report_names_carriers_by_their_ids():
+    objects = (
+        GeneratedObject(4, pose(0, 0.62, 0, 0.2), LOGITS, CUBE),
+        GeneratedObject(5, pose(), LOGITS, None),
+        GeneratedObject(9, pose(), LOGITS, CUBE),
+    )
+    report = refine_result(SceneResult(objects, query_id=9), settings=FAST).settings["refinement"]
+    assert [(item["id"], item["stands_on"]) for item in report["objects"]] == [(4, 9), (9, None)]
 
 
 def test_a_scene_whose_query_has_no_surface_is_left_alone():
