@@ -87,9 +87,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     settings = ColourSettings(options.size)
     store = RecordStore(options.output.with_suffix(".records.jsonl"))
-    records = list(
-        tqdm(iterate_records(plan.pairs, settings, store, options.workers), total=len(plan.pairs))
-    )
+    records = list(tqdm(iterate_records(plan.pairs, settings, store, options.workers), total=len(plan.pairs)))
     report = summarise(records)
     options.output.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     print(format_report(report))

@@ -257,9 +257,7 @@ def random_network(config: NamedConfig, device: torch.device) -> nn.Module:
 # --- the scenes ------------------------------------------------------------------------------------------
 
 
-def measure_mode(
-    pipeline: SceneGenPipeline, mode: str, options: argparse.Namespace, folder: Path
-) -> float:
+def measure_mode(pipeline: SceneGenPipeline, mode: str, options: argparse.Namespace, folder: Path) -> float:
     """Complete one scene, sample the others, print both; returns the peak of the completed scene in GiB."""
     steps = options.steps if mode == "normal" else options.probe_steps
     texture = TextureSettings(mode=options.texture_mode, size=options.texture_size)
