@@ -16,6 +16,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ SECOND_VIEW_TURN_DEG = 75.0
 SECOND_VIEW_PITCH_DEG = 35.0
 
 _STAGING = ".partial"
+_ATTEMPTS = 100
 _ARRAY_BUFFER, _ELEMENT_ARRAY_BUFFER = 34962, 34963  # glTF 2.0, sec. 5.11.5
 _MATERIAL = {
     "name": "vertex_colours",
@@ -95,15 +97,25 @@ def write_scene(result: SceneResult, folder: Path, formats: Sequence[str] = FORM
         )
     staging = folder.parent / _STAGING / folder.name
     shutil.rmtree(staging, ignore_errors=True)  # left by a run that was killed
-    staging.mkdir(parents=True)
+    _make_folder(staging)
     try:
         names = _write_files(result, staging, folder.name, formats)
         _move_into_place(staging, folder, names)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-        if not any(staging.parent.iterdir()):
+        with suppress(OSError):  # not empty: other processes write other scenes
             staging.parent.rmdir()
     return [folder / name for name in names]
+
+
+def _make_folder(path: Path) -> None:
+    """Make a folder and those above it, even while other processes remove the empty ones among them."""
+    for _ in range(_ATTEMPTS):
+        try:
+            return path.mkdir(parents=True)
+        except FileNotFoundError:
+            continue
+    path.mkdir(parents=True)
 
 
 def build_scene(result: SceneResult) -> trimesh.Scene:

@@ -3,6 +3,7 @@
 import io
 import json
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -179,3 +180,23 @@ def test_linear_light_of_known_values():
     np.testing.assert_allclose(
         srgb_to_linear(np.array([0, 0.04045, 0.5, 1])), [0, 0.0031308, 0.2140411, 1], atol=1e-6
     )
+
+
+def test_processes_that_write_other_scenes_beside_do_not_disturb(result, tmp_path, monkeypatch):
+    """Others make and remove the folder that all of them stage their files in."""
+    make, attempts = Path.mkdir, []
+
+    def removed_in_between(path, *arguments, **keywords):
+        if path.name == "room" and path.parent.name == ".partial":
+            attempts.append(path)
+            if len(attempts) == 1:
+                raise FileNotFoundError(path)
+        make(path, *arguments, **keywords)
+
+    monkeypatch.setattr(Path, "mkdir", removed_in_between)
+    other = tmp_path / ".partial" / "other" / "scene.glb"
+    other.parent.mkdir(parents=True)
+    other.write_bytes(b"half a file")
+    write_scene(result, tmp_path / "room", ("poses",))
+    assert len(attempts) == 2 and other.read_bytes() == b"half a file"
+    assert is_complete(tmp_path / "room", ("poses",))
