@@ -34,7 +34,8 @@ def folders(tmp_path):
 
 def run(folder, *arguments) -> tuple[int, dict]:
     output = folder / "output"
-    status = placement_refinement.main([*arguments, "--truth", f"{folder}/truth", "--output", str(output)])
+    folders = ["--truth", f"{folder}/truth", "--output", str(output)]
+    status = placement_refinement.main([*arguments, *folders, "--alignment", "none"])
     return status, json.loads((output / "report.json").read_text())
 
 
@@ -44,7 +45,7 @@ def test_prediction_is_measured_and_a_missing_one_is_not_passed_over(folders, ca
     assert status == 1 and summary["scenes"] == 1  # scene b was not predicted
     assert summary["penetration_before"] == pytest.approx(0.2, rel=0.1)
     assert summary["penetration_cut"] > 0.9
-    assert summary["iou_unaligned_after"] > 0.9 > 0.8 > summary["iou_unaligned_before"]
+    assert summary["iou_after"] > 0.9 > 0.8 > summary["iou_before"]
     assert (folders / "output" / "refined" / "a" / "scene.glb").is_file()
     assert "IoU-B" in capsys.readouterr().out
 
@@ -52,7 +53,7 @@ def test_prediction_is_measured_and_a_missing_one_is_not_passed_over(folders, ca
 def test_second_run_takes_what_was_measured_and_changed_files_are_measured_again(folders, monkeypatch):
     arguments = ("--disturb", "3", "--limit", "1")
     first = run(folders, *arguments)
-    assert first[1]["scenes"][0]["iou_unaligned_before"][1] < 0.95  # it was disturbed
+    assert first[1]["scenes"][0]["iou_before"][1] < 0.95  # it was disturbed
 
     def measured_again(*_):
         raise AssertionError("measured again")
