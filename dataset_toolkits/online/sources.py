@@ -92,6 +92,8 @@ def build_source(
         return ShapeSource(pool)
     if objective == "geometry_encoder":
         return SceneSource(pool, second_view=True)
+    if objective == "image_encoder":
+        return SceneSource(pool)
     if objective == "structured_latent_vae":
         return FieldSource(pool)
     if objective not in ("scene_flow", "structured_latent_flow"):

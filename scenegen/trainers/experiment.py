@@ -11,18 +11,20 @@ from torch import nn
 
 from scenegen.registry import build_model
 from scenegen.trainers.geometry_encoder import GeometryEncoderConfig, GeometryEncoderObjective
+from scenegen.trainers.image_encoder import ImageEncoderConfig, ImageEncoderObjective
 from scenegen.trainers.scene_flow import SceneFlowConfig, SceneFlowObjective
 from scenegen.trainers.structure_vae import StructureVaeConfig, StructureVaeObjective
 from scenegen.trainers.structured_latent_flow import StructuredLatentFlowConfig, StructuredLatentFlowObjective
 from scenegen.trainers.structured_latent_vae import StructuredLatentVaeConfig, StructuredLatentVaeObjective
 from scenegen.trainers.trainer import Objective, TrainerConfig
 from trellis_modules.checkpoint import CheckpointError, find_weights, load_state, read_state
-from trellis_modules.config import NamedConfig, build, load_json, lookup
+from trellis_modules.config import ConfigError, NamedConfig, build, load_json, lookup
 
 #: objective name -> (its class, its configuration); the class is called with the models and the configuration
 OBJECTIVES: Mapping[str, tuple[Callable[..., Objective], type]] = {
     "structure_vae": (StructureVaeObjective, StructureVaeConfig),
     "geometry_encoder": (GeometryEncoderObjective, GeometryEncoderConfig),
+    "image_encoder": (ImageEncoderObjective, ImageEncoderConfig),
     "scene_flow": (SceneFlowObjective, SceneFlowConfig),
     "structured_latent_vae": (StructuredLatentVaeObjective, StructuredLatentVaeConfig),
     "structured_latent_flow": (StructuredLatentFlowObjective, StructuredLatentFlowConfig),
@@ -39,6 +41,7 @@ class ExperimentConfig:
     source: dict[str, Any] = field(default_factory=dict)  # read by the batch source
     start_from: dict[str, str] = field(default_factory=dict)  # model -> checkpoint stem holding its weights
     keep_initial: tuple[str, ...] = ()  # parts of tensor names that start_from leaves alone
+    frozen: tuple[str, ...] = ()  # starts of tensor names, the model's first, that are not trained
 
 
 def load_experiment(path: Path) -> ExperimentConfig:
@@ -71,10 +74,26 @@ def load_superset(module: nn.Module, stem: Path, keep_initial: Sequence[str] = (
     load_state(module, module.state_dict() | {name: state[name] for name in wanted}, str(path))
 
 
+def freeze(models: Mapping[str, nn.Module], starts: Sequence[str]) -> None:
+    """Exclude tensors from training whose name, ``model.tensor``, starts with one of ``starts``.
+
+    Raises:
+        ConfigError: a start fits no tensor.
+    """
+    named = {f"{role}.{name}": p for role, model in models.items() for name, p in model.named_parameters()}
+    for start in starts:
+        chosen = [parameter for name, parameter in named.items() if name.startswith(start)]
+        if not chosen:
+            raise ConfigError(f"frozen: expected the start of a tensor name, got {start!r}; no tensor has it")
+        for parameter in chosen:
+            parameter.requires_grad_(False)
+
+
 def build_objective(config: ExperimentConfig) -> Objective:
     """Build the models, load what they start from, and wrap them into the objective."""
     models = {role: build_model(named, role) for role, named in config.models.items()}
     for role, stem in config.start_from.items():
         load_superset(lookup(models, role, "start_from"), Path(stem), config.keep_initial)
+    freeze(models, config.frozen)
     kind, settings = lookup(OBJECTIVES, config.objective.name, "objective")
     return kind(**models, config=build(settings, config.objective.args, "objective"))

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from scenegen.pipelines.conditioning import SceneConditioner, drop_cond
+from scenegen.trainers.dense_probe import DenseProbe
 from scenegen.trainers.losses import masked_mean, pose_errors
 from scenegen.trainers.trainer import Objective
 from trellis_modules.samplers.flow_matching import FlowPath, TimeSchedule, model_time
@@ -47,7 +46,7 @@ class SceneFlowObjective(Objective):
         self, flow: nn.Module, image_encoder: nn.Module, geometry_encoder: nn.Module, config: SceneFlowConfig
     ) -> None:
         width = flow.config.cond_channels
-        self.probe = nn.ModuleDict({"points": nn.Linear(width, 3), "depth": nn.Linear(width, 1)})
+        self.probe = DenseProbe(width)
         self.modules: Mapping[str, nn.Module] = {
             "flow": flow,
             "image_encoder": image_encoder,
@@ -120,14 +119,8 @@ class SceneFlowObjective(Objective):
     def _probe_errors(
         self, cond: Tensor, tokens: int, num_assets: int, batch: Mapping[str, Tensor]
     ) -> dict[str, Tensor]:
-        """Mean absolute errors of log depth and of object points (covered patches; unit: longest side)."""
-        points, share = batch["object_points"].flatten(2).mT.split((3, 1), dim=-1)  # (B, G*G, 3), (B, G*G, 1)
-        patches = share.shape[1]
-        asset = cond[:, tokens - patches : tokens]
-        scene = cond[::num_assets, 3 * tokens - patches : 3 * tokens]
-        predicted = self.probe["points"](asset).float()
-        error = (predicted * share - points).abs().mean(-1)
-        log_depth = batch["depth"].clamp(max=20.0).log()[:, None]
-        depth = F.adaptive_avg_pool2d(log_depth, math.isqrt(patches)).flatten(1)
-        distance = self.probe["depth"](scene)[..., 0].float()
-        return {"points": error.sum() / share.sum().clamp(min=1e-6), "depth": (distance - depth).abs().mean()}
+        """The probe's errors on the patches of the crops and of the scenes within ``cond``."""
+        patches = batch["object_points"][0, 0].numel()
+        assets = cond[:, tokens - patches : tokens]
+        scenes = cond[::num_assets, 3 * tokens - patches : 3 * tokens]
+        return self.probe(assets, scenes, batch)

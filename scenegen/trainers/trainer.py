@@ -8,9 +8,9 @@ import math
 import os
 import time
 from collections.abc import Hashable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -51,6 +51,7 @@ class TrainerConfig:
     weight_decay: float = 0.0
     warmup_steps: int = 100
     decay_fraction: float = 1.0  # last part of the schedule, cosine to zero; constant before it
+    rate_factors: Mapping[str, float] = field(default_factory=dict)  # start of a tensor name -> factor
     grad_clip: float = 1.0
     ema_rate: float = 0.999
     precision: str = "float32"  # or "bfloat16": autocast, weights stay float32
@@ -96,7 +97,7 @@ class Trainer:
             GraphedGradients(self._loss, self._parameters, self._generator) if graphed else self._eager_gradients
         )
         self.optimizer = torch.optim.AdamW(
-            self._parameters,
+            self._parameter_groups(),
             config.learning_rate,
             betas=(0.9, 0.98),
             weight_decay=config.weight_decay,
@@ -107,6 +108,19 @@ class Trainer:
         self.seconds = 0.0
         self._progress = lambda: self.step / config.max_steps
         output_dir.mkdir(parents=True, exist_ok=True)
+
+    def _parameter_groups(self) -> list[dict[str, Any]]:
+        """One group for each rate factor, and the rest; the first fitting start of a name counts."""
+        groups = {start: {"params": [], "rate_factor": f} for start, f in self.config.rate_factors.items()}
+        rest = {"params": [], "rate_factor": 1.0}
+        for name, parameter in self.modules.named_parameters():
+            if parameter.requires_grad:
+                fitting = next((group for start, group in groups.items() if name.startswith(start)), rest)
+                fitting["params"].append(parameter)
+        for start, group in groups.items():
+            if not group["params"]:
+                raise ValueError(f"trainer.rate_factors: no trained tensor has a name that starts with {start!r}")
+        return [*groups.values(), rest]
 
     # ---- state
 
@@ -206,7 +220,7 @@ class Trainer:
         rate = config.rate(self.step, self._progress())
         broken = (~torch.isfinite(norm)).float()
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["rate_factor"]
         # A non-finite gradient would poison weights, moments and EMA alike: the fused step leaves them alone.
         self.optimizer.found_inf = broken
         self.optimizer.step()

@@ -23,10 +23,10 @@ PACKAGES = (*LIBRARIES, "dataset_toolkits")
 SCRIPT_FOLDERS = ("scripts", "benchmarks")
 PROJECT_MODULES = {*PACKAGES, *SCRIPT_FOLDERS, "tests", *(path.stem for path in ROOT.glob("*.py"))}
 
-TESTED_EXTRAS = ("data", "train", "eval", "dev")
-EXTRAS = (*TESTED_EXTRAS, "cuda", "demo", "video")
+TESTED_EXTRAS = ("data", "train", "eval", "hub", "usd", "video", "dev")
+EXTRAS = (*TESTED_EXTRAS, "cuda", "demo")
 # Import names that are not their distribution's name.
-DISTRIBUTIONS = {"PIL": "pillow", "skimage": "scikit-image"}
+DISTRIBUTIONS = {"PIL": "pillow", "skimage": "scikit-image", "pxr": "usd-core"}
 # GPU kernels that setup.sh installs by flag; only the backend file that uses one imports it.
 KERNEL_MODULES = {
     "xformers",
@@ -145,13 +145,17 @@ def declared_distributions(*extras: str) -> set[str]:
     requirements = [*project["dependencies"]]
     for extra in extras:
         requirements += project["optional-dependencies"][extra]
-    names = {re.match(r"[\w.-]+", requirement)[0] for requirement in requirements}
+    names = {canonical(re.match(r"[\w.-]+", requirement)[0]) for requirement in requirements}
     return names - {project["name"]}
+
+
+def canonical(name: str) -> str:
+    return name.lower().replace("_", "-")
 
 
 def distribution(name: str) -> str:
     top = name.split(".")[0]
-    return DISTRIBUTIONS.get(top, top).lower().replace("_", "-")
+    return canonical(DISTRIBUTIONS.get(top, top))
 
 
 def is_third_party(name: str) -> bool:

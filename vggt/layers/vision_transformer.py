@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vggt.layers.block import Block, init_linear_weights
-from vggt.layers.patch_embed import PatchEmbed
+from vggt.layers.patch_embed import PatchEmbed, ResidualEmbed
 
 NORM_EPS = 1e-6
 
@@ -37,6 +37,7 @@ class VisionTransformer(nn.Module):
         init_values: float = 1.0,
         interpolate_antialias: bool = True,
         interpolate_offset: float = 0.0,
+        patch_embed: str = "conv",
     ) -> None:
         """Build the transformer.
 
@@ -52,9 +53,10 @@ class VisionTransformer(nn.Module):
             interpolate_antialias: low-pass the position table when it is shrunk to another grid.
             interpolate_offset: added to the grid size when scaling the position table; some released
                 weights were trained with 0.1. At 0 the target size is given exactly.
+            patch_embed: "conv", one projection (all releases), or "residual", a small residual network.
 
         Raises:
-            ValueError: ``img_size`` is not a multiple of ``patch_size``.
+            ValueError: ``img_size`` is not a multiple of ``patch_size``, or no such patch embedding.
         """
         super().__init__()
         if img_size % patch_size:
@@ -68,7 +70,7 @@ class VisionTransformer(nn.Module):
         self.interpolate_offset = interpolate_offset
         self.table_edge = img_size // patch_size
 
-        self.patch_embed = PatchEmbed(patch_size, embed_dim)
+        self.patch_embed = _patch_embed(patch_embed, patch_size, embed_dim)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dim))
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + self.table_edge**2, embed_dim))
         self.register_tokens = nn.Parameter(torch.zeros(1, num_register_tokens, embed_dim))
@@ -165,6 +167,16 @@ def released_vision_transformer(name: str, img_size: int = 518, patch_size: int 
         )
     embed_dim, depth, num_heads = RELEASED_SIZES[name]
     return VisionTransformer(img_size, patch_size, embed_dim, depth, num_heads)
+
+
+def _patch_embed(name: str, patch_size: int, embed_dim: int) -> PatchEmbed:
+    embed = PatchEmbed(patch_size, embed_dim) if name == "conv" else ResidualEmbed(embed_dim)
+    if name not in ("conv", "residual") or embed.patch_size != patch_size:
+        raise ValueError(
+            f"VisionTransformer: expected patch_embed 'conv', or 'residual' with patch_size 16, "
+            f"got {name!r} and {patch_size}"
+        )
+    return embed
 
 
 def _grid_table(edge: int, channels: int) -> Tensor:
