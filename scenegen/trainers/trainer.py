@@ -178,7 +178,8 @@ class Trainer:
         start, before = time.monotonic(), self.seconds
         if anneal:
             self._progress = lambda: (time.monotonic() - start) / time_limit_s
-        self.modules.train()
+        for module in self.modules.values():  # one that is not trained normalises as it does when used
+            module.train(any(parameter.requires_grad for parameter in module.parameters()))
         batches = Prefetcher(self.source, self.device)
         values: dict[str, list[Tensor]] = {}
         while self.step < self.config.max_steps and time.monotonic() - start < time_limit_s:
