@@ -17,6 +17,10 @@ More Python packages
   --data              data set preparation and rendering on the CPU
   --train             training
   --eval              evaluation
+  --segment           masks from boxes or automatic (SAM2)
+  --hub               download and publish checkpoints
+  --usd               USD output
+  --video             turntable video output
   --dev               test tools
 
 Optional GPU kernels; SceneGen works without any of them
@@ -89,7 +93,8 @@ parse_flags() {
         case "$1" in
             --run) run_examples=true ;;
             --test) run_tests=true; extras+=(dev) ;;
-            --demo | --data | --train | --eval | --dev) extras+=("${1#--}") ;;
+            --demo | --data | --train | --eval | --segment | --hub | --usd | --video | --dev)
+                extras+=("${1#--}") ;;
             --xformers | --flash-attn | --spconv | --kaolin | --nvdiffrast | --diffoctreerast)
                 kernels+=("${1#--}") ;;
             --cpu) cpu_only=true ;;

@@ -23,7 +23,7 @@ PACKAGES = (*LIBRARIES, "dataset_toolkits")
 SCRIPT_FOLDERS = ("scripts", "benchmarks")
 PROJECT_MODULES = {*PACKAGES, *SCRIPT_FOLDERS, "tests", *(path.stem for path in ROOT.glob("*.py"))}
 
-TESTED_EXTRAS = ("data", "train", "eval", "hub", "usd", "video", "dev")
+TESTED_EXTRAS = ("data", "train", "eval", "hub", "segment", "usd", "video", "dev")
 EXTRAS = (*TESTED_EXTRAS, "cuda", "demo")
 # Import names that are not their distribution's name.
 DISTRIBUTIONS = {"PIL": "pillow", "skimage": "scikit-image", "pxr": "usd-core"}
