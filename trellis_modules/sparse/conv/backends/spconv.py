@@ -22,7 +22,7 @@ def run(x: SparseTensor, weight: Tensor, bias: Tensor | None, dilation: int) -> 
     edges = x.cached("edges", lambda: (x.coords[:, 1:].amax(0) + 1).tolist())
     pairs = x.cached("spconv index pairs", dict)
     source = spconv.SparseConvTensor(
-        x.feats.contiguous(), x.coords, edges, x.batch_size, indice_dict=pairs
+        x.feats.contiguous(), x.coords.contiguous(), edges, x.batch_size, indice_dict=pairs
     )
     layer = _layer(weight.shape[4], weight.shape[0], kernel_size, dilation, bias is not None)
     parameters = {"weight": weight} if bias is None else {"weight": weight, "bias": bias}
