@@ -21,7 +21,7 @@ MIN_COSINE = 0.2
 MIN_ALPHA = 0.5
 """Pixels less covered than this show mostly background."""
 
-_MAX_PIXELS = {"cuda": 1 << 26, "cpu": 1 << 23}  # of the views that are drawn at once
+_MAX_PIXELS = {"cuda": 1 << 24, "cpu": 1 << 23}  # of the views that are drawn at once
 _MAX_DISTANCE_PIXELS = 2.0  # to the plane of a face around: what a sharp edge between pixels makes
 
 

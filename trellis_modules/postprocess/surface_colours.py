@@ -14,7 +14,7 @@ from trellis_modules.representations.rotation import quaternion_to_matrix
 
 _VERTEX_NEIGHBOURS = 6
 _GAUSSIAN_NEIGHBOURS = 16
-_MAX_TEXELS_AT_ONCE = {"cuda": 1 << 20, "cpu": 1 << 16}
+_MAX_TEXELS_AT_ONCE = {"cuda": 1 << 18, "cpu": 1 << 16}
 _MIN_ALPHA = 0.02
 _EPSILON = 1e-12
 

@@ -10,7 +10,7 @@ from trellis_modules.renderers.cameras import eye_positions, multiview_cameras, 
 from trellis_modules.representations.mesh.normals import face_normals
 
 _NEAR, _FAR = 1.0, 3.0  # of cameras at distance 2 from the cube [-0.5, 0.5]^3
-_MAX_NUMBERS = {"cuda": 1 << 26, "cpu": 1 << 21}  # pixels and faces of the views that are drawn at once
+_MAX_NUMBERS = {"cuda": 1 << 24, "cpu": 1 << 21}  # pixels and faces of the views that are drawn at once
 _MAX_DISTANCE_PIXELS = 1.5
 
 

@@ -17,7 +17,7 @@ from trellis_modules.renderers.rendering import (
 from trellis_modules.representations.mesh.normals import face_normals
 
 # 512 MiB of face numbers; few parts, because embree builds its search tree for each
-_MAX_PIXELS = 1 << 26
+_MAX_PIXELS = 1 << 24
 _EPSILON = 1e-20  # keeps the division by the area of a degenerate triangle finite
 
 

@@ -23,7 +23,7 @@ CHANNELS = 5  # colour and depth, times alpha, and alpha
 _OPAQUE = 1e-4  # transmittance below which a tile is finished
 
 # Numbers in the largest tensors; on the CPU they fit the cache.
-_MAX_NUMBERS = {"cuda": 1 << 25, "cpu": 1 << 18}
+_MAX_NUMBERS = {"cuda": 1 << 23, "cpu": 1 << 18}
 
 
 @dataclass(frozen=True)

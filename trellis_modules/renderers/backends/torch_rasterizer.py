@@ -17,8 +17,8 @@ from trellis_modules.renderers.cameras import Cameras, to_camera, to_pixels
 
 _EMPTY = torch.iinfo(torch.int64).max
 # Bounds the memory: about 60 bytes a fragment are alive at once.
-_MAX_FRAGMENTS = {"cuda": 1 << 25, "cpu": 1 << 22}
-_MAX_TRIANGLES = {"cuda": 1 << 23, "cpu": 1 << 19}  # of all the views that are drawn at once
+_MAX_FRAGMENTS = {"cuda": 1 << 23, "cpu": 1 << 22}
+_MAX_TRIANGLES = {"cuda": 1 << 21, "cpu": 1 << 19}  # of all the views that are drawn at once
 
 
 @dataclass(frozen=True)
