@@ -136,3 +136,20 @@ def test_a_checkpoint_may_hold_more_but_not_less(stem):
 def test_a_checkpoint_of_another_size_is_refused(stem):
     with pytest.raises(CheckpointError, match=r"encoder\.safetensors"):
         load_superset(encoder(channels=[8, 16]), stem[1])
+
+
+def test_frozen_tensors_are_not_trained_and_the_rest_is(write):
+    objective = build_objective(load_experiment(write(frozen=["encoder.input_layer", "decoder"])))
+    trained = {
+        f"{role}.{name}"
+        for role, model in objective.modules.items()
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad
+    }
+    assert trained and all(name.startswith("encoder.") for name in trained)
+    assert not any(name.startswith("encoder.input_layer") for name in trained)
+
+
+def test_freezing_what_is_not_there_is_refused(write):
+    with pytest.raises(ConfigError, match="frozen: expected the start of a tensor name, got 'flow.blocks'"):
+        build_objective(load_experiment(write(frozen=["flow.blocks"])))

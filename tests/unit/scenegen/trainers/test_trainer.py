@@ -124,3 +124,29 @@ def test_recorded_graphs_train_like_eager_steps(tmp_path):
     logs = [(t.output_dir / LOG_FILE).read_text().splitlines() for t in trainers]
     losses = [[json.loads(line)["loss"] for line in lines] for lines in logs]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_rate_factors_slow_down_the_tensors_they_name(tmp_path):
+    weights = {}
+    for factor in (1.0, 0.25):
+        trainer = _trainer(tmp_path / str(factor), max_steps=1, rate_factors={"net.4": factor})
+        before = {n: v.clone() for n, v in trainer.modules.state_dict().items()}
+        trainer.run()
+        weights[factor] = {n: v - before[n] for n, v in trainer.modules.state_dict().items()}
+    assert weights[1.0]["net.4.weight"].any()
+    for name, change in weights[1.0].items():
+        expected = 0.25 * change if name.startswith("net.4") else change
+        torch.testing.assert_close(weights[0.25][name], expected, atol=1e-7, rtol=1e-3)
+
+
+def test_a_rate_factor_that_names_nothing_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="rate_factors: no trained tensor has a name that starts with 'head'"):
+        _trainer(tmp_path, rate_factors={"head": 0.5})
+
+
+def test_networks_that_are_not_trained_stay_in_eval_mode(tmp_path):
+    objective = Regression()
+    objective.modules["frozen"] = nn.BatchNorm1d(4).requires_grad_(False)
+    config = TrainerConfig(max_steps=1)
+    Trainer(objective, Source(), config, tmp_path, torch.device("cpu")).run()
+    assert not objective.modules["frozen"].training and objective.net.training

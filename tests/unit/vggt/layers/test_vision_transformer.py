@@ -61,3 +61,31 @@ def test_bfloat16_follows_float32() -> None:
     out = model.bfloat16()(images)["x_prenorm"]
     assert out.dtype == torch.bfloat16
     torch.testing.assert_close(out.float(), expected, atol=0.05, rtol=0.05)  # 8 bits of mantissa
+
+
+def residual(**overrides: object) -> VisionTransformer:
+    return tiny(img_size=32, patch_size=16, patch_embed="residual", **overrides)
+
+
+def test_residual_patches_of_a_fresh_network_lie_where_their_pixels_are() -> None:
+    model = residual(depth=0)
+    images = torch.zeros(1, 3, 64, 96)
+    images[:, :, 32:36, 64:68] = 1  # inside of row 2, column 4
+    difference = model(images)["x_prenorm"] - model(torch.zeros_like(images))["x_prenorm"]
+    strongest = difference.abs().sum(dim=-1)[0, 5:].argmax()  # after the class and the register tokens
+    assert difference.shape[1] == 5 + 4 * 6 and strongest == 2 * 6 + 4
+
+
+def test_residual_patches_of_a_picture_do_not_depend_on_the_batch_outside_of_training() -> None:
+    model = residual()
+    model.train()(torch.rand(4, 3, 32, 32))
+    model.eval()
+    images = torch.rand(3, 3, 32, 32)
+    alone = torch.cat([model(image[None])["x_prenorm"] for image in images])
+    torch.testing.assert_close(model(images)["x_prenorm"], alone, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("changes", [{"patch_size": 14, "img_size": 28}, {"patch_embed": "resnet"}])
+def test_patch_embeddings_that_do_not_exist_are_refused(changes: dict) -> None:
+    with pytest.raises(ValueError, match="'residual' with patch_size 16"):
+        tiny(**{"img_size": 32, "patch_size": 16, "patch_embed": "residual"} | changes)
