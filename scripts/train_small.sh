@@ -12,8 +12,8 @@ usage: bash scripts/train_small.sh [--packs "A B"] [--checkpoint DIR]
   --packs       mesh packs of the train split (default: data/packs/train.safetensors data/packs/procedural.safetensors)
   --checkpoint  folder that is assembled at the end (default: outputs/scenegen-small)
 
-Seconds of each stage, from the environment: VAE_SECONDS=600 GEOMETRY_SECONDS=400 WARMUP_SECONDS=400 FLOW_SECONDS=1500
-LATENT_VAE_SECONDS=300 LATENT_FLOW_SECONDS=600 (the appearance stage: structured latents)
+Seconds of each stage, from the environment: VAE_SECONDS=600 GEOMETRY_SECONDS=400 WARMUP_SECONDS=400 ENCODER_SECONDS=300
+FLOW_SECONDS=1500 LATENT_VAE_SECONDS=300 LATENT_FLOW_SECONDS=600 (the appearance stage: structured latents)
 PYTHON (default: python) and WORKERS (processes that compose scenes, default: 6) likewise.
 TEXT
 }
@@ -47,6 +47,7 @@ encoder=(--latent_encoder "outputs/structure_vae/ckpts/encoder")
 train structure_vae "${VAE_SECONDS:-600}"
 train geometry_encoder "${GEOMETRY_SECONDS:-400}"
 train scene_flow_warmup "${WARMUP_SECONDS:-400}" "${encoder[@]}"
+train image_encoder "${ENCODER_SECONDS:-300}"
 train scene_flow "${FLOW_SECONDS:-1500}" "${encoder[@]}"
 train structured_latent_vae "${LATENT_VAE_SECONDS:-300}"
 train structured_latent_flow "${LATENT_FLOW_SECONDS:-600}" --latent_encoder "outputs/structured_latent_vae/ckpts/encoder"

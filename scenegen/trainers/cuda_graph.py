@@ -1,4 +1,4 @@
-"""Forward and backward passes recorded as CUDA graphs, for networks too small to keep a GPU busy otherwise."""
+"""Forward and backward passes recorded as CUDA graphs, for networks too small to keep a GPU busy."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class GraphedGradients:
     """Runs a loss and its backward pass; replays a recorded graph where one fits the batch.
 
     A step of a small transformer is a few thousand short kernels: launching them one by one takes longer than
-    running them. One graph is recorded for each combination of branch and batch shapes; all share their memory, so that
-    the results of a call are valid until the next one.
+    running them. One graph is recorded for each combination of branch and batch shapes; all share their
+    memory, so that the results of a call are valid until the next one.
 
     Source: PyTorch, "Whole-network capture" of CUDA graphs.
     """

@@ -9,20 +9,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from scenegen.trainers.losses import masked_mean
-
 _DEPTH_UNIT_M = 3.5  # typical distance of what a patch shows, so that the target is 0 on average
 _FAR_M = 20.0
 _TOKEN_GAIN = 0.05
 
 
 class DenseProbe(nn.Module):
-    """Linear maps from image tokens to the object point of each patch of a crop and the depth of each of a scene.
+    """Linear maps from image tokens to the object points of a crop's patches and the depth of a scene's.
 
     Small transformers learn to see much sooner from such targets than through a model that is conditioned on
-    them. The probe is not needed afterwards. Tokens enter with a small gain: of layer-normalised tokens, whose
-    256 channels are near 1, one step of Adam at a rate of 1e-3 would move every output by up to 0.2, more than
-    the errors that are to be told apart, and the encoder would learn to undo that instead of to see.
+    them. The probe is not needed afterwards. Tokens enter with a small gain: of layer-normalised tokens,
+    whose 256 channels are near 1, one step of Adam at a rate of 1e-3 would move every output by up to 0.2,
+    more than the errors to be told apart, and the encoder would learn to undo that instead of to see.
     """
 
     def __init__(self, width: int) -> None:

@@ -10,7 +10,7 @@ from scenegen.geometry import ROTATION, SCALE, TRANSLATION, normalize_quaternion
 
 
 def masked_mean(error: Tensor, weight: Tensor) -> Tensor:
-    """Mean of ``error`` weighted by ``weight`` of the same shape (bool: where it is true); 0 where nothing counts."""
+    """Mean of ``error`` weighted by ``weight`` of the same shape; 0 where nothing counts."""
     return (error * weight).sum() / weight.sum().clamp(min=1e-6)
 
 

@@ -18,8 +18,8 @@ class BatchSource(Protocol):
 class Prefetcher:
     """Makes batches on a CUDA stream of their own; on other devices when they are asked for.
 
-    Sources wait for the GPU here and there (say for a number of triangles). On its own stream such a wait does not
-    include the training step, which goes on meanwhile.
+    Sources wait for the GPU here and there (say for a number of triangles). On its own stream such a wait
+    does not include the training step, which goes on meanwhile.
     """
 
     def __init__(self, source: BatchSource, device: torch.device) -> None:

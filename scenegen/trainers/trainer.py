@@ -30,7 +30,7 @@ class Objective(Protocol):
     modules: Mapping[str, nn.Module]
 
     def settle(self, generator: torch.Generator) -> Hashable:
-        """Decide on the host which branch the next ``loss`` takes, by a CPU generator; None where there is one."""
+        """Decide on the host which branch the next ``loss`` takes, by a CPU generator; None if only one."""
 
     def loss(
         self, batch: Mapping[str, Tensor], generator: torch.Generator
@@ -94,7 +94,9 @@ class Trainer:
         self._generator = torch.Generator(device)
         graphed = config.cuda_graphs and device.type == "cuda"
         self._gradients = (
-            GraphedGradients(self._loss, self._parameters, self._generator) if graphed else self._eager_gradients
+            GraphedGradients(self._loss, self._parameters, self._generator)
+            if graphed
+            else self._eager_gradients
         )
         self.optimizer = torch.optim.AdamW(
             self._parameter_groups(),
@@ -119,7 +121,7 @@ class Trainer:
                 fitting["params"].append(parameter)
         for start, group in groups.items():
             if not group["params"]:
-                raise ValueError(f"trainer.rate_factors: no trained tensor has a name that starts with {start!r}")
+                raise ValueError(f"trainer.rate_factors: no name of a trained tensor starts with {start!r}")
         return [*groups.values(), rest]
 
     # ---- state

@@ -34,7 +34,8 @@ def surface_voxels(
         batch = max(1, _MAX_POINTS_AT_ONCE // len(weights))
         for start in range(0, len(chosen), batch):
             points = weights @ chosen[start : start + batch]  # (F, S, 3)
-            x, y, z = np.moveaxis(np.clip(((points + 0.5) * resolution).astype(int), 0, resolution - 1), -1, 0)
+            cells = np.clip(((points + 0.5) * resolution).astype(int), 0, resolution - 1)
+            x, y, z = np.moveaxis(cells, -1, 0)
             grid[(x * resolution + y) * resolution + z] = True
     return grid.reshape((resolution,) * 3)
 

@@ -40,7 +40,8 @@ class PatchEmbed(nn.Module):
 class ResidualEmbed(PatchEmbed):
     """Patch tokens by a small residual network: four strides of 2, so patches of 16 x 16 pixels.
 
-    A transformer that starts from nothing needs far fewer pictures with it than with one projection of pixels.
+    A transformer that starts from nothing needs far fewer pictures with it than with one projection of
+    pixels.
     Source: the hybrid of ViT, arXiv:2010.11929, sec. 3.1.
     """
 
@@ -54,7 +55,7 @@ class ResidualEmbed(PatchEmbed):
         self.proj = nn.Conv2d(widths[-1], embed_dim, 1)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Map (B, 3, H, W) images to (B, H/16 * W/16, embed_dim) row-major tokens; raises as ``grid_size``."""
+        """Map (B, 3, H, W) images to row-major tokens (B, H/16 * W/16, C); raises as ``grid_size``."""
         self.grid_size(images)
         images = images.to(self.proj.weight.dtype, memory_format=torch.channels_last)
         return self.proj(self.body(images)).flatten(2).mT  # (B, P, C)

@@ -116,7 +116,8 @@ def test_recorded_graphs_train_like_eager_steps(tmp_path):
     trainers = []
     for graphs in (False, True):
         config = TrainerConfig(max_steps=20, warmup_steps=2, log_every=1, cuda_graphs=graphs)
-        trainer = Trainer(Regression(), Source(device="cuda"), config, tmp_path / str(graphs), torch.device("cuda"))
+        folder, device = tmp_path / str(graphs), torch.device("cuda")
+        trainer = Trainer(Regression(), Source(device="cuda"), config, folder, device)
         trainer.run()
         trainers.append(trainer)
     for eager, graphed in zip(*(t.modules.state_dict().values() for t in trainers), strict=True):
@@ -140,7 +141,7 @@ def test_rate_factors_slow_down_the_tensors_they_name(tmp_path):
 
 
 def test_a_rate_factor_that_names_nothing_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="rate_factors: no trained tensor has a name that starts with 'head'"):
+    with pytest.raises(ValueError, match="rate_factors: no name of a trained tensor starts with 'head'"):
         _trainer(tmp_path, rate_factors={"head": 0.5})
 
 
