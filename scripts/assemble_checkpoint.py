@@ -85,11 +85,14 @@ def sampler(name: str, arguments: argparse.Namespace, prefix: str = "") -> dict[
     return {"name": name, "args": {"sigma_min": 1e-5}, "params": params}
 
 
-def appearance(arguments: argparse.Namespace, latent_channels: int) -> dict[str, Any]:
+def appearance(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """What the appearance stage adds to the description; its latents are trained to unit spread."""
+    flow, encoder = (load_json(folder / name)["args"] for name in ("slat_flow.json", "image_encoder.json"))
+    sees_colours, latent_channels = flow["cond_channels"] > encoder["embed_dim"], flow["in_channels"]
     return {
         "slat_sampler": sampler("FlowEulerGuidanceIntervalSampler", arguments, "slat_"),
         "slat_normalization": {"mean": [0.0] * latent_channels, "std": [1.0] * latent_channels},
+        "slat_colour_grid": encoder["img_size"] // encoder["patch_size"] if sees_colours else 0,
         "texture_source": "mesh",
     }
 
@@ -108,7 +111,7 @@ def main() -> None:
             digest = copy_network(getattr(arguments, run), network, folder / name)
             digests[f"ckpts/{name}.safetensors"] = digest
             models[role] = f"ckpts/{name}"
-        added = appearance(arguments, load_json(folder / "slat_flow.json")["args"]["in_channels"])
+        added = appearance(arguments, folder)
     pipeline = {
         "name": PIPELINE_NAME,
         "args": {

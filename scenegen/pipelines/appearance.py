@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from scenegen.pipelines.conditioning import SceneCond
+from scenegen.pipelines.conditioning import SceneCond, SceneView, append_patch_colours
 from scenegen.pipelines.description import (
     SLAT_FLOW_ROLE,
     SLAT_GAUSSIAN_ROLE,
@@ -23,6 +23,7 @@ from scenegen.pipelines.description import (
     SlatNormalization,
 )
 from scenegen.pipelines.drafts import ObjectDraft, latents_problem, usable
+from scenegen.pipelines.image_preparation import images_to_tensor
 from scenegen.pipelines.networks import Networks
 from scenegen.pipelines.options import RunOptions
 from scenegen.pipelines.sampling import FlowFunction, occupied_coords, prepare_cond, prepare_neg_cond
@@ -171,6 +172,26 @@ def object_cond(scene: SceneCond) -> SceneCond:
     else:
         cond = scene.cond[:, :length].clone()
     return SceneCond(cond, scene.neg_cond[:, :length].clone(), length)
+
+
+def with_patch_colours(
+    objects: SceneCond, views: Sequence[SceneView], image_size: int, grid: int
+) -> SceneCond:
+    """Conditions of objects with the colours of their crops beside the tokens, see `append_patch_colours`.
+
+    Args:
+        objects: see `object_cond`.
+        views: the photos that they were made from, with the objects in the same order.
+        image_size: side of the encoder's input in pixels.
+        grid: patches along it.
+    """
+    tokens = objects.cond.views if isinstance(objects.cond, MultiViewCond) else (objects.cond,)
+    joined = tuple(
+        append_patch_colours(part, images_to_tensor(view.assets, image_size).to(part.device), grid)
+        for part, view in zip(tokens, views, strict=True)
+    )
+    cond = MultiViewCond(joined) if isinstance(objects.cond, MultiViewCond) else joined[0]
+    return SceneCond(cond, torch.zeros_like(joined[0]), objects.num_object_tokens)
 
 
 def select_objects(scene: SceneCond, rows: Sequence[int]) -> SceneCond:

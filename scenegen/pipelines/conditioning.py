@@ -24,6 +24,10 @@ from trellis_modules.samplers.conditioning import MultiViewCond
 from vggt.images import normalize_images
 
 FEATURE_NORM_EPS = 1e-5
+PATCH_COLOURS = 12
+"""Numbers that `append_patch_colours` adds to a token."""
+
+_COLOUR_SPREAD = 0.25  # makes them about as large as layer-normalised tokens
 
 
 @dataclass(frozen=True)
@@ -121,6 +125,34 @@ def _per_asset(tokens: Tensor, num_assets: int) -> Tensor:
     if num_assets % len(tokens):
         raise ValueError(f"assemble_cond: {num_assets} assets do not split evenly into {len(tokens)} scenes")
     return tokens.repeat_interleave(num_assets // len(tokens), dim=0)
+
+
+def append_patch_colours(tokens: Tensor, images: Tensor, grid: int) -> Tensor:
+    """Add to each patch's token the colours of its quarters; class and register tokens get zeros.
+
+    A small image encoder that was taught geometry keeps little of the colours that the appearance stage
+    needs.
+
+    Args:
+        tokens: (B, T, C), the grid * grid patches last, row by row.
+        images: (B, 3, I, I) in [0, 1], of which they were made.
+        grid: patches along an edge.
+
+    Returns:
+        (B, T, C + `PATCH_COLOURS`).
+
+    Raises:
+        ValueError: there are fewer tokens than patches.
+    """
+    if tokens.shape[1] < grid**2:
+        raise ValueError(
+            f"append_patch_colours: expected at least {grid} x {grid} tokens, got {tokens.shape[1]}; "
+            "the colour grid does not fit the image encoder"
+        )
+    quarters = F.interpolate(images.float(), size=(2 * grid, 2 * grid), mode="area")
+    colours = F.pixel_unshuffle((quarters - 0.5) / _COLOUR_SPREAD, 2).flatten(2).mT  # (B, G * G, 12)
+    padded = F.pad(colours, (0, 0, tokens.shape[1] - grid**2, 0))
+    return torch.cat([tokens, padded.to(tokens)], dim=2)
 
 
 def drop_cond(cond: Tensor, dropped: Tensor) -> Tensor:

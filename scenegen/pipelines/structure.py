@@ -79,13 +79,20 @@ class StructureStage:
     device: torch.device
     remove_background: RemoveBackground | None = None
 
-    def encode(self, views: Sequence[SceneImages], order: Sequence[int], parts: CondParts) -> SceneCond:
-        """The condition of the objects, taken in this order, from all photos.
+    def prepare(self, views: Sequence[SceneImages], order: Sequence[int]) -> list[SceneView]:
+        """The pictures that the encoders get, the objects taken in this order.
 
         Raises:
-            ValueError: a cut-out has no opaque pixel, or a photo lacks what ``parts`` asks for.
+            ValueError: a cut-out has no opaque pixel.
         """
-        prepared = [self._prepare(view, order) for view in views]
+        return [self._prepare(view, order) for view in views]
+
+    def encode(self, prepared: Sequence[SceneView], parts: CondParts) -> SceneCond:
+        """The condition of the objects from all photos.
+
+        Raises:
+            ValueError: a photo lacks what ``parts`` asks for.
+        """
         with self.networks.use(IMAGE_ENCODER_ROLE) as image_encoder:
             if not parts.geometry:
                 return self._encode(image_encoder, None, prepared, parts)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from scenegen.pipelines.conditioning import SceneConditioner, drop_cond
+from scenegen.pipelines.conditioning import SceneConditioner, append_patch_colours, drop_cond
 from scenegen.trainers.trainer import Objective
 from trellis_modules.models import SLatFlowModel
 from trellis_modules.samplers.flow_matching import FlowPath, TimeSchedule, model_time
@@ -19,11 +19,17 @@ _NEAR_NOISE = 0.9  # times from which on a velocity error tells what was underst
 
 @dataclass(frozen=True)
 class StructuredLatentFlowConfig:
-    """Noise schedule, and how often the picture is withheld."""
+    """Noise schedule, how often the picture is withheld, and whether its colours join the tokens.
+
+    Attributes:
+        colour_grid: patches along an edge of a picture, see `append_patch_colours`; 0 adds no colours. The
+            flow's ``cond_channels`` are `PATCH_COLOURS` more with them.
+    """
 
     times: TimeSchedule = field(default_factory=lambda: TimeSchedule("logitNormal", 1.0, 1.0))
     sigma_min: float = 1e-5
     p_uncond: float = 0.1
+    colour_grid: int = 0
 
 
 class StructuredLatentFlowObjective(Objective):
@@ -54,6 +60,8 @@ class StructuredLatentFlowObjective(Objective):
         count, device = len(images), images.device
         with torch.no_grad():
             cond = self.conditioner.encode_images(images)
+            if self.config.colour_grid:
+                cond = append_patch_colours(cond, images, self.config.colour_grid)
         dropped = torch.rand(count, generator=generator, device=device) < self.config.p_uncond
         t = self.config.times.sample(count, generator=generator, device=device)
         t_voxel = t[coords[:, 0].long()]

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from scenegen.hub import file_sha256
+from scenegen.pipelines.conditioning import PATCH_COLOURS
 from scenegen.registry import build_model
 from trellis_modules.checkpoint import save_checkpoint
 
@@ -66,14 +67,18 @@ SAMPLER = {
 }
 
 
-def write_checkpoint(folder: Path, mean_logit: float, appearance: bool = False) -> Path:
+def write_checkpoint(
+    folder: Path, mean_logit: float, appearance: bool = False, colour_grid: int = 0
+) -> Path:
     """Write a random checkpoint whose structure decoder is shifted towards full or empty grids.
 
-    With an appearance stage its layout is that of the published one.
+    With an appearance stage its layout is that of the published one, but for a colour grid.
     """
     torch.manual_seed(0)
     networks = {**NETWORKS, **APPEARANCE_NETWORKS} if appearance else NETWORKS
     for stem, (name, args) in networks.items():
+        if stem == "slat_flow" and colour_grid:
+            args = args | {"cond_channels": WIDTH + PATCH_COLOURS}
         network = build_model({"name": name, "args": args})
         _fill_zeros(network)
         if stem == "decoder":
@@ -94,6 +99,7 @@ def write_checkpoint(folder: Path, mean_logit: float, appearance: bool = False) 
     if appearance:
         args["models"] |= APPEARANCE_ROLES
         args["slat_sampler"] = {**SAMPLER, "name": "FlowEulerGuidanceIntervalSampler"}
+        args["slat_colour_grid"] = colour_grid
         args["slat_normalization"] = {"mean": [0.5, -0.5, 0.0, 1.0], "std": [1.0, 2.0, 0.5, 1.0]}
     description = {"name": "SceneGenImageToScenePipeline", "args": args}
     (folder / "pipeline.json").write_text(json.dumps(description))
@@ -123,6 +129,12 @@ def shared_appearance_checkpoint(tmp_path_factory) -> Path:
 def appearance_checkpoint(tmp_path) -> Path:
     """A checkpoint with an appearance stage that a test may damage."""
     return write_checkpoint(tmp_path / "appearance", 3.0, appearance=True)
+
+
+@pytest.fixture
+def colour_checkpoint(tmp_path) -> Path:
+    """A checkpoint whose appearance flow also sees the colours of the patches of a crop."""
+    return write_checkpoint(tmp_path / "colours", 3.0, appearance=True, colour_grid=IMAGE_SIZE // 14)
 
 
 @pytest.fixture

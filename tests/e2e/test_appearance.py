@@ -223,6 +223,21 @@ def test_noise_of_the_latents_follows_that_of_the_structure(pipeline, scene, mon
     assert torch.equal(seen[0], torch.randn(30, 4))
 
 
+def test_flow_that_sees_the_colours_of_patches(tmp_path, scene, colour_checkpoint):
+    pipeline = SceneGenPipeline.from_pretrained(colour_checkpoint)
+    photo, cutouts, masks = scene
+    views = [SceneImages(photo, cutouts, masks)]
+    for more_views in ((), views):
+        result = pipeline.run(photo, cutouts, masks, more_views=more_views, texture=None)
+        assert [item.problem for item in result.objects] == [None, None]
+    pipeline.save_pretrained(tmp_path / "saved")
+    again = SceneGenPipeline.from_pretrained(tmp_path / "saved").run(
+        photo, cutouts, masks, more_views=views, texture=None
+    )
+    for item, other in zip(result.objects, again.objects):
+        assert np.array_equal(item.mesh.vertices, other.mesh.vertices)
+
+
 @pytest.mark.parametrize(
     ("options", "expected"),
     [

@@ -20,6 +20,7 @@ from trellis_modules.models.sparse_structure_flow import (
     SparseStructureFlowModel,
 )
 from trellis_modules.models.torso import full_precision
+from trellis_modules.samplers.flow_matching import MODEL_TIME_SCALE
 from trellis_modules.sparse import SparseLinear, SparseTensor, sparse_cat
 from trellis_modules.transformer import (
     ModulatedSparseTransformerCrossBlock,
@@ -36,6 +37,7 @@ class SLatFlowConfig(SparseStructureFlowConfig):
     num_io_res_blocks: int = 2  # residual blocks of each input and output level
     io_block_channels: tuple[int, ...] | None = None  # widths of the levels finer than the transformer's
     use_skip_connection: bool = True  # from input blocks to output blocks
+    input_skip: bool = False  # see `SLatFlowModel`
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -45,12 +47,21 @@ class SLatFlowConfig(SparseStructureFlowConfig):
                 f"patch_size must be 2^levels for {levels} io_block_channels, i.e. {2**levels}, "
                 f"got {self.patch_size}"
             )
+        if self.input_skip and self.in_channels != self.out_channels:
+            raise ValueError(
+                f"input_skip needs as many out_channels as in_channels, got {self.out_channels} and "
+                f"{self.in_channels}"
+            )
         if levels and self.num_io_res_blocks < 1:
             raise ValueError(f"num_io_res_blocks must be at least 1, got {self.num_io_res_blocks}")
 
 
 class SLatFlowModel(SparseStructureFlowModel):
-    """The transformer of ``SparseStructureFlowModel`` on voxels, between sparse convolutional levels."""
+    """The transformer of ``SparseStructureFlowModel`` on voxels, between sparse convolutional levels.
+
+    With ``input_skip`` the network predicts what is left of the velocity after its best linear guess from the
+    state, so that a small one need not learn to pass the noise through; no released model does.
+    """
 
     config: SLatFlowConfig
 
@@ -140,7 +151,10 @@ class SLatFlowModel(SparseStructureFlowModel):
         for block in self.out_blocks:
             skip = skips.pop()
             h = block(sparse_cat([h, skip], dim=1) if self.config.use_skip_connection else h, t_emb)
-        return FlowOutput(self._velocity(h, x))
+        velocity = self._velocity(h, x)
+        if self.config.input_skip:
+            velocity = velocity.replace(velocity.feats + _linear_guess(x, t))
+        return FlowOutput(velocity)
 
     def _check_times(self, x: SparseTensor, t: Tensor) -> None:
         if t.shape != (x.batch_size,):
@@ -154,3 +168,13 @@ class SLatFlowModel(SparseStructureFlowModel):
         h = h.apply(lambda feats: F.layer_norm(feats, feats.shape[-1:])).to(x.dtype)
         with full_precision(x.device):
             return self.out_layer(h)
+
+
+def _linear_guess(x: SparseTensor, t: Tensor) -> Tensor:
+    """The best linear guess (T, C) of the velocity from states x, for latents of unit variance.
+
+    Source: x = (1 - t) x_0 + t noise and v = noise - x_0, so E[v x] / E[x^2] = (2 t - 1) / (t^2 + (1 - t)^2).
+    """
+    share = (t / MODEL_TIME_SCALE).clamp(0, 1)
+    factor = (2 * share - 1) / (share.square() + (1 - share).square())
+    return factor[x.coords[:, 0].long(), None].to(x.dtype) * x.feats

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from scenegen.pipelines.conditioning import PATCH_COLOURS
 from scenegen.trainers.structured_latent_flow import (
     StructuredLatentFlowConfig,
     StructuredLatentFlowObjective,
@@ -63,3 +64,21 @@ def test_a_withheld_picture_makes_no_difference(task, batch):
         for pictures in (batch["asset_image"], batch["asset_image"].flip(0))
     ]
     assert losses[0] == losses[1]
+
+
+def test_colours_of_the_picture_reach_the_flow(task, batch):
+    flow = build_model({"name": "SLatFlowModel", "args": {
+        "resolution": 8, "in_channels": 3, "out_channels": 3, "model_channels": WIDTH,
+        "cond_channels": WIDTH + PATCH_COLOURS, "num_blocks": 1, "num_heads": 2, "patch_size": 2,
+        "io_block_channels": [16], "share_mod": True}})  # fmt: skip
+    for parameter in flow.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    image_encoder = task.modules["image_encoder"]
+    torch.nn.init.zeros_(image_encoder.patch_embed.proj.weight)  # its tokens say nothing
+    config = StructuredLatentFlowConfig(p_uncond=0.0, colour_grid=2)
+    task = StructuredLatentFlowObjective(flow, image_encoder, config)
+    losses = [
+        task.loss(batch | {"asset_image": pictures}, torch.Generator().manual_seed(0))[0]
+        for pictures in (batch["asset_image"], batch["asset_image"].flip(0))
+    ]
+    assert losses[0] != losses[1]

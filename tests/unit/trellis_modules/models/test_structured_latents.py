@@ -130,6 +130,28 @@ def test_first_velocity_of_a_new_model_is_zero() -> None:
 
 
 @torch.no_grad()
+def test_input_skip_adds_the_linear_guess_of_the_velocity() -> None:
+    x, t, cond = voxels(4), torch.tensor([1000.0, 300.0, 0.0]), torch.randn(3, 5, 12)
+    plain, skipping = (built("SLatFlowModel", **FLOW, input_skip=skip) for skip in (False, True))
+    difference = skipping(x, t, cond).velocity.feats - plain(x, t, cond).velocity.feats
+    of_first = x.coords[:, :1] == 0  # pure noise, the others data
+    torch.testing.assert_close(difference, torch.where(of_first, x.feats, -x.feats), atol=1e-5, rtol=0)
+    with pytest.raises(ConfigError, match="as many out_channels as in_channels, got 6 and 4"):
+        build_model({"name": "SLatFlowModel", "args": FLOW | {"out_channels": 6, "input_skip": True}})
+
+
+def test_the_linear_guess_is_the_best_one_for_latents_of_unit_variance() -> None:
+    model = build_model({"name": "SLatFlowModel", "args": FLOW | {"input_skip": True}})  # the rest is zero
+    x_0 = voxels(4, (300,))
+    noise = torch.randn(x_0.feats.shape, generator=torch.Generator().manual_seed(2))
+    for t in (0.2, 0.5, 0.9):
+        state = x_0.replace((1 - t) * x_0.feats + t * noise)
+        guess = model(state, torch.tensor([1000 * t]), torch.zeros(1, 5, 12)).velocity.feats
+        velocity = noise - x_0.feats
+        best = (velocity * state.feats).sum() / state.feats.square().sum()
+        torch.testing.assert_close(guess, best * state.feats, atol=0.4, rtol=0)
+
+
 def test_low_precision_torso_stays_close(flow: SLatFlowModel) -> None:
     x, t, cond = voxels(4), torch.full((3,), 500.0), torch.randn(3, 5, 12)
     expected = flow(x, t, cond).velocity.feats
