@@ -11,8 +11,10 @@ from pathlib import Path
 
 import torch
 
+from dataset_toolkits.online.picture_set import PictureSet, PictureSetSource
 from dataset_toolkits.online.sources import build_source
-from scenegen.trainers.experiment import build_objective, load_experiment
+from scenegen.trainers.experiment import ExperimentConfig, build_objective, load_experiment
+from scenegen.trainers.prefetch import BatchSource
 from scenegen.trainers.trainer import Trainer
 from trellis_modules.checkpoint import save_checkpoint
 from trellis_modules.config import to_json
@@ -23,7 +25,14 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", type=Path, required=True, help="experiment JSON, see configs/small")
     parser.add_argument("--output_dir", type=Path, required=True, help="state, log and checkpoints go here")
-    parser.add_argument("--packs", type=Path, nargs="+", required=True, help="mesh packs of the train split")
+    data = parser.add_mutually_exclusive_group(required=True)
+    data.add_argument("--packs", type=Path, nargs="+", help="mesh packs of the train split")
+    data.add_argument(
+        "--pictures",
+        type=Path,
+        nargs="+",
+        help="for structured_latent_flow, sets of dataset_toolkits.build_picture_set in place of packs",
+    )
     parser.add_argument(
         "--latent_encoder",
         "--structure_encoder",  # its name before there were structured latents
@@ -44,6 +53,26 @@ def parse_arguments() -> argparse.Namespace:
     return arguments
 
 
+def make_source(arguments: argparse.Namespace, config: ExperimentConfig, device: torch.device) -> BatchSource:
+    """The batches of the packs or of the picture sets."""
+    if arguments.pictures is None:
+        return build_source(
+            config.objective.name,
+            config.source,
+            arguments.packs,
+            arguments.workers,
+            arguments.latent_encoder,
+            device,
+        )
+    if config.objective.name != "structured_latent_flow":
+        raise ValueError(
+            f"--pictures: expected the objective structured_latent_flow, got {config.objective.name}; "
+            "give --packs"
+        )
+    pictures = PictureSet.concatenate([PictureSet.load(path) for path in arguments.pictures])
+    return PictureSetSource(pictures, config.source["objects_per_step"], config.source.get("seed", 0), device)
+
+
 def export(trainer: Trainer, models: Collection[str]) -> None:
     """Write the averaged weights as half-precision checkpoints beside the state."""
     modules = trainer.ema_modules()
@@ -62,14 +91,7 @@ def main() -> None:
     config = load_experiment(arguments.config)
     torch.manual_seed(config.trainer.seed)
     objective = build_objective(config)
-    source = build_source(
-        config.objective.name,
-        config.source,
-        arguments.packs,
-        arguments.workers,
-        arguments.latent_encoder,
-        device,
-    )
+    source = make_source(arguments, config, device)
     trainer = Trainer(objective, source, config.trainer, arguments.output_dir, device)
     (arguments.output_dir / "config.json").write_text(
         json.dumps(to_json(config), indent=2) + "\n", encoding="utf-8"

@@ -8,7 +8,9 @@ import pytest
 import torch
 
 import train
+from dataset_toolkits import build_picture_set
 from dataset_toolkits.online.appearance_batches import FieldSource, LatentPictureSource
+from dataset_toolkits.online.picture_set import PictureSet
 from dataset_toolkits.online.scene_batches import SceneSource, ShapeSource
 from dataset_toolkits.procedural.pack import generate_pack
 from scenegen.pipelines.pipeline import SceneGenPipeline
@@ -47,6 +49,7 @@ EXPERIMENTS = {
         "encoder": {"name": "SparseStructureEncoder", "args": {"in_channels": 1, **VAE}},
         "decoder": {"name": "SparseStructureDecoder", "args": {"out_channels": 1, **VAE}},
     },
+    "image_encoder": {"image_encoder": IMAGE_ENCODER},
     "scene_flow": {
         "flow": {"name": "SparseStructureFlowModel", "args": {
             "resolution": 2, "in_channels": 4, "out_channels": 4, "model_channels": WIDTH,
@@ -74,6 +77,7 @@ EXPERIMENTS = {
 }  # fmt: skip
 SOURCES = {
     "structure_vae": ShapeSource,
+    "image_encoder": SceneSource,
     "scene_flow": SceneSource,
     "structured_latent_vae": FieldSource,
     "structured_latent_flow": LatentPictureSource,
@@ -175,6 +179,27 @@ def test_trained_networks_become_a_checkpoint_of_the_pipeline(
     scene = read_scene(write_scene(tmp_path / "room", 2))
     cutouts, masks = [item.cutout for item in scene.objects], [item.mask for item in scene.objects]
     assert len(pipeline.run(scene.photo, cutouts, masks).objects) == 2
+
+
+def test_stored_pictures_take_the_place_of_packs(tmp_path, run, pack, monkeypatch):
+    latents = trained_encoder(run, tmp_path, "structured_latent_vae")
+    run("structured_latent_flow", tmp_path / "flow", "--latent_encoder", str(latents))
+    config, pictures = tmp_path / "structured_latent_flow.json", tmp_path / "pictures.safetensors"
+    making = ["--config", config, "--packs", pack, "--latent_encoder", latents, "--output", pictures]
+    sizes = ["--steps", "2", "--objects", "4", "--shapes", "3", "--device", "cpu"]
+    monkeypatch.setattr(sys, "argv", ["build_picture_set", *map(str, making), *sizes])
+    build_picture_set.main()
+    assert 4 <= len(PictureSet.load(pictures)) <= 8
+
+    def train_on_pictures(config: Path) -> None:
+        options = ["--config", config, "--output_dir", tmp_path / "stored", "--pictures", pictures]
+        monkeypatch.setattr(sys, "argv", ["train.py", "--device", "cpu", *map(str, options)])
+        train.main()
+
+    train_on_pictures(config)
+    assert [step for step, _ in losses(tmp_path / "stored")] == [1, 2, 3, 4]
+    with pytest.raises(ValueError, match="expected the objective structured_latent_flow, got structured_l"):
+        train_on_pictures(tmp_path / "structured_latent_vae.json")
 
 
 def test_the_appearance_stage_joins_the_checkpoint(tmp_path, run, encoder, monkeypatch):

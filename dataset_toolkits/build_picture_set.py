@@ -1,0 +1,67 @@
+"""Make pictures of objects in scenes with their structured latents, for ``train.py --pictures``.
+
+``python -m dataset_toolkits.build_picture_set --config configs/small/structured_latent_flow.json \\
+    --packs data/packs/train.safetensors data/packs/procedural.safetensors \\
+    --latent_encoder outputs/structured_latent_vae/ckpts/encoder --output data/packs/pictures_0.safetensors``
+
+A GPU makes such pictures faster than it can train on them; on a CPU they take longer than the training step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from dataset_toolkits.online.picture_set import PictureSet
+from dataset_toolkits.online.sources import build_source
+from scenegen.trainers.experiment import load_experiment
+
+OBJECTIVE = "structured_latent_flow"
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--config", type=Path, required=True, help="experiment whose source is used")
+    parser.add_argument("--packs", type=Path, nargs="+", required=True, help="mesh packs of the train split")
+    parser.add_argument("--latent_encoder", type=Path, required=True, help="checkpoint stem")
+    parser.add_argument("--output", type=Path, required=True, help="file to write (.safetensors)")
+    parser.add_argument("--steps", type=int, default=60, help="batches of --objects objects")
+    parser.add_argument("--objects", type=int, default=8)
+    parser.add_argument("--shapes", type=int, default=110, help="variants of furniture, encoded first")
+    parser.add_argument("--max_voxels", type=int, default=12_000, help="leaves out objects with more")
+    parser.add_argument("--seed", type=int, default=0, help="another one gives other shapes and scenes")
+    parser.add_argument("--workers", type=int, default=0, help="processes that compose scenes ahead")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Render, encode and write."""
+    arguments = parse_arguments()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    settings = load_experiment(arguments.config).source | {
+        "objects_per_step": arguments.objects,
+        "shapes": arguments.shapes,
+        "seed": arguments.seed,
+        "repeat": 1,
+    }
+    device = torch.device(arguments.device)
+    source = build_source(
+        OBJECTIVE, settings, arguments.packs, arguments.workers, arguments.latent_encoder, device
+    )
+    logging.info("encoding %d shapes first", arguments.shapes)
+    steps = tqdm(range(arguments.steps), desc="pictures", unit="batch")
+    pictures = PictureSet.concatenate(
+        [PictureSet.of_batch(source.batch(step), arguments.max_voxels) for step in steps]
+    )
+    pictures.save(arguments.output)
+    logging.info("%s: %d pictures, %d voxels", arguments.output, len(pictures), len(pictures.xyz))
+
+
+if __name__ == "__main__":
+    main()
