@@ -118,7 +118,7 @@ def run_scenes(sources: list[Path], options: argparse.Namespace) -> list[SceneRe
             revision=options.revision,
             offload=options.low_vram,
         )
-        if batch.slat_sampling and not pipeline.config.has_appearance:
+        if batch.slat_sampling and batch.appearance and not pipeline.config.has_appearance:
             raise CheckpointError(
                 f"{options.checkpoint}: --slat-steps and --slat-cfg need an appearance stage, the checkpoint "
                 "has none; leave them out"

@@ -46,6 +46,7 @@ class BatchOptions:
         sampling, slat_sampling, texture: see `SceneGenPipeline.run`.
         overwrite: make finished scenes again.
         scene_attention: let the objects of a scene see each other; without it only for comparisons.
+        appearance: textured meshes; without it surfaces in the photo's colours.
         refine: afterwards, push objects out of each other and onto the floor.
         masks, boxes: file with the masks of the photo, or with boxes around its objects, where scenes are
             photos and not folders.
@@ -60,6 +61,7 @@ class BatchOptions:
     texture: TextureSettings = DEFAULT_TEXTURE
     overwrite: bool = False
     scene_attention: bool = True
+    appearance: bool = True
     refine: bool = False
     masks: Path | None = None
     boxes: Path | None = None
@@ -180,6 +182,7 @@ def generate(
         slat_sampling=options.slat_sampling,
         texture=options.texture,
         scene_attention=options.scene_attention,
+        appearance=options.appearance,
         representations=("gaussian",) if wants_gaussians else (),
         on_step=on_step,
     )

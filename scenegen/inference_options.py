@@ -79,6 +79,11 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no_scene_attention", action="store_true", help="every object by itself, for comparisons"
     )
+    parser.add_argument(
+        "--no_appearance",
+        action="store_true",
+        help="only structures and poses: plain surfaces in the photo's colours, in less time",
+    )
 
 
 def add_result_arguments(parser: argparse.ArgumentParser) -> None:
@@ -165,8 +170,17 @@ def batch_options(options: argparse.Namespace) -> BatchOptions:
     """The part of the command line that concerns every scene.
 
     Raises:
-        ValueError: a texture setting is out of range.
+        ValueError: a texture setting is out of range, or something is asked of an appearance stage that is
+            left out.
     """
+    if options.no_appearance:
+        asked = {
+            "--slat-steps": options.slat_steps is not None,
+            "--slat-cfg": options.slat_cfg is not None,
+            "--formats ply": "ply" in options.formats,
+        }
+        if wanted := [flag for flag, is_asked in asked.items() if is_asked]:
+            raise ValueError(f"{', '.join(wanted)}: needs the appearance stage; leave --no_appearance out")
     return BatchOptions(
         options.output,
         options.formats,
@@ -178,6 +192,7 @@ def batch_options(options: argparse.Namespace) -> BatchOptions:
         ),
         overwrite=options.overwrite,
         scene_attention=not options.no_scene_attention,
+        appearance=not options.no_appearance,
         refine=options.refine,
         masks=options.masks,
         boxes=options.boxes,

@@ -34,6 +34,7 @@ from scenegen.pipelines.sampling import PositionsType, StructureSample, noise_ge
 from scenegen.pipelines.structure import SceneImages, StructureStage
 from scenegen.pipelines.texturing import TextureSettings
 from scenegen.pipelines.view_fit import PhotoView, fit_photo_view
+from trellis_modules.samplers import SamplingParams
 from trellis_modules.samplers.registry import merge_params
 
 logger = logging.getLogger(__name__)
@@ -162,6 +163,7 @@ class SceneGenPipeline:
         slat_sampling: Mapping[str, Any] | None = None,
         cond_parts: CondParts | None = None,
         scene_attention: bool = True,
+        appearance: bool = True,
         positions_type: PositionsType = "last",
         structure: Tensor | None = None,
         max_faces: int | None = 20_000,
@@ -189,6 +191,8 @@ class SceneGenPipeline:
             slat_sampling: likewise for the appearance stage.
             cond_parts: which conditions are used; None takes those that the checkpoint was trained with.
             scene_attention: let the assets see each other; without it only for comparisons.
+            appearance: without it objects stay the plain surfaces of their structure, in the photo's colours,
+                as they are where the checkpoint has no appearance stage; takes less time.
             positions_type: see `sample_structure`.
             structure: (B, R, R, R) occupancy logits in the caller's order that replace those of the structure
                 stage, for shapes that are known or edited; poses still come from sampling.
@@ -216,7 +220,7 @@ class SceneGenPipeline:
                 {**(sampling or {}), **({} if steps is None else {"steps": steps})},
                 "run",
             ),
-            slat_sampling=self._slat_sampling(slat_sampling or {}),
+            slat_sampling=self._slat_sampling(slat_sampling or {}, appearance),
             cond_parts=cond_parts or self.config.cond_parts,
             scene_attention=scene_attention,
             positions_type=positions_type,
@@ -249,7 +253,7 @@ class SceneGenPipeline:
                 logits = self._structure.decode(sample.latents)
             else:
                 logits = options.structure[list(order)].float().cpu()
-        drafts = draft_objects(sample, logits, MAX_VOXELS if self.config.has_appearance else None)
+        drafts = draft_objects(sample, logits, MAX_VOXELS if objects is not None else None)
         shaped = usable(drafts)
         if objects is not None and shaped:
             self._add_appearance(drafts, objects, generator, options, meter)
@@ -273,7 +277,7 @@ class SceneGenPipeline:
         with meter.stage("condition"):
             prepared = self._structure.prepare(views, order)
             cond = self._structure.encode(prepared, options.cond_parts)
-            objects = object_cond(cond) if self.config.has_appearance else None
+            objects = object_cond(cond) if options.slat_sampling is not None else None
             if objects is not None and (grid := self.config.slat_colour_grid):
                 objects = with_patch_colours(objects, prepared, self.config.image_size, grid)
         with meter.stage("sample"):
@@ -297,14 +301,17 @@ class SceneGenPipeline:
         with meter.stage("texture"):
             self._appearance.texture(drafts, meshes, options)
 
-    def _slat_sampling(self, overrides: Mapping[str, Any]) -> Any:
-        if self.config.has_appearance:
+    def _slat_sampling(self, overrides: Mapping[str, Any], appearance: bool) -> SamplingParams | None:
+        if appearance and self.config.has_appearance:
             return merge_params(self.config.slat_sampler.params, overrides, "run: slat_sampling")
         if overrides:
-            raise ValueError("run: slat_sampling was given, but the checkpoint has no appearance stage")
+            reason = "the checkpoint has no appearance stage" if appearance else "appearance is False"
+            raise ValueError(f"run: slat_sampling was given, but {reason}")
         return None
 
     def _check_decoders(self, options: RunOptions) -> None:
+        if options.wanted and options.slat_sampling is None:
+            raise ValueError(f"run: {sorted(options.wanted)} need the appearance stage, which does not run")
         for name in sorted(options.wanted):
             if name not in _DECODERS:
                 raise ValueError(f"run: unknown representation {name!r}; known: {sorted(_DECODERS)}")
