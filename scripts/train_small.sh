@@ -13,7 +13,8 @@ usage: bash scripts/train_small.sh [--packs "A B"] [--checkpoint DIR]
   --checkpoint  folder that is assembled at the end (default: outputs/scenegen-small)
 
 Seconds of each stage, from the environment: VAE_SECONDS=600 GEOMETRY_SECONDS=400 WARMUP_SECONDS=400 ENCODER_SECONDS=300
-FLOW_SECONDS=1500 LATENT_VAE_SECONDS=300 LATENT_FLOW_SECONDS=600 (the appearance stage: structured latents)
+FLOW_SECONDS=400 GEOMETRY_LONGER_SECONDS=200 FLOW_LONGER_SECONDS=1500 LATENT_VAE_SECONDS=300 LATENT_FLOW_SECONDS=600 (the last two:
+the appearance stage, structured latents)
 PYTHON (default: python) and WORKERS (processes that compose scenes, default: 6) likewise.
 TEXT
 }
@@ -48,10 +49,12 @@ train structure_vae "${VAE_SECONDS:-600}"
 train geometry_encoder "${GEOMETRY_SECONDS:-400}"
 train scene_flow_warmup "${WARMUP_SECONDS:-400}" "${encoder[@]}"
 train image_encoder "${ENCODER_SECONDS:-300}"
-train scene_flow "${FLOW_SECONDS:-1500}" "${encoder[@]}"
+train scene_flow "${FLOW_SECONDS:-400}" "${encoder[@]}"
+train geometry_encoder_longer "${GEOMETRY_LONGER_SECONDS:-200}"
+train scene_flow_longer "${FLOW_LONGER_SECONDS:-1500}" "${encoder[@]}"
 train structured_latent_vae "${LATENT_VAE_SECONDS:-300}"
 train structured_latent_flow "${LATENT_FLOW_SECONDS:-600}" --latent_encoder "outputs/structured_latent_vae/ckpts/encoder"
 "${PYTHON:-python}" scripts/assemble_checkpoint.py --structure_vae "outputs/structure_vae" \
-    --scene_flow "outputs/scene_flow" --structured_latent_vae "outputs/structured_latent_vae" \
-    --structured_latent_flow "outputs/structured_latent_flow" --output "$checkpoint"
+    --scene_flow "outputs/scene_flow_longer" --structured_latent_vae "outputs/structured_latent_vae" \
+    --structured_latent_flow "outputs/structured_latent_flow" --slat_steps 6 --slat_cfg_strength 0 --output "$checkpoint"
 echo "$checkpoint: try it with python inference.py --checkpoint $checkpoint"

@@ -81,6 +81,26 @@ def test_command_writes_textured_files_that_are_the_same_every_time(
     np.testing.assert_allclose(loaded.extents.max(), 1.96, rtol=1e-5)
 
 
+def test_appearance_can_be_left_out(tmp_path, write_scene, shared_appearance_checkpoint):
+    write_scene(tmp_path / "in" / "room", 2)
+    arguments = [
+        "--input", tmp_path / "in", "--output", tmp_path / "out", "--no_appearance", "--formats", "glb",
+        "--checkpoint", shared_appearance_checkpoint,
+    ]  # fmt: skip
+    assert inference.main([str(argument) for argument in arguments]) == 0
+    tree = _gltf_json(tmp_path / "out" / "room" / "scene.glb")
+    assert "images" not in tree and "appearance" not in tree["asset"]["extras"]["settings"]
+    assert "COLOR_0" in tree["meshes"][0]["primitives"][0]["attributes"]
+
+
+@pytest.mark.parametrize(
+    "asked", [{"slat_sampling": {"steps": 1}}, {"representations": ("gaussian",)}], ids=["steps", "gaussian"]
+)
+def test_what_the_appearance_stage_makes_is_refused_without_it(pipeline, scene, asked):
+    with pytest.raises(ValueError, match="appearance"):
+        pipeline.run(*scene, appearance=False, **asked)
+
+
 def test_gaussians_and_radiance_fields_come_on_request(pipeline, scene):
     result = pipeline.run(
         *scene, texture=SMALL, structure=_dumbbell(2), representations=("gaussian", "radiance_field")

@@ -272,6 +272,8 @@ def test_half_precision_runs(tmp_path, run, write_scene, dtype):
         (("--device", "abacus"), "expected cpu, cuda or cuda:<n>, got 'abacus'"),
         (("--device", "cuda:99"), "expected a device of this machine, got 'cuda:99'"),
         (("--seed", "x"), "invalid int value"),
+        (("--no_appearance", "--slat-steps", "2"), "--slat-steps: needs the appearance stage"),
+        (("--no_appearance", "--formats", "ply"), "--formats ply: needs the appearance stage"),
     ],
 )
 def test_bad_argument_exits_with_2(run, capsys, arguments, expected):
