@@ -33,6 +33,7 @@ class Backend:
     devices: tuple[str, ...] | None = None  # None: every device type
     dtypes: tuple[torch.dtype, ...] | None = None  # None: every floating point type
     capability: tuple[int, int] = (0, 0)  # least CUDA compute capability
+    auto_devices: tuple[str, ...] | None = None  # where "auto" may take it; None: wherever it runs
 
     def installed(self) -> bool:
         """Whether the needed package is there (only packages around it are imported)."""
@@ -45,6 +46,10 @@ class Backend:
             and (self.dtypes is None or dtype in self.dtypes)
             and (device_type != "cuda" or self._runs_on_current_gpu())
         )
+
+    def is_automatic(self, device_type: str) -> bool:
+        """Whether "auto" may take it on this device type."""
+        return self.auto_devices is None or device_type in self.auto_devices
 
     def _runs_on_current_gpu(self) -> bool:
         if self.capability == (0, 0) or not torch.cuda.is_available():
@@ -110,7 +115,8 @@ class BackendRegistry:
         if name == "auto":
             name, origin = os.environ.get(self.variable, "auto"), f"environment variable {self.variable}"
         if name == "auto":
-            name = self.available(device_type, dtype)[0]
+            candidates = self.available(device_type, dtype)
+            name = next(name for name in candidates if self.backends[name].is_automatic(device_type))
         if name not in self.backends:
             known = sorted(self.backends)
             raise ValueError(f"{origin}: unknown backend {name!r}; choose auto or one of {known}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -10,7 +12,7 @@ from torch import Tensor
 from trellis_modules.backends import BackendUnavailable
 from trellis_modules.sparse import MAX_RESOLUTION, SparseTensor
 from trellis_modules.sparse.conv import SparseConv3d, available_backends, submanifold_conv3d
-from trellis_modules.sparse.conv.backends import BACKENDS, gather_gemm, gather_scatter
+from trellis_modules.sparse.conv.backends import BACKENDS, REGISTRY, gather_gemm
 from trellis_modules.sparse.conv.neighbours import check_distinct, neighbour_rows
 from trellis_modules.sparse.tensor import MAX_BATCH_SIZE
 
@@ -33,12 +35,12 @@ def dense_reference(x: SparseTensor, weight: Tensor, bias: Tensor, dilation: int
     return volume.movedim(1, -1)[(batch, *xyz)]
 
 
-@pytest.mark.parametrize("backend", [gather_scatter, gather_gemm])
+@pytest.mark.parametrize("backend", available_backends("cpu"))
 @pytest.mark.parametrize("dilation", [1, 2])
 @pytest.mark.parametrize("out_channels", [6, 4, 2])  # more, as many and fewer than come in
 def test_backend_matches_the_dense_convolution_in_both_directions(
     case: tuple[SparseTensor, Tensor, Tensor],
-    backend,
+    backend: str,
     dilation: int,
     out_channels: int,
     monkeypatch: pytest.MonkeyPatch,
@@ -47,9 +49,10 @@ def test_backend_matches_the_dense_convolution_in_both_directions(
     x, weight, bias = case
     weight, bias = weight[:out_channels], bias[:out_channels]
     results = []
-    for run in (backend.run, dense_reference):
+    for run in (partial(submanifold_conv3d, backend=backend), dense_reference):
         leaves = [value.clone().requires_grad_() for value in (x.feats, weight, bias)]
         output = run(x.replace(leaves[0]), leaves[1], leaves[2], dilation)
+        output = output.feats if isinstance(output, SparseTensor) else output
         gradients = torch.autograd.grad(output.square().sum(), leaves)
         results.append((output, *gradients))
     torch.testing.assert_close(results[0], results[1], rtol=1e-4, atol=1e-4)  # other order of summation
@@ -107,6 +110,17 @@ def test_gpu_backend_survives_edge_cases(backend: str) -> None:
         submanifold_conv3d(twice, weight, backend=backend)
 
 
+def test_products_are_few_on_gpus_and_small_elsewhere(caplog: pytest.LogCaptureFixture) -> None:
+    assert available_backends("cpu") == ["gather_gemm", "gather_scatter"]
+    REGISTRY.clear()
+    with caplog.at_level("INFO", logger="trellis_modules.backends"):
+        for device in ("cpu", "cuda"):
+            REGISTRY.select("auto", torch.device(device), torch.float32)
+    chosen = [record.message.split()[-1] for record in caplog.records]
+    REGISTRY.clear()
+    assert chosen == ["gather_scatter", "gather_gemm"]
+
+
 def test_border_voxels_do_not_see_the_next_line() -> None:
     x = SparseTensor(torch.ones(2, 1), torch.tensor([[0, 0, 0, 1], [0, 0, 1, 0]]))
     weight = torch.zeros(1, 3, 3, 3, 1)
@@ -118,10 +132,11 @@ def test_single_voxel_and_no_voxel() -> None:
     layer = SparseConv3d(2, 3, 3)
     single = SparseTensor(torch.ones(1, 2), torch.tensor([[0, 1023, 1023, 1023]]))
     expected = layer.conv.weight[:, 1, 1, 1].sum(1) + layer.conv.bias
-    torch.testing.assert_close(layer(single).feats[0], expected)
     empty = SparseTensor(torch.zeros(0, 2), torch.zeros(0, 4, dtype=torch.int32), batch_size=1)
-    assert layer(empty).shape == (1, 3)
-    assert gather_gemm.run(empty, layer.conv.weight, layer.conv.bias, 1).shape == (0, 3)
+    for backend in available_backends("cpu"):
+        alone = submanifold_conv3d(single, layer.conv.weight, layer.conv.bias, backend=backend)
+        torch.testing.assert_close(alone.feats[0], expected)
+        assert submanifold_conv3d(empty, layer.conv.weight, layer.conv.bias, backend=backend).shape == (1, 3)
 
 
 def test_keys_beyond_32_bits_stay_apart() -> None:

@@ -16,11 +16,11 @@ BACKEND_VARIABLE = "SCENEGEN_SPARSE_CONV"
 _SPCONV_FLOATS = (torch.float16, torch.float32)  # it knows no bfloat16
 
 #: In the order in which "auto" tries them: one large product on GPUs, only the existing neighbours elsewhere.
-#: spconv is taken by name; its CPU kernels gave unstable results.
+#: spconv is taken by name, and on GPUs only; its CPU kernels gave unstable results.
 BACKENDS: dict[str, Backend] = {
     backend.name: backend
     for backend in (
-        Backend("gather_gemm", f"{__name__}.gather_gemm", "torch", ("cuda",)),
+        Backend("gather_gemm", f"{__name__}.gather_gemm", "torch", auto_devices=("cuda",)),
         Backend("gather_scatter", f"{__name__}.gather_scatter", "torch"),
         Backend("spconv", f"{__name__}.spconv", "spconv", ("cuda",), _SPCONV_FLOATS),
     )

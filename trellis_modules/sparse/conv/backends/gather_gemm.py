@@ -1,9 +1,10 @@
 """Backend of one matrix product and one gather, whichever is cheaper first.
 
-Few, large kernels: the choice for GPUs.  What is gathered has k^3 times the channels of one side of the
-product, so the narrower side is taken: either the neighbourhoods of all voxels are laid side by side and
-multiplied, or every voxel is multiplied by the whole kernel and the products are fetched.  Chunks bound the
-memory.  The backward pass gathers again instead of keeping; nothing there is added up by colliding writes.
+Few, large kernels: the choice for GPUs, though it runs on every device.  What is gathered has k^3 times the
+channels of one side of the product, so the narrower side is taken: either the neighbourhoods of all voxels
+are laid side by side and multiplied, or every voxel is multiplied by the whole kernel and the products are
+fetched.  Chunks bound the memory.  The backward pass gathers again instead of keeping; nothing there is added
+up by colliding writes.
 """
 
 from __future__ import annotations
