@@ -195,8 +195,10 @@ class SparseTensor:
 
     def __getitem__(self, index: int | slice | Sequence[int] | Sequence[bool] | Tensor) -> SparseTensor:
         """Chosen batch elements, renumbered from 0 in the order given."""
-        if isinstance(index, (Sequence, Tensor)):
-            index = torch.as_tensor(index).cpu()
+        if isinstance(index, Sequence):  # an empty one has no numbers that would tell the dtype
+            index = torch.tensor(index, dtype=None if index else torch.long)
+        elif isinstance(index, Tensor):
+            index = index.cpu()
         chosen = torch.arange(self.batch_size)[index]
         elements = chosen.reshape(-1).tolist()
         slices = [self.layout[element] for element in elements]

@@ -24,6 +24,7 @@ def test_empty_elements_survive_every_operation(holed: SparseTensor) -> None:
     assert (holed * 2 + holed).shape == (4, 2)
     assert holed[[3, 2]].lengths == (0, 1)
     assert holed[-1].batch_size == 1 and len(holed[-1].feats) == 0
+    assert holed[[]].shape == (0, 2) and holed[torch.zeros(4, dtype=torch.bool)].lengths == ()
     assert sparse_cat([holed[3], holed]).lengths == (0, 2, 0, 1, 0)
     assert [part.lengths for part in holed.unbind(0)] == [(2,), (0,), (1,), (0,)]
     assert holed.dense().shape == (4, 2, 5, 6, 7)
