@@ -56,9 +56,12 @@ def _sides(faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def connected_labels(pairs: np.ndarray, count: int) -> np.ndarray:
-    """Component (count,) int of each of ``count`` things of which some (P, 2) are joined."""
+    """Component (count,) int64 of each of ``count`` things of which some (P, 2) are joined.
+
+    scipy gives 32 bits, in which products of labels and vertex numbers would overflow.
+    """
     graph = coo_array((np.ones(len(pairs), dtype=bool), (pairs[:, 0], pairs[:, 1])), shape=(count, count))
-    return connected_components(graph, directed=False)[1]
+    return connected_components(graph, directed=False)[1].astype(np.int64)
 
 
 def weld(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

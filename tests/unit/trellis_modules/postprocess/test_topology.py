@@ -32,6 +32,12 @@ def test_faces_of_an_edge_shared_by_three_are_connected():
     assert len(set(connected_labels(pairs, 3))) == 1
 
 
+def test_products_of_labels_and_vertex_numbers_stay_exact_beyond_32_bits():
+    count = 70_000
+    labels = connected_labels(np.zeros((0, 2), dtype=int), count)
+    assert (labels * count).max() == (count - 1) * count > 2**32
+
+
 def test_no_faces():
     edges = MeshEdges.of(np.zeros((0, 3), dtype=int))
     assert len(edges.vertices) == 0 and len(edges.adjacent_faces()[0]) == 0
