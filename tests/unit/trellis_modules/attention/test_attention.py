@@ -46,8 +46,14 @@ def test_mixed_and_integer_dtypes_are_refused(qkv: tuple[Tensor, Tensor, Tensor]
 
 
 @pytest.mark.parametrize("backend", available_backends("cpu"))
-def test_backend_matches_the_formula(backend: str, qkv: tuple[Tensor, Tensor, Tensor]) -> None:
-    torch.testing.assert_close(attention(*qkv, backend=backend), formula(*qkv))
+def test_backend_matches_the_formula_in_both_directions(
+    backend: str, qkv: tuple[Tensor, Tensor, Tensor]
+) -> None:
+    leaves = [leaf.requires_grad_() for leaf in qkv]
+    results = []
+    for output in (attention(*leaves, backend=backend), formula(*leaves)):
+        results.append((output, *torch.autograd.grad(output.square().sum(), leaves)))
+    torch.testing.assert_close(*results)
 
 
 @pytest.mark.gpu
