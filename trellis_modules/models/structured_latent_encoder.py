@@ -44,7 +44,8 @@ class SLatEncoder(StructuredLatentTrunk):
         """Encode the features of voxels.
 
         Args:
-            x: (B, in_channels) features of the active voxels.
+            x: (B, in_channels) features of the active voxels, wherever they are: every place has an
+                embedding, beyond ``resolution`` too.
             sample_posterior: draw z instead of taking the mean.
             generator: randomness of the draw.
 

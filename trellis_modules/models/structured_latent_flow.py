@@ -122,7 +122,8 @@ class SLatFlowModel(SparseStructureFlowModel):
         """Predict the velocity of each object by itself.
 
         Args:
-            x: (B, in_channels) noisy latents at the active voxels.
+            x: (B, in_channels) noisy latents at the active voxels, wherever they are: every place has an
+                embedding, beyond ``resolution`` too.
             t: (B,) time times 1000.
             cond: (B, L, cond_channels), or the result of ``precompute_context``.
             num_object_tokens, scene_size, is_query: the grouping of a scene, which single objects lack;

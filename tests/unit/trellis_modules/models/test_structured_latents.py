@@ -225,6 +225,15 @@ def test_wrong_sizes_are_named(flow: SLatFlowModel) -> None:
         attention_patterns("swim", 8, 2)
 
 
+@torch.no_grad()
+def test_voxels_beyond_the_resolution_have_a_defined_result(flow: SLatFlowModel) -> None:
+    places = torch.tensor([[0, 1, 2, 3], [0, 9, 1023, 0]])
+    x = SparseTensor(torch.ones(2, 4), places)
+    assert flow(x, torch.ones(1), torch.randn(1, 5, 12)).velocity.feats.isfinite().all()
+    encoder = built("SLatEncoder", **ENCODER)
+    assert encoder(SparseTensor(torch.ones(2, 6), places)).feats.isfinite().all()
+
+
 @pytest.mark.parametrize("mode", ["full", "swin", "shift_window", "shift_sequence", "shift_order"])
 def test_encoder_learns_in_every_attention_mode(mode: str) -> None:
     model: SLatEncoder = built("SLatEncoder", **ENCODER, attn_mode=mode, use_checkpoint=True).train()
