@@ -133,16 +133,28 @@ def count_views_of_faces(
 
 
 def _visible_faces(vertices: Tensor, faces: Tensor, cameras: Cameras, backend: str) -> Tensor:
-    shapes = tuple(vertices.shape), tuple(faces.shape)
-    if shapes != ((len(vertices), 3), (len(faces), 3)):
-        raise ValueError(
-            f"meshes: expected vertices (V, 3) and faces (F, 3), got {shapes[0]} and {shapes[1]}"
-        )
+    _check_mesh(vertices, faces)
     run = MESH_BACKENDS.select(backend, vertices.device, vertices.dtype)
     if not len(faces) or not len(cameras):
         empty = (len(cameras), cameras.size, cameras.size)
         return torch.full(empty, -1, dtype=torch.int64, device=vertices.device)
     return run(vertices, faces.long(), cameras)
+
+
+def _check_mesh(vertices: Tensor, faces: Tensor) -> None:
+    """Refuse what would read beyond the vertices, which ends the process on a GPU."""
+    shapes = tuple(vertices.shape), tuple(faces.shape)
+    if shapes != ((len(vertices), 3), (len(faces), 3)):
+        raise ValueError(
+            f"meshes: expected vertices (V, 3) and faces (F, 3), got {shapes[0]} and {shapes[1]}"
+        )
+    if faces.is_floating_point():
+        raise ValueError(f"meshes: expected vertex numbers as integers, got {faces.dtype}")
+    low, high = torch.stack(faces.aminmax()).tolist() if len(faces) else (0, -1)
+    if low < 0 or high >= len(vertices):
+        raise ValueError(
+            f"meshes: expected vertex numbers in [0, {len(vertices)}), got [{low}, {high}]; check the faces"
+        )
 
 
 def _interpolation(

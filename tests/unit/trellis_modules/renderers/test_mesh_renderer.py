@@ -199,6 +199,9 @@ def test_no_colour_without_three_attributes():
     [
         ({"vertex_attributes": torch.zeros(5, 3)}, r"vertex_attributes \(4, C\).*got \(5, 3\)"),
         ({"faces": torch.zeros(2, 4, dtype=torch.long)}, r"faces \(F, 3\), got \(4, 3\) and \(2, 4\)"),
+        ({"faces": torch.tensor([[0, 1, 4]])}, r"vertex numbers in \[0, 4\), got \[0, 4\]"),
+        ({"faces": torch.tensor([[-1, 1, 2]])}, r"vertex numbers in \[0, 4\), got \[-1, 2\]"),
+        ({"faces": torch.zeros(2, 3)}, "vertex numbers as integers, got torch.float32"),
         ({"ssaa": 0}, "ssaa >= 1"),
         ({"far": 0.5}, "near 1.0, far 0.5"),
         ({"backend": "pencil"}, "unknown backend 'pencil'"),
