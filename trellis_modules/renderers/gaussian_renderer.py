@@ -34,7 +34,7 @@ def render_gaussians(
     they are not the defaults here, where ``near`` and ``far`` do cut: by the depth of the centre.
 
     Args:
-        gaussian: N Gaussians; those with parameters that are not finite are left out.
+        gaussian: N Gaussians; those with properties that are not finite are left out.
         extrinsics: (V, 4, 4) world to camera, OpenCV axes.
         intrinsics: (3, 3) for all cameras or (V, 3, 3), normalised.
         size: pixels per edge.
@@ -53,11 +53,11 @@ def render_gaussians(
 
     Source: Kerbl et al., "3D Gaussian Splatting", 2023; Yu et al., "Mip-Splatting", arXiv:2311.16493.
     """
-    if kernel_size < 0:
+    if not kernel_size >= 0:
         raise ValueError(f"render_gaussians: expected kernel_size >= 0, got {kernel_size}")
     samples = sample_size("render_gaussians", size, ssaa)
     cameras = Cameras.of("render_gaussians", extrinsics, intrinsics, samples, near, far, gaussian.hidden_xyz)
     run = GAUSSIAN_BACKENDS.select(backend, cameras.extrinsics.device, cameras.extrinsics.dtype)
     with torch.autocast(cameras.extrinsics.device.type, enabled=False):
-        blended = run(gaussian, cameras, kernel_size)
+        blended = run(gaussian.finite(), cameras, kernel_size)
     return blended_rendering(blended, background, ssaa)

@@ -30,7 +30,7 @@ def render_octree(
     """Draw an octree from V cameras, with gradients to densities, colours and vectors.
 
     Args:
-        octree: N leaves that do not overlap.
+        octree: N leaves that do not overlap; those with numbers that are not finite are left out.
         extrinsics: (V, 4, 4) world to camera, OpenCV axes.
         intrinsics: (3, 3) for all cameras or (V, 3, 3), normalised.
         size: pixels per edge.

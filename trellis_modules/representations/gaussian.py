@@ -29,6 +29,7 @@ _PLY_COLUMNS = (
 )
 _XYZ, _COLOUR, _OPACITY = slice(0, 3), slice(6, 9), slice(9, 10)
 _SCALE, _ROTATION = slice(10, 13), slice(13, 17)
+_HIDDEN = ("hidden_xyz", "features_dc", "hidden_scaling", "hidden_rotation", "hidden_opacity")
 _MIN_SCALE = 1e-9  # a Gaussian no wider than the 3D filter has no width of its own; its logarithm must exist
 
 
@@ -182,8 +183,16 @@ class Gaussian:
 
     def to(self, *args: Any, **kwargs: Any) -> Gaussian:
         """Copy to a device or dtype, arguments as of ``Tensor.to``."""
-        names = ("hidden_xyz", "features_dc", "hidden_scaling", "hidden_rotation", "hidden_opacity")
-        return Gaussian(self.config, *(getattr(self, name).to(*args, **kwargs) for name in names))
+        return Gaussian(self.config, *(getattr(self, name).to(*args, **kwargs) for name in _HIDDEN))
+
+    def finite(self) -> Gaussian:
+        """Those of the Gaussians all of whose properties are finite; no copy where that holds for all."""
+        with torch.no_grad():
+            properties = (self.xyz, self.features[:, 0], self.scaling, self.rotation, self.opacity)
+            kept = torch.cat(properties, dim=1).isfinite().all(dim=1)
+        if bool(kept.all()):
+            return self
+        return Gaussian(self.config, *(getattr(self, name)[kept] for name in _HIDDEN))
 
     def save_ply(self, path: Path, transform: Matrix3 | None = Z_UP_TO_PLY) -> None:
         """Write the file format of Gaussian-splatting viewers.

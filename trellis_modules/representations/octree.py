@@ -103,8 +103,9 @@ class VoxelOctree:
 
     @property
     def density(self) -> Tensor:
-        """(N, 1) absorption per unit of length; the largest float where solid."""
+        """(N, 1) absorption per unit of length; the largest float where solid, or denser than that."""
         if self.hidden_density is None:
             position = self.nodes.position
             return position.new_full((len(position), 1), torch.finfo(position.dtype).max)
-        return torch.exp(self.hidden_density + _DENSITY_SHIFT)
+        density = torch.exp(self.hidden_density + _DENSITY_SHIFT)
+        return density.clamp_max(torch.finfo(density.dtype).max)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gsplat import rasterization
+from torch import Tensor
 
 from trellis_modules.renderers.backends import BlendedViews
 from trellis_modules.renderers.cameras import Cameras
@@ -14,6 +15,8 @@ _FARTHEST = 1e10  # stands for infinity
 
 def run(gaussian: Gaussian, cameras: Cameras, kernel_size: float) -> BlendedViews:
     """Backend entry point, see ``renderers.backends``."""
+    if not len(gaussian) or not len(cameras):  # there is nothing to launch a kernel for
+        return _nothing(gaussian.hidden_xyz, cameras)
     lenses = cameras.intrinsics * cameras.intrinsics.new_tensor([cameras.size, cameras.size, 1])[:, None]
     pictures, alpha, _ = rasterization(
         gaussian.xyz,
@@ -33,3 +36,9 @@ def run(gaussian: Gaussian, cameras: Cameras, kernel_size: float) -> BlendedView
         packed=False,
     )
     return BlendedViews(pictures[..., :3], pictures[..., 3], alpha[..., 0])
+
+
+def _nothing(like: Tensor, cameras: Cameras) -> BlendedViews:
+    """Views without anything in them."""
+    empty = like.new_zeros(len(cameras), cameras.size, cameras.size)
+    return BlendedViews(empty[..., None].expand(*empty.shape, 3), empty, empty)

@@ -56,6 +56,7 @@ def _run_view(nodes: OctreeNodes, field: _Field, camera: Cameras) -> BlendedView
         return BlendedViews(empty[..., None].expand(0, camera.size, camera.size, 3), empty, empty)
     eye = eye_positions(camera.extrinsics)[0]
     seen, first, last = _pixel_boxes(nodes, camera)
+    seen &= field.table.detach().isfinite().all(dim=1)
     order = _octant_order(nodes, eye)
     lists = tiles.tile_lists(torch.zeros_like(order), first, last, order[seen[order]], camera.size)
     rays = _tile_rays(camera)

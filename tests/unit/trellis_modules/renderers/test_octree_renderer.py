@@ -143,6 +143,30 @@ def test_no_leaves_are_background():
     assert render_octree(empty, FRONT[:0], LENS, SIZE).colour.shape == (0, SIZE, SIZE, 3)
 
 
+@pytest.mark.parametrize("spoilt", [torch.nan, torch.inf])
+def test_leaves_that_are_not_finite_are_left_out(spoilt):
+    octree = mixed_octree()
+    good = torch.arange(len(octree.nodes)) % 3 > 0
+    kept = OctreeNodes(octree.nodes.position[good], octree.nodes.depth[good], octree.nodes.aabb)
+    expected = render_octree(
+        VoxelOctree(kept, octree.features_dc[good], octree.hidden_density[good]), FRONT, LENS, SIZE
+    )
+    octree.features_dc[~good] = spoilt
+    torch.testing.assert_close(render_octree(octree, FRONT, LENS, SIZE).colour, expected.colour)
+    field = Strivec(whole_cube(), torch.ones(1, 1, 3, 2) * spoilt, torch.ones(1, 1), torch.ones(1, 1, 1, 3))
+    assert (render_octree(field, FRONT, LENS, SIZE).alpha == 0).all()
+
+
+def test_a_density_beyond_the_largest_float_is_solid():
+    colour = [[0.2, 0.4, 0.6]]
+    dense, solid = (
+        render_octree(voxels(whole_cube(), colour, hidden), FRONT, LENS, SIZE)
+        for hidden in (torch.tensor([[1e5]]), None)
+    )
+    torch.testing.assert_close(dense.colour, solid.colour)
+    torch.testing.assert_close(dense.depth, solid.depth)
+
+
 def test_other_representations_are_refused():
     with pytest.raises(TypeError, match="expected a VoxelOctree or a Strivec, got OctreeNodes"):
         render_octree(whole_cube(), FRONT, LENS, SIZE)
