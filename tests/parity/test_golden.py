@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import json
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from tests.parity.golden import FAMILIES, GoldenCase, evaluate_input
 
@@ -37,6 +39,13 @@ def test_input_expressions(expression: str, shape: tuple[int, ...], low: float, 
     value = evaluate_input(expression)
     assert tuple(value.shape) == shape
     assert low <= value.float().min() and value.float().max() <= high
+
+
+def test_case_of_an_unknown_family_fails(tmp_path: Path) -> None:
+    (tmp_path / "new.json").write_text(json.dumps({"family": "Telepathy", "tolerance": {"atol": 1}}))
+    save_file({"out": torch.zeros(1)}, tmp_path / "new.safetensors")
+    with pytest.raises(pytest.fail.Exception, match=r"new.json: unknown family 'Telepathy'; known: \[.*VGGT"):
+        test_golden_case(tmp_path / "new.json")
 
 
 def test_unreadable_expression_is_named() -> None:
