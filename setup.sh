@@ -27,9 +27,10 @@ Optional GPU kernels; SceneGen works without any of them
   --xformers          memory-efficient attention
   --flash-attn        FlashAttention (compiled here: needs nvcc)
   --spconv            sparse convolution
-  --kaolin            NVIDIA Kaolin
+  --gsplat            Gaussian rasteriser (compiled at its first use: needs nvcc)
   --nvdiffrast        mesh rasteriser (compiled here: needs nvcc)
-  --diffoctreerast    octree rasteriser (compiled here: needs nvcc)
+  --kaolin            NVIDIA Kaolin, for your own scripts; SceneGen does not use it
+  --diffoctreerast    octree rasteriser (compiled here: needs nvcc), for your own scripts; SceneGen has its own
 
 Settings
   --cpu               install the CPU build of PyTorch even where there is a GPU
@@ -95,7 +96,7 @@ parse_flags() {
             --test) run_tests=true; extras+=(dev) ;;
             --demo | --data | --train | --eval | --segment | --hub | --usd | --video | --dev)
                 extras+=("${1#--}") ;;
-            --xformers | --flash-attn | --spconv | --kaolin | --nvdiffrast | --diffoctreerast)
+            --xformers | --flash-attn | --spconv | --gsplat | --kaolin | --nvdiffrast | --diffoctreerast)
                 kernels+=("${1#--}") ;;
             --cpu) cpu_only=true ;;
             --torch-index)

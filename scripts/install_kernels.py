@@ -96,6 +96,12 @@ def spconv_arguments(machine: Machine) -> list[str]:
     return [BINARY_ONLY, f"spconv-cu12{build}"]
 
 
+def gsplat_arguments(machine: Machine) -> list[str]:
+    """Wheel of sources, which the package compiles when its kernels are first used."""
+    machine.require_compiler()
+    return [BINARY_ONLY, "gsplat>=1.5"]
+
+
 def kaolin_arguments(machine: Machine) -> list[str]:
     """Wheel from NVIDIA's page for this PyTorch and CUDA; version 0.1 elsewhere is a placeholder."""
     page = f"{KAOLIN_WHEELS}/torch-{machine.torch}_{machine.cuda_tag}.html"
@@ -126,6 +132,7 @@ KERNELS = {
     "xformers": Kernel("xformers.ops", xformers_arguments),
     "flash-attn": Kernel("flash_attn", flash_attn_arguments),
     "spconv": Kernel("spconv.pytorch", spconv_arguments),
+    "gsplat": Kernel("gsplat", gsplat_arguments),
     "kaolin": Kernel("kaolin", kaolin_arguments),
     "nvdiffrast": Kernel("nvdiffrast.torch", nvdiffrast_arguments),
     "diffoctreerast": Kernel("diffoctreerast", diffoctreerast_arguments),

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-KERNELS = ("xformers", "flash-attn", "spconv", "kaolin", "nvdiffrast", "diffoctreerast")
+KERNELS = ("xformers", "flash-attn", "spconv", "gsplat", "kaolin", "nvdiffrast", "diffoctreerast")
 EXTRAS = ("demo", "data", "train", "eval", "dev")
 
 
