@@ -22,7 +22,13 @@ def surface_voxels(
 
     Returns:
         (resolution, resolution, resolution) bool, indexed by the axes of the vertices.
+
+    Raises:
+        ValueError: a coordinate is not finite.
     """
+    if not np.isfinite(vertices).all():
+        bad = int((~np.isfinite(vertices)).any(axis=1).sum())
+        raise ValueError(f"surface_voxels: {bad} of {len(vertices)} vertices are not finite; mend the mesh")
     grid = np.zeros(resolution**3, dtype=bool)
     corners = vertices.astype(np.float64)[faces]
     edges = np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=2).max(axis=1)

@@ -29,6 +29,12 @@ def test_surface_voxels_of_a_cube_are_its_shell():
     assert not grid[1:-1, 1:-1, 1:-1].any()
 
 
+def test_surface_voxels_need_finite_vertices():
+    vertices = np.array([[0, 0, 0], [np.nan, 0, 0], [0, 0.1, 0]])
+    with pytest.raises(ValueError, match="surface_voxels: 1 of 3 vertices are not finite"):
+        surface_voxels(vertices, np.array([[0, 1, 2]]), 8)
+
+
 def test_surface_voxels_of_a_wide_triangle_have_no_holes():
     vertices = np.array([[-0.5, 0, -0.5], [0.5, 0, -0.5], [-0.5, 0, 0.5]])
     grid = surface_voxels(vertices, np.array([[0, 1, 2]]), 32)
