@@ -15,6 +15,7 @@ from torch import Tensor
 from scenegen.geometry import ROTATION, SCALE, place, yup_to_zup
 from scenegen.pipelines.export import vertex_colours
 from scenegen.pipelines.result import SceneResult
+from trellis_modules.renderers.spherical_harmonics import rgb_to_sh
 from trellis_modules.representations.gaussian import Gaussian, GaussianConfig
 from trellis_modules.representations.rotation import (
     matrix_to_quaternion,
@@ -24,7 +25,6 @@ from trellis_modules.representations.rotation import (
 
 SCENE_FILE = "scene.ply"
 
-_SH_DEGREE_0 = 0.28209479177387814  # 1 / (2 sqrt(pi)): colour = 0.5 + this * coefficient
 _OPACITY = 0.99
 _ZUP_TO_YUP = ((1.0, 0.0, 0.0), (0.0, 0.0, 1.0), (0.0, -1.0, 0.0))
 
@@ -56,7 +56,7 @@ def surface_gaussian(mesh: trimesh.Trimesh) -> Gaussian:
     return Gaussian.from_values(
         GaussianConfig(),
         xyz=xyz,
-        features_dc=((colours - 0.5) / _SH_DEGREE_0)[:, None],
+        features_dc=rgb_to_sh(colours)[:, None],
         scaling=torch.full((count, 3), max(radius, 1e-6)),
         rotation=identity.repeat(count, 1),
         opacity=torch.full((count, 1), _OPACITY),
