@@ -64,7 +64,7 @@ def to_textured_mesh(
         fill_holes_max_size: area of the largest hole that may be made (and closed) by that.
         texture_size: texels per edge.
         mode: "fast", the weighted mean of the views; "opt" refines it until its pictures match the views,
-            which is sharper and takes longer (about twice as long on a CPU).
+            which is sharper and takes longer (two to three times as long on a CPU).
         optimization: settings of "opt".
         generator: of "opt", on the CPU; None is a fixed one.
         device: where to work; None is that of the vertices.
