@@ -4,7 +4,7 @@ A scene folder holds either
 
 * ``scene.jpg`` (or ``.jpeg``, ``.png``), and for each object ``<k>_mask.png`` (as large as the photo, above 0
   on the object), or ``<k>.png`` (the cut-out: RGBA), or both, k = 0, 1, 2, ...; a cut-out beside its mask may
-  have any size; other files are ignored;
+  have any size; other files, and those whose names begin with a dot, are ignored;
 * the photo and ``labels.png``, one grey value, palette index or colour per object, black for the background;
 * the photo and ``masks.npy``, (N, H, W), above 0 on each object;
 * the photo, alone or with ``boxes.json``, where masks were found for it (`photos_without_masks`);
@@ -116,7 +116,7 @@ def find_scene_folders(root: Path) -> list[Path]:
     entries = _list_folder(root)
     if any(_is_scene_file(entry.name) or _VIEW_FOLDER.fullmatch(entry.name) for entry in entries):
         return [root]
-    folders = [entry for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
+    folders = [entry for entry in entries if entry.is_dir()]
     if not folders:
         raise SceneInputError(
             f"{root}: expected folders with {PHOTO_NAMES[0]} and 0.png, 0_mask.png, ..., found no folder; "
@@ -250,7 +250,8 @@ def _list_folder(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise SceneInputError(f"{folder}: expected a folder, found a file; pass the folder that holds it")
     try:
-        return list(folder.iterdir())
+        # macOS leaves files such as ._0_mask.png in the archives that it makes.
+        return [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
     except OSError as error:
         raise SceneInputError(
             f"{folder}: cannot be listed ({error.strerror}); check its permissions"
@@ -371,7 +372,16 @@ def _read_mask(path: Path, size: tuple[int, int]) -> np.ndarray:
     mask = np.asarray(over_background(image, 0).convert("L")) > 0
     if not mask.any():
         raise SceneInputError(f"{path}: expected pixels above 0 on the object, the mask is empty; redraw it")
+    _check_background(path, mask)
     return mask
+
+
+def _check_background(where: Path | str, mask: np.ndarray) -> None:
+    """Refuse a mask of everything, which is a mistake in drawing and gives a cut-out without an outline."""
+    if mask.all():
+        raise SceneInputError(
+            f"{where}: expected background (0) around the object, the mask covers the whole photo; redraw it"
+        )
 
 
 def _mask_from_alpha(path: Path, cutout: Image.Image, photo: Image.Image) -> np.ndarray:
@@ -422,13 +432,17 @@ def _objects_from_labels(path: Path, photo: Image.Image) -> list[SceneObject]:
             f"{path}: expected at most {MAX_OBJECTS} labels, got {len(values)} values; "
             "save the labels without smoothing, as a PNG"
         )
-    return [_object_from_mask(rank, photo, labels == value) for rank, value in enumerate(values)]
+    masks = [labels == value for value in values]
+    for mask in masks:
+        _check_background(path, mask)
+    return [_object_from_mask(rank, photo, mask) for rank, mask in enumerate(masks)]
 
 
 def _objects_from_array(path: Path, photo: Image.Image) -> list[SceneObject]:
     """Read one mask per object from an array (N, H, W)."""
     try:
-        masks = np.load(path, allow_pickle=False)
+        with path.open("rb") as file:
+            masks = np.lib.format.read_array(file, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise SceneInputError(
             f"{path}: expected an array file of numbers, reading stopped ({error}); save it with numpy.save"
@@ -443,6 +457,8 @@ def _objects_from_array(path: Path, photo: Image.Image) -> list[SceneObject]:
         raise SceneInputError(f"{path}: expected pixels above 0 in every mask, masks {empty} are empty")
     if not len(masks):
         raise SceneInputError(f"{path}: expected at least one mask, got none; mark the objects")
+    for index, mask in enumerate(masks):
+        _check_background(f"{path}: mask {index}", mask)
     return [_object_from_mask(index, photo, mask) for index, mask in enumerate(masks)]
 
 

@@ -67,6 +67,8 @@ def test_other_files_are_ignored(folder):
     (folder / "notes.txt").write_text("x")
     _photo().save(folder / "masked_scene.png")
     _photo().save(folder / "thumbnail.png")
+    (folder / "._0_mask.png").write_bytes(b"\x00\x05\x16\x07")  # as macOS leaves them in archives
+    (folder / "._scene.jpg").write_bytes(b"\x00\x05\x16\x07")
     assert len(read_scene(folder).objects) == 2
 
 
@@ -199,6 +201,10 @@ def _empty_mask() -> Image.Image:
     return Image.new("L", (WIDTH, HEIGHT))
 
 
+def _full_mask() -> Image.Image:
+    return Image.new("L", (WIDTH, HEIGHT), 255)
+
+
 FAULTS = {
     "no photo": (lambda f: (f / "scene.jpg").unlink(), "scene.jpg", "expected the photo of the scene"),
     "two photos": (lambda f: _save(_photo(), f / "scene.png"), "room", "found scene.jpg and scene.png"),
@@ -245,6 +251,11 @@ FAULTS = {
         "expected a mask of 48x32 like the photo, got 20x10",
     ),
     "mask empty": (lambda f: _save(_empty_mask(), f / "1_mask.png"), "1_mask.png", "the mask is empty"),
+    "mask full": (
+        lambda f: _save(_full_mask(), f / "1_mask.png"),
+        "1_mask.png",
+        "expected background (0) around the object, the mask covers the whole photo",
+    ),
     "mask 16 bit": (
         lambda f: _save(Image.fromarray(_mask(0).astype(np.uint16)), f / "1_mask.png"),
         "1_mask.png",
@@ -287,6 +298,7 @@ FAULTS = {
 LABEL_FAULTS = {
     "labels of another size": (_empty_mask().resize((20, 10)), "got 20x10"),
     "labels empty": (_empty_mask(), "all pixels are 0"),
+    "labels without background": (_full_mask(), "expected background (0) around the object"),
     "labels smoothed": (
         Image.fromarray(np.arange(WIDTH * HEIGHT).reshape(HEIGHT, WIDTH).astype(np.uint8)),
         "got 255 values",
@@ -345,6 +357,10 @@ ARRAY_FAULTS = {
     "of text": (np.full((1, HEIGHT, WIDTH), "x"), "<U1"),
     "none": (np.ones((0, HEIGHT, WIDTH)), "expected at least one mask"),
     "one empty": (np.stack([np.ones((HEIGHT, WIDTH)), np.zeros((HEIGHT, WIDTH))]), "masks [1] are empty"),
+    "one of everything": (
+        np.stack([_mask(0), np.ones((HEIGHT, WIDTH))]),
+        "mask 1: expected background (0) around the object",
+    ),
     "of objects": (np.array([[[None] * WIDTH] * HEIGHT]), "reading stopped"),
 }
 
@@ -366,6 +382,17 @@ def test_array_fault_gives_one_line_naming_the_file(tmp_path, fault):
     with pytest.raises(SceneInputError) as error:
         read_scene(folder)
     _assert_one_line(error, "masks.npy", expected)
+
+
+@pytest.mark.parametrize("length", [None, 40])
+def test_archive_of_arrays_is_refused_as_masks(tmp_path, length):
+    folder = _write_scene(tmp_path / "room", count=0)
+    archive = io.BytesIO()
+    np.savez(archive, masks=np.stack([_mask(0)]))
+    (folder / "masks.npy").write_bytes(archive.getvalue()[:length])
+    with pytest.raises(SceneInputError) as error:
+        read_scene(folder)
+    _assert_one_line(error, "masks.npy", "expected an array file of numbers, reading stopped")
 
 
 def test_view_without_one_of_the_objects_is_named(tmp_path):
