@@ -213,7 +213,7 @@ def hub_faults(repository: Repository, file: str) -> Iterator[None]:
         kind = MissingFile if repository.local_files_only else HubError
         raise kind(
             f"{where}: expected it in the cache or a hub that answers, found neither; check the network or "
-            "the endpoint, or pass a local folder"
+            f"the endpoint, or pass a local folder. The bundled small model, {SMALL_MODEL}, needs no download"
         ) from error
     except errors.GatedRepoError as error:
         raise HubError(f"{where}: needs permission; accept the terms on {url}, then hf auth login") from error
