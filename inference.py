@@ -38,6 +38,7 @@ from scenegen.batch import SceneReport, is_pending, make_scene, needs_masks, seg
 from scenegen.evaluation.loading import EvaluationError
 from scenegen.image_files import SceneInputError
 from scenegen.inference_options import parse_arguments
+from scenegen.pipelines.export import ExportError, check_output
 from scenegen.pipelines.pipeline import SceneGenPipeline
 from scenegen.scene_folder import find_scene_folders, scene_id_of
 from scenegen.segmentation import Segmenter
@@ -51,10 +52,11 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit status."""
     options = parse_arguments(__doc__, arguments)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # a line for each try; ours tells the end
     try:
         scenes = find_scenes(options)
         reports = run_scenes(scenes[: options.limit], options)
-    except (SceneInputError, CheckpointError) as error:
+    except (SceneInputError, CheckpointError, ExportError) as error:
         logger.error("%s", error)
         return 2
     counts = {status: sum(r.status == status for r in reports) for status in ("done", "skipped", "failed")}
@@ -64,7 +66,8 @@ def main(arguments: list[str] | None = None) -> int:
         peak = max((gib for report in reports for gib in report.peak_gib.values()), default=0.0)
         memory = f", peak memory {peak:.2f} GiB" if peak else ""
         summary = ", ".join(f"{count} {status}" for status, count in counts.items())
-        print(f"{summary} in {options.output}{memory}")
+        hint = "; --overwrite makes skipped ones again" if counts["skipped"] else ""
+        print(f"{summary} in {options.output}{memory}{hint}")
     if options.viewer and not show_page(options):
         return 2
     return 1 if counts["failed"] else 0
@@ -104,10 +107,10 @@ def run_scenes(sources: list[Path], options: argparse.Namespace) -> list[SceneRe
     batch = options.batch
     reports = {source: SceneReport(scene_id_of(source)) for source in sources}
     todo = [source for source in sources if is_pending(source, batch)]
+    if todo:
+        check_output(batch.output)
     if waiting := [source for source in todo if needs_masks(source, batch)]:
-        load = partial(Segmenter.from_pretrained, options.sam2, options.device)
-        with logging_redirect_tqdm():
-            failed = segment_scenes(tqdm(waiting, desc="masks", unit="scene"), batch, load)
+        failed = find_missing_masks(waiting, options, is_all=waiting == todo)
         reports |= failed
         todo = [source for source in todo if source not in failed]
     if todo:
@@ -128,6 +131,25 @@ def run_scenes(sources: list[Path], options: argparse.Namespace) -> list[SceneRe
                 with tqdm(desc=scene_id_of(source), unit="step", leave=False) as bar:
                     reports[source] = make_scene(pipeline, source, batch, partial(show_step, bar))
     return list(reports.values())
+
+
+def find_missing_masks(
+    sources: list[Path], options: argparse.Namespace, is_all: bool
+) -> dict[Path, SceneReport]:
+    """Find the masks of scenes without, and return the reports of those where that failed.
+
+    Raises:
+        CheckpointError: the segmenter cannot be had, and there is no other scene to go on with.
+    """
+    load = partial(Segmenter.from_pretrained, options.sam2, options.device)
+    try:
+        with logging_redirect_tqdm():
+            return segment_scenes(tqdm(sources, desc="masks", unit="scene"), options.batch, load)
+    except CheckpointError as error:
+        if is_all:
+            raise
+        logger.error("%s", error)
+        return {source: SceneReport(scene_id_of(source), "failed", str(error)) for source in sources}
 
 
 def show_step(bar: tqdm, done: int, total: int) -> None:

@@ -195,11 +195,19 @@ def _faults_in(report: SceneReport, source: Path) -> Iterator[None]:
     try:
         yield
     except (SceneInputError, ExportError, CheckpointError, OSError) as error:
-        report.error = str(error)
+        report.error = _explained(error, report.scene_id) if isinstance(error, OSError) else str(error)
         logger.error("%s", report.error)  # the text alone: the error would keep alive what its frames hold
     except (ValueError, RuntimeError, MemoryError) as error:  # unforeseen: show the cause, go on
         logger.exception("%s: stopped by an error that is not a fault of the input", source)
         report.error = f"{type(error).__name__}: {error}".partition("\n")[0]
+
+
+def _explained(error: OSError, scene_id: str) -> str:
+    """One line for a disk that refuses."""
+    return (
+        f"{scene_id}: expected to write the results, the disk refuses ({error}); check the free space and "
+        "the permissions, or choose another --output"
+    )
 
 
 def _photos_to_segment(source: Path, options: BatchOptions) -> list[PhotoWithoutMasks]:

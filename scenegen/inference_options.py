@@ -71,7 +71,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--low-vram", action="store_true", help="load each network for its stage and free it after it"
     )
-    parser.add_argument("--seed", type=int, default=42)
+    parser.add_argument("--seed", type=seed, default=42)
     parser.add_argument("--steps", type=positive_int, help="sampling steps; default: the checkpoint's")
     parser.add_argument("--cfg", type=non_negative, help="guidance strength; default: the checkpoint's")
     parser.add_argument("--slat-steps", type=positive_int, help="sampling steps of the appearance stage")
@@ -94,7 +94,7 @@ def add_result_arguments(parser: argparse.ArgumentParser) -> None:
         "--formats",
         type=formats,
         default=FORMATS,
-        help=f"some of {','.join(ALL_FORMATS)}; default {','.join(FORMATS)}",
+        help=f"all, or some of {','.join(ALL_FORMATS)}; default {','.join(FORMATS)}",
     )
     parser.add_argument("--overwrite", action="store_true", help="make finished scenes again")
     parser.add_argument(
@@ -120,7 +120,7 @@ def add_viewer_arguments(parser: argparse.ArgumentParser) -> None:
         "--truth", type=Path, help="true scenes; default: scene_<set> beside masked_images_<set>"
     )
     parser.add_argument("--host", default="127.0.0.1", help="of the page")
-    parser.add_argument("--port", type=positive_int, help="of the page; default: the first free one")
+    parser.add_argument("--port", type=port, help="of the page; default: the first free one")
 
 
 def device(text: str) -> torch.device:
@@ -142,6 +142,24 @@ def positive_int(text: str) -> int:
     return int(text)
 
 
+def seed(text: str) -> int:
+    """A seed as PyTorch's generators take it: a whole number of 64 bits, with or without sign."""
+    try:
+        value = int(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"expected a whole number, got {text!r}") from error
+    if not -(2**63) <= value < 2**64:
+        raise argparse.ArgumentTypeError(f"expected a number from -2^63 to 2^64 - 1, got {text!r}")
+    return value
+
+
+def port(text: str) -> int:
+    """A TCP port."""
+    if not text.isdecimal() or not 1 <= int(text) <= 65535:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 to 65535, got {text!r}")
+    return int(text)
+
+
 def non_negative(text: str) -> float:
     """A number of at least 0."""
     try:
@@ -154,10 +172,13 @@ def non_negative(text: str) -> float:
 
 
 def formats(text: str) -> tuple[str, ...]:
-    """Names of output formats, separated by commas."""
-    names = tuple(part.strip() for part in text.split(","))
+    """Names of output formats, separated by commas; ``all`` stands for every one."""
+    parts = [part.strip() for part in text.split(",")]
+    names = tuple(name for part in parts for name in (ALL_FORMATS if part == "all" else (part,)))
     if unknown := sorted(set(names) - set(ALL_FORMATS)):
-        raise argparse.ArgumentTypeError(f"unknown format {unknown[0]!r}; known: {', '.join(ALL_FORMATS)}")
+        raise argparse.ArgumentTypeError(
+            f"unknown format {unknown[0]!r}; known: {', '.join(ALL_FORMATS)}, all"
+        )
     try:
         for name in set(names) & set(EXTRA_FORMATS):
             check_format(name)

@@ -67,6 +67,24 @@ def is_complete(folder: Path, formats: Sequence[str]) -> bool:
     return written.issuperset(formats) and all((folder / name).is_file() for name in files)
 
 
+def check_output(folder: Path) -> None:
+    """Make sure, before anything is generated, that results can be written; changes nothing.
+
+    Args:
+        folder: of all scenes; need not exist.
+
+    Raises:
+        ExportError: it, or the folder that it would be made in, is a file or may not be written to.
+    """
+    path = folder.absolute()
+    nearest = next(each for each in (path, *path.parents) if os.path.exists(each))
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        kind = "may not be written to" if nearest.is_dir() else "is a file"
+        raise ExportError(
+            f"{folder}: expected a folder for the results, {nearest} {kind}; choose another --output"
+        )
+
+
 def write_scene(result: SceneResult, folder: Path, formats: Sequence[str] = FORMATS) -> list[Path]:
     """Write a scene folder; a run that is killed on the way leaves no folder that looks complete.
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -90,6 +91,14 @@ def test_same_seed_gives_the_same_files_and_another_seed_does_not(tmp_path, run,
     first = scene_bytes("--seed", "1")
     assert scene_bytes("--seed", "1") == first
     assert scene_bytes("--seed", "2") != first
+
+
+def test_all_formats_by_one_word(tmp_path, run, write_scene):
+    pytest.importorskip("imageio_ffmpeg", reason="imageio-ffmpeg is not installed (extra video)")
+    write_scene(tmp_path / "in" / "room", 1)
+    assert run("--formats", "all") == 0
+    record = json.loads((tmp_path / "out" / "room" / "poses.json").read_text())
+    assert record["formats"] == sorted(export.ALL_FORMATS)
 
 
 def test_label_image_and_single_scene_folder_as_input(tmp_path, run, write_scene):
@@ -246,11 +255,49 @@ def test_scene_without_any_structure_fails_with_one_line(tmp_path, summary, writ
     assert "none of 2 (the structure decoder left the grid empty)" in error and "\n" not in error
 
 
-def test_unwritable_output_is_a_failed_scene(tmp_path, summary, write_scene):
+def test_output_that_is_a_file_starts_nothing(tmp_path, run, write_scene, caplog):
     write_scene(tmp_path / "in" / "room", 1)
     (tmp_path / "out").write_text("a file where the folder should be")
+    assert run(checkpoint=tmp_path / "gone") == 2
+    (message,) = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+    assert message == (
+        f"{tmp_path / 'out'}: expected a folder for the results, {tmp_path / 'out'} is a file; "
+        "choose another --output"
+    )
+
+
+def test_output_that_may_not_be_written_starts_nothing(tmp_path, run, write_scene, caplog, monkeypatch):
+    write_scene(tmp_path / "in" / "room", 1)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # tests may run as root, who may do anything
+    assert run("--output", tmp_path / "here" / "out") == 2
+    assert f"{tmp_path} may not be written to; choose another --output" in caplog.messages[-1]
+    assert not (tmp_path / "here").exists()
+
+
+def test_disk_that_refuses_is_a_failed_scene(tmp_path, summary, write_scene, monkeypatch):
+    for name in ("a", "b"):
+        write_scene(tmp_path / "in" / name, 1)
+    write = export.glb_bytes
+    refusals = [OSError(28, "No space left on device")]
+
+    def write_or_refuse(*arguments):
+        if refusals:
+            raise refusals.pop()
+        return write(*arguments)
+
+    monkeypatch.setattr(export, "glb_bytes", write_or_refuse)
     status, result = summary()
-    assert status == 1 and str(tmp_path / "out") in result["scenes"][0]["error"]
+    assert status == 1 and [scene["status"] for scene in result["scenes"]] == ["failed", "done"]
+    error = result["scenes"][0]["error"]
+    assert error.startswith("a: expected to write the results, the disk refuses ([Errno 28] No space left")
+
+
+def test_skipped_scenes_are_explained(tmp_path, run, write_scene, capsys):
+    write_scene(tmp_path / "in" / "room", 1)
+    assert run() == 0 and "--overwrite" not in capsys.readouterr().out
+    assert run() == 0
+    assert "0 done, 1 skipped, 0 failed" in (out := capsys.readouterr().out)
+    assert "--overwrite makes skipped ones again" in out
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
@@ -266,12 +313,15 @@ def test_half_precision_runs(tmp_path, run, write_scene, dtype):
         (("--steps", "0"), "expected a whole number above 0, got '0'"),
         (("--limit", "-1"), "expected a whole number above 0, got '-1'"),
         (("--formats", "glb,stl"), "unknown format 'stl'; known: glb, objects, poses, preview"),
+        (("--formats", "all,stl"), "unknown format 'stl'; known: glb, objects, poses, preview"),
         (("--cfg", "-1"), "expected a number of at least 0, got '-1'"),
         (("--texture-size", "8"), "size must be in [64, 8192], got 8"),
         (("--simplify", "1"), "simplify must be in [0, 1), got 1.0"),
         (("--device", "abacus"), "expected cpu, cuda or cuda:<n>, got 'abacus'"),
         (("--device", "cuda:99"), "expected a device of this machine, got 'cuda:99'"),
-        (("--seed", "x"), "invalid int value"),
+        (("--seed", "x"), "expected a whole number, got 'x'"),
+        (("--seed", "-9223372036854775809"), "expected a number from -2^63 to 2^64 - 1"),
+        (("--port", "0"), "expected a whole number from 1 to 65535, got '0'"),
         (("--no_appearance", "--slat-steps", "2"), "--slat-steps: needs the appearance stage"),
         (("--no_appearance", "--formats", "ply"), "--formats ply: needs the appearance stage"),
     ],

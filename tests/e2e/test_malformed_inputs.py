@@ -542,7 +542,19 @@ CASES: dict[str, Case] = {
         lambda i: i.run(inference, "--steps", "many"),
     ),
     "inference: seed a fraction": _command(
-        "argument --seed: invalid int value: '1.5'", lambda i: i.run(inference, "--seed", "1.5")
+        "argument --seed: expected a whole number, got '1.5'", lambda i: i.run(inference, "--seed", "1.5")
+    ),
+    "inference: seed of more than 64 bits": _command(
+        "argument --seed: expected a number from -2^63 to 2^64 - 1, got '18446744073709551616'",
+        lambda i: i.run(inference, "--seed", str(2**64)),
+    ),
+    "inference: port unknown to TCP": _command(
+        "argument --port: expected a whole number from 1 to 65535, got '65536'",
+        lambda i: i.run(inference, "--port", "65536"),
+    ),
+    "inference: output is a file": _command(
+        "scene.jpg: expected a folder for the results, ",
+        lambda i: i.run(inference, "--input", i.scene, "--output", i.scene / "scene.jpg"),
     ),
     "inference: format unknown": _command(
         "argument --formats: unknown format 'dwg'; known: ",

@@ -224,6 +224,16 @@ def test_nothing_starts_without_what_it_needs(tmp_path, run, photo, caplog, argu
     assert not (tmp_path / "out").exists()
 
 
+def test_missing_segmenter_does_not_stop_scenes_that_have_masks(
+    tmp_path, run, write_scene, write_boxes, caplog
+):
+    write_scene(tmp_path / "in" / "a", 1)
+    write_boxes(tmp_path / "in" / "b")
+    assert run(tmp_path / "in", "--sam2", str(tmp_path / "none")) == 1
+    assert "or give the masks in a file" in caplog.messages[-1]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a"]
+
+
 def test_masks_come_from_one_source(run, photo, capsys):
     with pytest.raises(SystemExit) as stop:
         run(photo, "--auto-masks", "--boxes", "boxes.json")
