@@ -61,10 +61,9 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"expected a number of at least 1, got {text}")
-    return value
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number above 0, got {text!r}")
+    return int(text)
 
 
 def evaluate(arguments: argparse.Namespace) -> int:
@@ -106,6 +105,13 @@ def main(argv: list[str] | None = None) -> int:
         return evaluate(arguments)
     except (EvaluationError, GlbError) as error:
         _LOG.error("%s", error)
+    except OSError as error:  # faults of the scenes are told by the errors above
+        _LOG.error(
+            "--output %s: expected to write the report, the disk refuses (%s); check the path, the free "
+            "space and the permissions",
+            arguments.output,
+            error,
+        )
     except BrokenProcessPool:
         _LOG.error(
             "a worker process was killed, as a rule for lack of memory; run again with fewer --workers "

@@ -110,7 +110,18 @@ def test_faults_of_the_truth_end_in_one_line(folders, tmp_path, caplog):
     assert evaluate.main(["--prediction", str(tmp_path), "--truth", str(tmp_path / "absent")]) == 2
 
 
-@pytest.mark.parametrize("options", [["--csv"], ["--num-points", "0"], ["--alignment", "cpd"]])
+@pytest.mark.parametrize("name", ["file/results.json", "folder"])
+def test_report_that_cannot_be_written_ends_in_one_line(folders, tmp_path, caplog, name):
+    (tmp_path / "file").write_text("no folder")
+    (tmp_path / "folder").mkdir()
+    assert run(folders, "--limit", "1", "--output", str(tmp_path / name)) == 2
+    (line,) = [record.message for record in caplog.records if record.levelname == "ERROR"]
+    assert f"--output {tmp_path / name}: expected to write the report" in line and "\n" not in line
+
+
+@pytest.mark.parametrize(
+    "options", [["--csv"], ["--workers", "many"], ["--num-points", "0"], ["--alignment", "cpd"]]
+)
 def test_impossible_options_are_refused(folders, options, capsys):
     with pytest.raises(SystemExit) as raised:
         run(folders, *options)

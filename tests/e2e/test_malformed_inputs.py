@@ -587,7 +587,7 @@ CASES: dict[str, Case] = {
         "the following arguments are required: --truth", lambda i: i.run(evaluate, "--prediction", i.root)
     ),
     "evaluate: points below one": _command(
-        "argument --num-points: expected a number of at least 1, got 0",
+        "argument --num-points: expected a whole number above 0, got '0'",
         lambda i: i.run(evaluate, "--prediction", i.root, "--truth", i.root, "--num-points", "0"),
     ),
     "evaluate: folder missing": _command(
