@@ -121,10 +121,29 @@ def save_checkpoint(
     }
     stem.parent.mkdir(parents=True, exist_ok=True)
     weights_path, config_path = _with_suffix(stem, WEIGHTS_SUFFIX), _with_suffix(stem, ".json")
-    save_file(state, _temporary(weights_path))
+    write_state(state, _temporary(weights_path))
     _temporary(config_path).write_text(json.dumps({"name": named.name, "args": named.args}, indent=2) + "\n")
     os.replace(_temporary(weights_path), weights_path)
     os.replace(_temporary(config_path), config_path)
+
+
+def write_state(state: Mapping[str, Tensor], path: Path) -> None:
+    """Write a state dict as safetensors, readable for those who may read new files of this user.
+
+    Args:
+        state: contiguous tensors that share no memory.
+        path: replaced where it exists.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    path.touch()
+    permissions = path.stat().st_mode
+    try:
+        save_file(dict(state), path)
+    except SafetensorError as error:
+        raise OSError(f"{path}: {_first_line(error)}") from error
+    path.chmod(permissions)  # safetensors replaces the file by one that only its owner may read
 
 
 def find_weights(stem: Path) -> Path:

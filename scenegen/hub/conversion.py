@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from scenegen.hub.releases import HubError, load_networks
@@ -25,6 +24,7 @@ from trellis_modules.checkpoint import (
     CheckpointError,
     check_state,
     for_disk,
+    write_state,
 )
 from trellis_modules.config import ConfigError, NamedConfig, load_json
 
@@ -72,7 +72,7 @@ def convert(
         key: where in the pickle the state dict is; None finds it.
 
     Raises:
-        HubError: the pickle is refused or holds no state dict, or the weights do not fit.
+        HubError: the pickle is refused or holds no state dict, the weights do not fit, or the disk refuses.
     """
     target = target or source.with_suffix(WEIGHTS_SUFFIX)
     content = read_pickle(source)
@@ -84,17 +84,28 @@ def convert(
         stored = independent_tensors(state, dtype, str(source))
     except (CheckpointError, ConfigError) as error:
         raise HubError(str(error)) from error
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.part")
-    save_file(stored, temporary)
-    _compare(stored, temporary)
-    os.replace(temporary, target)
-    config = None
-    if like is not None:
-        config = target.with_suffix(".json")
-        config.write_text(json.dumps({"name": like.name, "args": like.args}, indent=2) + "\n", "utf-8")
+    try:
+        config = _write(stored, target, like)
+    except OSError as error:
+        raise HubError(
+            f"{target}: cannot be written ({error}); check the path, the free space and the permissions"
+        ) from error
     parameters = sum(tensor.numel() for tensor in stored.values())
     return Conversion(target, config, len(stored), parameters, left_out)
+
+
+def _write(stored: Mapping[str, Tensor], target: Path, like: NamedConfig | None) -> Path | None:
+    """Write weights under a temporary name, compare, rename; then the description, if there is one."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.part")
+    write_state(stored, temporary)
+    _compare(stored, temporary)
+    os.replace(temporary, target)
+    if like is None:
+        return None
+    config = target.with_suffix(".json")
+    config.write_text(json.dumps({"name": like.name, "args": like.args}, indent=2) + "\n", "utf-8")
+    return config
 
 
 def read_pickle(path: Path) -> Any:

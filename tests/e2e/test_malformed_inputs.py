@@ -345,6 +345,10 @@ CASES: dict[str, Case] = {
         "tensor 'a': largest magnitude 1e+09 is out of range for torch.float16",
         lambda i: i.pickle({"a": torch.tensor([1e9])}, dtype=torch.float16),
     ),
+    "pickle to a place that is none": _hub(
+        "net.pt/net.safetensors: cannot be written (",
+        lambda i: i.pickle({"a": TENSOR}, target=i.root / "net.pt" / "net.safetensors"),
+    ),
     "pickle truncated": _hub(
         "a.pt: not a readable pickle",
         lambda i: ((i.root / "a.pt").write_bytes(b"PK\x03\x04"), convert(i.root / "a.pt")),

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from trellis_modules import checkpoint as checkpoint_module
 from trellis_modules.checkpoint import (
     PICKLE_SUFFIXES,
     CheckpointError,
@@ -53,6 +56,27 @@ def test_round_trip_is_exact_and_leaves_two_files(decoder: nn.Module, stem: Path
         "decoder_v1.5.safetensors",
     ]
     assert json.loads(weights(stem, ".json").read_text()) == DECODER
+
+
+def test_weights_may_be_read_by_whoever_may_read_new_files(decoder: nn.Module, tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        save_checkpoint(decoder, tmp_path / "decoder")
+    finally:
+        os.umask(before)
+    modes = {path.suffix: oct(path.stat().st_mode & 0o777) for path in tmp_path.iterdir()}
+    assert modes == {".json": "0o640", ".safetensors": "0o640"}
+
+
+def test_disk_that_refuses_weights_is_an_error_of_the_system(
+    decoder: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(state, path):
+        raise SafetensorError("Error while serializing: no space\nleft")
+
+    monkeypatch.setattr(checkpoint_module, "save_file", refuse)
+    with pytest.raises(OSError, match=r"decoder.safetensors.part: Error while serializing: no space$"):
+        save_checkpoint(decoder, tmp_path / "decoder")
 
 
 def test_half_on_disk_computes_in_the_dtype_asked(decoder: nn.Module, tmp_path: Path) -> None:
