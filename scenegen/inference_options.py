@@ -11,6 +11,7 @@ import torch
 from scenegen.batch import BatchOptions
 from scenegen.pipelines.export import ALL_FORMATS, FORMATS
 from scenegen.pipelines.formats.registry import EXTRA_FORMATS, FormatUnavailable, check_format
+from scenegen.pipelines.options import SEEDS
 from scenegen.pipelines.texturing import TextureMode, TextureSettings
 from scenegen.segmentation import DEFAULT_SAM2
 from scenegen.viewer import ViewerUnavailable, check_viewer
@@ -143,12 +144,12 @@ def positive_int(text: str) -> int:
 
 
 def seed(text: str) -> int:
-    """A seed as PyTorch's generators take it: a whole number of 64 bits, with or without sign."""
+    """A seed of PyTorch's generators."""
     try:
         value = int(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"expected a whole number, got {text!r}") from error
-    if not -(2**63) <= value < 2**64:
+    if value not in SEEDS:
         raise argparse.ArgumentTypeError(f"expected a number from -2^63 to 2^64 - 1, got {text!r}")
     return value
 

@@ -16,6 +16,9 @@ from trellis_modules.samplers import SamplingParams
 Representation = Literal["gaussian", "radiance_field"]
 """What an object can be returned as beside its mesh."""
 
+SEEDS = range(-(2**63), 2**64)
+"""What PyTorch's generators take: whole numbers of 64 bits, with or without sign."""
+
 OnStep = Callable[[int, int], Any]
 """Called with (steps done, steps) after a sampling step."""
 
@@ -35,6 +38,10 @@ class RunOptions:
     texture: TextureSettings | None
     representations: frozenset[Representation]
     on_step: OnStep | None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.seed, int) or self.seed not in SEEDS:
+            raise ValueError(f"run: seed: expected a whole number from -2^63 to 2^64 - 1, got {self.seed!r}")
 
     def record(self) -> dict[str, Any]:
         """What decides over the result, as JSON types."""

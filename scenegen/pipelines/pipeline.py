@@ -206,13 +206,17 @@ class SceneGenPipeline:
             The objects in the caller's order.
 
         Raises:
-            ValueError: numbers of images, masks and ids differ or are 0, a cut-out has no opaque pixel, a
-                setting is out of range, or the checkpoint has no decoder for a representation.
+            ValueError: numbers of images, masks and ids differ or are 0, a mask is empty or of another size
+                than its photo, a cut-out has no opaque pixel, a setting is out of range, ``structure`` has
+                another shape, or the checkpoint has no decoder for a representation.
             CheckpointError: networks are loaded stage by stage, and a file is damaged.
         """
         views = [SceneImages(scene_image, asset_images, mask_images), *more_views]
         ids = list(range(len(asset_images))) if object_ids is None else list(object_ids)
         _check_counts(views, ids)
+        for number, view in enumerate(views):
+            _check_masks(view, number)
+        _check_structure(structure, len(ids))
         options = RunOptions(
             seed=seed,
             sampling=merge_params(
@@ -389,3 +393,22 @@ def _check_counts(views: Sequence[SceneImages], ids: Sequence[int]) -> None:
                 f"run: expected the {count} objects of the photo in view {number} too, "
                 f"got {len(view.cutouts)} images and {len(view.masks)} masks"
             )
+
+
+def _check_masks(view: SceneImages, number: int) -> None:
+    shape = (view.photo.height, view.photo.width)
+    for index, mask in enumerate(view.masks):
+        if np.shape(mask) != shape or not np.any(mask):
+            raise ValueError(
+                f"run: expected masks of {shape} like photo {number}, with pixels above 0, got shape "
+                f"{np.shape(mask)} with {np.count_nonzero(mask)} such pixels for object {index}"
+            )
+
+
+def _check_structure(structure: Tensor | None, count: int) -> None:
+    if structure is None:
+        return
+    if structure.ndim != 4 or len(structure) != count or len(set(structure.shape[1:])) != 1:
+        raise ValueError(
+            f"run: structure: expected ({count}, R, R, R) occupancy logits, got {tuple(structure.shape)}"
+        )

@@ -101,6 +101,31 @@ def test_numbers_that_do_not_fit_are_refused(pipeline, scene, keep, ids, expecte
         pipeline.run(photo, cutouts[keep], masks, object_ids=ids)
 
 
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda mask: np.zeros_like(mask), r"got shape \(36, 48\) with 0 such pixels for object 1"),
+        (lambda mask: mask.T, r"expected masks of \(36, 48\) like photo 0, .* got shape \(48, 36\)"),
+    ],
+)
+def test_masks_that_do_not_fit_the_photo_are_refused(pipeline, scene, change, expected):
+    photo, cutouts, masks = scene
+    with pytest.raises(ValueError, match=expected):
+        pipeline.run(photo, cutouts, [masks[0], change(masks[1]), masks[2]])
+
+
+@pytest.mark.parametrize("seed", [2**64, -(2**63) - 1, 0.5])
+def test_seed_that_no_generator_takes_is_refused(pipeline, scene, seed):
+    with pytest.raises(ValueError, match=r"seed: expected a whole number from -2\^63 to 2\^64 - 1, got"):
+        pipeline.run(*scene, seed=seed)
+
+
+@pytest.mark.parametrize("shape", [(2, 8, 8, 8), (3, 8, 8), (3, 8, 8, 4)])
+def test_given_structure_of_another_shape_is_refused(pipeline, scene, shape):
+    with pytest.raises(ValueError, match=r"structure: expected \(3, R, R, R\) occupancy logits, got"):
+        pipeline.run(*scene, structure=torch.zeros(shape))
+
+
 def test_steps_below_one_are_refused(pipeline, scene):
     with pytest.raises(ValueError, match="steps"):
         pipeline.run(*scene, steps=0)
