@@ -2,9 +2,9 @@
 
 A scene folder holds either
 
-* ``scene.jpg`` (or ``.jpeg``, ``.png``), and for each object ``<k>_mask.png`` (as large as the photo, above 0
-  on the object), or ``<k>.png`` (the cut-out: RGBA), or both, k = 0, 1, 2, ...; a cut-out beside its mask may
-  have any size; other files, and those whose names begin with a dot, are ignored;
+* ``scene.jpg`` (or ``.jpeg``, ``.png``, in any case), and for each object ``<k>_mask.png`` (as large as the
+  photo, above 0 on the object), or ``<k>.png`` (the cut-out: RGBA), or both, k = 0, 1, 2, ...; a cut-out
+  beside its mask may have any size; other files, and those whose names begin with a dot, are ignored;
 * the photo and ``labels.png``, one grey value, palette index or colour per object, black for the background;
 * the photo and ``masks.npy``, (N, H, W), above 0 on each object;
 * the photo, alone or with ``boxes.json``, where masks were found for it (`photos_without_masks`);
@@ -237,8 +237,12 @@ def _limited(path: Path, objects: list[SceneObject]) -> tuple[SceneObject, ...]:
     return tuple(objects)
 
 
+def _is_photo(name: str) -> bool:
+    return name.lower() in PHOTO_NAMES  # cameras write .JPG
+
+
 def _is_scene_file(name: str) -> bool:
-    if name in (*PHOTO_NAMES, LABELS_NAME, MASKS_NAME):
+    if _is_photo(name) or name in (LABELS_NAME, MASKS_NAME):
         return True
     match = _OBJECT_FILE.fullmatch(name)
     return bool(match) and (match["mask"] is not None or match["stem"].isdecimal())
@@ -259,7 +263,7 @@ def _list_folder(folder: Path) -> list[Path]:
 
 
 def _find_photo(folder: Path, names: list[str]) -> Path:
-    found = [name for name in PHOTO_NAMES if name in names]
+    found = [name for name in names if _is_photo(name)]
     if not found:
         raise SceneInputError(
             f"{folder / PHOTO_NAMES[0]}: expected the photo of the scene, found none; add it"
@@ -290,7 +294,7 @@ def open_photo(path: Path) -> Image.Image:
 def _holds_cutouts_alone(names: list[str], pairs: dict[int, dict[str, Path]]) -> bool:
     return (
         bool(pairs)
-        and not set(names) & {*PHOTO_NAMES, LABELS_NAME, MASKS_NAME}
+        and not any(_is_photo(name) or name in (LABELS_NAME, MASKS_NAME) for name in names)
         and not any("mask" in files for files in pairs.values())
     )
 

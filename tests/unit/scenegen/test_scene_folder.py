@@ -158,6 +158,13 @@ def test_views_of_one_scene_come_in_natural_order(tmp_path):
     assert [view.scene_id for view in scene.more_views] == ["view_2", "view_10"]
 
 
+@pytest.mark.parametrize("name", ["scene.JPG", "Scene.jpeg", "scene.png"])
+def test_photo_is_known_by_its_name_in_any_case(folder, name):
+    (folder / "scene.jpg").rename(folder / name)
+    assert read_scene(folder).photo.size == (WIDTH, HEIGHT)
+    assert find_scene_folders(folder) == [folder]
+
+
 def test_photo_is_turned_upright_by_its_orientation_tag(folder):
     exif = Image.Exif()
     exif[0x0112] = 6  # stored sideways: turn by 90 degrees clockwise to view
