@@ -110,12 +110,14 @@ def refine_result(
         masks: per object, (H, W) bool in the photo; with them and a fitted camera, silhouettes count too.
 
     Returns:
-        The scene with new poses, the report in ``settings["refinement"]`` and the time in ``timings``.
+        The scene with new poses, the report in ``settings["refinement"]`` and the time in ``timings``. A
+        scene whose query has no surface keeps its poses, and the report says why.
     """
     shown = [row for row, item in enumerate(result.objects) if item.mesh is not None]
     query = next((row for row in shown if result.objects[row].object_id == result.query_id), None)
     if query is None:
-        return result  # without the query's surface there is no floor to stand on
+        skipped = {"skipped": "the query has no surface, and so there is no floor to stand on"}
+        return replace(result, settings=result.settings | {"refinement": skipped})
     start = time.perf_counter()
     refined = refine_scene(
         [result.objects[row].mesh for row in shown],

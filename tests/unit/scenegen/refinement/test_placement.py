@@ -143,10 +143,12 @@ def test_report_names_carriers_by_their_ids():
     assert [(item["id"], item["stands_on"]) for item in report["objects"]] == [(4, 9), (9, None)]
 
 
-def test_a_scene_whose_query_has_no_surface_is_left_alone():
+def test_a_scene_whose_query_has_no_surface_keeps_its_poses_and_says_why():
     objects = (GeneratedObject(0, pose(), LOGITS, None), GeneratedObject(1, pose(0.5), LOGITS, CUBE))
-    result = SceneResult(objects, query_id=0)
-    assert refine_result(result) is result
+    refined = refine_result(SceneResult(objects, query_id=0, settings={"seed": 1}))
+    assert refined.objects == objects
+    assert refined.settings["seed"] == 1
+    assert refined.settings["refinement"]["skipped"].startswith("the query has no surface")
 
 
 def test_one_object_stays():
