@@ -68,10 +68,12 @@ def main(arguments: list[str] | None = None) -> int:
         releases = choose(load_releases(options.manifest), options.only)
         lock = load_lock(options.output)
         downloads, faults = plan(releases, lock, source)
-        report(downloads, *check_space(downloads, options.output))
+        space = check_space(downloads, options.output)
     except HubError as error:
         logger.error("%s", error)
         return 2
+    if downloads:
+        report(downloads, *space)
     if downloads and not options.dry_run:
         faults += fetch_all(downloads, releases, lock, source, with_conversion=not options.no_convert)
         if options.update_manifest:

@@ -217,6 +217,12 @@ def test_one_release_that_fails_does_not_stop_the_others(run, hub, tmp_path, err
     assert (tmp_path / "out/VGGT-1B/model.safetensors").is_file()
 
 
+def test_without_an_answer_no_space_is_claimed(run, hub, capsys):
+    hub.files.clear()
+    assert run("--only", "scenegen", "--dry-run") == 1
+    assert capsys.readouterr().out == ""
+
+
 def test_repository_without_a_description_is_named(run, hub, error):
     del hub.files["owner/scene/pipeline.json"]
     assert run("--only", "scenegen") == 1
