@@ -2,11 +2,14 @@
 
 Every triangle is expanded to the pixels of its bounding box; each pixel keeps the nearest triangle through
 one 64-bit ``amin`` scatter whose high half is the depth and whose low half is the face number. The result
-does not depend on the order of execution, so equal inputs give equal pictures on every run.
+does not depend on the order of execution, so equal inputs give equal pictures on every run. On CUDA devices,
+where PyTorch brings Triton, one kernel does the same without writing the fragments out.
 """
 
 from __future__ import annotations
 
+import importlib.util
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -91,8 +94,39 @@ def rasterize(
     )  # (F, 3, 3): two barycentric coordinates and the depth function
 
     buffer = torch.full((num_images * height * width,), _EMPTY, dtype=torch.int64, device=screen.device)
+    draw = _fragment_kernel(screen.device)
+    draw(buffer, planes, first, extent, images, kept, (height, width), perspective)
+
+    hit = buffer != _EMPTY
+    face = torch.where(hit, buffer & 0xFFFFFFFF, -1)
+    bits = (buffer >> 32).to(torch.int32)
+    depth = torch.where(hit, bits.view(torch.float32), torch.inf)
+    return RasterOutput(face.view(num_images, height, width), depth.view(num_images, height, width))
+
+
+def _fragment_kernel(device: torch.device) -> Callable[..., None]:
+    """What draws the triangles into the buffer: Triton on CUDA devices where it is there, else PyTorch."""
+    if device.type == "cuda" and importlib.util.find_spec("triton") is not None:
+        from trellis_modules.renderers.backends import triton_fragments
+
+        return triton_fragments.draw
+    return draw_fragments
+
+
+def draw_fragments(
+    buffer: Tensor,
+    planes: Tensor,
+    first: Tensor,
+    extent: Tensor,
+    images: Tensor,
+    numbers: Tensor,
+    size: tuple[int, int],
+    perspective: bool,
+) -> None:
+    """The reference of `triton_fragments.draw`, on any device; the arguments are described there."""
+    height, width = size
     counts = extent.prod(1)
-    for part in ragged.runs(counts, _MAX_FRAGMENTS.get(screen.device.type, 1 << 22)):
+    for part in ragged.runs(counts, _MAX_FRAGMENTS.get(buffer.device.type, 1 << 22)):
         owner, local = ragged.expand(counts[part])
         owner = owner + part.start
         box_width = extent[owner, 0]
@@ -103,15 +137,9 @@ def rasterize(
         depth = value[inside, 2].reciprocal() if perspective else value[inside, 2]
         owner = owner[inside]
         # positive floats sort like their bit patterns
-        key = (depth.contiguous().view(torch.int32).long() << 32) | kept[owner]
+        key = (depth.contiguous().view(torch.int32).long() << 32) | numbers[owner]
         target = (images[owner] * height + row[inside]) * width + column[inside]
         buffer.scatter_reduce_(0, target, key, reduce="amin")
-
-    hit = buffer != _EMPTY
-    face = torch.where(hit, buffer & 0xFFFFFFFF, -1)
-    bits = (buffer >> 32).to(torch.int32)
-    depth = torch.where(hit, bits.view(torch.float32), torch.inf)
-    return RasterOutput(face.view(num_images, height, width), depth.view(num_images, height, width))
 
 
 def run(vertices: Tensor, faces: Tensor, cameras: Cameras) -> Tensor:
