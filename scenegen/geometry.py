@@ -213,6 +213,16 @@ def pose_to_transform(pose: Tensor) -> Tensor:
     return torch.cat((upper, bottom), dim=-2)
 
 
+def transform_points(points: Tensor, transform: Tensor) -> Tensor:
+    """Apply transforms (..., 4, 4) to points (..., 3), one each or broadcast.
+
+    Written out instead of multiplied: a product for each of a million points is slow on a GPU.
+    """
+    linear, offset = transform[..., :3, :3], transform[..., :3, 3]
+    x, y, z = points.split(1, dim=-1)
+    return x * linear[..., 0] + y * linear[..., 1] + z * linear[..., 2] + offset
+
+
 def transform_to_pose(transform: Tensor) -> Tensor:
     """Poses (..., 8) of similarity transforms (..., 4, 4): a rotation, one positive scale and a translation.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +21,14 @@ from dataset_toolkits.online.shape_bank import (
     make_variants,
     surface_occupancy,
 )
-from scenegen.geometry import invert_pose, place_yup, relative_pose, world_pose
+from scenegen.geometry import (
+    invert_pose,
+    place_yup,
+    pose_to_transform,
+    relative_pose,
+    transform_points,
+    world_pose,
+)
 
 _VISIBLE_PIXELS = 150  # objects with fewer pixels are drawn and attended to, but not trained on
 _ENCODED_AT_ONCE = 128
@@ -36,6 +44,7 @@ class SourceConfig:
     refresh_steps: int = 1 << 30  # steps after which new variants are drawn
     real_share: float = 0.5  # of the variants, from real furniture; the rest is procedural
     max_stretch: float = 1.35
+    max_bend: float = 0.0  # see `shape_bank.bend_axes`
     objects_per_step: int = 240
     object_counts: tuple[float, ...] = (0.2, 1.0, 1.5, 1.5, 1.0, 0.5, 0.3)  # weights of 1, 2, 3, ... objects
     render_size: int = 512
@@ -73,6 +82,7 @@ class ShapePool:
                 self.config.real_share,
                 self.config.max_stretch,
                 self.device,
+                self.config.max_bend,
             )
             self._epoch = epoch
         return epoch, self._variants
@@ -108,7 +118,7 @@ class SceneSource:
     Keys:
 
     * scene_image (S, 3, I, I), asset_image and mask_image (S*N, 3, I, I) in [0, 1];
-    * poses (S, N, 8) in the frame of each scene's object 0, the query;
+    * poses (S, N, 8) in the frame of each scene's object 0, the query; world_poses (S, N, 8) in metres;
     * visible (S, N) bool; shape (S, N) row of the variants;
     * camera_extrinsics (S, 4, 4), focal (S,), depth (S, I, I) metres (inf = nothing);
     * object_points (S*N, 4, G, G): for each of the G x G patches of an asset's crop the share that the asset
@@ -163,6 +173,7 @@ class SceneSource:
         scene = self._arrays(step, epoch, variants)
         generator = step_generator(self.device, self.config, step, "render")
         world = self._world_triangles(variants, scene, generator)
+        scene["low"], scene["high"] = self._bounds(variants, scene)
         view = View.look(scene["eye"], scene["target"], scene["fov_deg"])
         num_objects = scene["shape"].shape[1]
         picture = render_scenes(world, num_objects, view, scene, self.config.render_size)
@@ -198,8 +209,17 @@ class SceneSource:
         rows = scene["shape"].flatten()
         unit = variants.triangles(self.pool.bank, rows)
         coloured = self._recolouring(rows, generator).apply(unit)
-        world = world_pose(scene["centre"], scene["yaw"], scene["size"]).flatten(0, 1)
-        return Triangles(place_yup(unit.corners, world[unit.owner]), unit.owner, coloured.colours)
+        to_world = pose_to_transform(world_pose(scene["centre"], scene["yaw"], scene["size"])).flatten(0, 1)
+        corners = transform_points(unit.corners, to_world[unit.owner][:, None])
+        return Triangles(corners, unit.owner, coloured.colours)
+
+    def _bounds(self, variants: Variants, scene: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Lowest and highest corner (S, 3) of the boxes of each scene's objects."""
+        half = variants.half_extents(self.pool.bank, scene["shape"].flatten()).unflatten(0, scene["shape"].shape)
+        signs = torch.tensor([*itertools.product((-1.0, 1.0), repeat=3)], device=half.device)
+        world = world_pose(scene["centre"], scene["yaw"], scene["size"])
+        corners = place_yup(half[:, :, None] * signs, world).flatten(1, 2)  # (S, N * 8, 3)
+        return corners.amin(1), corners.amax(1)
 
     def _recolouring(self, rows: Tensor, generator: torch.Generator) -> Recolouring:
         """Colours of the objects of a batch, ``rows`` (K,) of the variants: new ones every time."""
@@ -262,7 +282,7 @@ class SceneSource:
             ),
             "visible": pixels.gather(1, order) >= _VISIBLE_PIXELS,
             "shape": scene["shape"].gather(1, order),
-            "poses": self._poses(scene, order),
+            **self._poses(scene, order),
         }
 
     def _object_points(self, picture: Picture, scene: dict[str, Tensor]) -> Tensor:
@@ -270,14 +290,14 @@ class SceneSource:
         seen = picture.points[:, ::_POINT_STRIDE, ::_POINT_STRIDE]
         number = picture.object[:, ::_POINT_STRIDE, ::_POINT_STRIDE].clamp(min=0)
         back = invert_pose(world_pose(scene["centre"], scene["yaw"], scene["size"]).flatten(0, 1))
-        local = place_yup(seen[..., None, :], back[number])[..., 0, :]
+        local = transform_points(seen, pose_to_transform(back)[number])
         return torch.cat([local, torch.ones_like(local[..., :1])], -1).permute(0, 3, 1, 2)
 
-    def _poses(self, scene: dict[str, Tensor], order: Tensor) -> Tensor:
-        """Poses (S, N, 8) of the reordered objects in the frame of the first."""
+    def _poses(self, scene: dict[str, Tensor], order: Tensor) -> dict[str, Tensor]:
+        """Poses (S, N, 8) of the reordered objects in the frame of the first, and in the world."""
         world = world_pose(scene["centre"], scene["yaw"], scene["size"])
         world = world.gather(1, order[..., None].expand(-1, -1, world.shape[-1]))
-        return relative_pose(world, world[:, :1])
+        return {"poses": relative_pose(world, world[:, :1]), "world_poses": world}
 
     def _camera(self, prefix: str, picture: Picture, view: View) -> dict[str, Tensor]:
         size = self.config.image_size

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from dataset_toolkits.online.shape_bank import Triangles
+from scenegen.geometry import transform_points
 from trellis_modules.renderers.backends.torch_rasterizer import rasterize
 from trellis_modules.renderers.cameras import focal_length, look_at, project
 from trellis_modules.representations.mesh.normals import face_normals
@@ -95,13 +96,10 @@ def _light_frame(sun: Tensor, centre: Tensor, radius: Tensor) -> tuple[Tensor, T
 
 def _sunlit(points: Tensor, corners: Tensor, image: Tensor, scene: dict[str, Tensor]) -> Tensor:
     """1 where points (S, H, W, 3) see the sun past triangles (F, 3, 3) of their own scene, 0 in shadow."""
-    num_scenes = len(points)
-    low = torch.full((num_scenes, 3), torch.inf, device=points.device)
-    low.scatter_reduce_(0, image[:, None].expand(-1, 3), corners.amin(1), reduce="amin")
-    high = torch.full((num_scenes, 3), -torch.inf, device=points.device)
-    high.scatter_reduce_(0, image[:, None].expand(-1, 3), corners.amax(1), reduce="amax")
+    num_scenes, low, high = len(points), scene["low"], scene["high"]
     matrix, offset = _light_frame(scene["sun_direction"], (low + high) / 2, 0.5 * (high - low).norm(dim=-1))
-    screen = torch.einsum("fij,fkj->fki", matrix[image], corners) + offset[image][:, None]
+    to_light = torch.cat([matrix, offset[..., None]], -1)
+    screen = transform_points(corners, to_light[image][:, None])
     nearest = rasterize(screen, image, num_scenes, _SHADOW_SIZE, _SHADOW_SIZE, perspective=False).depth
     seen = torch.einsum("sij,shwj->shwi", matrix, points) + offset[:, None, None]
     column, row = seen[..., 0].long(), seen[..., 1].long()
@@ -121,7 +119,7 @@ def render_scenes(
         objects_per_scene: N, so that owner // N is the scene.
         view: the S cameras.
         scene: sun_direction (S, 3), sun, ambient (S,), floor_colour, wall_colour (S, 3), wall_point and
-            wall_normal (S, W, 3), as made by `layout_arrays`.
+            wall_normal (S, W, 3), as made by `layout_arrays`; low, high (S, 3), the box of the objects.
         size: pixels per edge.
     """
     image = world.owner // objects_per_scene

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -40,6 +41,8 @@ class ShapeBank:
         self.colours = torch.from_numpy(np.asarray(pack.face_colours)).to(device)
         self.first_face, self.face_count = face_offsets[:-1].to(device), counts.to(device)
         self.infos: list[ModelInfo] = list(pack.infos)
+        reach = [np.abs(part).max(axis=0, initial=0.0) for part in np.split(pack.vertices, pack.vertex_offsets[1:-1])]
+        self.half_extent = torch.from_numpy(np.stack(reach).astype(np.float32)).to(device)  # (M, 3)
 
     def gather(self, models: Tensor) -> Triangles:
         """Triangles, in the object y-up frame, of the objects ``models`` (K,) int64 (repeats allowed)."""
@@ -52,23 +55,58 @@ class ShapeBank:
 
 @dataclass(frozen=True)
 class Variants:
-    """Shapes made from the bank: model number, stretch of each axis and mirroring, one row a shape."""
+    """Shapes made from the bank: model number, stretch, bend and mirroring, one row a shape."""
 
     models: Tensor  # (P,) int64
     stretch: Tensor  # (P, 3) float32, multiplies x, y, z; the longest side is brought back to 1 afterwards
     mirror: Tensor  # (P,) bool, x -> -x
+    bend: Tensor  # (P, 4) float32, see `bend_axes`
     infos: tuple[ModelInfo, ...]
 
     def triangles(self, bank: ShapeBank, rows: Tensor) -> Triangles:
         """Triangles of the shapes ``rows`` (K,), in the object y-up frame (box centred, longest side 1)."""
         found = bank.gather(self.models[rows])
-        factor = self.stretch[rows].clone()
-        factor[:, 0] *= torch.where(self.mirror[rows], -1.0, 1.0)
-        corners = found.corners * factor[found.owner][:, None]
-        extent = torch.zeros(len(rows), 3, device=rows.device)
-        extent.scatter_reduce_(0, found.owner[:, None].expand(-1, 3), corners.abs().amax(1), reduce="amax")
-        corners = corners / (2 * extent.amax(1))[found.owner][:, None, None]
-        return Triangles(corners, found.owner, found.colours)
+        to_box = 1 / bank.half_extent[self.models[rows]].clamp(min=1e-6)
+        to_box[:, 0] *= torch.where(self.mirror[rows], -1.0, 1.0)
+        bent = bend_axes(found.corners * to_box[found.owner][:, None], self.bend[rows][found.owner][:, None])
+        return Triangles(bent * self.half_extents(bank, rows)[found.owner][:, None], found.owner, found.colours)
+
+    def half_extents(self, bank: ShapeBank, rows: Tensor) -> Tensor:
+        """Half sides (K, 3) of the boxes of the shapes ``rows`` (K,); the longest is a half."""
+        half = bank.half_extent[self.models[rows]] * self.stretch[rows]
+        return half / (2 * half.amax(1, keepdim=True))
+
+
+def bend_axes(points: Tensor, bend: Tensor) -> Tensor:
+    """Move points (..., 3) of the box [-1, 1]^3 along each axis, the box and its planes staying planes.
+
+    Legs become longer and seats thinner, arms wider and gaps narrower: proportions that no stretch of the
+    whole gives.
+
+    Args:
+        points: y up.
+        bend: (..., 4): x and z are pulled from the middle evenly to both sides, x + a sin(pi x) / pi, by the
+            first and last number; y by the second likewise, and up by the third, c (1 + cos(pi y)) / pi.
+            Order is kept while a < 1 and b^2 + c^2 < 1.
+    """
+    x, y, z = points.unbind(-1)
+    along_x, along_y, lift, along_z = bend.unbind(-1)
+
+    def pulled(value: Tensor, amount: Tensor) -> Tensor:
+        return value + amount * torch.sin(math.pi * value) / math.pi
+
+    raised = lift * (1 + torch.cos(math.pi * y)) / math.pi
+    return torch.stack([pulled(x, along_x), pulled(y, along_y) + raised, pulled(z, along_z)], dim=-1)
+
+
+def _draw_bend(symmetry: np.ndarray, rng: np.random.Generator, max_bend: float) -> np.ndarray:
+    """Bends (P, 4) of shapes with these symmetries (P,), which they keep; four in ten are not bent."""
+    bend = rng.uniform(-max_bend, max_bend, (len(symmetry), 4))
+    bend[symmetry == CONTINUOUS_SYMMETRY, 0] = 0.0  # round things stay round
+    turns_alike = (symmetry == CONTINUOUS_SYMMETRY) | (symmetry > 2)
+    bend[turns_alike, 3] = bend[turns_alike, 0]
+    bend[rng.random(len(symmetry)) < 0.4] = 0.0
+    return bend
 
 
 def _stretched(info: ModelInfo, stretch: np.ndarray) -> ModelInfo:
@@ -87,6 +125,7 @@ def make_variants(
     real_share: float,
     max_stretch: float,
     device: torch.device,
+    max_bend: float = 0.0,
 ) -> Variants:
     """Draw shapes: a share of real models (evenly over classes within the share), the rest procedural ones.
 
@@ -97,6 +136,7 @@ def make_variants(
         real_share: part of the shapes made from real models; the whole when the bank has no procedural model.
         max_stretch: largest factor between the new and the old ratio of two axes (1 = none).
         device: where the tensors live.
+        max_bend: largest number of `bend_axes`.
     """
     procedural = np.array([info.id.startswith("procedural/") for info in bank.infos])
     real_rows, made_rows = np.flatnonzero(~procedural), np.flatnonzero(procedural)
@@ -119,6 +159,11 @@ def make_variants(
         torch.as_tensor(models, device=device),
         torch.as_tensor(stretch, dtype=torch.float32, device=device),
         torch.as_tensor(rng.random(count) < 0.5, device=device),
+        torch.as_tensor(
+            _draw_bend(np.array([info.symmetry for info in infos]), rng, max_bend),
+            dtype=torch.float32,
+            device=device,
+        ),
         infos,
     )
 

@@ -240,4 +240,8 @@ def project(points: Tensor, extrinsics: Tensor, focal: Tensor, size: int) -> Ten
     Returns:
         (..., P, 3): pixel x (right), pixel y (down), camera depth in world units.
     """
-    return to_pixels(to_camera(points, extrinsics), centred_intrinsics(focal), size)
+    rotation, offset = extrinsics[..., None, :3, :3], extrinsics[..., None, :3, 3]
+    x, y, z = points.split(1, dim=-1)
+    # written out: with a camera for each of a million triangles, as many small products are slow on a GPU
+    camera = x * rotation[..., 0] + y * rotation[..., 1] + z * rotation[..., 2] + offset
+    return to_pixels(camera, centred_intrinsics(focal), size)

@@ -88,6 +88,8 @@ def test_place_and_transform_agree(seed: int) -> None:
     poses, points = _poses(seed), _points(seed, 6, 9)
     expected = _apply(g.pose_to_transform(poses), g.zup_to_yup(points))
     torch.testing.assert_close(g.place(points, poses), expected)
+    points_yup = g.zup_to_yup(points)
+    torch.testing.assert_close(g.transform_points(points_yup, g.pose_to_transform(poses)[:, None]), expected)
     _assert_same_pose(g.transform_to_pose(g.pose_to_transform(poses)), poses)
 
 

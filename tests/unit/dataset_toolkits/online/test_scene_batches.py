@@ -11,7 +11,7 @@ from dataset_toolkits.online.layout_arrays import LayoutBatches
 from dataset_toolkits.online.scene_batches import SceneSource, ShapePool, ShapeSource, SourceConfig
 from dataset_toolkits.online.shape_bank import ShapeBank
 from dataset_toolkits.scene_layout import Camera, Lighting, PlacedObject, Room, SceneLayout, query_poses
-from scenegen.geometry import place_yup, world_pose
+from scenegen.geometry import place_yup, relative_pose, world_pose
 from trellis_modules.renderers.cameras import project
 
 CPU = torch.device("cpu")
@@ -105,7 +105,7 @@ def test_shapes_and_ranges_are_those_documented(make_pool):
     for name, shape in pictures.items():
         assert batch[name].shape == shape and 0 <= batch[name].min() < batch[name].max() <= 1, name
     shapes = {
-        "poses": (2, 3, 8), "visible": (2, 3), "shape": (2, 3), "x_0": (2, 3, 1, 2, 2, 2),
+        "poses": (2, 3, 8), "world_poses": (2, 3, 8), "visible": (2, 3), "shape": (2, 3), "x_0": (2, 3, 1, 2, 2, 2),
         "object_points": (6, 4, 8, 8), "depth": (2, 48, 48), "second_depth": (2, 48, 48),
         "camera_extrinsics": (2, 4, 4), "second_camera_extrinsics": (2, 4, 4),
         "focal": (2,), "second_focal": (2,),
@@ -118,6 +118,11 @@ def test_poses_are_those_of_the_scene_in_the_frame_of_the_query(scenes):
     batch, _, orders = scenes
     assert None not in orders
     torch.testing.assert_close(batch["poses"][:, 0], torch.tensor([0.0, 0, 0, 1, 0, 0, 0, 1]).expand(2, 8))
+    world = batch["world_poses"]
+    torch.testing.assert_close(relative_pose(world, world[:, :1]), batch["poses"])
+    _, arrays, _ = scenes
+    for row, order in enumerate(orders):
+        np.testing.assert_allclose(world[row, :, :3], arrays["centre"][row, list(order)], rtol=1e-6)
 
 
 def test_object_points_lie_in_the_unit_box_and_are_seen_in_their_patch(scenes):

@@ -12,6 +12,7 @@ from dataset_toolkits.online.shape_bank import (
     ShapeBank,
     Triangles,
     Variants,
+    bend_axes,
     make_variants,
     surface_occupancy,
 )
@@ -58,12 +59,50 @@ def test_gathering_repeats_objects_in_the_order_asked_for(bank, shapes):
 @pytest.mark.parametrize("mirror", [False, True])
 def test_variants_are_stretched_like_placed_objects(bank, shapes, mirror):
     stretch = (0.7, 1.6, 1.1)
-    variants = Variants(torch.tensor([1]), torch.tensor([stretch]), torch.tensor([mirror]), bank.infos[1:])
+    variants = Variants(
+        torch.tensor([1]), torch.tensor([stretch]), torch.tensor([mirror]), torch.zeros(1, 4), bank.infos[1:]
+    )
     corners = variants.triangles(bank, torch.tensor([0, 0])).corners[len(shapes[1].faces) :]
     placed = PlacedObject("", (0.0, 0.0, 0.0), 0.0, 1.0, stretch, mirror)
     expected = augment_vertices(shapes[1].vertices, placed)[shapes[1].faces]
     np.testing.assert_allclose(corners.numpy(), expected, atol=1e-6)
     assert (corners.amax((0, 1)) - corners.amin((0, 1))).max() == pytest.approx(1.0, abs=1e-6)
+
+
+def test_bends_keep_the_box_the_middle_plane_and_the_order_along_each_axis():
+    line = torch.linspace(-1, 1, 201)
+    points = line[:, None].expand(-1, 3)
+    bent = bend_axes(points, torch.tensor([0.5, -0.3, 0.3, -0.5]))
+    torch.testing.assert_close(bent[[0, -1]], points[[0, -1]], atol=1e-6, rtol=0)
+    assert (bent.diff(dim=0) > 0).all()
+    torch.testing.assert_close(bent[:, [0, 2]], -bent.flip(0)[:, [0, 2]], atol=1e-6, rtol=0)
+    assert bent[100, 1] == pytest.approx(2 * 0.3 / np.pi, abs=1e-6)  # the middle is lifted
+    assert (bent - points).abs().max() > 0.1
+
+
+def test_bends_keep_symmetries_and_four_in_ten_shapes_as_they_are(make_pack, shapes):
+    pack = make_pack([shapes[0]] * 4)
+    infos = tuple(replace(info, symmetry=order) for info, order in zip(pack.infos, (0, 4, 2, 1), strict=True))
+    bank = ShapeBank(replace(pack, infos=infos), CPU)
+    assert not make_variants(bank, 50, np.random.default_rng(0), 1.0, 1.5, CPU).bend.any()
+    variants = make_variants(bank, 2000, np.random.default_rng(0), 1.0, 1.0, CPU, max_bend=0.5)
+    bend, order = variants.bend, torch.tensor([infos[int(m)].symmetry for m in variants.models])
+    assert 0.45 < float(bend.abs().max()) <= 0.5
+    assert float((bend == 0).all(1).float().mean()) == pytest.approx(0.4, abs=0.04)
+    assert not bend[order == 0][:, [0, 3]].any() and bend[order == 0][:, 1:3].any()
+    torch.testing.assert_close(bend[order == 4, 0], bend[order == 4, 3])
+    assert (bend[order == 1, 0] != bend[order == 1, 3]).any()
+
+
+def test_the_sides_of_bent_and_stretched_shapes_are_known(bank):
+    variants = make_variants(bank, 40, np.random.default_rng(1), 1.0, 1.5, CPU, max_bend=0.5)
+    rows = torch.arange(40)
+    found = variants.triangles(bank, rows)
+    half = variants.half_extents(bank, rows)
+    for row in range(40):
+        corners = found.corners[found.owner == row].flatten(0, 1)
+        torch.testing.assert_close(corners.amax(0), half[row], atol=1e-5, rtol=0)
+    torch.testing.assert_close(half.amax(1), torch.full((40,), 0.5))
 
 
 def test_unequal_stretch_leaves_half_turns_at_most(make_pack, shapes):
