@@ -80,3 +80,18 @@ class _ResidualBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         h = F.relu(self.norm1(self.conv1(x)))
         return F.relu(self.shortcut(x) + self.norm2(self.conv2(h)))
+
+
+def build_patch_embed(name: str, patch_size: int, embed_dim: int) -> PatchEmbed:
+    """Make the patch embedding of a name: "conv", one projection, or "residual", a small residual network.
+
+    Raises:
+        ValueError: no such name, or "residual" with other patches than 16 x 16 pixels.
+    """
+    embed = PatchEmbed(patch_size, embed_dim) if name == "conv" else ResidualEmbed(embed_dim)
+    if name not in ("conv", "residual") or embed.patch_size != patch_size:
+        raise ValueError(
+            f"VisionTransformer: expected patch_embed 'conv', or 'residual' with patch_size 16, "
+            f"got {name!r} and {patch_size}"
+        )
+    return embed

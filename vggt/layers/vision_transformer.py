@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vggt.layers.block import Block, init_linear_weights
-from vggt.layers.patch_embed import PatchEmbed, ResidualEmbed
+from vggt.layers.patch_embed import build_patch_embed
 
 NORM_EPS = 1e-6
 
@@ -70,7 +70,7 @@ class VisionTransformer(nn.Module):
         self.interpolate_offset = interpolate_offset
         self.table_edge = img_size // patch_size
 
-        self.patch_embed = _patch_embed(patch_embed, patch_size, embed_dim)
+        self.patch_embed = build_patch_embed(patch_embed, patch_size, embed_dim)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dim))
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + self.table_edge**2, embed_dim))
         self.register_tokens = nn.Parameter(torch.zeros(1, num_register_tokens, embed_dim))
@@ -167,16 +167,6 @@ def released_vision_transformer(name: str, img_size: int = 518, patch_size: int 
         )
     embed_dim, depth, num_heads = RELEASED_SIZES[name]
     return VisionTransformer(img_size, patch_size, embed_dim, depth, num_heads)
-
-
-def _patch_embed(name: str, patch_size: int, embed_dim: int) -> PatchEmbed:
-    embed = PatchEmbed(patch_size, embed_dim) if name == "conv" else ResidualEmbed(embed_dim)
-    if name not in ("conv", "residual") or embed.patch_size != patch_size:
-        raise ValueError(
-            f"VisionTransformer: expected patch_embed 'conv', or 'residual' with patch_size 16, "
-            f"got {name!r} and {patch_size}"
-        )
-    return embed
 
 
 def _grid_table(edge: int, channels: int) -> Tensor:

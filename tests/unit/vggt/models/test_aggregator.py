@@ -36,6 +36,13 @@ def test_later_frames_are_interchangeable(images: torch.Tensor) -> None:
     torch.testing.assert_close(model(images[:, order])[0][-1], expected, atol=1e-5, rtol=1e-4)
 
 
+def test_patches_may_come_from_a_residual_network() -> None:
+    model = tiny(img_size=32, patch_size=16, patch_embed="residual")
+    tokens, first_patch = model(torch.rand(1, 2, 3, 32, 48))
+    assert tokens[-1].shape == (1, 2, first_patch + 6, 32)
+    assert model.patch_embed.proj.weight.shape == (16, 192, 1, 1)
+
+
 def test_first_frame_is_special(images: torch.Tensor) -> None:
     model = tiny()
     order = [1, 0, 2]
