@@ -23,6 +23,7 @@ from scenegen.pipelines.description import (
     SLAT_GAUSSIAN_ROLE,
     SLAT_MESH_ROLE,
 )
+from scenegen.pipelines.patch_places import PLACE_CHANNELS
 from trellis_modules.config import load_json
 
 #: name in the new folder -> (training run, name of the network there)
@@ -97,6 +98,12 @@ def appearance(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     }
 
 
+def sees_places(folder: Path) -> bool:
+    """Whether the structure flow was trained on tokens that say where they lie."""
+    flow, encoder = (load_json(folder / name)["args"] for name in ("ss_flow.json", "image_encoder.json"))
+    return flow["cond_channels"] == encoder["embed_dim"] + PLACE_CHANNELS
+
+
 def main() -> None:
     """Copy the networks and describe the pipeline."""
     arguments = parse_arguments()
@@ -122,6 +129,7 @@ def main() -> None:
             "vggt_model": "ckpts/geometry_encoder",
             "image_size": load_json(folder / "image_encoder.json")["args"]["img_size"],
             "normalize_geometry": not arguments.raw_geometry,
+            "append_places": sees_places(folder),
             "sha256": digests,
         },
     }

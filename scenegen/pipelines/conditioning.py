@@ -6,7 +6,8 @@ Order on the token axis, each part as long as one picture's tokens:
 
 The first three come from the image encoder, layer-normalised without parameters; the geometry feature of the
 scene is appended as it is (released weights), or normalised likewise where a checkpoint asks for it. A part
-that is switched off is left out, without a placeholder.
+that is switched off is left out, without a placeholder. Where a checkpoint asks for it, each token also says where
+in the photo it lies (`patch_places`).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from scenegen.pipelines.image_preparation import IMAGE_SIZE, images_to_tensor, prepare_geometry_image
+from scenegen.pipelines.patch_places import PictureTokens, patch_places
 from trellis_modules.samplers.conditioning import MultiViewCond
 from vggt.images import normalize_images
 
@@ -170,6 +172,7 @@ class SceneConditioner:
         image_size: int = IMAGE_SIZE,
         max_images: int | None = None,
         normalize_geometry: bool = False,
+        append_places: bool = False,
     ) -> None:
         """Set the encoders.
 
@@ -181,12 +184,14 @@ class SceneConditioner:
             max_images: pictures encoded at once, to bound memory; None encodes all of them at once.
             normalize_geometry: layer-normalise each half of the geometry feature; unnormalised it can
                 outweigh the other parts many times over.
+            append_places: add the channels of `patch_places` to every token; needs masks.
         """
         self.image_encoder = image_encoder
         self.geometry_encoder = geometry_encoder
         self.image_size = image_size
         self.max_images = max_images
         self.normalize_geometry = normalize_geometry
+        self.append_places = append_places
 
     @torch.no_grad()
     def encode(self, view: SceneView, parts: CondParts = CondParts()) -> SceneCond:
@@ -223,6 +228,7 @@ class SceneConditioner:
             images_to_tensor([view.photo], size),
             prepare_geometry_image(view.photo, size).squeeze(1),
             parts=parts,
+            padding=(max(view.photo.size) / view.photo.width, max(view.photo.size) / view.photo.height),
         )
 
     def encode_tensors(
@@ -233,15 +239,17 @@ class SceneConditioner:
         geometry_images: Tensor | None = None,
         *,
         parts: CondParts = CondParts(),
+        padding: tuple[float, float] = (1.0, 1.0),
     ) -> tuple[Tensor, int]:
         """Encode the pictures of S scenes with N assets each; gradients reach the encoders.
 
         Args:
             asset_images: (S * N, 3, I, I) in [0, 1], as all of them.
-            mask_images: (S * N, 3, I, I); unused when the mask part is off.
+            mask_images: (S * N, 3, I, I); unused when the mask part is off and places are not appended.
             scene_images: (S, 3, I, I), stretched to the square.
             geometry_images: (S, 3, I, I), padded to the square; None takes the scene images.
             parts: which parts to encode.
+            padding: width and height of the geometry images over those of the photo in them.
 
         Returns:
             The condition (S * N, L, C), and the number of tokens at its front that show the asset itself.
@@ -249,7 +257,7 @@ class SceneConditioner:
         Raises:
             ValueError: a part is switched on and its pictures or its encoder are missing.
         """
-        if parts.mask and mask_images is None:
+        if (parts.mask or self.append_places) and mask_images is None:
             raise ValueError("SceneConditioner: the mask part is on, got no mask images; pass them")
         kinds = [asset_images]
         kinds += [mask_images] if parts.mask else []
@@ -261,7 +269,17 @@ class SceneConditioner:
         geometry = None
         if parts.geometry:
             geometry = self.encode_geometry(scene_images if geometry_images is None else geometry_images)
-        return assemble_cond(asset_tokens, mask_tokens, scene_tokens, geometry), asset_tokens.shape[1]
+        cond = assemble_cond(asset_tokens, mask_tokens, scene_tokens, geometry)
+        num_object_tokens = asset_tokens.shape[1]
+        if self.append_places:
+            picture = PictureTokens(num_object_tokens, 1 + self.image_encoder.num_register_tokens)
+            photos = [picture] * (parts.mask + parts.scene)
+            if geometry is not None:
+                first_patch = self.geometry_encoder.patch_start_idx
+                photos += [PictureTokens(geometry.shape[1], first_patch, padded=True)] * 2
+            places = patch_places(mask_images[:, 0].to(cond.device), picture, photos, padding)
+            cond = torch.cat([cond, places.to(cond)], dim=-1)
+        return cond, num_object_tokens
 
     def encode_images(self, images: Tensor) -> Tensor:
         """Tokens (B, T, C) of images (B, 3, I, I) in [0, 1]: class, registers, patches; layer-normalised."""

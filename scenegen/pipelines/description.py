@@ -55,6 +55,8 @@ class PipelineConfig:
         vggt_model: stem of the geometry encoder; None for checkpoints that condition on the object alone.
         image_size: side of the encoders' input in pixels.
         normalize_geometry: see `SceneConditioner`; released checkpoints do without.
+        append_places: the structure flow also sees where its tokens lie in the photo, see `SceneConditioner`;
+            released checkpoints do without.
         sha256: weight file -> hex digest, checked when the file is loaded.
         slat_sampler: of the appearance stage.
         slat_normalization: of the latents of the appearance stage.
@@ -70,6 +72,7 @@ class PipelineConfig:
     vggt_model: str | None = None
     image_size: int = IMAGE_SIZE
     normalize_geometry: bool = False
+    append_places: bool = False
     sha256: dict[str, str] = field(default_factory=dict)
     slat_sampler: SamplerConfig | None = None
     slat_normalization: SlatNormalization | None = None

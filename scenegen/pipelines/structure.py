@@ -120,6 +120,7 @@ class StructureStage:
             self.config.image_size,
             _IMAGES_AT_ONCE,
             self.config.normalize_geometry,
+            self.config.append_places,
         )
         if len(views) == 1:
             return conditioner.encode(views[0], parts)
