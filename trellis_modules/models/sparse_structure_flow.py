@@ -59,6 +59,18 @@ class PreparedContext:
 
     blocks: tuple[Any, ...]  # what block.project_context returned, per block
 
+    def repeat(self, times: int) -> PreparedContext:
+        """The context of the same objects ``times`` times over, one batch after the other."""
+        return self if times == 1 else PreparedContext(_repeated(self.blocks, times))
+
+
+def _repeated(value: Any, times: int) -> Any:
+    """Repeat every tensor of nested tuples along its first axis."""
+    if isinstance(value, Tensor):
+        return value.repeat(times, *[1] * (value.ndim - 1))
+    parts = [_repeated(part, times) for part in value]
+    return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
+
 
 class SparseStructureFlowModel(TorsoModule):
     """Velocity of noisy latents of single objects, given a token sequence per object."""

@@ -122,6 +122,20 @@ def test_prepared_context_gives_the_same_numbers(
     assert torch.equal(cached.extras["positions"], direct.extras["positions"])
 
 
+def test_a_repeated_context_serves_several_states_of_the_same_scenes() -> None:
+    model = make()
+    x, t, cond = inputs(4)
+    prepared = model.precompute_context(cond, 3)
+    assert prepared.repeat(1) is prepared
+    states = torch.cat([x, 2 * x])
+    both = model(states, torch.cat([t, t]), prepared.repeat(2), scene_size=2)
+    for part, state in enumerate((x, 2 * x)):
+        one = model(state, t, prepared, scene_size=2)
+        rows = slice(4 * part, 4 * part + 4)
+        torch.testing.assert_close(both.velocity[rows], one.velocity)
+        torch.testing.assert_close(both.extras["positions"][rows], one.extras["positions"])
+
+
 def test_object_tokens_decide_what_the_object_attention_sees() -> None:
     x, t, cond = inputs(2)
     model = make()

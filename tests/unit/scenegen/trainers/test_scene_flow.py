@@ -1,11 +1,13 @@
 """The scene flow's objective: what is compared, what is left out, and where gradients go."""
 
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import pytest
 import torch
 from torch import nn
 
+from scenegen.pipelines.patch_places import PLACE_CHANNELS
 from scenegen.registry import build_model
 from scenegen.trainers.scene_flow import SceneFlowConfig, SceneFlowObjective
 from trellis_modules.flow_output import FlowOutput
@@ -44,21 +46,42 @@ def batch():
         "visible": torch.tensor([[True, True, True], [True, True, False]]),
         "object_points": torch.rand(count, 4, 2, 2, generator=generator) - 0.5,
         "depth": 2 + torch.rand(SCENES, SIZE, SIZE, generator=generator),
+        "world_poses": poses,
+        "camera_extrinsics": torch.eye(4).expand(SCENES, 4, 4),
+        "focal": torch.ones(SCENES),
     }
+
+
+class Context(NamedTuple):
+    """What the recorder makes of a condition."""
+
+    cond: torch.Tensor
+    num_object_tokens: int
+    draws: int = 1
+
+    def repeat(self, times):
+        return self._replace(cond=self.cond.repeat(times, 1, 1), draws=times)
 
 
 class Recorder(nn.Module):
     """A flow model that predicts no velocity and given poses, and keeps what it was called with."""
 
-    config = SimpleNamespace(cond_channels=WIDTH)
+    config = SimpleNamespace(model_channels=WIDTH)
 
     def __init__(self, poses):
         super().__init__()
         self.poses, self.call = poses, {}
+        self.blocks = nn.ModuleList(nn.Identity() for _ in range(2))
 
-    def forward(self, x_t, t, cond, **arguments):
-        self.call = {"x_t": x_t, "t": t, "cond": cond, **arguments}
-        return FlowOutput(torch.zeros_like(x_t), {"positions": self.poses.flatten(0, 1)})
+    def precompute_context(self, cond, num_object_tokens):
+        return Context(cond, num_object_tokens)
+
+    def forward(self, x_t, t, context, **arguments):
+        self.call = {"x_t": x_t, "t": t, **context._asdict(), **arguments}
+        for block in self.blocks:
+            block(torch.ones(len(x_t), 1, WIDTH))
+        poses = self.poses.flatten(0, 1).repeat(context.draws, 1)
+        return FlowOutput(torch.zeros_like(x_t), {"positions": poses})
 
 
 def evaluate(batch, poses=None, seed=0, **options):
@@ -78,7 +101,8 @@ def test_perfect_poses_have_no_error_and_all_terms_make_up_the_loss(batch):
         assert logs[name] == pytest.approx(0, abs=1e-6)
     loss, logs, _ = evaluate(batch, batch["poses"] + 0.3)
     terms = logs["mse"] + 3 * (logs["translation"] + logs["rotation"]) + logs["scale"]
-    assert loss == pytest.approx(terms + 3 * logs["points"] + logs["depth"], rel=1e-5)
+    terms += logs["camera_place"] + logs["camera_size"] + logs["camera_axes"]
+    assert loss == pytest.approx(terms + 3 * logs["points"] + logs["depth"] + logs["geometry"], rel=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -106,6 +130,23 @@ def test_assets_of_a_scene_share_their_time_and_scenes_do_not(batch):
     assert call["cond"].shape == (SCENES * ASSETS, 5 * TOKENS, WIDTH)
     assert (call["num_object_tokens"], call["scene_size"]) == (TOKENS, ASSETS)
     assert call["is_query"].tolist() == [True, False, False] * SCENES
+
+
+def test_draws_see_the_same_scenes_at_other_times(batch):
+    _, logs, call = evaluate(batch, draws=3)
+    assert call["draws"] == 3 and call["x_t"].shape == (3 * SCENES * ASSETS, 4, 2, 2, 2)
+    times = call["t"].view(3, SCENES, ASSETS)
+    assert torch.equal(times, times[..., :1].expand_as(times)) and len(times[..., 0].unique()) == 3 * SCENES
+    assert call["is_query"].tolist() == [True, False, False] * SCENES * 3
+    assert call["scene_size"] == ASSETS and logs["translation"] == pytest.approx(0, abs=1e-6)
+
+
+def test_tokens_say_where_they_lie_when_asked_to(batch):
+    batch["mask_image"][:, :, :14] = 0.0
+    cond = evaluate(batch, append_places=True)[2]["cond"]
+    assert cond.shape == (SCENES * ASSETS, 5 * TOKENS, WIDTH + PLACE_CHANNELS)
+    middles = cond[:, TOKENS + 5 : 2 * TOKENS, WIDTH : WIDTH + 2]  # of the patches of the mask
+    torch.testing.assert_close(middles[0], torch.tensor([[-1.0, -1], [1, -1], [-1, 1], [1, 1]]) / 2)
 
 
 def test_state_lies_between_data_and_noise(batch):
@@ -142,7 +183,7 @@ def test_gradients_reach_all_networks(batch):
     for parameter in models["flow"].parameters():
         if not parameter.any():  # outputs and gates start at zero and would stop all gradients
             nn.init.normal_(parameter, std=0.1)
-    config = SceneFlowConfig(**ALWAYS, points_weight=0.0, depth_weight=0.0)
+    config = SceneFlowConfig(**ALWAYS, points_weight=0.0, depth_weight=0.0, camera_weight=0.0)
     objective = SceneFlowObjective(**models, config=config)
     loss, _ = objective.loss(batch, torch.Generator().manual_seed(0))
     loss.backward()
@@ -152,12 +193,23 @@ def test_gradients_reach_all_networks(batch):
         assert all(gradient.isfinite().all() for gradient in gradients), role
 
 
+def test_position_tokens_learn_halfway_how_objects_stand(batch):
+    torch.manual_seed(0)
+    models = {role: build_model(raw) for role, raw in {**ENCODERS, "flow": FLOW}.items()}
+    config = SceneFlowConfig(**ALWAYS, trans_weight=0.0, rot_weight=0.0, scale_weight=0.0)
+    objective = SceneFlowObjective(**models, config=config)
+    loss, logs = objective.loss(batch, torch.Generator().manual_seed(0))
+    loss.backward()
+    assert logs["camera_axes"] > 0 and models["flow"].position_token.grad.any()
+    assert not any(p.grad is not None and p.grad.any() for p in models["flow"].position_head.parameters())
+
+
 def test_the_probe_teaches_the_image_encoder_where_patches_lie(batch):
     torch.manual_seed(0)
     encoders = {role: build_model(raw) for role, raw in ENCODERS.items()}
     objective = SceneFlowObjective(Recorder(batch["poses"]), **encoders, config=SceneFlowConfig(**ALWAYS))
     batch["object_points"][:, 3] = 1.0
-    parameters = [*encoders["image_encoder"].parameters(), *objective.probe.parameters()]
+    parameters = [*encoders["image_encoder"].parameters(), *objective.probes.parameters()]
     optimizer = torch.optim.Adam(parameters, 3e-3)
     history = []
     for _ in range(60):
