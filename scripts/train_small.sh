@@ -12,10 +12,9 @@ usage: bash scripts/train_small.sh [--packs "A B"] [--checkpoint DIR]
   --packs       mesh packs of the train split (default: data/packs/train.safetensors data/packs/procedural.safetensors)
   --checkpoint  folder that is assembled at the end (default: outputs/scenegen-small)
 
-Seconds of each stage, from the environment: VAE_SECONDS=600 GEOMETRY_SECONDS=400 WARMUP_SECONDS=400 ENCODER_SECONDS=300
-FLOW_SECONDS=400 GEOMETRY_LONGER_SECONDS=200 FLOW_LONGER_SECONDS=1500 LATENT_VAE_SECONDS=300 LATENT_FLOW_SECONDS=600 (the last two:
-the appearance stage, structured latents)
-PYTHON (default: python) and WORKERS (processes that compose scenes, default: 6) likewise.
+Seconds of each stage, from the environment: VAE_SECONDS=600 ENCODER_SECONDS=300 GEOMETRY_SECONDS=300 FLOW_SECONDS=1600
+FLOW_LONGER_SECONDS=450 LATENT_VAE_SECONDS=300 LATENT_FLOW_SECONDS=450 (the last two: the appearance stage, structured latents)
+PYTHON (default: python) and WORKERS (processes that compose scenes, default: 10) likewise.
 TEXT
 }
 
@@ -40,20 +39,18 @@ train() { # STAGE SECONDS [ARGUMENT...]
     fi
     # shellcheck disable=SC2086  # packs is a list
     "${PYTHON:-python}" train.py --config "configs/small/$stage.json" --output_dir "outputs/$stage" --packs $packs \
-        --workers "${WORKERS:-6}" --time_limit "$seconds" --anneal "$@"
+        --workers "${WORKERS:-10}" --time_limit "$seconds" --anneal "$@"
     touch "outputs/$stage/finished"
 }
 
 encoder=(--latent_encoder "outputs/structure_vae/ckpts/encoder")
 train structure_vae "${VAE_SECONDS:-600}"
-train geometry_encoder "${GEOMETRY_SECONDS:-400}"
-train scene_flow_warmup "${WARMUP_SECONDS:-400}" "${encoder[@]}"
 train image_encoder "${ENCODER_SECONDS:-300}"
-train scene_flow "${FLOW_SECONDS:-400}" "${encoder[@]}"
-train geometry_encoder_longer "${GEOMETRY_LONGER_SECONDS:-200}"
-train scene_flow_longer "${FLOW_LONGER_SECONDS:-1500}" "${encoder[@]}"
+train geometry_encoder "${GEOMETRY_SECONDS:-300}"
+train scene_flow "${FLOW_SECONDS:-1600}" "${encoder[@]}"
+train scene_flow_longer "${FLOW_LONGER_SECONDS:-450}" "${encoder[@]}"
 train structured_latent_vae "${LATENT_VAE_SECONDS:-300}"
-train structured_latent_flow "${LATENT_FLOW_SECONDS:-600}" --latent_encoder "outputs/structured_latent_vae/ckpts/encoder"
+train structured_latent_flow "${LATENT_FLOW_SECONDS:-450}" --latent_encoder "outputs/structured_latent_vae/ckpts/encoder"
 "${PYTHON:-python}" scripts/assemble_checkpoint.py --structure_vae "outputs/structure_vae" \
     --scene_flow "outputs/scene_flow_longer" --structured_latent_vae "outputs/structured_latent_vae" \
     --structured_latent_flow "outputs/structured_latent_flow" --slat_steps 6 --slat_cfg_strength 0 --output "$checkpoint"
