@@ -215,7 +215,9 @@ class SceneSource:
 
     def _bounds(self, variants: Variants, scene: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Lowest and highest corner (S, 3) of the boxes of each scene's objects."""
-        half = variants.half_extents(self.pool.bank, scene["shape"].flatten()).unflatten(0, scene["shape"].shape)
+        half = variants.half_extents(self.pool.bank, scene["shape"].flatten()).unflatten(
+            0, scene["shape"].shape
+        )
         signs = torch.tensor([*itertools.product((-1.0, 1.0), repeat=3)], device=half.device)
         world = world_pose(scene["centre"], scene["yaw"], scene["size"])
         corners = place_yup(half[:, :, None] * signs, world).flatten(1, 2)  # (S, N * 8, 3)

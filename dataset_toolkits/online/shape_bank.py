@@ -41,8 +41,9 @@ class ShapeBank:
         self.colours = torch.from_numpy(np.asarray(pack.face_colours)).to(device)
         self.first_face, self.face_count = face_offsets[:-1].to(device), counts.to(device)
         self.infos: list[ModelInfo] = list(pack.infos)
-        reach = [np.abs(part).max(axis=0, initial=0.0) for part in np.split(pack.vertices, pack.vertex_offsets[1:-1])]
-        self.half_extent = torch.from_numpy(np.stack(reach).astype(np.float32)).to(device)  # (M, 3)
+        vertices = np.split(np.asarray(pack.vertices, dtype=np.float32), pack.vertex_offsets[1:-1])
+        half_extent = np.stack([np.abs(part).max(axis=0, initial=0.0) for part in vertices])
+        self.half_extent = torch.from_numpy(half_extent).to(device)  # (M, 3)
 
     def gather(self, models: Tensor) -> Triangles:
         """Triangles, in the object y-up frame, of the objects ``models`` (K,) int64 (repeats allowed)."""
@@ -69,7 +70,9 @@ class Variants:
         to_box = 1 / bank.half_extent[self.models[rows]].clamp(min=1e-6)
         to_box[:, 0] *= torch.where(self.mirror[rows], -1.0, 1.0)
         bent = bend_axes(found.corners * to_box[found.owner][:, None], self.bend[rows][found.owner][:, None])
-        return Triangles(bent * self.half_extents(bank, rows)[found.owner][:, None], found.owner, found.colours)
+        return Triangles(
+            bent * self.half_extents(bank, rows)[found.owner][:, None], found.owner, found.colours
+        )
 
     def half_extents(self, bank: ShapeBank, rows: Tensor) -> Tensor:
         """Half sides (K, 3) of the boxes of the shapes ``rows`` (K,); the longest is a half."""

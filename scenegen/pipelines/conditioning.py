@@ -6,8 +6,8 @@ Order on the token axis, each part as long as one picture's tokens:
 
 The first three come from the image encoder, layer-normalised without parameters; the geometry feature of the
 scene is appended as it is (released weights), or normalised likewise where a checkpoint asks for it. A part
-that is switched off is left out, without a placeholder. Where a checkpoint asks for it, each token also says where
-in the photo it lies (`patch_places`).
+that is switched off is left out, without a placeholder. Where a checkpoint asks for it, each token also says
+where in the photo it lies (`patch_places`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Auxiliary targets of networks that start from nothing: where patches lie, how far they are, how objects stand."""
+"""Auxiliary targets of networks that start from nothing: where patches lie, how objects stand."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ CAMERA_POSE_SIZE = 13
 
 
 class Probe(nn.Linear):
-    """A linear map from tokens to targets, whose steps stay small beside its errors; not needed after training.
+    """A linear map from tokens to targets, whose steps stay small beside its errors.
 
     Small transformers learn to see much sooner from dense targets than through a model that is conditioned on
-    them. Tokens are layer-normalised and enter with a small gain: with 256 channels near 1, one step of Adam
-    at a rate of 1e-3 would move every output by up to 0.2, more than the errors to be told apart, and the
-    encoder would learn to undo that instead of to see.
+    them; afterwards the map is not needed. Tokens are layer-normalised and enter with a small gain: with 256
+    channels near 1, one step of Adam at a rate of 1e-3 would move every output by up to 0.2, more than the
+    errors to be told apart, and the encoder would learn to undo that instead of to see.
     """
 
     def forward(self, tokens: Tensor) -> Tensor:

@@ -95,7 +95,7 @@ class SceneFlowObjective(Objective):
     def loss(
         self, batch: Mapping[str, Tensor], generator: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Velocity error of the visible assets, the pose errors of the visible targets, and the probes' errors.
+        """Velocity error of the visible assets, pose errors of the visible targets, and the probes' errors.
 
         Args:
             batch: as `SceneSource` makes it with ``encode``: x_0 (S, N, C, r, r, r); scene_image
@@ -146,10 +146,8 @@ class SceneFlowObjective(Objective):
             logs = {"mse_alone": mse, "translation_alone": errors["translation"]}
         return mse + pose + look, {name: value.detach() for name, value in (logs | seen).items()}
 
-    def _pose_errors(
-        self, positions: Tensor, kept: Tensor, batch: Mapping[str, Tensor]
-    ) -> dict[str, Tensor]:
-        """Errors of the poses of targets (draws * S * N, 8), and of all assets halfway as the camera sees them."""
+    def _pose_errors(self, positions: Tensor, kept: Tensor, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Errors of the poses (draws * S * N, 8) of targets, and halfway of all assets before the camera."""
         shape, draws = batch["visible"].shape, self.config.draws
         known = batch["visible"] & kept[:, None]  # (S, N)
         is_target = torch.arange(shape[1], device=known.device) > 0

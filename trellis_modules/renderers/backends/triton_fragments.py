@@ -12,21 +12,23 @@ _PIXELS_AT_ONCE = 128
 
 @triton.jit
 def _keep_nearest(
-    planes, first, extent, images, numbers, buffer, height, width, PERSPECTIVE: tl.constexpr, BLOCK: tl.constexpr
+    planes,
+    first,
+    extent,
+    images,
+    numbers,
+    buffer,
+    height,
+    width,
+    PERSPECTIVE: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):
-    """Draw one triangle: walk over the pixels of its box, keep (depth bits, face number) where it is nearest."""
+    """Draw one triangle: walk over the pixels of its box, keep depth bits and face where it is nearest."""
     triangle = tl.program_id(0).to(tl.int64)
-    a_u, b_u, c_u = tl.load(planes + triangle * 9), tl.load(planes + triangle * 9 + 1), tl.load(planes + triangle * 9 + 2)
-    a_v, b_v, c_v = (
-        tl.load(planes + triangle * 9 + 3),
-        tl.load(planes + triangle * 9 + 4),
-        tl.load(planes + triangle * 9 + 5),
-    )
-    a_d, b_d, c_d = (
-        tl.load(planes + triangle * 9 + 6),
-        tl.load(planes + triangle * 9 + 7),
-        tl.load(planes + triangle * 9 + 8),
-    )
+    plane = planes + triangle * 9
+    a_u, b_u, c_u = tl.load(plane), tl.load(plane + 1), tl.load(plane + 2)
+    a_v, b_v, c_v = tl.load(plane + 3), tl.load(plane + 4), tl.load(plane + 5)
+    a_d, b_d, c_d = tl.load(plane + 6), tl.load(plane + 7), tl.load(plane + 8)
     left, top = tl.load(first + triangle * 2), tl.load(first + triangle * 2 + 1)
     box_width, box_height = tl.load(extent + triangle * 2), tl.load(extent + triangle * 2 + 1)
     number = tl.load(numbers + triangle)

@@ -52,7 +52,7 @@ def test_one_step_of_adam_moves_the_outputs_by_less_than_their_error(batch):
 
 @pytest.fixture
 def seen():
-    """One scene from 3.5 m in front: an object at the origin, and one turned by 90 degrees a metre beside it."""
+    """One scene seen from 3.5 m: an object at the origin, and a metre beside it one turned by 90 degrees."""
     extrinsics = torch.diag(torch.tensor([1.0, -1.0, -1.0, 1.0]))  # y down, z forward
     extrinsics[2, 3] = 3.5
     world = world_pose(
