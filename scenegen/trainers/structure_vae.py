@@ -19,14 +19,23 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class StructureVaeConfig:
-    """Weights of the terms: dice + lambda_bce * BCE + lambda_kl * KL."""
+    """Weights of the terms, dice + lambda_bce * BCE + lambda_kl * KL, and what the decoder must put up with.
+
+    Attributes:
+        latent_noise: largest spread of the noise in the latents that are decoded, even up to it: a flow model
+            does not give them exactly.
+    """
 
     lambda_bce: float = 5.0
     lambda_kl: float = 1e-3
+    latent_noise: float = 0.0
 
 
 class StructureVaeObjective(Objective):
-    """Trains ``encoder`` and ``decoder`` on batches {"occupancy": (B, 1, R, R, R) bool}."""
+    """Trains ``encoder`` and ``decoder`` on batches {"occupancy": (B, 1, R, R, R) bool}.
+
+    With a frozen encoder the latents stay what they are, and so do the flow models made for them.
+    """
 
     def __init__(self, encoder: nn.Module, decoder: nn.Module, config: StructureVaeConfig) -> None:
         self.modules: Mapping[str, nn.Module] = {"encoder": encoder, "decoder": decoder}
@@ -38,7 +47,7 @@ class StructureVaeObjective(Objective):
         """Reconstruction and KL terms; logs the intersection over union of the reconstruction."""
         target = batch["occupancy"].float()
         posterior = self.encoder.posterior(target, sample_posterior=True, generator=generator)
-        logits = self.decoder(posterior.z.float()).float()
+        logits = self.decoder(self._disturbed(posterior.z.float(), generator)).float()
         terms = {
             "dice": dice_loss(logits, target),
             "bce": F.binary_cross_entropy_with_logits(logits, target),
@@ -48,9 +57,18 @@ class StructureVaeObjective(Objective):
         logs = {name: term.detach() for name, term in terms.items()}
         return loss, {**logs, "iou": occupancy_iou(logits.detach(), target)}
 
+    def _disturbed(self, z: Tensor, generator: torch.Generator) -> Tensor:
+        if not self.config.latent_noise:
+            return z
+        spread = torch.rand(len(z), 1, 1, 1, 1, generator=generator, device=z.device)
+        noise = torch.randn(z.shape, generator=generator, device=z.device)
+        return z + self.config.latent_noise * spread * noise
+
     @torch.no_grad()
     def finish(self, source: BatchSource, step: int) -> None:
-        """Give the latents unit spread, measured on the batch of ``step``."""
+        """Give the latents unit spread, measured on the batch of ``step``, unless the encoder is frozen."""
+        if not any(parameter.requires_grad for parameter in self.encoder.parameters()):
+            return
         latents = self.encoder(source.batch(step)["occupancy"].float())
         spread = fold_latent_scale(self.encoder, self.decoder, latents)
         logger.info("latent spread folded into the weights: %s", [round(s, 3) for s in spread.tolist()])

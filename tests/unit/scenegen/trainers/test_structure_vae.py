@@ -69,3 +69,24 @@ def test_folding_the_latent_scale_leaves_reconstructions_as_they_are(networks, b
     assert not torch.allclose(spread, torch.ones(CHANNELS), atol=0.1)
     torch.testing.assert_close(reconstruct(), before, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(encoder(occupancy).pow(2).mean((0, 2, 3, 4)), torch.ones(CHANNELS))
+
+
+def test_noise_in_the_latents_reaches_the_decoder_alone(networks, boxes):
+    def terms(**options):
+        torch.manual_seed(0)
+        return objective(networks, **options).loss({"occupancy": boxes}, torch.Generator().manual_seed(0))[1]
+
+    clean, noisy = terms(), terms(latent_noise=20.0)
+    assert float(clean["kl"]) == float(noisy["kl"]) and float(clean["bce"]) != float(noisy["bce"])
+
+
+def test_a_frozen_encoder_keeps_its_scale(networks, boxes):
+    encoder, decoder = networks
+    source = type("Source", (), {"batch": lambda self, step: {"occupancy": boxes}})()
+    encoder.requires_grad_(False)
+    before = {name: value.clone() for name, value in (encoder.state_dict() | decoder.state_dict()).items()}
+    objective(networks).finish(source, 0)
+    assert all(torch.equal(v, before[n]) for n, v in (encoder.state_dict() | decoder.state_dict()).items())
+    encoder.requires_grad_(True)
+    objective(networks).finish(source, 0)
+    assert not torch.equal(encoder.state_dict()["out_layer.2.weight"], before["out_layer.2.weight"])
