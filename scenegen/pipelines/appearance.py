@@ -165,13 +165,17 @@ def _holds_tensors(value: object) -> bool:
 
 
 def object_cond(scene: SceneCond) -> SceneCond:
-    """The part of a scene's condition that shows each object itself, as a copy that keeps nothing else."""
-    length = scene.num_object_tokens
+    """What a scene's condition shows of each object itself, wherever it lies, as a copy without the rest."""
+    length, channels = scene.num_object_tokens, scene.neg_cond.shape[-1] - scene.place_channels
+
+    def own(cond: Tensor) -> Tensor:
+        return cond[:, :length, :channels].clone()
+
     if isinstance(scene.cond, MultiViewCond):
-        cond = MultiViewCond(tuple(view[:, :length].clone() for view in scene.cond.views))
+        cond = MultiViewCond(tuple(own(view) for view in scene.cond.views))
     else:
-        cond = scene.cond[:, :length].clone()
-    return SceneCond(cond, scene.neg_cond[:, :length].clone(), length)
+        cond = own(scene.cond)
+    return SceneCond(cond, own(scene.neg_cond), length)
 
 
 def with_patch_colours(

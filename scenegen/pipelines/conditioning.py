@@ -21,7 +21,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from scenegen.pipelines.image_preparation import IMAGE_SIZE, images_to_tensor, prepare_geometry_image
-from scenegen.pipelines.patch_places import PictureTokens, patch_places
+from scenegen.pipelines.patch_places import PLACE_CHANNELS, PictureTokens, patch_places
 from trellis_modules.samplers.conditioning import MultiViewCond
 from vggt.images import normalize_images
 
@@ -73,11 +73,13 @@ class SceneCond:
         cond: (B, L, C) for B assets, or one such tensor per view.
         neg_cond: (B, L, C) zeros, the condition of unguided passes.
         num_object_tokens: tokens at the front of the sequence that show the asset itself.
+        place_channels: channels at the end of each token that say where it lies, see `patch_places`.
     """
 
     cond: Tensor | MultiViewCond
     neg_cond: Tensor
     num_object_tokens: int
+    place_channels: int = 0
 
     @property
     def num_assets(self) -> int:
@@ -201,7 +203,7 @@ class SceneConditioner:
             ValueError: a part is switched on and its pictures or its encoder are missing.
         """
         cond, num_object_tokens = self._encode_view(view, parts)
-        return SceneCond(cond, torch.zeros_like(cond), num_object_tokens)
+        return SceneCond(cond, torch.zeros_like(cond), num_object_tokens, self._place_channels)
 
     @torch.no_grad()
     def encode_views(self, views: Sequence[SceneView], parts: CondParts = CondParts()) -> SceneCond:
@@ -216,7 +218,13 @@ class SceneConditioner:
                 f"got {[len(view.assets) for view in views]}"
             )
         conds, token_counts = zip(*(self._encode_view(view, parts) for view in views), strict=True)
-        return SceneCond(MultiViewCond(tuple(conds)), torch.zeros_like(conds[0]), token_counts[0])
+        return SceneCond(
+            MultiViewCond(tuple(conds)), torch.zeros_like(conds[0]), token_counts[0], self._place_channels
+        )
+
+    @property
+    def _place_channels(self) -> int:
+        return PLACE_CHANNELS if self.append_places else 0
 
     def _encode_view(self, view: SceneView, parts: CondParts) -> tuple[Tensor, int]:
         if parts.mask and view.masks is None:
