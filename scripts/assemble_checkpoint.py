@@ -35,11 +35,12 @@ NETWORKS = {
     "geometry_encoder": ("scene_flow", "geometry_encoder"),
 }
 
-#: the same for the appearance stage, with the role that each network has in the pipeline
+#: the same for the appearance stage, with the role that each network has in the pipeline; None: for training only
 APPEARANCE_NETWORKS = {
     "slat_flow": ("structured_latent_flow", "flow", SLAT_FLOW_ROLE),
     "slat_dec_gs": ("structured_latent_vae", "decoder_gs", SLAT_GAUSSIAN_ROLE),
     "slat_dec_mesh": ("structured_latent_vae", "decoder_mesh", SLAT_MESH_ROLE),
+    "slat_enc": ("structured_latent_vae", "encoder", None),
 }
 
 
@@ -117,7 +118,8 @@ def main() -> None:
         for name, (run, network, role) in APPEARANCE_NETWORKS.items():
             digest = copy_network(getattr(arguments, run), network, folder / name)
             digests[f"ckpts/{name}.safetensors"] = digest
-            models[role] = f"ckpts/{name}"
+            if role is not None:
+                models[role] = f"ckpts/{name}"
         added = appearance(arguments, folder)
     pipeline = {
         "name": PIPELINE_NAME,

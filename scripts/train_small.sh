@@ -13,7 +13,7 @@ usage: bash scripts/train_small.sh [--packs "A B"] [--checkpoint DIR]
   --checkpoint  folder that is assembled at the end (default: outputs/scenegen-small)
 
 Seconds of each stage, from the environment: VAE_SECONDS=600 DECODER_SECONDS=450 ENCODER_SECONDS=300 GEOMETRY_SECONDS=300
-FLOW_SECONDS=1600 FLOW_LONGER_SECONDS=450 LATENT_VAE_SECONDS=300 LATENT_FLOW_SECONDS=450 (the last two: the appearance stage, structured latents)
+FLOW_SECONDS=1600 LATENT_VAE_SECONDS=300 LATENT_FLOW_SECONDS=900 (the last two: the appearance stage, structured latents)
 PYTHON (default: python) and WORKERS (processes that compose scenes, default: 10) likewise.
 TEXT
 }
@@ -49,10 +49,9 @@ train structure_decoder "${DECODER_SECONDS:-450}"
 train image_encoder "${ENCODER_SECONDS:-300}"
 train geometry_encoder "${GEOMETRY_SECONDS:-300}"
 train scene_flow "${FLOW_SECONDS:-1600}" "${encoder[@]}"
-train scene_flow_longer "${FLOW_LONGER_SECONDS:-450}" "${encoder[@]}"
 train structured_latent_vae "${LATENT_VAE_SECONDS:-300}"
-train structured_latent_flow "${LATENT_FLOW_SECONDS:-450}" --latent_encoder "outputs/structured_latent_vae/ckpts/encoder"
+train structured_latent_flow "${LATENT_FLOW_SECONDS:-900}" --latent_encoder "outputs/structured_latent_vae/ckpts/encoder"
 "${PYTHON:-python}" scripts/assemble_checkpoint.py --structure_vae "outputs/structure_decoder" \
-    --scene_flow "outputs/scene_flow_longer" --structured_latent_vae "outputs/structured_latent_vae" \
+    --scene_flow "outputs/scene_flow" --structured_latent_vae "outputs/structured_latent_vae" \
     --structured_latent_flow "outputs/structured_latent_flow" --slat_steps 6 --slat_cfg_strength 0 --output "$checkpoint"
 echo "$checkpoint: try it with python inference.py --checkpoint $checkpoint"
