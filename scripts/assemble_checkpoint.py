@@ -35,7 +35,7 @@ NETWORKS = {
     "geometry_encoder": ("scene_flow", "geometry_encoder"),
 }
 
-#: the same for the appearance stage, with the role that each network has in the pipeline; None: for training only
+#: the same for the appearance stage, with the role of each network in the pipeline; None: for training only
 APPEARANCE_NETWORKS = {
     "slat_flow": ("structured_latent_flow", "flow", SLAT_FLOW_ROLE),
     "slat_dec_gs": ("structured_latent_vae", "decoder_gs", SLAT_GAUSSIAN_ROLE),
