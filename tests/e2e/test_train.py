@@ -13,6 +13,7 @@ from dataset_toolkits.online.appearance_batches import FieldSource, LatentPictur
 from dataset_toolkits.online.picture_set import PictureSet
 from dataset_toolkits.online.scene_batches import SceneSource, ShapeSource
 from dataset_toolkits.procedural.pack import generate_pack
+from scenegen.pipelines.patch_places import PLACE_CHANNELS
 from scenegen.pipelines.pipeline import SceneGenPipeline
 from scenegen.registry import load_checkpoint
 from scenegen.scene_folder import read_scene
@@ -53,8 +54,9 @@ EXPERIMENTS = {
     "scene_flow": {
         "flow": {"name": "SparseStructureFlowModel", "args": {
             "resolution": 2, "in_channels": 4, "out_channels": 4, "model_channels": WIDTH,
-            "cond_channels": WIDTH, "num_blocks": 2, "num_heads": 2, "patch_size": 1, "qk_rms_norm": True,
-            "share_mod": True, "use_global": True, "trunk_depth": 1, "num_iteration": 2}},
+            "cond_channels": WIDTH + PLACE_CHANNELS, "num_blocks": 2, "num_heads": 2, "patch_size": 1,
+            "qk_rms_norm": True, "share_mod": True, "use_global": True, "trunk_depth": 1,
+            "num_iteration": 2}},
         "image_encoder": IMAGE_ENCODER,
         "geometry_encoder": {"name": "VGGT", "args": {
             "img_size": IMAGE_SIZE, "embed_dim": WIDTH,
@@ -83,6 +85,7 @@ SOURCES = {
     "structured_latent_flow": LatentPictureSource,
 }
 #: flow objective -> the autoencoder whose latents it learns
+SETTINGS = {"scene_flow": {"append_places": True, "draws": 2}}
 LATENTS_OF = {"scene_flow": "structure_vae", "structured_latent_flow": "structured_latent_vae"}
 
 
@@ -100,7 +103,7 @@ def run(tmp_path, pack, monkeypatch):
 
     def call(objective: str, output: Path, *more: str) -> None:
         config = {
-            "objective": {"name": objective},
+            "objective": {"name": objective, "args": SETTINGS.get(objective, {})},
             "models": EXPERIMENTS[objective],
             "source": SOURCE,
             "trainer": TRAINER,
@@ -175,7 +178,8 @@ def test_trained_networks_become_a_checkpoint_of_the_pipeline(
     assemble_checkpoint.main()
     pipeline = SceneGenPipeline.from_pretrained(tmp_path / "checkpoint")
     assert pipeline.config.sparse_structure_sampler.params.steps == 3
-    assert pipeline.config.normalize_geometry and pipeline.config.image_size == IMAGE_SIZE
+    assert pipeline.config.normalize_geometry and pipeline.config.append_places
+    assert pipeline.config.image_size == IMAGE_SIZE
     scene = read_scene(write_scene(tmp_path / "room", 2))
     cutouts, masks = [item.cutout for item in scene.objects], [item.mask for item in scene.objects]
     assert len(pipeline.run(scene.photo, cutouts, masks).objects) == 2
@@ -218,13 +222,15 @@ def test_the_appearance_stage_joins_the_checkpoint(tmp_path, run, encoder, monke
     ]
     monkeypatch.setattr(sys, "argv", arguments)
     assemble_checkpoint.main()
-    config = SceneGenPipeline.from_pretrained(tmp_path / "checkpoint").config
-    assert config.has_appearance and config.default_texture_source == "mesh"
+    pipeline = SceneGenPipeline.from_pretrained(tmp_path / "checkpoint")
+    config = pipeline.config
+    assert config.append_places and config.has_appearance and config.default_texture_source == "mesh"
     assert config.slat_sampler.params.steps == 5 and config.slat_normalization.std == (1.0, 1.0, 1.0)
     for role in ("slat_flow_model", "slat_decoder_gs", "slat_decoder_mesh"):
         stem = tmp_path / "checkpoint" / config.models[role]
         assert f"{config.models[role]}.safetensors" in config.sha256
         assert load_checkpoint(stem).config.resolution == 8
+    assert (tmp_path / "checkpoint" / "ckpts" / "slat_enc.safetensors").is_file()  # to train another flow
 
 
 def test_half_an_appearance_stage_is_refused(monkeypatch, capsys):

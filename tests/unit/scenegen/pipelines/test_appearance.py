@@ -102,6 +102,13 @@ def test_condition_of_the_objects_keeps_nothing_of_the_scene(objects):
     assert torch.equal(chosen.cond.views[0], objects.cond[[2, 0]]) and chosen.num_assets == 2
 
 
+def test_condition_of_the_objects_does_not_say_where_they_lie(objects):
+    placed = torch.cat([objects.cond, torch.ones(3, TOKENS, 5)], dim=2)
+    own = object_cond(SceneCond(placed, torch.zeros_like(placed), TOKENS, place_channels=5))
+    assert torch.equal(own.cond, objects.cond) and own.neg_cond.shape == objects.neg_cond.shape
+    assert own.place_channels == 0
+
+
 def test_noise_for_another_number_of_objects_is_refused(model, objects, noise):
     with pytest.raises(ValueError, match="expected noise for 3 objects, got 2"):
         _sample(model, objects, noise[:2])
