@@ -56,8 +56,8 @@ def _checkpoint_files(path: Path) -> tuple[Path, Path]:
         raise CheckpointError(
             f"{path}: no such checkpoint, expected {' and '.join(missing)}; the released weights are "
             "config.json and model.safetensors (5 GB) of facebook/VGGT-1B on the Hugging Face Hub: fetch "
-            "them with scripts/download_checkpoints.py --only vggt, or copy both into one folder and name it with "
-            "--checkpoint"
+            "them with scripts/download_checkpoints.py --only vggt, or copy both into one folder and name "
+            "it with --checkpoint"
         )
     return files
 
