@@ -6,20 +6,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-CROP_MARGIN = 1.2
+from scenegen.pipelines.image_preparation import CROP_MARGIN
+from scenegen.pipelines.patch_places import mask_boxes
+
 _SUPERSAMPLE = 2  # samples per pixel and axis of a crop, averaged: crops mostly shrink the picture
-
-
-def mask_boxes(masks: Tensor) -> Tensor:
-    """Boxes (K, 4) float32 of masks (K, H, W): first x, first y, last x, last y; zeros when empty."""
-
-    def span(line: Tensor) -> tuple[Tensor, Tensor]:
-        index = torch.arange(line.shape[1], device=line.device)
-        return (torch.where(line, index, line.shape[1]).amin(1), torch.where(line, index, -1).amax(1))
-
-    (x0, x1), (y0, y1) = span(masks.any(1)), span(masks.any(2))
-    boxes = torch.stack([x0, y0, x1, y1], -1).float()
-    return torch.where((x1 >= 0)[:, None], boxes, 0.0)
 
 
 def crop_objects(pictures: Tensor, masks: Tensor, image: Tensor, size: int) -> Tensor:

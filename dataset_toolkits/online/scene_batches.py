@@ -171,6 +171,7 @@ class SceneSource:
     def _render(self, step: int) -> dict[str, Tensor]:
         epoch, variants = self.pool.at(step)
         scene = self._arrays(step, epoch, variants)
+        scene["world"] = world_pose(scene["centre"], scene["yaw"], scene["size"])  # (S, N, 8)
         generator = step_generator(self.device, self.config, step, "render")
         world = self._world_triangles(variants, scene, generator)
         scene["low"], scene["high"] = self._bounds(variants, scene)
@@ -209,7 +210,7 @@ class SceneSource:
         rows = scene["shape"].flatten()
         unit = variants.triangles(self.pool.bank, rows)
         coloured = self._recolouring(rows, generator).apply(unit)
-        to_world = pose_to_transform(world_pose(scene["centre"], scene["yaw"], scene["size"])).flatten(0, 1)
+        to_world = pose_to_transform(scene["world"]).flatten(0, 1)
         corners = transform_points(unit.corners, to_world[unit.owner][:, None])
         return Triangles(corners, unit.owner, coloured.colours)
 
@@ -219,8 +220,7 @@ class SceneSource:
             0, scene["shape"].shape
         )
         signs = torch.tensor([*itertools.product((-1.0, 1.0), repeat=3)], device=half.device)
-        world = world_pose(scene["centre"], scene["yaw"], scene["size"])
-        corners = place_yup(half[:, :, None] * signs, world).flatten(1, 2)  # (S, N * 8, 3)
+        corners = place_yup(half[:, :, None] * signs, scene["world"]).flatten(1, 2)  # (S, N * 8, 3)
         return corners.amin(1), corners.amax(1)
 
     def _recolouring(self, rows: Tensor, generator: torch.Generator) -> Recolouring:
@@ -291,14 +291,13 @@ class SceneSource:
         """What each pixel sees in the frame of its own object, and 1: (S, 4, h, h)."""
         seen = picture.points[:, ::_POINT_STRIDE, ::_POINT_STRIDE]
         number = picture.object[:, ::_POINT_STRIDE, ::_POINT_STRIDE].clamp(min=0)
-        back = invert_pose(world_pose(scene["centre"], scene["yaw"], scene["size"]).flatten(0, 1))
+        back = invert_pose(scene["world"].flatten(0, 1))
         local = transform_points(seen, pose_to_transform(back)[number])
         return torch.cat([local, torch.ones_like(local[..., :1])], -1).permute(0, 3, 1, 2)
 
     def _poses(self, scene: dict[str, Tensor], order: Tensor) -> dict[str, Tensor]:
         """Poses (S, N, 8) of the reordered objects in the frame of the first, and in the world."""
-        world = world_pose(scene["centre"], scene["yaw"], scene["size"])
-        world = world.gather(1, order[..., None].expand(-1, -1, world.shape[-1]))
+        world = scene["world"].gather(1, order[..., None].expand(-1, -1, scene["world"].shape[-1]))
         return {"poses": relative_pose(world, world[:, :1]), "world_poses": world}
 
     def _camera(self, prefix: str, picture: Picture, view: View) -> dict[str, Tensor]:

@@ -38,22 +38,26 @@ class PictureTokens(NamedTuple):
 
 
 def mask_boxes(masks: Tensor) -> Tensor:
+    """Boxes (K, 4) float32 of masks (K, H, W): first x, first y, last x, last y; zeros when empty."""
+
+    def span(line: Tensor) -> tuple[Tensor, Tensor]:
+        index = torch.arange(line.shape[1], device=line.device)
+        return (torch.where(line, index, line.shape[1]).amin(1), torch.where(line, index, -1).amax(1))
+
+    (x0, x1), (y0, y1) = span(masks.any(1)), span(masks.any(2))
+    boxes = torch.stack([x0, y0, x1, y1], -1).float()
+    return torch.where((x1 >= 0)[:, None], boxes, 0.0)
+
+
+def photo_boxes(masks: Tensor) -> Tensor:
     """Boxes (B, 4) float32 around masks (B, I, I) above a half: x0, y0, x1, y1 with the photo as [-1, 1].
 
     An empty mask gives zeros.
     """
     shown = masks > 0.5
-    size = masks.shape[-1]
-    edges = torch.arange(size + 1, device=masks.device, dtype=torch.float32) * (2 / size) - 1
-
-    def span(line: Tensor) -> tuple[Tensor, Tensor]:
-        return (
-            torch.where(line, edges[:-1], 2.0).amin(1),
-            torch.where(line, edges[1:], -2.0).amax(1),
-        )
-
-    (x0, x1), (y0, y1) = span(shown.any(1)), span(shown.any(2))
-    return torch.where((x1 > -2)[:, None], torch.stack([x0, y0, x1, y1], -1), 0.0)
+    first, last = mask_boxes(shown).split(2, dim=-1)
+    edges = torch.cat([first, last + 1], dim=-1) * (2 / masks.shape[-1]) - 1
+    return torch.where(shown.flatten(1).any(1)[:, None], edges, 0.0)
 
 
 @torch.no_grad()
@@ -79,7 +83,7 @@ def patch_places(
     Returns:
         (B, tokens of all parts, `PLACE_CHANNELS`) float32.
     """
-    boxes = mask_boxes(masks)
+    boxes = photo_boxes(masks)
     stretch = torch.stack([torch.full_like(boxes[:, 0], factor) for factor in padding], -1)  # (B, 2)
     middle = (boxes[:, :2] + boxes[:, 2:]) / 2
     sides = (boxes[:, 2:] - boxes[:, :2]) / stretch

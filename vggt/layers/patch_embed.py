@@ -91,7 +91,7 @@ def build_patch_embed(name: str, patch_size: int, embed_dim: int) -> PatchEmbed:
     embed = PatchEmbed(patch_size, embed_dim) if name == "conv" else ResidualEmbed(embed_dim)
     if name not in ("conv", "residual") or embed.patch_size != patch_size:
         raise ValueError(
-            f"VisionTransformer: expected patch_embed 'conv', or 'residual' with patch_size 16, "
+            f"build_patch_embed: expected patch_embed 'conv', or 'residual' with patch_size 16, "
             f"got {name!r} and {patch_size}"
         )
     return embed

@@ -8,16 +8,18 @@ where PyTorch brings Triton, one kernel does the same without writing the fragme
 
 from __future__ import annotations
 
-import importlib.util
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from trellis_modules.backends import Backend
 from trellis_modules.renderers.backends import ragged
 from trellis_modules.renderers.cameras import Cameras, to_camera, to_pixels
 
+_TRITON = Backend("triton", "trellis_modules.renderers.backends.triton_fragments", "triton", ("cuda",))
 _EMPTY = torch.iinfo(torch.int64).max
 # Bounds the memory: about 60 bytes a fragment are alive at once.
 _MAX_FRAGMENTS = {"cuda": 1 << 23, "cpu": 1 << 22}
@@ -94,7 +96,7 @@ def rasterize(
     )  # (F, 3, 3): two barycentric coordinates and the depth function
 
     buffer = torch.full((num_images * height * width,), _EMPTY, dtype=torch.int64, device=screen.device)
-    draw = _fragment_kernel(screen.device)
+    draw = _fragment_kernel(screen.device.type)
     draw(buffer, planes, first, extent, images, kept, (height, width), perspective)
 
     hit = buffer != _EMPTY
@@ -104,12 +106,11 @@ def rasterize(
     return RasterOutput(face.view(num_images, height, width), depth.view(num_images, height, width))
 
 
-def _fragment_kernel(device: torch.device) -> Callable[..., None]:
+@functools.cache
+def _fragment_kernel(device_type: str) -> Callable[..., None]:
     """What draws the triangles into the buffer: Triton on CUDA devices where it is there, else PyTorch."""
-    if device.type == "cuda" and importlib.util.find_spec("triton") is not None:
-        from trellis_modules.renderers.backends import triton_fragments
-
-        return triton_fragments.draw
+    if _TRITON.accepts(device_type, torch.float32) and _TRITON.installed():
+        return _TRITON.load("draw")
     return draw_fragments
 
 

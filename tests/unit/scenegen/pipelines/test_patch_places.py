@@ -7,7 +7,7 @@ import torch
 
 from dataset_toolkits.online.crops import crop_objects
 from scenegen.pipelines.conditioning import CondParts, SceneConditioner
-from scenegen.pipelines.patch_places import PLACE_CHANNELS, PictureTokens, mask_boxes, patch_places
+from scenegen.pipelines.patch_places import PLACE_CHANNELS, PictureTokens, patch_places, photo_boxes
 
 SIZE, GRID, SPECIAL = 224, 14, 5
 TOKENS = SPECIAL + GRID**2
@@ -24,7 +24,7 @@ def masks():
 
 
 def test_boxes_span_the_mask_in_units_of_the_photo(masks):
-    boxes = mask_boxes(masks)
+    boxes = photo_boxes(masks)
     torch.testing.assert_close(boxes[0], torch.tensor([16, 32, 112, 64]) / 112 - 1)
     assert not boxes[1].any()
 
@@ -56,7 +56,7 @@ def test_patches_of_the_crop_lie_where_the_crop_was_cut(masks):
 
 def test_special_tokens_have_the_box_and_the_flag(masks):
     places = patch_places(masks, PICTURE, [PICTURE])
-    boxes = mask_boxes(masks)
+    boxes = photo_boxes(masks)
     for start in (0, TOKENS):
         special = places[:, start : start + SPECIAL]
         torch.testing.assert_close(special[..., SHARES], boxes[:, None].expand(-1, SPECIAL, -1))
