@@ -100,7 +100,7 @@ def main() -> None:
     for number in range(min(len(bank.infos), arguments.limit or len(bank.infos))):
         triangles = bank.gather(torch.tensor([number], device=device))
         fields = voxel_fields(triangles, 1, grid, generator)
-        x = SparseTensor(voxel_features(vars(fields)), fields.coords)
+        x = SparseTensor(voxel_features(fields.painted(triangles.colours)), fields.coords)
         mesh = decoder(encoder(x, sample_posterior=False))[0]
         scores.append(compare(triangles, mesh, arguments.size) if mesh.success else Score(0.0, 0.0, 0.0))
     for name in ("psnr", "psnr_mean_colour", "silhouette_iou"):

@@ -94,7 +94,7 @@ def appearance(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     return {
         "slat_sampler": sampler("FlowEulerGuidanceIntervalSampler", arguments, "slat_"),
         "slat_normalization": {"mean": [0.0] * latent_channels, "std": [1.0] * latent_channels},
-        "slat_colour_grid": encoder["img_size"] // encoder.get("patch_size", 14) if sees_colours else 0,
+        "slat_patch_grid": encoder["img_size"] // encoder.get("patch_size", 14) if sees_colours else 0,
         "texture_source": "mesh",
     }
 

@@ -12,8 +12,9 @@ from dataset_toolkits.online.recolouring import Recolouring
 from dataset_toolkits.online.scene_batches import SceneSource, ShapePool, SourceConfig, step_generator
 from dataset_toolkits.online.shape_bank import Triangles, Variants
 from dataset_toolkits.online.voxel_fields import FieldGrid, VoxelFields, voxel_fields
+from scenegen.geometry import pose_to_transform, zup_to_yup
 
-_ENCODED_AT_ONCE = 24
+_FIELDS_AT_ONCE = 24
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ def _fields(pool: ShapePool, triangles: Triangles, count: int, generator: torch.
 
 
 class FieldSource:
-    """Batches with the tensors of `VoxelFields`, of random shapes in random colours."""
+    """Batches of painted `VoxelFields`, of random shapes in random colours."""
 
     def __init__(self, pool: ShapePool) -> None:
         """``pool``: shapes under an `AppearanceSourceConfig`."""
@@ -47,90 +48,143 @@ class FieldSource:
         count = config.objects_per_step
         rows = torch.randint(config.shapes, (count,), generator=generator, device=device)
         triangles = Recolouring.draw(count, generator).apply(variants.triangles(self.pool.bank, rows))
-        return dict(vars(_fields(self.pool, triangles, count, generator)))
+        return _fields(self.pool, triangles, count, generator).painted(triangles.colours)
 
 
 @dataclass(frozen=True)
-class _LatentPool:
-    """Latents of all shapes of a pool, one shape after the other."""
+class _FieldPool:
+    """Fields of all shapes of a pool, one shape after the other; a shape counts its triangles from 0."""
 
     first: Tensor  # (P,) int64
     length: Tensor  # (P,) int64
     xyz: Tensor  # (sum, 3) uint8 voxels
-    latents: Tensor  # (sum, C) float16
+    distance: Tensor  # (sum, C) float16
+    face: Tensor  # (sum, C) int32
+    anchor_offset: Tensor  # (sum, G, 3) float16
+    anchor_face: Tensor  # (sum, G) int32
 
-    def gather(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Coordinates (T, 4) int32 and latents (T, C) float32 of the shapes ``rows`` (B,)."""
+    @classmethod
+    def build(cls, pool: ShapePool, variants: Variants, generator: torch.Generator) -> _FieldPool:
+        """Fields of all ``variants``."""
+        parts = []
+        for rows in torch.arange(len(variants.models), device=pool.device).split(_FIELDS_AT_ONCE):
+            fields = _fields(pool, variants.triangles(pool.bank, rows), len(rows), generator)
+            first_face = _first_faces(pool, variants, rows)[fields.coords[:, 0].long(), None]
+            parts.append(
+                (
+                    torch.bincount(fields.coords[:, 0], minlength=len(rows)),
+                    fields.coords[:, 1:].to(torch.uint8),
+                    fields.distance.half(),
+                    _shifted(fields.face, -first_face).int(),
+                    fields.anchor_offset.half(),
+                    _shifted(fields.anchor_face, -first_face).int(),
+                )
+            )
+        length, *values = (torch.cat(part) for part in zip(*parts, strict=True))
+        return cls(length.cumsum(0) - length, length, *values)
+
+    def gather(self, pool: ShapePool, variants: Variants, rows: Tensor) -> VoxelFields:
+        """Fields of the shapes ``rows`` (B,), whose triangles are those of ``variants.triangles``."""
         lengths = self.length[rows]
         owner = torch.repeat_interleave(torch.arange(len(rows), device=rows.device), lengths)
         running = torch.arange(len(owner), device=rows.device) - (lengths.cumsum(0) - lengths)[owner]
         place = self.first[rows][owner] + running
-        coords = torch.cat([owner[:, None].int(), self.xyz[place].int()], 1)
-        return coords, self.latents[place].float()
+        first_face = _first_faces(pool, variants, rows)[owner, None]
+        return VoxelFields(
+            torch.cat([owner[:, None].int(), self.xyz[place].int()], 1),
+            self.distance[place].float(),
+            _shifted(self.face[place].long(), first_face),
+            self.anchor_offset[place].float(),
+            _shifted(self.anchor_face[place].long(), first_face),
+        )
+
+
+def _first_faces(pool: ShapePool, variants: Variants, rows: Tensor) -> Tensor:
+    """Number of the first triangle of each of the shapes ``rows`` (B,), one after the other."""
+    counts = pool.bank.face_count[variants.models[rows]]
+    return counts.cumsum(0) - counts
+
+
+def _shifted(faces: Tensor, by: Tensor) -> Tensor:
+    """Numbers of triangles (T, N) plus ``by`` (T, 1); those below 0, which are none, stay."""
+    return torch.where(faces >= 0, faces + by, faces)
 
 
 class LatentPictureSource:
-    """Batches {"asset_image": (B, 3, I, I), "coords": (T, 4) int32, "x_0": (T, C)}: objects in scenes.
+    """Batches of objects in scenes, those alone that can be seen, with the latents that their picture shows.
 
-    Only objects that can be seen. The colours of a shape are drawn with the pool, when its latents are made.
+    Keys: asset_image (B, 3, I, I); coords (T, 4) int32; x_0 (T, C); crop_projection (B, 3, 4), see
+    `crop_projections`. Objects are painted anew for every picture: with colours that come again, a flow
+    remembers them by the shape and does not look at the picture.
     """
 
-    def __init__(self, pool: ShapePool, encode: Callable[[VoxelFields], Tensor]) -> None:
+    def __init__(self, pool: ShapePool, encode: Callable[[Mapping[str, Tensor]], Tensor]) -> None:
         """Make a source.
 
         Args:
             pool: shapes under an `AppearanceSourceConfig`.
-            encode: fields at T voxels -> latents (T, C).
+            encode: painted fields at T voxels -> latents (T, C).
         """
         self.pool, self.encode = pool, encode
-        self._scenes = _ColouredScenes(pool, self.recolouring)
-        self._latents: _LatentPool | None = None
-        self._latents_epoch = -1
-
-    def recolouring(self, epoch: int) -> Recolouring:
-        """The colours of all shapes of a pool."""
-        config = self.pool.config
-        generator = step_generator(self.pool.device, config, epoch, "pool colours")
-        return Recolouring.draw(config.shapes, generator)
+        self._scenes = _PaintedScenes(pool)
+        self._fields: _FieldPool | None = None
+        self._fields_epoch = -1
+        self._made: tuple[int, dict[str, Tensor]] | None = None
 
     def batch(self, step: int) -> dict[str, Tensor]:
-        """The objects that the pictures of ``step`` show."""
-        epoch, variants = self.pool.at(step // self.pool.config.repeat)
-        if epoch != self._latents_epoch:
-            self._latents, self._latents_epoch = self._encode_pool(epoch, variants), epoch
-        scenes = self._scenes.batch(step)
-        visible = scenes["visible"].flatten()
-        coords, latents = self._latents.gather(scenes["shape"].flatten()[visible])
-        return {"asset_image": scenes["asset_image"][visible], "coords": coords, "x_0": latents}
+        """The objects that the pictures of ``step`` show; with ``repeat``, the same as the step before."""
+        picture_step = step // self.pool.config.repeat
+        if self._made is None or self._made[0] != picture_step:
+            self._made = picture_step, self._make(step)
+        return self._made[1]
 
     @torch.no_grad()
-    def _encode_pool(self, epoch: int, variants: Variants) -> _LatentPool:
-        generator = step_generator(self.pool.device, self.pool.config, epoch, "pool fields")
-        colours = self.recolouring(epoch)
-        lengths, xyz, latents = [], [], []
-        for rows in torch.arange(len(variants.models), device=self.pool.device).split(_ENCODED_AT_ONCE):
-            triangles = colours.of(rows).apply(variants.triangles(self.pool.bank, rows))
-            fields = _fields(self.pool, triangles, len(rows), generator)
-            lengths.append(torch.bincount(fields.coords[:, 0], minlength=len(rows)))
-            xyz.append(fields.coords[:, 1:].to(torch.uint8))
-            latents.append(self.encode(fields).half())
-        length = torch.cat(lengths)
-        return _LatentPool(length.cumsum(0) - length, length, torch.cat(xyz), torch.cat(latents))
+    def _make(self, step: int) -> dict[str, Tensor]:
+        epoch, variants = self.pool.at(step // self.pool.config.repeat)
+        if epoch != self._fields_epoch:
+            generator = step_generator(self.pool.device, self.pool.config, epoch, "pool fields")
+            self._fields, self._fields_epoch = _FieldPool.build(self.pool, variants, generator), epoch
+        scenes = self._scenes.batch(step)
+        visible = scenes["visible"].flatten()
+        rows = scenes["shape"].flatten()[visible]
+        fields = self._fields.gather(self.pool, variants, rows)
+        painting = self._scenes.painting.of(scenes["number"].flatten()[visible])
+        triangles = painting.apply(variants.triangles(self.pool.bank, rows))
+        return {
+            "asset_image": scenes["asset_image"][visible],
+            "coords": fields.coords,
+            "x_0": self.encode(fields.painted(triangles.colours)),
+            "crop_projection": crop_projections(scenes)[visible],
+        }
 
 
-class _ColouredScenes(SceneSource):
-    """Scenes whose objects have the colours of their row in the pool."""
+class _PaintedScenes(SceneSource):
+    """Scenes that tell in which colours their objects were drawn."""
 
-    def __init__(self, pool: ShapePool, colours: Callable[[int], Recolouring]) -> None:
-        super().__init__(pool)
-        self._colours, self._current = colours, None
-        self._epoch = -1
-
-    def _render(self, step: int) -> dict[str, Tensor]:
-        epoch, _ = self.pool.at(step)
-        if epoch != self._epoch:
-            self._current, self._epoch = self._colours(epoch), epoch
-        return super()._render(step)
+    painting: Recolouring  # of the last pictures, by the number of the object
 
     def _recolouring(self, rows: Tensor, generator: torch.Generator) -> Recolouring:
-        return self._current.of(rows)
+        self.painting = super()._recolouring(rows, generator)
+        return self.painting
+
+
+def crop_projections(scenes: Mapping[str, Tensor]) -> Tensor:
+    """Matrices from places on objects to their crops.
+
+    Args:
+        scenes: a batch of `SceneSource`.
+
+    Returns:
+        (S*N, 3, 4): a homogeneous point of the object's z-up frame -> (u w, v w, w), with the crop being
+        [-1, 1] in u (right) and v (down) and w the depth in metres.
+    """
+    device = scenes["focal"].device
+    to_yup = torch.eye(4, device=device)
+    to_yup[:3, :3] = zup_to_yup(torch.eye(3, device=device)).T
+    to_camera = scenes["camera_extrinsics"][:, None] @ pose_to_transform(scenes["world_poses"]) @ to_yup
+    camera = torch.zeros(*to_camera.shape[:2], 3, 3, device=device)
+    window = scenes["crop_window"].unflatten(0, to_camera.shape[:2])
+    camera[..., 0, 0] = camera[..., 1, 1] = scenes["focal"][:, None] / window[..., 2]
+    camera[..., :2, 2] = (0.5 - window[..., :2]) / window[..., 2:]
+    camera[..., 2, 2] = 1.0
+    return (camera @ to_camera[..., :3, :]).flatten(0, 1)

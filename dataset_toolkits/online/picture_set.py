@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-_NAMES = ("images", "lengths", "xyz", "latents")
+_NAMES = ("images", "lengths", "xyz", "latents", "projections")
 
 
 @dataclass(frozen=True)
@@ -23,12 +23,14 @@ class PictureSet:
         lengths: (N,) int64, voxels of each object.
         xyz: (sum, 3) uint8.
         latents: (sum, C) float16.
+        projections: (N, 3, 4) float32, see `appearance_batches.crop_projections`.
     """
 
     images: Tensor
     lengths: Tensor
     xyz: Tensor
     latents: Tensor
+    projections: Tensor
 
     def __len__(self) -> int:
         return len(self.images)
@@ -45,6 +47,7 @@ class PictureSet:
             lengths[fits].cpu(),
             batch["coords"][kept, 1:].byte().cpu(),
             batch["x_0"][kept].half().cpu(),
+            batch["crop_projection"][fits].cpu(),
         )
 
     @classmethod
@@ -98,5 +101,6 @@ class PictureSetSource:
             "asset_image": pictures.images[rows].float() / 255,
             "coords": torch.cat([owner[:, None].int(), pictures.xyz[voxels].int()], dim=1),
             "x_0": pictures.latents[voxels].float(),
+            "crop_projection": pictures.projections[rows],
         }
         return {name: value.to(self.device) for name, value in batch.items()}

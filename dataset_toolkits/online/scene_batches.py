@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dataset_toolkits.online.crops import crop_objects, shrink
+from dataset_toolkits.online.crops import crop_objects, crop_windows, shrink
 from dataset_toolkits.online.layout_arrays import LayoutBatches, layout_loader, step_rng
 from dataset_toolkits.online.recolouring import Recolouring
 from dataset_toolkits.online.shading import Picture, View, render_scenes
@@ -119,7 +119,9 @@ class SceneSource:
 
     * scene_image (S, 3, I, I), asset_image and mask_image (S*N, 3, I, I) in [0, 1];
     * poses (S, N, 8) in the frame of each scene's object 0, the query; world_poses (S, N, 8) in metres;
-    * visible (S, N) bool; shape (S, N) row of the variants;
+    * visible (S, N) bool; shape (S, N) row of the variants; number (S, N) of the object before the query was
+      chosen, counted through all scenes;
+    * crop_window (S*N, 3) of the asset's crop in units of the picture, see `crop_windows`;
     * camera_extrinsics (S, 4, 4), focal (S,), depth (S, I, I) metres (inf = nothing);
     * object_points (S*N, 4, G, G): for each of the G x G patches of an asset's crop the share that the asset
       covers (last channel) and, times that share, the mean position in the object's y-up frame;
@@ -282,7 +284,9 @@ class SceneSource:
                 image,
                 self.config.patch_grid,
             ),
+            "crop_window": crop_windows(masks) / masks.shape[-1],
             "visible": pixels.gather(1, order) >= _VISIBLE_PIXELS,
+            "number": order + scene_number[:, None] * num_objects,
             "shape": scene["shape"].gather(1, order),
             **self._poses(scene, order),
         }

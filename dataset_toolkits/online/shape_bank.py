@@ -201,7 +201,10 @@ def sample_surfaces(
     position = (
         start[:, None] + per_object[:, None] * (torch.arange(samples, device=device) + jitter) / samples
     )
-    face = torch.searchsorted(cumulative, position.flatten()).clamp_(max=len(area) - 1)
+    faces = torch.bincount(triangles.owner, minlength=count)
+    last = (faces.cumsum(0) - 1).clamp(min=0)[:, None]  # rounding must not lead to the next object
+    face = torch.searchsorted(cumulative, position)
+    face = torch.minimum(torch.maximum(face, last + 1 - faces[:, None]), last).flatten()
     u, v = torch.rand(2, len(face), generator=generator, device=device).unbind(0)
     folded = u + v > 1
     u, v = torch.where(folded, 1 - u, u), torch.where(folded, 1 - v, v)

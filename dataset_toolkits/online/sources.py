@@ -19,7 +19,6 @@ from dataset_toolkits.online.appearance_batches import (
 )
 from dataset_toolkits.online.scene_batches import SceneSource, ShapePool, ShapeSource, SourceConfig
 from dataset_toolkits.online.shape_bank import ShapeBank
-from dataset_toolkits.online.voxel_fields import VoxelFields
 from scenegen.registry import load_checkpoint
 from scenegen.trainers.prefetch import BatchSource
 from scenegen.trainers.structured_latent_vae import voxel_features
@@ -52,11 +51,11 @@ def _structure_encoder(stem: Path, device: torch.device) -> Callable[[Tensor], T
     return encode
 
 
-def _field_encoder(stem: Path, device: torch.device) -> Callable[[VoxelFields], Tensor]:
+def _field_encoder(stem: Path, device: torch.device) -> Callable[[Mapping[str, Tensor]], Tensor]:
     encoder = load_checkpoint(stem, device=device).eval()
 
-    def encode(fields: VoxelFields) -> Tensor:
-        x = SparseTensor(voxel_features(vars(fields)), fields.coords)
+    def encode(fields: Mapping[str, Tensor]) -> Tensor:
+        x = SparseTensor(voxel_features(fields), fields["coords"])
         with _on_half_precision(device):
             return encoder(x, sample_posterior=False).feats.float()
 

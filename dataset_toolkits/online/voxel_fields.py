@@ -1,4 +1,4 @@
-"""What the appearance networks learn: distance, colour and normal of the surface around its voxels.
+"""What the appearance networks learn: distance, triangle and normal of the surface around its voxels.
 
 Distances are unsigned, because furniture meshes are rarely closed: the surface that is learnt lies a little
 outside the true one on both of its sides, so that even a sheet of no thickness becomes a closed thin shell.
@@ -7,6 +7,7 @@ Lengths are in cells, the fractions of a voxel at whose corners the fields are g
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -51,10 +52,26 @@ class VoxelFields:
 
     coords: Tensor  # (T, 4) int32 (object, x, y, z), sorted
     distance: Tensor  # (T, C) to the nearest triangle, in cells, at most MAX_DISTANCE
-    colour: Tensor  # (T, C, 3) of the nearest triangle, in [0, 1]; grey where there is none near
-    normal: Tensor  # (T, C, 3) unit, away from the nearest surface point; zero on the surface
+    face: Tensor  # (T, C) int64 number of that triangle, -1 where there is none near
     anchor_offset: Tensor  # (T, G, 3) nearest surface point minus the voxel's centre, in voxels
-    anchor_colour: Tensor  # (T, G, 3)
+    anchor_face: Tensor  # (T, G) int64
+    normal: Tensor | None = None  # (T, C, 3) unit, away from the nearest surface point; zero on the surface
+
+    def painted(self, colours: Tensor) -> Mapping[str, Tensor]:
+        """The fields with colours, as objectives take them.
+
+        Args:
+            colours: (F, 3) of the triangles, in [0, 1].
+
+        Returns:
+            coords, distance, anchor_offset, normal where it is known; colour (T, C, 3) and anchor_colour
+            (T, G, 3) of the nearest triangles, grey where there is none near.
+        """
+        kept = {name: getattr(self, name) for name in ("coords", "distance", "anchor_offset", "normal")}
+        fields = {name: values for name, values in kept.items() if values is not None}
+        for name, face in (("colour", self.face), ("anchor_colour", self.anchor_face)):
+            fields[name] = torch.where((face >= 0)[..., None], colours[face.clamp(min=0)], 0.5)
+        return fields
 
 
 @dataclass(frozen=True)
@@ -62,7 +79,6 @@ class _Surface:
     """Triangles in cell units, and up to two of them for each cell that holds a surface point."""
 
     corners: Tensor  # (F, 3, 3) in cells, z up
-    colours: Tensor  # (F, 3)
     of_cell: Tensor  # (2, K * cells^3) int64 numbers of triangles, _NONE where there is none
 
 
@@ -140,9 +156,7 @@ def voxel_fields(
     cells = ((yup_to_zup(drawn.points) + 0.5) * grid.cells).long().clamp_(0, grid.cells - 1)
     owner = torch.arange(count, device=corners.device)[:, None].expand(-1, grid.samples)
     keys = _keys(torch.cat([owner[..., None], cells], -1), grid.cells)[drawn.exists].flatten()
-    surface = _Surface(
-        corners, triangles.colours, _faces_of_cells(keys, drawn.face[drawn.exists], count, grid)
-    )
+    surface = _Surface(corners, _faces_of_cells(keys, drawn.face[drawn.exists], count, grid))
     occupied = torch.zeros(count, *(grid.resolution,) * 3, dtype=torch.bool, device=corners.device)
     voxel = cells // grid.subdivision
     occupied[(owner, *voxel.unbind(-1))] = True
@@ -191,19 +205,12 @@ def _fields_at(coords: Tensor, count: int, surface: _Surface, grid: FieldGrid) -
     rows[keys] = torch.arange(len(keys), device=coords.device)
     rows = rows[at_corner]  # (T, C)
 
-    known = nearest.face >= 0
-    colour = torch.where(known[:, None], surface.colours[nearest.face.clamp(min=0)], 0.5)
     away = points[:, 1:].float() - nearest.point
-    normal = away / nearest.distance.clamp(min=1e-3)[:, None] * known[:, None]
-    anchor_offset, anchor_colour = _fields_at_anchors(first[:, 1:].float(), nearest.face[rows], surface, grid)
-    return VoxelFields(
-        coords.int(),
-        nearest.distance.clamp(max=MAX_DISTANCE)[rows],
-        colour[rows],
-        normal[rows],
-        anchor_offset,
-        anchor_colour,
-    )
+    normal = away / nearest.distance.clamp(min=1e-3)[:, None] * (nearest.face >= 0)[:, None]
+    face = nearest.face[rows]
+    anchor_offset, anchor_face = _fields_at_anchors(first[:, 1:].float(), face, surface, grid)
+    distance = nearest.distance.clamp(max=MAX_DISTANCE)[rows]
+    return VoxelFields(coords.int(), distance, face, anchor_offset, anchor_face, normal[rows])
 
 
 def _points_of(keys: Tensor, edge: int) -> Tensor:
@@ -229,27 +236,26 @@ def _nearest_to_corners(
     for step in (edge**2, edge, 1):
         for sign in (-1, 1):  # beyond the border of the grid lies another line, whose triangles are far away
             neighbour = (keys + sign * step).clamp(0, len(table) - 1)
-            nearest = nearest.with_candidates(places, table[neighbour], surface)
+            own = neighbour // edge**3 == points[:, 0]
+            nearest = nearest.with_candidates(places, torch.where(own, table[neighbour], _NONE), surface)
     return nearest
 
 
 def _fields_at_anchors(
     first: Tensor, corner_faces: Tensor, surface: _Surface, grid: FieldGrid
 ) -> tuple[Tensor, Tensor]:
-    """Offset (T, G, 3) and colour (T, G, 3) of the surface points nearest to the anchors of voxels.
+    """Offset (T, G, 3) and triangle (T, G) of the surface points nearest to the anchors of voxels.
 
     Args:
         first: (T, 3) first corner of each voxel, in cells.
         corner_faces: (T, C) nearest triangle of each corner.
     """
-    steps, offsets, colours = grid.corner_steps(first.device), [], []
+    steps, offsets, faces = grid.corner_steps(first.device), [], []
     for place in grid.anchor_places(first.device):
         points = first + place
         nearest = _Nearest.unknown(points)
-        around = ((steps - place).abs() <= 1).all(-1).nonzero()[:, 0]
-        for corner in around:
+        for corner in ((steps - place).abs() <= 1).all(-1).nonzero()[:, 0]:
             nearest = nearest.with_candidates(points, corner_faces[:, corner], surface)
         offsets.append((nearest.point - first) / grid.subdivision - 0.5)
-        known = (nearest.face >= 0)[:, None]
-        colours.append(torch.where(known, surface.colours[nearest.face.clamp(min=0)], 0.5))
-    return torch.stack(offsets, 1), torch.stack(colours, 1)
+        faces.append(nearest.face)
+    return torch.stack(offsets, 1), torch.stack(faces, 1)

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from scenegen.pipelines.conditioning import SceneCond, SceneView, append_patch_colours
+from scenegen.pipelines.conditioning import SceneCond, SceneView, append_patch_details
 from scenegen.pipelines.description import (
     SLAT_FLOW_ROLE,
     SLAT_GAUSSIAN_ROLE,
@@ -178,10 +178,10 @@ def object_cond(scene: SceneCond) -> SceneCond:
     return SceneCond(cond, own(scene.neg_cond), length)
 
 
-def with_patch_colours(
+def with_patch_details(
     objects: SceneCond, views: Sequence[SceneView], image_size: int, grid: int
 ) -> SceneCond:
-    """Conditions of objects with the colours of their crops beside the tokens, see `append_patch_colours`.
+    """Conditions of objects with colours and places beside the tokens of crops, see `append_patch_details`.
 
     Args:
         objects: see `object_cond`.
@@ -191,7 +191,7 @@ def with_patch_colours(
     """
     tokens = objects.cond.views if isinstance(objects.cond, MultiViewCond) else (objects.cond,)
     joined = tuple(
-        append_patch_colours(part, images_to_tensor(view.assets, image_size).to(part.device), grid)
+        append_patch_details(part, images_to_tensor(view.assets, image_size).to(part.device), grid)
         for part, view in zip(tokens, views, strict=True)
     )
     cond = MultiViewCond(joined) if isinstance(objects.cond, MultiViewCond) else joined[0]

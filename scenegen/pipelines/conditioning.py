@@ -21,13 +21,19 @@ from PIL import Image
 from torch import Tensor, nn
 
 from scenegen.pipelines.image_preparation import IMAGE_SIZE, images_to_tensor, prepare_geometry_image
-from scenegen.pipelines.patch_places import PLACE_CHANNELS, PictureTokens, patch_places
+from scenegen.pipelines.patch_places import (
+    PLACE_CHANNELS,
+    PictureTokens,
+    grid_places,
+    patch_places,
+    place_code,
+)
 from trellis_modules.samplers.conditioning import MultiViewCond
 from vggt.images import normalize_images
 
 FEATURE_NORM_EPS = 1e-5
-PATCH_COLOURS = 12
-"""Numbers that `append_patch_colours` adds to a token."""
+PATCH_DETAILS = 30
+"""Numbers that `append_patch_details` adds to a token."""
 
 _COLOUR_SPREAD = 0.25  # makes them about as large as layer-normalised tokens
 
@@ -131,11 +137,11 @@ def _per_asset(tokens: Tensor, num_assets: int) -> Tensor:
     return tokens.repeat_interleave(num_assets // len(tokens), dim=0)
 
 
-def append_patch_colours(tokens: Tensor, images: Tensor, grid: int) -> Tensor:
-    """Add to each patch's token the colours of its quarters; class and register tokens get zeros.
+def append_patch_details(tokens: Tensor, images: Tensor, grid: int) -> Tensor:
+    """Add to each patch's token the colours of its quarters and its place; other tokens get zeros.
 
     A small image encoder that was taught geometry keeps little of the colours that the appearance stage
-    needs.
+    needs, and finds out late which patch shows which voxel.
 
     Args:
         tokens: (B, T, C), the grid * grid patches last, row by row.
@@ -143,19 +149,21 @@ def append_patch_colours(tokens: Tensor, images: Tensor, grid: int) -> Tensor:
         grid: patches along an edge.
 
     Returns:
-        (B, T, C + `PATCH_COLOURS`).
+        (B, T, C + `PATCH_DETAILS`): 12 colours, and `place_code` of the patch's middle.
 
     Raises:
         ValueError: there are fewer tokens than patches.
     """
     if tokens.shape[1] < grid**2:
         raise ValueError(
-            f"append_patch_colours: expected at least {grid} x {grid} tokens, got {tokens.shape[1]}; "
-            "the colour grid does not fit the image encoder"
+            f"append_patch_details: expected at least {grid} x {grid} tokens, got {tokens.shape[1]}; "
+            "the patch grid does not fit the image encoder"
         )
     quarters = F.interpolate(images.float(), size=(2 * grid, 2 * grid), mode="area")
     colours = F.pixel_unshuffle((quarters - 0.5) / _COLOUR_SPREAD, 2).flatten(2).mT  # (B, G * G, 12)
-    padded = F.pad(colours, (0, 0, tokens.shape[1] - grid**2, 0))
+    places = place_code(grid_places(grid, images.device)).expand(len(images), -1, -1)
+    details = torch.cat([colours, places], dim=2)
+    padded = F.pad(details, (0, 0, tokens.shape[1] - grid**2, 0))
     return torch.cat([tokens, padded.to(tokens)], dim=2)
 
 

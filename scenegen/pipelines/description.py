@@ -60,8 +60,8 @@ class PipelineConfig:
         sha256: weight file -> hex digest, checked when the file is loaded.
         slat_sampler: of the appearance stage.
         slat_normalization: of the latents of the appearance stage.
-        slat_colour_grid: the appearance flow also sees the colours of a crop's patches, so many along an
-            edge, see `append_patch_colours`; released checkpoints do without (0).
+        slat_patch_grid: the appearance flow also sees the colours and places of a crop's patches, so many
+            along an edge, see `append_patch_details`; released checkpoints do without (0).
         texture_source: default of the textures; None takes the Gaussians where there is a decoder for them.
     """
 
@@ -76,7 +76,7 @@ class PipelineConfig:
     sha256: dict[str, str] = field(default_factory=dict)
     slat_sampler: SamplerConfig | None = None
     slat_normalization: SlatNormalization | None = None
-    slat_colour_grid: int = 0
+    slat_patch_grid: int = 0
     texture_source: TextureSource | None = None
 
     def __post_init__(self) -> None:

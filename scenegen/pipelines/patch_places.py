@@ -19,6 +19,9 @@ from scenegen.pipelines.image_preparation import CROP_MARGIN
 PLACE_CHANNELS = 24
 """Numbers that `patch_places` gives for a token."""
 
+PLACE_CODE_SIZE = 18
+"""Numbers that `place_code` gives for a place."""
+
 _FREQUENCIES = 4
 _MASK_SIZE = 56  # the mask is averaged to so many cells along an edge before it is looked up
 _SMALLEST_HALF = 0.01  # of the photo's half edge: the crop of a vanishing mask
@@ -100,22 +103,32 @@ def patch_places(
 
 def _patches(grid: int, scale: Tensor, offset: Tensor, mask: Tensor) -> Tensor:
     """Channels (B, grid^2, C) of a picture that covers ``offset`` +- ``scale`` (B, 2) of the photo."""
-    places = _grid(grid, mask.device) * scale[:, None] + offset[:, None]  # (B, G * G, 2)
-    fine = _grid(2 * grid, mask.device) * scale[:, None] + offset[:, None]
+    places = grid_places(grid, mask.device) * scale[:, None] + offset[:, None]  # (B, G * G, 2)
+    fine = grid_places(2 * grid, mask.device) * scale[:, None] + offset[:, None]
     seen = F.grid_sample(mask, fine.view(len(mask), 2 * grid, 2 * grid, 2), align_corners=False)
     shares = F.pixel_unshuffle(seen, 2).flatten(2).mT  # (B, G * G, 4)
     return _channels(places, scale, shares, 0.0)
 
 
-def _grid(count: int, device: torch.device) -> Tensor:
+def grid_places(count: int, device: torch.device) -> Tensor:
     """Middles (count^2, 2) of a grid over [-1, 1], x first, row by row."""
     line = (torch.arange(count, device=device, dtype=torch.float32) + 0.5) * (2 / count) - 1
     y, x = torch.meshgrid(line, line, indexing="ij")
     return torch.stack([x, y], -1).flatten(0, 1)
 
 
+def place_code(places: Tensor) -> Tensor:
+    """Places (..., 2) as 18 numbers: x and y, sine and cosine of pi 2^k x and pi 2^k y, k < 4."""
+    return torch.cat([places, *_waves(places)], dim=-1)
+
+
+def _waves(places: Tensor) -> tuple[Tensor, Tensor]:
+    angles = torch.cat([math.pi * 2**k * places for k in range(_FREQUENCIES)], -1)
+    return angles.sin(), angles.cos()
+
+
 def _channels(places: Tensor, scale: Tensor, shares: Tensor, flag: float) -> Tensor:
     """(B, T, 2) places, (B, 2) half sizes, (B, T, 4) shares -> (B, T, `PLACE_CHANNELS`)."""
-    angles = torch.cat([math.pi * 2**k * places for k in range(_FREQUENCIES)], -1)
+    sines, cosines = _waves(places)
     size = scale.log().mean(1)[:, None, None].expand(-1, places.shape[1], 1)
-    return torch.cat([places, size, angles.sin(), angles.cos(), shares, torch.full_like(size, flag)], -1)
+    return torch.cat([places, size, sines, cosines, shares, torch.full_like(size, flag)], -1)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from scenegen import hub
 from scenegen.geometry import pose_to_transform
-from scenegen.pipelines.appearance import AppearanceStage, object_cond, with_patch_colours
+from scenegen.pipelines.appearance import AppearanceStage, object_cond, with_patch_details
 from scenegen.pipelines.assembly import apply_transform, row_poses
 from scenegen.pipelines.colouring import MIN_OVERLAP, colour_by_height, colour_from_photo
 from scenegen.pipelines.conditioning import CondParts, SceneCond
@@ -282,8 +282,8 @@ class SceneGenPipeline:
             prepared = self._structure.prepare(views, order)
             cond = self._structure.encode(prepared, options.cond_parts)
             objects = object_cond(cond) if options.slat_sampling is not None else None
-            if objects is not None and (grid := self.config.slat_colour_grid):
-                objects = with_patch_colours(objects, prepared, self.config.image_size, grid)
+            if objects is not None and (grid := self.config.slat_patch_grid):
+                objects = with_patch_details(objects, prepared, self.config.image_size, grid)
         with meter.stage("sample"):
             sample = self._structure.sample(cond, generator, options)
         return sample, objects

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from scenegen.hub import file_sha256
-from scenegen.pipelines.conditioning import PATCH_COLOURS
+from scenegen.pipelines.conditioning import PATCH_DETAILS
 from scenegen.registry import build_model
 from trellis_modules.checkpoint import save_checkpoint
 
@@ -68,7 +68,7 @@ SAMPLER = {
 
 
 def write_checkpoint(
-    folder: Path, mean_logit: float, appearance: bool = False, colour_grid: int = 0
+    folder: Path, mean_logit: float, appearance: bool = False, patch_grid: int = 0
 ) -> Path:
     """Write a random checkpoint whose structure decoder is shifted towards full or empty grids.
 
@@ -77,8 +77,8 @@ def write_checkpoint(
     torch.manual_seed(0)
     networks = {**NETWORKS, **APPEARANCE_NETWORKS} if appearance else NETWORKS
     for stem, (name, args) in networks.items():
-        if stem == "slat_flow" and colour_grid:
-            args = args | {"cond_channels": WIDTH + PATCH_COLOURS}
+        if stem == "slat_flow" and patch_grid:
+            args = args | {"cond_channels": WIDTH + PATCH_DETAILS}
         network = build_model({"name": name, "args": args})
         _fill_zeros(network)
         if stem == "decoder":
@@ -99,7 +99,7 @@ def write_checkpoint(
     if appearance:
         args["models"] |= APPEARANCE_ROLES
         args["slat_sampler"] = {**SAMPLER, "name": "FlowEulerGuidanceIntervalSampler"}
-        args["slat_colour_grid"] = colour_grid
+        args["slat_patch_grid"] = patch_grid
         args["slat_normalization"] = {"mean": [0.5, -0.5, 0.0, 1.0], "std": [1.0, 2.0, 0.5, 1.0]}
     description = {"name": "SceneGenImageToScenePipeline", "args": args}
     (folder / "pipeline.json").write_text(json.dumps(description))
@@ -134,7 +134,7 @@ def appearance_checkpoint(tmp_path) -> Path:
 @pytest.fixture
 def colour_checkpoint(tmp_path) -> Path:
     """A checkpoint whose appearance flow also sees the colours of the patches of a crop."""
-    return write_checkpoint(tmp_path / "colours", 3.0, appearance=True, colour_grid=IMAGE_SIZE // 14)
+    return write_checkpoint(tmp_path / "colours", 3.0, appearance=True, patch_grid=IMAGE_SIZE // 14)
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ def pool(make_pack):
 
 
 def mean_colours(fields) -> torch.Tensor:
-    return fields.colour.mean(1)
+    return fields["colour"].mean(1)
 
 
 def test_fields_are_a_function_of_the_step(pool):
@@ -40,17 +40,21 @@ def test_fields_are_a_function_of_the_step(pool):
     assert not torch.equal(first["colour"][:50], other["colour"][:50])
 
 
+def shown_and_meant(batch) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean colours (B, 3) in the pictures and in the latents."""
+    seen, meant = [], []
+    for number, picture in enumerate(batch["asset_image"]):
+        seen.append(picture[:, picture.amax(0) > 0.05].mean(1))
+        meant.append(batch["x_0"][batch["coords"][:, 0] == number].mean(0))
+    return torch.stack(seen), torch.stack(meant)
+
+
 def test_latents_belong_to_the_object_in_the_picture(pool):
     source = LatentPictureSource(pool, mean_colours)
-    seen, meant = [], []
-    for step in range(3):
-        batch = source.batch(step)
+    batches = [source.batch(step) for step in range(3)]
+    for batch in batches:
         assert batch["coords"][:, 0].unique().tolist() == list(range(len(batch["asset_image"])))
-        for number, picture in enumerate(batch["asset_image"]):
-            covered = picture.amax(0) > 0.05
-            seen.append(picture[:, covered].mean(1))
-            meant.append(batch["x_0"][batch["coords"][:, 0] == number].mean(0))
-    seen, meant = torch.stack(seen), torch.stack(meant)
+    seen, meant = map(torch.cat, zip(*map(shown_and_meant, batches)))
     # Light and camera change brightness; the ratios of the channels tell whose colours these are.
     hue = [values / values.norm(dim=1, keepdim=True) for values in (seen, meant)]
     own = (hue[0] - hue[1]).norm(dim=1)
@@ -58,17 +62,43 @@ def test_latents_belong_to_the_object_in_the_picture(pool):
     assert own.mean() < 0.6 * others.mean()
 
 
-def test_a_new_pool_has_new_latents(make_pack):
+def test_every_picture_shows_new_colours(pool):
+    source = LatentPictureSource(pool, mean_colours)
+    colours = torch.cat([shown_and_meant(source.batch(step))[1] for step in range(4)])
+    assert len(colours) > SETTINGS["shapes"]  # so shapes came again
+    distances = torch.cdist(colours, colours) + torch.eye(len(colours))
+    assert distances.amin() > 1e-3
+
+
+def test_steps_in_a_row_share_what_they_see_and_its_latents(make_pack):
+    pack = make_pack([trimesh.creation.box((1, 0.8, 0.6))] * 3)
+    config = AppearanceSourceConfig(**SETTINGS, repeat=2)
+    source = LatentPictureSource(ShapePool(ShapeBank(pack, CPU), config, CPU), mean_colours)
+    first, second, third = (source.batch(step) for step in range(3))
+    assert first is second and not torch.equal(first["asset_image"][0], third["asset_image"][0])
+
+
+def test_projections_lead_from_the_object_to_its_crop(pool):
+    """The surface voxels of a box fill the silhouette in its crop, and nothing beside it."""
+    batch = LatentPictureSource(pool, mean_colours).batch(0)
+    places = (batch["coords"][:, 1:] + 0.5) / 8 - 0.5
+    homogeneous = torch.nn.functional.pad(places, (0, 1), value=1.0)
+    owner = batch["coords"][:, 0].long()
+    u, v, depth = (batch["crop_projection"][owner] * homogeneous[:, None]).sum(-1).unbind(-1)
+    size = batch["asset_image"].shape[-1]
+    column, row = (((w / depth + 1) / 2 * size).long() for w in (u, v))
+    for number, picture in enumerate(batch["asset_image"]):
+        rows, columns = (picture.amax(0) > 0.05).nonzero().T
+        own = owner == number
+        for found, seen in ((column[own], columns), (row[own], rows)):
+            assert seen.min() - 2 <= found.min() <= seen.min() + 4
+            assert seen.max() - 4 <= found.max() <= seen.max() + 2
+
+
+def test_a_new_pool_has_new_shapes(make_pack):
     pack = make_pack([trimesh.creation.box((1, 0.8, 0.6))] * 3)
     config = AppearanceSourceConfig(**SETTINGS, refresh_steps=1)
-    calls = []
-
-    def encode(fields):
-        calls.append(len(fields.coords))
-        return mean_colours(fields)
-
-    source = LatentPictureSource(ShapePool(ShapeBank(pack, CPU), config, CPU), encode)
+    source = LatentPictureSource(ShapePool(ShapeBank(pack, CPU), config, CPU), mean_colours)
     first, second = source.batch(0), source.batch(1)
-    assert len(calls) == 2
     assert first["x_0"].dtype == torch.float32 and first["coords"].dtype == torch.int32
-    assert first["x_0"].shape != second["x_0"].shape or not torch.equal(first["x_0"], second["x_0"])
+    assert {len(batch["coords"]) for batch in (first, second)} != {len(first["coords"])}

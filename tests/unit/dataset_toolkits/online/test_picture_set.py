@@ -22,12 +22,14 @@ def batch() -> dict[str, Tensor]:
         "asset_image": torch.arange(4.0)[:, None, None, None].expand(4, 3, 8, 8) / 255,
         "coords": torch.cat([owner[:, None], xyz], 1).int(),
         "x_0": owner[:, None].float().expand(-1, 2),
+        "crop_projection": torch.arange(4.0)[:, None, None].expand(4, 3, 4),
     }
 
 
 def test_objects_with_too_many_voxels_are_left_out(batch: dict[str, Tensor]) -> None:
     pictures = PictureSet.of_batch(batch, max_voxels=4)
     assert pictures.lengths.tolist() == [3, 2, 4] and pictures.images[:, 0, 0, 0].tolist() == [0, 2, 3]
+    assert pictures.projections[:, 0, 0].tolist() == [0, 2, 3]
     assert pictures.latents[:, 0].tolist() == [0] * 3 + [2] * 2 + [3] * 4
     assert torch.equal(pictures.xyz.int(), batch["coords"][batch["coords"][:, 0] != 1, 1:])
 
@@ -52,6 +54,7 @@ def test_every_picture_comes_once_a_round_with_its_own_voxels(batch: dict[str, T
         owner = made["coords"][:, 0].long()
         assert torch.bincount(owner).tolist() == [LENGTHS[int(k)] for k in shown]
         assert torch.equal(made["x_0"][:, 0], shown[owner])
+        assert torch.equal(made["crop_projection"][:, 0, 0], shown)
         for row, picture in enumerate(shown):
             own = batch["coords"][batch["coords"][:, 0] == int(picture), 1:]
             assert torch.equal(made["coords"][owner == row, 1:], own)

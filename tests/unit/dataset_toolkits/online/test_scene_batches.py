@@ -106,6 +106,7 @@ def test_shapes_and_ranges_are_those_documented(make_pool):
         assert batch[name].shape == shape and 0 <= batch[name].min() < batch[name].max() <= 1, name
     shapes = {
         "poses": (2, 3, 8), "world_poses": (2, 3, 8), "visible": (2, 3), "shape": (2, 3),
+        "number": (2, 3), "crop_window": (6, 3),
         "x_0": (2, 3, 1, 2, 2, 2), "object_points": (6, 4, 8, 8), "depth": (2, 48, 48),
         "second_depth": (2, 48, 48),
         "camera_extrinsics": (2, 4, 4), "second_camera_extrinsics": (2, 4, 4),

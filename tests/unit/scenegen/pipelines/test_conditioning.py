@@ -8,14 +8,15 @@ from PIL import Image
 from torch import Tensor, nn
 
 from scenegen.pipelines.conditioning import (
-    PATCH_COLOURS,
+    PATCH_DETAILS,
     CondParts,
     SceneConditioner,
     SceneView,
-    append_patch_colours,
+    append_patch_details,
     assemble_cond,
     drop_cond,
 )
+from scenegen.pipelines.patch_places import PLACE_CODE_SIZE, place_code
 from trellis_modules.samplers import MultiViewCond
 
 SIZE, TOKENS, WIDTH, PATCHES = 28, 3, 4, 2
@@ -138,14 +139,17 @@ def test_dropped_rows_are_empty() -> None:
     assert not result[1].any() and torch.equal(result[[0, 2]], cond[[0, 2]]) and cond.all()
 
 
-def test_patches_get_their_own_colours_and_other_tokens_none() -> None:
+def test_patches_get_their_own_colours_and_places_and_other_tokens_none() -> None:
     images = torch.full((1, 3, SIZE, SIZE), 0.5)
     images[0, 0, : SIZE // 4, SIZE // 2 : 3 * SIZE // 4] = 1.0  # upper left quarter of the second patch, red
-    joined = append_patch_colours(torch.ones(1, 6, WIDTH), images, 2)
-    assert joined.shape == (1, 6, WIDTH + PATCH_COLOURS) and joined[..., :WIDTH].eq(1).all()
-    assert joined[0, :, WIDTH:].nonzero().tolist() == [[3, 0]]  # two tokens, then four patches
+    joined = append_patch_details(torch.ones(1, 6, WIDTH), images, 2)
+    assert joined.shape == (1, 6, WIDTH + PATCH_DETAILS) and joined[..., :WIDTH].eq(1).all()
+    colours, places = joined[0, :, WIDTH:].split((12, PLACE_CODE_SIZE), dim=-1)
+    assert colours.nonzero().tolist() == [[3, 0]]  # two tokens, then four patches
+    middles = torch.tensor([[-0.5, -0.5], [0.5, -0.5], [-0.5, 0.5], [0.5, 0.5]])
+    assert not places[:2].any() and torch.equal(places[2:], place_code(middles))
     with pytest.raises(ValueError, match="at least 3 x 3 tokens, got 6"):
-        append_patch_colours(torch.ones(1, 6, WIDTH), images, 3)
+        append_patch_details(torch.ones(1, 6, WIDTH), images, 3)
 
 
 def test_bad_input_is_explained() -> None:
