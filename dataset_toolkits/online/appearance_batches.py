@@ -25,6 +25,7 @@ class AppearanceSourceConfig(SourceConfig):
     anchors: int = 4  # of a voxel, see FieldGrid
     extra_voxels: float = 0.05  # see voxel_fields
     missing_voxels: float = 0.03
+    variant_share: float = 0.0  # of the objects whose latents are of another variant than the picture
 
 
 def _fields(pool: ShapePool, triangles: Triangles, count: int, generator: torch.Generator) -> VoxelFields:
@@ -114,7 +115,8 @@ class LatentPictureSource:
     """Batches of objects in scenes, those alone that can be seen, with the latents that their picture shows.
 
     Keys: asset_image (B, 3, I, I); coords (T, 4) int32; x_0 (T, C); crop_projection (B, 3, 4), see
-    `crop_projections`. Objects are painted anew for every picture: with colours that come again, a flow
+    `crop_projections`, of what the picture shows, which with ``variant_share`` is not always what the latents
+    are of. Objects are painted anew for every picture: with colours that come again, a flow
     remembers them by the shape and does not look at the picture.
     """
 
@@ -135,27 +137,40 @@ class LatentPictureSource:
         """The objects that the pictures of ``step`` show; with ``repeat``, the same as the step before."""
         picture_step = step // self.pool.config.repeat
         if self._made is None or self._made[0] != picture_step:
-            self._made = picture_step, self._make(step)
+            self._made = picture_step, self._make(picture_step)
         return self._made[1]
 
     @torch.no_grad()
     def _make(self, step: int) -> dict[str, Tensor]:
-        epoch, variants = self.pool.at(step // self.pool.config.repeat)
+        epoch, variants = self.pool.at(step)
         if epoch != self._fields_epoch:
             generator = step_generator(self.pool.device, self.pool.config, epoch, "pool fields")
             self._fields, self._fields_epoch = _FieldPool.build(self.pool, variants, generator), epoch
-        scenes = self._scenes.batch(step)
+        scenes = self._scenes.batch(step * self.pool.config.repeat)
         visible = scenes["visible"].flatten()
-        rows = scenes["shape"].flatten()[visible]
-        fields = self._fields.gather(self.pool, variants, rows)
+        shown = scenes["shape"].flatten()[visible]
         painting = self._scenes.painting.of(scenes["number"].flatten()[visible])
-        triangles = painting.apply(variants.triangles(self.pool.bank, rows))
+        colours = painting.apply(variants.triangles(self.pool.bank, shown)).colours
+        fields = self._fields.gather(self.pool, variants, self._similar(shown, variants, step))
         return {
             "asset_image": scenes["asset_image"][visible],
             "coords": fields.coords,
-            "x_0": self.encode(fields.painted(triangles.colours)),
+            "x_0": self.encode(fields.painted(colours)),  # variants of a model have its triangles
             "crop_projection": crop_projections(scenes)[visible],
         }
+
+    def _similar(self, rows: Tensor, variants: Variants, step: int) -> Tensor:
+        """Some of the shapes ``rows`` (B,) replaced by other variants of their models.
+
+        Generated structures resemble the picture, but are not what it shows; the flow must bear that.
+        """
+        generator = step_generator(self.pool.device, self.pool.config, step, "similar shapes")
+        draw = torch.rand(2, len(rows), generator=generator, device=self.pool.device)
+        alike = variants.models[rows, None] == variants.models
+        alike &= variants.mirror[rows, None] == variants.mirror  # (B, P)
+        rank = (draw[0] * alike.sum(1)).long() + 1
+        other = (alike.cumsum(1) == rank[:, None]).int().argmax(1)
+        return torch.where(draw[1] < self.pool.config.variant_share, other, rows)
 
 
 class _PaintedScenes(SceneSource):

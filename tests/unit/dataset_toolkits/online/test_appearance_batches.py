@@ -95,6 +95,30 @@ def test_projections_lead_from_the_object_to_its_crop(pool):
             assert seen.max() - 4 <= found.max() <= seen.max() + 2
 
 
+def test_latents_of_another_variant_have_the_colours_of_the_picture(make_pack):
+    pack = make_pack([trimesh.creation.box((1, 0.8, 0.6)), trimesh.creation.box((0.3, 1, 0.3))])
+    pack.face_colours[:] = [90, 150, 210]
+    bank = ShapeBank(pack, CPU)
+
+    def batches(share: float) -> list[dict[str, torch.Tensor]]:
+        config = AppearanceSourceConfig(**SETTINGS | {"shapes": 12}, variant_share=share, max_stretch=2.0)
+        source = LatentPictureSource(ShapePool(bank, config, CPU), mean_colours)
+        return [source.batch(step) for step in range(4)]
+
+    def is_pillar(coords: torch.Tensor) -> list[bool]:
+        spread = [coords[coords[:, 0] == number, 1:].float().std(0) for number in coords[:, 0].unique()]
+        return [bool(along[2] > 1.5 * along[0]) for along in spread]
+
+    pillars = []
+    for same, other in zip(batches(0.0), batches(1.0), strict=True):
+        assert torch.equal(same["asset_image"], other["asset_image"])
+        torch.testing.assert_close(shown_and_meant(same)[1], shown_and_meant(other)[1], atol=0.04, rtol=0)
+        assert is_pillar(same["coords"]) == is_pillar(other["coords"])  # the model is the same
+        pillars += is_pillar(same["coords"])
+        assert not same["coords"].shape == other["coords"].shape or (same["coords"] != other["coords"]).any()
+    assert len(set(pillars)) == 2
+
+
 def test_a_new_pool_has_new_shapes(make_pack):
     pack = make_pack([trimesh.creation.box((1, 0.8, 0.6))] * 3)
     config = AppearanceSourceConfig(**SETTINGS, refresh_steps=1)
