@@ -53,5 +53,5 @@ train structured_latent_vae "${LATENT_VAE_SECONDS:-300}"
 train structured_latent_flow "${LATENT_FLOW_SECONDS:-900}" --latent_encoder "outputs/structured_latent_vae/ckpts/encoder"
 "${PYTHON:-python}" scripts/assemble_checkpoint.py --structure_vae "outputs/structure_decoder" \
     --scene_flow "outputs/scene_flow" --structured_latent_vae "outputs/structured_latent_vae" \
-    --structured_latent_flow "outputs/structured_latent_flow" --slat_steps 6 --slat_cfg_strength 0 --output "$checkpoint"
+    --structured_latent_flow "outputs/structured_latent_flow" --slat_steps 2 --slat_cfg_strength 0 --output "$checkpoint"
 echo "$checkpoint: try it with python inference.py --checkpoint $checkpoint"

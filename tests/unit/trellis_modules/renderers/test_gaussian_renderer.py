@@ -259,10 +259,10 @@ def test_gsplat_agrees_with_the_reference_in_both_directions():
         results.append((picture, torch.autograd.grad((picture.colour * weight).sum(), leaves)))
     (ours, our_gradients), (theirs, their_gradients) = results
     # it stops at a transmittance of 1e-4 and limits alpha at 0.999 instead of 0.99
-    torch.testing.assert_close(theirs.colour, ours.colour, rtol=0, atol=1e-2)
-    torch.testing.assert_close(theirs.alpha, ours.alpha, rtol=0, atol=1e-2)
+    torch.testing.assert_close(theirs.colour, ours.colour, rtol=0, atol=1e-3)
+    torch.testing.assert_close(theirs.alpha, ours.alpha, rtol=0, atol=1e-3)
     for actual, expected in zip(their_gradients, our_gradients):
         # both leave out what adds less than 1/255 to a pixel, not always the same
-        assert torch.cosine_similarity(actual.flatten(), expected.flatten(), dim=0) > 0.99
+        assert torch.cosine_similarity(actual.flatten(), expected.flatten(), dim=0) > 0.999
     nothing = render_gaussians(random_gaussians(0).to("cuda"), extrinsics, lens, 64, backend="gsplat")
     assert (nothing.colour == 0).all() and nothing.colour.shape == (3, 64, 64, 3)
