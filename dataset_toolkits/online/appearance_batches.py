@@ -13,6 +13,7 @@ from dataset_toolkits.online.scene_batches import SceneSource, ShapePool, Source
 from dataset_toolkits.online.shape_bank import Triangles, Variants
 from dataset_toolkits.online.voxel_fields import FieldGrid, VoxelFields, voxel_fields
 from scenegen.geometry import pose_to_transform, zup_to_yup
+from trellis_modules.renderers.backends.ragged import expand
 
 _FIELDS_AT_ONCE = 24
 
@@ -86,9 +87,7 @@ class _FieldPool:
 
     def gather(self, pool: ShapePool, variants: Variants, rows: Tensor) -> VoxelFields:
         """Fields of the shapes ``rows`` (B,), whose triangles are those of ``variants.triangles``."""
-        lengths = self.length[rows]
-        owner = torch.repeat_interleave(torch.arange(len(rows), device=rows.device), lengths)
-        running = torch.arange(len(owner), device=rows.device) - (lengths.cumsum(0) - lengths)[owner]
+        owner, running = expand(self.length[rows])
         place = self.first[rows][owner] + running
         first_face = _first_faces(pool, variants, rows)[owner, None]
         return VoxelFields(
@@ -111,7 +110,7 @@ def _shifted(faces: Tensor, by: Tensor) -> Tensor:
     return torch.where(faces >= 0, faces + by, faces)
 
 
-class LatentPictureSource:
+class LatentPictureSource(SceneSource):
     """Batches of objects in scenes, those alone that can be seen, with the latents that their picture shows.
 
     Keys: asset_image (B, 3, I, I); coords (T, 4) int32; x_0 (T, C); crop_projection (B, 3, 4), see
@@ -120,67 +119,54 @@ class LatentPictureSource:
     remembers them by the shape and does not look at the picture.
     """
 
-    def __init__(self, pool: ShapePool, encode: Callable[[Mapping[str, Tensor]], Tensor]) -> None:
+    def __init__(self, pool: ShapePool, encode_fields: Callable[[Mapping[str, Tensor]], Tensor]) -> None:
         """Make a source.
 
         Args:
             pool: shapes under an `AppearanceSourceConfig`.
-            encode: painted fields at T voxels -> latents (T, C).
+            encode_fields: painted fields at T voxels -> latents (T, C).
         """
-        self.pool, self.encode = pool, encode
-        self._scenes = _PaintedScenes(pool)
+        super().__init__(pool)
+        self.encode_fields = encode_fields
+        self._painting: Recolouring | None = None  # of the scenes just rendered
         self._fields: _FieldPool | None = None
         self._fields_epoch = -1
-        self._made: tuple[int, dict[str, Tensor]] | None = None
-
-    def batch(self, step: int) -> dict[str, Tensor]:
-        """The objects that the pictures of ``step`` show; with ``repeat``, the same as the step before."""
-        picture_step = step // self.pool.config.repeat
-        if self._made is None or self._made[0] != picture_step:
-            self._made = picture_step, self._make(picture_step)
-        return self._made[1]
 
     @torch.no_grad()
-    def _make(self, step: int) -> dict[str, Tensor]:
+    def _render(self, step: int) -> dict[str, Tensor]:
+        scenes = super()._render(step)
         epoch, variants = self.pool.at(step)
         if epoch != self._fields_epoch:
-            generator = step_generator(self.pool.device, self.pool.config, epoch, "pool fields")
+            generator = step_generator(self.device, self.config, epoch, "pool fields")
             self._fields, self._fields_epoch = _FieldPool.build(self.pool, variants, generator), epoch
-        scenes = self._scenes.batch(step * self.pool.config.repeat)
         visible = scenes["visible"].flatten()
         shown = scenes["shape"].flatten()[visible]
-        painting = self._scenes.painting.of(scenes["number"].flatten()[visible])
+        painting = self._painting.of(scenes["number"].flatten()[visible])
         colours = painting.apply(variants.triangles(self.pool.bank, shown)).colours
         fields = self._fields.gather(self.pool, variants, self._similar(shown, variants, step))
         return {
             "asset_image": scenes["asset_image"][visible],
             "coords": fields.coords,
-            "x_0": self.encode(fields.painted(colours)),  # variants of a model have its triangles
+            "x_0": self.encode_fields(fields.painted(colours)),  # variants of a model have its triangles
             "crop_projection": crop_projections(scenes)[visible],
         }
+
+    def _recolouring(self, rows: Tensor, generator: torch.Generator) -> Recolouring:
+        self._painting = super()._recolouring(rows, generator)
+        return self._painting
 
     def _similar(self, rows: Tensor, variants: Variants, step: int) -> Tensor:
         """Some of the shapes ``rows`` (B,) replaced by other variants of their models.
 
         Generated structures resemble the picture, but are not what it shows; the flow must bear that.
         """
-        generator = step_generator(self.pool.device, self.pool.config, step, "similar shapes")
-        draw = torch.rand(2, len(rows), generator=generator, device=self.pool.device)
+        generator = step_generator(self.device, self.config, step, "similar shapes")
+        draw = torch.rand(2, len(rows), generator=generator, device=self.device)
         alike = variants.models[rows, None] == variants.models
         alike &= variants.mirror[rows, None] == variants.mirror  # (B, P)
         rank = (draw[0] * alike.sum(1)).long() + 1
         other = (alike.cumsum(1) == rank[:, None]).int().argmax(1)
-        return torch.where(draw[1] < self.pool.config.variant_share, other, rows)
-
-
-class _PaintedScenes(SceneSource):
-    """Scenes that tell in which colours their objects were drawn."""
-
-    painting: Recolouring  # of the last pictures, by the number of the object
-
-    def _recolouring(self, rows: Tensor, generator: torch.Generator) -> Recolouring:
-        self.painting = super()._recolouring(rows, generator)
-        return self.painting
+        return torch.where(draw[1] < self.config.variant_share, other, rows)
 
 
 def crop_projections(scenes: Mapping[str, Tensor]) -> Tensor:

@@ -11,6 +11,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from trellis_modules.renderers.backends.ragged import expand
+
 _NAMES = ("images", "lengths", "xyz", "latents", "projections")
 
 
@@ -94,9 +96,8 @@ class PictureSetSource:
         turn, place = divmod(step, len(pictures) // count)
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + turn)
         rows = torch.randperm(len(pictures), generator=generator)[place * count : (place + 1) * count]
-        lengths = pictures.lengths[rows]
-        owner = torch.repeat_interleave(torch.arange(count), lengths)
-        voxels = torch.arange(len(owner)) + (self._first[rows] - (lengths.cumsum(0) - lengths))[owner]
+        owner, running = expand(pictures.lengths[rows])
+        voxels = self._first[rows][owner] + running
         batch = {
             "asset_image": pictures.images[rows].float() / 255,
             "coords": torch.cat([owner[:, None].int(), pictures.xyz[voxels].int()], dim=1),

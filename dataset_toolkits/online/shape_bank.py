@@ -12,6 +12,7 @@ from torch import Tensor
 from dataset_toolkits.furniture import CONTINUOUS_SYMMETRY, ModelInfo
 from dataset_toolkits.mesh_pack import MeshPack
 from scenegen.geometry import yup_to_zup
+from trellis_modules.renderers.backends.ragged import expand
 
 _SQUARE_TOLERANCE = (
     0.03  # relative difference of width and depth up to which a stretched model keeps its symmetry
@@ -47,9 +48,7 @@ class ShapeBank:
 
     def gather(self, models: Tensor) -> Triangles:
         """Triangles, in the object y-up frame, of the objects ``models`` (K,) int64 (repeats allowed)."""
-        counts = self.face_count[models]
-        owner = torch.repeat_interleave(torch.arange(len(models), device=models.device), counts)
-        running = torch.arange(len(owner), device=models.device) - (counts.cumsum(0) - counts)[owner]
+        owner, running = expand(self.face_count[models])
         face = self.first_face[models][owner] + running
         return Triangles(self.vertices[self.faces[face]], owner, self.colours[face].float() / 255)
 

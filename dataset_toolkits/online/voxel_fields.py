@@ -67,8 +67,9 @@ class VoxelFields:
             coords, distance, anchor_offset, normal where it is known; colour (T, C, 3) and anchor_colour
             (T, G, 3) of the nearest triangles, grey where there is none near.
         """
-        kept = {name: getattr(self, name) for name in ("coords", "distance", "anchor_offset", "normal")}
-        fields = {name: values for name, values in kept.items() if values is not None}
+        fields = {"coords": self.coords, "distance": self.distance, "anchor_offset": self.anchor_offset}
+        if self.normal is not None:
+            fields["normal"] = self.normal
         for name, face in (("colour", self.face), ("anchor_colour", self.anchor_face)):
             fields[name] = torch.where((face >= 0)[..., None], colours[face.clamp(min=0)], 0.5)
         return fields

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from scenegen.pipelines.image_preparation import IMAGE_SIZE, images_to_tensor, prepare_geometry_image
 from scenegen.pipelines.patch_places import (
     PLACE_CHANNELS,
+    PLACE_CODE_SIZE,
     PictureTokens,
     grid_places,
     patch_places,
@@ -32,7 +33,7 @@ from trellis_modules.samplers.conditioning import MultiViewCond
 from vggt.images import normalize_images
 
 FEATURE_NORM_EPS = 1e-5
-PATCH_DETAILS = 30
+PATCH_DETAILS = 12 + PLACE_CODE_SIZE
 """Numbers that `append_patch_details` adds to a token."""
 
 _COLOUR_SPREAD = 0.25  # makes them about as large as layer-normalised tokens

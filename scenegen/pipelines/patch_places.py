@@ -19,10 +19,11 @@ from scenegen.pipelines.image_preparation import CROP_MARGIN
 PLACE_CHANNELS = 24
 """Numbers that `patch_places` gives for a token."""
 
-PLACE_CODE_SIZE = 18
+_FREQUENCIES = 4
+
+PLACE_CODE_SIZE = 2 + 4 * _FREQUENCIES
 """Numbers that `place_code` gives for a place."""
 
-_FREQUENCIES = 4
 _MASK_SIZE = 56  # the mask is averaged to so many cells along an edge before it is looked up
 _SMALLEST_HALF = 0.01  # of the photo's half edge: the crop of a vanishing mask
 

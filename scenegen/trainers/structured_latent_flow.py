@@ -53,11 +53,11 @@ class StructuredLatentFlowObjective(Objective):
         self, flow: SLatFlowModel, image_encoder: nn.Module, config: StructuredLatentFlowConfig
     ) -> None:
         image_encoder.requires_grad_(False)
-        self.probe = Probe(flow.config.model_channels, PLACE_CODE_SIZE)
-        self.modules: Mapping[str, nn.Module] = {"flow": flow, "image_encoder": image_encoder}
+        modules = {"flow": flow, "image_encoder": image_encoder}
         if config.place_weight:
-            self.modules = {**self.modules, "probe": self.probe}
+            self.probe = modules["probe"] = Probe(flow.config.model_channels, PLACE_CODE_SIZE)
             flow.blocks[-1].register_forward_pre_hook(self._keep_voxels)
+        self.modules: Mapping[str, nn.Module] = modules
         self._voxels: SparseTensor | None = None
         self.flow, self.config = flow, config
         self.conditioner = SceneConditioner(image_encoder, None)
@@ -90,8 +90,7 @@ class StructuredLatentFlowObjective(Objective):
         output = self.flow(x_t, model_time(t, count, device), drop_cond(cond, dropped))
         error = (output.velocity.feats.float() - self.path.target_velocity(x_0, noise)).square().mean(1)
         noisy = (t_voxel > _NEAR_NOISE).float()
-        near_noise = (error * noisy).sum() / noisy.sum().clamp(min=1)
-        logs = {"mse": error.mean(), "mse_near_noise": near_noise}
+        logs = {"mse": error.mean(), "mse_near_noise": masked_mean(error, noisy)}
         loss = logs["mse"]
         if self.config.place_weight:
             logs["places"] = self._places_error(batch["crop_projection"], dropped)
