@@ -34,15 +34,15 @@ import torch
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from scenegen.batch import SceneReport, is_pending, make_scene, needs_masks, segment_scenes
+from scenegen.batch.scenes import SceneReport, is_pending, make_scene, needs_masks, segment_scenes
+from scenegen.cli.inference_options import parse_arguments
+from scenegen.demo.viewer import ViewerUnavailable, default_truth_folder, launch_viewer
 from scenegen.evaluation.loading import EvaluationError
-from scenegen.image_files import SceneInputError
-from scenegen.inference_options import parse_arguments
-from scenegen.pipelines.export import ExportError, check_output
+from scenegen.export.scene_files import ExportError, check_output
+from scenegen.inputs.image_files import SceneInputError
+from scenegen.inputs.scene_folder import find_scene_folders, scene_id_of
 from scenegen.pipelines.pipeline import SceneGenPipeline
-from scenegen.scene_folder import find_scene_folders, scene_id_of
 from scenegen.segmentation import Segmenter
-from scenegen.viewer import ViewerUnavailable, default_truth_folder, launch_viewer
 from trellis_modules.checkpoint import CheckpointError
 
 logger = logging.getLogger("inference")

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import torch
 
-from dataset_toolkits.online.picture_set import PictureSet, PictureSetSource
-from dataset_toolkits.online.sources import build_source
+from scenegen.synthesis.sources.picture_set import PictureSet, PictureSetSource
+from scenegen.synthesis.sources.registry import build_source
+from scenegen.synthesis.sources.source import BatchSource
 from scenegen.trainers.experiment import ExperimentConfig, build_objective, load_experiment
-from scenegen.trainers.prefetch import BatchSource
 from scenegen.trainers.trainer import Trainer
 from trellis_modules.checkpoint import save_checkpoint
 from trellis_modules.config import to_json

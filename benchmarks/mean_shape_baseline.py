@@ -27,11 +27,11 @@ import trimesh
 from skimage.measure import marching_cubes
 from tqdm import tqdm
 
-from dataset_toolkits.mesh_pack import MeshPack, PackError
+from scenegen.export.scene_files import write_scene
 from scenegen.geometry import world_pose, world_poses_to_query_poses
-from scenegen.pipelines.export import write_scene
+from scenegen.inputs.scene_folder import SceneInput, SceneInputError, find_scene_folders, read_scene
 from scenegen.pipelines.result import GeneratedObject, SceneResult
-from scenegen.scene_folder import SceneInput, SceneInputError, find_scene_folders, read_scene
+from scenegen.synthesis.furniture.mesh_pack import MeshPack, PackError
 from trellis_modules.representations.voxels import surface_voxels
 
 _LOG = logging.getLogger("mean_shape_baseline")

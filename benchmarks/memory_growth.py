@@ -20,11 +20,11 @@ from pathlib import Path
 
 import torch
 
-from scenegen.batch import BatchOptions, make_scene
+from scenegen.batch.scenes import BatchOptions, make_scene
+from scenegen.inputs.scene_folder import find_scene_folders
 from scenegen.pipelines.memory import process_peak_bytes
 from scenegen.pipelines.pipeline import SceneGenPipeline
 from scenegen.pipelines.texturing import TextureSettings
-from scenegen.scene_folder import find_scene_folders
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 MIB = 2**20

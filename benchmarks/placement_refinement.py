@@ -36,14 +36,14 @@ from scenegen.evaluation.comparison import EvaluationSettings, compare_scenes, s
 from scenegen.evaluation.loading import EvaluationScene, ObjectMesh, SceneFiles, find_scenes, normalise_scene
 from scenegen.evaluation.runner import RecordStore
 from scenegen.evaluation.scene import ScenePair, fingerprint
+from scenegen.export.scene_files import write_scene
 from scenegen.geometry import place_yup, quaternion_from_axis_angle, quaternion_multiply
-from scenegen.pipelines.colouring import MIN_OVERLAP
-from scenegen.pipelines.export import write_scene
+from scenegen.inputs.scene_folder import read_scene
+from scenegen.photo.camera import fit_photo_view
+from scenegen.photo.colouring import MIN_OVERLAP
 from scenegen.pipelines.result import GeneratedObject, SceneResult
-from scenegen.pipelines.view_fit import fit_photo_view
 from scenegen.refinement.placement import RefinementSettings, refine_result, total_shared_volume
 from scenegen.refinement.solid import solid_of
-from scenegen.scene_folder import read_scene
 
 _LOG = logging.getLogger("placement_refinement")
 

@@ -34,22 +34,22 @@ import trimesh
 from PIL import Image
 from torch import Tensor, nn
 
-from scenegen.hub.releases import PublishedNetwork, load_networks
-from scenegen.pipelines.description import PIPELINE_FILE, PIPELINE_NAME, SLAT_FLOW_ROLE, PipelineConfig
-from scenegen.pipelines.export import SCENE_FILE, write_scene
-from scenegen.pipelines.memory import release_memory
-from scenegen.pipelines.networks import (
+from scenegen.checkpoints.networks import (
     GEOMETRY_ENCODER_ROLE,
     IMAGE_ENCODER_ROLE,
     CheckpointFolder,
     NetworkFiles,
 )
+from scenegen.checkpoints.schema import PIPELINE_FILE, PIPELINE_NAME, SLAT_FLOW_ROLE, PipelineConfig
+from scenegen.export.scene_files import SCENE_FILE, write_scene
+from scenegen.hub.releases import PublishedNetwork, load_networks
+from scenegen.models.registry import build_model
 from scenegen.pipelines.pipeline import SceneGenPipeline
 from scenegen.pipelines.result import SceneResult
 from scenegen.pipelines.texturing import TextureSettings
-from scenegen.registry import build_model
 from trellis_modules.checkpoint import save_checkpoint
 from trellis_modules.config import NamedConfig
+from trellis_modules.memory import release_memory
 
 GIB = 2**30
 DTYPE = torch.float16  # of the published files

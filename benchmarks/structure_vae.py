@@ -10,10 +10,10 @@ from pathlib import Path
 
 import torch
 
-from dataset_toolkits.mesh_pack import MeshPack
-from dataset_toolkits.online.shape_bank import ShapeBank, surface_occupancy
-from scenegen.registry import load_checkpoint
-from scenegen.trainers.losses import occupancy_iou
+from scenegen.models.registry import load_checkpoint
+from scenegen.synthesis.furniture.mesh_pack import MeshPack
+from scenegen.synthesis.shapes.shape_bank import ShapeBank, surface_occupancy
+from scenegen.trainers.objectives.losses import occupancy_iou
 
 _SAMPLES = 200_000
 _AT_ONCE = 8

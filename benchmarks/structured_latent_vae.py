@@ -17,12 +17,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dataset_toolkits.mesh_pack import MeshPack
-from dataset_toolkits.online.shape_bank import ShapeBank, Triangles
-from dataset_toolkits.online.voxel_fields import FieldGrid, voxel_fields
 from scenegen.geometry import yup_to_zup
-from scenegen.registry import load_checkpoint
-from scenegen.trainers.structured_latent_vae import voxel_features
+from scenegen.models.registry import load_checkpoint
+from scenegen.synthesis.furniture.mesh_pack import MeshPack
+from scenegen.synthesis.shapes.shape_bank import ShapeBank, Triangles
+from scenegen.synthesis.shapes.voxel_fields import FieldGrid, voxel_features, voxel_fields
 from trellis_modules.renderers import Rendering, render_mesh
 from trellis_modules.renderers.cameras import fov_intrinsics, orbit_extrinsics
 from trellis_modules.representations.mesh.mesh_result import MeshExtractResult

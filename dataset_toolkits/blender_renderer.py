@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from dataset_toolkits.scene_layout import SceneLayout, object_to_world
+from scenegen.synthesis.layouts.scene_layout import SceneLayout, object_to_world
 
 SCRIPT = Path(__file__).parent / "blender_script" / "render_scene.py"
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from dataset_toolkits.furniture import FurnitureMesh, ModelInfo
-from dataset_toolkits.mesh_pack import MeshPack
-from dataset_toolkits.simplification import simplify
-from dataset_toolkits.sweethome3d.metadata import MetadataError, model_infos, read_metadata
-from dataset_toolkits.sweethome3d.prepare import load_prepared
-from dataset_toolkits.sweethome3d.split import SPLITS, check_split
+from dataset_toolkits.subsets.sweethome3d.metadata import MetadataError, model_infos, read_metadata
+from dataset_toolkits.subsets.sweethome3d.prepare import load_prepared
+from scenegen.synthesis.furniture.mesh_pack import MeshPack
+from scenegen.synthesis.furniture.records import FurnitureMesh, ModelInfo
+from scenegen.synthesis.furniture.simplification import simplify
+from scenegen.synthesis.furniture.split import SPLITS, check_split
 
 # Faces beyond which a mesh is simplified: what stands on tables or hangs on walls covers few pixels.
 MAX_FACES = {"floor": 12_000, "small": 4_000, "mounted": 4_000}

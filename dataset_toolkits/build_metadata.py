@@ -14,14 +14,19 @@ from pathlib import Path
 from tqdm import tqdm
 
 from dataset_toolkits.download import SUBSETS
-from dataset_toolkits.sweethome3d.attribution import attribution_markdown
-from dataset_toolkits.sweethome3d.catalogue import CatalogueError
-from dataset_toolkits.sweethome3d.licences import licence_of
-from dataset_toolkits.sweethome3d.meshes import MeshError
-from dataset_toolkits.sweethome3d.metadata import metadata_row, read_metadata, write_metadata
-from dataset_toolkits.sweethome3d.prepare import prepare_model
-from dataset_toolkits.sweethome3d.source import SourceError, find_libraries, read_entries, unpack_models
-from dataset_toolkits.sweethome3d.split import load_split
+from dataset_toolkits.subsets.sweethome3d.attribution import attribution_markdown
+from dataset_toolkits.subsets.sweethome3d.catalogue import CatalogueError
+from dataset_toolkits.subsets.sweethome3d.licences import licence_of
+from dataset_toolkits.subsets.sweethome3d.meshes import MeshError
+from dataset_toolkits.subsets.sweethome3d.metadata import metadata_row, read_metadata, write_metadata
+from dataset_toolkits.subsets.sweethome3d.prepare import prepare_model
+from dataset_toolkits.subsets.sweethome3d.source import (
+    SourceError,
+    find_libraries,
+    read_entries,
+    unpack_models,
+)
+from scenegen.synthesis.furniture.split import load_split
 
 logger = logging.getLogger("build_metadata")
 

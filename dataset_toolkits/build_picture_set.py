@@ -16,8 +16,8 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from dataset_toolkits.online.picture_set import PictureSet
-from dataset_toolkits.online.sources import build_source
+from scenegen.synthesis.sources.picture_set import PictureSet
+from scenegen.synthesis.sources.registry import build_source
 from scenegen.trainers.experiment import load_experiment
 
 OBJECTIVE = "structured_latent_flow"

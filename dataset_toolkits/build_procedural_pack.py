@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from dataset_toolkits.mesh_pack import MeshPack
-from dataset_toolkits.part_swap import random_swaps
-from dataset_toolkits.procedural.pack import generate_pack
+from scenegen.synthesis.furniture.mesh_pack import MeshPack
+from scenegen.synthesis.furniture.part_swap import random_swaps
+from scenegen.synthesis.furniture.procedural.pack import generate_pack
 
 
 def build_swap_pack(path: Path, count: int, seed: int, stream: int) -> MeshPack:

@@ -19,15 +19,15 @@ from pathlib import Path
 from tqdm import tqdm
 
 from dataset_toolkits.blender_renderer import BlenderError, render_with_blender
-from dataset_toolkits.mesh_library import MeshLibrary
-from dataset_toolkits.scene_composer import CompositionError, ModelPool
-from dataset_toolkits.scene_layout import SceneLayout
-from dataset_toolkits.scene_list import SceneList, SceneListError
-from dataset_toolkits.scene_renderer import Rendering, render_scene
-from dataset_toolkits.scene_selection import VisibilityRule, balanced_counts, select_scenes
-from dataset_toolkits.scene_writer import ScenePaths, write_scene
-from dataset_toolkits.sweethome3d.metadata import MetadataError
-from dataset_toolkits.sweethome3d.split import SplitError
+from dataset_toolkits.subsets.mesh_library import MeshLibrary
+from dataset_toolkits.subsets.sweethome3d.metadata import MetadataError
+from scenegen.synthesis.furniture.split import SplitError
+from scenegen.synthesis.layouts.scene_composer import CompositionError, ModelPool
+from scenegen.synthesis.layouts.scene_layout import SceneLayout
+from scenegen.synthesis.layouts.scene_list import SceneList, SceneListError
+from scenegen.synthesis.layouts.scene_selection import VisibilityRule, balanced_counts, select_scenes
+from scenegen.synthesis.pictures.scene_renderer import Rendering, render_scene
+from scenegen.synthesis.pictures.scene_writer import ScenePaths, write_scene
 
 RENDERERS = ("embree", "blender")
 logger = logging.getLogger("build_scenes")

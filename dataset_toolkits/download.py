@@ -7,8 +7,8 @@ import logging
 import sys
 from pathlib import Path
 
-from dataset_toolkits.sweethome3d.catalogue import CatalogueError
-from dataset_toolkits.sweethome3d.source import (
+from dataset_toolkits.subsets.sweethome3d.catalogue import CatalogueError
+from dataset_toolkits.subsets.sweethome3d.source import (
     SourceError,
     fetch_package,
     find_libraries,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from scenegen.batch import BatchOptions, SceneReport, is_pending, make_scene
+from scenegen.batch.scenes import BatchOptions, SceneReport, is_pending, make_scene
+from scenegen.inputs.scene_folder import find_scene_folders
 from scenegen.pipelines.pipeline import SceneGenPipeline
-from scenegen.scene_folder import find_scene_folders
 
 
 def main(

@@ -12,7 +12,7 @@ import numpy as np
 import trimesh
 from PIL import Image
 
-from scenegen.pipelines.export import build_scene
+from scenegen.export.scene_files import build_scene
 from scenegen.pipelines.pipeline import SceneGenPipeline
 from scenegen.pipelines.structure import SceneImages
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from scenegen.pipelines.export import write_scene
+from scenegen.export.scene_files import write_scene
+from scenegen.inputs.scene_folder import read_scene
 from scenegen.pipelines.pipeline import SceneGenPipeline
 from scenegen.pipelines.structure import SceneImages
-from scenegen.scene_folder import read_scene
 
 
 def main(

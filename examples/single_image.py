@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from scenegen.pipelines.export import write_scene
+from scenegen.export.scene_files import write_scene
+from scenegen.inputs.scene_folder import read_scene
 from scenegen.pipelines.pipeline import SceneGenPipeline
 from scenegen.refinement.placement import refine_result
-from scenegen.scene_folder import read_scene
 
 
 def main(

@@ -18,11 +18,12 @@ Pose
     A quaternion need not have unit length: every function normalises it, and a zero quaternion means
     no rotation.
 
-Every function is batched over leading axes, keeps device and dtype, and is differentiable.
+Every function of tensors is batched over leading axes, keeps device and dtype, and is differentiable.
 """
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -221,6 +222,11 @@ def transform_points(points: Tensor, transform: Tensor) -> Tensor:
     linear, offset = transform[..., :3, :3], transform[..., :3, 3]
     x, y, z = points.split(1, dim=-1)
     return x * linear[..., 0] + y * linear[..., 1] + z * linear[..., 2] + offset
+
+
+def apply_transform(transform: np.ndarray, vertices: np.ndarray) -> np.ndarray:
+    """Move points (V, 3) by a 4x4 matrix that acts on column vectors; arrays, as meshes are kept in."""
+    return vertices @ transform[:3, :3].T + transform[:3, 3]
 
 
 def transform_to_pose(transform: Tensor) -> Tensor:

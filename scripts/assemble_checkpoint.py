@@ -13,8 +13,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from scenegen.hub import file_sha256
-from scenegen.pipelines.description import (
+from scenegen.checkpoints.schema import (
     DECODER_ROLE,
     FLOW_ROLE,
     PIPELINE_FILE,
@@ -23,7 +22,8 @@ from scenegen.pipelines.description import (
     SLAT_GAUSSIAN_ROLE,
     SLAT_MESH_ROLE,
 )
-from scenegen.pipelines.patch_places import PLACE_CHANNELS
+from scenegen.conditioning.patch_places import PLACE_CHANNELS
+from scenegen.hub import file_sha256
 from trellis_modules.config import load_json
 
 #: name in the new folder -> (training run, name of the network there)

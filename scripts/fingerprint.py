@@ -1,13 +1,13 @@
 """Digests of what the commands make, to show that a refactoring changes no number.
 
-Runs ``inference.py`` on bundled scenes (with and without the appearance stage) and one training step of every
-configuration in ``configs/small`` on small batches, each as a user would, and writes one JSON file: the SHA-256 of
-every GLB, of each ``poses.json`` without its seconds and bytes, and the losses that each step logs.
+Runs ``inference.py`` on bundled scenes (with and without the appearance stage) and one training step of each
+configuration in ``configs/small`` on small batches, as a user would, and writes one JSON file: the SHA-256 of
+every GLB, of each ``poses.json`` without seconds and bytes, and the losses that each step logs.
 
     python scripts/fingerprint.py --output before.json        # at the one commit
     python scripts/fingerprint.py --output after.json --compare before.json
 
-Digests are equal on one machine with one number of threads; they are not meant for a comparison between machines.
+Digests are equal on one machine with one number of threads; they are not meant to compare machines.
 Exit status: 0 done and, with --compare, equal; 1 something differs or a command failed.
 """
 
@@ -46,7 +46,8 @@ def run(*arguments: str) -> None:
     """Run a script of the project; its output is shown where it fails."""
     result = subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True)
     if result.returncode:
-        sys.exit(f"fingerprint: {' '.join(arguments)} ended with {result.returncode}\n{result.stderr[-2000:]}")
+        command = " ".join(arguments)
+        sys.exit(f"fingerprint: {command} ended with {result.returncode}\n{result.stderr[-2000:]}")
 
 
 def digest(content: bytes) -> str:
@@ -98,7 +99,8 @@ def step_losses(config: Path, pack: Path, folder: Path) -> dict[str, float]:
 def fingerprint(folder: Path) -> dict[str, Any]:
     """Everything that is compared, by the command that made it."""
     pack = folder / "pack.safetensors"
-    run("-m", "dataset_toolkits.build_procedural_pack", "--output", str(pack), "--count", "12", "--swaps", "0")
+    sizes = ("--count", "12", "--swaps", "0")
+    run("-m", "dataset_toolkits.build_procedural_pack", "--output", str(pack), *sizes)
     record: dict[str, Any] = {"pack": digest(pack.read_bytes())}
     for config in sorted((ROOT / "configs" / "small").glob("*.json")):
         record[f"train {config.stem}"] = step_losses(config, pack, folder)
@@ -121,7 +123,8 @@ def differences(before: Any, after: Any, where: str = "") -> list[str]:
 
 def main() -> int:
     """Run the command line and return its exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    as_written = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=as_written)
     parser.add_argument("--output", type=Path, required=True, help="JSON file to write")
     parser.add_argument("--compare", type=Path, help="JSON file of another commit")
     options = parser.parse_args()

@@ -17,7 +17,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from scenegen.hub.releases import HubError, load_networks
-from scenegen.registry import build_model
+from scenegen.models.registry import build_model
 from trellis_modules.checkpoint import (
     PICKLE_SUFFIXES,
     WEIGHTS_SUFFIX,

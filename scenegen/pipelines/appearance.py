@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from scenegen.pipelines.conditioning import SceneCond, SceneView, append_patch_details
-from scenegen.pipelines.description import (
+from scenegen.checkpoints.networks import Networks
+from scenegen.checkpoints.schema import (
     SLAT_FLOW_ROLE,
     SLAT_GAUSSIAN_ROLE,
     SLAT_MESH_ROLE,
@@ -22,11 +22,11 @@ from scenegen.pipelines.description import (
     PipelineConfig,
     SlatNormalization,
 )
+from scenegen.conditioning.image_preparation import images_to_tensor
+from scenegen.conditioning.scene_conditioner import SceneCond, SceneView, append_patch_details
 from scenegen.pipelines.drafts import ObjectDraft, latents_problem, usable
-from scenegen.pipelines.image_preparation import images_to_tensor
-from scenegen.pipelines.networks import Networks
-from scenegen.pipelines.options import RunOptions
 from scenegen.pipelines.sampling import FlowFunction, occupied_coords, prepare_cond, prepare_neg_cond
+from scenegen.pipelines.settings import RunOptions
 from scenegen.pipelines.texturing import texture_mesh, vertex_coloured_mesh
 from trellis_modules.models import SLatFlowModel
 from trellis_modules.representations.mesh.mesh_result import MeshExtractResult

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scenegen.geometry import check_pose, identity_pose, pose_to_transform, sanitize_pose
+from scenegen.geometry import apply_transform, check_pose, identity_pose, pose_to_transform, sanitize_pose
 
 SCENE_EXTENT = 1.96
 """Longest side of an assembled scene: the box [-1, 1]^3 with a margin of 2 percent."""
@@ -78,11 +78,6 @@ def scene_transforms(
         transforms = undo(transforms[frame_of]) @ transforms
     low, high = _bounds(vertices, transforms)
     return _fit(low, high, legacy_normalize) @ transforms
-
-
-def apply_transform(transform: np.ndarray, vertices: np.ndarray) -> np.ndarray:
-    """Move points (V, 3) by a 4x4 matrix that acts on column vectors."""
-    return vertices @ transform[:3, :3].T + transform[:3, 3]
 
 
 def _bounds(vertices: Sequence[np.ndarray], transforms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

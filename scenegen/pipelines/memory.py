@@ -66,12 +66,6 @@ def process_peak_bytes() -> int | None:
     return peak * (_KIB if sys.platform == "linux" else 1)  # macOS counts in bytes
 
 
-def release_memory() -> None:
-    """Return the cache of freed GPU memory to the driver."""
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-
-
 @contextmanager
 def repeatable_kernels(device: torch.device) -> Iterator[None]:
     """On a GPU, prefer kernels that add in a fixed order, so that a seed gives the same bytes every time.

@@ -16,24 +16,25 @@ from PIL import Image
 from torch import Tensor
 
 from scenegen import hub
-from scenegen.geometry import pose_to_transform
+from scenegen.checkpoints.networks import CheckpointFolder, Networks
+from scenegen.checkpoints.schema import SLAT_GAUSSIAN_ROLE, SLAT_RADIANCE_FIELD_ROLE, PipelineConfig
+from scenegen.conditioning.image_preparation import RemoveBackground
+from scenegen.conditioning.scene_conditioner import CondParts, SceneCond
+from scenegen.geometry import apply_transform, pose_to_transform
+from scenegen.inputs.masks import inverse_order, order_by_area
+from scenegen.photo.camera import PhotoView, fit_photo_view
+from scenegen.photo.colouring import MIN_OVERLAP, colour_by_height, colour_from_photo
 from scenegen.pipelines.appearance import AppearanceStage, object_cond, with_patch_details
-from scenegen.pipelines.assembly import apply_transform, row_poses
-from scenegen.pipelines.colouring import MIN_OVERLAP, colour_by_height, colour_from_photo
-from scenegen.pipelines.conditioning import CondParts, SceneCond
+from scenegen.pipelines.assembly import row_poses
 from scenegen.pipelines.decoding import occupancy_to_mesh
-from scenegen.pipelines.description import SLAT_GAUSSIAN_ROLE, SLAT_RADIANCE_FIELD_ROLE, PipelineConfig
 from scenegen.pipelines.drafts import EMPTY, MAX_VOXELS, ObjectDraft, draft_objects, usable
-from scenegen.pipelines.image_preparation import RemoveBackground
-from scenegen.pipelines.masks import inverse_order, order_by_area
-from scenegen.pipelines.memory import StageMeter, release_memory, repeatable_kernels
-from scenegen.pipelines.networks import CheckpointFolder, Networks
-from scenegen.pipelines.options import OnStep, Representation, RunOptions
+from scenegen.pipelines.memory import StageMeter, repeatable_kernels
 from scenegen.pipelines.result import GeneratedObject, SceneResult
 from scenegen.pipelines.sampling import PositionsType, StructureSample, noise_generator
+from scenegen.pipelines.settings import OnStep, Representation, RunOptions
 from scenegen.pipelines.structure import SceneImages, StructureStage
 from scenegen.pipelines.texturing import TextureSettings
-from scenegen.pipelines.view_fit import PhotoView, fit_photo_view
+from trellis_modules.memory import release_memory
 from trellis_modules.samplers import SamplingParams
 from trellis_modules.samplers.registry import merge_params
 

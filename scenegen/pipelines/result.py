@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import trimesh
 from torch import Tensor
 
-from scenegen.pipelines.view_fit import PhotoView
+from scenegen.photo.camera import PhotoView
 from trellis_modules.representations.gaussian import Gaussian
 from trellis_modules.representations.strivec import Strivec
 

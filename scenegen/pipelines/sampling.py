@@ -10,8 +10,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from scenegen.conditioning.scene_conditioner import SceneCond
 from scenegen.geometry import average_poses
-from scenegen.pipelines.conditioning import SceneCond
 from trellis_modules.flow_output import FlowOutput
 from trellis_modules.samplers import Cond, FlowEulerSampler, MultiViewCond, SamplingParams
 from trellis_modules.samplers.conditioning import ExtrasMean, arithmetic_mean

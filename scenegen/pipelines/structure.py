@@ -10,18 +10,18 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from scenegen.image_files import cut_out
-from scenegen.pipelines.conditioning import CondParts, SceneCond, SceneConditioner, SceneView
-from scenegen.pipelines.description import DECODER_ROLE, FLOW_ROLE, PipelineConfig
-from scenegen.pipelines.image_preparation import RemoveBackground, prepare_asset_image
-from scenegen.pipelines.networks import GEOMETRY_ENCODER_ROLE, IMAGE_ENCODER_ROLE, Networks
-from scenegen.pipelines.options import RunOptions
+from scenegen.checkpoints.networks import GEOMETRY_ENCODER_ROLE, IMAGE_ENCODER_ROLE, Networks
+from scenegen.checkpoints.schema import DECODER_ROLE, FLOW_ROLE, PipelineConfig
+from scenegen.conditioning.image_preparation import RemoveBackground, prepare_asset_image
+from scenegen.conditioning.scene_conditioner import CondParts, SceneCond, SceneConditioner, SceneView
+from scenegen.inputs.image_files import cut_out
 from scenegen.pipelines.sampling import (
     StructureSample,
     WithoutSceneAttention,
     sample_structure,
     structure_noise,
 )
+from scenegen.pipelines.settings import RunOptions
 
 _IMAGES_AT_ONCE = 16
 _OBJECTS_DECODED_AT_ONCE = 4

@@ -8,8 +8,8 @@ from typing import Any, Literal, get_args
 import torch
 import trimesh
 
+from scenegen.checkpoints.schema import TextureSource
 from scenegen.geometry import zup_to_yup
-from scenegen.pipelines.description import TextureSource
 from trellis_modules.postprocess import bake_gaussians, bake_vertex_colours, observe, to_textured_mesh
 from trellis_modules.representations.gaussian import Gaussian
 from trellis_modules.representations.mesh.mesh_result import MeshExtractResult

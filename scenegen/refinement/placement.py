@@ -34,8 +34,8 @@ from scenegen.geometry import (
     rotation_angle_deg,
     sanitize_pose,
 )
+from scenegen.photo.camera import PhotoView
 from scenegen.pipelines.result import SceneResult
-from scenegen.pipelines.view_fit import PhotoView
 from scenegen.refinement.silhouette import MaskTarget, mask_targets
 from scenegen.refinement.solid import Solid, inside_box, scene_box, shared_volume, solid_of, to_object
 from scenegen.refinement.support import Rest, find_floor, find_rests, put_down, stand_upright, surface_height

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from scenegen.geometry import place_yup
-from scenegen.pipelines.view_fit import PhotoView
+from scenegen.photo.camera import PhotoView
 from scenegen.refinement.solid import Solid
 
 GRID_WIDTH = 64

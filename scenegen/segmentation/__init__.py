@@ -1,7 +1,7 @@
 """Object masks of a photo from boxes, or found automatically, by SAM 2 (extra ``segment``)."""
 
+from scenegen.inputs.boxes import check_boxes, read_boxes
 from scenegen.segmentation.automatic import AutomaticSettings
-from scenegen.segmentation.boxes import check_boxes, read_boxes
 from scenegen.segmentation.loading import DEFAULT_SAM2, SegmenterUnavailable
 from scenegen.segmentation.segmenter import Segmenter
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from scenegen.image_files import SceneInputError
-from scenegen.label_image import label_map, write_labels
-from scenegen.scene_folder import BOXES_NAME, PhotoWithoutMasks, open_photo
-from scenegen.segmentation.boxes import read_boxes
+from scenegen.inputs.boxes import read_boxes
+from scenegen.inputs.image_files import SceneInputError
+from scenegen.inputs.label_image import label_map, write_labels
+from scenegen.inputs.scene_folder import BOXES_NAME, PhotoWithoutMasks, open_photo
 from scenegen.segmentation.segmenter import Segmenter
 
 

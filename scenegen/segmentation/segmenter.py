@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from scenegen.inputs.boxes import check_boxes
 from scenegen.segmentation.automatic import AutomaticSettings, find_objects
-from scenegen.segmentation.boxes import check_boxes
 from scenegen.segmentation.loading import DEFAULT_SAM2, load_sam2
 
 if TYPE_CHECKING:

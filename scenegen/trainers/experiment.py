@@ -9,13 +9,19 @@ from typing import Any
 
 from torch import nn
 
-from scenegen.registry import build_model
-from scenegen.trainers.geometry_encoder import GeometryEncoderConfig, GeometryEncoderObjective
-from scenegen.trainers.image_encoder import ImageEncoderConfig, ImageEncoderObjective
-from scenegen.trainers.scene_flow import SceneFlowConfig, SceneFlowObjective
-from scenegen.trainers.structure_vae import StructureVaeConfig, StructureVaeObjective
-from scenegen.trainers.structured_latent_flow import StructuredLatentFlowConfig, StructuredLatentFlowObjective
-from scenegen.trainers.structured_latent_vae import StructuredLatentVaeConfig, StructuredLatentVaeObjective
+from scenegen.models.registry import build_model
+from scenegen.trainers.objectives.geometry_encoder import GeometryEncoderConfig, GeometryEncoderObjective
+from scenegen.trainers.objectives.image_encoder import ImageEncoderConfig, ImageEncoderObjective
+from scenegen.trainers.objectives.scene_flow import SceneFlowConfig, SceneFlowObjective
+from scenegen.trainers.objectives.structure_vae import StructureVaeConfig, StructureVaeObjective
+from scenegen.trainers.objectives.structured_latent_flow import (
+    StructuredLatentFlowConfig,
+    StructuredLatentFlowObjective,
+)
+from scenegen.trainers.objectives.structured_latent_vae import (
+    StructuredLatentVaeConfig,
+    StructuredLatentVaeObjective,
+)
 from scenegen.trainers.trainer import Objective, TrainerConfig
 from trellis_modules.checkpoint import CheckpointError, find_weights, load_state, read_state
 from trellis_modules.config import ConfigError, NamedConfig, build, load_json, lookup

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
-
-class BatchSource(Protocol):
-    """Batches as a function of the step: a resumed run sees what an uninterrupted one would have seen."""
-
-    def batch(self, step: int) -> Mapping[str, Tensor]: ...
+from scenegen.synthesis.sources.source import BatchSource
 
 
 class Prefetcher:

@@ -15,8 +15,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from scenegen.synthesis.sources.source import BatchSource
 from scenegen.trainers.cuda_graph import GraphedGradients
-from scenegen.trainers.prefetch import BatchSource, Prefetcher
+from scenegen.trainers.prefetch import Prefetcher
 
 logger = logging.getLogger(__name__)
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
+from scenegen.conditioning.scene_conditioner import PATCH_DETAILS
 from scenegen.hub import file_sha256
-from scenegen.pipelines.conditioning import PATCH_DETAILS
-from scenegen.registry import build_model
+from scenegen.models.registry import build_model
 from trellis_modules.checkpoint import save_checkpoint
 
 WIDTH = 32
@@ -67,9 +67,7 @@ SAMPLER = {
 }
 
 
-def write_checkpoint(
-    folder: Path, mean_logit: float, appearance: bool = False, patch_grid: int = 0
-) -> Path:
+def write_checkpoint(folder: Path, mean_logit: float, appearance: bool = False, patch_grid: int = 0) -> Path:
     """Write a random checkpoint whose structure decoder is shifted towards full or empty grids.
 
     With an appearance stage its layout is that of the published one, but for a colour grid.

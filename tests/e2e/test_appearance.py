@@ -12,11 +12,11 @@ import torch
 import trimesh
 
 import inference
-from scenegen.pipelines.description import SLAT_GAUSSIAN_ROLE, SLAT_MESH_ROLE
+from scenegen.checkpoints.schema import SLAT_GAUSSIAN_ROLE, SLAT_MESH_ROLE
+from scenegen.inputs.scene_folder import read_scene
 from scenegen.pipelines.pipeline import SceneGenPipeline
 from scenegen.pipelines.structure import SceneImages
 from scenegen.pipelines.texturing import TextureSettings
-from scenegen.scene_folder import read_scene
 from trellis_modules.sparse import SparseTensor
 
 SMALL = TextureSettings(source="mesh", size=64, fill_holes=False)  # hidden faces take most of the time

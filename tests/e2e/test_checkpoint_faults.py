@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import inference
+from scenegen.checkpoints.schema import PipelineConfig
 from scenegen.hub import file_sha256
-from scenegen.pipelines.description import PipelineConfig
 from scenegen.pipelines.pipeline import SceneGenPipeline
 from trellis_modules.checkpoint import CheckpointError
 

@@ -13,8 +13,8 @@ import trimesh
 from PIL import Image
 
 import inference
-from scenegen import inference_options as options_module
-from scenegen.pipelines import export
+from scenegen.cli import inference_options as options_module
+from scenegen.export import scene_files as export
 from scenegen.pipelines.pipeline import SceneGenPipeline
 
 REPOSITORY = Path(inference.__file__).parent

@@ -1,7 +1,7 @@
 """Every malformed input gives one line that names what is wrong, at the boundary where it enters.
 
 The table `CASES` is the count of what is covered here; faults of single images and of exported weights have
-more of them in the tests of ``scenegen.scene_folder`` and ``tests/e2e/test_checkpoint_faults.py``.
+more of them in the tests of ``scenegen.inputs.scene_folder`` and ``tests/e2e/test_checkpoint_faults.py``.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from scenegen.evaluation.glb import GlbError, read_glb
 from scenegen.evaluation.loading import EvaluationError, find_scenes, load_poses
 from scenegen.hub import HubError, push_to_hub, resolve_checkpoint
 from scenegen.hub.conversion import convert, find_network
+from scenegen.inputs.scene_folder import SceneInputError, find_scene_folders, read_scene
 from scenegen.pipelines.pipeline import SceneGenPipeline
-from scenegen.scene_folder import SceneInputError, find_scene_folders, read_scene
 from scenegen.trainers.experiment import load_experiment
 from scripts import convert_checkpoint, download_checkpoints
 from tests.hub_server import Hub

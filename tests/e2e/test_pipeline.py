@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from scenegen.inputs.scene_folder import read_scene
 from scenegen.pipelines.pipeline import SceneGenPipeline
-from scenegen.scene_folder import read_scene
 
 
 @pytest.fixture(scope="module")

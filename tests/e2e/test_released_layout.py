@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from benchmarks import released_size
+from scenegen.checkpoints import networks as pipeline_networks
+from scenegen.checkpoints.schema import PIPELINE_FILE
 from scenegen.hub.releases import PublishedNetwork
-from scenegen.pipelines import networks as pipeline_networks
-from scenegen.pipelines.description import PIPELINE_FILE
 from scenegen.pipelines.pipeline import SceneGenPipeline
 from scenegen.pipelines.texturing import TextureSettings
 from trellis_modules.checkpoint import CheckpointError

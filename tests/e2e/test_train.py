@@ -9,14 +9,14 @@ import torch
 
 import train
 from dataset_toolkits import build_picture_set
-from dataset_toolkits.online.appearance_batches import FieldSource, LatentPictureSource
-from dataset_toolkits.online.picture_set import PictureSet
-from dataset_toolkits.online.scene_batches import SceneSource, ShapeSource
-from dataset_toolkits.procedural.pack import generate_pack
-from scenegen.pipelines.patch_places import PLACE_CHANNELS
+from scenegen.conditioning.patch_places import PLACE_CHANNELS
+from scenegen.inputs.scene_folder import read_scene
+from scenegen.models.registry import load_checkpoint
 from scenegen.pipelines.pipeline import SceneGenPipeline
-from scenegen.registry import load_checkpoint
-from scenegen.scene_folder import read_scene
+from scenegen.synthesis.furniture.procedural.pack import generate_pack
+from scenegen.synthesis.sources.appearance_batches import FieldSource, LatentPictureSource
+from scenegen.synthesis.sources.picture_set import PictureSet
+from scenegen.synthesis.sources.scene_batches import SceneSource, ShapeSource
 from scripts import assemble_checkpoint
 
 WIDTH, IMAGE_SIZE, STEPS = 32, 28, 4

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from scenegen.registry import build_model
+from scenegen.models.registry import build_model
 from vggt.layers.vision_transformer import VisionTransformer
 
 MANIFESTS = sorted((Path(__file__).resolve().parent.parent / "data" / "manifests").glob("*.json"))

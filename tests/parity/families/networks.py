@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from scenegen.models import PositionHead
-from scenegen.registry import build_model
+from scenegen.models.registry import build_model
 from tests.parity.golden import GoldenCase, family
 from trellis_modules.transformer import TimestepEmbedder, timestep_embedding
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from scenegen.pipelines.conditioning import SceneCond
+from scenegen.conditioning.scene_conditioner import SceneCond
 from scenegen.pipelines.sampling import occupied_coords, sample_structure, structure_noise
 from tests.parity.golden import GoldenCase, family
 from trellis_modules.flow_output import FlowOutput

@@ -10,16 +10,22 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from scenegen.geometry import ROTATION, TRANSLATION, compose_poses
-from scenegen.pipelines.assembly import apply_transform, scene_transforms
-from scenegen.pipelines.conditioning import CondParts, SceneConditioner, SceneView, assemble_cond, drop_cond
-from scenegen.pipelines.image_preparation import (
+from scenegen.conditioning.image_preparation import (
     images_to_tensor,
     prepare_asset_image,
     prepare_geometry_image,
     prepare_training_asset,
 )
-from scenegen.pipelines.masks import split_masks
+from scenegen.conditioning.scene_conditioner import (
+    CondParts,
+    SceneConditioner,
+    SceneView,
+    assemble_cond,
+    drop_cond,
+)
+from scenegen.geometry import ROTATION, TRANSLATION, apply_transform, compose_poses
+from scenegen.inputs.masks import split_masks
+from scenegen.pipelines.assembly import scene_transforms
 from tests.parity.golden import GoldenCase, evaluate_input, family, make_input, make_uniform
 
 

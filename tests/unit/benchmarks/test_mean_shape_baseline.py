@@ -14,8 +14,8 @@ from benchmarks.mean_shape_baseline import (
     place_by_box,
     shape_from_mean,
 )
-from dataset_toolkits.furniture import FurnitureMesh, ModelInfo
-from dataset_toolkits.mesh_pack import MeshPack
+from scenegen.synthesis.furniture.mesh_pack import MeshPack
+from scenegen.synthesis.furniture.records import FurnitureMesh, ModelInfo
 
 INFO = ModelInfo("procedural/table/1", "Table", "Table", "floor", "train", (1.0, 0.5, 0.8))
 

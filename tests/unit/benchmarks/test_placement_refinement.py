@@ -7,7 +7,7 @@ import torch
 import trimesh
 
 from benchmarks import placement_refinement
-from scenegen.pipelines.export import write_scene
+from scenegen.export.scene_files import write_scene
 from scenegen.pipelines.result import GeneratedObject, SceneResult
 
 LOGITS = torch.zeros(2, 2, 2)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dataset_toolkits.blender_renderer import BlenderError, blender_job, render_with_blender
-from dataset_toolkits.scene_layout import Camera, Lighting, PlacedObject, Room, SceneLayout
+from scenegen.synthesis.layouts.scene_layout import Camera, Lighting, PlacedObject, Room, SceneLayout
 
 LAYOUT = SceneLayout(
     scene_id="s",

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from dataset_toolkits import build_procedural_pack
-from dataset_toolkits.mesh_pack import MeshPack
-from dataset_toolkits.procedural import generate
-from dataset_toolkits.procedural.pack import generate_pack
-from dataset_toolkits.sweethome3d.split import load_split
+from scenegen.synthesis.furniture.mesh_pack import MeshPack
+from scenegen.synthesis.furniture.procedural import generate
+from scenegen.synthesis.furniture.procedural.pack import generate_pack
+from scenegen.synthesis.furniture.split import load_split
 
 
 def chairs(count):

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from trellis_modules.renderers.backends import BlendedViews, ragged
+from trellis_modules import ragged
+from trellis_modules.renderers.backends import BlendedViews
 from trellis_modules.renderers.cameras import Cameras
 
 EDGE = 8  # pixels per edge of a tile

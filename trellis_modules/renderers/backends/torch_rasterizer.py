@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from trellis_modules import ragged
 from trellis_modules.backends import Backend
-from trellis_modules.renderers.backends import ragged
 from trellis_modules.renderers.cameras import Cameras, to_camera, to_pixels
 
 _TRITON = Backend("triton", "trellis_modules.renderers.backends.triton_fragments", "triton", ("cuda",))

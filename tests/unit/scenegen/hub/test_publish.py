@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from scenegen.hub import HubError, push_to_hub, save_pretrained
-from scenegen.registry import build_model, load_checkpoint
+from scenegen.models.registry import build_model, load_checkpoint
 from trellis_modules.checkpoint import CheckpointError
 from trellis_modules.config import NamedConfig
 

@@ -16,7 +16,7 @@ from scenegen.hub.releases import (
     missing_weights,
     size_text,
 )
-from scenegen.registry import build_model
+from scenegen.models.registry import build_model
 
 WITHOUT = "the bundled small model, --checkpoint checkpoints/scenegen-small, works without it"
 

@@ -7,6 +7,8 @@ import dataclasses
 import pytest
 import torch
 
+from scenegen.checkpoints.schema import SlatNormalization
+from scenegen.conditioning.scene_conditioner import SceneCond
 from scenegen.pipelines.appearance import (
     denormalize,
     latent_noise,
@@ -15,8 +17,6 @@ from scenegen.pipelines.appearance import (
     select_objects,
     to_cpu,
 )
-from scenegen.pipelines.conditioning import SceneCond
-from scenegen.pipelines.description import SlatNormalization
 from trellis_modules.models import SLatFlowModel, build_model
 from trellis_modules.samplers import FlowEulerSampler, MultiViewCond, SamplingParams
 from trellis_modules.sparse import SparseTensor

@@ -10,8 +10,8 @@ import torch
 import trimesh
 from torch import Tensor
 
-from scenegen.geometry import pose_to_transform, sanitize_pose
-from scenegen.pipelines.assembly import SCENE_EXTENT, apply_transform, row_poses, scene_transforms
+from scenegen.geometry import apply_transform, pose_to_transform, sanitize_pose
+from scenegen.pipelines.assembly import SCENE_EXTENT, row_poses, scene_transforms
 
 
 def _boxes(count: int) -> list[trimesh.Trimesh]:

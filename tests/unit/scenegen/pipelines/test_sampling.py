@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from scenegen.conditioning.scene_conditioner import SceneCond
 from scenegen.geometry import ROTATION, identity_pose
 from scenegen.models.scene_flow import SceneFlowConfig, SceneFlowModel
-from scenegen.pipelines.conditioning import SceneCond
 from scenegen.pipelines.sampling import (
     WithoutSceneAttention,
     noise_generator,

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from scenegen.image_files import SceneInputError
+from scenegen.inputs.image_files import SceneInputError
 from scenegen.segmentation import AutomaticSettings, Segmenter, segmenter
 from scenegen.segmentation.segmenter import IMAGE_MEAN, IMAGE_STD, at_photo_size, prepare_photo
 

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 import train
-from scenegen.registry import build_model
+from scenegen.models.registry import build_model
 from scenegen.trainers.experiment import OBJECTIVES, build_objective, load_experiment, load_superset
-from scenegen.trainers.structure_vae import StructureVaeObjective
+from scenegen.trainers.objectives.structure_vae import StructureVaeObjective
 from trellis_modules.checkpoint import CheckpointError, save_checkpoint
 from trellis_modules.config import ConfigError, build
 

@@ -1,1 +1,0 @@
-"""Training batches made on the training device: shapes are gathered, stretched, voxelised and rendered."""

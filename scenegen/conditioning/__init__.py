@@ -1,0 +1,1 @@
+"""Photo and masks to the tokens that the flow models see; shared by the pipeline and the trainers."""

@@ -1,0 +1,334 @@
+"""What the flow model sees: tokens of the asset, its mask and its scene, in one sequence per asset.
+
+Order on the token axis, each part as long as one picture's tokens:
+
+    asset crop | mask | scene | geometry, frame-attention half | geometry, global-attention half
+
+The first three come from the image encoder, layer-normalised without parameters; the geometry feature of the
+scene is appended as it is (released weights), or normalised likewise where a checkpoint asks for it. A part
+that is switched off is left out, without a placeholder. Where a checkpoint asks for it, each token also says
+where in the photo it lies (`patch_places`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+
+from scenegen.conditioning.image_preparation import IMAGE_SIZE, images_to_tensor, prepare_geometry_image
+from scenegen.conditioning.patch_places import (
+    PLACE_CHANNELS,
+    PLACE_CODE_SIZE,
+    PictureTokens,
+    grid_places,
+    patch_places,
+    place_code,
+)
+from trellis_modules.samplers.conditioning import MultiViewCond
+from vggt.images import normalize_images
+
+FEATURE_NORM_EPS = 1e-5
+PATCH_DETAILS = 12 + PLACE_CODE_SIZE
+"""Numbers that `append_patch_details` adds to a token."""
+
+_COLOUR_SPREAD = 0.25  # makes them about as large as layer-normalised tokens
+
+
+@dataclass(frozen=True)
+class CondParts:
+    """Which parts follow the asset tokens; released weights expect all of them."""
+
+    mask: bool = True
+    scene: bool = True
+    geometry: bool = True
+
+
+@dataclass(frozen=True)
+class SceneView:
+    """One photo of a scene with its assets.
+
+    Attributes:
+        assets: prepared asset crops (see `image_preparation.prepare_asset_image`), the query first.
+        masks: full-frame masks of the same assets, any mode; None leaves the mask tokens out.
+        photo: the whole scene.
+    """
+
+    assets: Sequence[Image.Image]
+    photo: Image.Image
+    masks: Sequence[Image.Image] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.assets:
+            raise ValueError("SceneView: expected at least one asset image, got none")
+        if self.masks is not None and len(self.masks) != len(self.assets):
+            raise ValueError(
+                f"SceneView: expected one mask per asset image, got {len(self.masks)} masks for "
+                f"{len(self.assets)} asset images"
+            )
+
+
+@dataclass(frozen=True)
+class SceneCond:
+    """The condition of a scene.
+
+    Attributes:
+        cond: (B, L, C) for B assets, or one such tensor per view.
+        neg_cond: (B, L, C) zeros, the condition of unguided passes.
+        num_object_tokens: tokens at the front of the sequence that show the asset itself.
+        place_channels: channels at the end of each token that say where it lies, see `patch_places`.
+    """
+
+    cond: Tensor | MultiViewCond
+    neg_cond: Tensor
+    num_object_tokens: int
+    place_channels: int = 0
+
+    @property
+    def num_assets(self) -> int:
+        """B."""
+        return self.neg_cond.shape[0]
+
+
+def assemble_cond(
+    asset_tokens: Tensor,
+    mask_tokens: Tensor | None = None,
+    scene_tokens: Tensor | None = None,
+    geometry_feature: Tensor | None = None,
+) -> Tensor:
+    """Join the parts of S scenes with N assets each into the condition of the B = S * N assets.
+
+    Args:
+        asset_tokens: (B, T, C), the assets of one scene after those of another.
+        mask_tokens: (B, T, C).
+        scene_tokens: (S, T, C), shared by the assets of a scene.
+        geometry_feature: (S, P, 2C), its frame-attention half first; the halves follow one another as tokens.
+
+    Returns:
+        (B, L, C).
+
+    Raises:
+        ValueError: the number of scenes does not divide B, or widths differ.
+    """
+    parts = [asset_tokens]
+    if mask_tokens is not None:
+        parts.append(mask_tokens)
+    if scene_tokens is not None:
+        parts.append(_per_asset(scene_tokens, len(asset_tokens)))
+    if geometry_feature is not None:
+        halves = torch.cat(geometry_feature.chunk(2, dim=-1), dim=1)  # (S, 2P, C)
+        parts.append(_per_asset(halves, len(asset_tokens)))
+    widths = {part.shape[-1] for part in parts}
+    if len(widths) > 1:
+        raise ValueError(
+            f"assemble_cond: expected parts of one width, got channels {[part.shape[-1] for part in parts]}; "
+            "the geometry feature must be twice as wide as the image tokens"
+        )
+    return torch.cat(parts, dim=1)
+
+
+def _per_asset(tokens: Tensor, num_assets: int) -> Tensor:
+    """Repeat the tokens of S scenes for the assets of each: (S, T, C) -> (num_assets, T, C)."""
+    if num_assets % len(tokens):
+        raise ValueError(f"assemble_cond: {num_assets} assets do not split evenly into {len(tokens)} scenes")
+    return tokens.repeat_interleave(num_assets // len(tokens), dim=0)
+
+
+def append_patch_details(tokens: Tensor, images: Tensor, grid: int) -> Tensor:
+    """Add to each patch's token the colours of its quarters and its place; other tokens get zeros.
+
+    A small image encoder that was taught geometry keeps little of the colours that the appearance stage
+    needs, and finds out late which patch shows which voxel.
+
+    Args:
+        tokens: (B, T, C), the grid * grid patches last, row by row.
+        images: (B, 3, I, I) in [0, 1], of which they were made.
+        grid: patches along an edge.
+
+    Returns:
+        (B, T, C + `PATCH_DETAILS`): 12 colours, and `place_code` of the patch's middle.
+
+    Raises:
+        ValueError: there are fewer tokens than patches.
+    """
+    if tokens.shape[1] < grid**2:
+        raise ValueError(
+            f"append_patch_details: expected at least {grid} x {grid} tokens, got {tokens.shape[1]}; "
+            "the patch grid does not fit the image encoder"
+        )
+    quarters = F.interpolate(images.float(), size=(2 * grid, 2 * grid), mode="area")
+    colours = F.pixel_unshuffle((quarters - 0.5) / _COLOUR_SPREAD, 2).flatten(2).mT  # (B, G * G, 12)
+    places = place_code(grid_places(grid, images.device)).expand(len(images), -1, -1)
+    details = torch.cat([colours, places], dim=2)
+    padded = F.pad(details, (0, 0, tokens.shape[1] - grid**2, 0))
+    return torch.cat([tokens, padded.to(tokens)], dim=2)
+
+
+def drop_cond(cond: Tensor, dropped: Tensor) -> Tensor:
+    """Replace the conditions (B, L, C) of the rows with true ``dropped`` (B,) by the empty one, zeros."""
+    return cond.masked_fill(dropped[:, None, None], 0.0)
+
+
+class SceneConditioner:
+    """Encodes pictures into conditions; sizes and devices come from the encoders it is given."""
+
+    def __init__(
+        self,
+        image_encoder: nn.Module,
+        geometry_encoder: nn.Module | None,
+        image_size: int = IMAGE_SIZE,
+        max_images: int | None = None,
+        normalize_geometry: bool = False,
+        append_places: bool = False,
+    ) -> None:
+        """Set the encoders.
+
+        Args:
+            image_encoder: normalised images (B, 3, I, I) -> {"x_prenorm": (B, T, C)}.
+            geometry_encoder: images (S, 1, 3, I, I) in [0, 1] -> (list of (S, 1, P, 2C), first patch index),
+                as VGGT's aggregator; None when the geometry part is never used.
+            image_size: I, the side to which pictures are brought.
+            max_images: pictures encoded at once, to bound memory; None encodes all of them at once.
+            normalize_geometry: layer-normalise each half of the geometry feature; unnormalised it can
+                outweigh the other parts many times over.
+            append_places: add the channels of `patch_places` to every token; needs masks.
+        """
+        self.image_encoder = image_encoder
+        self.geometry_encoder = geometry_encoder
+        self.image_size = image_size
+        self.max_images = max_images
+        self.normalize_geometry = normalize_geometry
+        self.append_places = append_places
+
+    @torch.no_grad()
+    def encode(self, view: SceneView, parts: CondParts = CondParts()) -> SceneCond:
+        """Encode a scene seen in one photo; pictures of any size are brought to the encoders' size.
+
+        Raises:
+            ValueError: a part is switched on and its pictures or its encoder are missing.
+        """
+        cond, num_object_tokens = self._encode_view(view, parts)
+        return SceneCond(cond, torch.zeros_like(cond), num_object_tokens, self._place_channels)
+
+    @torch.no_grad()
+    def encode_views(self, views: Sequence[SceneView], parts: CondParts = CondParts()) -> SceneCond:
+        """Encode a scene seen in several photos, each with the same assets in the same order.
+
+        Raises:
+            ValueError: no view, views with different numbers of assets, or as `encode`.
+        """
+        if len({len(view.assets) for view in views}) != 1:
+            raise ValueError(
+                "encode_views: expected views with the same number of assets, "
+                f"got {[len(view.assets) for view in views]}"
+            )
+        conds, token_counts = zip(*(self._encode_view(view, parts) for view in views), strict=True)
+        return SceneCond(
+            MultiViewCond(tuple(conds)), torch.zeros_like(conds[0]), token_counts[0], self._place_channels
+        )
+
+    @property
+    def _place_channels(self) -> int:
+        return PLACE_CHANNELS if self.append_places else 0
+
+    def _encode_view(self, view: SceneView, parts: CondParts) -> tuple[Tensor, int]:
+        if parts.mask and view.masks is None:
+            raise ValueError("SceneConditioner: the mask part is on, but the view has no masks; add them")
+        size = self.image_size
+        return self.encode_tensors(
+            images_to_tensor(view.assets, size),
+            images_to_tensor(view.masks, size) if view.masks is not None else None,
+            images_to_tensor([view.photo], size),
+            prepare_geometry_image(view.photo, size).squeeze(1),
+            parts=parts,
+            padding=(max(view.photo.size) / view.photo.width, max(view.photo.size) / view.photo.height),
+        )
+
+    def encode_tensors(
+        self,
+        asset_images: Tensor,
+        mask_images: Tensor | None,
+        scene_images: Tensor,
+        geometry_images: Tensor | None = None,
+        *,
+        parts: CondParts = CondParts(),
+        padding: tuple[float, float] = (1.0, 1.0),
+    ) -> tuple[Tensor, int]:
+        """Encode the pictures of S scenes with N assets each; gradients reach the encoders.
+
+        Args:
+            asset_images: (S * N, 3, I, I) in [0, 1], as all of them.
+            mask_images: (S * N, 3, I, I); unused when the mask part is off and places are not appended.
+            scene_images: (S, 3, I, I), stretched to the square.
+            geometry_images: (S, 3, I, I), padded to the square; None takes the scene images.
+            parts: which parts to encode.
+            padding: width and height of the geometry images over those of the photo in them.
+
+        Returns:
+            The condition (S * N, L, C), and the number of tokens at its front that show the asset itself.
+
+        Raises:
+            ValueError: a part is switched on and its pictures or its encoder are missing.
+        """
+        if (parts.mask or self.append_places) and mask_images is None:
+            raise ValueError("SceneConditioner: the mask part is on, got no mask images; pass them")
+        kinds = [asset_images]
+        kinds += [mask_images] if parts.mask else []
+        kinds += [scene_images] if parts.scene else []
+        tokens = list(self.encode_images(torch.cat(kinds)).split([len(kind) for kind in kinds]))
+        asset_tokens = tokens.pop(0)
+        mask_tokens = tokens.pop(0) if parts.mask else None
+        scene_tokens = tokens.pop(0) if parts.scene else None
+        geometry = None
+        if parts.geometry:
+            geometry = self.encode_geometry(scene_images if geometry_images is None else geometry_images)
+        cond = assemble_cond(asset_tokens, mask_tokens, scene_tokens, geometry)
+        num_object_tokens = asset_tokens.shape[1]
+        if self.append_places:
+            picture = PictureTokens(num_object_tokens, 1 + self.image_encoder.num_register_tokens)
+            photos = [picture] * (parts.mask + parts.scene)
+            if geometry is not None:
+                first_patch = self.geometry_encoder.patch_start_idx
+                photos += [PictureTokens(geometry.shape[1], first_patch, padded=True)] * 2
+            places = patch_places(mask_images[:, 0].to(cond.device), picture, photos, padding)
+            cond = torch.cat([cond, places.to(cond)], dim=-1)
+        return cond, num_object_tokens
+
+    def encode_images(self, images: Tensor) -> Tensor:
+        """Tokens (B, T, C) of images (B, 3, I, I) in [0, 1]: class, registers, patches; layer-normalised."""
+        chunks = images.split(self.max_images or len(images))
+        return torch.cat([self._encode_image_chunk(chunk) for chunk in chunks])
+
+    def _encode_image_chunk(self, images: Tensor) -> Tensor:
+        features = self.image_encoder(normalize_images(_as_input_of(self.image_encoder, images)))["x_prenorm"]
+        normalised = F.layer_norm(features.float(), features.shape[-1:], eps=FEATURE_NORM_EPS)
+        return normalised.to(features.dtype)
+
+    def encode_geometry(self, images: Tensor) -> Tensor:
+        """Feature (S, P, 2C) of the scenes in images (S, 3, I, I) in [0, 1], frame-attention half first.
+
+        Raises:
+            ValueError: there is no geometry encoder.
+        """
+        if self.geometry_encoder is None:
+            raise ValueError(
+                "SceneConditioner: the geometry part is on, but no geometry encoder was given; load one or "
+                "switch the part off"
+            )
+        frames = _as_input_of(self.geometry_encoder, images)[:, None]  # (S, 1, 3, I, I)
+        rounds, _ = self.geometry_encoder(frames, last_only=True)
+        feature = rounds[-1].squeeze(1)  # (S, P, 2C)
+        if not self.normalize_geometry:
+            return feature
+        halves = feature.float().unflatten(-1, (2, -1))
+        return F.layer_norm(halves, halves.shape[-1:], eps=FEATURE_NORM_EPS).flatten(-2).to(feature.dtype)
+
+
+def _as_input_of(module: nn.Module, images: Tensor) -> Tensor:
+    """Move images to the device and dtype of a module's parameters."""
+    parameter = next(module.parameters(), images)
+    return images.to(parameter.device, parameter.dtype)

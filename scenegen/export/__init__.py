@@ -1,0 +1,1 @@
+"""Files of a generated scene: one file for each format."""

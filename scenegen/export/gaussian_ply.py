@@ -1,0 +1,89 @@
+"""PLY files of 3D Gaussians, as Gaussian-splatting viewers read them: the scene and each object.
+
+An object generated without Gaussians gets one small ball at each vertex of its surface, in its colour.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import trimesh
+from torch import Tensor
+
+from scenegen.export.scene_files import vertex_colours
+from scenegen.geometry import ROTATION, SCALE, place, yup_to_zup
+from scenegen.pipelines.result import SceneResult
+from trellis_modules.renderers.spherical_harmonics import rgb_to_sh
+from trellis_modules.representations.gaussian import Gaussian, GaussianConfig
+from trellis_modules.representations.rotation import (
+    matrix_to_quaternion,
+    quaternion_product,
+    quaternion_to_matrix,
+)
+
+SCENE_FILE = "scene.ply"
+
+_OPACITY = 0.99
+_ZUP_TO_YUP = ((1.0, 0.0, 0.0), (0.0, 0.0, 1.0), (0.0, -1.0, 0.0))
+
+
+def write(result: SceneResult, scene: trimesh.Scene, folder: Path) -> list[str]:
+    """Write ``scene.ply``, in the query frame, and ``obj_<k>.ply``, in the object's own frame.
+
+    The files are turned like those of the released pipeline (`Gaussian.save_ply`).
+    """
+    names, placed = [], []
+    for item in result.objects:
+        if item.mesh is None:
+            continue
+        gaussian = surface_gaussian(item.mesh) if item.gaussian is None else item.gaussian
+        gaussian.save_ply(folder / f"{item.node}.ply")
+        names.append(f"{item.node}.ply")
+        placed.append(place_gaussian(gaussian, item.pose))
+    join_gaussians(placed).save_ply(folder / SCENE_FILE)
+    return [SCENE_FILE, *names]
+
+
+def surface_gaussian(mesh: trimesh.Trimesh) -> Gaussian:
+    """One round Gaussian at each vertex of a mesh (object y-up frame), sized to cover the surface; z up."""
+    count = len(mesh.vertices)
+    xyz = yup_to_zup(torch.from_numpy(np.asarray(mesh.vertices, dtype=np.float32)))
+    colours = torch.from_numpy(vertex_colours(mesh) / 255.0).float()
+    radius = float(np.sqrt(mesh.area / count))
+    identity = torch.tensor([1.0, 0.0, 0.0, 0.0])
+    return Gaussian.from_values(
+        GaussianConfig(),
+        xyz=xyz,
+        features_dc=rgb_to_sh(colours)[:, None],
+        scaling=torch.full((count, 3), max(radius, 1e-6)),
+        rotation=identity.repeat(count, 1),
+        opacity=torch.full((count, 1), _OPACITY),
+    )
+
+
+def place_gaussian(gaussian: Gaussian, pose: Tensor) -> Gaussian:
+    """Move Gaussians of an object (z up) by its pose (8,); the result is in the query frame turned z-up."""
+    to_yup = torch.tensor(_ZUP_TO_YUP)
+    turn = to_yup.T @ quaternion_to_matrix(pose[ROTATION].float()) @ to_yup
+    rotation = quaternion_product(matrix_to_quaternion(turn), gaussian.rotation)
+    return Gaussian.from_values(
+        GaussianConfig(),
+        xyz=yup_to_zup(place(gaussian.xyz, pose)),
+        features_dc=gaussian.features_dc,
+        scaling=gaussian.scaling * pose[SCALE],
+        rotation=rotation,
+        opacity=gaussian.opacity.clamp(1e-6, 1 - 1e-6),
+    )
+
+
+def join_gaussians(parts: list[Gaussian]) -> Gaussian:
+    """All Gaussians of several sets, which share one configuration."""
+    return Gaussian(
+        parts[0].config,
+        *(
+            torch.cat([getattr(part, name) for part in parts])
+            for name in ("hidden_xyz", "features_dc", "hidden_scaling", "hidden_rotation", "hidden_opacity")
+        ),
+    )

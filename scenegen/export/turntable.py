@@ -1,0 +1,59 @@
+"""A video of one turn around the scene, lit from the camera's side, on white."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import trimesh
+from torch import Tensor
+
+from scenegen.export.scene_files import joined_mesh
+from scenegen.geometry import yup_to_zup
+from scenegen.pipelines.result import SceneResult
+from trellis_modules.renderers import Rendering, render_mesh, turntable, write_video
+
+VIDEO_FILE = "turntable.mp4"
+FRAMES = 96
+FRAMES_PER_SECOND = 24
+SIZE = 384
+
+_LIGHT_FROM = (0.35, -0.5, 0.8)  # z up
+_AMBIENT = 0.55
+_BACKGROUND = (1.0, 1.0, 1.0)
+_RADIUS = 0.66  # of the largest ball at the origin that the cameras see in full: 2 sin(20 degrees)
+
+
+def write(result: SceneResult, scene: trimesh.Scene, folder: Path) -> list[str]:
+    """Write ``turntable.mp4``."""
+    frames = turntable_frames(scene, FRAMES, SIZE)
+    write_video(frames, folder / VIDEO_FILE, FRAMES_PER_SECOND)
+    return [VIDEO_FILE]
+
+
+def turntable_frames(scene: trimesh.Scene, num_frames: int, size: int) -> Tensor:
+    """Pictures (num_frames, size, size, 3) uint8 of a y-up scene around the origin, which fills them."""
+    vertices, faces, colours = joined_mesh(scene)
+    vertices = yup_to_zup(vertices) * (_RADIUS / vertices.norm(dim=1).max())
+
+    def draw(extrinsics: Tensor, intrinsics: Tensor) -> Rendering:
+        return render_mesh(
+            vertices,
+            faces,
+            extrinsics,
+            intrinsics,
+            size,
+            vertex_attributes=colours,
+            background=_BACKGROUND,
+            near=0.1,
+        )
+
+    return turntable(draw, num_frames, shaded_pictures)
+
+
+def shaded_pictures(rendering: Rendering) -> Tensor:
+    """Colours (V, S, S, 3) under a sky and one lamp; both sides of a surface are lit."""
+    light = torch.nn.functional.normalize(torch.tensor(_LIGHT_FROM), dim=0).to(rendering.normal)
+    shade = _AMBIENT + (1 - _AMBIENT) * (rendering.normal @ light).abs()
+    cover = rendering.alpha[..., None]
+    return rendering.colour * (cover * shade[..., None] + 1 - cover)

@@ -1,0 +1,1 @@
+"""Scenes composed while training: furniture, layouts, pictures and the batches made of them."""

@@ -1,0 +1,1 @@
+"""Furniture models: records, meshes, packs, the fixed split, and the tools that prepare meshes."""

@@ -1,0 +1,128 @@
+"""Meshes as the scene renderer wants them: flat face colours, and textures where a model has them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import trimesh
+
+from scenegen.synthesis.furniture.records import FurnitureMesh
+from scenegen.synthesis.layouts.scene_layout import PlacedObject, augment_vertices
+
+
+@dataclass(frozen=True)
+class TexturedMesh:
+    """Triangles in the object frame (y up, box centred, longest side 1).
+
+    Attributes:
+        vertices: (V, 3) float32.
+        faces: (F, 3) int32.
+        face_colours: (F, 3) uint8 sRGB; multiplies the texture where there is one.
+        uv: (F, 3, 2) float32, v upwards, one pair a corner; zeros where there is no texture.
+        face_textures: (F,) int32 index into ``textures``, -1 without texture.
+        textures: uint8 images (H, W, 3).
+    """
+
+    vertices: np.ndarray
+    faces: np.ndarray
+    face_colours: np.ndarray
+    uv: np.ndarray
+    face_textures: np.ndarray
+    textures: tuple[np.ndarray, ...] = ()
+
+    @classmethod
+    def from_furniture(cls, mesh: FurnitureMesh) -> TexturedMesh:
+        """Take a face-coloured mesh as it is."""
+        count = len(mesh.faces)
+        no_uv, no_texture = np.zeros((count, 3, 2), np.float32), np.full(count, -1, np.int32)
+        return cls(mesh.vertices, mesh.faces, mesh.face_colours, no_uv, no_texture)
+
+    def augmented(self, placed: PlacedObject) -> TexturedMesh:
+        """The mesh with the mirroring and stretch of ``placed``."""
+        if not placed.mirror and placed.stretch == (1.0, 1.0, 1.0):
+            return self
+        vertices = augment_vertices(self.vertices, placed)
+        if not placed.mirror:
+            return replace(self, vertices=vertices)
+        return replace(self, vertices=vertices, faces=self.faces[:, ::-1], uv=self.uv[:, ::-1])
+
+    def point_colours(self, faces: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+        """Surface colour at points of faces.
+
+        Args:
+            faces: (P,) face indices.
+            u, v: (P,) barycentric weights of the faces' second and third corners.
+
+        Returns:
+            (P, 3) float32 sRGB in [0, 1].
+        """
+        colours = self.face_colours[faces].astype(np.float32) / 255
+        texture_of = self.face_textures[faces]
+        for index, texture in enumerate(self.textures):
+            here = np.flatnonzero(texture_of == index)
+            weights = np.stack([1 - u[here] - v[here], u[here], v[here]], axis=1)
+            colours[here] *= _sample(texture, np.einsum("pk,pkc->pc", weights, self.uv[faces[here]]))
+        return colours
+
+
+def load_glb(path: Path) -> TexturedMesh:
+    """Read a model's GLB (object frame) with base colours and textures.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the file holds no triangle.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: expected a GLB of a furniture model; prepare the data set first")
+    scene = trimesh.load_scene(path, process=False)
+    parts = [geometry for geometry in scene.dump() if len(geometry.faces)]
+    if not parts:
+        raise ValueError(f"{path}: expected a GLB with triangles, found none; prepare the model again")
+    textures: list[np.ndarray] = []
+    pieces = [_read_part(part, textures) for part in parts]
+    starts = np.cumsum([0] + [len(part.vertices) for part in parts[:-1]])
+    return TexturedMesh(
+        vertices=np.concatenate([np.asarray(part.vertices, np.float32) for part in parts]),
+        faces=np.concatenate([part.faces + start for part, start in zip(parts, starts)]).astype(np.int32),
+        face_colours=np.concatenate([piece[0] for piece in pieces]),
+        uv=np.concatenate([piece[1] for piece in pieces]),
+        face_textures=np.concatenate([piece[2] for piece in pieces]),
+        textures=tuple(textures),
+    )
+
+
+def _read_part(
+    part: trimesh.Trimesh, textures: list[np.ndarray]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Face colours, uv and texture indices of one geometry; its texture is appended to ``textures``."""
+    count = len(part.faces)
+    uv, face_textures = np.zeros((count, 3, 2), np.float32), np.full(count, -1, np.int32)
+    if part.visual.kind != "texture":
+        return np.ascontiguousarray(part.visual.face_colors[:, :3]), uv, face_textures
+    material = part.visual.material
+    factor = getattr(material, "baseColorFactor", None)  # linear light, unlike the texture
+    colour = np.full(3, 255, np.uint8) if factor is None else _srgb(np.asarray(factor[:3]))
+    image = getattr(material, "baseColorTexture", None)
+    if image is not None and part.visual.uv is not None:
+        uv = np.asarray(part.visual.uv, np.float32)[part.faces]
+        face_textures[:] = len(textures)
+        textures.append(np.asarray(image.convert("RGB")))
+    return np.tile(colour, (count, 1)), uv, face_textures
+
+
+def _srgb(linear: np.ndarray) -> np.ndarray:
+    """Linear light to sRGB, both uint8 (IEC 61966-2-1)."""
+    value = linear.astype(np.float64) / 255
+    encoded = np.where(value <= 0.0031308, 12.92 * value, 1.055 * value ** (1 / 2.4) - 0.055)
+    return np.round(encoded * 255).astype(np.uint8)
+
+
+def _sample(texture: np.ndarray, uv: np.ndarray) -> np.ndarray:
+    """Nearest texel (P, 3) in [0, 1] of a repeating texture at uv (P, 2), v upwards."""
+    height, width = texture.shape[:2]
+    wrapped = uv - np.floor(uv)
+    columns = np.minimum((wrapped[:, 0] * width).astype(int), width - 1)
+    rows = np.minimum(((1 - wrapped[:, 1]) * height).astype(int), height - 1)
+    return texture[rows, columns].astype(np.float32) / 255

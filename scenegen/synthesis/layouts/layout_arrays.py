@@ -1,0 +1,108 @@
+"""Composed scenes as plain arrays, made ahead of the training loop by worker processes."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from scenegen.synthesis.furniture.records import ModelInfo
+from scenegen.synthesis.layouts.scene_composer import ComposerOptions, CompositionError, ModelPool, compose
+from scenegen.synthesis.layouts.scene_layout import SceneLayout
+
+_POOL_MODELS = 400  # models a batch of scenes is composed from: enough variety, quick to index
+_MAX_WALLS = 2
+_OPTIONS = ComposerOptions(min_visible_fraction=0.3)
+
+
+def step_rng(seed: int, step: int, purpose: str) -> np.random.Generator:
+    """Independent generator for one purpose of one training step."""
+    return np.random.default_rng([seed, step, zlib.crc32(purpose.encode())])
+
+
+def layout_arrays(layouts: Sequence[SceneLayout]) -> dict[str, np.ndarray]:
+    """Stack S scenes of N objects each.
+
+    Returns:
+        shape (S, N) int64 (the objects' model_id as a number), centre (S, N, 3), yaw (S, N), size (S, N),
+        eye, target (S, 3), fov_deg (S,), sun_direction (S, 3), sun, ambient (S,), floor_colour, wall_colour
+        (S, 3), wall_point, wall_normal (S, 2, 3; zero normal = no wall), all float32 but for ``shape``.
+    """
+    walls = np.zeros((len(layouts), _MAX_WALLS, 2, 3), dtype=np.float32)
+    for row, layout in zip(walls, layouts):
+        for slot, wall in zip(row, layout.room.walls):
+            slot[0], slot[1] = wall.point, wall.normal
+    objects = [layout.objects for layout in layouts]
+    floats = {
+        "centre": [[o.centre for o in row] for row in objects],
+        "yaw": [[o.yaw for o in row] for row in objects],
+        "size": [[o.size_m for o in row] for row in objects],
+        "eye": [s.camera.position for s in layouts],
+        "target": [s.camera.target for s in layouts],
+        "fov_deg": [s.camera.fov_deg for s in layouts],
+        "sun_direction": [s.lighting.sun_direction for s in layouts],
+        "sun": [s.lighting.sun_strength for s in layouts],
+        "ambient": [s.lighting.ambient_strength for s in layouts],
+        "floor_colour": [s.room.floor_colour for s in layouts],
+        "wall_colour": [s.room.wall_colour for s in layouts],
+    }
+    arrays = {name: np.asarray(values, dtype=np.float32) for name, values in floats.items()}
+    shape = np.asarray([[int(o.model_id) for o in row] for row in objects], dtype=np.int64)
+    return {"shape": shape, "wall_point": walls[:, :, 0], "wall_normal": walls[:, :, 1], **arrays}
+
+
+class LayoutBatches(Dataset):
+    """Item ``step``: the arrays of that step's scenes, all with the same number of objects."""
+
+    def __init__(
+        self,
+        infos: Sequence[ModelInfo],
+        objects_per_step: int,
+        count_weights: Sequence[float],
+        seed: int,
+        options: ComposerOptions = _OPTIONS,
+    ) -> None:
+        self.infos, self.objects_per_step, self.seed, self.options = infos, objects_per_step, seed, options
+        self.count_weights = np.asarray(count_weights, dtype=np.float64) / np.sum(count_weights)
+
+    def __getitem__(self, step: int) -> dict[str, np.ndarray]:
+        rng = step_rng(self.seed, step, "layout")
+        num_objects = 1 + int(rng.choice(len(self.count_weights), p=self.count_weights))
+        pool = ModelPool([self.infos[i] for i in rng.choice(len(self.infos), _POOL_MODELS)])
+        layouts: list[SceneLayout] = []
+        while len(layouts) < max(1, self.objects_per_step // num_objects):
+            try:
+                layouts.append(compose(rng, pool, num_objects, self.options))
+            except CompositionError:  # the generator has moved on: the next attempt is another scene
+                continue
+        return layout_arrays(layouts)
+
+
+class _Steps(Sampler):
+    def __init__(self, first: int, count: int) -> None:
+        self.steps = range(first, first + count)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.steps)
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+
+def _one_thread(_worker: int) -> None:
+    torch.set_num_threads(1)
+
+
+def layout_loader(batches: LayoutBatches, first_step: int, count: int, workers: int) -> DataLoader:
+    """The arrays of ``count`` steps from ``first_step`` on, in order, composed ahead by worker processes."""
+    return DataLoader(
+        batches,
+        batch_size=None,
+        sampler=_Steps(first_step, count),
+        num_workers=workers,
+        prefetch_factor=8 if workers else None,
+        worker_init_fn=_one_thread,
+    )

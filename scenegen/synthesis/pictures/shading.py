@@ -1,0 +1,145 @@
+"""Pictures of batches of furniture scenes on the training device: sun with shadows, sky, floor and walls."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from scenegen.geometry import transform_points
+from scenegen.synthesis.shapes.shape_bank import Triangles
+from trellis_modules.renderers.backends.torch_rasterizer import rasterize
+from trellis_modules.renderers.cameras import focal_length, look_at, project
+from trellis_modules.representations.mesh.normals import face_normals
+
+_SHADOW_SIZE = 384
+_SHADOW_BIAS = 0.012  # of the scene's diameter
+
+
+@dataclass(frozen=True)
+class View:
+    """Cameras of S square pictures."""
+
+    extrinsics: Tensor  # (S, 4, 4) world to camera, OpenCV
+    focal: Tensor  # (S,) in units of the picture's width
+
+    @classmethod
+    def look(cls, eye: Tensor, target: Tensor, fov_deg: Tensor) -> View:
+        """Upright cameras at ``eye`` (S, 3) looking at ``target`` (S, 3)."""
+        up = torch.tensor([0.0, 1.0, 0.0], device=eye.device)
+        return cls(look_at(eye, target, up), focal_length(torch.deg2rad(fov_deg)))
+
+    def rays(self, size: int) -> tuple[Tensor, Tensor]:
+        """Eyes (S, 3) and ray directions (S, size, size, 3) in the world; camera depth 1 a unit of length."""
+        grid = (torch.arange(size, device=self.focal.device) + 0.5) / size - 0.5
+        y, x = torch.meshgrid(grid, grid, indexing="ij")
+        camera = torch.stack([x, y, torch.zeros_like(x)], -1)[None] / self.focal[:, None, None, None]
+        camera = camera + torch.tensor([0.0, 0.0, 1.0], device=camera.device)
+        rotation = self.extrinsics[:, :3, :3]
+        eye = -(rotation.mT @ self.extrinsics[:, :3, 3:])[..., 0]
+        return eye, torch.einsum("sji,shwj->shwi", rotation, camera)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """S rendered pictures.
+
+    Attributes:
+        colour: (S, H, W, 3) in [0, 1].
+        object: (S, H, W) int64, number among all the objects of the batch, -1 background.
+        depth: (S, H, W) camera depth in metres, +inf where nothing is hit.
+        points: (S, H, W, 3) what is seen, in world metres; the eye where nothing is hit.
+    """
+
+    colour: Tensor
+    object: Tensor
+    depth: Tensor
+    points: Tensor
+
+
+def _plane_depth(eye: Tensor, rays: Tensor, point: Tensor, normal: Tensor) -> Tensor:
+    """Depth (S, H, W) at which the rays meet the planes from their front; +inf otherwise."""
+    along = torch.einsum("shwc,sc->shw", rays, normal)
+    depth = ((point - eye) * normal).sum(-1)[:, None, None] / along
+    return torch.where((along < -1e-6) & (depth > 0), depth, torch.inf)
+
+
+def _background(eye: Tensor, rays: Tensor, scene: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """Depth, normal and colour of floor and walls; beyond them the wall colour at infinite depth."""
+    floor_normal = torch.tensor([0.0, 1.0, 0.0], device=eye.device).expand_as(eye)
+    planes = [(torch.zeros_like(eye), floor_normal, scene["floor_colour"])]
+    planes += [
+        (scene["wall_point"][:, k], scene["wall_normal"][:, k], scene["wall_colour"])
+        for k in range(scene["wall_point"].shape[1])
+    ]
+    depth = torch.full(rays.shape[:3], torch.inf, device=eye.device)
+    normal = torch.zeros_like(rays)
+    colour = scene["wall_colour"][:, None, None].expand_as(rays)
+    for point, plane_normal, plane_colour in planes:
+        found = _plane_depth(eye, rays, point, plane_normal)
+        nearer = found < depth
+        depth = torch.where(nearer, found, depth)
+        normal = torch.where(nearer[..., None], plane_normal[:, None, None], normal)
+        colour = torch.where(nearer[..., None], plane_colour[:, None, None], colour)
+    return depth, normal, colour
+
+
+def _light_frame(sun: Tensor, centre: Tensor, radius: Tensor) -> tuple[Tensor, Tensor]:
+    """Matrix (S, 3, 3) and offset (S, 3) from the world to the sun's view: shadow pixels and depth > 0."""
+    extrinsics = look_at(sun, torch.zeros_like(sun), torch.tensor([0.02, 0.05, 1.0], device=sun.device))
+    scale = torch.stack([0.5 * _SHADOW_SIZE / radius, 0.5 * _SHADOW_SIZE / radius, 1 / radius], -1)
+    matrix = extrinsics[:, :3, :3] * scale[..., None]
+    offset = torch.tensor([_SHADOW_SIZE / 2, _SHADOW_SIZE / 2, 2.0], device=sun.device)
+    return matrix, offset - (matrix @ centre[..., None])[..., 0]
+
+
+def _sunlit(points: Tensor, corners: Tensor, image: Tensor, scene: dict[str, Tensor]) -> Tensor:
+    """1 where points (S, H, W, 3) see the sun past triangles (F, 3, 3) of their own scene, 0 in shadow."""
+    num_scenes, low, high = len(points), scene["low"], scene["high"]
+    matrix, offset = _light_frame(scene["sun_direction"], (low + high) / 2, 0.5 * (high - low).norm(dim=-1))
+    to_light = torch.cat([matrix, offset[..., None]], -1)
+    screen = transform_points(corners, to_light[image][:, None])
+    nearest = rasterize(screen, image, num_scenes, _SHADOW_SIZE, _SHADOW_SIZE, perspective=False).depth
+    seen = torch.einsum("sij,shwj->shwi", matrix, points) + offset[:, None, None]
+    column, row = seen[..., 0].long(), seen[..., 1].long()
+    inside = (column >= 0) & (column < _SHADOW_SIZE) & (row >= 0) & (row < _SHADOW_SIZE)
+    scene_number = torch.arange(num_scenes, device=points.device)[:, None, None]
+    blocker = nearest[scene_number, row.clamp(0, _SHADOW_SIZE - 1), column.clamp(0, _SHADOW_SIZE - 1)]
+    return (~inside | (seen[..., 2] < blocker + 2 * _SHADOW_BIAS)).float()
+
+
+def render_scenes(
+    world: Triangles, objects_per_scene: int, view: View, scene: dict[str, Tensor], size: int
+) -> Picture:
+    """Render S scenes at once.
+
+    Args:
+        world: triangles in world metres; owner counts all objects of the batch, scene by scene.
+        objects_per_scene: N, so that owner // N is the scene.
+        view: the S cameras.
+        scene: sun_direction (S, 3), sun, ambient (S,), floor_colour, wall_colour (S, 3), wall_point and
+            wall_normal (S, W, 3), as made by `layout_arrays`; low, high (S, 3), the box of the objects.
+        size: pixels per edge.
+    """
+    image = world.owner // objects_per_scene
+    screen = project(world.corners, view.extrinsics[image], view.focal[image], size)
+    raster = rasterize(screen, image, len(view.focal), size, size)
+    eye, rays = view.rays(size)
+    depth, normal, colour = _background(eye, rays, scene)
+    face = raster.face.clamp(min=0)
+    front = raster.depth < depth
+    depth = torch.where(front, raster.depth, depth)
+    normal = torch.where(front[..., None], face_normals(world.corners)[face], normal)
+    colour = torch.where(front[..., None], world.colours[face], colour)
+
+    finite = torch.isfinite(depth)
+    points = eye[:, None, None] + rays * torch.where(finite, depth, 0)[..., None]
+    normal = torch.where((normal * rays).sum(-1, keepdim=True) > 0, -normal, normal)  # two-sided
+    cosine = torch.einsum("shwc,sc->shw", normal, scene["sun_direction"]).clamp(min=0)
+    lit = _sunlit(points + 1e-3 * normal, world.corners, image, scene)
+    sky = 0.75 + 0.25 * normal[..., 1]
+    light = scene["ambient"][:, None, None] * sky + scene["sun"][:, None, None] * cosine * lit
+    light = torch.where(finite, light, scene["ambient"][:, None, None])
+    owner = torch.where(front, world.owner[face], -1)
+    return Picture((colour * light[..., None]).clamp(0, 1), owner, depth, points)

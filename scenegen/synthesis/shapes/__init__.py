@@ -1,0 +1,1 @@
+"""Meshes as tensors on the training device: their variants, voxels, surface fields and colours."""

@@ -1,0 +1,1 @@
+"""Batch sources of training, found by name in `registry`."""

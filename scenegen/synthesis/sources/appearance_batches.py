@@ -1,0 +1,191 @@
+"""Batch sources of the appearance stage: fields at surface voxels, pictures with the latents they show."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from scenegen.geometry import pose_to_transform, zup_to_yup
+from scenegen.synthesis.shapes.recolouring import Recolouring
+from scenegen.synthesis.shapes.shape_bank import Triangles, Variants
+from scenegen.synthesis.shapes.voxel_fields import FieldGrid, VoxelFields, voxel_fields
+from scenegen.synthesis.sources.scene_batches import SceneSource, ShapePool, SourceConfig, step_generator
+from trellis_modules.ragged import expand
+
+_FIELDS_AT_ONCE = 24
+
+
+@dataclass(frozen=True)
+class AppearanceSourceConfig(SourceConfig):
+    """What batches of the appearance stage are made of."""
+
+    subdivision: int = 2  # cells along the edge of a voxel, at whose corners fields are given
+    anchors: int = 4  # of a voxel, see FieldGrid
+    extra_voxels: float = 0.05  # see voxel_fields
+    missing_voxels: float = 0.03
+    variant_share: float = 0.0  # of the objects whose latents are of another variant than the picture
+
+
+def _fields(pool: ShapePool, triangles: Triangles, count: int, generator: torch.Generator) -> VoxelFields:
+    config: AppearanceSourceConfig = pool.config
+    grid = FieldGrid(config.resolution, config.subdivision, config.anchors, config.surface_samples)
+    return voxel_fields(triangles, count, grid, generator, config.extra_voxels, config.missing_voxels)
+
+
+class FieldSource:
+    """Batches of painted `VoxelFields`, of random shapes in random colours."""
+
+    def __init__(self, pool: ShapePool) -> None:
+        """``pool``: shapes under an `AppearanceSourceConfig`."""
+        self.pool = pool
+
+    def batch(self, step: int) -> Mapping[str, Tensor]:
+        """The shapes of ``step``."""
+        config, device = self.pool.config, self.pool.device
+        _, variants = self.pool.at(step)
+        generator = step_generator(device, config, step, "fields")
+        count = config.objects_per_step
+        rows = torch.randint(config.shapes, (count,), generator=generator, device=device)
+        triangles = Recolouring.draw(count, generator).apply(variants.triangles(self.pool.bank, rows))
+        return _fields(self.pool, triangles, count, generator).painted(triangles.colours)
+
+
+@dataclass(frozen=True)
+class _FieldPool:
+    """Fields of all shapes of a pool, one shape after the other; a shape counts its triangles from 0."""
+
+    first: Tensor  # (P,) int64
+    length: Tensor  # (P,) int64
+    xyz: Tensor  # (sum, 3) uint8 voxels
+    distance: Tensor  # (sum, C) float16
+    face: Tensor  # (sum, C) int32
+    anchor_offset: Tensor  # (sum, G, 3) float16
+    anchor_face: Tensor  # (sum, G) int32
+
+    @classmethod
+    def build(cls, pool: ShapePool, variants: Variants, generator: torch.Generator) -> _FieldPool:
+        """Fields of all ``variants``."""
+        parts = []
+        for rows in torch.arange(len(variants.models), device=pool.device).split(_FIELDS_AT_ONCE):
+            fields = _fields(pool, variants.triangles(pool.bank, rows), len(rows), generator)
+            first_face = _first_faces(pool, variants, rows)[fields.coords[:, 0].long(), None]
+            parts.append(
+                (
+                    torch.bincount(fields.coords[:, 0], minlength=len(rows)),
+                    fields.coords[:, 1:].to(torch.uint8),
+                    fields.distance.half(),
+                    _shifted(fields.face, -first_face).int(),
+                    fields.anchor_offset.half(),
+                    _shifted(fields.anchor_face, -first_face).int(),
+                )
+            )
+        length, *values = (torch.cat(part) for part in zip(*parts, strict=True))
+        return cls(length.cumsum(0) - length, length, *values)
+
+    def gather(self, pool: ShapePool, variants: Variants, rows: Tensor) -> VoxelFields:
+        """Fields of the shapes ``rows`` (B,), whose triangles are those of ``variants.triangles``."""
+        owner, running = expand(self.length[rows])
+        place = self.first[rows][owner] + running
+        first_face = _first_faces(pool, variants, rows)[owner, None]
+        return VoxelFields(
+            torch.cat([owner[:, None].int(), self.xyz[place].int()], 1),
+            self.distance[place].float(),
+            _shifted(self.face[place].long(), first_face),
+            self.anchor_offset[place].float(),
+            _shifted(self.anchor_face[place].long(), first_face),
+        )
+
+
+def _first_faces(pool: ShapePool, variants: Variants, rows: Tensor) -> Tensor:
+    """Number of the first triangle of each of the shapes ``rows`` (B,), one after the other."""
+    counts = pool.bank.face_count[variants.models[rows]]
+    return counts.cumsum(0) - counts
+
+
+def _shifted(faces: Tensor, by: Tensor) -> Tensor:
+    """Numbers of triangles (T, N) plus ``by`` (T, 1); those below 0, which are none, stay."""
+    return torch.where(faces >= 0, faces + by, faces)
+
+
+class LatentPictureSource(SceneSource):
+    """Batches of objects in scenes, those alone that can be seen, with the latents that their picture shows.
+
+    Keys: asset_image (B, 3, I, I); coords (T, 4) int32; x_0 (T, C); crop_projection (B, 3, 4), see
+    `crop_projections`, of what the picture shows, which with ``variant_share`` is not always what the latents
+    are of. Objects are painted anew for every picture: with colours that come again, a flow
+    remembers them by the shape and does not look at the picture.
+    """
+
+    def __init__(self, pool: ShapePool, encode_fields: Callable[[Mapping[str, Tensor]], Tensor]) -> None:
+        """Make a source.
+
+        Args:
+            pool: shapes under an `AppearanceSourceConfig`.
+            encode_fields: painted fields at T voxels -> latents (T, C).
+        """
+        super().__init__(pool)
+        self.encode_fields = encode_fields
+        self._painting: Recolouring | None = None  # of the scenes just rendered
+        self._fields: _FieldPool | None = None
+        self._fields_epoch = -1
+
+    @torch.no_grad()
+    def _render(self, step: int) -> dict[str, Tensor]:
+        scenes = super()._render(step)
+        epoch, variants = self.pool.at(step)
+        if epoch != self._fields_epoch:
+            generator = step_generator(self.device, self.config, epoch, "pool fields")
+            self._fields, self._fields_epoch = _FieldPool.build(self.pool, variants, generator), epoch
+        visible = scenes["visible"].flatten()
+        shown = scenes["shape"].flatten()[visible]
+        painting = self._painting.of(scenes["number"].flatten()[visible])
+        colours = painting.apply(variants.triangles(self.pool.bank, shown)).colours
+        fields = self._fields.gather(self.pool, variants, self._similar(shown, variants, step))
+        return {
+            "asset_image": scenes["asset_image"][visible],
+            "coords": fields.coords,
+            "x_0": self.encode_fields(fields.painted(colours)),  # variants of a model have its triangles
+            "crop_projection": crop_projections(scenes)[visible],
+        }
+
+    def _recolouring(self, rows: Tensor, generator: torch.Generator) -> Recolouring:
+        self._painting = super()._recolouring(rows, generator)
+        return self._painting
+
+    def _similar(self, rows: Tensor, variants: Variants, step: int) -> Tensor:
+        """Some of the shapes ``rows`` (B,) replaced by other variants of their models.
+
+        Generated structures resemble the picture, but are not what it shows; the flow must bear that.
+        """
+        generator = step_generator(self.device, self.config, step, "similar shapes")
+        draw = torch.rand(2, len(rows), generator=generator, device=self.device)
+        alike = variants.models[rows, None] == variants.models
+        alike &= variants.mirror[rows, None] == variants.mirror  # (B, P)
+        rank = (draw[0] * alike.sum(1)).long() + 1
+        other = (alike.cumsum(1) == rank[:, None]).int().argmax(1)
+        return torch.where(draw[1] < self.config.variant_share, other, rows)
+
+
+def crop_projections(scenes: Mapping[str, Tensor]) -> Tensor:
+    """Matrices from places on objects to their crops.
+
+    Args:
+        scenes: a batch of `SceneSource`.
+
+    Returns:
+        (S*N, 3, 4): a homogeneous point of the object's z-up frame -> (u w, v w, w), with the crop being
+        [-1, 1] in u (right) and v (down) and w the depth in metres.
+    """
+    device = scenes["focal"].device
+    to_yup = torch.eye(4, device=device)
+    to_yup[:3, :3] = zup_to_yup(torch.eye(3, device=device)).T
+    to_camera = scenes["camera_extrinsics"][:, None] @ pose_to_transform(scenes["world_poses"]) @ to_yup
+    camera = torch.zeros(*to_camera.shape[:2], 3, 3, device=device)
+    window = scenes["crop_window"].unflatten(0, to_camera.shape[:2])
+    camera[..., 0, 0] = camera[..., 1, 1] = scenes["focal"][:, None] / window[..., 2]
+    camera[..., :2, 2] = (0.5 - window[..., :2]) / window[..., 2:]
+    camera[..., 2, 2] = 1.0
+    return (camera @ to_camera[..., :3, :]).flatten(0, 1)

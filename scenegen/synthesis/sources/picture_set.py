@@ -1,0 +1,107 @@
+"""Pictures of objects with their structured latents, made once, where making them takes longest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from trellis_modules.ragged import expand
+
+_NAMES = ("images", "lengths", "xyz", "latents", "projections")
+
+
+@dataclass(frozen=True)
+class PictureSet:
+    """N pictures, the voxels of one object after those of another.
+
+    Attributes:
+        images: (N, 3, I, I) uint8.
+        lengths: (N,) int64, voxels of each object.
+        xyz: (sum, 3) uint8.
+        latents: (sum, C) float16.
+        projections: (N, 3, 4) float32, see `appearance_batches.crop_projections`.
+    """
+
+    images: Tensor
+    lengths: Tensor
+    xyz: Tensor
+    latents: Tensor
+    projections: Tensor
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @classmethod
+    def of_batch(cls, batch: Mapping[str, Tensor], max_voxels: int) -> PictureSet:
+        """The objects of a batch of ``LatentPictureSource`` with at most so many voxels."""
+        owner = batch["coords"][:, 0].long()
+        lengths = torch.bincount(owner, minlength=len(batch["asset_image"]))
+        fits = lengths <= max_voxels
+        kept = fits[owner]
+        return cls(
+            (batch["asset_image"][fits] * 255).round().byte().cpu(),
+            lengths[fits].cpu(),
+            batch["coords"][kept, 1:].byte().cpu(),
+            batch["x_0"][kept].half().cpu(),
+            batch["crop_projection"][fits].cpu(),
+        )
+
+    @classmethod
+    def concatenate(cls, sets: Sequence[PictureSet]) -> PictureSet:
+        """All pictures of several sets."""
+        return cls(*(torch.cat([getattr(part, name) for part in sets]) for name in _NAMES))
+
+    def save(self, path: Path) -> None:
+        """Write a safetensors file."""
+        save_file({name: getattr(self, name).contiguous() for name in _NAMES}, path)
+
+    @classmethod
+    def load(cls, path: Path) -> PictureSet:
+        """Read a file of `save`.
+
+        Raises:
+            ValueError: it is no picture set.
+        """
+        try:
+            tensors = load_file(path)
+            return cls(*(tensors[name] for name in _NAMES))
+        except (SafetensorError, KeyError) as error:
+            raise ValueError(
+                f"{path}: expected a file of dataset_toolkits.build_picture_set ({error}); make it again"
+            ) from error
+
+
+class PictureSetSource:
+    """Batches like those of ``LatentPictureSource`` from a picture set, in a new order every time round."""
+
+    def __init__(self, pictures: PictureSet, objects_per_step: int, seed: int, device: torch.device) -> None:
+        if len(pictures) < objects_per_step:
+            raise ValueError(
+                f"PictureSetSource: expected at least {objects_per_step} pictures, the size of a batch, "
+                f"got {len(pictures)}; make more"
+            )
+        self.pictures, self.objects_per_step, self.seed = pictures, objects_per_step, seed
+        self.device = device
+        self._first = pictures.lengths.cumsum(0) - pictures.lengths
+
+    def batch(self, step: int) -> dict[str, Tensor]:
+        """The pictures of ``step``; those left over at the end of a round are left out."""
+        pictures, count = self.pictures, self.objects_per_step
+        turn, place = divmod(step, len(pictures) // count)
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + turn)
+        rows = torch.randperm(len(pictures), generator=generator)[place * count : (place + 1) * count]
+        owner, running = expand(pictures.lengths[rows])
+        voxels = self._first[rows][owner] + running
+        batch = {
+            "asset_image": pictures.images[rows].float() / 255,
+            "coords": torch.cat([owner[:, None].int(), pictures.xyz[voxels].int()], dim=1),
+            "x_0": pictures.latents[voxels].float(),
+            "crop_projection": pictures.projections[rows],
+        }
+        return {name: value.to(self.device) for name, value in batch.items()}

@@ -1,0 +1,209 @@
+"""Batches: a function of the step, poses and object points that agree with the scenes they come from."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from scenegen.geometry import place_yup, relative_pose, world_pose
+from scenegen.synthesis.layouts.layout_arrays import LayoutBatches
+from scenegen.synthesis.layouts.scene_layout import (
+    Camera,
+    Lighting,
+    PlacedObject,
+    Room,
+    SceneLayout,
+    query_poses,
+)
+from scenegen.synthesis.pictures.crops import CROP_MARGIN, mask_boxes
+from scenegen.synthesis.shapes.shape_bank import ShapeBank
+from scenegen.synthesis.sources.scene_batches import SceneSource, ShapePool, ShapeSource, SourceConfig
+from trellis_modules.renderers.cameras import project
+
+CPU = torch.device("cpu")
+SMALL = {
+    "shapes": 12,
+    "objects_per_step": 6,
+    "object_counts": (0.0, 0.0, 1.0),
+    "render_size": 96,
+    "image_size": 96,
+    "patch_grid": 8,
+    "resolution": 8,
+    "surface_samples": 500,
+}
+
+
+class CountingEncoder:
+    """Encodes a grid by its mean and remembers how many it saw at each call."""
+
+    def __init__(self):
+        self.calls = []
+
+    def __call__(self, occupancy):
+        self.calls.append(len(occupancy))
+        return torch.nn.functional.avg_pool3d(occupancy, 4)
+
+
+@pytest.fixture
+def make_pool(furniture):
+    def make(**changes):
+        return ShapePool(ShapeBank(furniture, CPU), SourceConfig(**{**SMALL, **changes}), CPU)
+
+    return make
+
+
+def equal(left, right):
+    return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
+
+
+@pytest.fixture
+def scenes(make_pool):
+    """A batch, the arrays of the scenes it shows, and for each scene the order its objects were given."""
+    pool = make_pool()
+    batch = SceneSource(pool).batch(0)
+    arrays = LayoutBatches(pool.at(0)[1].infos, pool.config.objects_per_step, pool.config.object_counts, 0)[0]
+    orders = [found_order(arrays, batch, row) for row in range(len(arrays["shape"]))]
+    return batch, arrays, orders
+
+
+def found_order(arrays, batch, row):
+    """The order of a scene's objects in which their poses are those of the batch."""
+    for order in itertools.permutations(range(arrays["shape"].shape[1])):
+        same_shapes = arrays["shape"][row, list(order)].tolist() == batch["shape"][row].tolist()
+        if same_shapes and np.allclose(
+            query_poses(layout(arrays, row, order)), batch["poses"][row], atol=1e-4
+        ):
+            return order
+    return None
+
+
+def layout(arrays, row, order):
+    """The scene ``row`` with its objects in ``order``; camera, light and room do not matter for poses."""
+    columns = [arrays[name][row, list(order)] for name in ("shape", "centre", "yaw", "size")]
+    return SceneLayout(
+        scene_id=str(row),
+        objects=tuple(
+            PlacedObject(str(shape), tuple(centre), float(yaw), float(size))
+            for shape, centre, yaw, size in zip(*columns, strict=True)
+        ),
+        camera=Camera((0.0, 1.0, 3.0), (0.0, 0.0, 0.0), 50.0),
+        lighting=Lighting((0.0, 1.0, 0.0), 0.5, 0.5),
+        room=Room((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    )
+
+
+@pytest.mark.parametrize("refresh_steps", [1 << 30, 2])
+def test_a_batch_depends_on_its_step_alone(make_pool, refresh_steps):
+    pool = make_pool(refresh_steps=refresh_steps, object_counts=(0.0, 1.0, 1.0))
+    whole = SceneSource(pool, second_view=True, encode=CountingEncoder())
+    batches = [whole.batch(step) for step in range(4)]
+    fresh = make_pool(refresh_steps=refresh_steps, object_counts=(0.0, 1.0, 1.0))
+    resumed = SceneSource(fresh, second_view=True, encode=CountingEncoder())
+    assert equal(resumed.batch(2), batches[2]) and equal(resumed.batch(3), batches[3])
+    assert not torch.equal(batches[0]["scene_image"], batches[1]["scene_image"])
+    assert equal(whole.batch(1), batches[1])  # a step back is a step like any other
+
+
+def test_shapes_and_ranges_are_those_documented(make_pool):
+    batch = SceneSource(make_pool(image_size=48), second_view=True, encode=CountingEncoder()).batch(0)
+    pictures = {"scene_image": (2, 3, 48, 48), "asset_image": (6, 3, 48, 48), "mask_image": (6, 3, 48, 48)}
+    pictures["second_scene_image"] = pictures["scene_image"]
+    for name, shape in pictures.items():
+        assert batch[name].shape == shape and 0 <= batch[name].min() < batch[name].max() <= 1, name
+    shapes = {
+        "poses": (2, 3, 8), "world_poses": (2, 3, 8), "visible": (2, 3), "shape": (2, 3),
+        "number": (2, 3), "crop_window": (6, 3),
+        "x_0": (2, 3, 1, 2, 2, 2), "object_points": (6, 4, 8, 8), "depth": (2, 48, 48),
+        "second_depth": (2, 48, 48),
+        "camera_extrinsics": (2, 4, 4), "second_camera_extrinsics": (2, 4, 4),
+        "focal": (2,), "second_focal": (2,),
+    }  # fmt: skip
+    assert {name: tuple(batch[name].shape) for name in shapes} == shapes
+    assert batch.keys() == shapes.keys() | pictures.keys()
+
+
+def test_poses_are_those_of_the_scene_in_the_frame_of_the_query(scenes):
+    batch, _, orders = scenes
+    assert None not in orders
+    torch.testing.assert_close(batch["poses"][:, 0], torch.tensor([0.0, 0, 0, 1, 0, 0, 0, 1]).expand(2, 8))
+    world = batch["world_poses"]
+    torch.testing.assert_close(relative_pose(world, world[:, :1]), batch["poses"])
+    _, arrays, _ = scenes
+    for row, order in enumerate(orders):
+        np.testing.assert_allclose(world[row, :, :3], arrays["centre"][row, list(order)], rtol=1e-6)
+
+
+def test_object_points_lie_in_the_unit_box_and_are_seen_in_their_patch(scenes):
+    batch, arrays, orders = scenes
+    points, share = batch["object_points"].split((3, 1), dim=1)
+    assert share.min() >= 0 and share.max() == 1
+    mean = points / share.clamp(min=1e-6)  # (B, 3, G, G)
+    assert mean.where(share > 1e-3, 0).abs().max() <= 0.5 + 1e-3
+    order = torch.tensor(orders)
+    pose = world_pose(*(torch.from_numpy(arrays[name]) for name in ("centre", "yaw", "size")))
+    pose = pose.gather(1, order[..., None].expand(-1, -1, 8)).flatten(0, 1)
+    world = place_yup(mean.flatten(2).mT, pose)
+    scene = torch.arange(2).repeat_interleave(3)
+    size = SMALL["image_size"]
+    seen = project(world, batch["camera_extrinsics"][scene], batch["focal"][scene], size)
+    expected = patch_centres(batch["mask_image"][:, 0] > 0.5)
+    full = (share > 0.95).flatten(1) & batch["visible"].flatten()[:, None]
+    assert full.sum() > 20
+    distance = (seen[..., :2] - expected).norm(dim=-1)[full]
+    assert distance.median() < 1.5 and distance.max() < 4
+    depth = batch["depth"][scene[:, None], seen[..., 1].long().clamp(0, 95), seen[..., 0].long().clamp(0, 95)]
+    assert ((depth - seen[..., 2]).abs()[full] < 0.1).float().mean() > 0.8
+
+
+def patch_centres(masks):
+    """(B, G * G, 2) pixels x, y at the middle of the patches of the masks' crops."""
+    boxes = mask_boxes(masks) + 0.5
+    centre, side = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]).amax(1) * CROP_MARGIN
+    steps = (torch.arange(SMALL["patch_grid"]) + 0.5) / SMALL["patch_grid"] - 0.5
+    y, x = torch.meshgrid(steps, steps, indexing="ij")
+    return centre[:, None] + torch.stack([x, y], -1).flatten(0, 1) * side[:, None, None]
+
+
+def test_the_query_is_mostly_the_largest_mask(make_pool):
+    source = SceneSource(make_pool(objects_per_step=30))
+    batch = source.batch(0)
+    areas = batch["mask_image"][:, 0].sum((1, 2)).view(-1, 3)
+    is_largest = areas.argmax(1) == 0
+    assert is_largest.float().mean() >= 0.5
+    assert batch["visible"][:, 0].float().mean() >= 0.9
+    torch.testing.assert_close(batch["visible"], areas >= 150)
+
+
+def test_a_second_view_leaves_the_first_as_it_is(make_pool):
+    single, double = SceneSource(make_pool()).batch(0), SceneSource(make_pool(), second_view=True).batch(0)
+    assert equal(single, {name: double[name] for name in single})
+    assert not torch.allclose(double["camera_extrinsics"], double["second_camera_extrinsics"], atol=0.01)
+    assert torch.equal(double["focal"], double["second_focal"])
+
+
+def test_repeated_steps_share_their_pictures(make_pool):
+    source = SceneSource(make_pool(repeat=2))
+    first = source.batch(0)
+    assert source.batch(1) is first
+    assert not torch.equal(source.batch(2)["scene_image"], first["scene_image"])
+    assert equal(SceneSource(make_pool()).batch(1), source.batch(3))
+
+
+def test_all_shapes_are_encoded_once_a_pool(make_pool):
+    encode = CountingEncoder()
+    source = SceneSource(make_pool(refresh_steps=2), encode=encode)
+    batches = [source.batch(step) for step in range(4)]
+    assert encode.calls == [SMALL["shapes"]] * 2
+    same = (batches[0]["shape"].flatten()[:, None] == batches[1]["shape"].flatten()).nonzero()
+    first, second = (batches[k]["x_0"].flatten(0, 1)[same[:, k]] for k in (0, 1))
+    assert len(same) and torch.equal(first, second)
+
+
+def test_shape_batches_depend_on_their_step_alone(make_pool):
+    source = ShapeSource(make_pool(refresh_steps=2))
+    batches = [source.batch(step)["occupancy"] for step in range(3)]
+    assert batches[0].shape == (6, 1, 8, 8, 8) and batches[0].dtype == torch.bool
+    assert batches[0].flatten(1).any(1).all()
+    assert torch.equal(ShapeSource(make_pool(refresh_steps=2)).batch(2)["occupancy"], batches[2])
+    assert not torch.equal(batches[0], batches[1])
