@@ -54,8 +54,8 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # a line for each try; ours tells the end
     try:
-        scenes = find_scenes(options)
-        reports = run_scenes(scenes[: options.limit], options)
+        sources = find_sources(options)
+        reports = run_scenes(sources[: options.limit], options)
     except (SceneInputError, CheckpointError, ExportError) as error:
         logger.error("%s", error)
         return 2
@@ -84,7 +84,7 @@ def show_page(options: argparse.Namespace) -> bool:
     return True
 
 
-def find_scenes(options: argparse.Namespace) -> list[Path]:
+def find_sources(options: argparse.Namespace) -> list[Path]:
     """Scene folders, or the photo that is the input.
 
     Raises:

@@ -33,7 +33,13 @@ from tqdm import tqdm
 
 from scenegen.evaluation.alignment import AlignmentSettings
 from scenegen.evaluation.comparison import EvaluationSettings, compare_scenes, sample_scene
-from scenegen.evaluation.loading import EvaluationScene, ObjectMesh, SceneFiles, find_scenes, normalise_scene
+from scenegen.evaluation.loading import (
+    EvaluationScene,
+    ObjectMesh,
+    SceneFiles,
+    find_scene_files,
+    normalise_scene,
+)
 from scenegen.evaluation.runner import RecordStore
 from scenegen.evaluation.scene import ScenePair, fingerprint
 from scenegen.export.scene_files import write_scene
@@ -271,8 +277,8 @@ def main(argv: list[str] | None = None) -> int:
     """Measure every true scene that has a prediction; exit status 1 when one is missing."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     options = parse_arguments(argv)
-    truths = dict(list(find_scenes(options.truth).items())[: options.limit])
-    predictions = {} if options.prediction is None else find_scenes(options.prediction)
+    truths = dict(list(find_scene_files(options.truth).items())[: options.limit])
+    predictions = {} if options.prediction is None else find_scene_files(options.prediction)
     options.output.mkdir(parents=True, exist_ok=True)
     records = RecordStore(options.output / "records.jsonl")
     figures, missing = [], 0

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scenegen.evaluation.loading import SceneFiles, find_scenes
+from scenegen.evaluation.loading import SceneFiles, find_scene_files
 
 if TYPE_CHECKING:
     import gradio
@@ -53,12 +53,12 @@ def shown_scenes(predictions: Path, truth: Path | None) -> dict[str, ShownScene]
         EvaluationError: a folder does not exist.
         ViewerUnavailable: nothing was generated yet.
     """
-    generated = find_scenes(predictions)
+    generated = find_scene_files(predictions)
     if not generated:
         raise ViewerUnavailable(
             f"{predictions}: expected scenes to show, found none; run inference.py with this --output first"
         )
-    true = {} if truth is None else find_scenes(truth)
+    true = {} if truth is None else find_scene_files(truth)
     return {scene_id: ShownScene(files, true.get(scene_id)) for scene_id, files in generated.items()}
 
 

@@ -79,7 +79,7 @@ class ScenePoses:
     symmetry: dict[int, int]
 
 
-def find_scenes(root: Path) -> dict[str, SceneFiles]:
+def find_scene_files(root: Path) -> dict[str, SceneFiles]:
     """List the scenes of a folder by id, in natural order.
 
     Raises:

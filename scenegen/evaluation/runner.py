@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from scenegen.evaluation.comparison import EvaluationSettings
-from scenegen.evaluation.loading import EvaluationError, find_scenes
+from scenegen.evaluation.loading import EvaluationError, find_scene_files
 from scenegen.evaluation.scene import Record, ScenePair, evaluate_scene, fingerprint
 
 _LOG = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ def plan_evaluation(
     Raises:
         EvaluationError: a folder is missing or the truth is empty.
     """
-    true_scenes, predicted_scenes = find_scenes(truth), find_scenes(prediction)
+    true_scenes, predicted_scenes = find_scene_files(truth), find_scene_files(prediction)
     if not true_scenes:
         raise EvaluationError(
             f"{truth}: expected scenes as <id>.glb or <id>/scene.glb, got none; check the path"

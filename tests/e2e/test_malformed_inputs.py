@@ -21,7 +21,7 @@ from PIL import Image
 import evaluate
 import inference
 from scenegen.evaluation.glb import GlbError, read_glb
-from scenegen.evaluation.loading import EvaluationError, find_scenes, load_poses
+from scenegen.evaluation.loading import EvaluationError, find_scene_files, load_poses
 from scenegen.hub import HubError, push_to_hub, resolve_checkpoint
 from scenegen.hub.conversion import convert, find_network
 from scenegen.inputs.scene_folder import SceneInputError, find_scene_folders, read_scene
@@ -531,7 +531,7 @@ CASES: dict[str, Case] = {
         lambda i: i.poses({"objects": [POSE | {"symmetry": -2}]}),
     ),
     "scenes folder missing": _evaluation(
-        "gone: expected a folder of scenes, got no such folder", lambda i: find_scenes(i.root / "gone")
+        "gone: expected a folder of scenes, got no such folder", lambda i: find_scene_files(i.root / "gone")
     ),
     "scene GLB is text": Case(
         lambda i: read_glb(i.scene / "scene.jpg"), "scene.jpg: expected a GLB file, got 848 bytes", GlbError

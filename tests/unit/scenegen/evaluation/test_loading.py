@@ -9,7 +9,7 @@ from scenegen.evaluation.loading import (
     EvaluationError,
     ObjectMesh,
     bounds,
-    find_scenes,
+    find_scene_files,
     load_poses,
     load_scene,
     normalise_scene,
@@ -27,7 +27,7 @@ def test_both_layouts_in_natural_order(tmp_path, write_scene):
     shutil.copy(tmp_path / "scene_9.glb", folder / "scene.glb")
     shutil.copy(tmp_path / "scene_9.json", folder / "poses.json")
     (tmp_path / "scene_10.json").unlink()
-    found = find_scenes(tmp_path)
+    found = find_scene_files(tmp_path)
     assert list(found) == ["scene_1", "scene_9", "scene_10"]
     assert found["scene_1"].poses == folder / "poses.json"
     assert found["scene_10"].poses is None
@@ -38,12 +38,12 @@ def test_id_in_both_layouts_is_refused(tmp_path, write_scene):
     (tmp_path / "a").mkdir()
     shutil.copy(tmp_path / "a.glb", tmp_path / "a" / "scene.glb")
     with pytest.raises(EvaluationError, match="'a' is there twice"):
-        find_scenes(tmp_path)
+        find_scene_files(tmp_path)
 
 
 def test_missing_folder_is_named(tmp_path):
     with pytest.raises(EvaluationError, match="nowhere"):
-        find_scenes(tmp_path / "nowhere")
+        find_scene_files(tmp_path / "nowhere")
 
 
 def test_twelve_objects_keep_their_numbers(tmp_path, write_scene):

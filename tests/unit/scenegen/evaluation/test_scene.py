@@ -7,7 +7,7 @@ import trimesh
 from scenegen.evaluation.alignment import AlignmentSettings
 from scenegen.evaluation.comparison import EvaluationSettings
 from scenegen.evaluation.glb import GlbError
-from scenegen.evaluation.loading import EvaluationError, find_scenes
+from scenegen.evaluation.loading import EvaluationError, find_scene_files
 from scenegen.evaluation.scene import ScenePair, evaluate_scene, fingerprint, scene_seed
 
 SETTINGS = EvaluationSettings(num_points=1500)
@@ -16,9 +16,9 @@ SETTINGS = EvaluationSettings(num_points=1500)
 @pytest.fixture
 def evaluate(tmp_path):
     def run(settings=SETTINGS, scene_id="a"):
-        truth = find_scenes(tmp_path / "truth")[scene_id]
+        truth = find_scene_files(tmp_path / "truth")[scene_id]
         folder = tmp_path / "prediction"
-        prediction = find_scenes(folder).get(scene_id) if folder.exists() else None
+        prediction = find_scene_files(folder).get(scene_id) if folder.exists() else None
         return evaluate_scene(ScenePair(truth, prediction), settings)
 
     return run
@@ -161,7 +161,7 @@ def test_figures_repeat_exactly_and_depend_on_the_scene_alone(tmp_path, write_sc
 
 def test_fingerprint_follows_settings_and_contents(tmp_path, write_scene):
     write_scene(tmp_path, "a", 1)
-    pair = ScenePair(find_scenes(tmp_path)["a"], find_scenes(tmp_path)["a"])
+    pair = ScenePair(find_scene_files(tmp_path)["a"], find_scene_files(tmp_path)["a"])
     first = fingerprint(pair, SETTINGS)
     assert first == fingerprint(pair, SETTINGS)
     assert first != fingerprint(pair, EvaluationSettings(1501))
