@@ -13,8 +13,8 @@ import trimesh
 from PIL import Image
 
 from scenegen.export.scene_files import build_scene
+from scenegen.inputs.scene_images import SceneImages
 from scenegen.pipelines.pipeline import SceneGenPipeline
-from scenegen.pipelines.structure import SceneImages
 
 
 def main(

@@ -11,13 +11,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from scenegen.inputs.cutouts import OPAQUE_ALPHA
 from trellis_modules.attention.backends import BackendUnavailable
 from vggt.images import PAD, normalize_images, preprocess_images
 
 IMAGE_SIZE = 518
-OPAQUE_ALPHA = 204
-"""Pixels above this alpha belong to the asset: 0.8 of full opacity."""
-
 CROP_MARGIN = 1.2
 """Side of the crop over the longer side of the asset's box."""
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from scenegen.evaluation.glb import GlbMesh, read_glb
 from scenegen.geometry import ROTATION, SCALE, check_pose
-from scenegen.inputs.scene_folder import natural_key
+from scenegen.inputs.names import natural_key
 
 _OBJECT_NAME = re.compile(r"obj_(\d+)")
 

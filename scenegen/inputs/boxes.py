@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from scenegen.inputs.image_files import SceneInputError
-from scenegen.inputs.scene_folder import MAX_OBJECTS
+from scenegen.inputs.limits import MAX_OBJECTS
 from trellis_modules.config import ConfigError, load_json
 
 _FORM = "[x0, y0, x1, y1] in pixels"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 
-import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 _EIGHT_BIT_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX"}
@@ -66,25 +65,9 @@ def _png_bit_depth(path: Path) -> int:
     return header[_PNG_BIT_DEPTH_OFFSET]
 
 
-def cut_out(photo: Image.Image, mask: np.ndarray) -> Image.Image:
-    """The photo inside a mask (H, W) bool as RGBA, transparent black outside."""
-    rgba = np.dstack([np.asarray(photo.convert("RGB")), np.full(mask.shape, 255, np.uint8)])
-    return Image.fromarray(rgba * mask[..., None].astype(np.uint8))
-
-
 def size_text(image: Image.Image) -> str:
     """Width and height for messages."""
     return f"{image.width}x{image.height}"
-
-
-def alpha_of(image: Image.Image) -> np.ndarray:
-    """Opacity (H, W) uint8."""
-    return np.asarray(image.convert("RGBA"))[..., 3]
-
-
-def has_alpha(image: Image.Image) -> bool:
-    """Whether any pixel is not opaque."""
-    return bool(alpha_of(image).min() < 255)
 
 
 def over_background(image: Image.Image, level: int) -> Image.Image:

@@ -26,26 +26,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from scenegen.inputs.image_files import (
-    SceneInputError,
-    alpha_of,
-    cut_out,
-    has_alpha,
-    open_image,
-    over_background,
-    size_text,
-)
+from scenegen.inputs.cutouts import OPAQUE_ALPHA, alpha_of, cut_out, has_alpha
+from scenegen.inputs.image_files import SceneInputError, open_image, over_background, size_text
 from scenegen.inputs.label_image import read_labels
-
-PHOTO_NAMES = ("scene.jpg", "scene.jpeg", "scene.png")
-LABELS_NAME = "labels.png"
-MASKS_NAME = "masks.npy"
-BOXES_NAME = "boxes.json"
-MAX_OBJECTS = 64
-MAX_VIEWS = 32
-MAX_ASPECT_RATIO = 8
-MIN_SIDE_PX = 16
-OPAQUE_ALPHA = 204  # pixels that count for the crop of the asset image
+from scenegen.inputs.limits import MAX_ASPECT_RATIO, MAX_OBJECTS, MAX_VIEWS, MIN_SIDE_PX
+from scenegen.inputs.names import BOXES_NAME, LABELS_NAME, MASKS_NAME, PHOTO_NAMES, natural_key, scene_id_of
 
 _OBJECT_FILE = re.compile(r"(?P<stem>.+?)(?P<mask>_mask)?\.png", re.IGNORECASE)
 _VIEW_FOLDER = re.compile(r"view_\d+")
@@ -101,12 +86,6 @@ class PhotoWithoutMasks:
         return Path(self.view or "") / LABELS_NAME
 
 
-def natural_key(name: str) -> list[tuple[int, int, str]]:
-    """Sort key under which ``10`` comes after ``9``; numbers come before text."""
-    parts = [part for part in re.split(r"(\d+)", name) if part]
-    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts]
-
-
 def find_scene_folders(root: Path) -> list[Path]:
     """List the scene folders under `root` in natural order; `root` itself when it is one.
 
@@ -123,11 +102,6 @@ def find_scene_folders(root: Path) -> list[Path]:
             "pass the folder of scenes or one scene folder as --input"
         )
     return sorted(folders, key=lambda folder: natural_key(folder.name))
-
-
-def scene_id_of(path: Path) -> str:
-    """The name of a scene: that of its photo, or of its folder, also when given as ``.`` or by a link."""
-    return path.stem if path.is_file() else path.resolve().name
 
 
 def photos_without_masks(folder: Path) -> list[PhotoWithoutMasks]:

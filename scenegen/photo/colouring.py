@@ -14,6 +14,7 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from scenegen.geometry import apply_transform
+from scenegen.inputs.cutouts import OPAQUE_ALPHA
 from scenegen.photo.camera import PhotoView
 
 MIN_OVERLAP = 0.25
@@ -21,7 +22,6 @@ MIN_OVERLAP = 0.25
 
 MIN_SEEN_VERTICES = 50
 COLOUR_BANDS = 24
-OPAQUE_ALPHA = 204
 GREY = (160, 160, 160)
 
 _DEPTH_CELLS = 64  # grid of the depth test along the object's longer side in the photo, like the voxel grid

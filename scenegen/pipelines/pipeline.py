@@ -22,6 +22,7 @@ from scenegen.conditioning.image_preparation import RemoveBackground
 from scenegen.conditioning.scene_conditioner import CondParts, SceneCond
 from scenegen.geometry import apply_transform, pose_to_transform
 from scenegen.inputs.masks import inverse_order, order_by_area
+from scenegen.inputs.scene_images import SceneImages
 from scenegen.photo.camera import PhotoView, fit_photo_view
 from scenegen.photo.colouring import MIN_OVERLAP, colour_by_height, colour_from_photo
 from scenegen.pipelines.appearance import AppearanceStage, object_cond, with_patch_details
@@ -32,7 +33,7 @@ from scenegen.pipelines.memory import StageMeter, repeatable_kernels
 from scenegen.pipelines.result import GeneratedObject, SceneResult
 from scenegen.pipelines.sampling import PositionsType, StructureSample, noise_generator
 from scenegen.pipelines.settings import OnStep, Representation, RunOptions
-from scenegen.pipelines.structure import SceneImages, StructureStage
+from scenegen.pipelines.structure import StructureStage
 from scenegen.pipelines.texturing import TextureSettings
 from trellis_modules.memory import release_memory
 from trellis_modules.samplers import SamplingParams

@@ -14,7 +14,7 @@ from scenegen.checkpoints.networks import GEOMETRY_ENCODER_ROLE, IMAGE_ENCODER_R
 from scenegen.checkpoints.schema import DECODER_ROLE, FLOW_ROLE, PipelineConfig
 from scenegen.conditioning.image_preparation import RemoveBackground, prepare_asset_image
 from scenegen.conditioning.scene_conditioner import CondParts, SceneCond, SceneConditioner, SceneView
-from scenegen.inputs.image_files import cut_out
+from scenegen.inputs.scene_images import SceneImages
 from scenegen.pipelines.sampling import (
     StructureSample,
     WithoutSceneAttention,
@@ -25,42 +25,6 @@ from scenegen.pipelines.settings import RunOptions
 
 _IMAGES_AT_ONCE = 16
 _OBJECTS_DECODED_AT_ONCE = 4
-
-
-@dataclass(frozen=True)
-class SceneImages:
-    """One photo of a scene, as the caller has it.
-
-    Attributes:
-        photo: the whole scene.
-        cutouts: per object, an RGBA picture of any size; or one without transparency, where the pipeline has
-            a background remover.
-        masks: per object, (H, W) bool in the photo, not empty.
-    """
-
-    photo: Image.Image
-    cutouts: Sequence[Image.Image]
-    masks: Sequence[np.ndarray]
-
-    @classmethod
-    def from_masks(cls, photo: Image.Image, masks: Sequence[np.ndarray]) -> SceneImages:
-        """Cut the objects out of the photo.
-
-        Args:
-            photo: the whole scene.
-            masks: per object, (H, W), bool or above 0 on the object.
-
-        Raises:
-            ValueError: a mask is empty or has another size than the photo.
-        """
-        inside = [np.asarray(mask) > 0 for mask in masks]
-        for index, mask in enumerate(inside):
-            if mask.shape != (photo.height, photo.width) or not mask.any():
-                raise ValueError(
-                    f"SceneImages: expected masks of {photo.height} x {photo.width} with pixels above 0, "
-                    f"mask {index} has shape {mask.shape} and {int(mask.sum())} such pixels"
-                )
-        return cls(photo, [cut_out(photo, mask) for mask in inside], inside)
 
 
 @dataclass(frozen=True)

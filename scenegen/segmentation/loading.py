@@ -15,6 +15,7 @@ from torch import Tensor
 
 from scenegen.hub.releases import expected_size, load_releases, size_text
 from scenegen.hub.repository import FOLDER_FILES, Repository, split_repository
+from scenegen.inputs.names import LABELS_NAME
 from trellis_modules.checkpoint import CheckpointError, materialize, read_state
 from trellis_modules.config import ConfigError, load_json
 
@@ -30,7 +31,7 @@ _SAME_TENSOR = (  # two names of the network for one tensor of SAM 2: a file may
     "shared_image_embedding.positional_embedding",
     "prompt_encoder.shared_embedding.positional_embedding",
 )
-_OTHERWISE = "or give the masks in a file (labels.png, --masks)"
+_OTHERWISE = f"or give the masks in a file ({LABELS_NAME}, --masks)"
 
 
 class SegmenterUnavailable(CheckpointError):

@@ -8,7 +8,7 @@ import trimesh
 
 from examples import batch, custom_masks, multi_image, single_image
 from scenegen.inputs.scene_folder import read_scene
-from scenegen.pipelines.structure import SceneImages
+from scenegen.inputs.scene_images import SceneImages
 
 
 def test_single_image(tmp_path, shared_checkpoint, write_scene):

@@ -84,7 +84,7 @@ ALLOWED = {
         "trellis_modules",
         "vggt",
     },
-    "scenegen.photo": {"scenegen.photo", "scenegen.geometry"},
+    "scenegen.photo": {"scenegen.photo", "scenegen.geometry", "scenegen.inputs"},
     "scenegen.pipelines": {
         "scenegen.pipelines",
         "scenegen.checkpoints",
@@ -114,6 +114,7 @@ ALLOWED = {
         "scenegen.synthesis",
         "scenegen.conditioning",
         "scenegen.geometry",
+        "scenegen.inputs",
         "scenegen.models",
         "trellis_modules",
     },

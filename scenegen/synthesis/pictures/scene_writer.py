@@ -24,6 +24,8 @@ import numpy as np
 import trimesh
 from PIL import Image
 
+from scenegen.inputs.cutouts import cut_out
+from scenegen.inputs.names import PHOTO_NAMES, cutout_name, mask_name
 from scenegen.synthesis.furniture.records import FurnitureMesh, ModelInfo
 from scenegen.synthesis.layouts.scene_layout import (
     PlacedObject,
@@ -116,12 +118,12 @@ def write_images(layout: SceneLayout, rendering: Rendering, folder: Path) -> Non
     temporary = folder.with_name(folder.name + ".part")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    Image.fromarray(rendering.colour).save(temporary / "scene.jpg", quality=_JPEG_QUALITY, subsampling=0)
+    Image.fromarray(rendering.colour).save(temporary / PHOTO_NAMES[0], quality=_JPEG_QUALITY, subsampling=0)
     for number in range(len(layout.objects)):
         mask = rendering.instances == number
-        cutout(rendering.colour, mask).save(temporary / f"{number}.png", optimize=True)
+        cutout(rendering.colour, mask).save(temporary / cutout_name(number), optimize=True)
         channels = np.repeat(mask[..., None], 3, axis=2).astype(np.uint8) * 255
-        Image.fromarray(channels).save(temporary / f"{number}_mask.png", optimize=True)
+        Image.fromarray(channels).save(temporary / mask_name(number), optimize=True)
     shutil.rmtree(folder, ignore_errors=True)
     temporary.rename(folder)
 
@@ -144,11 +146,10 @@ def cutout(colour: np.ndarray, mask: np.ndarray, size: int = CUTOUT_SIZE) -> Ima
     if len(rows) == 0:
         raise ValueError("cutout: expected a mask with at least one pixel, got an empty one")
     box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    rgba = np.concatenate([colour[box] * mask[box][..., None], mask[box][..., None] * np.uint8(255)], axis=2)
-    height, width = rgba.shape[:2]
-    scale = size / max(height, width)
-    new_size = max(1, int(width * scale + 1e-6)), max(1, int(height * scale + 1e-6))
-    resized = Image.fromarray(rgba).resize(new_size, Image.Resampling.BILINEAR)  # Pillow weights RGB by alpha
+    close = cut_out(Image.fromarray(colour[box]), mask[box])
+    scale = size / max(close.size)
+    new_size = max(1, int(close.width * scale + 1e-6)), max(1, int(close.height * scale + 1e-6))
+    resized = close.resize(new_size, Image.Resampling.BILINEAR)  # Pillow weights RGB by alpha
     padded = Image.new("RGBA", (size, size))
     padded.paste(resized, ((size - new_size[0]) // 2, (size - new_size[1]) // 2))
     return padded
