@@ -24,7 +24,7 @@ from scenegen.conditioning.scene_conditioner import (
     drop_cond,
 )
 from scenegen.geometry import ROTATION, TRANSLATION, apply_transform, compose_poses
-from scenegen.inputs.masks import split_masks
+from scenegen.inputs.scene_images import SceneImages
 from scenegen.pipelines.assembly import scene_transforms
 from tests.parity.golden import GoldenCase, evaluate_input, family, make_input, make_uniform
 
@@ -126,17 +126,21 @@ def split(case: GoldenCase) -> dict[str, Tensor]:
     photo = Image.fromarray(case.input("rgb").numpy())
     labels = Image.fromarray(case.tensors["seg_input"].numpy())
     case.skip("seg_input", "an input")
+    values = np.asarray(labels.convert("L"))  # the original knows grey values only, no colours
+    images = SceneImages.from_masks(photo, [values == value for value in np.unique(values[values > 0])])
+    areas = [int(mask.sum()) for mask in images.masks]
+    ascending = list(range(len(areas)))
+    smallest = sorted(ascending, key=areas.__getitem__)  # stable: equal areas stay in ascending label
+    orders = {"order": ascending, "smallest": smallest, "largest": smallest[::-1], "other": ascending}
     computed = {}
-    orders = {"order": "order", "smallest": "smallest", "largest": "largest", "other": "order"}
     for name, order in orders.items():
-        cutouts = split_masks(photo, labels, order)
-        masks = np.stack([np.asarray(cutout.mask) for cutout in cutouts])
-        assert (masks == masks[..., :1]).all(), "the three channels of a mask must be equal"
+        masks = np.stack([images.masks[index] for index in order])
+        cutouts = np.stack([np.asarray(images.cutouts[index]) for index in order])
         computed |= {
-            f"{name}.rgba": torch.from_numpy(np.stack([np.asarray(cutout.image) for cutout in cutouts])),
-            f"{name}.mask": torch.from_numpy(masks[..., 0].copy()),
-            f"{name}.area": torch.tensor([cutout.area for cutout in cutouts]),
-            f"{name}.n_scene_images": torch.tensor(len(cutouts)),
+            f"{name}.rgba": torch.from_numpy(cutouts),
+            f"{name}.mask": torch.from_numpy(masks.astype(np.uint8) * 255),
+            f"{name}.area": torch.tensor([areas[index] for index in order]),
+            f"{name}.n_scene_images": torch.tensor(len(order)),
         }
     return computed
 
