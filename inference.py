@@ -40,7 +40,8 @@ from scenegen.demo.viewer import ViewerUnavailable, default_truth_folder, launch
 from scenegen.evaluation.loading import EvaluationError
 from scenegen.export.scene_files import ExportError, check_output
 from scenegen.inputs.image_files import SceneInputError
-from scenegen.inputs.scene_folder import find_scene_folders, scene_id_of
+from scenegen.inputs.layout import SceneLayout, detect_scene, find_scene_folders
+from scenegen.inputs.names import scene_id_of
 from scenegen.pipelines.pipeline import SceneGenPipeline
 from scenegen.segmentation import Segmenter
 from trellis_modules.checkpoint import CheckpointError
@@ -106,13 +107,14 @@ def run_scenes(sources: list[Path], options: argparse.Namespace) -> list[SceneRe
     """Make every scene that is not there yet, under progress bars for scenes and sampling steps."""
     batch = options.batch
     reports = {source: SceneReport(scene_id_of(source)) for source in sources}
-    todo = [source for source in sources if is_pending(source, batch)]
+    pending = [source for source in sources if is_pending(source, batch)]
+    todo = [detect_scene(source, options.masks, options.boxes) for source in pending]
     if todo:
         check_output(batch.output)
-    if waiting := [source for source in todo if needs_masks(source, batch)]:
+    if waiting := [scene for scene in todo if needs_masks(scene, batch)]:
         failed = find_missing_masks(waiting, options, is_all=waiting == todo)
         reports |= failed
-        todo = [source for source in todo if source not in failed]
+        todo = [scene for scene in todo if scene.source not in failed]
     if todo:
         pipeline = SceneGenPipeline.from_pretrained(
             options.checkpoint,
@@ -127,14 +129,14 @@ def run_scenes(sources: list[Path], options: argparse.Namespace) -> list[SceneRe
                 "has none; leave them out"
             )
         with logging_redirect_tqdm():
-            for source in tqdm(todo, unit="scene"):
-                with tqdm(desc=scene_id_of(source), unit="step", leave=False) as bar:
-                    reports[source] = make_scene(pipeline, source, batch, partial(show_step, bar))
+            for scene in tqdm(todo, unit="scene"):
+                with tqdm(desc=scene.scene_id, unit="step", leave=False) as bar:
+                    reports[scene.source] = make_scene(pipeline, scene, batch, partial(show_step, bar))
     return list(reports.values())
 
 
 def find_missing_masks(
-    sources: list[Path], options: argparse.Namespace, is_all: bool
+    scenes: list[SceneLayout], options: argparse.Namespace, is_all: bool
 ) -> dict[Path, SceneReport]:
     """Find the masks of scenes without, and return the reports of those where that failed.
 
@@ -144,12 +146,12 @@ def find_missing_masks(
     load = partial(Segmenter.from_pretrained, options.sam2, options.device)
     try:
         with logging_redirect_tqdm():
-            return segment_scenes(tqdm(sources, desc="masks", unit="scene"), options.batch, load)
+            return segment_scenes(tqdm(scenes, desc="masks", unit="scene"), options.batch, load)
     except CheckpointError as error:
         if is_all:
             raise
         logger.error("%s", error)
-        return {source: SceneReport(scene_id_of(source), "failed", str(error)) for source in sources}
+        return {scene.source: SceneReport(scene.scene_id, "failed", str(error)) for scene in scenes}
 
 
 def show_step(bar: tqdm, done: int, total: int) -> None:

@@ -29,7 +29,11 @@ from tqdm import tqdm
 
 from scenegen.export.scene_files import write_scene
 from scenegen.geometry import world_pose, world_poses_to_query_poses
-from scenegen.inputs.scene_folder import SceneInput, SceneInputError, find_scene_folders, read_scene
+from scenegen.inputs.image_files import SceneInputError
+from scenegen.inputs.layout import find_scene_folders
+from scenegen.inputs.masks import order_by_area
+from scenegen.inputs.scene_folder import read_scene
+from scenegen.inputs.scene_images import SceneImages
 from scenegen.pipelines.result import GeneratedObject, SceneResult
 from scenegen.synthesis.furniture.mesh_pack import MeshPack, PackError
 from trellis_modules.representations.voxels import surface_voxels
@@ -133,16 +137,16 @@ def place_by_box(mask: np.ndarray, sides: np.ndarray) -> tuple[np.ndarray, float
     return contact + size * np.array([0.0, sides[1], -sides[2]]) / 2, float(size)
 
 
-def predict_scene(scene: SceneInput, shape: MeanShape) -> SceneResult:
-    """Place the mean shape once for each mask of a scene."""
-    placed = [place_by_box(item.mask, shape.sides) for item in scene.objects]
+def predict_scene(images: SceneImages, shape: MeanShape) -> SceneResult:
+    """Place the mean shape once for each mask of a photo."""
+    placed = [place_by_box(mask, shape.sides) for mask in images.masks]
     centres = torch.tensor(np.stack([centre for centre, _ in placed]), dtype=torch.float32)
     sizes = torch.tensor([size for _, size in placed], dtype=torch.float32)
-    query = max(range(len(scene.objects)), key=lambda index: scene.objects[index].area)
+    query = order_by_area([int(mask.sum()) for mask in images.masks])[0]
     poses = world_poses_to_query_poses(world_pose(centres, torch.zeros_like(sizes), sizes), query)
     objects = tuple(
-        GeneratedObject(item.object_id, pose, shape.logits, shape.mesh)
-        for item, pose in zip(scene.objects, poses, strict=True)
+        GeneratedObject(object_id, pose, shape.logits, shape.mesh)
+        for object_id, pose in zip(images.object_ids, poses, strict=True)
     )
     settings = {
         "method": "mean training shape at the mask's box",
@@ -150,7 +154,7 @@ def predict_scene(scene: SceneInput, shape: MeanShape) -> SceneResult:
         "fov_deg": FOV_DEG,
         "elevation_deg": ELEVATION_DEG,
     }
-    return SceneResult(objects, scene.objects[query].object_id, settings=settings)
+    return SceneResult(objects, images.object_ids[query], settings=settings)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -179,7 +183,7 @@ def main(argv: list[str] | None = None) -> int:
     for folder in tqdm(folders, desc="mean shape", unit="scene"):
         try:
             write_scene(
-                predict_scene(read_scene(folder), shape), arguments.output / folder.name, ("glb", "poses")
+                predict_scene(read_scene(folder)[0], shape), arguments.output / folder.name, ("glb", "poses")
             )
         except SceneInputError as error:
             _LOG.error("%s", error)

@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 
 from scenegen.batch.scenes import BatchOptions, make_scene
-from scenegen.inputs.scene_folder import find_scene_folders
+from scenegen.inputs.layout import detect_scene, find_scene_folders
 from scenegen.pipelines.memory import process_peak_bytes
 from scenegen.pipelines.pipeline import SceneGenPipeline
 from scenegen.pipelines.texturing import TextureSettings
@@ -38,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.scenes < options.warm_up + WINDOW:
         raise SystemExit(f"--scenes: expected at least {options.warm_up + WINDOW}, got {options.scenes}")
     pipeline = SceneGenPipeline.from_pretrained(options.checkpoint, options.device)
-    folders = find_scene_folders(options.input)
+    scenes = [detect_scene(folder) for folder in find_scene_folders(options.input)]
     print("| scene | seconds | process MiB | GPU MiB |\n|---:|---:|---:|---:|")
     used = []
     with tempfile.TemporaryDirectory() as output:
@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
         )
         for number in range(1, options.scenes + 1):
             start = time.perf_counter()
-            report = make_scene(pipeline, folders[number % len(folders)], batch)
+            report = make_scene(pipeline, scenes[number % len(scenes)], batch)
             if report.status != "done":
                 return 1
             seconds = time.perf_counter() - start

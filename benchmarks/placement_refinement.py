@@ -163,7 +163,7 @@ def measure(
     """Refine one scene and measure it; with ``--write``, write it."""
     masks = None
     if options.images is not None:
-        masks = [item.mask for item in read_scene(options.images / scene_id).objects]
+        masks = read_scene(options.images / scene_id)[0].masks
         before = with_camera(before, masks)
     start = time.perf_counter()
     after = refine_result(before, masks)

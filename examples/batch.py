@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from scenegen.batch.scenes import BatchOptions, SceneReport, is_pending, make_scene
-from scenegen.inputs.scene_folder import find_scene_folders
+from scenegen.inputs.layout import detect_scene, find_scene_folders
 from scenegen.pipelines.pipeline import SceneGenPipeline
 
 
@@ -18,7 +18,7 @@ def main(
     pipeline = SceneGenPipeline.from_pretrained(checkpoint)
     options = BatchOptions(output, formats=["glb", "poses"], seed=1)
     todo = [folder for folder in find_scene_folders(folders) if is_pending(folder, options)]
-    reports = [make_scene(pipeline, folder, options) for folder in todo]
+    reports = [make_scene(pipeline, detect_scene(folder), options) for folder in todo]
     for report in reports:
         print(f"{report.scene_id}: {report.status} {report.error or ''} {sum(report.seconds.values()):.1f} s")
     return reports

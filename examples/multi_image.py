@@ -10,7 +10,6 @@ from pathlib import Path
 from scenegen.export.scene_files import write_scene
 from scenegen.inputs.scene_folder import read_scene
 from scenegen.pipelines.pipeline import SceneGenPipeline
-from scenegen.pipelines.structure import SceneImages
 
 
 def main(
@@ -20,11 +19,7 @@ def main(
 ) -> list[Path]:
     """Generate the scene from all photos and return the files written."""
     pipeline = SceneGenPipeline.from_pretrained(checkpoint)
-    scene = read_scene(folder)
-    first, *others = (
-        SceneImages(view.photo, [item.cutout for item in view.objects], [item.mask for item in view.objects])
-        for view in (scene, *scene.more_views)
-    )
+    first, *others = read_scene(folder)
     result = pipeline.run(first.photo, first.cutouts, first.masks, more_views=others)
     return write_scene(result, output, ["glb", "preview"])
 

@@ -17,11 +17,9 @@ def main(
 ) -> list[Path]:
     """Generate the scene and return the files written."""
     pipeline = SceneGenPipeline.from_pretrained(checkpoint, device="cpu")
-    scene = read_scene(folder)
-    cutouts = [item.cutout for item in scene.objects]
-    masks = [item.mask for item in scene.objects]
-    result = pipeline.run(scene.photo, cutouts, masks, seed=42)
-    result = refine_result(result, masks)  # objects out of each other and onto the floor
+    (images,) = read_scene(folder)
+    result = pipeline.run(images.photo, images.cutouts, images.masks, seed=42)
+    result = refine_result(result, images.masks)  # objects out of each other and onto the floor
     for item in result.objects:
         print(f"object {item.object_id}: pose {item.pose.tolist()}, {item.problem or item.mesh}")
     return write_scene(result, output, ["glb", "objects", "obj", "preview"])

@@ -6,29 +6,23 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from scenegen.checkpoints.schema import SLAT_GAUSSIAN_ROLE
 from scenegen.export.scene_files import FORMATS, ExportError, is_complete, write_scene
 from scenegen.inputs.image_files import SceneInputError
-from scenegen.inputs.scene_folder import (
-    LABELS_NAME,
-    PhotoWithoutMasks,
-    SceneInput,
-    photos_without_masks,
-    read_photo,
-    read_scene,
-    scene_id_of,
-)
+from scenegen.inputs.layout import PhotoLayout, SceneLayout
+from scenegen.inputs.names import scene_id_of
+from scenegen.inputs.scene_folder import read_layout
+from scenegen.inputs.scene_images import SceneImages
 from scenegen.pipelines.pipeline import DEFAULT_TEXTURE, SceneGenPipeline
 from scenegen.pipelines.result import SceneResult
-from scenegen.pipelines.structure import SceneImages
 from scenegen.pipelines.texturing import TextureSettings
 from scenegen.refinement.placement import refine_result
 from scenegen.segmentation import Segmenter
-from scenegen.segmentation.scenes import find_masks
+from scenegen.segmentation.masks import write_found_labels
 from trellis_modules.checkpoint import CheckpointError
 from trellis_modules.memory import release_memory
 
@@ -48,9 +42,7 @@ class BatchOptions:
         scene_attention: let the objects of a scene see each other; without it only for comparisons.
         appearance: textured meshes; without it surfaces in the photo's colours.
         refine: afterwards, push objects out of each other and onto the floor.
-        masks, boxes: file with the masks of the photo, or with boxes around its objects, where scenes are
-            photos and not folders.
-        auto_masks: find the objects of photos that have neither.
+        auto_masks: find the objects of photos that have neither masks nor boxes.
     """
 
     output: Path
@@ -63,8 +55,6 @@ class BatchOptions:
     scene_attention: bool = True
     appearance: bool = True
     refine: bool = False
-    masks: Path | None = None
-    boxes: Path | None = None
     auto_masks: bool = False
 
 
@@ -94,41 +84,39 @@ def is_pending(source: Path, options: BatchOptions) -> bool:
     return options.overwrite or not is_complete(options.output / scene_id_of(source), options.formats)
 
 
-def needs_masks(source: Path, options: BatchOptions) -> bool:
+def needs_masks(scene: SceneLayout, options: BatchOptions) -> bool:
     """Whether the masks of a scene have to be found, by `segment_scenes`, before it can be made."""
-    try:
-        return bool(_photos_to_segment(source, options))
-    except SceneInputError:
-        return False  # reading the scene reports it
+    return any(_has_to_be_segmented(photo, options) for photo in scene.photos)
 
 
 def segment_scenes(
-    sources: Iterable[Path], options: BatchOptions, load: Callable[[], Segmenter]
+    scenes: Iterable[SceneLayout], options: BatchOptions, load: Callable[[], Segmenter]
 ) -> dict[Path, SceneReport]:
     """Find the masks of scenes that need them, and write them as label images beside the results.
 
     The segmenter is freed before this returns, so that it takes no memory from the pipeline.
 
     Args:
-        sources: scenes that need masks.
+        scenes: that need masks.
         options: of the batch.
         load: makes the segmenter.
 
     Returns:
-        Reports of the scenes whose masks were not found.
+        Reports of the scenes whose masks were not found, by their sources.
 
     Raises:
         CheckpointError: the segmenter cannot be had.
     """
     segmenter = load()
     failed = {}
-    for source in sources:
-        report = SceneReport(scene_id_of(source), status="failed")
-        with _faults_in(report, source):
-            for photo in _photos_to_segment(source, options):
-                find_masks(segmenter, photo, options.output / report.scene_id)
+    for scene in scenes:
+        report = SceneReport(scene.scene_id, status="failed")
+        with _faults_in(report, scene.source):
+            for photo in scene.photos:
+                if _has_to_be_segmented(photo, options):
+                    write_found_labels(segmenter, photo, options.output / scene.scene_id)
         if report.error is not None:
-            failed[source] = report
+            failed[scene.source] = report
     del segmenter
     release_memory()
     return failed
@@ -136,7 +124,7 @@ def segment_scenes(
 
 def make_scene(
     pipeline: SceneGenPipeline,
-    source: Path,
+    scene: SceneLayout,
     options: BatchOptions,
     on_step: Callable[[int, int], Any] | None = None,
 ) -> SceneReport:
@@ -144,7 +132,8 @@ def make_scene(
 
     Args:
         pipeline: makes it.
-        source: a scene folder; or a photo, where the options give its masks or `segment_scenes` found them.
+        scene: its files, as `scenegen.inputs.layout.detect_scene` tells them; `segment_scenes` has found the
+            masks that are missing among them.
         options: of the batch.
         on_step: called with (steps done, steps) after each sampling step.
 
@@ -152,31 +141,27 @@ def make_scene(
         A report; faults of the input, the weights or the disk are logged in one line, others with their
         traceback.
     """
-    report = SceneReport(scene_id_of(source), status="failed")
-    with _faults_in(report, source):
-        _run(pipeline, source, options, report, on_step)
+    report = SceneReport(scene.scene_id, status="failed")
+    with _faults_in(report, scene.source):
+        _run(pipeline, scene, options, report, on_step)
         report.status = "done"
     return report
 
 
 def generate(
     pipeline: SceneGenPipeline,
-    scene: SceneInput,
+    views: Sequence[SceneImages],
     options: BatchOptions,
     on_step: Callable[[int, int], Any] | None = None,
 ) -> SceneResult:
-    """Generate one scene from what was read."""
-    views = [
-        SceneImages(view.photo, [item.cutout for item in view.objects], [item.mask for item in view.objects])
-        for view in (scene, *scene.more_views)
-    ]
+    """Generate one scene from its photos."""
     wants_gaussians = "ply" in options.formats and SLAT_GAUSSIAN_ROLE in pipeline.networks.roles
     result = pipeline.run(
         views[0].photo,
         views[0].cutouts,
         views[0].masks,
         more_views=views[1:],
-        object_ids=[item.object_id for item in scene.objects],
+        object_ids=views[0].object_ids,
         seed=options.seed,
         sampling=options.sampling,
         slat_sampling=options.slat_sampling,
@@ -210,33 +195,32 @@ def _explained(error: OSError, scene_id: str) -> str:
     )
 
 
-def _photos_to_segment(source: Path, options: BatchOptions) -> list[PhotoWithoutMasks]:
-    """The photos of a scene whose masks are to be found."""
-    if not source.is_file():
-        return [photo for photo in photos_without_masks(source) if photo.boxes or options.auto_masks]
-    return [] if options.masks else [PhotoWithoutMasks(source, options.boxes)]
+def _has_to_be_segmented(photo: PhotoLayout, options: BatchOptions) -> bool:
+    return photo.form is None and (photo.boxes is not None or options.auto_masks)
 
 
-def _read(source: Path, options: BatchOptions) -> SceneInput:
+def _read(scene: SceneLayout, options: BatchOptions) -> tuple[SceneImages, ...]:
     """Read a scene, with the masks that were found for it."""
-    found = options.output / scene_id_of(source)
-    if options.masks or source.is_file():
-        return read_photo(source, options.masks or found / LABELS_NAME)
-    return read_scene(source, found if _photos_to_segment(source, options) else None)
+    found = options.output / scene.scene_id
+    photos = tuple(
+        photo.with_found_labels(found) if _has_to_be_segmented(photo, options) else photo
+        for photo in scene.photos
+    )
+    return read_layout(replace(scene, photos=photos))
 
 
 def _run(
     pipeline: SceneGenPipeline,
-    source: Path,
+    scene: SceneLayout,
     options: BatchOptions,
     report: SceneReport,
     on_step: Callable[[int, int], Any] | None,
 ) -> None:
     """Make the scene and enter times, memory and problems into the report."""
     start = time.perf_counter()
-    scene = _read(source, options)
+    views = _read(scene, options)
     read_seconds = time.perf_counter() - start
-    result = generate(pipeline, scene, options, on_step)
+    result = generate(pipeline, views, options, on_step)
     start = time.perf_counter()
     write_scene(result, options.output / scene.scene_id, options.formats)
     report.seconds = {"read": read_seconds, **result.timings, "write": time.perf_counter() - start}

@@ -216,8 +216,6 @@ def batch_options(options: argparse.Namespace) -> BatchOptions:
         scene_attention=not options.no_scene_attention,
         appearance=not options.no_appearance,
         refine=options.refine,
-        masks=options.masks,
-        boxes=options.boxes,
         auto_masks=options.auto_masks,
     )
 

@@ -3,6 +3,7 @@
 from scenegen.inputs.boxes import check_boxes, read_boxes
 from scenegen.segmentation.automatic import AutomaticSettings
 from scenegen.segmentation.loading import DEFAULT_SAM2, SegmenterUnavailable
+from scenegen.segmentation.masks import find_masks
 from scenegen.segmentation.segmenter import Segmenter
 
 __all__ = [
@@ -11,5 +12,6 @@ __all__ = [
     "Segmenter",
     "SegmenterUnavailable",
     "check_boxes",
+    "find_masks",
     "read_boxes",
 ]

@@ -14,8 +14,8 @@ import trimesh
 import inference
 from scenegen.checkpoints.schema import SLAT_GAUSSIAN_ROLE, SLAT_MESH_ROLE
 from scenegen.inputs.scene_folder import read_scene
+from scenegen.inputs.scene_images import SceneImages
 from scenegen.pipelines.pipeline import SceneGenPipeline
-from scenegen.pipelines.structure import SceneImages
 from scenegen.pipelines.texturing import TextureSettings
 from trellis_modules.sparse import SparseTensor
 
@@ -30,8 +30,8 @@ def pipeline(shared_appearance_checkpoint) -> SceneGenPipeline:
 @pytest.fixture
 def scene(tmp_path, write_scene):
     """Photo, cut-outs and masks of two objects; the second is the query."""
-    read = read_scene(write_scene(tmp_path / "room", 2))
-    return read.photo, [item.cutout for item in read.objects], [item.mask for item in read.objects]
+    (images,) = read_scene(write_scene(tmp_path / "room", 2))
+    return images.photo, images.cutouts, images.masks
 
 
 def _gltf_json(path) -> dict:

@@ -40,7 +40,7 @@ def test_custom_masks(tmp_path, shared_checkpoint, write_scene):
 
 
 def test_masks_that_do_not_fit_the_photo_are_refused(tmp_path, write_scene):
-    photo = read_scene(write_scene(tmp_path / "room", 1)).photo
+    photo = read_scene(write_scene(tmp_path / "room", 1))[0].photo
     for mask in (np.ones((4, 4)), np.zeros((36, 48))):
         with pytest.raises(ValueError, match="mask 0 has shape"):
             SceneImages.from_masks(photo, [mask])

@@ -24,7 +24,9 @@ from scenegen.evaluation.glb import GlbError, read_glb
 from scenegen.evaluation.loading import EvaluationError, find_scene_files, load_poses
 from scenegen.hub import HubError, push_to_hub, resolve_checkpoint
 from scenegen.hub.conversion import convert, find_network
-from scenegen.inputs.scene_folder import SceneInputError, find_scene_folders, read_scene
+from scenegen.inputs.image_files import SceneInputError
+from scenegen.inputs.layout import find_scene_folders
+from scenegen.inputs.scene_folder import read_scene
 from scenegen.pipelines.pipeline import SceneGenPipeline
 from scenegen.trainers.experiment import load_experiment
 from scripts import convert_checkpoint, download_checkpoints

@@ -18,8 +18,8 @@ def pipeline(shared_checkpoint) -> SceneGenPipeline:
 @pytest.fixture
 def scene(tmp_path, write_scene):
     """Photo, cut-outs and masks of three objects; the last has the largest mask."""
-    read = read_scene(write_scene(tmp_path / "room", 3))
-    return read.photo, [item.cutout for item in read.objects], [item.mask for item in read.objects]
+    (images,) = read_scene(write_scene(tmp_path / "room", 3))
+    return images.photo, images.cutouts, images.masks
 
 
 def test_result_comes_in_the_callers_order(pipeline, scene):

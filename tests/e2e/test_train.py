@@ -180,9 +180,8 @@ def test_trained_networks_become_a_checkpoint_of_the_pipeline(
     assert pipeline.config.sparse_structure_sampler.params.steps == 3
     assert pipeline.config.normalize_geometry and pipeline.config.append_places
     assert pipeline.config.image_size == IMAGE_SIZE
-    scene = read_scene(write_scene(tmp_path / "room", 2))
-    cutouts, masks = [item.cutout for item in scene.objects], [item.mask for item in scene.objects]
-    assert len(pipeline.run(scene.photo, cutouts, masks).objects) == 2
+    (images,) = read_scene(write_scene(tmp_path / "room", 2))
+    assert len(pipeline.run(images.photo, images.cutouts, images.masks).objects) == 2
 
 
 def test_stored_pictures_take_the_place_of_packs(tmp_path, run, pack, monkeypatch):

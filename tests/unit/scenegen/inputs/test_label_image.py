@@ -34,9 +34,9 @@ def test_written_labels_are_read_as_the_same_masks(tmp_path):
     masks = _masks((20, 1, 30, 12), (1, 1, 12, 20), (14, 14, 18, 18))
     Image.new("RGB", (WIDTH, HEIGHT), (90, 90, 90)).save(tmp_path / "room.png")
     write_labels(label_map(masks), tmp_path / "new" / "labels.png")
-    scene = read_photo(tmp_path / "room.png", tmp_path / "new" / "labels.png")
-    assert [item.object_id for item in scene.objects] == [0, 1, 2]
-    assert (np.stack([item.mask for item in scene.objects]) == masks).all()
+    (images,) = read_photo(tmp_path / "room.png", tmp_path / "new" / "labels.png")
+    assert images.object_ids == (0, 1, 2)
+    assert (np.stack(images.masks) == masks).all()
 
 
 def test_64_labels_have_colours_of_their_own():

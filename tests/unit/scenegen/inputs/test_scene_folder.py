@@ -10,7 +10,10 @@ import pytest
 from PIL import Image
 
 from scenegen.inputs.image_files import SceneInputError
-from scenegen.inputs.scene_folder import find_scene_folders, natural_key, read_photo, read_scene
+from scenegen.inputs.layout import find_scene_folders
+from scenegen.inputs.names import natural_key, scene_id_of
+from scenegen.inputs.scene_folder import read_photo, read_scene
+from scenegen.inputs.scene_images import SceneImages
 
 WIDTH, HEIGHT = 48, 32
 
@@ -37,25 +40,34 @@ def _write_scene(folder: Path, count: int = 2) -> Path:
     return folder
 
 
+def _read_one(folder: Path) -> SceneImages:
+    """Read a scene of one photo."""
+    (images,) = read_scene(folder)
+    return images
+
+
+def _areas(images: SceneImages) -> list[int]:
+    return [int(mask.sum()) for mask in images.masks]
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return _write_scene(tmp_path / "room")
 
 
 def test_reads_photo_masks_and_cutouts(folder):
-    scene = read_scene(folder)
-    assert scene.scene_id == "room"
-    assert scene.photo.mode == "RGB" and scene.photo.size == (WIDTH, HEIGHT)
-    assert [item.object_id for item in scene.objects] == [0, 1]
-    assert scene.objects[1].mask.tolist() == (_mask(1) > 0).tolist()
-    assert scene.objects[1].area == 9 * 4
-    assert scene.objects[0].cutout.mode == "RGBA" and scene.objects[0].cutout.size == (20, 20)
+    images = _read_one(folder)
+    assert images.photo.mode == "RGB" and images.photo.size == (WIDTH, HEIGHT)
+    assert images.object_ids == (0, 1)
+    assert images.masks[1].tolist() == (_mask(1) > 0).tolist()
+    assert _areas(images)[1] == 9 * 4
+    assert images.cutouts[0].mode == "RGBA" and images.cutouts[0].size == (20, 20)
 
 
 def test_twelve_objects_come_in_natural_order_with_their_own_masks(tmp_path):
-    scene = read_scene(_write_scene(tmp_path / "room", count=12))
-    assert [item.object_id for item in scene.objects] == list(range(12))
-    assert [item.area for item in scene.objects] == [int((_mask(k) > 0).sum()) for k in range(12)]
+    images = _read_one(_write_scene(tmp_path / "room", count=12))
+    assert images.object_ids == tuple(range(12))
+    assert _areas(images) == [int((_mask(k) > 0).sum()) for k in range(12)]
 
 
 def test_natural_key_orders_numbers_by_value():
@@ -69,7 +81,7 @@ def test_other_files_are_ignored(folder):
     _photo().save(folder / "thumbnail.png")
     (folder / "._0_mask.png").write_bytes(b"\x00\x05\x16\x07")  # as macOS leaves them in archives
     (folder / "._scene.jpg").write_bytes(b"\x00\x05\x16\x07")
-    assert len(read_scene(folder).objects) == 2
+    assert len(_read_one(folder).masks) == 2
 
 
 def test_mask_colours_and_alpha_both_count(folder):
@@ -77,7 +89,7 @@ def test_mask_colours_and_alpha_both_count(folder):
     rgba[..., :3] = 255  # white everywhere, shown by alpha only on the object
     rgba[..., 3] = _mask(0)
     Image.fromarray(rgba).save(folder / "0_mask.png")
-    assert read_scene(folder).objects[0].area == (_mask(0) > 0).sum()
+    assert _areas(_read_one(folder))[0] == (_mask(0) > 0).sum()
 
 
 def test_missing_mask_is_taken_from_a_full_size_cutout(folder):
@@ -85,12 +97,12 @@ def test_missing_mask_is_taken_from_a_full_size_cutout(folder):
     cutout.putalpha(Image.fromarray(_mask(1)))
     cutout.save(folder / "1.png")
     (folder / "1_mask.png").unlink()
-    assert read_scene(folder).objects[1].mask.tolist() == (_mask(1) > 0).tolist()
+    assert _read_one(folder).masks[1].tolist() == (_mask(1) > 0).tolist()
 
 
 def test_full_size_cutout_without_alpha_gets_the_mask_as_alpha(folder):
     _photo().save(folder / "1.png")
-    alpha = np.asarray(read_scene(folder).objects[1].cutout)[..., 3]
+    alpha = np.asarray(_read_one(folder).cutouts[1])[..., 3]
     assert alpha.tolist() == _mask(1).tolist()
 
 
@@ -106,20 +118,20 @@ def test_label_image_gives_one_object_a_value(tmp_path, mode):
     image.convert(mode).save(folder / "labels.png")
     if mode == "RGB":
         image.convert("L").convert("RGB").save(folder / "labels.png")
-    scene = read_scene(folder)
-    assert [item.area for item in scene.objects] == [160, 64, 32]
-    cutout = np.asarray(scene.objects[1].cutout)
+    images = _read_one(folder)
+    assert _areas(images) == [160, 64, 32]
+    cutout = np.asarray(images.cutouts[1])
     assert (cutout[..., 3] == np.where(labels == 9, 255, 0)).all()
     assert (cutout[labels != 9] == 0).all()
-    assert (cutout[labels == 9][:, :3] == np.asarray(scene.photo)[labels == 9]).all()
+    assert (cutout[labels == 9][:, :3] == np.asarray(images.photo)[labels == 9]).all()
 
 
 def test_mask_alone_cuts_its_object_out_of_the_photo(folder):
     (folder / "1.png").unlink()
-    item = read_scene(folder).objects[1]
-    cutout = np.asarray(item.cutout)
-    assert item.object_id == 1 and (cutout[..., 3] == _mask(1)).all()
-    assert (cutout[item.mask][:, :3] == np.asarray(read_scene(folder).photo)[item.mask]).all()
+    images = _read_one(folder)
+    cutout, mask = np.asarray(images.cutouts[1]), images.masks[1]
+    assert images.object_ids[1] == 1 and (cutout[..., 3] == _mask(1)).all()
+    assert (cutout[mask][:, :3] == np.asarray(images.photo)[mask]).all()
 
 
 def test_cutouts_alone_are_laid_over_white(tmp_path):
@@ -127,16 +139,16 @@ def test_cutouts_alone_are_laid_over_white(tmp_path):
         cutout = Image.new("RGB", (WIDTH, HEIGHT), colour)
         cutout.putalpha(Image.fromarray(_mask(index)))
         _save(cutout, tmp_path / f"{index}.png")
-    scene = read_scene(tmp_path)
-    photo = np.asarray(scene.photo)
-    assert [item.area for item in scene.objects] == [32, 36]
+    images = _read_one(tmp_path)
+    photo = np.asarray(images.photo)
+    assert _areas(images) == [32, 36]
     assert (photo[_mask(0) > 0] == (200, 10, 10)).all() and (photo[31] == 255).all()
 
 
 def test_array_of_masks(tmp_path):
     folder = _write_scene(tmp_path / "room", count=0)
     np.save(folder / "masks.npy", np.stack([_mask(2), _mask(0)]))
-    assert [item.area for item in read_scene(folder).objects] == [40, 32]
+    assert _areas(_read_one(folder)) == [40, 32]
 
 
 def test_photo_with_masks_by_file(tmp_path):
@@ -145,23 +157,25 @@ def test_photo_with_masks_by_file(tmp_path):
     _save(Image.fromarray(labels), tmp_path / "labels.png")
     np.save(tmp_path / "found.npy", np.stack([_mask(0), _mask(1)]) > 0)
     for masks in ("labels.png", "found.npy"):
-        scene = read_photo(tmp_path / "lounge.png", tmp_path / masks)
-        assert scene.scene_id == "lounge" and [item.area for item in scene.objects] == [32, 36]
+        (images,) = read_photo(tmp_path / "lounge.png", tmp_path / masks)
+        assert _areas(images) == [32, 36]
+    assert scene_id_of(tmp_path / "lounge.png") == "lounge"
 
 
 def test_views_of_one_scene_come_in_natural_order(tmp_path):
     for index in (0, 2, 10):
-        _write_scene(tmp_path / "room" / f"view_{index}", count=2)
+        view = _write_scene(tmp_path / "room" / f"view_{index}", count=2)
+        _photo().resize((WIDTH, HEIGHT)).point(lambda level, index=index: index).save(view / "scene.jpg")
     assert find_scene_folders(tmp_path / "room") == [tmp_path / "room"]
     scene = read_scene(tmp_path / "room")
-    assert scene.scene_id == "room" and len(scene.objects) == 2
-    assert [view.scene_id for view in scene.more_views] == ["view_2", "view_10"]
+    assert [images.object_ids for images in scene] == [(0, 1)] * 3
+    assert [images.photo.getpixel((0, 0))[0] for images in scene] == [0, 2, 10]
 
 
 @pytest.mark.parametrize("name", ["scene.JPG", "Scene.jpeg", "scene.png"])
 def test_photo_is_known_by_its_name_in_any_case(folder, name):
     (folder / "scene.jpg").rename(folder / name)
-    assert read_scene(folder).photo.size == (WIDTH, HEIGHT)
+    assert _read_one(folder).photo.size == (WIDTH, HEIGHT)
     assert find_scene_folders(folder) == [folder]
 
 
@@ -169,7 +183,7 @@ def test_photo_is_turned_upright_by_its_orientation_tag(folder):
     exif = Image.Exif()
     exif[0x0112] = 6  # stored sideways: turn by 90 degrees clockwise to view
     _photo().transpose(Image.Transpose.ROTATE_90).save(folder / "scene.jpg", exif=exif)
-    assert read_scene(folder).photo.size == (WIDTH, HEIGHT)
+    assert _read_one(folder).photo.size == (WIDTH, HEIGHT)
 
 
 def test_find_lists_folders_naturally_and_accepts_one_scene(tmp_path):

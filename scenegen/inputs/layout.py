@@ -1,0 +1,178 @@
+"""What a scene folder holds, from one look at its file names: the description that everything else uses.
+
+Whether masks have to be found, finding them and reading the scene all ask the description; nothing lists the
+folder a second time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from scenegen.inputs.form import Form
+from scenegen.inputs.forms import FORMS, LABEL_IMAGE, form_of_file
+from scenegen.inputs.image_files import SceneInputError
+from scenegen.inputs.limits import MAX_VIEWS
+from scenegen.inputs.names import (
+    BOXES_NAME,
+    LABELS_NAME,
+    PHOTO_NAMES,
+    cutout_name,
+    is_photo_name,
+    is_view_name,
+    mask_name,
+    natural_key,
+    scene_id_of,
+)
+from scenegen.inputs.photos import find_photo
+
+
+@dataclass(frozen=True)
+class PhotoLayout:
+    """Where one photo and its objects are.
+
+    Attributes:
+        place: the folder, or the photo where it is given by itself; begins messages.
+        photo: the photo; None where its cut-outs show all of it.
+        form: how the objects are given; None where their masks have to be found.
+        files: of the form, in natural order; none without a form.
+        boxes: file with boxes around the objects; None where there is none, or masks make it needless.
+        view: name of the folder, where this is one of several photos of a scene.
+    """
+
+    place: Path
+    photo: Path | None
+    form: Form | None = None
+    files: tuple[Path, ...] = ()
+    boxes: Path | None = None
+    view: str | None = None
+
+    def found_labels(self, folder: Path) -> Path:
+        """Where the label image of found masks lies; ``folder`` holds those of the scene."""
+        return folder / (self.view or "") / LABELS_NAME
+
+    def with_found_labels(self, folder: Path) -> PhotoLayout:
+        """The same photo with the label image of the masks that were found for it."""
+        return replace(self, form=LABEL_IMAGE, files=(self.found_labels(folder),))
+
+
+@dataclass(frozen=True)
+class SceneLayout:
+    """Where the photos of one scene are.
+
+    Attributes:
+        source: the scene folder, or the photo where it is given by itself.
+        scene_id: the name of the scene.
+        photos: the main one first; none where there is a fault.
+        fault: one line that says what is missing or contradictory, None for a scene that can be read.
+    """
+
+    source: Path
+    scene_id: str
+    photos: tuple[PhotoLayout, ...] = ()
+    fault: str | None = None
+
+
+def find_scene_folders(root: Path) -> list[Path]:
+    """List the scene folders under `root` in natural order; `root` itself when it is one.
+
+    Raises:
+        SceneInputError: root is missing, is not a folder, cannot be listed or holds no scene.
+    """
+    entries = _list_folder(root)
+    if any(_is_scene_file(entry.name) or is_view_name(entry.name) for entry in entries):
+        return [root]
+    folders = [entry for entry in entries if entry.is_dir()]
+    if not folders:
+        raise SceneInputError(
+            f"{root}: expected folders with {PHOTO_NAMES[0]} and {cutout_name(0)}, {mask_name(0)}, ..., "
+            "found no folder; pass the folder of scenes or one scene folder as --input"
+        )
+    return folders
+
+
+def detect_scene(source: Path, masks: Path | None = None, boxes: Path | None = None) -> SceneLayout:
+    """Look at the files of a scene.
+
+    Args:
+        source: a scene folder (its layouts are those of `scenegen.inputs.scene_folder`), or a photo.
+        masks: file with the masks of the photo, where the source is one.
+        boxes: file with boxes around the objects of the photo, where the source is one.
+
+    Returns:
+        The description. Faults are entered there, so that of many scenes the others go on.
+    """
+    try:
+        by_file = masks is not None or boxes is not None or source.is_file()
+        photos = (_photo_by_file(source, masks, boxes),) if by_file else _photos_of_folder(source)
+    except SceneInputError as error:
+        return SceneLayout(source, scene_id_of(source), fault=str(error))
+    return SceneLayout(source, scene_id_of(source), photos)
+
+
+def _photo_by_file(path: Path, masks: Path | None, boxes: Path | None) -> PhotoLayout:
+    if not path.is_file():
+        raise SceneInputError(f"{path}: expected a photo, found none; masks by file belong to one photo")
+    if masks is None:
+        return PhotoLayout(path, path, boxes=boxes)
+    if not masks.is_file():
+        raise SceneInputError(f"{masks}: expected a label image or an array of masks, found no such file")
+    return PhotoLayout(path, path, form_of_file(masks), (masks,))
+
+
+def _photos_of_folder(folder: Path) -> tuple[PhotoLayout, ...]:
+    entries = _list_folder(folder)
+    views = [entry for entry in entries if is_view_name(entry.name) and entry.is_dir()]
+    if not views:
+        return (_photo_of_folder(folder, [entry.name for entry in entries]),)
+    if len(views) > MAX_VIEWS:
+        raise SceneInputError(
+            f"{folder}: expected at most {MAX_VIEWS} views, found {len(views)}; leave some out"
+        )
+    if mixed := [entry.name for entry in entries if _is_scene_file(entry.name)]:
+        raise SceneInputError(
+            f"{folder / min(mixed)}: expected either a photo with masks or folders view_0, view_1, ..., "
+            "found both; move it into a view or remove it"
+        )
+    return tuple(
+        replace(_photo_of_folder(view, [entry.name for entry in _list_folder(view)]), view=view.name)
+        for view in views
+    )
+
+
+def _photo_of_folder(folder: Path, names: Sequence[str]) -> PhotoLayout:
+    """Tell the form of one photo's objects from the names, in natural order, of the files beside it."""
+    claimed = {form: tuple(folder / name for name in names if form.claims(name)) for form in FORMS}
+    present = [form for form in FORMS if claimed[form]]
+    if len(present) > 1:
+        one, other = present[:2]
+        raise SceneInputError(
+            f"{claimed[one][0]}: expected either {one.title} or {other.title}, found both; remove one of them"
+        )
+    if not present:
+        boxes = folder / BOXES_NAME if BOXES_NAME in names else None
+        return PhotoLayout(folder, find_photo(folder, names), boxes=boxes)
+    (form,) = present
+    shows_all = not form.needs_photo(claimed[form]) and not any(map(is_photo_name, names))
+    return PhotoLayout(folder, None if shows_all else find_photo(folder, names), form, claimed[form])
+
+
+def _is_scene_file(name: str) -> bool:
+    return is_photo_name(name) or any(form.claims(name) for form in FORMS)
+
+
+def _list_folder(folder: Path) -> list[Path]:
+    """What is in a folder, in natural order, without what is hidden."""
+    if not folder.exists():
+        raise SceneInputError(f"{folder}: expected a folder, found nothing; check the path")
+    if not folder.is_dir():
+        raise SceneInputError(f"{folder}: expected a folder, found a file; pass the folder that holds it")
+    try:
+        # macOS leaves files such as ._0_mask.png in the archives that it makes.
+        entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
+    except OSError as error:
+        raise SceneInputError(
+            f"{folder}: cannot be listed ({error.strerror}); check its permissions"
+        ) from error
+    return sorted(entries, key=lambda entry: natural_key(entry.name))
