@@ -42,6 +42,7 @@ from scenegen.export.scene_files import ExportError, check_output
 from scenegen.inputs.image_files import SceneInputError
 from scenegen.inputs.scene_folder import find_scene_folders, scene_id_of
 from scenegen.pipelines.pipeline import SceneGenPipeline
+from scenegen.pipelines.progress import Progress
 from scenegen.segmentation import Segmenter
 from trellis_modules.checkpoint import CheckpointError
 
@@ -121,15 +122,16 @@ def run_scenes(sources: list[Path], options: argparse.Namespace) -> list[SceneRe
             revision=options.revision,
             offload=options.low_vram,
         )
-        if batch.slat_sampling and batch.appearance and not pipeline.config.has_appearance:
+        settings = batch.settings
+        if settings.slat_sampling and settings.appearance and not pipeline.config.has_appearance:
             raise CheckpointError(
                 f"{options.checkpoint}: --slat-steps and --slat-cfg need an appearance stage, the checkpoint "
                 "has none; leave them out"
             )
         with logging_redirect_tqdm():
             for source in tqdm(todo, unit="scene"):
-                with tqdm(desc=scene_id_of(source), unit="step", leave=False) as bar:
-                    reports[source] = make_scene(pipeline, source, batch, partial(show_step, bar))
+                with tqdm(desc=scene_id_of(source), leave=False) as bar:
+                    reports[source] = make_scene(pipeline, source, batch, partial(show_progress, bar))
     return list(reports.values())
 
 
@@ -152,10 +154,11 @@ def find_missing_masks(
         return {source: SceneReport(scene_id_of(source), "failed", str(error)) for source in sources}
 
 
-def show_step(bar: tqdm, done: int, total: int) -> None:
-    """Move a bar to ``done`` of ``total`` steps; each stage begins anew."""
-    bar.total = total
-    bar.update(done - bar.n)
+def show_progress(bar: tqdm, progress: Progress) -> None:
+    """Move a bar to where a stage of the scene is; each stage begins anew."""
+    bar.set_postfix_str(progress.stage, refresh=False)
+    bar.total = progress.total
+    bar.update(progress.done - bar.n)
 
 
 if __name__ == "__main__":

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from scenegen.export.scene_files import write_scene
 from scenegen.inputs.scene_folder import read_scene
+from scenegen.inputs.scene_images import SceneImages
 from scenegen.pipelines.pipeline import SceneGenPipeline
-from scenegen.pipelines.structure import SceneImages
 
 
 def main(
@@ -21,11 +21,11 @@ def main(
     """Generate the scene from all photos and return the files written."""
     pipeline = SceneGenPipeline.from_pretrained(checkpoint)
     scene = read_scene(folder)
-    first, *others = (
+    views = [
         SceneImages(view.photo, [item.cutout for item in view.objects], [item.mask for item in view.objects])
         for view in (scene, *scene.more_views)
-    )
-    result = pipeline.run(first.photo, first.cutouts, first.masks, more_views=others)
+    ]
+    result = pipeline.run(views)
     return write_scene(result, output, ["glb", "preview"])
 
 

@@ -6,7 +6,9 @@ from pathlib import Path
 
 from scenegen.export.scene_files import write_scene
 from scenegen.inputs.scene_folder import read_scene
+from scenegen.inputs.scene_images import SceneImages
 from scenegen.pipelines.pipeline import SceneGenPipeline
+from scenegen.pipelines.settings import RunSettings
 from scenegen.refinement.placement import refine_result
 
 
@@ -20,7 +22,7 @@ def main(
     scene = read_scene(folder)
     cutouts = [item.cutout for item in scene.objects]
     masks = [item.mask for item in scene.objects]
-    result = pipeline.run(scene.photo, cutouts, masks, seed=42)
+    result = pipeline.run([SceneImages(scene.photo, cutouts, masks)], RunSettings(seed=42))
     result = refine_result(result, masks)  # objects out of each other and onto the floor
     for item in result.objects:
         print(f"object {item.object_id}: pose {item.pose.tolist()}, {item.problem or item.mesh}")
