@@ -43,6 +43,7 @@ from scenegen.inputs.image_files import SceneInputError
 from scenegen.inputs.layout import SceneLayout, detect_scene, find_scene_folders
 from scenegen.inputs.names import scene_id_of
 from scenegen.pipelines.pipeline import SceneGenPipeline
+from scenegen.pipelines.progress import Progress
 from scenegen.segmentation import Segmenter
 from trellis_modules.checkpoint import CheckpointError
 
@@ -123,15 +124,16 @@ def run_scenes(sources: list[Path], options: argparse.Namespace) -> list[SceneRe
             revision=options.revision,
             offload=options.low_vram,
         )
-        if batch.slat_sampling and batch.appearance and not pipeline.config.has_appearance:
+        settings = batch.settings
+        if settings.slat_sampling and settings.appearance and not pipeline.config.has_appearance:
             raise CheckpointError(
                 f"{options.checkpoint}: --slat-steps and --slat-cfg need an appearance stage, the checkpoint "
                 "has none; leave them out"
             )
         with logging_redirect_tqdm():
             for scene in tqdm(todo, unit="scene"):
-                with tqdm(desc=scene.scene_id, unit="step", leave=False) as bar:
-                    reports[scene.source] = make_scene(pipeline, scene, batch, partial(show_step, bar))
+                with tqdm(desc=scene.scene_id, leave=False) as bar:
+                    reports[scene.source] = make_scene(pipeline, scene, batch, partial(show_progress, bar))
     return list(reports.values())
 
 
@@ -154,10 +156,11 @@ def find_missing_masks(
         return {scene.source: SceneReport(scene.scene_id, "failed", str(error)) for scene in scenes}
 
 
-def show_step(bar: tqdm, done: int, total: int) -> None:
-    """Move a bar to ``done`` of ``total`` steps; each stage begins anew."""
-    bar.total = total
-    bar.update(done - bar.n)
+def show_progress(bar: tqdm, progress: Progress) -> None:
+    """Move a bar to where a stage of the scene is; each stage begins anew."""
+    bar.set_postfix_str(progress.stage, refresh=False)
+    bar.total = progress.total
+    bar.update(progress.done - bar.n)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from scenegen.batch.scenes import BatchOptions, make_scene
 from scenegen.inputs.layout import detect_scene, find_scene_folders
 from scenegen.pipelines.memory import process_peak_bytes
 from scenegen.pipelines.pipeline import SceneGenPipeline
+from scenegen.pipelines.settings import RunSettings
 from scenegen.pipelines.texturing import TextureSettings
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -44,9 +45,11 @@ def main(arguments: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as output:
         batch = BatchOptions(
             Path(output),
-            sampling={"steps": options.steps},
-            slat_sampling={"steps": options.slat_steps} if pipeline.config.has_appearance else {},
-            texture=TextureSettings(size=options.texture_size),
+            settings=RunSettings(
+                sampling={"steps": options.steps},
+                slat_sampling={"steps": options.slat_steps} if pipeline.config.has_appearance else {},
+                texture=TextureSettings(size=options.texture_size),
+            ),
             overwrite=True,
         )
         for number in range(1, options.scenes + 1):

@@ -41,11 +41,14 @@ from scenegen.checkpoints.networks import (
     NetworkFiles,
 )
 from scenegen.checkpoints.schema import PIPELINE_FILE, PIPELINE_NAME, SLAT_FLOW_ROLE, PipelineConfig
-from scenegen.export.scene_files import SCENE_FILE, write_scene
+from scenegen.export.glb import SCENE_FILE
+from scenegen.export.scene_files import write_scene
 from scenegen.hub.releases import PublishedNetwork, load_networks
+from scenegen.inputs.scene_images import SceneImages
 from scenegen.models.registry import build_model
 from scenegen.pipelines.pipeline import SceneGenPipeline
 from scenegen.pipelines.result import SceneResult
+from scenegen.pipelines.settings import RunSettings
 from scenegen.pipelines.texturing import TextureSettings
 from trellis_modules.checkpoint import save_checkpoint
 from trellis_modules.config import NamedConfig
@@ -300,10 +303,13 @@ def run_scene(
         masks.append(mask)
     cutouts = [Image.fromarray(np.dstack([pixels, mask * np.uint8(255)])) for mask in masks]
     sampling = {"steps": steps}
-    return pipeline.run(
-        Image.fromarray(pixels), cutouts, masks, sampling=sampling, slat_sampling=sampling,
-        structure=shells(count, voxels, resolution_of(pipeline)), texture=texture,
-    )  # fmt: skip
+    settings = RunSettings(
+        sampling=sampling,
+        slat_sampling=sampling,
+        structure=shells(count, voxels, resolution_of(pipeline)),
+        texture=texture,
+    )
+    return pipeline.run([SceneImages(Image.fromarray(pixels), cutouts, masks)], settings)
 
 
 def resolution_of(pipeline: SceneGenPipeline) -> int:

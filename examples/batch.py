@@ -7,6 +7,7 @@ from pathlib import Path
 from scenegen.batch.scenes import BatchOptions, SceneReport, is_pending, make_scene
 from scenegen.inputs.layout import detect_scene, find_scene_folders
 from scenegen.pipelines.pipeline import SceneGenPipeline
+from scenegen.pipelines.settings import RunSettings
 
 
 def main(
@@ -16,7 +17,7 @@ def main(
 ) -> list[SceneReport]:
     """Make the scenes that are not there yet; one that fails does not stop the others."""
     pipeline = SceneGenPipeline.from_pretrained(checkpoint)
-    options = BatchOptions(output, formats=["glb", "poses"], seed=1)
+    options = BatchOptions(output, ["glb", "poses"], RunSettings(seed=1))
     todo = [folder for folder in find_scene_folders(folders) if is_pending(folder, options)]
     reports = [make_scene(pipeline, detect_scene(folder), options) for folder in todo]
     for report in reports:

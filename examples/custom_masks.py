@@ -12,9 +12,10 @@ import numpy as np
 import trimesh
 from PIL import Image
 
-from scenegen.export.scene_files import build_scene
+from scenegen.export.meshes import build_scene
 from scenegen.inputs.scene_images import SceneImages
 from scenegen.pipelines.pipeline import SceneGenPipeline
+from scenegen.pipelines.settings import RunSettings
 
 
 def main(
@@ -26,9 +27,8 @@ def main(
     masks = [np.asarray(Image.open(folder / f"{index}_mask.png").convert("L")) for index in range(2)]
     images = SceneImages.from_masks(photo, masks)
     pipeline = SceneGenPipeline.from_pretrained(checkpoint)
-    result = pipeline.run(
-        images.photo, images.cutouts, images.masks, seed=7, sampling={"steps": 8, "cfg_strength": 2.0}
-    )
+    settings = RunSettings(seed=7, sampling={"steps": 8, "cfg_strength": 2.0})
+    result = pipeline.run([images], settings)
     scene = build_scene(result)
     print(scene, result.settings)
     return scene

@@ -19,8 +19,7 @@ def main(
 ) -> list[Path]:
     """Generate the scene from all photos and return the files written."""
     pipeline = SceneGenPipeline.from_pretrained(checkpoint)
-    first, *others = read_scene(folder)
-    result = pipeline.run(first.photo, first.cutouts, first.masks, more_views=others)
+    result = pipeline.run(read_scene(folder))
     return write_scene(result, output, ["glb", "preview"])
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from scenegen.export.scene_files import write_scene
 from scenegen.inputs.scene_folder import read_scene
 from scenegen.pipelines.pipeline import SceneGenPipeline
+from scenegen.pipelines.settings import RunSettings
 from scenegen.refinement.placement import refine_result
 
 
@@ -17,9 +18,9 @@ def main(
 ) -> list[Path]:
     """Generate the scene and return the files written."""
     pipeline = SceneGenPipeline.from_pretrained(checkpoint, device="cpu")
-    (images,) = read_scene(folder)
-    result = pipeline.run(images.photo, images.cutouts, images.masks, seed=42)
-    result = refine_result(result, images.masks)  # objects out of each other and onto the floor
+    scene = read_scene(folder)
+    result = pipeline.run(scene, RunSettings(seed=42))
+    result = refine_result(result, scene[0].masks)  # objects out of each other and onto the floor
     for item in result.objects:
         print(f"object {item.object_id}: pose {item.pose.tolist()}, {item.problem or item.mesh}")
     return write_scene(result, output, ["glb", "objects", "obj", "preview"])

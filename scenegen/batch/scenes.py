@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from scenegen.checkpoints.schema import SLAT_GAUSSIAN_ROLE
-from scenegen.export.scene_files import FORMATS, ExportError, is_complete, write_scene
+from scenegen.export.registry import DEFAULT_FORMATS
+from scenegen.export.scene_files import ExportError, is_complete, write_scene
 from scenegen.inputs.image_files import SceneInputError
 from scenegen.inputs.layout import PhotoLayout, SceneLayout
 from scenegen.inputs.names import scene_id_of
 from scenegen.inputs.scene_folder import read_layout
 from scenegen.inputs.scene_images import SceneImages
-from scenegen.pipelines.pipeline import DEFAULT_TEXTURE, SceneGenPipeline
+from scenegen.pipelines.pipeline import SceneGenPipeline
+from scenegen.pipelines.progress import OnProgress
 from scenegen.pipelines.result import SceneResult
-from scenegen.pipelines.texturing import TextureSettings
+from scenegen.pipelines.settings import RunSettings
 from scenegen.refinement.placement import refine_result
 from scenegen.segmentation import Segmenter
 from scenegen.segmentation.masks import write_found_labels
@@ -36,24 +37,17 @@ class BatchOptions:
     Attributes:
         output: each scene gets the folder ``<output>/<scene_id>``.
         formats: some of `ALL_FORMATS`.
-        seed: of all noise; the same for every scene, so that a scene does not depend on its batch.
-        sampling, slat_sampling, texture: see `SceneGenPipeline.run`.
+        settings: how each scene is made; the seed is the same for all, so that a scene does not depend on its
+            batch.
         overwrite: make finished scenes again.
-        scene_attention: let the objects of a scene see each other; without it only for comparisons.
-        appearance: textured meshes; without it surfaces in the photo's colours.
         refine: afterwards, push objects out of each other and onto the floor.
         auto_masks: find the objects of photos that have neither masks nor boxes.
     """
 
     output: Path
-    formats: Sequence[str] = FORMATS
-    seed: int = 42
-    sampling: Mapping[str, Any] = field(default_factory=dict)
-    slat_sampling: Mapping[str, Any] = field(default_factory=dict)
-    texture: TextureSettings = DEFAULT_TEXTURE
+    formats: Sequence[str] = DEFAULT_FORMATS
+    settings: RunSettings = RunSettings()
     overwrite: bool = False
-    scene_attention: bool = True
-    appearance: bool = True
     refine: bool = False
     auto_masks: bool = False
 
@@ -126,7 +120,7 @@ def make_scene(
     pipeline: SceneGenPipeline,
     scene: SceneLayout,
     options: BatchOptions,
-    on_step: Callable[[int, int], Any] | None = None,
+    on_progress: OnProgress | None = None,
 ) -> SceneReport:
     """Read, generate and write one scene.
 
@@ -135,7 +129,7 @@ def make_scene(
         scene: its files, as `scenegen.inputs.layout.detect_scene` tells them; `segment_scenes` has found the
             masks that are missing among them.
         options: of the batch.
-        on_step: called with (steps done, steps) after each sampling step.
+        on_progress: called as each stage of the scene goes on.
 
     Returns:
         A report; faults of the input, the weights or the disk are logged in one line, others with their
@@ -143,7 +137,7 @@ def make_scene(
     """
     report = SceneReport(scene.scene_id, status="failed")
     with _faults_in(report, scene.source):
-        _run(pipeline, scene, options, report, on_step)
+        _run(pipeline, scene, options, report, on_progress)
         report.status = "done"
     return report
 
@@ -152,25 +146,13 @@ def generate(
     pipeline: SceneGenPipeline,
     views: Sequence[SceneImages],
     options: BatchOptions,
-    on_step: Callable[[int, int], Any] | None = None,
+    on_progress: OnProgress | None = None,
 ) -> SceneResult:
     """Generate one scene from its photos."""
-    wants_gaussians = "ply" in options.formats and SLAT_GAUSSIAN_ROLE in pipeline.networks.roles
-    result = pipeline.run(
-        views[0].photo,
-        views[0].cutouts,
-        views[0].masks,
-        more_views=views[1:],
-        object_ids=views[0].object_ids,
-        seed=options.seed,
-        sampling=options.sampling,
-        slat_sampling=options.slat_sampling,
-        texture=options.texture,
-        scene_attention=options.scene_attention,
-        appearance=options.appearance,
-        representations=("gaussian",) if wants_gaussians else (),
-        on_step=on_step,
-    )
+    settings = options.settings
+    if "ply" in options.formats and SLAT_GAUSSIAN_ROLE in pipeline.networks.roles:
+        settings = replace(settings, representations={*settings.representations, "gaussian"})
+    result = pipeline.run(views, settings, on_progress=on_progress)
     return refine_result(result, views[0].masks) if options.refine else result
 
 
@@ -214,15 +196,15 @@ def _run(
     scene: SceneLayout,
     options: BatchOptions,
     report: SceneReport,
-    on_step: Callable[[int, int], Any] | None,
+    on_progress: OnProgress | None,
 ) -> None:
     """Make the scene and enter times, memory and problems into the report."""
     start = time.perf_counter()
     views = _read(scene, options)
     read_seconds = time.perf_counter() - start
-    result = generate(pipeline, views, options, on_step)
+    result = generate(pipeline, views, options, on_progress)
     start = time.perf_counter()
-    write_scene(result, options.output / scene.scene_id, options.formats)
+    write_scene(result, options.output / scene.scene_id, options.formats, on_progress=on_progress)
     report.seconds = {"read": read_seconds, **result.timings, "write": time.perf_counter() - start}
     report.peak_gib = {stage: peak / 2**30 for stage, peak in result.peak_bytes.items()}
     report.problems = {item.object_id: item.problem for item in result.objects if item.problem is not None}

@@ -10,9 +10,8 @@ import torch
 
 from scenegen.batch.scenes import BatchOptions
 from scenegen.demo.viewer import ViewerUnavailable, check_viewer
-from scenegen.export.registry import EXTRA_FORMATS, FormatUnavailable, check_format
-from scenegen.export.scene_files import ALL_FORMATS, FORMATS
-from scenegen.pipelines.settings import SEEDS
+from scenegen.export.registry import ALL_FORMATS, DEFAULT_FORMATS, FormatUnavailable, check_formats
+from scenegen.pipelines.settings import SEEDS, RunSettings
 from scenegen.pipelines.texturing import TextureMode, TextureSettings
 from scenegen.segmentation import DEFAULT_SAM2
 
@@ -94,8 +93,8 @@ def add_result_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--formats",
         type=formats,
-        default=FORMATS,
-        help=f"all, or some of {','.join(ALL_FORMATS)}; default {','.join(FORMATS)}",
+        default=DEFAULT_FORMATS,
+        help=f"all, or some of {','.join(ALL_FORMATS)}; default {','.join(DEFAULT_FORMATS)}",
     )
     parser.add_argument("--overwrite", action="store_true", help="make finished scenes again")
     parser.add_argument(
@@ -181,8 +180,7 @@ def formats(text: str) -> tuple[str, ...]:
             f"unknown format {unknown[0]!r}; known: {', '.join(ALL_FORMATS)}, all"
         )
     try:
-        for name in set(names) & set(EXTRA_FORMATS):
-            check_format(name)
+        check_formats(names)
     except FormatUnavailable as error:
         raise argparse.ArgumentTypeError(str(error)) from error
     return names
@@ -206,17 +204,28 @@ def batch_options(options: argparse.Namespace) -> BatchOptions:
     return BatchOptions(
         options.output,
         options.formats,
-        options.seed,
+        run_settings(options),
+        overwrite=options.overwrite,
+        refine=options.refine,
+        auto_masks=options.auto_masks,
+    )
+
+
+def run_settings(options: argparse.Namespace) -> RunSettings:
+    """How each scene is made.
+
+    Raises:
+        ValueError: a texture setting is out of range.
+    """
+    return RunSettings(
+        seed=options.seed,
         sampling=given(steps=options.steps, cfg_strength=options.cfg),
         slat_sampling=given(steps=options.slat_steps, cfg_strength=options.slat_cfg),
         texture=TextureSettings(
             options.texture, options.texture_mode, options.texture_size, options.simplify
         ),
-        overwrite=options.overwrite,
         scene_attention=not options.no_scene_attention,
         appearance=not options.no_appearance,
-        refine=options.refine,
-        auto_masks=options.auto_masks,
     )
 
 

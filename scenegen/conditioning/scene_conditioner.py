@@ -12,9 +12,10 @@ where in the photo it lies (`patch_places`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
@@ -29,6 +30,7 @@ from scenegen.conditioning.patch_places import (
     patch_places,
     place_code,
 )
+from scenegen.inputs.scene_images import SceneImages
 from trellis_modules.samplers.conditioning import MultiViewCond
 from vggt.images import normalize_images
 
@@ -46,30 +48,6 @@ class CondParts:
     mask: bool = True
     scene: bool = True
     geometry: bool = True
-
-
-@dataclass(frozen=True)
-class SceneView:
-    """One photo of a scene with its assets.
-
-    Attributes:
-        assets: prepared asset crops (see `image_preparation.prepare_asset_image`), the query first.
-        masks: full-frame masks of the same assets, any mode; None leaves the mask tokens out.
-        photo: the whole scene.
-    """
-
-    assets: Sequence[Image.Image]
-    photo: Image.Image
-    masks: Sequence[Image.Image] | None = None
-
-    def __post_init__(self) -> None:
-        if not self.assets:
-            raise ValueError("SceneView: expected at least one asset image, got none")
-        if self.masks is not None and len(self.masks) != len(self.assets):
-            raise ValueError(
-                f"SceneView: expected one mask per asset image, got {len(self.masks)} masks for "
-                f"{len(self.assets)} asset images"
-            )
 
 
 @dataclass(frozen=True)
@@ -205,43 +183,51 @@ class SceneConditioner:
         self.append_places = append_places
 
     @torch.no_grad()
-    def encode(self, view: SceneView, parts: CondParts = CondParts()) -> SceneCond:
-        """Encode a scene seen in one photo; pictures of any size are brought to the encoders' size.
+    def encode(
+        self,
+        views: Sequence[SceneImages],
+        parts: CondParts = CondParts(),
+        *,
+        on_view: Callable[[], object] | None = None,
+    ) -> SceneCond:
+        """Encode a scene from its photos; pictures of any size are brought to the encoders' size.
+
+        Args:
+            views: each with the same objects in the same order, the query first; their cut-outs are prepared
+                crops, see `image_preparation.prepare_asset_image`.
+            parts: which parts to encode; without the mask part, and without places, masks may be missing.
+            on_view: called after each photo.
 
         Raises:
-            ValueError: a part is switched on and its pictures or its encoder are missing.
+            ValueError: no view or no object, views with different numbers of objects, or a part is switched
+                on and its pictures or its encoder are missing.
         """
-        cond, num_object_tokens = self._encode_view(view, parts)
-        return SceneCond(cond, torch.zeros_like(cond), num_object_tokens, self._place_channels)
-
-    @torch.no_grad()
-    def encode_views(self, views: Sequence[SceneView], parts: CondParts = CondParts()) -> SceneCond:
-        """Encode a scene seen in several photos, each with the same assets in the same order.
-
-        Raises:
-            ValueError: no view, views with different numbers of assets, or as `encode`.
-        """
-        if len({len(view.assets) for view in views}) != 1:
+        counts = [len(view.cutouts) for view in views]
+        if len(set(counts)) != 1 or not counts[0]:
             raise ValueError(
-                "encode_views: expected views with the same number of assets, "
-                f"got {[len(view.assets) for view in views]}"
+                "SceneConditioner: expected views with the same number of objects, at least one, "
+                f"got {counts}"
             )
-        conds, token_counts = zip(*(self._encode_view(view, parts) for view in views), strict=True)
-        return SceneCond(
-            MultiViewCond(tuple(conds)), torch.zeros_like(conds[0]), token_counts[0], self._place_channels
-        )
+        conds = []
+        for view in views:
+            cond, num_object_tokens = self._encode_view(view, parts)
+            conds.append(cond)
+            if on_view is not None:
+                on_view()
+        joined = conds[0] if len(conds) == 1 else MultiViewCond(tuple(conds))
+        places = PLACE_CHANNELS if self.append_places else 0
+        return SceneCond(joined, torch.zeros_like(conds[0]), num_object_tokens, places)
 
-    @property
-    def _place_channels(self) -> int:
-        return PLACE_CHANNELS if self.append_places else 0
-
-    def _encode_view(self, view: SceneView, parts: CondParts) -> tuple[Tensor, int]:
-        if parts.mask and view.masks is None:
-            raise ValueError("SceneConditioner: the mask part is on, but the view has no masks; add them")
-        size = self.image_size
+    def _encode_view(self, view: SceneImages, parts: CondParts) -> tuple[Tensor, int]:
+        if parts.mask and len(view.masks) != len(view.cutouts):
+            raise ValueError(
+                "SceneConditioner: the mask part is on; expected one mask per object, got "
+                f"{len(view.masks)} masks for {len(view.cutouts)} objects"
+            )
+        size, masks = self.image_size, [Image.fromarray(mask.astype(np.uint8) * 255) for mask in view.masks]
         return self.encode_tensors(
-            images_to_tensor(view.assets, size),
-            images_to_tensor(view.masks, size) if view.masks is not None else None,
+            images_to_tensor(view.cutouts, size),
+            images_to_tensor(masks, size) if masks else None,
             images_to_tensor([view.photo], size),
             prepare_geometry_image(view.photo, size).squeeze(1),
             parts=parts,

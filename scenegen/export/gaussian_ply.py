@@ -12,7 +12,7 @@ import torch
 import trimesh
 from torch import Tensor
 
-from scenegen.export.scene_files import vertex_colours
+from scenegen.export.meshes import vertex_colours
 from scenegen.geometry import ROTATION, SCALE, place, yup_to_zup
 from scenegen.pipelines.result import SceneResult
 from trellis_modules.renderers.spherical_harmonics import rgb_to_sh

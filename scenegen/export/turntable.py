@@ -8,7 +8,7 @@ import torch
 import trimesh
 from torch import Tensor
 
-from scenegen.export.scene_files import joined_mesh
+from scenegen.export.meshes import joined_mesh
 from scenegen.geometry import yup_to_zup
 from scenegen.pipelines.result import SceneResult
 from trellis_modules.renderers import Rendering, render_mesh, turntable, write_video

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import trimesh
 
-from scenegen.export.scene_files import srgb_to_linear, vertex_colours
+from scenegen.export.meshes import srgb_to_linear, vertex_colours
 from scenegen.pipelines.result import SceneResult
 
 SCENE_FILE = "scene.usda"

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import trimesh
 
-from scenegen.export.scene_files import vertex_colours
+from scenegen.export.meshes import vertex_colours
 from scenegen.geometry import apply_transform
 from scenegen.pipelines.result import SceneResult
 

@@ -20,11 +20,8 @@ class SceneImages:
         cutouts: per object, an RGBA picture of any size; or one without transparency, where the pipeline has
             a background remover.
         masks: per object, (H, W) bool in the photo, not empty.
-        object_ids: per object, the caller's number, which names the node ``obj_<number>``; without them
+        object_ids: per object, the caller's number, which names the node ``obj_<number>``; () numbers them
             0, 1, ...
-
-    Raises:
-        ValueError: there are object ids, but not one for each cut-out.
     """
 
     photo: Image.Image
@@ -33,13 +30,7 @@ class SceneImages:
     object_ids: Sequence[int] = ()
 
     def __post_init__(self) -> None:
-        given = len(self.object_ids) > 0
-        ids = tuple(int(number) for number in (self.object_ids if given else range(len(self.cutouts))))
-        if len(ids) != len(self.cutouts):
-            raise ValueError(
-                f"SceneImages: expected one object id for each of {len(self.cutouts)} cut-outs, got "
-                f"{len(ids)}; leave object_ids out to number the objects 0, 1, ..."
-            )
+        ids = tuple(int(number) for number in self.object_ids) or tuple(range(len(self.cutouts)))
         object.__setattr__(self, "object_ids", ids)
 
     @classmethod
@@ -51,11 +42,10 @@ class SceneImages:
         Args:
             photo: the whole scene.
             masks: per object, (H, W), bool or above 0 on the object.
-            object_ids: per object, its number; without them 0, 1, ...
+            object_ids: see `SceneImages`.
 
         Raises:
-            ValueError: a mask is empty or has another size than the photo, or there are object ids, but not
-                one for each mask.
+            ValueError: a mask is empty or has another size than the photo.
         """
         inside = [np.asarray(mask) > 0 for mask in masks]
         for index, mask in enumerate(inside):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -23,11 +24,13 @@ from scenegen.checkpoints.schema import (
     SlatNormalization,
 )
 from scenegen.conditioning.image_preparation import images_to_tensor
-from scenegen.conditioning.scene_conditioner import SceneCond, SceneView, append_patch_details
+from scenegen.conditioning.scene_conditioner import SceneCond, append_patch_details
+from scenegen.inputs.scene_images import SceneImages
 from scenegen.pipelines.drafts import ObjectDraft, latents_problem, usable
+from scenegen.pipelines.progress import ProgressReporter
 from scenegen.pipelines.sampling import FlowFunction, occupied_coords, prepare_cond, prepare_neg_cond
-from scenegen.pipelines.settings import RunOptions
-from scenegen.pipelines.texturing import texture_mesh, vertex_coloured_mesh
+from scenegen.pipelines.settings import ResolvedSettings
+from scenegen.pipelines.texturing import TEXTURE_PIECES, texture_mesh, vertex_coloured_mesh
 from trellis_modules.models import SLatFlowModel
 from trellis_modules.representations.mesh.mesh_result import MeshExtractResult
 from trellis_modules.samplers import FlowEulerSampler, MultiViewCond, SamplingParams
@@ -57,7 +60,8 @@ class AppearanceStage:
         drafts: Sequence[ObjectDraft],
         objects: SceneCond,
         generator: torch.Generator,
-        options: RunOptions,
+        settings: ResolvedSettings,
+        reporter: ProgressReporter,
     ) -> SparseTensor:
         """Structured latents of the usable drafts, in their order.
 
@@ -65,7 +69,8 @@ class AppearanceStage:
             drafts: all objects.
             objects: their conditions, see `object_cond`.
             generator: gives the noise, after that of the structure stage.
-            options: of the run.
+            settings: of the run.
+            reporter: hears of every step.
 
         Raises:
             ValueError: the structure has another resolution than the latents.
@@ -84,21 +89,26 @@ class AppearanceStage:
                 self.config.slat_sampler.build_sampler(),
                 select_objects(objects, rows),
                 latent_noise(coords, len(rows), flow.config.in_channels, generator, self.device),
-                options.slat_sampling,
+                settings.slat_sampling,
                 self.config.slat_normalization,
                 max_voxels=_VOXELS_AT_ONCE if self.networks.keeps else 1,
-                on_step=options.on_step,
+                on_step=partial(reporter.report, "latents"),
             )
 
     def decode(
-        self, drafts: Sequence[ObjectDraft], latents: SparseTensor, options: RunOptions
+        self,
+        drafts: Sequence[ObjectDraft],
+        latents: SparseTensor,
+        settings: ResolvedSettings,
+        reporter: ProgressReporter,
     ) -> dict[int, MeshExtractResult]:
         """Decode the usable drafts: Gaussians and radiance fields into the drafts, meshes into the result.
 
         Args:
             drafts: all objects; those that cannot be decoded get a problem.
             latents: of the usable ones, in their order.
-            options: of the run.
+            settings: of the run.
+            reporter: hears of every mesh.
 
         Returns:
             Row -> mesh, on the CPU, not empty.
@@ -106,20 +116,26 @@ class AppearanceStage:
         elements = {row: latents[[index]] for index, row in enumerate(usable(drafts))}
         for row, element in elements.items():
             drafts[row].problem = latents_problem(element.feats)
-        if "gaussian" in options.wanted:
-            for row, gaussian in self._decoded(SLAT_GAUSSIAN_ROLE, drafts, elements).items():
+        if "gaussian" in settings.wanted:
+            for row, gaussian in self._decoded(SLAT_GAUSSIAN_ROLE, drafts, elements, reporter.check).items():
                 drafts[row].gaussian = gaussian
-        if "radiance_field" in options.wanted:
-            for row, field in self._decoded(SLAT_RADIANCE_FIELD_ROLE, drafts, elements).items():
-                drafts[row].radiance_field = field
-        meshes = self._decoded(SLAT_MESH_ROLE, drafts, elements)
+        if "radiance_field" in settings.wanted:
+            fields = self._decoded(SLAT_RADIANCE_FIELD_ROLE, drafts, elements, reporter.check)
+            for row, radiance_field in fields.items():
+                drafts[row].radiance_field = radiance_field
+        advance = reporter.counter("meshes", len(usable(drafts)))
+        meshes = self._decoded(SLAT_MESH_ROLE, drafts, elements, advance)
         for row, mesh in meshes.items():
             if not mesh.success:
                 drafts[row].problem = f"{SLAT_MESH_ROLE}: it left no surface"
         return {row: meshes[row] for row in usable(drafts)}
 
     def _decoded(
-        self, role: str, drafts: Sequence[ObjectDraft], elements: Mapping[int, SparseTensor]
+        self,
+        role: str,
+        drafts: Sequence[ObjectDraft],
+        elements: Mapping[int, SparseTensor],
+        on_object: Callable[[], object],
     ) -> dict[int, Any]:
         """What a decoder makes of the usable drafts, by row, on the CPU; a refusal becomes a problem."""
         decoded = {}
@@ -129,24 +145,39 @@ class AppearanceStage:
                     decoded[row] = to_cpu(decoder(elements[row])[0])
                 except ValueError as error:  # features that are not finite
                     drafts[row].problem = f"{role}: {error}"
+                on_object()
         return decoded
 
     def texture(
-        self, drafts: Sequence[ObjectDraft], meshes: dict[int, MeshExtractResult], options: RunOptions
+        self,
+        drafts: Sequence[ObjectDraft],
+        meshes: dict[int, MeshExtractResult],
+        settings: ResolvedSettings,
+        reporter: ProgressReporter,
     ) -> None:
         """Put the textured meshes into the drafts; a mesh that cannot be textured becomes a problem."""
-        for row, mesh in meshes.items():
-            if options.texture is None:
+        if settings.texture is None:
+            for row, mesh in meshes.items():
                 drafts[row].mesh = vertex_coloured_mesh(mesh)
-                continue
-            gaussian = drafts[row].gaussian if options.texture.source == "gaussian" else None
+            return
+        done, total = 0, TEXTURE_PIECES * len(meshes)
+        reporter.report("texture", done, total)
+        for row, mesh in meshes.items():
+            gaussian = drafts[row].gaussian if settings.texture.source == "gaussian" else None
             try:
-                drafts[row].mesh = texture_mesh(mesh, gaussian, options.texture, self.device)
+                drafts[row].mesh = texture_mesh(
+                    mesh,
+                    gaussian,
+                    settings.texture,
+                    self.device,
+                    on_piece=lambda pieces, done=done: reporter.report("texture", done + pieces, total),
+                )
             except ValueError as error:  # what the decoders made is out of range
                 drafts[row].problem = f"texturing: {error}"
-                continue
-            if drafts[row].mesh is None:
+            if drafts[row].mesh is None and drafts[row].problem is None:
                 drafts[row].problem = "texturing: nothing is left of the decoded mesh"
+            done += TEXTURE_PIECES
+            reporter.report("texture", done, total)
 
 
 def to_cpu(value: T) -> T:
@@ -179,7 +210,7 @@ def object_cond(scene: SceneCond) -> SceneCond:
 
 
 def with_patch_details(
-    objects: SceneCond, views: Sequence[SceneView], image_size: int, grid: int
+    objects: SceneCond, views: Sequence[SceneImages], image_size: int, grid: int
 ) -> SceneCond:
     """Conditions of objects with colours and places beside the tokens of crops, see `append_patch_details`.
 
@@ -191,7 +222,7 @@ def with_patch_details(
     """
     tokens = objects.cond.views if isinstance(objects.cond, MultiViewCond) else (objects.cond,)
     joined = tuple(
-        append_patch_details(part, images_to_tensor(view.assets, image_size).to(part.device), grid)
+        append_patch_details(part, images_to_tensor(view.cutouts, image_size).to(part.device), grid)
         for part, view in zip(tokens, views, strict=True)
     )
     cond = MultiViewCond(joined) if isinstance(objects.cond, MultiViewCond) else joined[0]

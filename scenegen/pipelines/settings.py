@@ -1,31 +1,119 @@
-"""The settings of one run, resolved against a checkpoint's defaults, and their record."""
+"""What a run is told: the caller's settings, and what they are for a checkpoint."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from torch import Tensor
 
+from scenegen.checkpoints.schema import SLAT_GAUSSIAN_ROLE, SLAT_RADIANCE_FIELD_ROLE, PipelineConfig
 from scenegen.conditioning.scene_conditioner import CondParts
 from scenegen.pipelines.sampling import PositionsType
 from scenegen.pipelines.texturing import TextureSettings
 from trellis_modules.samplers import SamplingParams
+from trellis_modules.samplers.registry import merge_params
 
 Representation = Literal["gaussian", "radiance_field"]
 """What an object can be returned as beside its mesh."""
 
+DECODER_ROLES: Mapping[Representation, str] = {
+    "gaussian": SLAT_GAUSSIAN_ROLE,
+    "radiance_field": SLAT_RADIANCE_FIELD_ROLE,
+}
+"""The network that makes each representation."""
+
 SEEDS = range(-(2**63), 2**64)
 """What PyTorch's generators take: whole numbers of 64 bits, with or without sign."""
 
-OnStep = Callable[[int, int], Any]
-"""Called with (steps done, steps) after a sampling step."""
+
+@dataclass(frozen=True, kw_only=True)
+class RunSettings:
+    """How a scene is made; what is left out is the checkpoint's.
+
+    Attributes:
+        seed: of all noise.
+        sampling: settings of the structure stage that replace the checkpoint's, by the names of
+            `SamplingParams` (steps, cfg_strength, ...); None keeps the checkpoint's value.
+        slat_sampling: likewise for the appearance stage.
+        cond_parts: which conditions are used; None takes those that the checkpoint was trained with.
+        scene_attention: let the objects see each other; without it only for comparisons.
+        appearance: without it objects stay the plain surfaces of their structure, in the photo's colours, as
+            they are where the checkpoint has no appearance stage; takes less time.
+        positions_type: which sampling steps the poses come from, see `sample_structure`.
+        structure: (B, R, R, R) occupancy logits in the caller's order that replace those of the structure
+            stage, for shapes that are known or edited; poses still come from sampling.
+        max_faces: triangles of an object without an appearance stage; None keeps all.
+        texture: how meshes of the appearance stage are textured; None leaves them as they are decoded, with
+            colours at their many vertices.
+        representations: what else the objects are returned as.
+    """
+
+    seed: int = 42
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+    slat_sampling: Mapping[str, Any] = field(default_factory=dict)
+    cond_parts: CondParts | None = None
+    scene_attention: bool = True
+    appearance: bool = True
+    positions_type: PositionsType = "last"
+    structure: Tensor | None = field(default=None, compare=False)
+    max_faces: int | None = 20_000
+    texture: TextureSettings | None = TextureSettings()
+    representations: Collection[Representation] = ()
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.seed, int) or self.seed not in SEEDS:
+            raise ValueError(f"run: seed: expected a whole number from -2^63 to 2^64 - 1, got {self.seed!r}")
+        if unknown := sorted(set(self.representations) - DECODER_ROLES.keys()):
+            raise ValueError(f"run: unknown representation {unknown[0]!r}; known: {sorted(DECODER_ROLES)}")
+
+    def resolve(self, config: PipelineConfig, roles: Collection[str]) -> ResolvedSettings:
+        """What these settings are for a checkpoint.
+
+        Args:
+            config: the checkpoint's description.
+            roles: the networks that it has.
+
+        Raises:
+            ConfigError: a sampling setting is unknown or out of range.
+            ValueError: something is asked for that the checkpoint or the other settings do not allow.
+        """
+        sampling = merge_params(config.sparse_structure_sampler.params, self.sampling, "run")
+        texture = self.texture and replace(
+            self.texture, source=self.texture.source or config.default_texture_source
+        )
+        resolved = ResolvedSettings(
+            seed=self.seed,
+            sampling=sampling,
+            slat_sampling=self._slat_sampling(config),
+            cond_parts=self.cond_parts or config.cond_parts,
+            scene_attention=self.scene_attention,
+            positions_type=self.positions_type,
+            structure=self.structure,
+            max_faces=self.max_faces,
+            texture=texture,
+            representations=frozenset(self.representations),
+        )
+        _check_decoders(resolved, roles)
+        return resolved
+
+    def _slat_sampling(self, config: PipelineConfig) -> SamplingParams | None:
+        if self.appearance and config.has_appearance:
+            return merge_params(config.slat_sampler.params, self.slat_sampling, "run: slat_sampling")
+        if self.slat_sampling:
+            reason = "the checkpoint has no appearance stage" if self.appearance else "appearance is False"
+            raise ValueError(f"run: slat_sampling was given, but {reason}")
+        return None
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunOptions:
-    """See `SceneGenPipeline.run`, whose arguments these are; nothing is left to a default."""
+class ResolvedSettings:
+    """`RunSettings` for one checkpoint: nothing is left to a default.
+
+    Attributes:
+        slat_sampling: None where the appearance stage does not run.
+    """
 
     seed: int
     sampling: SamplingParams
@@ -33,15 +121,10 @@ class RunOptions:
     cond_parts: CondParts
     scene_attention: bool
     positions_type: PositionsType
-    structure: Tensor | None
+    structure: Tensor | None = field(compare=False)
     max_faces: int | None
     texture: TextureSettings | None
     representations: frozenset[Representation]
-    on_step: OnStep | None
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.seed, int) or self.seed not in SEEDS:
-            raise ValueError(f"run: seed: expected a whole number from -2^63 to 2^64 - 1, got {self.seed!r}")
 
     def record(self) -> dict[str, Any]:
         """What decides over the result, as JSON types."""
@@ -64,3 +147,14 @@ class RunOptions:
         if self.slat_sampling is not None and self.texture is not None and self.texture.source == "gaussian":
             return self.representations | {"gaussian"}
         return self.representations
+
+
+def _check_decoders(settings: ResolvedSettings, roles: Collection[str]) -> None:
+    if settings.wanted and settings.slat_sampling is None:
+        raise ValueError(f"run: {sorted(settings.wanted)} need the appearance stage, which does not run")
+    for name in sorted(settings.wanted):
+        if DECODER_ROLES[name] not in roles:
+            raise ValueError(
+                f"run: {name!r} needs the network {DECODER_ROLES[name]!r}, which the checkpoint lacks; "
+                "leave it out, or take the texture from the mesh"
+            )

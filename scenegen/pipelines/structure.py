@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 
-import numpy as np
 import torch
-from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from scenegen.checkpoints.networks import GEOMETRY_ENCODER_ROLE, IMAGE_ENCODER_ROLE, Networks
 from scenegen.checkpoints.schema import DECODER_ROLE, FLOW_ROLE, PipelineConfig
 from scenegen.conditioning.image_preparation import RemoveBackground, prepare_asset_image
-from scenegen.conditioning.scene_conditioner import CondParts, SceneCond, SceneConditioner, SceneView
+from scenegen.conditioning.scene_conditioner import CondParts, SceneCond, SceneConditioner
 from scenegen.inputs.scene_images import SceneImages
+from scenegen.pipelines.progress import ProgressReporter
 from scenegen.pipelines.sampling import (
     StructureSample,
     WithoutSceneAttention,
     sample_structure,
     structure_noise,
 )
-from scenegen.pipelines.settings import RunOptions
+from scenegen.pipelines.settings import ResolvedSettings
 
 _IMAGES_AT_ONCE = 16
 _OBJECTS_DECODED_AT_ONCE = 4
@@ -43,69 +44,69 @@ class StructureStage:
     device: torch.device
     remove_background: RemoveBackground | None = None
 
-    def prepare(self, views: Sequence[SceneImages], order: Sequence[int]) -> list[SceneView]:
-        """The pictures that the encoders get, the objects taken in this order.
+    def prepare(self, views: Sequence[SceneImages], order: Sequence[int]) -> list[SceneImages]:
+        """The photos with their objects in this order, their cut-outs brought to the encoders' input.
 
         Raises:
             ValueError: a cut-out has no opaque pixel.
         """
-        return [self._prepare(view, order) for view in views]
+        size = self.config.image_size
+        return [
+            SceneImages(
+                view.photo,
+                [prepare_asset_image(view.cutouts[i], size, self.remove_background) for i in order],
+                [view.masks[i] for i in order],
+                [view.object_ids[i] for i in order],
+            )
+            for view in views
+        ]
 
-    def encode(self, prepared: Sequence[SceneView], parts: CondParts) -> SceneCond:
+    def encode(
+        self, prepared: Sequence[SceneImages], parts: CondParts, reporter: ProgressReporter
+    ) -> SceneCond:
         """The condition of the objects from all photos.
 
         Raises:
             ValueError: a photo lacks what ``parts`` asks for.
         """
-        with self.networks.use(IMAGE_ENCODER_ROLE) as image_encoder:
-            if not parts.geometry:
-                return self._encode(image_encoder, None, prepared, parts)
-            with self.networks.use(GEOMETRY_ENCODER_ROLE) as geometry_encoder:
-                return self._encode(image_encoder, geometry_encoder, prepared, parts)
+        with ExitStack() as stack:
+            image_encoder = stack.enter_context(self.networks.use(IMAGE_ENCODER_ROLE))
+            geometry_encoder = None
+            if parts.geometry:
+                geometry_encoder = stack.enter_context(self.networks.use(GEOMETRY_ENCODER_ROLE))
+            conditioner = SceneConditioner(
+                image_encoder,
+                geometry_encoder,
+                self.config.image_size,
+                _IMAGES_AT_ONCE,
+                self.config.normalize_geometry,
+                self.config.append_places,
+            )
+            advance = reporter.counter("condition", len(prepared))
+            return conditioner.encode(prepared, parts, on_view=advance)
 
-    def _prepare(self, view: SceneImages, order: Sequence[int]) -> SceneView:
-        size = self.config.image_size
-        return SceneView(
-            assets=[prepare_asset_image(view.cutouts[i], size, self.remove_background) for i in order],
-            photo=view.photo,
-            masks=[Image.fromarray(view.masks[i].astype(np.uint8) * 255) for i in order],
-        )
-
-    def _encode(
+    def sample(
         self,
-        image_encoder: nn.Module,
-        geometry_encoder: nn.Module | None,
-        views: Sequence[SceneView],
-        parts: CondParts,
-    ) -> SceneCond:
-        conditioner = SceneConditioner(
-            image_encoder,
-            geometry_encoder,
-            self.config.image_size,
-            _IMAGES_AT_ONCE,
-            self.config.normalize_geometry,
-            self.config.append_places,
-        )
-        if len(views) == 1:
-            return conditioner.encode(views[0], parts)
-        return conditioner.encode_views(views, parts)
-
-    def sample(self, cond: SceneCond, generator: torch.Generator, options: RunOptions) -> StructureSample:
+        cond: SceneCond,
+        generator: torch.Generator,
+        settings: ResolvedSettings,
+        reporter: ProgressReporter,
+    ) -> StructureSample:
         """Latents and poses of the objects; ``generator`` gives the noise."""
         with self.networks.use(FLOW_ROLE) as flow:
             noise = structure_noise(
                 cond.num_assets, flow.config.in_channels, flow.config.resolution, generator, self.device
             )
             return sample_structure(
-                flow if options.scene_attention else WithoutSceneAttention(flow),
+                flow if settings.scene_attention else WithoutSceneAttention(flow),
                 self.config.sparse_structure_sampler.build_sampler(),
                 cond,
                 noise,
-                options.sampling,
-                positions_type=options.positions_type,
+                settings.sampling,
+                positions_type=settings.positions_type,
                 precompute=self.networks.keeps,
                 needs_positions=self.config.has_scene,
-                on_step=options.on_step,
+                on_step=partial(reporter.report, "structure"),
             )
 
     def decode(self, latents: Tensor) -> Tensor:

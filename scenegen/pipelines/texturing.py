@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -18,6 +19,9 @@ TextureMode = Literal["direct", "views", "opt"]
 """Colours of Gaussians read at the surface, averaged over views, or fitted to the views by optimisation."""
 
 MIN_TEXTURE_SIZE, MAX_TEXTURE_SIZE = 64, 8192
+
+TEXTURE_PIECES = 3
+"""Pieces of the work on one object: it is cleaned, unwrapped and coloured."""
 
 # Views of the Gaussians and pixels along their edge; the published number is 100 of 1024.
 _VIEWS = {"cpu": (24, 512), "cuda": (100, 1024)}
@@ -62,6 +66,8 @@ def texture_mesh(
     gaussian: Gaussian | None,
     settings: TextureSettings,
     device: torch.device,
+    *,
+    on_piece: Callable[[int], object] | None = None,
 ) -> trimesh.Trimesh | None:
     """Clean, simplify, unwrap and texture one object.
 
@@ -70,6 +76,8 @@ def texture_mesh(
         gaussian: source of the texture; None takes the colours of the mesh.
         settings: see `TextureSettings`; its ``source`` is the caller's business.
         device: where the work is done.
+        on_piece: called with the number of finished pieces before the last of `TEXTURE_PIECES`; what it
+            raises ends the work.
 
     Returns:
         A mesh in the object y-up frame with UVs, normals and a PBR material; None when it has no area.
@@ -82,6 +90,7 @@ def texture_mesh(
         "fill_holes": settings.fill_holes,
         "texture_size": settings.size,
         "device": device,
+        "on_piece": on_piece,
     }
     if gaussian is None:
         if mesh.vertex_attrs is None:

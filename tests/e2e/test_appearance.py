@@ -16,6 +16,8 @@ from scenegen.checkpoints.schema import SLAT_GAUSSIAN_ROLE, SLAT_MESH_ROLE
 from scenegen.inputs.scene_folder import read_scene
 from scenegen.inputs.scene_images import SceneImages
 from scenegen.pipelines.pipeline import SceneGenPipeline
+from scenegen.pipelines.progress import Cancelled
+from scenegen.pipelines.settings import RunSettings
 from scenegen.pipelines.texturing import TextureSettings
 from trellis_modules.sparse import SparseTensor
 
@@ -29,9 +31,9 @@ def pipeline(shared_appearance_checkpoint) -> SceneGenPipeline:
 
 @pytest.fixture
 def scene(tmp_path, write_scene):
-    """Photo, cut-outs and masks of two objects; the second is the query."""
+    """A photo with two objects; the second is the query."""
     (images,) = read_scene(write_scene(tmp_path / "room", 2))
-    return images.photo, images.cutouts, images.masks
+    return images
 
 
 def _gltf_json(path) -> dict:
@@ -98,37 +100,44 @@ def test_appearance_can_be_left_out(tmp_path, write_scene, shared_appearance_che
 )
 def test_what_the_appearance_stage_makes_is_refused_without_it(pipeline, scene, asked):
     with pytest.raises(ValueError, match="appearance"):
-        pipeline.run(*scene, appearance=False, **asked)
+        pipeline.run([scene], RunSettings(appearance=False, **asked))
 
 
 def test_gaussians_and_radiance_fields_come_on_request(pipeline, scene):
-    result = pipeline.run(
-        *scene, texture=SMALL, structure=_dumbbell(2), representations=("gaussian", "radiance_field")
-    )
+    settings = RunSettings(texture=SMALL, structure=_dumbbell(2))
+    asked = replace(settings, representations=("gaussian", "radiance_field"))
+    result = pipeline.run([scene], asked)
     for item, voxels in zip(result.objects, (3 * 2 * 2, 3 * 3 * 2), strict=True):
         assert len(item.gaussian) == 4 * voxels and len(item.radiance_field.nodes) == voxels
         assert item.mesh.visual.kind == "texture" and item.problem is None
-    assert pipeline.run(*scene, texture=SMALL, structure=_dumbbell(2)).objects[0].gaussian is None
+    assert pipeline.run([scene], settings).objects[0].gaussian is None
 
 
 def test_without_texture_the_decoded_mesh_keeps_its_vertices(pipeline, scene):
-    for item in pipeline.run(*scene, texture=None, structure=_dumbbell(2)).objects:
+    for item in pipeline.run([scene], RunSettings(texture=None, structure=_dumbbell(2))).objects:
         assert item.mesh.visual.kind == "vertex" and len(item.mesh.faces) > 100
         assert np.unique(item.mesh.visual.vertex_colors[:, :3]).size > 1
 
 
 def test_networks_loaded_in_turn_give_the_same_scene(pipeline, shared_appearance_checkpoint, scene):
     offloaded = SceneGenPipeline.from_pretrained(shared_appearance_checkpoint, offload=True)
-    steps = []
+    calls = []
     kept, freed = (
-        each.run(*scene, texture=SMALL, structure=_dumbbell(2), on_step=lambda *step: steps.append(step))
+        each.run([scene], RunSettings(texture=SMALL, structure=_dumbbell(2)), on_progress=calls.append)
         for each in (pipeline, offloaded)
     )
     for one, other in zip(kept.objects, freed.objects, strict=True):
         torch.testing.assert_close(one.pose, other.pose, rtol=1e-4, atol=1e-4)
         np.testing.assert_allclose(one.mesh.bounds, other.mesh.bounds, atol=1e-3)
     # structure, then appearance: all objects together, then one by one
-    assert steps == [(1, 2), (2, 2), (1, 2), (2, 2), (1, 2), (2, 2), (1, 4), (2, 4), (3, 4), (4, 4)]
+    told = [(each.stage, each.done, each.total) for each in calls]
+    start = [("condition", 0, 1), ("condition", 1, 1), ("structure", 1, 2), ("structure", 2, 2)]
+    meshes = [("meshes", done, 2) for done in range(3)]
+    texture = [("texture", done, 6) for done in range(7)]
+    together = [*start, ("latents", 1, 2), ("latents", 2, 2), *meshes, *texture]
+    assert told[: len(together)] == together
+    one_by_one = [("latents", done, 4) for done in (1, 2, 3, 4)]
+    assert told[len(together) :] == [*start, *one_by_one, *meshes, *texture]
 
 
 def test_offloaded_networks_are_gone_after_their_use(shared_appearance_checkpoint):
@@ -140,7 +149,7 @@ def test_offloaded_networks_are_gone_after_their_use(shared_appearance_checkpoin
 
 def test_many_scenes_do_not_grow(pipeline, scene):
     def tensors() -> int:
-        pipeline.run(*scene, texture=SMALL, structure=single_voxel(2))
+        pipeline.run([scene], RunSettings(texture=SMALL, structure=single_voxel(2)))
         gc.collect()
         return sum(issubclass(type(thing), torch.Tensor) for thing in gc.get_objects())
 
@@ -158,16 +167,17 @@ def test_object_with_an_empty_structure_or_a_single_voxel(pipeline, scene):
     structure[0] = -1.0
     structure[1] = -1.0
     structure[1, 4, 4, 4] = 1.0
-    empty, single = pipeline.run(*scene, texture=SMALL, structure=structure).objects
+    empty, single = pipeline.run([scene], RunSettings(texture=SMALL, structure=structure)).objects
     assert empty.mesh is None and empty.problem == "the structure decoder left the grid empty"
     assert single.problem is None and np.abs(single.mesh.vertices).max() < 0.3
-    everything_empty = pipeline.run(*scene, texture=SMALL, structure=torch.full((2, 8, 8, 8), -1.0))
+    nothing = RunSettings(texture=SMALL, structure=torch.full((2, 8, 8, 8), -1.0))
+    everything_empty = pipeline.run([scene], nothing)
     assert [item.mesh for item in everything_empty.objects] == [None, None]
 
 
 def test_structure_of_another_resolution_is_refused(pipeline, scene):
     with pytest.raises(ValueError, match=r"expected structures of 8\^3 voxels, got \(2, 16, 16, 16\)"):
-        pipeline.run(*scene, structure=torch.ones(2, 16, 16, 16))
+        pipeline.run([scene], RunSettings(structure=torch.ones(2, 16, 16, 16)))
 
 
 @pytest.mark.parametrize(
@@ -193,7 +203,7 @@ def test_object_whose_appearance_breaks_keeps_the_surface_of_its_structure(
     monkeypatch.setattr(network, "forward", broken)
     source = "gaussian" if role == SLAT_GAUSSIAN_ROLE else "mesh"
     settings = replace(SMALL, source=source)
-    whole, broken_item = pipeline.run(*scene, texture=settings, structure=_dumbbell(2)).objects
+    whole, broken_item = pipeline.run([scene], RunSettings(texture=settings, structure=_dumbbell(2))).objects
     assert whole.problem is None and whole.mesh.visual.kind == "texture"
     assert broken_item.mesh.visual.kind == "vertex" and len(broken_item.mesh.faces)
     assert re.search(expected, broken_item.problem)
@@ -202,7 +212,7 @@ def test_object_whose_appearance_breaks_keeps_the_surface_of_its_structure(
 def test_latents_that_are_not_finite_name_the_stage(pipeline, scene):
     with pipeline.networks.use("sparse_structure_flow_model") as flow:
         hook = flow.out_layer.register_forward_hook(lambda layer, inputs, output: output * torch.nan)
-    result = pipeline.run(*scene, texture=SMALL)
+    result = pipeline.run([scene], RunSettings(texture=SMALL))
     hook.remove()
     for item in result.objects:
         assert item.mesh is None and item.problem.startswith("structure sampling: its latents are not finite")
@@ -210,20 +220,20 @@ def test_latents_that_are_not_finite_name_the_stage(pipeline, scene):
 
 
 def test_second_photo_changes_the_scene_and_equal_photos_do_not(pipeline, scene):
-    photo, cutouts, masks = scene
-    structure = _dumbbell(2)
+    settings = RunSettings(texture=SMALL, structure=_dumbbell(2))
 
-    def poses(*views: SceneImages) -> torch.Tensor:
-        result = pipeline.run(photo, cutouts, masks, more_views=views, texture=SMALL, structure=structure)
-        assert result.settings["views"] == 1 + len(views)
+    def poses(*more_views: SceneImages) -> torch.Tensor:
+        result = pipeline.run([scene, *more_views], settings)
+        assert result.settings["views"] == 1 + len(more_views)
         return torch.stack([item.pose for item in result.objects])
 
-    other = SceneImages(photo.rotate(180), [cutout.rotate(180) for cutout in cutouts], masks)
+    turned = [cutout.rotate(180) for cutout in scene.cutouts]
+    other = SceneImages(scene.photo.rotate(180), turned, scene.masks)
     alone = poses()
-    torch.testing.assert_close(poses(SceneImages(photo, cutouts, masks)), alone, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(poses(scene), alone, rtol=1e-4, atol=1e-4)
     assert not torch.allclose(poses(other), alone)
     with pytest.raises(ValueError, match="expected the 2 objects of the photo in view 1 too, got 1 images"):
-        pipeline.run(photo, cutouts, masks, more_views=[SceneImages(photo, cutouts[:1], masks)])
+        poses(SceneImages(scene.photo, scene.cutouts[:1], scene.masks))
 
 
 def test_noise_of_the_latents_follows_that_of_the_structure(pipeline, scene, monkeypatch):
@@ -237,7 +247,7 @@ def test_noise_of_the_latents_follows_that_of_the_structure(pipeline, scene, mon
         return forward(x, *arguments, **keywords)
 
     monkeypatch.setattr(flow, "forward", watch)
-    pipeline.run(*scene, texture=SMALL, structure=_dumbbell(2), seed=11)
+    pipeline.run([scene], RunSettings(texture=SMALL, structure=_dumbbell(2), seed=11))
     torch.manual_seed(11)
     torch.randn(2, 4, 2, 2, 2)
     assert torch.equal(seen[0], torch.randn(30, 4))
@@ -245,15 +255,12 @@ def test_noise_of_the_latents_follows_that_of_the_structure(pipeline, scene, mon
 
 def test_flow_that_sees_the_colours_of_patches(tmp_path, scene, colour_checkpoint):
     pipeline = SceneGenPipeline.from_pretrained(colour_checkpoint)
-    photo, cutouts, masks = scene
-    views = [SceneImages(photo, cutouts, masks)]
-    for more_views in ((), views):
-        result = pipeline.run(photo, cutouts, masks, more_views=more_views, texture=None)
+    settings = RunSettings(texture=None)
+    for views in ([scene], [scene, scene]):
+        result = pipeline.run(views, settings)
         assert [item.problem for item in result.objects] == [None, None]
     pipeline.save_pretrained(tmp_path / "saved")
-    again = SceneGenPipeline.from_pretrained(tmp_path / "saved").run(
-        photo, cutouts, masks, more_views=views, texture=None
-    )
+    again = SceneGenPipeline.from_pretrained(tmp_path / "saved").run([scene, scene], settings)
     for item, other in zip(result.objects, again.objects):
         assert np.array_equal(item.mesh.vertices, other.mesh.vertices)
 
@@ -268,15 +275,27 @@ def test_flow_that_sees_the_colours_of_patches(tmp_path, scene, colour_checkpoin
 )
 def test_bad_settings_are_refused(pipeline, scene, options, expected):
     with pytest.raises(ValueError, match=expected):
-        pipeline.run(*scene, **options)
+        pipeline.run([scene], RunSettings(**options))
 
 
 def test_saved_checkpoint_makes_the_same_scene(pipeline, scene, tmp_path):
     pipeline.save_pretrained(tmp_path / "saved")
     again = SceneGenPipeline.from_pretrained(tmp_path / "saved")
-    options = {"texture": SMALL, "structure": _dumbbell(2)}
-    for one, other in zip(
-        pipeline.run(*scene, **options).objects, again.run(*scene, **options).objects, strict=True
-    ):
+    settings = RunSettings(texture=SMALL, structure=_dumbbell(2))
+    results = (each.run([scene], settings).objects for each in (pipeline, again))
+    for one, other in zip(*results, strict=True):
         assert torch.equal(one.pose, other.pose)
         assert np.array_equal(one.mesh.vertices, other.mesh.vertices)
+
+
+@pytest.mark.parametrize("last", [("latents", 1), ("meshes", 1), ("texture", 1), ("texture", 4)])
+def test_a_run_can_be_stopped_between_steps_objects_and_pieces(pipeline, scene, last):
+    calls = []
+    with pytest.raises(Cancelled):
+        pipeline.run(
+            [scene],
+            RunSettings(texture=SMALL, structure=_dumbbell(2)),
+            on_progress=calls.append,
+            should_stop=lambda: (calls[-1].stage, calls[-1].done) == last,
+        )
+    assert (calls[-1].stage, calls[-1].done) == last

@@ -14,7 +14,7 @@ from PIL import Image
 
 import inference
 from scenegen.cli import inference_options as options_module
-from scenegen.export import scene_files as export
+from scenegen.export import glb, preview, registry
 from scenegen.pipelines.pipeline import SceneGenPipeline
 
 REPOSITORY = Path(inference.__file__).parent
@@ -98,7 +98,7 @@ def test_all_formats_by_one_word(tmp_path, run, write_scene):
     write_scene(tmp_path / "in" / "room", 1)
     assert run("--formats", "all") == 0
     record = json.loads((tmp_path / "out" / "room" / "poses.json").read_text())
-    assert record["formats"] == sorted(export.ALL_FORMATS)
+    assert record["formats"] == sorted(registry.ALL_FORMATS)
 
 
 def test_label_image_and_single_scene_folder_as_input(tmp_path, run, write_scene):
@@ -169,10 +169,10 @@ def test_unforeseen_error_is_shown_with_its_cause_and_does_not_stop_the_others(
         write_scene(tmp_path / "in" / name, 1 if name == "a" else 2)
     run_pipeline = SceneGenPipeline.run
 
-    def run_or_break(self, photo, cutouts, masks, **keywords):
-        if len(cutouts) == 1:
+    def run_or_break(self, views, settings, **keywords):
+        if len(views[0].cutouts) == 1:
             raise RuntimeError("out of memory\nlong explanation")
-        return run_pipeline(self, photo, cutouts, masks, **keywords)
+        return run_pipeline(self, views, settings, **keywords)
 
     monkeypatch.setattr(SceneGenPipeline, "run", run_or_break)
     status, result = summary()
@@ -224,7 +224,7 @@ def test_run_killed_while_writing_leaves_nothing_that_looks_finished(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(export, "render_preview", killed)  # scene.glb and the objects are written by then
+        patch.setattr(preview, "render_preview", killed)  # scene.glb and the objects are written by then
         with pytest.raises(KeyboardInterrupt):
             run()
     assert not (tmp_path / "out" / "room").exists()
@@ -277,7 +277,7 @@ def test_output_that_may_not_be_written_starts_nothing(tmp_path, run, write_scen
 def test_disk_that_refuses_is_a_failed_scene(tmp_path, summary, write_scene, monkeypatch):
     for name in ("a", "b"):
         write_scene(tmp_path / "in" / name, 1)
-    write = export.glb_bytes
+    write = glb.glb_bytes
     refusals = [OSError(28, "No space left on device")]
 
     def write_or_refuse(*arguments):
@@ -285,7 +285,7 @@ def test_disk_that_refuses_is_a_failed_scene(tmp_path, summary, write_scene, mon
             raise refusals.pop()
         return write(*arguments)
 
-    monkeypatch.setattr(export, "glb_bytes", write_or_refuse)
+    monkeypatch.setattr(glb, "glb_bytes", write_or_refuse)
     status, result = summary()
     assert status == 1 and [scene["status"] for scene in result["scenes"]] == ["failed", "done"]
     error = result["scenes"][0]["error"]

@@ -12,7 +12,9 @@ from benchmarks import released_size
 from scenegen.checkpoints import networks as pipeline_networks
 from scenegen.checkpoints.schema import PIPELINE_FILE
 from scenegen.hub.releases import PublishedNetwork
+from scenegen.inputs.scene_images import SceneImages
 from scenegen.pipelines.pipeline import SceneGenPipeline
+from scenegen.pipelines.settings import RunSettings
 from scenegen.pipelines.texturing import TextureSettings
 from trellis_modules.checkpoint import CheckpointError
 
@@ -86,11 +88,13 @@ def _run(pipeline: SceneGenPipeline, count: int):
         masks[index, 4:30, 4 + 20 * index : 20 + 18 * index] = True
     photo = np.full((40, 60, 3), 90, np.uint8)
     cutouts = [released_size.Image.fromarray(np.dstack([photo, mask * np.uint8(255)])) for mask in masks]
-    return pipeline.run(
-        released_size.Image.fromarray(photo), cutouts, list(masks), sampling={"steps": 1},
-        slat_sampling={"steps": 1}, structure=released_size.shells(count, 60, resolution=8),
+    settings = RunSettings(
+        sampling={"steps": 1},
+        slat_sampling={"steps": 1},
+        structure=released_size.shells(count, 60, resolution=8),
         texture=small,
-    )  # fmt: skip
+    )
+    return pipeline.run([SceneImages(released_size.Image.fromarray(photo), cutouts, list(masks))], settings)
 
 
 def test_scenegen_release_loads_as_it_is_and_makes_a_complete_scene(release, tmp_path):

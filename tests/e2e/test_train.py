@@ -180,8 +180,8 @@ def test_trained_networks_become_a_checkpoint_of_the_pipeline(
     assert pipeline.config.sparse_structure_sampler.params.steps == 3
     assert pipeline.config.normalize_geometry and pipeline.config.append_places
     assert pipeline.config.image_size == IMAGE_SIZE
-    (images,) = read_scene(write_scene(tmp_path / "room", 2))
-    assert len(pipeline.run(images.photo, images.cutouts, images.masks).objects) == 2
+    scene = read_scene(write_scene(tmp_path / "room", 2))
+    assert len(pipeline.run(scene).objects) == 2
 
 
 def test_stored_pictures_take_the_place_of_packs(tmp_path, run, pack, monkeypatch):

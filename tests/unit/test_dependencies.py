@@ -107,6 +107,7 @@ ALLOWED = {
         "scenegen.geometry",
         "scenegen.photo",
         "scenegen.pipelines.assembly",
+        "scenegen.pipelines.progress",
         "scenegen.pipelines.result",
         "trellis_modules",
     },

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +23,9 @@ from trellis_modules.representations.gaussian import Gaussian
 from trellis_modules.representations.mesh.normals import vertex_normals
 
 logger = logging.getLogger(__name__)
+
+OnPiece = Callable[[int], object]
+"""Called with the number of finished pieces of the work on one mesh."""
 
 MODES = ("fast", "opt")
 _MAX_TEXTURE_SIZE = 8192
@@ -52,6 +56,7 @@ def to_textured_mesh(
     optimization: TextureOptimization | None = None,
     generator: torch.Generator | None = None,
     device: torch.device | str | None = None,
+    on_piece: OnPiece | None = None,
 ) -> TexturedMesh:
     """Clean a mesh, unwrap it and bake the colours that pictures of the object show.
 
@@ -68,6 +73,8 @@ def to_textured_mesh(
         optimization: settings of "opt".
         generator: of "opt", on the CPU; None is a fixed one.
         device: where to work; None is that of the vertices.
+        on_piece: called with 1 when the mesh is clean and with 2 when it is unwrapped; what it raises ends
+            the work.
 
     Returns:
         TexturedMesh, y up. It is empty if the mesh has no face, and grey if the pictures do not show it.
@@ -80,7 +87,7 @@ def to_textured_mesh(
     if mode not in MODES:
         raise ValueError(f"to_textured_mesh: expected mode in {MODES}, got {mode!r}")
     cleaning = CleaningConfig(simplify, fill_holes, fill_holes_max_size)
-    canvas = _canvas("to_textured_mesh", vertices, faces, cleaning, texture_size, device)
+    canvas = _canvas("to_textured_mesh", vertices, faces, cleaning, texture_size, device, on_piece)
     if canvas is None:
         return TexturedMesh.empty(_plain_texture(texture_size))
     observations = observations.to(canvas.vertices.device)
@@ -105,13 +112,14 @@ def bake_gaussians(
     fill_holes_max_size: float = 0.04,
     texture_size: int = 1024,
     device: torch.device | str | None = None,
+    on_piece: OnPiece | None = None,
 ) -> TexturedMesh:
     """Bake the colours of Gaussians that lie on the surface, without pictures: fast without a GPU.
 
     The other arguments, the result and the errors are those of :func:`to_textured_mesh`.
     """
     cleaning = CleaningConfig(simplify, fill_holes, fill_holes_max_size)
-    canvas = _canvas("bake_gaussians", vertices, faces, cleaning, texture_size, device)
+    canvas = _canvas("bake_gaussians", vertices, faces, cleaning, texture_size, device, on_piece)
     if canvas is None:
         return TexturedMesh.empty(_plain_texture(texture_size))
     _check_finite(
@@ -132,6 +140,7 @@ def bake_vertex_colours(
     fill_holes_max_size: float = 0.04,
     texture_size: int = 1024,
     device: torch.device | str | None = None,
+    on_piece: OnPiece | None = None,
 ) -> TexturedMesh:
     """Keep the colours (V, 3) in [0, 1] of a fine mesh in the texture of a simplified one.
 
@@ -143,7 +152,7 @@ def bake_vertex_colours(
             f"got {tuple(vertex_colours.shape)}"
         )
     cleaning = CleaningConfig(simplify, fill_holes, fill_holes_max_size)
-    canvas = _canvas("bake_vertex_colours", vertices, faces, cleaning, texture_size, device)
+    canvas = _canvas("bake_vertex_colours", vertices, faces, cleaning, texture_size, device, on_piece)
     if canvas is None:
         return TexturedMesh.empty(_plain_texture(texture_size))
     points, corners, colours = (
@@ -163,6 +172,7 @@ def _canvas(
     cleaning: CleaningConfig,
     texture_size: int,
     device: torch.device | str | None,
+    on_piece: OnPiece | None,
 ) -> _Canvas | None:
     """Clean and unwrap a mesh; None when it has no face."""
     if not 1 <= texture_size <= _MAX_TEXTURE_SIZE:
@@ -176,7 +186,10 @@ def _canvas(
     if not len(corners):
         logger.warning("%s: the mesh has no face; nothing to texture", where)
         return None
+    report = on_piece or (lambda pieces: None)
+    report(1)
     charts = unwrap(clean, corners, texture_size)
+    report(2)
     surface = torch.from_numpy(clean).to(device)
     smooth = vertex_normals(surface, torch.from_numpy(corners).to(device))
     vertex, seamed, uvs = (

@@ -19,7 +19,6 @@ from scenegen.conditioning.image_preparation import (
 from scenegen.conditioning.scene_conditioner import (
     CondParts,
     SceneConditioner,
-    SceneView,
     assemble_cond,
     drop_cond,
 )
@@ -170,11 +169,10 @@ def _inference_cond(case: GoldenCase) -> dict[str, Tensor]:
     def image(label: str, height: int, width: int) -> Image.Image:
         return Image.fromarray(_picture(label, (height, width, 3)))
 
-    view = SceneView(
-        assets=[image("gc.i0", 20, 30), image("gc.i1", 30, 20)],
-        photo=image("gc.s", 30, 45),
-        masks=[image("gc.m0", 20, 30), image("gc.m1", 30, 20)],
-    )
+    assets = images_to_tensor([image("gc.i0", 20, 30), image("gc.i1", 30, 20)])
+    masks = images_to_tensor([image("gc.m0", 20, 30), image("gc.m1", 30, 20)])
+    photo = image("gc.s", 30, 45)
+    scene, geometry = images_to_tensor([photo]), prepare_geometry_image(photo).squeeze(1)
     conditioner = SceneConditioner(_PooledImageEncoder(), _PooledGeometryEncoder())
     parts = {
         "all": CondParts(),
@@ -182,7 +180,10 @@ def _inference_cond(case: GoldenCase) -> dict[str, Tensor]:
         "no_scene": CondParts(scene=False),
         "no_vggt": CondParts(geometry=False),
     }
-    return {name: conditioner.encode(view, parts[name]).cond[..., ::16] for name in case.tensors}
+    return {
+        name: conditioner.encode_tensors(assets, masks, scene, geometry, parts=parts[name])[0][..., ::16]
+        for name in case.tensors
+    }
 
 
 def _training_cond(case: GoldenCase) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ import trimesh
 from PIL import Image
 
 from benchmarks import colour_error
-from scenegen.export.scene_files import glb_bytes
+from scenegen.export.glb import glb_bytes
 
 SMALL = ["--size", "48"]
 

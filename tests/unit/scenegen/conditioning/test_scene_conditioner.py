@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -12,11 +13,11 @@ from scenegen.conditioning.scene_conditioner import (
     PATCH_DETAILS,
     CondParts,
     SceneConditioner,
-    SceneView,
     append_patch_details,
     assemble_cond,
     drop_cond,
 )
+from scenegen.inputs.scene_images import SceneImages
 from trellis_modules.samplers import MultiViewCond
 
 SIZE, TOKENS, WIDTH, PATCHES = 28, 3, 4, 2
@@ -54,25 +55,26 @@ def _colours(count: int, first: int = 0) -> list[Image.Image]:
     return [Image.new("RGB", (40, 30), colour) for colour in colours]
 
 
-def _view(count: int = 2, first: int = 0) -> SceneView:
+def _view(count: int = 2, first: int = 0) -> SceneImages:
     photo = Image.new("RGB", (30, 30), (200, 90 + first, 30))
-    return SceneView(_colours(count, first), photo, _colours(count, 100))
+    masks = [np.arange(900).reshape(30, 30) < 300 + 40 * index for index in range(count)]
+    return SceneImages(photo, _colours(count, first), masks)
 
 
-def _bytes(views: list[SceneView]) -> list[bytes]:
-    return [image.tobytes() for view in views for image in [*view.assets, *view.masks, view.photo]]
+def _bytes(views: list[SceneImages]) -> list[bytes]:
+    return [image.tobytes() for view in views for image in [*view.cutouts, *view.masks, view.photo]]
 
 
 @pytest.mark.parametrize("count", [1, 2, 12])
 def test_parts_follow_in_order(count: int) -> None:
     conditioner, view = _conditioner(), _view(count)
-    scene = conditioner.encode(view)
+    scene = conditioner.encode([view])
     assert scene.num_object_tokens == TOKENS and scene.num_assets == count
     sections = scene.cond.split([TOKENS, TOKENS, TOKENS, PATCHES, PATCHES], dim=1)
     for index in range(count):
-        alone = SceneView([view.assets[index]], view.photo, [view.masks[index]])
-        torch.testing.assert_close(conditioner.encode(alone).cond[0], scene.cond[index])
-    asset_only = conditioner.encode(view, CondParts(False, False, False)).cond
+        alone = SceneImages(view.photo, [view.cutouts[index]], [view.masks[index]])
+        torch.testing.assert_close(conditioner.encode([alone]).cond[0], scene.cond[index])
+    asset_only = conditioner.encode([view], CondParts(False, False, False)).cond
     torch.testing.assert_close(sections[0], asset_only)
     torch.testing.assert_close(sections[2][:1].expand(count, -1, -1), sections[2])
     torch.testing.assert_close(sections[3], torch.full_like(sections[3], 200 / 255))
@@ -90,7 +92,7 @@ def test_parts_follow_in_order(count: int) -> None:
     ],
 )
 def test_parts_that_are_off_leave_no_placeholder(parts: CondParts, length: int) -> None:
-    assert _conditioner().encode(_view(), parts).cond.shape == (2, length, WIDTH)
+    assert _conditioner().encode([_view()], parts).cond.shape == (2, length, WIDTH)
 
 
 def test_image_tokens_are_layer_normalised() -> None:
@@ -102,16 +104,16 @@ def test_image_tokens_are_layer_normalised() -> None:
 def test_views_are_stacked_and_unchanged() -> None:
     conditioner, views = _conditioner(), [_view(2, 0), _view(2, 50)]
     before = _bytes(views)
-    scene = conditioner.encode_views(views)
+    scene = conditioner.encode(views)
     assert isinstance(scene.cond, MultiViewCond) and scene.num_assets == 2
     for view, cond in zip(views, scene.cond.views, strict=True):
-        torch.testing.assert_close(cond, conditioner.encode(view).cond)
+        torch.testing.assert_close(cond, conditioner.encode([view]).cond)
     assert _bytes(views) == before
 
 
 def test_images_are_encoded_in_bounded_batches() -> None:
     bounded, free = _conditioner(max_images=2), _conditioner()
-    torch.testing.assert_close(bounded.encode(_view(3)).cond, free.encode(_view(3)).cond)
+    torch.testing.assert_close(bounded.encode([_view(3)]).cond, free.encode([_view(3)]).cond)
     assert bounded.image_encoder.batches == [2, 2, 2, 1] and free.image_encoder.batches == [7]
 
 
@@ -154,16 +156,15 @@ def test_patches_get_their_own_colours_and_places_and_other_tokens_none() -> Non
 
 def test_bad_input_is_explained() -> None:
     conditioner = _conditioner()
-    with pytest.raises(ValueError, match="got 1 masks for 2 asset images"):
-        SceneView(_colours(2), Image.new("RGB", (9, 9)), _colours(1))
-    with pytest.raises(ValueError, match="at least one asset"):
-        SceneView([], Image.new("RGB", (9, 9)))
-    with pytest.raises(ValueError, match="the view has no masks"):
-        conditioner.encode(SceneView(_colours(2), Image.new("RGB", (9, 9))))
-    with pytest.raises(ValueError, match=r"same number of assets, got \[2, 3\]"):
-        conditioner.encode_views([_view(2), _view(3)])
+    photo = Image.new("RGB", (30, 30))
+    with pytest.raises(ValueError, match="got 1 masks for 2 objects"):
+        conditioner.encode([SceneImages(photo, _colours(2), _view(1).masks)])
+    with pytest.raises(ValueError, match=r"at least one, got \[0\]"):
+        conditioner.encode([SceneImages(photo, [], [])])
+    with pytest.raises(ValueError, match=r"same number of objects, at least one, got \[2, 3\]"):
+        conditioner.encode([_view(2), _view(3)])
     with pytest.raises(ValueError, match="no geometry encoder"):
-        SceneConditioner(_ImageEncoder(), None, SIZE).encode(_view())
+        SceneConditioner(_ImageEncoder(), None, SIZE).encode([_view()])
     with pytest.raises(ValueError, match="3 assets do not split evenly into 2 scenes"):
         assemble_cond(torch.zeros(3, 1, 2), scene_tokens=torch.zeros(2, 1, 2))
     with pytest.raises(ValueError, match=r"got channels \[2, 3\]"):

@@ -10,14 +10,14 @@ from PIL import Image
 
 from scenegen.export import registry
 from scenegen.export.gaussian_ply import SCENE_FILE, place_gaussian, surface_gaussian
+from scenegen.export.meshes import build_scene
 from scenegen.export.registry import (
-    EXTRA_FORMATS,
+    ALL_FORMATS,
     FormatUnavailable,
-    check_format,
+    check_formats,
     file_patterns,
     write_format,
 )
-from scenegen.export.scene_files import build_scene
 from scenegen.export.turntable import turntable_frames
 from scenegen.geometry import place
 from scenegen.pipelines.result import GeneratedObject, SceneResult
@@ -141,7 +141,7 @@ def test_video_has_every_frame(result, tmp_path, monkeypatch):
         assert sum(1 for _ in video) == 4
 
 
-@pytest.mark.parametrize("name", [name for name in EXTRA_FORMATS if name != "mp4"])
+@pytest.mark.parametrize("name", [name for name in ALL_FORMATS if name not in ("mp4", "poses")])
 def test_files_are_the_same_bytes_every_time_and_known_by_their_patterns(name, result, tmp_path):
     folders = [tmp_path / "first", tmp_path / "second"]
     for folder in folders:
@@ -154,8 +154,10 @@ def test_files_are_the_same_bytes_every_time_and_known_by_their_patterns(name, r
 
 
 def test_unknown_format_is_refused():
-    with pytest.raises(ValueError, match="format 'stl': expected one of ply, obj, usd, mp4"):
-        check_format("stl")
+    with pytest.raises(
+        ValueError, match="format 'stl': expected one of glb, objects, poses, preview, ply, obj, usd, mp4"
+    ):
+        check_formats(["stl"])
 
 
 def test_missing_package_is_named_with_its_remedy(monkeypatch):
@@ -166,4 +168,4 @@ def test_missing_package_is_named_with_its_remedy(monkeypatch):
         lambda name: None if name == "imageio_ffmpeg" else find_spec(name) or object(),
     )
     with pytest.raises(FormatUnavailable, match=r"'imageio_ffmpeg'.*pip install 'scenegen\[video\]'"):
-        check_format("mp4")
+        check_formats(["mp4"])

@@ -10,15 +10,9 @@ import pytest
 import torch
 import trimesh
 
-from scenegen.export.scene_files import (
-    ExportError,
-    build_scene,
-    glb_bytes,
-    is_complete,
-    joined_mesh,
-    srgb_to_linear,
-    write_scene,
-)
+from scenegen.export.glb import glb_bytes
+from scenegen.export.meshes import build_scene, joined_mesh, srgb_to_linear
+from scenegen.export.scene_files import ExportError, is_complete, write_scene
 from scenegen.photo.camera import PhotoView
 from scenegen.pipelines.result import GeneratedObject, SceneResult
 from trellis_modules.postprocess import TexturedMesh
@@ -140,7 +134,7 @@ def test_scene_without_meshes_is_refused(tmp_path):
 
 
 def test_unknown_format_is_refused(tmp_path, result):
-    with pytest.raises(ValueError, match="unknown format 'stl'; known: glb, .*, obj"):
+    with pytest.raises(ValueError, match="format 'stl': expected one of glb, .*, obj"):
         write_scene(result, tmp_path / "room", ["stl"])
 
 

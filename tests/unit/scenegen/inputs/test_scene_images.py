@@ -32,11 +32,6 @@ def test_cutouts_show_the_photo_inside_the_masks_and_nothing_outside():
         assert not rgba[~mask].any()
 
 
-def test_numbers_must_be_as_many_as_the_objects():
-    with pytest.raises(ValueError, match="expected one object id for each of 2 cut-outs, got 1"):
-        SceneImages.from_masks(PHOTO, [_mask(1), _mask(5)], [4])
-
-
 @pytest.mark.parametrize("mask", [np.zeros((6, 8)), np.ones((8, 6))], ids=["empty", "of another size"])
 def test_mask_that_does_not_fit_the_photo_is_refused(mask):
     with pytest.raises(ValueError, match="expected masks of 6 x 8 with pixels above 0, mask 1 has shape"):

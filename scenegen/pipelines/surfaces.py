@@ -1,0 +1,69 @@
+"""Plain surfaces of structures, their colours, and the row in which objects without poses stand."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+
+from scenegen.geometry import apply_transform, pose_to_transform
+from scenegen.inputs.scene_images import SceneImages
+from scenegen.photo.camera import PhotoView, fit_photo_view
+from scenegen.photo.colouring import MIN_OVERLAP, colour_by_height, colour_from_photo
+from scenegen.pipelines.assembly import row_poses
+from scenegen.pipelines.decoding import occupancy_to_mesh
+from scenegen.pipelines.drafts import EMPTY, ObjectDraft
+from scenegen.pipelines.progress import ProgressReporter
+from scenegen.pipelines.result import GeneratedObject
+
+logger = logging.getLogger(__name__)
+
+
+def add_surfaces(drafts: Sequence[ObjectDraft], max_faces: int | None, reporter: ProgressReporter) -> None:
+    """Give drafts without a mesh the surface of their structure; it has no colours."""
+    plain = [draft for draft in drafts if draft.mesh is None]
+    if not plain:
+        return
+    advance = reporter.counter("meshes", len(plain))
+    for draft in plain:
+        draft.mesh = occupancy_to_mesh(draft.logits.numpy(), max_faces)
+        if draft.problem is not None:
+            logger.warning("%s; the object gets the surface of its structure", draft.problem)
+        elif draft.mesh is None:
+            draft.problem = EMPTY
+        advance()
+
+
+def place_in_row(drafts: Sequence[ObjectDraft]) -> None:
+    """Give drafts that no network has placed the poses of a row."""
+    vertices = [np.zeros((0, 3)) if draft.mesh is None else draft.mesh.vertices for draft in drafts]
+    for draft, pose in zip(drafts, row_poses(vertices), strict=True):
+        draft.pose = pose
+
+
+def colour_objects(objects: Sequence[GeneratedObject], view: SceneImages) -> PhotoView | None:
+    """Colour the meshes that have no colours yet, in place, from the photo.
+
+    Args:
+        objects: in the order of the photo's objects.
+        view: the photo.
+
+    Returns:
+        The fitted camera of the photo, or None where no camera explains the masks.
+    """
+    shown = [index for index, item in enumerate(objects) if item.mesh is not None]
+    if not shown:
+        return None
+    transforms = {index: pose_to_transform(objects[index].pose.double()).numpy() for index in shown}
+    clouds = [apply_transform(transforms[index], objects[index].mesh.vertices) for index in shown]
+    camera = fit_photo_view(clouds, [view.masks[index] for index in shown])
+    is_believed = camera.overlap >= MIN_OVERLAP
+    pixels = np.asarray(view.photo.convert("RGB"))
+    for index in shown:
+        mesh, mask = objects[index].mesh, view.masks[index]
+        if mesh.visual.defined:
+            continue
+        if not (is_believed and colour_from_photo(mesh, transforms[index], camera, pixels, mask)):
+            colour_by_height(mesh, view.cutouts[index])
+    return camera if is_believed else None
