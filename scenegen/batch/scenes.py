@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from scenegen.checkpoints.schema import SLAT_GAUSSIAN_ROLE
+from scenegen.checkpoints.roles import SLAT_GAUSSIAN_ROLE
 from scenegen.export.scene_files import FORMATS, ExportError, is_complete, write_scene
 from scenegen.inputs.image_files import SceneInputError
 from scenegen.inputs.scene_folder import (

@@ -21,6 +21,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from scenegen.conditioning.image_preparation import IMAGE_SIZE, images_to_tensor, prepare_geometry_image
+from scenegen.conditioning.parts import ALL_PARTS, CondParts
 from scenegen.conditioning.patch_places import (
     PLACE_CHANNELS,
     PLACE_CODE_SIZE,
@@ -37,15 +38,6 @@ PATCH_DETAILS = 12 + PLACE_CODE_SIZE
 """Numbers that `append_patch_details` adds to a token."""
 
 _COLOUR_SPREAD = 0.25  # makes them about as large as layer-normalised tokens
-
-
-@dataclass(frozen=True)
-class CondParts:
-    """Which parts follow the asset tokens; released weights expect all of them."""
-
-    mask: bool = True
-    scene: bool = True
-    geometry: bool = True
 
 
 @dataclass(frozen=True)
@@ -205,7 +197,7 @@ class SceneConditioner:
         self.append_places = append_places
 
     @torch.no_grad()
-    def encode(self, view: SceneView, parts: CondParts = CondParts()) -> SceneCond:
+    def encode(self, view: SceneView, parts: CondParts = ALL_PARTS) -> SceneCond:
         """Encode a scene seen in one photo; pictures of any size are brought to the encoders' size.
 
         Raises:
@@ -215,7 +207,7 @@ class SceneConditioner:
         return SceneCond(cond, torch.zeros_like(cond), num_object_tokens, self._place_channels)
 
     @torch.no_grad()
-    def encode_views(self, views: Sequence[SceneView], parts: CondParts = CondParts()) -> SceneCond:
+    def encode_views(self, views: Sequence[SceneView], parts: CondParts = ALL_PARTS) -> SceneCond:
         """Encode a scene seen in several photos, each with the same assets in the same order.
 
         Raises:
@@ -255,7 +247,7 @@ class SceneConditioner:
         scene_images: Tensor,
         geometry_images: Tensor | None = None,
         *,
-        parts: CondParts = CondParts(),
+        parts: CondParts = ALL_PARTS,
         padding: tuple[float, float] = (1.0, 1.0),
     ) -> tuple[Tensor, int]:
         """Encode the pictures of S scenes with N assets each; gradients reach the encoders.

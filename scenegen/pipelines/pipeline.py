@@ -17,9 +17,11 @@ from torch import Tensor
 
 from scenegen import hub
 from scenegen.checkpoints.networks import CheckpointFolder, Networks
-from scenegen.checkpoints.schema import SLAT_GAUSSIAN_ROLE, SLAT_RADIANCE_FIELD_ROLE, PipelineConfig
+from scenegen.checkpoints.roles import SLAT_GAUSSIAN_ROLE, SLAT_RADIANCE_FIELD_ROLE
+from scenegen.checkpoints.schema import PipelineConfig
 from scenegen.conditioning.image_preparation import RemoveBackground
-from scenegen.conditioning.scene_conditioner import CondParts, SceneCond
+from scenegen.conditioning.parts import CondParts
+from scenegen.conditioning.scene_conditioner import SceneCond
 from scenegen.geometry import apply_transform, pose_to_transform
 from scenegen.inputs.masks import inverse_order, order_by_area
 from scenegen.photo.camera import PhotoView, fit_photo_view

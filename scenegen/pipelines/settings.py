@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from scenegen.conditioning.scene_conditioner import CondParts
+from scenegen.conditioning.parts import CondParts
 from scenegen.pipelines.sampling import PositionsType
 from scenegen.pipelines.texturing import TextureSettings
 from trellis_modules.samplers import SamplingParams

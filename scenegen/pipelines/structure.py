@@ -10,10 +10,12 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from scenegen.checkpoints.networks import GEOMETRY_ENCODER_ROLE, IMAGE_ENCODER_ROLE, Networks
-from scenegen.checkpoints.schema import DECODER_ROLE, FLOW_ROLE, PipelineConfig
+from scenegen.checkpoints.networks import Networks
+from scenegen.checkpoints.roles import DECODER_ROLE, FLOW_ROLE, GEOMETRY_ENCODER_ROLE, IMAGE_ENCODER_ROLE
+from scenegen.checkpoints.schema import PipelineConfig
 from scenegen.conditioning.image_preparation import RemoveBackground, prepare_asset_image
-from scenegen.conditioning.scene_conditioner import CondParts, SceneCond, SceneConditioner, SceneView
+from scenegen.conditioning.parts import CondParts
+from scenegen.conditioning.scene_conditioner import SceneCond, SceneConditioner, SceneView
 from scenegen.inputs.image_files import cut_out
 from scenegen.pipelines.sampling import (
     StructureSample,

@@ -75,7 +75,14 @@ ALLOWED = {
         "trellis_modules",
     },
     "scenegen.conditioning": {"scenegen.conditioning", "scenegen.inputs", "trellis_modules", "vggt"},
-    "scenegen.hub": {"scenegen.hub", "scenegen.models", "trellis_modules", "vggt"},
+    "scenegen.checkpoints.roles": set(),
+    "scenegen.hub": {
+        "scenegen.hub",
+        "scenegen.checkpoints.roles",
+        "scenegen.models",
+        "trellis_modules",
+        "vggt",
+    },
     "scenegen.checkpoints": {
         "scenegen.checkpoints",
         "scenegen.conditioning",

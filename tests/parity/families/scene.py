@@ -16,8 +16,8 @@ from scenegen.conditioning.image_preparation import (
     prepare_geometry_image,
     prepare_training_asset,
 )
+from scenegen.conditioning.parts import CondParts
 from scenegen.conditioning.scene_conditioner import (
-    CondParts,
     SceneConditioner,
     SceneView,
     assemble_cond,

@@ -66,7 +66,8 @@ def test_guidance_decides_as_the_original_where_a_step_falls_on_an_end(rescale_t
                 params = SamplingParams(steps, rescale_t, cfg_strength=1.0, cfg_interval=interval)
                 FlowEulerSampler().sample(model, NOISE, _cond(1), _cond(0), params)
                 guided = sum(level == 0 for _, level in model.calls)
-                assert guided == sum(interval[0] <= t <= interval[1] for t in expected[:-1]), (steps, interval)
+                inside = sum(interval[0] <= t <= interval[1] for t in expected[:-1])
+                assert guided == inside, (steps, interval)
 
 
 def test_a_time_just_outside_of_the_interval_is_not_guided() -> None:
@@ -160,9 +161,7 @@ def test_extras_of_views_are_averaged_by_the_given_function() -> None:
 def test_progress_is_reported_after_every_step() -> None:
     reports = []
     sampler, params = FlowEulerSampler(guidance=Guidance.OFF), SamplingParams(steps=2)
-    sampler.sample(
-        _Recorder(), NOISE, _cond(1), params=params, on_step=lambda *step: reports.append(step)
-    )
+    sampler.sample(_Recorder(), NOISE, _cond(1), params=params, on_step=lambda *step: reports.append(step))
     assert reports == [(1, 2), (2, 2)]
 
 
