@@ -29,6 +29,7 @@ from scenegen.conditioning.patch_places import PLACE_CHANNELS
 from scenegen.hub import file_sha256
 from trellis_modules.checkpoint import WEIGHTS_SUFFIX
 from trellis_modules.config import load_json
+from trellis_modules.files import atomic_write_text
 from trellis_modules.samplers import SamplingParams
 from trellis_modules.samplers.registry import SamplerConfig
 
@@ -153,7 +154,7 @@ def main(arguments: list[str] | None = None) -> None:
     stems, digests = copy_networks(options, folder)
     named = describe(options, folder, stems, digests).to_named()
     content = {"name": named.name, "args": named.args}
-    (folder / PIPELINE_FILE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    atomic_write_text(folder / PIPELINE_FILE, json.dumps(content, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -17,6 +16,7 @@ from scenegen.hub.releases import HubError, is_inside
 from scenegen.hub.repository import Repository, hub_faults
 from trellis_modules.checkpoint import PICKLE_SUFFIXES, WEIGHTS_SUFFIX, save_checkpoint
 from trellis_modules.config import ConfigError, NamedConfig, load_json
+from trellis_modules.files import atomic_write_text
 from vggt.models.aggregator import Aggregator
 
 _UPLOADED = ("*.json", f"*{WEIGHTS_SUFFIX}", "*.md", "LICENSE")
@@ -48,9 +48,7 @@ def save_pretrained(description: NamedConfig, networks: Mapping[str, nn.Module],
         _save_network(networks[role], folder / stem)
         digests[stem + WEIGHTS_SUFFIX] = file_sha256(folder / f"{stem}{WEIGHTS_SUFFIX}")
     content = with_networks(content, stems, digests)
-    temporary = folder / f".{PIPELINE_FILE}.part"
-    temporary.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
-    os.replace(temporary, folder / PIPELINE_FILE)
+    atomic_write_text(folder / PIPELINE_FILE, json.dumps(content, indent=2) + "\n")
     return folder
 
 
