@@ -29,8 +29,6 @@ from scenegen.geometry import (
     TRANSLATION,
     check_pose,
     place_yup,
-    quaternion_from_axis_angle,
-    quaternion_multiply,
     rotation_angle_deg,
     sanitize_pose,
 )
@@ -39,6 +37,7 @@ from scenegen.pipelines.result import SceneResult
 from scenegen.refinement.silhouette import MaskTarget, mask_targets
 from scenegen.refinement.solid import Solid, inside_box, scene_box, shared_volume, solid_of, to_object
 from scenegen.refinement.support import Rest, find_floor, find_rests, put_down, stand_upright, surface_height
+from trellis_modules.quaternions import quaternion_from_axis_angle, quaternion_multiply
 
 logger = logging.getLogger(__name__)
 

@@ -64,7 +64,7 @@ ALLOWED = {
         "trellis_modules.config",
     },
     "scenegen": set(),
-    "scenegen.geometry": set(),
+    "scenegen.geometry": {"trellis_modules.quaternions"},
     "scenegen.models": {"scenegen.models", "scenegen.geometry", "trellis_modules"},
     "scenegen.models.registry": {"scenegen.models", "trellis_modules", "vggt"},  # lists every network by name
     "scenegen.inputs": {"scenegen.inputs", "trellis_modules.config"},
