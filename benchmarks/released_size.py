@@ -48,7 +48,8 @@ from scenegen.checkpoints.roles import (
     SLAT_MESH_ROLE,
 )
 from scenegen.checkpoints.schema import PipelineConfig
-from scenegen.export.scene_files import SCENE_FILE, write_scene
+from scenegen.export.names import SCENE_FILE
+from scenegen.export.scene_files import write_scene
 from scenegen.hub.releases import PublishedNetwork, load_networks
 from scenegen.models.registry import build_model
 from scenegen.pipelines.pipeline import SceneGenPipeline

@@ -42,6 +42,9 @@ TRANSLATION = slice(0, 3)
 ROTATION = slice(3, 7)
 SCALE = slice(7, 8)
 
+SCENE_EXTENT = 1.96
+"""Longest side of a scene in a file, centred at the origin: the box [-1, 1]^3 with a margin of 2 percent."""
+
 MIN_SCALE = 1e-4
 """Smallest side, in scene units, that `sanitize_pose` lets through: keeps every placement invertible."""
 

@@ -27,6 +27,7 @@ from PIL import Image
 from torch import Tensor
 from trimesh.exchange.gltf import export_glb
 
+from scenegen.export.names import POSES_FILE, SCENE_FILE
 from scenegen.export.registry import EXTRA_FORMATS, file_patterns, write_format
 from scenegen.geometry import apply_transform, pose_to_transform
 from scenegen.photo.camera import PhotoView
@@ -36,8 +37,6 @@ from trellis_modules.renderers import render_snapshot
 
 FORMATS = ("glb", "objects", "poses", "preview")
 ALL_FORMATS = (*FORMATS, *EXTRA_FORMATS)
-POSES_FILE = "poses.json"
-SCENE_FILE = "scene.glb"
 PREVIEW_FILE = "preview.png"
 PREVIEW_SIZE = 512
 DEFAULT_DIRECTION_DEG = (30.0, 25.0)

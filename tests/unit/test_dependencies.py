@@ -109,6 +109,7 @@ ALLOWED = {
         "scenegen.pipelines.result",
         "trellis_modules",
     },
+    "scenegen.export.names": set(),
     "scenegen.export": {
         "scenegen.export",
         "scenegen.geometry",
@@ -135,6 +136,7 @@ ALLOWED = {
     },
     "scenegen.evaluation": {
         "scenegen.evaluation",
+        "scenegen.export.names",
         "scenegen.geometry",
         "scenegen.inputs",
         "trellis_modules",

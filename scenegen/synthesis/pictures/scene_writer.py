@@ -24,6 +24,7 @@ import numpy as np
 import trimesh
 from PIL import Image
 
+from scenegen.geometry import SCENE_EXTENT
 from scenegen.synthesis.furniture.records import FurnitureMesh, ModelInfo
 from scenegen.synthesis.layouts.scene_layout import (
     PlacedObject,
@@ -36,7 +37,6 @@ from scenegen.synthesis.pictures.scene_renderer import BACKGROUND, Rendering
 from trellis_modules.files import atomic_write, atomic_write_bytes, atomic_write_text
 
 CUTOUT_SIZE = 518
-SCENE_EXTENT = 1.96  # longest side of the truth GLB
 FRAME = "query object: origin at its box centre, y up, front +z, unit = its longest side"
 _JPEG_QUALITY = 92
 
