@@ -14,6 +14,7 @@ from scenegen.pipelines.sampling import occupied_coords, sample_structure, struc
 from tests.parity.golden import GoldenCase, family
 from trellis_modules.flow_output import FlowOutput
 from trellis_modules.samplers import FlowEulerSampler, FlowPath, MultiViewCond, SamplingParams, TimeSchedule
+from trellis_modules.samplers.conditioning import arithmetic_mean
 from trellis_modules.samplers.registry import SamplerConfig, merge_params
 
 
@@ -142,7 +143,7 @@ def structure_sampling(case: GoldenCase) -> dict[str, Tensor]:
         drawn,
         merge_params(defaults, config["override"], case.name),
         positions_type=config["positions_type"],
-        pose_mean="arithmetic",
+        extras_mean=arithmetic_mean,
     )
     logits = F.interpolate(sample.latents[:, :1], scale_factor=2, mode="nearest") - 0.2
     return {"positions": sample.positions, "coords": occupied_coords(logits)}
