@@ -23,8 +23,8 @@ PACKAGES = (*LIBRARIES, "dataset_toolkits")
 SCRIPT_FOLDERS = ("scripts", "benchmarks")
 PROJECT_MODULES = {*PACKAGES, *SCRIPT_FOLDERS, "tests", *(path.stem for path in ROOT.glob("*.py"))}
 
-TESTED_EXTRAS = ("data", "train", "eval", "hub", "segment", "usd", "video", "dev")
-EXTRAS = (*TESTED_EXTRAS, "cuda", "demo")
+TESTED_EXTRAS = ("data", "train", "eval", "hub", "segment", "usd", "video", "demo", "dev")
+EXTRAS = (*TESTED_EXTRAS, "cuda", "background")
 # Import names that are not their distribution's name.
 DISTRIBUTIONS = {"PIL": "pillow", "skimage": "scikit-image", "pxr": "usd-core"}
 # GPU kernels that setup.sh installs by flag; only the backend file that uses one imports it.
