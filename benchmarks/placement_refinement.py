@@ -42,7 +42,8 @@ from scenegen.inputs.scene_folder import read_scene
 from scenegen.photo.camera import fit_photo_view
 from scenegen.photo.colouring import MIN_OVERLAP
 from scenegen.pipelines.result import GeneratedObject, SceneResult
-from scenegen.refinement.placement import RefinementSettings, refine_result, total_shared_volume
+from scenegen.refinement.placement import refine_result, total_shared_volume
+from scenegen.refinement.settings import RefinementSettings
 from scenegen.refinement.solid import solid_of
 from trellis_modules.quaternions import quaternion_from_axis_angle, quaternion_multiply
 
