@@ -29,7 +29,6 @@ from torch import Tensor
 
 from trellis_modules.quaternions import (
     canonical_quaternion,
-    matrix_to_quaternion,
     normalize_quaternion,
     quaternion_conjugate,
     quaternion_from_axis_angle,
@@ -150,26 +149,6 @@ def transform_points(points: Tensor, transform: Tensor) -> Tensor:
 def apply_transform(transform: np.ndarray, vertices: np.ndarray) -> np.ndarray:
     """Move points (V, 3) by a 4x4 matrix that acts on column vectors; arrays, as meshes are kept in."""
     return vertices @ transform[:3, :3].T + transform[:3, 3]
-
-
-def transform_to_pose(transform: Tensor) -> Tensor:
-    """Poses (..., 8) of similarity transforms (..., 4, 4): a rotation, one positive scale and a translation.
-
-    Raises:
-        ValueError: a transform mirrors, shears, or scales its axes differently.
-    """
-    linear = transform[..., :3, :3]
-    scale = linear.norm(dim=-2).mean(dim=-1)
-    rotation = linear / scale.clamp_min(torch.finfo(scale.dtype).tiny)[..., None, None]
-    identity = torch.eye(3, dtype=linear.dtype, device=linear.device).expand_as(rotation)
-    is_orthogonal = torch.allclose(rotation @ rotation.mT, identity, atol=1e-3)
-    if not is_orthogonal or bool((torch.det(rotation) < 0).any()):
-        raise ValueError(
-            "transform_to_pose: expected rotation, uniform positive scale and translation, got a transform "
-            "with shear, mirroring or different scales per axis; such a node has no pose"
-        )
-    quaternion = canonical_quaternion(matrix_to_quaternion(rotation))
-    return torch.cat((transform[..., :3, 3], quaternion, scale[..., None]), dim=-1)
 
 
 def compose_poses(outer: Tensor, inner: Tensor) -> Tensor:

@@ -59,7 +59,7 @@ def sampler(case: GoldenCase) -> dict[str, Tensor]:
         return _conversions(case, instance.path)
     cond = case.input("cond")
     if "num_images" in case.config:
-        neg_cond, conditions = torch.full_like(cond[0], 0.3), MultiViewCond.from_stack(cond)
+        neg_cond, conditions = torch.full_like(cond[0], 0.3), MultiViewCond(tuple(cond))
     else:
         neg_cond, conditions = torch.full_like(cond, 0.3), cond
     model = AnalyticFlow(with_positions="positions" in case.tensors)
@@ -131,7 +131,7 @@ def structure_sampling(case: GoldenCase) -> dict[str, Tensor]:
     """Noise to occupied voxels and poses, with the plain mean of poses that the cases hold."""
     config = case.config
     cond, noise = case.input("cond"), case.input("noise")
-    conditions = MultiViewCond.from_stack(cond) if cond.ndim == 4 else cond
+    conditions = MultiViewCond(tuple(cond)) if cond.ndim == 4 else cond
     neg_cond = torch.zeros_like(cond[0] if cond.ndim == 4 else cond)
     with mock.patch("torch.randn", return_value=noise):
         drawn = structure_noise(len(noise), noise.shape[1], noise.shape[2], torch.Generator())

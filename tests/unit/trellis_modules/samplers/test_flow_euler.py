@@ -146,7 +146,7 @@ def test_more_views_than_steps_warns(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_extras_of_views_are_averaged_by_the_given_function() -> None:
-    cond = MultiViewCond.from_stack(torch.stack((_cond(1), _cond(5))))
+    cond = MultiViewCond((_cond(1), _cond(5)))
     result = FlowEulerSampler(guidance=Guidance.OFF).sample(
         _Recorder(),
         NOISE,
