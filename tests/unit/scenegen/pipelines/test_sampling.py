@@ -8,7 +8,7 @@ from torch import Tensor
 
 from scenegen.conditioning.scene_conditioner import SceneCond
 from scenegen.geometry import ROTATION, identity_pose
-from scenegen.models.scene_flow import SceneFlowConfig, SceneFlowModel
+from scenegen.models.scene_flow import SceneFlowModel, SceneFlowModelConfig
 from scenegen.pipelines.sampling import (
     WithoutSceneAttention,
     noise_generator,
@@ -26,7 +26,7 @@ PARAMS = SamplingParams(steps=3, cfg_strength=2.0, cfg_interval=(0.5, 1.0))
 @pytest.fixture(scope="module")
 def model() -> SceneFlowModel:
     torch.manual_seed(0)
-    config = SceneFlowConfig(
+    config = SceneFlowModelConfig(
         resolution=RESOLUTION, in_channels=CHANNELS, out_channels=CHANNELS, model_channels=24,
         cond_channels=WIDTH, num_blocks=2, num_heads=2, patch_size=2, trunk_depth=1, qk_rms_norm=True,
     )  # fmt: skip
