@@ -18,13 +18,11 @@ import torch
 from torch import Tensor
 
 from scenegen.evaluation.glb import GlbMesh, read_glb
-from scenegen.geometry import ROTATION, SCALE, check_pose
+from scenegen.export.names import POSES_FILE, SCENE_FILE
+from scenegen.geometry import ROTATION, SCALE, SCENE_EXTENT, check_pose
 from scenegen.inputs.names import natural_key
 
 _OBJECT_NAME = re.compile(r"obj_(\d+)")
-
-NORMALISED_SIDE = 1.96
-"""Longest side of a normalised scene: the cube [-1, 1]^3 with a margin of 2 %."""
 
 
 class EvaluationError(ValueError):
@@ -91,14 +89,14 @@ def find_scene_files(root: Path) -> dict[str, SceneFiles]:
     for path in sorted(root.glob("*.glb")):
         poses = path.with_suffix(".json")
         found[path.stem] = SceneFiles(path.stem, path, poses if poses.is_file() else None)
-    for path in sorted(root.glob("*/scene.glb")):
+    for path in sorted(root.glob(f"*/{SCENE_FILE}")):
         scene_id = path.parent.name
         if scene_id in found:
             raise EvaluationError(
                 f"{root}: scene {scene_id!r} is there twice, as {scene_id}.glb and as "
-                f"{scene_id}/scene.glb; remove one"
+                f"{scene_id}/{SCENE_FILE}; remove one"
             )
-        poses = path.with_name("poses.json")
+        poses = path.with_name(POSES_FILE)
         found[scene_id] = SceneFiles(scene_id, path, poses if poses.is_file() else None)
     return {scene_id: found[scene_id] for scene_id in sorted(found, key=natural_key)}
 
@@ -162,7 +160,7 @@ def normalise_scene(scene: EvaluationScene) -> EvaluationScene:
     Source: normalisation of the true scenes, f * (x - c) with f = 1.96 / longest side.
     """
     low, high = bounds(item.vertices for item in scene.objects.values())
-    factor = NORMALISED_SIDE / (high - low).max()
+    factor = SCENE_EXTENT / (high - low).max()
     centre = (low + high) / 2
     return EvaluationScene(
         {

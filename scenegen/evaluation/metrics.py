@@ -10,16 +10,12 @@ import torch
 from torch import Tensor
 
 from scenegen.evaluation.alignment import Matches
-from scenegen.geometry import (
-    ROTATION,
-    SCALE,
-    TRANSLATION,
+from scenegen.geometry import ROTATION, SCALE, TRANSLATION, relative_pose, rotation_angle_deg
+from trellis_modules.quaternions import (
     normalize_quaternion,
     quaternion_conjugate,
     quaternion_from_axis_angle,
     quaternion_multiply,
-    relative_pose,
-    rotation_angle_deg,
 )
 
 OBJECT_SIDE = 1.9

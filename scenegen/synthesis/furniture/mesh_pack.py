@@ -19,6 +19,7 @@ from safetensors.numpy import save_file
 
 from scenegen.synthesis.furniture.records import FurnitureMesh, ModelInfo
 from scenegen.synthesis.furniture.split import check_split
+from trellis_modules.files import atomic_write
 
 FORMAT = "scenegen-mesh-pack-1"
 _LEVELS = 65535
@@ -132,10 +133,8 @@ class MeshPack:
             "face_offsets": self.face_offsets,
         }
         infos = json.dumps([info.to_json() for info in self.infos], ensure_ascii=False)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(path.name + ".part")
-        save_file(tensors, temporary, metadata={"format": FORMAT, "split": split, "infos": infos})
-        temporary.replace(path)
+        with atomic_write(path) as temporary:
+            save_file(tensors, temporary, metadata={"format": FORMAT, "split": split, "infos": infos})
 
     @classmethod
     def load(cls, path: Path | str) -> MeshPack:

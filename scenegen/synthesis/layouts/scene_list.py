@@ -9,6 +9,7 @@ from typing import Any
 
 from scenegen.synthesis.furniture.split import check_split
 from scenegen.synthesis.layouts.scene_layout import SceneLayout, layouts_sha256
+from trellis_modules.files import atomic_write_text
 
 FORMAT = "scenegen-scene-list-1"
 _DECIMALS = 6
@@ -55,10 +56,7 @@ class SceneList:
         }
         lines = ",\n".join(json.dumps(layout.to_json(), separators=(",", ":")) for layout in self.layouts)
         text = json.dumps(head, indent=1)[:-2] + f',\n "scenes": [\n{lines}\n]}}\n'
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(path.name + ".part")
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
+        atomic_write_text(path, text)
 
     @classmethod
     def load(cls, path: Path) -> SceneList:

@@ -24,6 +24,7 @@ import numpy as np
 import trimesh
 from PIL import Image
 
+from scenegen.geometry import SCENE_EXTENT
 from scenegen.inputs.cutouts import cut_out
 from scenegen.inputs.names import PHOTO_NAMES, cutout_name, mask_name
 from scenegen.synthesis.furniture.records import FurnitureMesh, ModelInfo
@@ -35,9 +36,9 @@ from scenegen.synthesis.layouts.scene_layout import (
     yaw_matrix,
 )
 from scenegen.synthesis.pictures.scene_renderer import BACKGROUND, Rendering
+from trellis_modules.files import atomic_write, atomic_write_bytes, atomic_write_text
 
 CUTOUT_SIZE = 518
-SCENE_EXTENT = 1.96  # longest side of the truth GLB
 FRAME = "query object: origin at its box centre, y up, front +z, unit = its longest side"
 _JPEG_QUALITY = 92
 
@@ -108,9 +109,9 @@ def write_scene(
     if with_depth:
         write_depth(rendering.depth, paths.depth)
     scene, normalisation = truth_scene(layout, meshes)
-    _replace_file(paths.glb, scene.export(file_type="glb"))
+    atomic_write_bytes(paths.glb, scene.export(file_type="glb"))
     truth = truth_record(layout, infos, rendering.instances.shape[0], normalisation)
-    _replace_file(paths.truth, (json.dumps(truth, indent=1) + "\n").encode())
+    atomic_write_text(paths.truth, json.dumps(truth, indent=1) + "\n")
 
 
 def write_images(layout: SceneLayout, rendering: Rendering, folder: Path) -> None:
@@ -158,11 +159,9 @@ def cutout(colour: np.ndarray, mask: np.ndarray, size: int = CUTOUT_SIZE) -> Ima
 def write_depth(depth: np.ndarray, path: Path) -> None:
     """Write depth in metres (S, S) as a 16-bit PNG in millimetres; 0 where infinite or beyond 65.5 m."""
     millimetres = np.round(depth * 1000)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".part")
     levels = np.where(millimetres <= np.iinfo(np.uint16).max, millimetres, 0).astype(np.uint16)
-    Image.fromarray(levels).save(temporary, format="PNG")
-    temporary.replace(path)
+    with atomic_write(path) as temporary:
+        Image.fromarray(levels).save(temporary, format="PNG")
 
 
 def truth_scene(
@@ -244,9 +243,3 @@ def _coloured_trimesh(mesh: FurnitureMesh, placed: PlacedObject) -> trimesh.Trim
     colours = np.full((len(vertices), 4), 255, np.uint8)
     colours[:, :3] = np.round(sums / uses[:, None] * 255)
     return trimesh.Trimesh(vertices, faces, vertex_colors=colours, process=False)
-
-
-def _replace_file(path: Path, content: bytes) -> None:
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_bytes(content)
-    temporary.replace(path)
