@@ -22,7 +22,8 @@ from dataset_toolkits.blender_renderer import BlenderError, render_with_blender
 from dataset_toolkits.subsets.mesh_library import MeshLibrary
 from dataset_toolkits.subsets.sweethome3d.metadata import MetadataError
 from scenegen.synthesis.furniture.split import SplitError
-from scenegen.synthesis.layouts.scene_composer import CompositionError, ModelPool
+from scenegen.synthesis.layouts.pool import ModelPool
+from scenegen.synthesis.layouts.scene_composer import CompositionError
 from scenegen.synthesis.layouts.scene_layout import SceneLayout
 from scenegen.synthesis.layouts.scene_list import SceneList, SceneListError
 from scenegen.synthesis.layouts.scene_selection import VisibilityRule, balanced_counts, select_scenes

@@ -12,8 +12,6 @@ from typing import Any
 
 import numpy as np
 
-CONTINUOUS_SYMMETRY = 0
-
 
 @dataclass(frozen=True)
 class ModelInfo:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -152,10 +152,20 @@ def layouts_sha256(layouts: Sequence[SceneLayout]) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def yaw_matrix(yaw: float) -> np.ndarray:
-    """Return Ry(yaw), (3, 3) float64."""
-    c, s = math.cos(yaw), math.sin(yaw)
-    return np.array([[c, 0.0, s], [0.0, 1.0, 0.0], [-s, 0.0, c]])
+def vector3(values: Iterable[float]) -> Vector3:
+    """Three numbers of any kind as Python floats, which layouts hold."""
+    x, y, z = (float(value) for value in values)
+    return x, y, z
+
+
+def yaw_matrix(yaw: float | np.ndarray) -> np.ndarray:
+    """Return Ry(yaw), (..., 3, 3) float64, for one yaw or several (...)."""
+    matrix = np.zeros((*np.shape(yaw), 3, 3))
+    matrix[..., 0, 0] = matrix[..., 2, 2] = np.cos(yaw)
+    matrix[..., 0, 2] = np.sin(yaw)
+    matrix[..., 2, 0] = -np.sin(yaw)
+    matrix[..., 1, 1] = 1.0
+    return matrix
 
 
 def augment_vertices(vertices: np.ndarray, placed: PlacedObject) -> np.ndarray:

@@ -10,7 +10,9 @@ from embreex.mesh_construction import TriangleMesh
 from embreex.rtcore_scene import EmbreeScene
 
 from scenegen.synthesis.furniture.textured_mesh import TexturedMesh
-from scenegen.synthesis.layouts.scene_composer import ComposerOptions, ModelPool, compose
+from scenegen.synthesis.layouts.options import TEST_OPTIONS, ComposerOptions
+from scenegen.synthesis.layouts.pool import ModelPool
+from scenegen.synthesis.layouts.scene_composer import compose
 from scenegen.synthesis.layouts.scene_layout import SceneLayout
 from scenegen.synthesis.layouts.scene_list import rounded
 from scenegen.synthesis.pictures.scene_renderer import SceneGeometry, instance_areas
@@ -18,7 +20,6 @@ from scenegen.synthesis.pictures.scene_renderer import SceneGeometry, instance_a
 _CLEARANCE_M = 1e-3
 _PROBE_STEPS = 15  # rays per side of an item's foot that look for the surface below it
 _MIN_FOOT_SUPPORT = 0.8  # share of those rays that must find one
-_TEST_OPTIONS = ComposerOptions()
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def select_scenes(
     counts: list[int],
     prefix: str,
     rule: VisibilityRule = VisibilityRule(),
-    options: ComposerOptions = _TEST_OPTIONS,
+    options: ComposerOptions = TEST_OPTIONS,
 ) -> Iterator[SceneLayout]:
     """Yield one accepted scene per entry of ``counts`` (numbers of objects), ids ``<prefix>0000``, ...
 

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scenegen.geometry import yup_to_zup
+from scenegen.geometry import CONTINUOUS_SYMMETRY, yup_to_zup
 from scenegen.synthesis.furniture.mesh_pack import MeshPack
-from scenegen.synthesis.furniture.records import CONTINUOUS_SYMMETRY, ModelInfo
+from scenegen.synthesis.furniture.records import ModelInfo
 from trellis_modules.ragged import expand
 
 _SQUARE_TOLERANCE = (

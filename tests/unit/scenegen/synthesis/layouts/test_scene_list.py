@@ -12,7 +12,7 @@ import trimesh
 from scenegen.synthesis.furniture.records import FurnitureMesh, ModelInfo
 from scenegen.synthesis.furniture.split import SplitError, load_split
 from scenegen.synthesis.furniture.textured_mesh import TexturedMesh
-from scenegen.synthesis.layouts.scene_composer import ModelPool
+from scenegen.synthesis.layouts.pool import ModelPool
 from scenegen.synthesis.layouts.scene_layout import Camera, Lighting, PlacedObject, Room, SceneLayout
 from scenegen.synthesis.layouts.scene_list import SceneList, SceneListError, rounded
 from scenegen.synthesis.layouts.scene_selection import VisibilityRule, balanced_counts, select_scenes, settle
