@@ -27,8 +27,8 @@ from scenegen.synthesis.layouts.scene_composer import CompositionError
 from scenegen.synthesis.layouts.scene_layout import SceneLayout
 from scenegen.synthesis.layouts.scene_list import SceneList, SceneListError
 from scenegen.synthesis.layouts.scene_selection import VisibilityRule, balanced_counts, select_scenes
-from scenegen.synthesis.pictures.scene_renderer import Rendering, render_scene
-from scenegen.synthesis.pictures.scene_writer import ScenePaths, write_scene
+from scenegen.synthesis.pictures.scene_renderer import ScenePicture, render_scene
+from scenegen.synthesis.pictures.scene_writer import ScenePaths, write_masked_scene
 
 RENDERERS = ("embree", "blender")
 logger = logging.getLogger("build_scenes")
@@ -54,7 +54,7 @@ def make_list(library: MeshLibrary, split: str, total: int, seed: int, path: Pat
     SceneList(split, f"seed {seed}; {rule.describe()}", rule.image_size, layouts).save(path)
 
 
-def render(layout: SceneLayout, library: MeshLibrary, settings: RenderSettings, log: Path) -> Rendering:
+def render(layout: SceneLayout, library: MeshLibrary, settings: RenderSettings, log: Path) -> ScenePicture:
     """Render a layout; ids and depth are embree's with either renderer.
 
     Args:
@@ -65,7 +65,7 @@ def render(layout: SceneLayout, library: MeshLibrary, settings: RenderSettings, 
         return embree
     glbs = {placed.model_id: library.glb(placed.model_id) for placed in layout.objects}
     colour = render_with_blender(layout, glbs, settings.size, settings.samples, log)
-    return Rendering(colour, embree.instances, embree.depth)
+    return ScenePicture(colour, embree.instances, embree.depth)
 
 
 def build_scenes(
@@ -82,8 +82,8 @@ def build_scenes(
         paths = ScenePaths.of(output_dir, set_name, layout.scene_id)
         if paths.complete(with_depth):
             continue
-        rendering = render(layout, library, settings, output_dir / f"{layout.scene_id}.blender.log")
-        write_scene(layout, rendering, library.outer_meshes(layout), library.infos, paths, with_depth)
+        picture = render(layout, library, settings, output_dir / f"{layout.scene_id}.blender.log")
+        write_masked_scene(layout, picture, library.outer_meshes(layout), library.infos, paths, with_depth)
         written += 1
     return written
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from dataset_toolkits.subsets.sweethome3d.metadata import MetadataError, model_infos, read_metadata
 from dataset_toolkits.subsets.sweethome3d.prepare import load_prepared, mesh_path
 from scenegen.synthesis.furniture.records import FurnitureMesh, ModelInfo
-from scenegen.synthesis.furniture.textured_mesh import TexturedMesh, load_glb
 from scenegen.synthesis.layouts.scene_layout import SceneLayout
+from scenegen.synthesis.pictures.render_mesh import RenderMesh, load_glb
 
 COMPOSED_TIERS = ("floor", "small")
 
@@ -24,7 +24,7 @@ class MeshLibrary:
         """
         self.root = data_root
         self.infos: dict[str, ModelInfo] = model_infos(read_metadata(data_root))
-        self._textured: dict[str, TexturedMesh] = {}
+        self._textured: dict[str, RenderMesh] = {}
 
     def of_split(self, split: str) -> list[ModelInfo]:
         """Models of a split that scenes are composed of."""
@@ -34,7 +34,7 @@ class MeshLibrary:
         """Path of a model's textured GLB."""
         return self.root / mesh_path(model_id)
 
-    def textured(self, model_id: str) -> TexturedMesh:
+    def textured(self, model_id: str) -> RenderMesh:
         """A model's mesh for rendering.
 
         Raises:
@@ -44,7 +44,7 @@ class MeshLibrary:
             self._textured[model_id] = load_glb(self.glb(model_id))
         return self._textured[model_id]
 
-    def textured_meshes(self, layout: SceneLayout) -> dict[str, TexturedMesh]:
+    def textured_meshes(self, layout: SceneLayout) -> dict[str, RenderMesh]:
         """Meshes for rendering a layout, by model id; errors as for ``textured``."""
         return {placed.model_id: self.textured(placed.model_id) for placed in layout.objects}
 

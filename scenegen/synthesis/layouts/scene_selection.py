@@ -9,12 +9,12 @@ import numpy as np
 from embreex.mesh_construction import TriangleMesh
 from embreex.rtcore_scene import EmbreeScene
 
-from scenegen.synthesis.furniture.textured_mesh import TexturedMesh
 from scenegen.synthesis.layouts.options import TEST_OPTIONS, ComposerOptions
 from scenegen.synthesis.layouts.pool import ModelPool
 from scenegen.synthesis.layouts.scene_composer import compose
 from scenegen.synthesis.layouts.scene_layout import SceneLayout
 from scenegen.synthesis.layouts.scene_list import rounded
+from scenegen.synthesis.pictures.render_mesh import RenderMesh
 from scenegen.synthesis.pictures.scene_renderer import SceneGeometry, instance_areas
 
 _CLEARANCE_M = 1e-3
@@ -43,7 +43,7 @@ class VisibilityRule:
 def select_scenes(
     seed: int,
     pool: ModelPool,
-    meshes: Mapping[str, TexturedMesh],
+    meshes: Mapping[str, RenderMesh],
     counts: list[int],
     prefix: str,
     rule: VisibilityRule = VisibilityRule(),
@@ -68,7 +68,7 @@ def balanced_counts(total: int) -> list[int]:
     return [cycle[i % len(cycle)] for i in range(total)]
 
 
-def settle(layout: SceneLayout, meshes: Mapping[str, TexturedMesh], max_drop_m: float) -> SceneLayout | None:
+def settle(layout: SceneLayout, meshes: Mapping[str, RenderMesh], max_drop_m: float) -> SceneLayout | None:
     """Let items that stand on furniture down onto its surface (a box top may be a headboard, not the seat).
 
     Returns:
@@ -91,7 +91,7 @@ def settle(layout: SceneLayout, meshes: Mapping[str, TexturedMesh], max_drop_m: 
 
 
 def _accepted(
-    layout: SceneLayout, meshes: Mapping[str, TexturedMesh], rule: VisibilityRule
+    layout: SceneLayout, meshes: Mapping[str, RenderMesh], rule: VisibilityRule
 ) -> SceneLayout | None:
     settled = settle(layout, meshes, rule.max_drop_m)
     if settled is None:

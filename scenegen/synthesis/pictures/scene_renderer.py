@@ -13,15 +13,15 @@ import numpy as np
 from embreex.mesh_construction import TriangleMesh
 from embreex.rtcore_scene import EmbreeScene
 
-from scenegen.synthesis.furniture.textured_mesh import TexturedMesh
 from scenegen.synthesis.layouts.scene_layout import Camera, PlacedObject, SceneLayout, object_to_world
+from scenegen.synthesis.pictures.render_mesh import RenderMesh
 
 BACKGROUND = -1
 _SHADOW_OFFSET_M = 1e-3  # shadow rays start this far off the surface
 
 
 @dataclass(frozen=True)
-class Rendering:
+class ScenePicture:
     """One picture.
 
     Attributes:
@@ -51,7 +51,7 @@ class _Hits:
 class SceneGeometry:
     """Triangles of a layout in the world, ready for ray casting."""
 
-    def __init__(self, layout: SceneLayout, meshes: Mapping[str, TexturedMesh]) -> None:
+    def __init__(self, layout: SceneLayout, meshes: Mapping[str, RenderMesh]) -> None:
         """Place the meshes.
 
         Args:
@@ -76,8 +76,8 @@ class SceneGeometry:
 
 
 def render_scene(
-    layout: SceneLayout, meshes: Mapping[str, TexturedMesh], size: int = 512, antialias: bool = False
-) -> Rendering:
+    layout: SceneLayout, meshes: Mapping[str, RenderMesh], size: int = 512, antialias: bool = False
+) -> ScenePicture:
     """Render a layout.
 
     Args:
@@ -97,7 +97,7 @@ def render_scene(
         colour = fine.mean(axis=(1, 3))
     else:
         colour = _shade(geometry, rays, hits).reshape(size, size, 3)
-    return Rendering(
+    return ScenePicture(
         colour=np.round(colour * 255).astype(np.uint8),
         instances=hits.owner.astype(np.int16).reshape(size, size),
         depth=hits.depth.reshape(size, size),
@@ -105,7 +105,7 @@ def render_scene(
 
 
 def instance_areas(
-    layout: SceneLayout, meshes: Mapping[str, TexturedMesh], size: int = 512
+    layout: SceneLayout, meshes: Mapping[str, RenderMesh], size: int = 512
 ) -> tuple[np.ndarray, np.ndarray]:
     """Count the pixels of each object, with the others in the way and without them.
 
@@ -138,7 +138,7 @@ def _origins(camera: Camera, rays: np.ndarray) -> np.ndarray:
     return np.broadcast_to(np.asarray(camera.position, np.float32), rays.shape).copy()
 
 
-def _world_triangles(mesh: TexturedMesh, placed: PlacedObject) -> np.ndarray:
+def _world_triangles(mesh: RenderMesh, placed: PlacedObject) -> np.ndarray:
     matrix = object_to_world(placed)
     vertices = mesh.vertices @ matrix[:3, :3].T + matrix[:3, 3]
     return vertices.astype(np.float32)[mesh.faces]

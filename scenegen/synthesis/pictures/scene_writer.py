@@ -32,7 +32,7 @@ from scenegen.synthesis.layouts.scene_layout import (
     query_poses,
     yaw_matrix,
 )
-from scenegen.synthesis.pictures.scene_renderer import BACKGROUND, Rendering
+from scenegen.synthesis.pictures.scene_renderer import BACKGROUND, ScenePicture
 
 CUTOUT_SIZE = 518
 SCENE_EXTENT = 1.96  # longest side of the truth GLB
@@ -65,14 +65,14 @@ class ScenePaths:
         return self.images.is_dir() and self.truth.is_file() and (self.depth.is_file() or not with_depth)
 
 
-def by_visible_area(layout: SceneLayout, rendering: Rendering) -> tuple[SceneLayout, Rendering]:
+def by_visible_area(layout: SceneLayout, picture: ScenePicture) -> tuple[SceneLayout, ScenePicture]:
     """Renumber the objects of a rendered scene, largest mask first.
 
     Raises:
         ValueError: an object has no pixel.
     """
     count = len(layout.objects)
-    instances = rendering.instances
+    instances = picture.instances
     areas = np.bincount(instances[instances != BACKGROUND], minlength=count)
     if areas.min() == 0:
         hidden = layout.objects[int(areas.argmin())].model_id
@@ -82,12 +82,12 @@ def by_visible_area(layout: SceneLayout, rendering: Rendering) -> tuple[SceneLay
     order = np.argsort(-areas, kind="stable")
     number = np.full(count + 1, BACKGROUND, instances.dtype)  # the last entry serves the background's -1
     number[order] = np.arange(count)
-    return layout.reordered(order.tolist()), replace(rendering, instances=number[instances])
+    return layout.reordered(order.tolist()), replace(picture, instances=number[instances])
 
 
-def write_scene(
+def write_masked_scene(
     layout: SceneLayout,
-    rendering: Rendering,
+    picture: ScenePicture,
     meshes: Mapping[str, FurnitureMesh],
     infos: Mapping[str, ModelInfo],
     paths: ScenePaths,
@@ -96,30 +96,30 @@ def write_scene(
     """Write one scene; the truth JSON comes last and marks the scene as complete.
 
     Args:
-        layout, rendering: as ``by_visible_area`` returns them.
+        layout, picture: as ``by_visible_area`` returns them.
         meshes: model id -> mesh for the truth GLB.
         infos: model id -> its record, for names and symmetries.
     """
     for folder in (paths.images.parent, paths.glb.parent):
         folder.mkdir(parents=True, exist_ok=True)
-    write_images(layout, rendering, paths.images)
+    write_images(layout, picture, paths.images)
     if with_depth:
-        write_depth(rendering.depth, paths.depth)
+        write_depth(picture.depth, paths.depth)
     scene, normalisation = truth_scene(layout, meshes)
     _replace_file(paths.glb, scene.export(file_type="glb"))
-    truth = truth_record(layout, infos, rendering.instances.shape[0], normalisation)
+    truth = truth_record(layout, infos, picture.instances.shape[0], normalisation)
     _replace_file(paths.truth, (json.dumps(truth, indent=1) + "\n").encode())
 
 
-def write_images(layout: SceneLayout, rendering: Rendering, folder: Path) -> None:
+def write_images(layout: SceneLayout, picture: ScenePicture, folder: Path) -> None:
     """Write the masked-image folder of a scene, under a temporary name first."""
     temporary = folder.with_name(folder.name + ".part")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    Image.fromarray(rendering.colour).save(temporary / "scene.jpg", quality=_JPEG_QUALITY, subsampling=0)
+    Image.fromarray(picture.colour).save(temporary / "scene.jpg", quality=_JPEG_QUALITY, subsampling=0)
     for number in range(len(layout.objects)):
-        mask = rendering.instances == number
-        cutout(rendering.colour, mask).save(temporary / f"{number}.png", optimize=True)
+        mask = picture.instances == number
+        cutout(picture.colour, mask).save(temporary / f"{number}.png", optimize=True)
         channels = np.repeat(mask[..., None], 3, axis=2).astype(np.uint8) * 255
         Image.fromarray(channels).save(temporary / f"{number}_mask.png", optimize=True)
     shutil.rmtree(folder, ignore_errors=True)

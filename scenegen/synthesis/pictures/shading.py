@@ -18,14 +18,14 @@ _SHADOW_BIAS = 0.012  # of the scene's diameter
 
 
 @dataclass(frozen=True)
-class View:
+class CameraBatch:
     """Cameras of S square pictures."""
 
     extrinsics: Tensor  # (S, 4, 4) world to camera, OpenCV
     focal: Tensor  # (S,) in units of the picture's width
 
     @classmethod
-    def look(cls, eye: Tensor, target: Tensor, fov_deg: Tensor) -> View:
+    def look(cls, eye: Tensor, target: Tensor, fov_deg: Tensor) -> CameraBatch:
         """Upright cameras at ``eye`` (S, 3) looking at ``target`` (S, 3)."""
         up = torch.tensor([0.0, 1.0, 0.0], device=eye.device)
         return cls(look_at(eye, target, up), focal_length(torch.deg2rad(fov_deg)))
@@ -110,7 +110,7 @@ def _sunlit(points: Tensor, corners: Tensor, image: Tensor, scene: dict[str, Ten
 
 
 def render_scenes(
-    world: Triangles, objects_per_scene: int, view: View, scene: dict[str, Tensor], size: int
+    world: Triangles, objects_per_scene: int, view: CameraBatch, scene: dict[str, Tensor], size: int
 ) -> Picture:
     """Render S scenes at once.
 

@@ -11,24 +11,24 @@ import trimesh
 
 from scenegen.synthesis.furniture.records import FurnitureMesh, ModelInfo
 from scenegen.synthesis.furniture.split import SplitError, load_split
-from scenegen.synthesis.furniture.textured_mesh import TexturedMesh
 from scenegen.synthesis.layouts.pool import ModelPool
 from scenegen.synthesis.layouts.scene_layout import Camera, Lighting, PlacedObject, Room, SceneLayout
 from scenegen.synthesis.layouts.scene_list import SceneList, SceneListError, rounded
 from scenegen.synthesis.layouts.scene_selection import VisibilityRule, balanced_counts, select_scenes, settle
+from scenegen.synthesis.pictures.render_mesh import RenderMesh
 from scenegen.synthesis.pictures.scene_renderer import instance_areas
 
 TEST_SCENES = Path(__file__).parents[5] / "benchmarks" / "test_scenes.json"
 TEST_SCENES_SHA256 = "6881e24da1c8d0c95ec7161e852e11acf2c159bc8e9461be1e50f52f4cea7179"
 
 
-def box(extents) -> TexturedMesh:
+def box(extents) -> RenderMesh:
     mesh = trimesh.creation.box(extents=extents)
     colours = np.full((len(mesh.faces), 3), 200, np.uint8)
-    return TexturedMesh.from_furniture(FurnitureMesh(mesh.vertices, mesh.faces, colours))
+    return RenderMesh.from_furniture(FurnitureMesh(mesh.vertices, mesh.faces, colours))
 
 
-def table_with_raised_edge() -> TexturedMesh:
+def table_with_raised_edge() -> RenderMesh:
     """1 m wide and deep, 1 m high box top, but the middle of its surface lies 0.1 m lower."""
     body = trimesh.creation.box(extents=(1.0, 0.9, 1.0))
     body.apply_translation((0, -0.05, 0))
@@ -36,7 +36,7 @@ def table_with_raised_edge() -> TexturedMesh:
     edge.apply_translation((-0.45, 0, 0))
     mesh = trimesh.util.concatenate([body, edge])
     colours = np.full((len(mesh.faces), 3), 200, np.uint8)
-    return TexturedMesh.from_furniture(FurnitureMesh(mesh.vertices, mesh.faces, colours))
+    return RenderMesh.from_furniture(FurnitureMesh(mesh.vertices, mesh.faces, colours))
 
 
 def item_on_table(x: float) -> SceneLayout:

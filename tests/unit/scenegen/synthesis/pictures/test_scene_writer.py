@@ -10,7 +10,6 @@ from PIL import Image
 
 from scenegen.evaluation.loading import load_poses
 from scenegen.synthesis.furniture.records import FurnitureMesh, ModelInfo
-from scenegen.synthesis.furniture.textured_mesh import TexturedMesh
 from scenegen.synthesis.layouts.scene_layout import (
     Camera,
     Lighting,
@@ -20,13 +19,14 @@ from scenegen.synthesis.layouts.scene_layout import (
     object_to_world,
     query_poses,
 )
-from scenegen.synthesis.pictures.scene_renderer import BACKGROUND, Rendering, render_scene
+from scenegen.synthesis.pictures.render_mesh import RenderMesh
+from scenegen.synthesis.pictures.scene_renderer import BACKGROUND, ScenePicture, render_scene
 from scenegen.synthesis.pictures.scene_writer import (
     ScenePaths,
     by_visible_area,
     cutout,
     write_depth,
-    write_scene,
+    write_masked_scene,
 )
 
 SIZE = 96
@@ -46,7 +46,7 @@ MESHES = {name: box(name) for name in EXTENTS}
 
 
 @pytest.fixture
-def scene() -> tuple[SceneLayout, Rendering]:
+def scene() -> tuple[SceneLayout, ScenePicture]:
     layout = SceneLayout(
         scene_id="t1",
         objects=(
@@ -57,49 +57,49 @@ def scene() -> tuple[SceneLayout, Rendering]:
         lighting=Lighting((0.0, 1.0, 0.0), 0.5, 0.5),
         room=Room((0.6, 0.5, 0.4), (0.9, 0.9, 0.9)),
     )
-    textured = {name: TexturedMesh.from_furniture(mesh) for name, mesh in MESHES.items()}
+    textured = {name: RenderMesh.from_furniture(mesh) for name, mesh in MESHES.items()}
     return by_visible_area(layout, render_scene(layout, textured, SIZE))
 
 
 def test_the_largest_mask_becomes_object_zero(scene):
-    layout, rendering = scene
+    layout, picture = scene
     assert [placed.model_id for placed in layout.objects] == ["cube", "plank"]
-    areas = [(rendering.instances == number).sum() for number in (0, 1)]
-    assert areas[0] > areas[1] > 0 and (rendering.instances == BACKGROUND).any()
+    areas = [(picture.instances == number).sum() for number in (0, 1)]
+    assert areas[0] > areas[1] > 0 and (picture.instances == BACKGROUND).any()
 
 
 def test_an_object_without_a_pixel_is_refused(scene):
-    layout, rendering = scene
-    hidden = np.where(rendering.instances == 1, BACKGROUND, rendering.instances)
+    layout, picture = scene
+    hidden = np.where(picture.instances == 1, BACKGROUND, picture.instances)
     with pytest.raises(ValueError, match="t1: expected every object in the picture, plank has no pixel"):
-        by_visible_area(layout, Rendering(rendering.colour, hidden, rendering.depth))
+        by_visible_area(layout, ScenePicture(picture.colour, hidden, picture.depth))
 
 
 def test_the_written_scene_reads_back(scene, tmp_path):
-    layout, rendering = scene
+    layout, picture = scene
     paths = ScenePaths.of(tmp_path, "test", "t1")
     assert not paths.complete()
-    write_scene(layout, rendering, MESHES, INFOS, paths, with_depth=True)
+    write_masked_scene(layout, picture, MESHES, INFOS, paths, with_depth=True)
     assert paths.complete(with_depth=True)
     names = {path.name for path in paths.images.iterdir()}
     assert names == {"scene.jpg", "0.png", "0_mask.png", "1.png", "1_mask.png"}
     photo = np.asarray(Image.open(paths.images / "scene.jpg"), dtype=int)
-    assert np.abs(photo - rendering.colour).mean() < 4
+    assert np.abs(photo - picture.colour).mean() < 4
     for number in (0, 1):
         mask = np.asarray(Image.open(paths.images / f"{number}_mask.png"))
         assert mask.shape == (SIZE, SIZE, 3) and set(np.unique(mask)) == {0, 255}
-        np.testing.assert_array_equal(mask[..., 0] > 0, rendering.instances == number)
+        np.testing.assert_array_equal(mask[..., 0] > 0, picture.instances == number)
         image = Image.open(paths.images / f"{number}.png")
         assert image.mode == "RGBA" and image.size == (518, 518)
     depth = np.asarray(Image.open(paths.depth))
-    seen = rendering.depth < 65  # what 16 bits of millimetres can hold
-    np.testing.assert_allclose(depth[seen] / 1000, rendering.depth[seen], atol=6e-4)
+    seen = picture.depth < 65  # what 16 bits of millimetres can hold
+    np.testing.assert_allclose(depth[seen] / 1000, picture.depth[seen], atol=6e-4)
 
 
 def test_truth_poses_and_glb_agree_with_the_world(scene, tmp_path):
-    layout, rendering = scene
+    layout, picture = scene
     paths = ScenePaths.of(tmp_path, "test", "t1")
-    write_scene(layout, rendering, MESHES, INFOS, paths)
+    write_masked_scene(layout, picture, MESHES, INFOS, paths)
     truth = json.loads(paths.truth.read_text())
     poses = [[*item["translation"], *item["rotation_wxyz"], item["scale"]] for item in truth["objects"]]
     np.testing.assert_allclose(poses, query_poses(layout), atol=1e-6)
@@ -118,25 +118,25 @@ def test_truth_poses_and_glb_agree_with_the_world(scene, tmp_path):
 
 
 def test_truth_tells_the_evaluation_which_turns_look_the_same(scene, tmp_path):
-    layout, rendering = scene
+    layout, picture = scene
     paths = ScenePaths.of(tmp_path, "test", "t1")
-    write_scene(layout, rendering, MESHES, INFOS, paths)
+    write_masked_scene(layout, picture, MESHES, INFOS, paths)
     objects = json.loads(paths.truth.read_text())["objects"]
     assert [(item["name"], item["symmetry"]) for item in objects] == [("Cube", 4), ("Plank", 2)]
     assert load_poses(paths.truth).symmetry == {0: 4, 1: 2}
 
 
 def test_the_truth_camera_sees_the_objects_where_their_masks_are(scene, tmp_path):
-    layout, rendering = scene
+    layout, picture = scene
     paths = ScenePaths.of(tmp_path, "test", "t1")
-    write_scene(layout, rendering, MESHES, INFOS, paths)
+    write_masked_scene(layout, picture, MESHES, INFOS, paths)
     camera = json.loads(paths.truth.read_text())["camera"]
     extrinsics, intrinsics = np.array(camera["extrinsics"]), np.array(camera["intrinsics"])
     assert np.linalg.det(extrinsics[:3, :3]) == pytest.approx(1.0)
     for number, pose in enumerate(query_poses(layout)):
         seen = extrinsics[:3, :3] @ pose[:3] + extrinsics[:3, 3]
         column, row, _ = (intrinsics @ seen / seen[2] * SIZE).astype(int)
-        assert rendering.instances[row, column] == number
+        assert picture.instances[row, column] == number
 
 
 def test_cutout_keeps_the_aspect_and_lets_no_background_in():
