@@ -13,7 +13,8 @@ import numpy as np
 from embreex.mesh_construction import TriangleMesh
 from embreex.rtcore_scene import EmbreeScene
 
-from scenegen.synthesis.layouts.scene_layout import Camera, PlacedObject, SceneLayout, object_to_world
+from scenegen.geometry import apply_transform, pose_to_transform
+from scenegen.synthesis.layouts.scene_layout import Camera, SceneLayout, world_poses
 from scenegen.synthesis.pictures.render_mesh import RenderMesh
 
 BACKGROUND = -1
@@ -65,7 +66,8 @@ class SceneGeometry:
             raise KeyError(f"{layout.scene_id}: no mesh for model {missing[0]!r}; load all its models")
         self.layout = layout
         self.meshes = [meshes[placed.model_id].augmented(placed) for placed in layout.objects]
-        triangles = [_world_triangles(mesh, placed) for mesh, placed in zip(self.meshes, layout.objects)]
+        to_world = pose_to_transform(world_poses(layout)).numpy()
+        triangles = [_world_triangles(mesh, matrix) for mesh, matrix in zip(self.meshes, to_world)]
         self.first_face = np.cumsum([0] + [len(corners) for corners in triangles])
         self.triangles = np.concatenate(triangles)  # (F, 3, 3)
         self.embree = _embree(self.triangles)
@@ -138,10 +140,8 @@ def _origins(camera: Camera, rays: np.ndarray) -> np.ndarray:
     return np.broadcast_to(np.asarray(camera.position, np.float32), rays.shape).copy()
 
 
-def _world_triangles(mesh: RenderMesh, placed: PlacedObject) -> np.ndarray:
-    matrix = object_to_world(placed)
-    vertices = mesh.vertices @ matrix[:3, :3].T + matrix[:3, 3]
-    return vertices.astype(np.float32)[mesh.faces]
+def _world_triangles(mesh: RenderMesh, to_world: np.ndarray) -> np.ndarray:
+    return apply_transform(to_world, mesh.vertices).astype(np.float32)[mesh.faces]
 
 
 def _embree(triangles: np.ndarray) -> EmbreeScene:

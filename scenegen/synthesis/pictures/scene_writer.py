@@ -24,6 +24,7 @@ import numpy as np
 import trimesh
 from PIL import Image
 
+from scenegen.geometry import ROTATION, SCALE, TRANSLATION, pose_to_transform
 from scenegen.synthesis.furniture.records import FurnitureMesh, ModelInfo
 from scenegen.synthesis.layouts.scene_layout import (
     PlacedObject,
@@ -173,7 +174,7 @@ def truth_scene(
         The scene, and {"scale", "centre"} with ``x_glb = scale * (x_query - centre)``.
     """
     geometries = [_coloured_trimesh(meshes[placed.model_id], placed) for placed in layout.objects]
-    matrices = [_pose_matrix(pose) for pose in query_poses(layout).astype(np.float64)]
+    matrices = pose_to_transform(query_poses(layout).double()).numpy()
     points = np.concatenate(
         [trimesh.transform_points(mesh.vertices, matrix) for mesh, matrix in zip(geometries, matrices)]
     )
@@ -199,11 +200,11 @@ def truth_record(
             "name": infos[placed.model_id].name,
             "model_id": placed.model_id,
             "symmetry": infos[placed.model_id].symmetry,
-            "translation": pose[:3].tolist(),
-            "rotation_wxyz": pose[3:7].tolist(),
-            "scale": float(pose[7]),
+            "translation": pose[TRANSLATION].tolist(),
+            "rotation_wxyz": pose[ROTATION].tolist(),
+            "scale": float(pose[SCALE]),
         }
-        for number, (placed, pose) in enumerate(zip(layout.objects, query_poses(layout).astype(np.float64)))
+        for number, (placed, pose) in enumerate(zip(layout.objects, query_poses(layout).double()))
     ]
     query, extrinsics = layout.objects[0], layout.camera.extrinsics()
     query_to_camera = np.eye(4)  # rigid, in units of the query's longest side
@@ -223,13 +224,6 @@ def truth_record(
         },
         "glb": dict(normalisation),
     }
-
-
-def _pose_matrix(pose: np.ndarray) -> np.ndarray:
-    matrix = trimesh.transformations.quaternion_matrix(pose[3:7])
-    matrix[:3, :3] *= pose[7]
-    matrix[:3, 3] = pose[:3]
-    return matrix
 
 
 def _coloured_trimesh(mesh: FurnitureMesh, placed: PlacedObject) -> trimesh.Trimesh:

@@ -9,6 +9,7 @@ import trimesh
 from PIL import Image
 
 from scenegen.evaluation.loading import load_poses
+from scenegen.geometry import pose_to_transform
 from scenegen.synthesis.furniture.records import FurnitureMesh, ModelInfo
 from scenegen.synthesis.layouts.scene_layout import (
     Camera,
@@ -16,8 +17,8 @@ from scenegen.synthesis.layouts.scene_layout import (
     PlacedObject,
     Room,
     SceneLayout,
-    object_to_world,
     query_poses,
+    world_poses,
 )
 from scenegen.synthesis.pictures.render_mesh import RenderMesh
 from scenegen.synthesis.pictures.scene_renderer import BACKGROUND, ScenePicture, render_scene
@@ -107,13 +108,13 @@ def test_truth_poses_and_glb_agree_with_the_world(scene, tmp_path):
     glb = trimesh.load_scene(paths.glb, process=False)
     np.testing.assert_allclose(glb.bounds.mean(axis=0), 0, atol=1e-5)
     assert glb.extents.max() == pytest.approx(1.96, abs=1e-5)
-    world_to_query = np.linalg.inv(object_to_world(layout.objects[0]))
+    to_world = pose_to_transform(world_poses(layout)).numpy()
     for number, placed in enumerate(layout.objects):
         matrix, geometry = glb.graph[f"obj_{number}"]
         corners = trimesh.transform_points(glb.geometry[geometry].vertices, matrix)
         in_query = corners / truth["glb"]["scale"] + truth["glb"]["centre"]
         own = MESHES[placed.model_id].vertices
-        expected = trimesh.transform_points(own, world_to_query @ object_to_world(placed))
+        expected = trimesh.transform_points(own, np.linalg.inv(to_world[0]) @ to_world[number])
         np.testing.assert_allclose(in_query, expected, atol=1e-5)
 
 
@@ -133,7 +134,7 @@ def test_the_truth_camera_sees_the_objects_where_their_masks_are(scene, tmp_path
     camera = json.loads(paths.truth.read_text())["camera"]
     extrinsics, intrinsics = np.array(camera["extrinsics"]), np.array(camera["intrinsics"])
     assert np.linalg.det(extrinsics[:3, :3]) == pytest.approx(1.0)
-    for number, pose in enumerate(query_poses(layout)):
+    for number, pose in enumerate(query_poses(layout).numpy()):
         seen = extrinsics[:3, :3] @ pose[:3] + extrinsics[:3, 3]
         column, row, _ = (intrinsics @ seen / seen[2] * SIZE).astype(int)
         assert picture.instances[row, column] == number
