@@ -71,11 +71,7 @@ class Camera:
 
 @dataclass(frozen=True)
 class Lighting:
-    """A white sun and a grey sky.
-
-    Colour of a surface with unit normal n, as all renderers of this package compute it (on sRGB values):
-    ``albedo * (ambient_strength * (0.75 + 0.25 * n_y) + sun_strength * max(0, n . sun_direction) * lit)``.
-    """
+    """A white sun and a grey sky; ``pictures.light_model`` says what they do to a surface."""
 
     sun_direction: Vector3  # unit vector from the scene towards the sun
     sun_strength: float
