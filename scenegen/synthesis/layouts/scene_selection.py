@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from embreex.mesh_construction import TriangleMesh
 from embreex.rtcore_scene import EmbreeScene
 
+from scenegen.synthesis.furniture.records import ModelInfo
 from scenegen.synthesis.layouts.options import TEST_OPTIONS, ComposerOptions
 from scenegen.synthesis.layouts.pool import ModelPool
 from scenegen.synthesis.layouts.scene_composer import compose
 from scenegen.synthesis.layouts.scene_layout import SceneLayout
-from scenegen.synthesis.layouts.scene_list import rounded
+from scenegen.synthesis.layouts.scene_list import SceneList, rounded
 from scenegen.synthesis.pictures.render_mesh import RenderMesh
 from scenegen.synthesis.pictures.scene_renderer import SceneGeometry, instance_areas
 
@@ -60,6 +61,25 @@ def select_scenes(
             candidate = compose(rng, pool, count, options, scene_id=f"{prefix}{number:04d}")
             layout = _accepted(candidate, meshes, rule)
         yield layout
+
+
+def make_scene_list(
+    infos: Sequence[ModelInfo],
+    meshes: Mapping[str, RenderMesh],
+    split: str,
+    total: int,
+    seed: int,
+    progress: Callable[[Iterator[SceneLayout]], Iterable[SceneLayout]] = iter,
+) -> SceneList:
+    """Choose ``total`` scenes of the models of a split.
+
+    Args:
+        infos, meshes: the models; meshes by their ids.
+        progress: wraps the scenes while they are chosen, to show how far it has come.
+    """
+    rule = VisibilityRule()
+    chosen = select_scenes(seed, ModelPool(infos), meshes, balanced_counts(total), f"{split}_", rule)
+    return SceneList(split, f"seed {seed}; {rule.describe()}", rule.image_size, tuple(progress(chosen)))
 
 
 def balanced_counts(total: int) -> list[int]:
