@@ -99,7 +99,7 @@ class SceneList:
         """
         if self.split != split:
             raise SceneListError(
-                f"scene list: expected {split} scenes, got {self.split} ones; give the list of that split"
+                f"scene list: expected {split} scenes, got {self.split} ones; give another list"
             )
         layouts = {layout.scene_id: layout for layout in self.layouts}
         if unknown := sorted(set(scene_ids or ()) - set(layouts)):

@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ from scenegen.synthesis.layouts.scene_layout import (
     query_poses,
     yaw_matrix,
 )
-from scenegen.synthesis.pictures.scene_renderer import BACKGROUND, ScenePicture
+from scenegen.synthesis.pictures.scene_renderer import ScenePicture
 
 CUTOUT_SIZE = 518
 SCENE_EXTENT = 1.96  # longest side of the truth GLB
@@ -66,26 +66,6 @@ class ScenePaths:
         return self.images.is_dir() and self.truth.is_file() and (self.depth.is_file() or not with_depth)
 
 
-def by_visible_area(layout: SceneLayout, picture: ScenePicture) -> tuple[SceneLayout, ScenePicture]:
-    """Renumber the objects of a rendered scene, largest mask first.
-
-    Raises:
-        ValueError: an object has no pixel.
-    """
-    count = len(layout.objects)
-    instances = picture.instances
-    areas = np.bincount(instances[instances != BACKGROUND], minlength=count)
-    if areas.min() == 0:
-        hidden = layout.objects[int(areas.argmin())].model_id
-        raise ValueError(
-            f"{layout.scene_id}: expected every object in the picture, {hidden} has no pixel; move it"
-        )
-    order = np.argsort(-areas, kind="stable")
-    number = np.full(count + 1, BACKGROUND, instances.dtype)  # the last entry serves the background's -1
-    number[order] = np.arange(count)
-    return layout.reordered(order.tolist()), replace(picture, instances=number[instances])
-
-
 def write_masked_scene(
     layout: SceneLayout,
     picture: ScenePicture,
@@ -97,10 +77,19 @@ def write_masked_scene(
     """Write one scene; the truth JSON comes last and marks the scene as complete.
 
     Args:
-        layout, picture: as ``by_visible_area`` returns them.
+        layout, picture: the scene, objects sorted by visible area, and its picture.
         meshes: model id -> mesh for the truth GLB.
         infos: model id -> its record, for names and symmetries.
+
+    Raises:
+        ValueError: an object has no pixel.
     """
+    seen = np.isin(np.arange(len(layout.objects)), picture.instances)
+    if not seen.all():
+        hidden = layout.objects[int(seen.argmin())].model_id
+        raise ValueError(
+            f"{layout.scene_id}: expected every object in the picture, {hidden} has no pixel; move it"
+        )
     for folder in (paths.images.parent, paths.glb.parent):
         folder.mkdir(parents=True, exist_ok=True)
     write_images(layout, picture, paths.images)

@@ -1,7 +1,8 @@
-"""Scene files: numbering by area, masked images, truth GLB and poses, depth."""
+"""Scene files: masked images, truth GLB and poses, depth."""
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -24,7 +25,6 @@ from scenegen.synthesis.pictures.render_mesh import RenderMesh
 from scenegen.synthesis.pictures.scene_renderer import BACKGROUND, ScenePicture, render_scene
 from scenegen.synthesis.pictures.scene_writer import (
     ScenePaths,
-    by_visible_area,
     cutout,
     write_depth,
     write_masked_scene,
@@ -51,29 +51,24 @@ def scene() -> tuple[SceneLayout, ScenePicture]:
     layout = SceneLayout(
         scene_id="t1",
         objects=(
-            PlacedObject("plank", (-0.9, 0.1, 0.4), 0.5, 1.0),
             PlacedObject("cube", (0.6, 0.6, 0.0), 0.2, 1.2),
+            PlacedObject("plank", (-0.9, 0.1, 0.4), 0.5, 1.0),
         ),
         camera=Camera((0.3, 2.0, 4.0), (0.0, 0.4, 0.0), 50.0),
         lighting=Lighting((0.0, 1.0, 0.0), 0.5, 0.5),
         room=Room((0.6, 0.5, 0.4), (0.9, 0.9, 0.9)),
     )
     textured = {name: RenderMesh.from_furniture(mesh) for name, mesh in MESHES.items()}
-    return by_visible_area(layout, render_scene(layout, textured, SIZE))
+    return layout, render_scene(layout, textured, SIZE)
 
 
-def test_the_largest_mask_becomes_object_zero(scene):
+def test_an_object_without_a_pixel_is_refused(scene, tmp_path):
     layout, picture = scene
-    assert [placed.model_id for placed in layout.objects] == ["cube", "plank"]
-    areas = [(picture.instances == number).sum() for number in (0, 1)]
-    assert areas[0] > areas[1] > 0 and (picture.instances == BACKGROUND).any()
-
-
-def test_an_object_without_a_pixel_is_refused(scene):
-    layout, picture = scene
-    hidden = np.where(picture.instances == 1, BACKGROUND, picture.instances)
+    hidden = replace(picture, instances=np.where(picture.instances == 1, BACKGROUND, picture.instances))
+    paths = ScenePaths.of(tmp_path, "test", "t1")
     with pytest.raises(ValueError, match="t1: expected every object in the picture, plank has no pixel"):
-        by_visible_area(layout, ScenePicture(picture.colour, hidden, picture.depth))
+        write_masked_scene(layout, hidden, MESHES, INFOS, paths)
+    assert not paths.complete()
 
 
 def test_the_written_scene_reads_back(scene, tmp_path):
