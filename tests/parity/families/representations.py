@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tests.dense_grid import dense_grid
 from tests.parity.golden import GoldenCase, evaluate_input, family, make_input
 from trellis_modules.renderers.low_discrepancy import hammersley_set, sphere_hammersley
 from trellis_modules.renderers.projection import intrinsics_to_projection
@@ -23,7 +24,6 @@ from trellis_modules.representations.gaussian import Gaussian, GaussianConfig
 from trellis_modules.representations.mesh.cube_grid import (
     corner_offsets,
     deformed_positions,
-    dense_grid,
     mean_over_cubes,
     point_keys,
     shared_corners,
