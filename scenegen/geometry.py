@@ -36,6 +36,10 @@ from trellis_modules.quaternions import (
     quaternion_to_matrix,
 )
 
+CONTINUOUS_SYMMETRY = 0
+"""Order of the symmetry of what looks the same after any turn about its vertical axis; otherwise the order n
+says that turns by 360/n degrees look the same, and 1 that none does."""
+
 POSE_SIZE = 8
 TRANSLATION = slice(0, 3)
 ROTATION = slice(3, 7)

@@ -68,11 +68,14 @@ def read_metadata(root: Path) -> pd.DataFrame:
     path = root / METADATA_NAME
     if not path.is_file():
         raise MetadataError(
-            f"{path}: no metadata; run dataset_toolkits/build_metadata.py sweethome3d --output_dir {root}"
+            f"{path}: no metadata; run python -m dataset_toolkits.build_metadata sweethome3d "
+            f"--output_dir {root}"
         )
     table = pd.read_csv(path, keep_default_na=False)
     if missing := sorted({"id", "split", "tier", "symmetry", "licence", "creator"} - set(table.columns)):
-        raise MetadataError(f"{path}: expected column {missing[0]!r}; run build_metadata.py again")
+        raise MetadataError(
+            f"{path}: expected column {missing[0]!r}; run python -m dataset_toolkits.build_metadata again"
+        )
     return table
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,9 @@ class SceneList:
         except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
             raise SceneListError(f"{path}: expected a readable scene list: {error}") from error
         if not isinstance(raw, dict) or raw.get("format") != FORMAT:
-            raise SceneListError(f"{path}: expected format {FORMAT!r}; use build_scenes.py --make_list")
+            raise SceneListError(
+                f"{path}: expected format {FORMAT!r}; make one with python -m dataset_toolkits.build_scenes"
+            )
         try:
             layouts = tuple(SceneLayout.from_json(item) for item in raw["scenes"])
             scene_list = cls(raw["split"], raw["rule"], raw["image_size"], layouts)
@@ -85,6 +88,21 @@ class SceneList:
             )
         scene_list._check_models()
         return scene_list
+
+    def chosen(self, split: str, scene_ids: Sequence[str] | None = None) -> list[SceneLayout]:
+        """The scenes with these ids, in their order; all of them for None.
+
+        Raises:
+            SceneListError: the list is of another split, or lacks one of the scenes.
+        """
+        if self.split != split:
+            raise SceneListError(
+                f"scene list: expected {split} scenes, got {self.split} ones; give another list"
+            )
+        layouts = {layout.scene_id: layout for layout in self.layouts}
+        if unknown := sorted(set(scene_ids or ()) - set(layouts)):
+            raise SceneListError(f"scene list: no scene {unknown[0]!r} among {len(layouts)}; check the ids")
+        return [layouts[scene_id] for scene_id in scene_ids or layouts]
 
     def _check_models(self) -> None:
         models = {placed.model_id for layout in self.layouts for placed in layout.objects}
