@@ -14,6 +14,7 @@ Jobs after the installation
 
 More Python packages
   --demo              the web demo
+  --background        removal of the background of photos of single objects (rembg)
   --data              data set preparation and rendering on the CPU
   --train             training
   --eval              evaluation
@@ -94,7 +95,7 @@ parse_flags() {
         case "$1" in
             --run) run_examples=true ;;
             --test) run_tests=true; extras+=(dev) ;;
-            --demo | --data | --train | --eval | --segment | --hub | --usd | --video | --dev)
+            --demo | --background | --data | --train | --eval | --segment | --hub | --usd | --video | --dev)
                 extras+=("${1#--}") ;;
             --xformers | --flash-attn | --spconv | --gsplat | --kaolin | --nvdiffrast | --diffoctreerast)
                 kernels+=("${1#--}") ;;

@@ -43,13 +43,15 @@ from scenegen.evaluation.loading import (
 from scenegen.evaluation.runner import RecordStore
 from scenegen.evaluation.scene import ScenePair, fingerprint
 from scenegen.export.scene_files import write_scene
-from scenegen.geometry import place_yup, quaternion_from_axis_angle, quaternion_multiply
+from scenegen.geometry import place_yup
 from scenegen.inputs.scene_folder import read_scene
 from scenegen.photo.camera import fit_photo_view
 from scenegen.photo.colouring import MIN_OVERLAP
 from scenegen.pipelines.result import GeneratedObject, SceneResult
-from scenegen.refinement.placement import RefinementSettings, refine_result, total_shared_volume
+from scenegen.refinement.placement import refine_result, total_shared_volume
+from scenegen.refinement.settings import RefinementSettings
 from scenegen.refinement.solid import solid_of
+from trellis_modules.quaternions import quaternion_from_axis_angle, quaternion_multiply
 
 _LOG = logging.getLogger("placement_refinement")
 

@@ -34,14 +34,21 @@ import trimesh
 from PIL import Image
 from torch import Tensor, nn
 
-from scenegen.checkpoints.networks import (
+from scenegen.checkpoints.networks import CheckpointFolder, NetworkFiles
+from scenegen.checkpoints.roles import (
+    DECODER_ROLE,
+    ENCODER_ROLES,
+    FLOW_ROLE,
     GEOMETRY_ENCODER_ROLE,
     IMAGE_ENCODER_ROLE,
-    CheckpointFolder,
-    NetworkFiles,
+    PIPELINE_FILE,
+    PIPELINE_NAME,
+    SLAT_FLOW_ROLE,
+    SLAT_GAUSSIAN_ROLE,
+    SLAT_MESH_ROLE,
 )
-from scenegen.checkpoints.schema import PIPELINE_FILE, PIPELINE_NAME, SLAT_FLOW_ROLE, PipelineConfig
-from scenegen.export.glb import SCENE_FILE
+from scenegen.checkpoints.schema import PipelineConfig
+from scenegen.export.names import SCENE_FILE
 from scenegen.export.scene_files import write_scene
 from scenegen.hub.releases import PublishedNetwork, load_networks
 from scenegen.inputs.scene_images import SceneImages
@@ -62,11 +69,11 @@ PHOTO_SIZE = (1024, 768)
 
 #: Published file name -> role. The encoders lie beside the folder, as their publishers have them.
 NETWORKS = {
-    "ss_scenegen_flow": "sparse_structure_flow_model",
-    "ss_dec_conv3d_16l8_fp16": "sparse_structure_decoder",
-    "slat_flow_img_dit_L_64l8p2_fp16": "slat_flow_model",
-    "slat_dec_mesh_swin8_B_64l8m256c_fp16": "slat_decoder_mesh",
-    "slat_dec_gs_swin8_B_64l8gs32_fp16": "slat_decoder_gs",
+    "ss_scenegen_flow": FLOW_ROLE,
+    "ss_dec_conv3d_16l8_fp16": DECODER_ROLE,
+    "slat_flow_img_dit_L_64l8p2_fp16": SLAT_FLOW_ROLE,
+    "slat_dec_mesh_swin8_B_64l8m256c_fp16": SLAT_MESH_ROLE,
+    "slat_dec_gs_swin8_B_64l8gs32_fp16": SLAT_GAUSSIAN_ROLE,
     "dinov2_vitl14_reg": IMAGE_ENCODER_ROLE,
     "VGGT-1B": GEOMETRY_ENCODER_ROLE,
 }
@@ -196,7 +203,7 @@ def write_released_layout(
     """
     for name, role in NETWORKS.items():
         network = random_network(published[name].config, device)
-        is_encoder = role in (IMAGE_ENCODER_ROLE, GEOMETRY_ENCODER_ROLE)
+        is_encoder = role in ENCODER_ROLES
         stem = folder / name / "model" if is_encoder else folder / "scenegen" / "ckpts" / name
         if tensors is None:
             save_checkpoint(network, stem, DTYPE)
@@ -230,14 +237,13 @@ def half_state(network: nn.Module) -> dict[str, Tensor]:
 
 def description() -> dict:
     """The ``args`` of the published ``pipeline.json``."""
-    encoders = (IMAGE_ENCODER_ROLE, GEOMETRY_ENCODER_ROLE)
     return {
-        "models": {role: f"ckpts/{name}" for name, role in NETWORKS.items() if role not in encoders},
+        "models": {role: f"ckpts/{name}" for name, role in NETWORKS.items() if role not in ENCODER_ROLES},
         "sparse_structure_sampler": {"name": "FlowEulerGuidanceIntervalSamplerVGGT", **SAMPLER},
         "slat_sampler": {"name": "FlowEulerGuidanceIntervalSampler", **SAMPLER},
         "slat_normalization": {"mean": list(SLAT_MEAN), "std": list(SLAT_STD)},
-        "image_cond_model": "dinov2_vitl14_reg",
-        "vggt_model": "checkpoints/VGGT-1B",
+        IMAGE_ENCODER_ROLE: "dinov2_vitl14_reg",
+        GEOMETRY_ENCODER_ROLE: "checkpoints/VGGT-1B",
     }
 
 

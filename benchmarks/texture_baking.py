@@ -39,10 +39,11 @@ from trellis_modules.postprocess import (
     observe,
     to_textured_mesh,
 )
-from trellis_modules.postprocess.topology import boundary_loops, weld
+from trellis_modules.postprocess.topology import boundary_loops
 from trellis_modules.postprocess.unwrap import unwrap
 from trellis_modules.renderers.spherical_harmonics import rgb_to_sh
 from trellis_modules.representations.gaussian import Gaussian, GaussianConfig
+from trellis_modules.representations.mesh.triangle_arrays import triangle_areas, weld
 
 METHODS = ("vertices", "gaussians", "views", "opt")
 MAX_COLOUR_ERROR, MAX_HOLE = 0.03, 0.01
@@ -248,11 +249,8 @@ def colour_error(mesh: TexturedMesh) -> float:
 
 def largest_hole(mesh: TexturedMesh) -> float:
     """Area of the largest hole, as a fan around its middle, in shares of the surface."""
-    vertices, faces = weld(mesh.vertices, mesh.faces)
-    corners = vertices[faces]
-    surface = np.linalg.norm(
-        np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1
-    ).sum()
+    vertices, faces, _ = weld(mesh.vertices, mesh.faces)
+    surface = 2 * triangle_areas(vertices, faces).sum()  # twice, as the fans below
     holes = [0.0]
     for loop in boundary_loops(faces):
         spokes = vertices[loop] - vertices[loop].mean(axis=0)

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from scenegen.synthesis.layouts.scene_layout import SceneLayout, object_to_world
+from scenegen.geometry import pose_to_transform
+from scenegen.synthesis.layouts.scene_layout import SceneLayout, world_poses
 
 SCRIPT = Path(__file__).parent / "blender_script" / "render_scene.py"
 
@@ -75,10 +76,11 @@ def blender_job(
             raise BlenderError(
                 f"{layout.scene_id}: {placed.model_id} is mirrored or stretched; render it with embree"
             )
+    to_world = pose_to_transform(world_poses(layout))
     return {
         "objects": [
-            {"glb": str(glbs[placed.model_id].resolve()), "matrix": object_to_world(placed).tolist()}
-            for placed in layout.objects
+            {"glb": str(glbs[placed.model_id].resolve()), "matrix": matrix.tolist()}
+            for placed, matrix in zip(layout.objects, to_world)
         ],
         "camera_to_world": np.linalg.inv(layout.camera.extrinsics()).tolist(),
         "fov_deg": layout.camera.fov_deg,

@@ -1,4 +1,4 @@
-"""Prepare meshes, write metadata.csv: python dataset_toolkits/build_metadata.py sweethome3d --output_dir R.
+"""Prepare meshes, write metadata.csv: python -m dataset_toolkits.build_metadata sweethome3d --output_dir R.
 
 Safe to run again: models that are prepared already are only read.
 """
@@ -11,57 +11,18 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from tqdm import tqdm
-
 from dataset_toolkits.download import SUBSETS
 from dataset_toolkits.subsets.sweethome3d.attribution import attribution_markdown
 from dataset_toolkits.subsets.sweethome3d.catalogue import CatalogueError
-from dataset_toolkits.subsets.sweethome3d.licences import licence_of
-from dataset_toolkits.subsets.sweethome3d.meshes import MeshError
-from dataset_toolkits.subsets.sweethome3d.metadata import metadata_row, read_metadata, write_metadata
-from dataset_toolkits.subsets.sweethome3d.prepare import prepare_model
-from dataset_toolkits.subsets.sweethome3d.source import (
-    SourceError,
-    find_libraries,
-    read_entries,
-    unpack_models,
-)
-from scenegen.synthesis.furniture.split import load_split
+from dataset_toolkits.subsets.sweethome3d.data_set import build_metadata
+from dataset_toolkits.subsets.sweethome3d.metadata import read_metadata
+from dataset_toolkits.subsets.sweethome3d.source import SourceError
 
 logger = logging.getLogger("build_metadata")
 
 
-def build_sweethome3d(root: Path, source: Path) -> tuple[int, list[str]]:
-    """Prepare every indoor model and write `root`/metadata.csv.
-
-    Args:
-        root: data root.
-        source: folder with the .sh3f libraries.
-
-    Returns:
-        Number of rows written and the ids of models that could not be prepared (logged).
-
-    Raises:
-        SourceError, CatalogueError: the libraries cannot be read.
-    """
-    libraries = find_libraries(source)
-    paths = unpack_models(libraries, root)
-    split = load_split()
-    rows, failed = [], []
-    for model_id, entry in tqdm(sorted(read_entries(libraries).items()), desc="models", unit="model"):
-        try:
-            prepared = prepare_model(root, paths[model_id], entry)
-        except MeshError as error:
-            logger.error("%s: left out: %s", model_id, error)
-            failed.append(model_id)
-            continue
-        licence = licence_of(entry, (root / paths[model_id]).parent)
-        rows.append(metadata_row(entry, split[model_id], licence, paths[model_id], prepared))
-    write_metadata(rows, root)
-    return len(rows), failed
-
-
-def main() -> int:
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("subset", choices=SUBSETS)
     parser.add_argument("--output_dir", type=Path, required=True, help="data root, e.g. data/sweethome3d")
@@ -71,12 +32,17 @@ def main() -> int:
     parser.add_argument(
         "--attribution", type=Path, help="also write the credits to this file (ATTRIBUTION.md)"
     )
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Prepare, list and count; 1 when a model or everything failed."""
+    options = parse_arguments()
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
     logging.getLogger("trimesh").setLevel(logging.WARNING)  # it tells of every polygon it triangulates
     root = options.output_dir
     try:
-        count, failed = build_sweethome3d(root, options.source or root / "raw" / "package")
+        count, failed = build_metadata(root, options.source or root / "raw" / "package")
     except (SourceError, CatalogueError) as error:
         logger.error("%s", error)
         return 1

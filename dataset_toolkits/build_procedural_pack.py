@@ -1,12 +1,13 @@
 """Write a mesh pack of procedural furniture and of part swaps between training models.
 
-``python dataset_toolkits/build_procedural_pack.py --output data/packs/procedural.safetensors --count 4000``
+``python -m dataset_toolkits.build_procedural_pack --output data/packs/procedural.safetensors --count 4000``
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,20 +16,7 @@ from scenegen.synthesis.furniture.mesh_pack import MeshPack
 from scenegen.synthesis.furniture.part_swap import random_swaps
 from scenegen.synthesis.furniture.procedural.pack import generate_pack
 
-
-def build_swap_pack(path: Path, count: int, seed: int, stream: int) -> MeshPack:
-    """Combine parts of the models of the training pack at ``path`` into at most ``count`` new models.
-
-    Args:
-        seed, stream: fix the swaps.
-
-    Raises:
-        ValueError: the pack holds a model of another split.
-    """
-    pack = MeshPack.load(path)
-    if foreign := [info.id for info in pack.infos if info.split != "train"]:
-        raise ValueError(f"{path}: expected models of the train split only, got {foreign[0]!r}")
-    return MeshPack.from_meshes(random_swaps(pack.models(), count, np.random.default_rng([seed, stream])))
+logger = logging.getLogger("build_procedural_pack")
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -46,18 +34,25 @@ def parse_arguments() -> argparse.Namespace:
     return arguments
 
 
-def main() -> None:
-    """Generate, combine and write."""
+def main() -> int:
+    """Generate, combine and write; 1 when the training pack is unusable."""
     arguments = parse_arguments()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     packs = []
     if arguments.swaps:  # first: it is quick and may refuse its pack
-        packs = [build_swap_pack(arguments.train_pack, arguments.swaps, arguments.seed, arguments.count)]
+        try:
+            models = MeshPack.load_for_training(arguments.train_pack).models()
+        except ValueError as error:
+            logger.error("%s", error)
+            return 1
+        rng = np.random.default_rng([arguments.seed, arguments.count])
+        packs = [MeshPack.from_meshes(random_swaps(models, arguments.swaps, rng))]
     packs.insert(0, generate_pack(arguments.count, arguments.seed, arguments.workers))
     pack = MeshPack.concatenate(packs)
     pack.save(arguments.output)
-    logging.info("%s: %d models, %d faces", arguments.output, len(pack), len(pack.faces))
+    logger.info("%s: %d models, %d faces", arguments.output, len(pack), len(pack.faces))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

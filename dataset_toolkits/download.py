@@ -1,4 +1,4 @@
-"""Fetch and unpack a furniture data set: python dataset_toolkits/download.py sweethome3d --output_dir R."""
+"""Fetch and unpack a furniture data set: python -m dataset_toolkits.download sweethome3d --output_dir R."""
 
 from __future__ import annotations
 
@@ -8,46 +8,30 @@ import sys
 from pathlib import Path
 
 from dataset_toolkits.subsets.sweethome3d.catalogue import CatalogueError
-from dataset_toolkits.subsets.sweethome3d.source import (
-    SourceError,
-    fetch_package,
-    find_libraries,
-    unpack_deb,
-    unpack_models,
-)
+from dataset_toolkits.subsets.sweethome3d.data_set import download
+from dataset_toolkits.subsets.sweethome3d.source import SourceError
 
 SUBSETS = ("sweethome3d",)
 logger = logging.getLogger("download")
 
 
-def download_sweethome3d(root: Path, source: Path | None) -> int:
-    """Unpack the indoor models below `root`, from `source` (folder or .deb) or else from the Debian package.
-
-    Returns:
-        Number of models unpacked.
-
-    Raises:
-        SourceError: nothing could be fetched or found.
-    """
-    if source is None:
-        source = fetch_package(root / "raw")
-    elif source.suffix == ".deb":
-        unpack_deb(source, root / "raw" / "package")
-        source = root / "raw" / "package"
-    return len(unpack_models(find_libraries(source), root))
-
-
-def main() -> int:
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("subset", choices=SUBSETS)
     parser.add_argument("--output_dir", type=Path, required=True, help="data root, e.g. data/sweethome3d")
     parser.add_argument(
         "--source", type=Path, help="folder with .sh3f files, or the .deb; default: apt-get download"
     )
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Fetch, unpack and count; 1 when there is nothing to unpack."""
+    options = parse_arguments()
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
     try:
-        count = download_sweethome3d(options.output_dir, options.source)
+        count = download(options.output_dir, options.source)
     except (SourceError, CatalogueError) as error:
         logger.error("%s", error)
         return 1

@@ -25,18 +25,31 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from trellis_modules.quaternions import (
+    canonical_quaternion,
+    normalize_quaternion,
+    quaternion_conjugate,
+    quaternion_from_axis_angle,
+    quaternion_multiply,
+    quaternion_to_matrix,
+)
+
+CONTINUOUS_SYMMETRY = 0
+"""Order of the symmetry of what looks the same after any turn about its vertical axis; otherwise the order n
+says that turns by 360/n degrees look the same, and 1 that none does."""
 
 POSE_SIZE = 8
 TRANSLATION = slice(0, 3)
 ROTATION = slice(3, 7)
 SCALE = slice(7, 8)
 
+SCENE_EXTENT = 1.96
+"""Longest side of a scene in a file, centred at the origin: the box [-1, 1]^3 with a margin of 2 percent."""
+
 MIN_SCALE = 1e-4
 """Smallest side, in scene units, that `sanitize_pose` lets through: keeps every placement invertible."""
-
-_QUATERNION_EPS = 1e-8
 
 
 # --- object frames -----------------------------------------------------------------------------------------
@@ -52,93 +65,6 @@ def yup_to_zup(points_yup: Tensor) -> Tensor:
     """Turn vectors (..., 3) of the object y-up frame into the object z-up frame: (x, y, z) -> (x, -z, y)."""
     x, y, z = points_yup.unbind(-1)
     return torch.stack((x, -z, y), dim=-1)
-
-
-# --- rotations ---------------------------------------------------------------------------------------------
-
-
-def normalize_quaternion(quaternion: Tensor) -> Tensor:
-    """Scale quaternions (..., 4), wxyz, to unit length; one of (almost) zero length becomes the identity."""
-    norm = quaternion.norm(dim=-1, keepdim=True)
-    identity = torch.zeros_like(quaternion)
-    identity[..., 0] = 1.0
-    return torch.where(norm > _QUATERNION_EPS, quaternion / norm.clamp_min(_QUATERNION_EPS), identity)
-
-
-def quaternion_multiply(left: Tensor, right: Tensor) -> Tensor:
-    """Hamilton product (..., 4), wxyz: the rotation that applies ``right`` first, then ``left``."""
-    w1, x1, y1, z1 = left.unbind(-1)
-    w2, x2, y2, z2 = right.unbind(-1)
-    return torch.stack(
-        (
-            w1 * w2 - x1 * x2 - y1 * y2 - z1 * z2,
-            w1 * x2 + x1 * w2 + y1 * z2 - z1 * y2,
-            w1 * y2 - x1 * z2 + y1 * w2 + z1 * x2,
-            w1 * z2 + x1 * y2 - y1 * x2 + z1 * w2,
-        ),
-        dim=-1,
-    )
-
-
-def quaternion_conjugate(quaternion: Tensor) -> Tensor:
-    """The opposite rotation of unit quaternions (..., 4), wxyz."""
-    return quaternion * quaternion.new_tensor([1.0, -1.0, -1.0, -1.0])
-
-
-def quaternion_to_matrix(quaternion: Tensor) -> Tensor:
-    """Rotation matrices (..., 3, 3), acting on column vectors, of quaternions (..., 4), wxyz, any length."""
-    w, x, y, z = normalize_quaternion(quaternion).unbind(-1)
-    rows = (
-        torch.stack((1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)), dim=-1),
-        torch.stack((2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)), dim=-1),
-        torch.stack((2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)), dim=-1),
-    )
-    return torch.stack(rows, dim=-2)
-
-
-def matrix_to_quaternion(matrix: Tensor) -> Tensor:
-    """Unit quaternions (..., 4), wxyz with w >= 0, of rotation matrices (..., 3, 3).
-
-    Each of the four components can be recovered from the diagonal and the other three from it; the largest
-    one is used, so that the result is accurate for every angle, 180 degrees included.
-    """
-    m = matrix
-    trace = m[..., 0, 0] + m[..., 1, 1] + m[..., 2, 2]
-    diagonal = m.diagonal(dim1=-2, dim2=-1)
-    four_squares = torch.cat((trace[..., None], 2 * diagonal - trace[..., None]), dim=-1) + 1  # 4*(w,x,y,z)^2
-    wx, wy, wz = (m[..., 2, 1] - m[..., 1, 2], m[..., 0, 2] - m[..., 2, 0], m[..., 1, 0] - m[..., 0, 1])
-    xy, xz, yz = (m[..., 1, 0] + m[..., 0, 1], m[..., 0, 2] + m[..., 2, 0], m[..., 2, 1] + m[..., 1, 2])
-    ww, xx, yy, zz = four_squares.unbind(-1)
-    # Row k is 4 * q_k * (w, x, y, z).
-    candidates = torch.stack(
-        (
-            torch.stack((ww, wx, wy, wz), dim=-1),
-            torch.stack((wx, xx, xy, xz), dim=-1),
-            torch.stack((wy, xy, yy, yz), dim=-1),
-            torch.stack((wz, xz, yz, zz), dim=-1),
-        ),
-        dim=-2,
-    )
-    largest = four_squares.argmax(dim=-1)[..., None, None].expand(*four_squares.shape[:-1], 1, 4)
-    return canonical_quaternion(F.normalize(candidates.gather(-2, largest).squeeze(-2), dim=-1))
-
-
-def canonical_quaternion(quaternion: Tensor) -> Tensor:
-    """Choose the sign with w >= 0 of quaternions (..., 4), wxyz; q and -q are the same rotation."""
-    return torch.where(quaternion[..., :1] < 0, -quaternion, quaternion)
-
-
-def euler_to_matrix(angles_deg: Tensor) -> Tensor:
-    """Rotation matrices (..., 3, 3) of extrinsic x-y-z angles (..., 3) in degrees: R = Rz @ Ry @ Rx."""
-    axes = torch.eye(3, dtype=angles_deg.dtype, device=angles_deg.device)
-    x, y, z = (quaternion_from_axis_angle(axes[k], torch.deg2rad(angles_deg[..., k])) for k in range(3))
-    return quaternion_to_matrix(quaternion_multiply(z, quaternion_multiply(y, x)))
-
-
-def quaternion_from_axis_angle(axis: Tensor, angle: Tensor) -> Tensor:
-    """Unit quaternions (..., 4), wxyz, of turns by ``angle`` (...) radians about one unit ``axis`` (3,)."""
-    half = angle[..., None] / 2
-    return torch.cat((torch.cos(half), torch.sin(half) * axis.to(half)), dim=-1)
 
 
 # --- poses -------------------------------------------------------------------------------------------------
@@ -227,25 +153,6 @@ def transform_points(points: Tensor, transform: Tensor) -> Tensor:
 def apply_transform(transform: np.ndarray, vertices: np.ndarray) -> np.ndarray:
     """Move points (V, 3) by a 4x4 matrix that acts on column vectors; arrays, as meshes are kept in."""
     return vertices @ transform[:3, :3].T + transform[:3, 3]
-
-
-def transform_to_pose(transform: Tensor) -> Tensor:
-    """Poses (..., 8) of similarity transforms (..., 4, 4): a rotation, one positive scale and a translation.
-
-    Raises:
-        ValueError: a transform mirrors, shears, or scales its axes differently.
-    """
-    linear = transform[..., :3, :3]
-    scale = linear.norm(dim=-2).mean(dim=-1)
-    rotation = linear / scale.clamp_min(torch.finfo(scale.dtype).tiny)[..., None, None]
-    identity = torch.eye(3, dtype=linear.dtype, device=linear.device).expand_as(rotation)
-    is_orthogonal = torch.allclose(rotation @ rotation.mT, identity, atol=1e-3)
-    if not is_orthogonal or bool((torch.det(rotation) < 0).any()):
-        raise ValueError(
-            "transform_to_pose: expected rotation, uniform positive scale and translation, got a transform "
-            "with shear, mirroring or different scales per axis; such a node has no pose"
-        )
-    return torch.cat((transform[..., :3, 3], matrix_to_quaternion(rotation), scale[..., None]), dim=-1)
 
 
 def compose_poses(outer: Tensor, inner: Tensor) -> Tensor:

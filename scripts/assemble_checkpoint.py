@@ -13,29 +13,37 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from scenegen.checkpoints.schema import (
+from scenegen.checkpoints.roles import (
     DECODER_ROLE,
+    ENCODER_ROLES,
     FLOW_ROLE,
+    GEOMETRY_ENCODER_ROLE,
+    IMAGE_ENCODER_ROLE,
     PIPELINE_FILE,
-    PIPELINE_NAME,
     SLAT_FLOW_ROLE,
     SLAT_GAUSSIAN_ROLE,
     SLAT_MESH_ROLE,
 )
+from scenegen.checkpoints.schema import PipelineConfig, SlatNormalization
 from scenegen.conditioning.patch_places import PLACE_CHANNELS
 from scenegen.hub import file_sha256
+from trellis_modules.checkpoint import WEIGHTS_SUFFIX
 from trellis_modules.config import load_json
+from trellis_modules.files import atomic_write_text
+from trellis_modules.samplers import SamplingParams
+from trellis_modules.samplers.registry import SamplerConfig
 
-#: name in the new folder -> (training run, name of the network there)
+#: name in the new folder -> (training run, name of the network there, role in the pipeline; None: for
+#: training only)
 NETWORKS = {
-    "ss_dec": ("structure_vae", "decoder"),
-    "ss_enc": ("structure_vae", "encoder"),  # for training only
-    "ss_flow": ("scene_flow", "flow"),
-    "image_encoder": ("scene_flow", "image_encoder"),
-    "geometry_encoder": ("scene_flow", "geometry_encoder"),
+    "ss_dec": ("structure_vae", "decoder", DECODER_ROLE),
+    "ss_enc": ("structure_vae", "encoder", None),
+    "ss_flow": ("scene_flow", "flow", FLOW_ROLE),
+    "image_encoder": ("scene_flow", "image_encoder", IMAGE_ENCODER_ROLE),
+    "geometry_encoder": ("scene_flow", "geometry_encoder", GEOMETRY_ENCODER_ROLE),
 }
 
-#: the same for the appearance stage, with the role of each network in the pipeline; None: for training only
+#: the same for the appearance stage
 APPEARANCE_NETWORKS = {
     "slat_flow": ("structured_latent_flow", "flow", SLAT_FLOW_ROLE),
     "slat_dec_gs": ("structured_latent_vae", "decoder_gs", SLAT_GAUSSIAN_ROLE),
@@ -44,7 +52,7 @@ APPEARANCE_NETWORKS = {
 }
 
 
-def parse_arguments() -> argparse.Namespace:
+def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--structure_vae", type=Path, required=True, help="output folder of its training")
@@ -67,75 +75,86 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--raw_geometry", action="store_true", help="the flow was trained on unnormalised geometry tokens"
     )
-    arguments = parser.parse_args()
-    if (arguments.structured_latent_vae is None) != (arguments.structured_latent_flow is None):
+    options = parser.parse_args(arguments)
+    if (options.structured_latent_vae is None) != (options.structured_latent_flow is None):
         parser.error("--structured_latent_vae and --structured_latent_flow belong together: give both")
-    return arguments
+    return options
 
 
-def copy_network(run: Path, network: str, stem: Path) -> str:
-    """Copy a trained network to the stem; returns the digest of its weights."""
-    for suffix in (".json", ".safetensors"):
-        shutil.copyfile(run / "ckpts" / f"{network}{suffix}", stem.with_suffix(suffix))
-    return file_sha256(stem.with_suffix(".safetensors"))
-
-
-def sampler(name: str, arguments: argparse.Namespace, prefix: str = "") -> dict[str, Any]:
+def sampler(name: str, arguments: argparse.Namespace, prefix: str = "") -> SamplerConfig:
     """The description of a sampler with the options of a prefix."""
     names = ("steps", "cfg_strength", "cfg_interval", "rescale_t")
     params = {option: getattr(arguments, prefix + option) for option in names}
-    return {"name": name, "args": {"sigma_min": 1e-5}, "params": params}
+    params["cfg_interval"] = tuple(params["cfg_interval"])
+    return SamplerConfig(name, params=SamplingParams(**params))
+
+
+def copy_networks(arguments: argparse.Namespace, folder: Path) -> tuple[dict[str, str], dict[str, str]]:
+    """Copy the trained networks to ``folder/ckpts``.
+
+    Returns:
+        Role -> stem of what the pipeline uses, and weight file -> sha256 of everything.
+    """
+    networks = dict(NETWORKS)
+    if arguments.structured_latent_flow is not None:
+        networks |= APPEARANCE_NETWORKS
+    stems, digests = {}, {}
+    for name, (run, network, role) in networks.items():
+        stem = f"ckpts/{name}"
+        for suffix in (".json", WEIGHTS_SUFFIX):
+            source = getattr(arguments, run) / "ckpts" / f"{network}{suffix}"
+            shutil.copyfile(source, folder / f"{stem}{suffix}")
+        digests[stem + WEIGHTS_SUFFIX] = file_sha256(folder / f"{stem}{WEIGHTS_SUFFIX}")
+        if role is not None:
+            stems[role] = stem
+    return stems, digests
+
+
+def network_arguments(folder: Path, name: str) -> dict[str, Any]:
+    """What a copied network was built with."""
+    return load_json(folder / "ckpts" / f"{name}.json")["args"]
 
 
 def appearance(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """What the appearance stage adds to the description; its latents are trained to unit spread."""
-    flow, encoder = (load_json(folder / name)["args"] for name in ("slat_flow.json", "image_encoder.json"))
+    flow, encoder = (network_arguments(folder, name) for name in ("slat_flow", "image_encoder"))
     sees_colours, latent_channels = flow["cond_channels"] > encoder["embed_dim"], flow["in_channels"]
     return {
         "slat_sampler": sampler("FlowEulerGuidanceIntervalSampler", arguments, "slat_"),
-        "slat_normalization": {"mean": [0.0] * latent_channels, "std": [1.0] * latent_channels},
+        "slat_normalization": SlatNormalization((0.0,) * latent_channels, (1.0,) * latent_channels),
         "slat_patch_grid": encoder["img_size"] // encoder.get("patch_size", 14) if sees_colours else 0,
         "texture_source": "mesh",
     }
 
 
-def sees_places(folder: Path) -> bool:
-    """Whether the structure flow was trained on tokens that say where they lie."""
-    flow, encoder = (load_json(folder / name)["args"] for name in ("ss_flow.json", "image_encoder.json"))
-    return flow["cond_channels"] == encoder["embed_dim"] + PLACE_CHANNELS
+def describe(
+    arguments: argparse.Namespace, folder: Path, stems: dict[str, str], digests: dict[str, str]
+) -> PipelineConfig:
+    """The description of the copied networks."""
+    flow, encoder = (network_arguments(folder, name) for name in ("ss_flow", "image_encoder"))
+    models = {role: stem for role, stem in stems.items() if role not in ENCODER_ROLES}
+    return PipelineConfig(
+        models=models,
+        sparse_structure_sampler=sampler("FlowEulerGuidanceIntervalSamplerVGGT", arguments),
+        image_cond_model=stems[IMAGE_ENCODER_ROLE],
+        vggt_model=stems[GEOMETRY_ENCODER_ROLE],
+        image_size=encoder["img_size"],
+        normalize_geometry=not arguments.raw_geometry,
+        append_places=flow["cond_channels"] == encoder["embed_dim"] + PLACE_CHANNELS,
+        sha256=digests,
+        **(appearance(arguments, folder) if SLAT_FLOW_ROLE in models else {}),
+    )
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Copy the networks and describe the pipeline."""
-    arguments = parse_arguments()
-    folder = arguments.output / "ckpts"
-    folder.mkdir(parents=True, exist_ok=True)
-    digests, models = {}, {FLOW_ROLE: "ckpts/ss_flow", DECODER_ROLE: "ckpts/ss_dec"}
-    for name, (run, network) in NETWORKS.items():
-        digests[f"ckpts/{name}.safetensors"] = copy_network(getattr(arguments, run), network, folder / name)
-    added: dict[str, Any] = {}
-    if arguments.structured_latent_flow is not None:
-        for name, (run, network, role) in APPEARANCE_NETWORKS.items():
-            digest = copy_network(getattr(arguments, run), network, folder / name)
-            digests[f"ckpts/{name}.safetensors"] = digest
-            if role is not None:
-                models[role] = f"ckpts/{name}"
-        added = appearance(arguments, folder)
-    pipeline = {
-        "name": PIPELINE_NAME,
-        "args": {
-            "models": models,
-            "sparse_structure_sampler": sampler("FlowEulerGuidanceIntervalSamplerVGGT", arguments),
-            **added,
-            "image_cond_model": "ckpts/image_encoder",
-            "vggt_model": "ckpts/geometry_encoder",
-            "image_size": load_json(folder / "image_encoder.json")["args"]["img_size"],
-            "normalize_geometry": not arguments.raw_geometry,
-            "append_places": sees_places(folder),
-            "sha256": digests,
-        },
-    }
-    (arguments.output / PIPELINE_FILE).write_text(json.dumps(pipeline, indent=2) + "\n", encoding="utf-8")
+    options = parse_arguments(arguments)
+    folder = options.output
+    (folder / "ckpts").mkdir(parents=True, exist_ok=True)
+    stems, digests = copy_networks(options, folder)
+    named = describe(options, folder, stems, digests).to_named()
+    content = {"name": named.name, "args": named.args}
+    atomic_write_text(folder / PIPELINE_FILE, json.dumps(content, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -23,6 +23,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from scenegen.export.names import POSES_FILE
+
 ROOT = Path(__file__).resolve().parents[1]
 SCENES = 2
 MEASURED = ("seconds", "peak_bytes", "peak_gib", "timings", "memory")  # of poses.json: differ from run to run
@@ -69,7 +71,7 @@ def scene_digests(folder: Path, *options: str) -> dict[str, str]:
     for path in sorted(folder.rglob("*")):
         if path.suffix == ".glb":
             digests[path.relative_to(folder).as_posix()] = digest(path.read_bytes())
-        elif path.name == "poses.json":
+        elif path.name == POSES_FILE:
             poses = without_measurements(json.loads(path.read_text(encoding="utf-8")))
             digests[path.relative_to(folder).as_posix()] = digest(json.dumps(poses, sort_keys=True).encode())
     return digests

@@ -7,7 +7,6 @@ opened, so ``.pt`` and its like are refused with the command that converts them.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from trellis_modules.config import ConfigError, NamedConfig, load_json
+from trellis_modules.files import atomic_write
 from trellis_modules.models.registry import MODELS, ModelBuilder, build_model
 from trellis_modules.models.torso import TorsoModule
 
@@ -119,12 +119,11 @@ def save_checkpoint(
         name: for_disk(tensor, dtype, f"{stem}: tensor {name!r}")
         for name, tensor in model.state_dict().items()
     }
-    stem.parent.mkdir(parents=True, exist_ok=True)
+    description = json.dumps({"name": named.name, "args": named.args}, indent=2) + "\n"
     weights_path, config_path = _with_suffix(stem, WEIGHTS_SUFFIX), _with_suffix(stem, ".json")
-    write_state(state, _temporary(weights_path))
-    _temporary(config_path).write_text(json.dumps({"name": named.name, "args": named.args}, indent=2) + "\n")
-    os.replace(_temporary(weights_path), weights_path)
-    os.replace(_temporary(config_path), config_path)
+    with atomic_write(config_path) as config, atomic_write(weights_path) as weights:
+        write_state(state, weights)
+        config.write_text(description, encoding="utf-8")
 
 
 def write_state(state: Mapping[str, Tensor], path: Path) -> None:
@@ -261,10 +260,6 @@ def for_disk(tensor: Tensor, dtype: torch.dtype, where: str) -> Tensor:
 def _with_suffix(stem: Path, suffix: str) -> Path:
     # Path.with_suffix would cut a stem that holds a dot.
     return stem.with_name(stem.name + suffix)
-
-
-def _temporary(path: Path) -> Path:
-    return path.with_name(f".{path.name}.part")
 
 
 def _first_line(error: Exception) -> str:

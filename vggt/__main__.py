@@ -23,7 +23,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vggt.checkpoint import CheckpointError, load_vggt
+from vggt.checkpoint import VggtCheckpointError, load_vggt
 from vggt.images import CROP, PAD, Placement, place_images, preprocess_images, read_images
 from vggt.output_files import collect_points, write_cameras, write_depth_maps
 from vggt.reconstruction import Reconstruction, reconstruct
@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
     try:
         run(options)
-    except (CheckpointError, OSError, ValueError) as error:
+    except (VggtCheckpointError, OSError, ValueError) as error:
         logger.error("%s", error)
         return 2
     return 0
@@ -99,7 +99,7 @@ def run(options: argparse.Namespace) -> None:
     """Read, predict, write.
 
     Raises:
-        CheckpointError: the weights are missing or do not fit.
+        VggtCheckpointError: the weights are missing or do not fit.
         OSError: an image cannot be read, or the output folder not be written.
         ValueError: the checkpoint predicts no geometry, or nothing finite.
     """

@@ -18,7 +18,7 @@ from vggt.models.vggt import VGGT
 _FOLDER_CONFIG, _FOLDER_WEIGHTS = "config", "model"
 
 
-class CheckpointError(RuntimeError):
+class VggtCheckpointError(RuntimeError):
     """Checkpoint files that are missing, damaged, or do not fit the model they describe."""
 
 
@@ -31,7 +31,7 @@ def load_vggt(path: Path | str, device: torch.device | str = "cpu") -> VGGT:
         device: where the model goes.
 
     Raises:
-        CheckpointError: a file is missing or damaged, the JSON names an unknown argument, or a tensor is
+        VggtCheckpointError: a file is missing or damaged, the JSON names an unknown argument, or a tensor is
             missing, unexpected or misshapen.
     """
     config_path, weights_path = _checkpoint_files(Path(path))
@@ -40,7 +40,7 @@ def load_vggt(path: Path | str, device: torch.device | str = "cpu") -> VGGT:
         with torch.device("meta"):  # neither draws nor holds weights that are overwritten
             model = VGGT(**arguments)
     except (TypeError, ValueError) as error:
-        raise CheckpointError(f"{config_path}: {error}") from error
+        raise VggtCheckpointError(f"{config_path}: {error}") from error
     state = _read_weights(weights_path)
     _check_state(model.state_dict(), state, weights_path)
     model.load_state_dict({name: tensor.float() for name, tensor in state.items()}, assign=True)
@@ -53,7 +53,7 @@ def _checkpoint_files(path: Path) -> tuple[Path, Path]:
     else:  # with_suffix would cut a stem that holds a dot
         files = path.with_name(f"{path.name}.json"), path.with_name(f"{path.name}.safetensors")
     if missing := [str(file) for file in files if not file.is_file()]:
-        raise CheckpointError(
+        raise VggtCheckpointError(
             f"{path}: no such checkpoint, expected {' and '.join(missing)}; the released weights are "
             "config.json and model.safetensors (5 GB) of facebook/VGGT-1B on the Hugging Face Hub: fetch "
             "them with scripts/download_checkpoints.py --only vggt, or copy both into one folder and name "
@@ -66,13 +66,15 @@ def _read_arguments(path: Path) -> Mapping[str, Any]:
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: not a readable JSON file ({error})") from error
+        raise VggtCheckpointError(f"{path}: not a readable JSON file ({error})") from error
     if isinstance(raw, dict) and raw.keys() == {"name", "args"}:
         if raw["name"] != VGGT.__name__:
-            raise CheckpointError(f"{path}: expected a checkpoint of {VGGT.__name__}, got {raw['name']!r}")
+            raise VggtCheckpointError(
+                f"{path}: expected a checkpoint of {VGGT.__name__}, got {raw['name']!r}"
+            )
         raw = raw["args"]
     if not isinstance(raw, dict):
-        raise CheckpointError(f"{path}: expected an object of arguments, got {type(raw).__name__}")
+        raise VggtCheckpointError(f"{path}: expected an object of arguments, got {type(raw).__name__}")
     return raw
 
 
@@ -80,7 +82,7 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(
+        raise VggtCheckpointError(
             f"{path}: not a readable weight file ({error}); it is truncated or damaged, download it again"
         ) from error
 
@@ -91,13 +93,13 @@ def _check_state(expected: Mapping[str, Tensor], state: Mapping[str, Tensor], pa
         ("has unexpected", state.keys() - expected.keys()),
     ):
         if names:
-            raise CheckpointError(
+            raise VggtCheckpointError(
                 f"{path}: {problem} tensor {min(names)!r} ({len(names)} in all); the file does not belong to "
                 "the configuration beside it"
             )
     for name, tensor in state.items():
         if tensor.shape != expected[name].shape:
-            raise CheckpointError(
+            raise VggtCheckpointError(
                 f"{path}: tensor {name!r} has shape {tuple(tensor.shape)}, expected "
                 f"{tuple(expected[name].shape)}; check the sizes in the configuration beside it"
             )

@@ -76,17 +76,6 @@ def read_images(paths: Sequence[str | Path]) -> list[Image.Image]:
     return images
 
 
-def load_images(
-    paths: Sequence[str | Path], mode: str = CROP, size: int = 518, patch_size: int = 14
-) -> Tensor:
-    """Read image files and preprocess them; arguments, result and errors as in ``preprocess_images``.
-
-    Raises:
-        OSError: a file is missing or no image.
-    """
-    return preprocess_images(read_images(paths), mode, size, patch_size)
-
-
 def place_images(
     image_sizes: Sequence[tuple[int, int]], mode: str = CROP, size: int = 518, patch_size: int = 14
 ) -> tuple[list[Placement], tuple[int, int]]:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from scenegen.checkpoints.schema import SLAT_GAUSSIAN_ROLE
+from scenegen.checkpoints.roles import SLAT_GAUSSIAN_ROLE
 from scenegen.export.registry import DEFAULT_FORMATS
 from scenegen.export.scene_files import ExportError, is_complete, write_scene
 from scenegen.inputs.image_files import SceneInputError

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from scenegen.checkpoints.schema import PIPELINE_FILE, PipelineConfig
+from scenegen.checkpoints.roles import GEOMETRY_ENCODER_ROLE, PIPELINE_FILE
+from scenegen.checkpoints.schema import PipelineConfig
 from scenegen.hub import fetch_reference, file_sha256, missing_weights
 from scenegen.models.registry import build_model
 from trellis_modules.checkpoint import (
@@ -27,9 +28,6 @@ from trellis_modules.config import ConfigError, NamedConfig, load_json
 from trellis_modules.memory import release_memory
 from vggt.layers.vision_transformer import RELEASED_SIZES
 from vggt.models.vggt import VGGT
-
-IMAGE_ENCODER_ROLE = "image_cond_model"
-GEOMETRY_ENCODER_ROLE = "vggt_model"
 
 _FOLDER_WEIGHTS, _FOLDER_CONFIG = "model.safetensors", "config.json"
 _VGGT_KEYS = ("img_size", "patch_size", "embed_dim")
@@ -138,14 +136,6 @@ class CheckpointFolder:
     from_hub: bool = False
     _verified: set[Path] = field(default_factory=set)
 
-    @property
-    def stems(self) -> dict[str, str]:
-        """Role -> stem of every network."""
-        stems = {**self.config.models, IMAGE_ENCODER_ROLE: self.config.image_cond_model}
-        if self.config.vggt_model is not None:
-            stems[GEOMETRY_ENCODER_ROLE] = self.config.vggt_model
-        return stems
-
     def networks(self, keep: bool = True, optional: Collection[str] = ()) -> Networks:
         """The networks of the checkpoint, none of them loaded yet.
 
@@ -157,7 +147,7 @@ class CheckpointFolder:
             CheckpointError: files are missing.
         """
         loaders = {}
-        for role, stem in self.stems.items():
+        for role, stem in self.config.stems.items():
             try:
                 self.find(stem)
             except CheckpointError:

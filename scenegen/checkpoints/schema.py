@@ -6,24 +6,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from scenegen.checkpoints.roles import (
+    DECODER_ROLE,
+    FLOW_ROLE,
+    GEOMETRY_ENCODER_ROLE,
+    IMAGE_ENCODER_ROLE,
+    OBJECT_PIPELINE_NAME,
+    PIPELINE_FILE,
+    PIPELINE_NAME,
+    SLAT_FLOW_ROLE,
+    SLAT_GAUSSIAN_ROLE,
+    SLAT_MESH_ROLE,
+)
 from scenegen.conditioning.image_preparation import IMAGE_SIZE
-from scenegen.conditioning.scene_conditioner import CondParts
+from scenegen.conditioning.parts import CondParts
 from scenegen.hub import missing_checkpoint
-from scenegen.hub.releases import PIPELINE_FILE
 from trellis_modules.checkpoint import CheckpointError
 from trellis_modules.config import ConfigError, NamedConfig, build, load_json, to_json
 from trellis_modules.samplers.registry import SamplerConfig
-
-PIPELINE_NAME = "SceneGenImageToScenePipeline"
-OBJECT_PIPELINE_NAME = "TrellisImageTo3DPipeline"
-"""Published name of checkpoints that make each object from its own picture, without a scene."""
-
-FLOW_ROLE = "sparse_structure_flow_model"
-DECODER_ROLE = "sparse_structure_decoder"
-SLAT_FLOW_ROLE = "slat_flow_model"
-SLAT_MESH_ROLE = "slat_decoder_mesh"
-SLAT_GAUSSIAN_ROLE = "slat_decoder_gs"
-SLAT_RADIANCE_FIELD_ROLE = "slat_decoder_rf"
 
 TextureSource = Literal["gaussian", "mesh"]
 """Where textures come from: views of the Gaussians, or the colours of the decoded mesh itself."""
@@ -96,6 +96,14 @@ class PipelineConfig:
             )
 
     @property
+    def stems(self) -> dict[str, str]:
+        """Role -> stem of every network."""
+        stems = {**self.models, IMAGE_ENCODER_ROLE: self.image_cond_model}
+        if self.vggt_model is not None:
+            stems[GEOMETRY_ENCODER_ROLE] = self.vggt_model
+        return stems
+
+    @property
     def has_scene(self) -> bool:
         """Whether objects see their scene and get poses in it."""
         return self.name == PIPELINE_NAME
@@ -118,6 +126,8 @@ class PipelineConfig:
     def to_named(self) -> NamedConfig:
         """The content of ``pipeline.json``; settings that are not there are left out."""
         args = {key: value for key, value in to_json(self).items() if value is not None}
+        if not self.has_appearance:
+            args = {key: value for key, value in args.items() if not key.startswith("slat_")}
         return NamedConfig(args.pop("name"), args)
 
     @classmethod

@@ -22,6 +22,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from scenegen.conditioning.image_preparation import IMAGE_SIZE, images_to_tensor, prepare_geometry_image
+from scenegen.conditioning.parts import ALL_PARTS, CondParts
 from scenegen.conditioning.patch_places import (
     PLACE_CHANNELS,
     PLACE_CODE_SIZE,
@@ -39,15 +40,6 @@ PATCH_DETAILS = 12 + PLACE_CODE_SIZE
 """Numbers that `append_patch_details` adds to a token."""
 
 _COLOUR_SPREAD = 0.25  # makes them about as large as layer-normalised tokens
-
-
-@dataclass(frozen=True)
-class CondParts:
-    """Which parts follow the asset tokens; released weights expect all of them."""
-
-    mask: bool = True
-    scene: bool = True
-    geometry: bool = True
 
 
 @dataclass(frozen=True)
@@ -186,7 +178,7 @@ class SceneConditioner:
     def encode(
         self,
         views: Sequence[SceneImages],
-        parts: CondParts = CondParts(),
+        parts: CondParts = ALL_PARTS,
         *,
         on_view: Callable[[], object] | None = None,
     ) -> SceneCond:
@@ -241,7 +233,7 @@ class SceneConditioner:
         scene_images: Tensor,
         geometry_images: Tensor | None = None,
         *,
-        parts: CondParts = CondParts(),
+        parts: CondParts = ALL_PARTS,
         padding: tuple[float, float] = (1.0, 1.0),
     ) -> tuple[Tensor, int]:
         """Encode the pictures of S scenes with N assets each; gradients reach the encoders.

@@ -18,13 +18,12 @@ import torch
 from torch import Tensor
 
 from scenegen.evaluation.glb import GlbMesh, read_glb
-from scenegen.geometry import ROTATION, SCALE, check_pose
+from scenegen.export.names import POSES_FILE, SCENE_FILE
+from scenegen.geometry import ROTATION, SCALE, SCENE_EXTENT, check_pose
 from scenegen.inputs.names import natural_key
+from trellis_modules.representations.mesh.triangle_arrays import triangle_areas
 
 _OBJECT_NAME = re.compile(r"obj_(\d+)")
-
-NORMALISED_SIDE = 1.96
-"""Longest side of a normalised scene: the cube [-1, 1]^3 with a margin of 2 %."""
 
 
 class EvaluationError(ValueError):
@@ -91,14 +90,14 @@ def find_scene_files(root: Path) -> dict[str, SceneFiles]:
     for path in sorted(root.glob("*.glb")):
         poses = path.with_suffix(".json")
         found[path.stem] = SceneFiles(path.stem, path, poses if poses.is_file() else None)
-    for path in sorted(root.glob("*/scene.glb")):
+    for path in sorted(root.glob(f"*/{SCENE_FILE}")):
         scene_id = path.parent.name
         if scene_id in found:
             raise EvaluationError(
                 f"{root}: scene {scene_id!r} is there twice, as {scene_id}.glb and as "
-                f"{scene_id}/scene.glb; remove one"
+                f"{scene_id}/{SCENE_FILE}; remove one"
             )
-        poses = path.with_name("poses.json")
+        poses = path.with_name(POSES_FILE)
         found[scene_id] = SceneFiles(scene_id, path, poses if poses.is_file() else None)
     return {scene_id: found[scene_id] for scene_id in sorted(found, key=natural_key)}
 
@@ -128,7 +127,7 @@ def load_scene(path: Path) -> EvaluationScene:
     objects = {}
     for index in sorted(parts):
         item = _join(index, parts[index])
-        if surface_areas(item.vertices, item.faces).sum() > 0:
+        if triangle_areas(item.vertices, item.faces).sum() > 0:
             objects[index] = item
         else:
             warnings.append(f"{path}: obj_{index} has no surface area; taken as missing")
@@ -162,7 +161,7 @@ def normalise_scene(scene: EvaluationScene) -> EvaluationScene:
     Source: normalisation of the true scenes, f * (x - c) with f = 1.96 / longest side.
     """
     low, high = bounds(item.vertices for item in scene.objects.values())
-    factor = NORMALISED_SIDE / (high - low).max()
+    factor = SCENE_EXTENT / (high - low).max()
     centre = (low + high) / 2
     return EvaluationScene(
         {
@@ -183,21 +182,18 @@ def bounds(clouds: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     )
 
 
-def surface_areas(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """Return the area of each triangle, (F,), in squared units of `vertices`."""
-    a, b, c = (vertices[faces[:, corner]] for corner in range(3))
-    return np.linalg.norm(np.cross(b - a, c - a), axis=1) / 2
-
-
 def sample_surface(item: ObjectMesh, num_points: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw points uniformly on the surface of an object (area weighted).
+    """Draw independent points on the surface of an object, uniformly by area.
+
+    Metrics are defined on independent points; training and preparation draw stratified ones, which cover a
+    surface evenly (`scenegen.synthesis.furniture.surface`).
 
     Returns:
         (num_points, 3) float64 in the frame of the object's vertices.
 
     Source: R. Osada et al., Shape Distributions, ACM TOG 2002, sec. 4.2.
     """
-    cumulative = np.cumsum(surface_areas(item.vertices, item.faces))
+    cumulative = np.cumsum(triangle_areas(item.vertices, item.faces))
     drawn = np.searchsorted(cumulative, rng.random(num_points) * cumulative[-1], side="right")
     corners = item.vertices[item.faces[np.minimum(drawn, len(item.faces) - 1)]]  # (N, 3 corners, 3)
     root, second = np.sqrt(rng.random(num_points)), rng.random(num_points)

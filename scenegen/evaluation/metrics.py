@@ -11,22 +11,24 @@ from torch import Tensor
 
 from scenegen.evaluation.alignment import Matches
 from scenegen.geometry import (
+    CONTINUOUS_SYMMETRY,
     ROTATION,
     SCALE,
     TRANSLATION,
+    relative_pose,
+    rotation_angle_deg,
+)
+from trellis_modules.quaternions import (
     normalize_quaternion,
     quaternion_conjugate,
     quaternion_from_axis_angle,
     quaternion_multiply,
-    relative_pose,
-    rotation_angle_deg,
 )
 
 OBJECT_SIDE = 1.9
 """Side of the box, [-0.95, 0.95], to which objects are normalised before they are compared."""
 
 _EPS = 1e-8
-_CONTINUOUS = 0
 
 
 def chamfer_distances(matches: Matches) -> dict[str, float]:
@@ -123,7 +125,7 @@ def symmetric_rotation_errors_deg(
     Source: symmetry-aware rotation error after T. Hodan et al., BOP, ECCV 2018, sec. 2 (sets of
     indistinguishable poses), restricted to the vertical axis.
     """
-    if query_order == _CONTINUOUS:
+    if query_order == CONTINUOUS_SYMMETRY:
         query_turns = _candidate_query_turns(predicted, truth, orders)
     else:
         query_turns = _symmetry_turns(query_order, truth)
@@ -144,7 +146,7 @@ def _symmetry_turns(order: int, like: Tensor) -> Tensor:
 def _errors_up_to_symmetry(predicted: Tensor, truth: Tensor, orders: list[int]) -> Tensor:
     errors = []
     for rotation, true_rotation, order in zip(predicted, truth, orders, strict=True):
-        if order == _CONTINUOUS:
+        if order == CONTINUOUS_SYMMETRY:
             errors.append(_tilt_deg(rotation, true_rotation))
         else:
             turns = _symmetry_turns(order, truth)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -15,6 +14,7 @@ import numpy as np
 
 from scenegen.evaluation.comparison import EvaluationSettings
 from scenegen.evaluation.scene import EVALUATED, FAILED, MISSING, RECORD_FORMAT, Record
+from trellis_modules.files import atomic_write, atomic_write_text
 
 _RESAMPLES = 2000
 _BOOTSTRAP_SEED = 0
@@ -152,23 +152,18 @@ def format_table(report: dict[str, Any]) -> str:
 
 
 def write_json(path: Path, report: dict[str, Any]) -> None:
-    """Write the report under a temporary name and rename it, so that a half-written file never shows."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    """Write the report; a half-written file never shows."""
+    atomic_write_text(path, json.dumps(report, indent=1) + "\n")
 
 
 def write_csv(path: Path, report: dict[str, Any]) -> None:
     """Write one row for each scene, penalties included; object figures are means over the scene."""
     rows = [_csv_row(record) for record in report["scenes"]]
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    temporary = path.with_name(f".{path.name}.part")
-    with temporary.open("w", newline="", encoding="utf-8") as file:
+    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, restval="")
         writer.writeheader()
         writer.writerows(rows)
-    os.replace(temporary, path)
 
 
 def _csv_row(record: Record) -> dict[str, Any]:

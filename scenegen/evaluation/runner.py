@@ -15,6 +15,7 @@ from pathlib import Path
 from scenegen.evaluation.comparison import EvaluationSettings
 from scenegen.evaluation.loading import EvaluationError, find_scene_files
 from scenegen.evaluation.scene import Record, ScenePair, evaluate_scene, fingerprint
+from scenegen.export.names import SCENE_FILE
 
 _LOG = logging.getLogger(__name__)
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -47,7 +48,7 @@ def plan_evaluation(
     true_scenes, predicted_scenes = find_scene_files(truth), find_scene_files(prediction)
     if not true_scenes:
         raise EvaluationError(
-            f"{truth}: expected scenes as <id>.glb or <id>/scene.glb, got none; check the path"
+            f"{truth}: expected scenes as <id>.glb or <id>/{SCENE_FILE}, got none; check the path"
         )
     unknown = [scene_id for scene_id in predicted_scenes if scene_id not in true_scenes]
     if unknown:

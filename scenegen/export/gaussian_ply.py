@@ -15,13 +15,9 @@ from torch import Tensor
 from scenegen.export.meshes import vertex_colours
 from scenegen.geometry import ROTATION, SCALE, place, yup_to_zup
 from scenegen.pipelines.result import SceneResult
+from trellis_modules.quaternions import matrix_to_quaternion, quaternion_multiply, quaternion_to_matrix
 from trellis_modules.renderers.spherical_harmonics import rgb_to_sh
 from trellis_modules.representations.gaussian import Gaussian, GaussianConfig
-from trellis_modules.representations.rotation import (
-    matrix_to_quaternion,
-    quaternion_product,
-    quaternion_to_matrix,
-)
 
 SCENE_FILE = "scene.ply"
 
@@ -67,7 +63,7 @@ def place_gaussian(gaussian: Gaussian, pose: Tensor) -> Gaussian:
     """Move Gaussians of an object (z up) by its pose (8,); the result is in the query frame turned z-up."""
     to_yup = torch.tensor(_ZUP_TO_YUP)
     turn = to_yup.T @ quaternion_to_matrix(pose[ROTATION].float()) @ to_yup
-    rotation = quaternion_product(matrix_to_quaternion(turn), gaussian.rotation)
+    rotation = quaternion_multiply(matrix_to_quaternion(turn), gaussian.rotation)
     return Gaussian.from_values(
         GaussianConfig(),
         xyz=yup_to_zup(place(gaussian.xyz, pose)),

@@ -11,9 +11,8 @@ import trimesh
 from trimesh.exchange.gltf import export_glb
 
 from scenegen.export.meshes import srgb_to_linear
+from scenegen.export.names import SCENE_FILE
 from scenegen.pipelines.result import GeneratedObject, SceneResult
-
-SCENE_FILE = "scene.glb"
 
 _ARRAY_BUFFER, _ELEMENT_ARRAY_BUFFER = 34962, 34963  # glTF 2.0, sec. 5.11.5
 _MATERIAL = {

@@ -11,8 +11,6 @@ from scenegen.geometry import pose_to_transform
 from scenegen.photo.camera import PhotoView
 from scenegen.pipelines.result import QUERY_FRAME, GeneratedObject, SceneResult
 
-POSES_FILE = "poses.json"
-
 
 def poses_record(result: SceneResult, scene: trimesh.Scene, scene_id: str) -> dict[str, Any]:
     """The content of ``poses.json``; an object without a surface keeps its pose and tells why."""

@@ -10,11 +10,11 @@ import trimesh
 from PIL import Image
 
 from scenegen.export.meshes import joined_mesh
+from scenegen.export.names import PREVIEW_FILE
 from scenegen.photo.camera import PhotoView
 from scenegen.pipelines.result import SceneResult
 from trellis_modules.renderers import render_snapshot
 
-PREVIEW_FILE = "preview.png"
 PREVIEW_SIZE = 512
 DEFAULT_DIRECTION_DEG = (30.0, 25.0)
 SECOND_VIEW_TURN_DEG = 75.0

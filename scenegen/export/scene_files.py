@@ -14,7 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from scenegen.export.meshes import build_scene
-from scenegen.export.poses import POSES_FILE, poses_record
+from scenegen.export.names import POSES_FILE
+from scenegen.export.poses import poses_record
 from scenegen.export.registry import (
     DEFAULT_FORMATS,
     RECORD,

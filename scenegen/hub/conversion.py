@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import pickle
 import re
 import zipfile
@@ -27,6 +26,7 @@ from trellis_modules.checkpoint import (
     write_state,
 )
 from trellis_modules.config import ConfigError, NamedConfig, load_json
+from trellis_modules.files import atomic_write, atomic_write_text
 
 STATE_KEYS = ("model", "state_dict", "model_state_dict", "module", "teacher")
 """Keys under which published checkpoints keep their state dict."""
@@ -95,16 +95,14 @@ def convert(
 
 
 def _write(stored: Mapping[str, Tensor], target: Path, like: NamedConfig | None) -> Path | None:
-    """Write weights under a temporary name, compare, rename; then the description, if there is one."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.part")
-    write_state(stored, temporary)
-    _compare(stored, temporary)
-    os.replace(temporary, target)
+    """Write weights and compare them with what is on the disk; then the description, if there is one."""
+    with atomic_write(target) as temporary:
+        write_state(stored, temporary)
+        _compare(stored, temporary)
     if like is None:
         return None
     config = target.with_suffix(".json")
-    config.write_text(json.dumps({"name": like.name, "args": like.args}, indent=2) + "\n", "utf-8")
+    atomic_write_text(config, json.dumps({"name": like.name, "args": like.args}, indent=2) + "\n")
     return config
 
 

@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
+from scenegen.checkpoints.roles import PIPELINE_FILE, model_stems
 from scenegen.hub.digest import file_sha256
 from scenegen.hub.lock import LOCK_FILE, LockEntry, write_lock
 from scenegen.hub.releases import (
     DEFAULT_ENDPOINT,
-    PIPELINE_FILE,
     HubError,
     Release,
     ReleaseFile,
@@ -177,11 +177,11 @@ def _network_files(release: Release, description: str, source: Source) -> list[s
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / PIPELINE_FILE
         fetch(url, path, Announcement(), token=source.token_for(release))
-        stems = network_stems(path, url)
+        stems = own_stems(path, url)
     return [stem + suffix for stem in stems for suffix in (".json", WEIGHTS_SUFFIX)]
 
 
-def network_stems(description: Path, where: str) -> list[str]:
+def own_stems(description: Path, where: str) -> list[str]:
     """Stems in ``args.models`` of a ``pipeline.json``, without those that name other repositories.
 
     Args:
@@ -192,15 +192,16 @@ def network_stems(description: Path, where: str) -> list[str]:
         HubError: it is not a description, or a stem leaves its folder.
     """
     try:
-        stems = list(load_json(description)["args"]["models"].values())
-        if not all(isinstance(stem, str) and is_inside(stem) for stem in stems):
-            raise TypeError(f"stems {stems}")
-    except (ConfigError, KeyError, TypeError, AttributeError) as error:
+        stems = model_stems(load_json(description))
+        if leaving := [stem for stem in stems.values() if not is_inside(stem)]:
+            raise ValueError(f"expected stems inside the repository, got {leaving[0]!r}")
+    except ConfigError as error:
         raise HubError(
-            f"{where}: expected a description with a stem for each role in args.models, got something else; "
-            "check the endpoint and the revision"
+            f"{where}: expected JSON, got other text; check the endpoint and the revision"
         ) from error
-    return [stem for stem in dict.fromkeys(stems) if len(PurePosixPath(stem).parts) <= 2]
+    except ValueError as error:
+        raise HubError(f"{where}: {error}; check the endpoint and the revision") from error
+    return [stem for stem in dict.fromkeys(stems.values()) if len(PurePosixPath(stem).parts) <= 2]
 
 
 def _is_complete(download: Download) -> bool:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from scenegen.hub.releases import HubError, ReleaseFile, load_releases
 from trellis_modules.config import ConfigError, build, load_json, to_json
+from trellis_modules.files import atomic_write_text
 
 LOCK_FILE = "downloads.lock.json"
 
@@ -81,7 +81,4 @@ def _without_nulls(value: object) -> object:
 
 
 def _write_json(path: Path, value: object) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    atomic_write_text(path, json.dumps(value, indent=2) + "\n")

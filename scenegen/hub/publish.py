@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -11,15 +10,14 @@ from typing import Any
 import torch
 from torch import nn
 
+from scenegen.checkpoints.roles import PIPELINE_FILE, network_stems, with_networks
 from scenegen.hub.digest import file_sha256
-from scenegen.hub.releases import PIPELINE_FILE, HubError, is_inside
+from scenegen.hub.releases import HubError, is_inside
 from scenegen.hub.repository import Repository, hub_faults
 from trellis_modules.checkpoint import PICKLE_SUFFIXES, WEIGHTS_SUFFIX, save_checkpoint
 from trellis_modules.config import ConfigError, NamedConfig, load_json
+from trellis_modules.files import atomic_write_text
 from vggt.models.aggregator import Aggregator
-
-ENCODER_ROLES = ("image_cond_model", "vggt_model")
-"""Networks that ``pipeline.json`` names outside of ``models``."""
 
 _UPLOADED = ("*.json", f"*{WEIGHTS_SUFFIX}", "*.md", "LICENSE")
 _WITHOUT_HEADS = dict.fromkeys(("camera_head", "point_head", "depth_head", "track_head"))
@@ -43,17 +41,14 @@ def save_pretrained(description: NamedConfig, networks: Mapping[str, nn.Module],
         CheckpointError: a network does not know its configuration.
     """
     folder = Path(folder)
-    args, digests = dict(description.args), {}
-    named = {**args["models"], **{role: args[role] for role in ENCODER_ROLES if args.get(role) is not None}}
+    content, digests = {"name": description.name, "args": description.args}, {}
+    named = network_stems(content)
     stems = {role: _own_stem(role, stem) for role, stem in named.items() if role in networks}
     for role, stem in stems.items():
         _save_network(networks[role], folder / stem)
         digests[stem + WEIGHTS_SUFFIX] = file_sha256(folder / f"{stem}{WEIGHTS_SUFFIX}")
-    args["models"] = {role: stems[role] for role in args["models"] if role in stems}
-    args.update({role: stems[role] for role in ENCODER_ROLES if role in stems}, sha256=digests)
-    temporary = folder / f".{PIPELINE_FILE}.part"
-    temporary.write_text(json.dumps({"name": description.name, "args": args}, indent=2) + "\n", "utf-8")
-    os.replace(temporary, folder / PIPELINE_FILE)
+    content = with_networks(content, stems, digests)
+    atomic_write_text(folder / PIPELINE_FILE, json.dumps(content, indent=2) + "\n")
     return folder
 
 
@@ -107,9 +102,7 @@ def check_folder(folder: Path) -> None:
     Raises:
         HubError: names the first fault.
     """
-    args = _arguments(folder / PIPELINE_FILE)
-    stems = [*args["models"].values(), *(args[role] for role in ENCODER_ROLES if args.get(role))]
-    digests = args.get("sha256", {})
+    stems, digests = _networks(folder / PIPELINE_FILE)
     for stem in stems:
         weights = folder / f"{stem}{WEIGHTS_SUFFIX}"
         if not is_inside(stem) or not weights.is_file() or not (folder / f"{stem}.json").is_file():
@@ -127,14 +120,17 @@ def check_folder(folder: Path) -> None:
         raise HubError(f"{pickles[0]}: a pickle is not uploaded; convert it or remove it from the folder")
 
 
-def _arguments(path: Path) -> dict[str, Any]:
+def _networks(path: Path) -> tuple[list[str], dict[str, Any]]:
+    """Stems and recorded digests of a description."""
     try:
         named = NamedConfig.parse(load_json(path), str(path))
+        stems = network_stems({"name": named.name, "args": named.args})
     except ConfigError as error:
         raise HubError(str(error)) from error
-    if not isinstance(named.args.get("models"), dict):
-        raise HubError(f"{path}: expected args.models, got none; write the folder with save_pretrained")
-    return named.args
+    except ValueError as error:
+        raise HubError(f"{path}: {error}; write the folder with save_pretrained") from error
+    digests = named.args.get("sha256")
+    return list(stems.values()), digests if isinstance(digests, dict) else {}
 
 
 def _own_stem(role: str, stem: str) -> str:

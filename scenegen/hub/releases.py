@@ -13,12 +13,18 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from scenegen.checkpoints.roles import (
+    ENCODER_ROLES,
+    MODEL_ROLES,
+    PIPELINE_FILE,
+    TRAINING_ROLES,
+    model_stems,
+)
 from trellis_modules.checkpoint import WEIGHTS_SUFFIX, CheckpointError
 from trellis_modules.config import ConfigError, NamedConfig, build, load_json
 
 DEFAULT_ENDPOINT = "https://huggingface.co"
 SMALL_MODEL = "checkpoints/scenegen-small"
-PIPELINE_FILE = "pipeline.json"
 RELEASES_FILE = Path(__file__).with_name("releases.json")
 NETWORKS_FILE = Path(__file__).with_name("networks.json")
 
@@ -44,6 +50,10 @@ class PublishedNetwork:
     approximate_size: int
     name: str
     args: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.role not in (known := (*MODEL_ROLES, *ENCODER_ROLES, *TRAINING_ROLES)):
+            raise ValueError(f"role: expected one of {', '.join(known)}, got {self.role!r}")
 
     @property
     def config(self) -> NamedConfig:
@@ -210,7 +220,7 @@ def missing_checkpoint(path: Path) -> HubError:
     Args:
         path: the folder as it was asked for.
     """
-    expected = f"{path / 'pipeline.json'}: expected a checkpoint folder with pipeline.json, found none"
+    expected = f"{path / PIPELINE_FILE}: expected a checkpoint folder with {PIPELINE_FILE}, found none"
     for name, release in load_releases().items():
         if release.pipelines and release.folder == path.name:
             source = _source(name, release.pipelines[0], release.approximate_size)
@@ -259,7 +269,7 @@ def _neighbours(where: Path) -> Path:
 def _role(where: Path, stem: str) -> str | None:
     """The role that a description gives to a stem, where it can be read."""
     try:
-        models = load_json(where)["args"]["models"]
-    except (ConfigError, KeyError, TypeError):
+        stems = model_stems(load_json(where))
+    except ValueError:
         return None
-    return next((role for role, value in models.items() if value == stem), None)
+    return next((role for role, value in stems.items() if value == stem), None)

@@ -11,14 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from scenegen.hub.releases import (
-    PIPELINE_FILE,
-    SMALL_MODEL,
-    HubError,
-    is_inside,
-    load_releases,
-    missing_checkpoint,
-)
+from scenegen.checkpoints.roles import PIPELINE_FILE, network_stems
+from scenegen.hub.releases import SMALL_MODEL, HubError, is_inside, load_releases, missing_checkpoint
 from trellis_modules.checkpoint import WEIGHTS_SUFFIX
 from trellis_modules.config import ConfigError, load_json
 
@@ -184,15 +178,12 @@ def split_repository(text: str) -> tuple[str, str] | None:
 def _own_stems(description: Path) -> list[str]:
     """What a description names that may lie beside it."""
     try:
-        args = load_json(description)["args"]
-        stems = [*args["models"].values(), args.get("image_cond_model"), args.get("vggt_model")]
-    except (ConfigError, KeyError, TypeError, AttributeError) as error:
-        raise HubError(
-            f"{description}: expected args.models with a stem for each role, got something else; "
-            "check the repository and its revision"
-        ) from error
-    own = [stem for stem in stems if isinstance(stem, str) and is_inside(stem)]
-    return list(dict.fromkeys(own))
+        stems = network_stems(load_json(description))
+    except ConfigError as error:
+        raise HubError(f"{error}; check the repository and its revision") from error
+    except ValueError as error:
+        raise HubError(f"{description}: {error}; check the repository and its revision") from error
+    return list(dict.fromkeys(filter(is_inside, stems.values())))
 
 
 @contextmanager

@@ -2,13 +2,13 @@
 
 from scenegen.models.position_head import IDENTITY_POSES, PositionHead
 from scenegen.models.scene_block import SceneContext, SceneTransformerBlock
-from scenegen.models.scene_flow import SceneFlowConfig, SceneFlowModel
+from scenegen.models.scene_flow import SceneFlowModel, SceneFlowModelConfig
 
 __all__ = [
     "IDENTITY_POSES",
     "PositionHead",
     "SceneContext",
-    "SceneFlowConfig",
+    "SceneFlowModelConfig",
     "SceneFlowModel",
     "SceneTransformerBlock",
 ]

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from scenegen.models import SceneFlowConfig, SceneFlowModel
+from scenegen.models import SceneFlowModel, SceneFlowModelConfig
 from trellis_modules import checkpoint
 from trellis_modules.config import NamedConfig, build
 from trellis_modules.models import MODELS as OBJECT_MODELS
@@ -32,7 +32,7 @@ def build_sparse_structure_flow(args: Mapping[str, Any], where: str) -> nn.Modul
     """
     args = dict(args)
     use_global = args.pop("use_global", False)
-    config = build(SceneFlowConfig, args, where)
+    config = build(SceneFlowModelConfig, args, where)
     if use_global:
         return SceneFlowModel(config)
     object_args = {f.name: getattr(config, f.name) for f in fields(SparseStructureFlowConfig)}

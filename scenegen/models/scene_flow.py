@@ -15,7 +15,7 @@ from trellis_modules.transformer import modulation_network
 
 
 @dataclass(frozen=True, kw_only=True)
-class SceneFlowConfig(SparseStructureFlowConfig):
+class SceneFlowModelConfig(SparseStructureFlowConfig):
     """Sizes of a ``SceneFlowModel``; field names are the keys of the released configurations."""
 
     num_register_tokens: int = 4
@@ -44,7 +44,7 @@ class SceneFlowModel(SparseStructureFlowModel):
     Source: SceneGen, arXiv:2508.15769, sec. 3.2.
     """
 
-    config: SceneFlowConfig
+    config: SceneFlowModelConfig
 
     def _build(self) -> None:
         super()._build()

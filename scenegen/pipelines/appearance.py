@@ -15,14 +15,13 @@ import torch
 from torch import Tensor
 
 from scenegen.checkpoints.networks import Networks
-from scenegen.checkpoints.schema import (
+from scenegen.checkpoints.roles import (
     SLAT_FLOW_ROLE,
     SLAT_GAUSSIAN_ROLE,
     SLAT_MESH_ROLE,
     SLAT_RADIANCE_FIELD_ROLE,
-    PipelineConfig,
-    SlatNormalization,
 )
+from scenegen.checkpoints.schema import PipelineConfig, SlatNormalization
 from scenegen.conditioning.image_preparation import images_to_tensor
 from scenegen.conditioning.scene_conditioner import SceneCond, append_patch_details
 from scenegen.inputs.scene_images import SceneImages

@@ -8,10 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scenegen.geometry import apply_transform, check_pose, identity_pose, pose_to_transform, sanitize_pose
-
-SCENE_EXTENT = 1.96
-"""Longest side of an assembled scene: the box [-1, 1]^3 with a margin of 2 percent."""
+from scenegen.geometry import (
+    SCENE_EXTENT,
+    apply_transform,
+    check_pose,
+    identity_pose,
+    pose_to_transform,
+    sanitize_pose,
+)
 
 ROW_GAP = 0.25
 """Space between objects in a row, in units of an object's longest side."""
@@ -39,22 +43,13 @@ def row_poses(vertices: Sequence[np.ndarray], query: int = 0) -> Tensor:
     return poses
 
 
-def scene_transforms(
-    vertices: Sequence[np.ndarray],
-    poses: Tensor,
-    *,
-    frame_of: int | None = None,
-    legacy_normalize: bool = False,
-) -> np.ndarray:
+def scene_transforms(vertices: Sequence[np.ndarray], poses: Tensor) -> np.ndarray:
     """Place every object and fit the scene into the box: the matrices of a scene file's nodes.
 
     Args:
         vertices: of each object, (V, 3) in its y-up frame; empty for an object without geometry, which then
             does not count for the size of the scene.
         poses: (N, 8) in the query frame, the scale clamped and quaternions normalised here.
-        frame_of: object whose axes become those of the scene; None keeps those of the query frame.
-        legacy_normalize: reproduce the published code, which leaves scenes off the centre, instead of
-            centring the box at the origin.
 
     Returns:
         (N, 4, 4) float64, object y-up frame -> scene, acting on column vectors.
@@ -73,11 +68,8 @@ def scene_transforms(
             f"scene_transforms: poses of objects {broken} are not finite; check weights and precision"
         )
     transforms = pose_to_transform(sanitize_pose(poses.detach().cpu().double())).numpy()
-    if frame_of is not None:
-        undo = _legacy_undo if legacy_normalize else np.linalg.inv
-        transforms = undo(transforms[frame_of]) @ transforms
     low, high = _bounds(vertices, transforms)
-    return _fit(low, high, legacy_normalize) @ transforms
+    return _fit(low, high) @ transforms
 
 
 def _bounds(vertices: Sequence[np.ndarray], transforms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -94,20 +86,12 @@ def _bounds(vertices: Sequence[np.ndarray], transforms: np.ndarray) -> tuple[np.
     return points.min(axis=0), points.max(axis=0)
 
 
-def _fit(low: np.ndarray, high: np.ndarray, legacy_normalize: bool) -> np.ndarray:
+def _fit(low: np.ndarray, high: np.ndarray) -> np.ndarray:
     """The scaling and shift that bring a box to the origin with longest side `SCENE_EXTENT`."""
     extent = float((high - low).max())
     if extent <= 0:
         raise ValueError("scene_transforms: expected a scene with an extent, all vertices are one point")
     factor, centre = SCENE_EXTENT / extent, (low + high) / 2
     fit = np.diag([factor, factor, factor, 1.0])
-    fit[:3, 3] = -centre if legacy_normalize else -factor * centre
+    fit[:3, 3] = -factor * centre
     return fit
-
-
-def _legacy_undo(transform: np.ndarray) -> np.ndarray:
-    """The published inverse, which transposes scale and rotation: a factor scale**2 remains."""
-    undo = np.eye(4)
-    undo[:3, :3] = transform[:3, :3].T
-    undo[:3, 3] = -undo[:3, :3] @ transform[:3, 3]
-    return undo

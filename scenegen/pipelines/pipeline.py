@@ -12,7 +12,8 @@ import torch
 
 from scenegen import hub
 from scenegen.checkpoints.networks import CheckpointFolder, Networks
-from scenegen.checkpoints.schema import SLAT_RADIANCE_FIELD_ROLE, PipelineConfig
+from scenegen.checkpoints.roles import SLAT_RADIANCE_FIELD_ROLE
+from scenegen.checkpoints.schema import PipelineConfig
 from scenegen.conditioning.image_preparation import RemoveBackground
 from scenegen.conditioning.scene_conditioner import SceneCond
 from scenegen.inputs.masks import inverse_order, order_by_area

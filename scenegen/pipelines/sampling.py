@@ -28,8 +28,10 @@ POSITIONS = "positions"
 PositionsType = Literal["last", "avg"]
 """Poses of the last step, or the mean over as many last steps as there are views."""
 
-PoseMean = Literal["aligned", "arithmetic"]
-"""How poses are averaged: `geometry.average_poses`, or number by number as the published code does."""
+
+def mean_of_poses(name: str, estimates: Tensor) -> Tensor:
+    """Mean (B, ...) of the estimates (V, B, ...) of an extra; rotations as rotations, see `average_poses`."""
+    return average_poses(estimates) if name == POSITIONS else arithmetic_mean(name, estimates)
 
 
 class WithoutSceneAttention:
@@ -94,7 +96,7 @@ def sample_structure(
     params: SamplingParams,
     *,
     positions_type: PositionsType = "last",
-    pose_mean: PoseMean = "aligned",
+    extras_mean: ExtrasMean = mean_of_poses,
     precompute: bool = True,
     needs_positions: bool = True,
     on_step: Callable[[int, int], object] | None = None,
@@ -108,15 +110,14 @@ def sample_structure(
         noise: (B, C, r, r, r), see `structure_noise`.
         params: steps, times and guidance.
         positions_type: which steps the poses come from; with one view both choices are the last step.
-        pose_mean: how poses of several views are averaged.
+        extras_mean: how poses of several views are averaged.
         precompute: project the conditions once instead of in every step, where the model offers
             ``precompute_context``; the same result in less time, for the memory of all keys and values.
         needs_positions: refuse a model without poses.
         on_step: called with (steps done, steps) after every step.
 
     Raises:
-        ValueError: unknown positions_type or pose_mean, noise for another number of assets, or a model
-            without positions.
+        ValueError: unknown positions_type, noise for another number of assets, or a model without positions.
     """
     if positions_type not in ("last", "avg"):
         raise ValueError(f"sample_structure: positions_type must be 'last' or 'avg', got {positions_type!r}")
@@ -124,7 +125,6 @@ def sample_structure(
         raise ValueError(
             f"sample_structure: expected noise for {scene.num_assets} assets, got shape {tuple(noise.shape)}"
         )
-    mean = _extras_mean(pose_mean)
     prepare = getattr(model, "precompute_context", None) if precompute else None
     result = sampler.sample(
         partial(model, num_object_tokens=scene.num_object_tokens),
@@ -132,7 +132,7 @@ def sample_structure(
         prepare_cond(prepare, scene),
         prepare_neg_cond(prepare, scene) if sampler.uses_guidance(params) else None,
         params,
-        extras_mean=mean,
+        extras_mean=extras_mean,
         on_step=on_step,
     )
     if POSITIONS not in result.extras:
@@ -143,7 +143,7 @@ def sample_structure(
             f"{sorted(result.extras)}; use a flow model with a pose head"
         )
     count = _num_views(scene.cond) if positions_type == "avg" else 1
-    return StructureSample(result.samples, _mean_of_last(result.extras[POSITIONS], count, mean))
+    return StructureSample(result.samples, _mean_of_last(result.extras[POSITIONS], count, extras_mean))
 
 
 def occupied_coords(logits: Tensor) -> Tensor:
@@ -177,18 +177,6 @@ def prepare_neg_cond(prepare: Prepare | None, scene: SceneCond) -> Cond:
 
 def _num_views(cond: Tensor | MultiViewCond) -> int:
     return len(cond.views) if isinstance(cond, MultiViewCond) else 1
-
-
-def _extras_mean(pose_mean: PoseMean) -> ExtrasMean:
-    if pose_mean == "arithmetic":
-        return arithmetic_mean
-    if pose_mean == "aligned":
-        return _aligned_mean
-    raise ValueError(f"sample_structure: pose_mean must be 'aligned' or 'arithmetic', got {pose_mean!r}")
-
-
-def _aligned_mean(name: str, estimates: Tensor) -> Tensor:
-    return average_poses(estimates) if name == POSITIONS else arithmetic_mean(name, estimates)
 
 
 def _mean_of_last(estimates: Sequence[Tensor], count: int, mean: ExtrasMean) -> Tensor:

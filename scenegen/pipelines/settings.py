@@ -8,8 +8,9 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from scenegen.checkpoints.schema import SLAT_GAUSSIAN_ROLE, SLAT_RADIANCE_FIELD_ROLE, PipelineConfig
-from scenegen.conditioning.scene_conditioner import CondParts
+from scenegen.checkpoints.roles import SLAT_GAUSSIAN_ROLE, SLAT_RADIANCE_FIELD_ROLE
+from scenegen.checkpoints.schema import PipelineConfig
+from scenegen.conditioning.parts import CondParts
 from scenegen.pipelines.sampling import PositionsType
 from scenegen.pipelines.texturing import TextureSettings
 from trellis_modules.samplers import SamplingParams

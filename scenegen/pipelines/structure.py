@@ -10,10 +10,12 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from scenegen.checkpoints.networks import GEOMETRY_ENCODER_ROLE, IMAGE_ENCODER_ROLE, Networks
-from scenegen.checkpoints.schema import DECODER_ROLE, FLOW_ROLE, PipelineConfig
+from scenegen.checkpoints.networks import Networks
+from scenegen.checkpoints.roles import DECODER_ROLE, FLOW_ROLE, GEOMETRY_ENCODER_ROLE, IMAGE_ENCODER_ROLE
+from scenegen.checkpoints.schema import PipelineConfig
 from scenegen.conditioning.image_preparation import RemoveBackground, prepare_asset_image
-from scenegen.conditioning.scene_conditioner import CondParts, SceneCond, SceneConditioner
+from scenegen.conditioning.parts import CondParts
+from scenegen.conditioning.scene_conditioner import SceneCond, SceneConditioner
 from scenegen.inputs.scene_images import SceneImages
 from scenegen.pipelines.progress import ProgressReporter
 from scenegen.pipelines.sampling import (

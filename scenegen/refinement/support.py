@@ -12,17 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scenegen.geometry import (
-    ROTATION,
-    SCALE,
-    TRANSLATION,
+from scenegen.geometry import ROTATION, SCALE, TRANSLATION, place_yup
+from scenegen.refinement.solid import Solid, scene_box, to_object
+from trellis_modules.quaternions import (
     normalize_quaternion,
-    place_yup,
     quaternion_from_axis_angle,
     quaternion_multiply,
     quaternion_to_matrix,
 )
-from scenegen.refinement.solid import Solid, scene_box, to_object
 
 MAX_TILT_DEG = 25.0
 """Objects that lean by less are meant to stand; beyond it, they lean on purpose."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 import time
 from collections.abc import Hashable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from scenegen.synthesis.sources.source import BatchSource
 from scenegen.trainers.cuda_graph import GraphedGradients
 from scenegen.trainers.prefetch import Prefetcher
+from trellis_modules.files import atomic_write
 
 logger = logging.getLogger(__name__)
 
@@ -128,7 +128,7 @@ class Trainer:
     # ---- state
 
     def save(self) -> None:
-        """Write the state to a temporary file and rename it, so that a kill never leaves a broken state."""
+        """Write the state; a kill never leaves a broken one."""
         state = {
             "step": self.step,
             "seconds": self.seconds,
@@ -137,10 +137,8 @@ class Trainer:
             "ema": self.ema,
             "optimizer": self.optimizer.state_dict(),
         }
-        target = self.output_dir / STATE_FILE
-        temporary = target.with_suffix(".tmp")
-        torch.save(state, temporary)
-        os.replace(temporary, target)
+        with atomic_write(self.output_dir / STATE_FILE) as temporary:
+            torch.save(state, temporary)
 
     def resume(self) -> bool:
         """Load the state file if there is one; True when training goes on from it."""

@@ -12,7 +12,7 @@ import torch
 import trimesh
 
 import inference
-from scenegen.checkpoints.schema import SLAT_GAUSSIAN_ROLE, SLAT_MESH_ROLE
+from scenegen.checkpoints.roles import SLAT_GAUSSIAN_ROLE, SLAT_MESH_ROLE
 from scenegen.inputs.scene_folder import read_scene
 from scenegen.inputs.scene_images import SceneImages
 from scenegen.pipelines.pipeline import SceneGenPipeline

@@ -10,7 +10,7 @@ import torch
 
 from benchmarks import released_size
 from scenegen.checkpoints import networks as pipeline_networks
-from scenegen.checkpoints.schema import PIPELINE_FILE
+from scenegen.checkpoints.roles import PIPELINE_FILE
 from scenegen.hub.releases import PublishedNetwork
 from scenegen.inputs.scene_images import SceneImages
 from scenegen.pipelines.pipeline import SceneGenPipeline

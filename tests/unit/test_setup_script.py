@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 KERNELS = ("xformers", "flash-attn", "spconv", "gsplat", "kaolin", "nvdiffrast", "diffoctreerast")
-EXTRAS = ("demo", "data", "train", "eval", "dev")
+EXTRAS = ("demo", "background", "data", "train", "eval", "dev")
 
 
 @pytest.fixture
@@ -70,11 +70,11 @@ def test_flag_that_lacks_its_value_fails(checkout):
 
 def test_dry_run_prints_the_commands_and_changes_nothing(checkout):
     before = sorted(checkout.iterdir())
-    result = run_setup(checkout, "--dry-run", "--demo", "--xformers", "--spconv", "--run", "--test")
+    result = run_setup(checkout, "--dry-run", "--hub", "--xformers", "--spconv", "--run", "--test")
     assert result.returncode == 0, result.stderr
     commands = [line for line in result.stdout.splitlines() if line.startswith("+")]
     kernels = "install_kernels.py xformers spconv"
-    expected = ["-m venv --clear", "pip install", r"demo\,dev", kernels, "inference.py", "-m pytest"]
+    expected = ["-m venv --clear", "pip install", r"dev\,hub", kernels, "inference.py", "-m pytest"]
     positions = [next(i for i, command in enumerate(commands) if part in command) for part in expected]
     assert positions == sorted(positions)
     assert sorted(checkout.iterdir()) == before

@@ -12,8 +12,8 @@ import torch
 
 from trellis_modules.postprocess.hidden_faces import remove_hidden_faces
 from trellis_modules.postprocess.hole_filling import fill_holes
-from trellis_modules.postprocess.topology import weld
 from trellis_modules.postprocess.visibility import face_visibility
+from trellis_modules.representations.mesh.triangle_arrays import triangle_areas, weld
 
 logger = logging.getLogger(__name__)
 
@@ -100,8 +100,8 @@ def clean_mesh(
     Returns:
         Vertices (W, 3) float32 and faces (G, 3) int64; both empty for a mesh without area.
     """
-    vertices, faces = weld(vertices.astype(np.float32), faces.astype(np.int64))
-    if _area(vertices, faces) < _MIN_AREA:
+    vertices, faces, _ = weld(vertices.astype(np.float32), faces.astype(np.int64))
+    if triangle_areas(vertices, faces).sum() < _MIN_AREA:
         return vertices[:0], faces[:0]
     if config.simplify > 0:
         fewer = _simplify(vertices, faces, config)
@@ -114,16 +114,12 @@ def clean_mesh(
     return vertices, faces
 
 
-def _area(vertices: np.ndarray, faces: np.ndarray) -> float:
-    a, b, c = vertices[faces].astype(np.float64).transpose(1, 0, 2)
-    return float(np.linalg.norm(np.cross(b - a, c - a), axis=1).sum() / 2)
-
-
 def _simplify(
     vertices: np.ndarray, faces: np.ndarray, config: CleaningConfig
 ) -> tuple[np.ndarray, np.ndarray]:
     fewer = fast_simplification.simplify(vertices, faces.astype(np.int32), target_reduction=config.simplify)
-    return weld(fewer[0].astype(np.float32), fewer[1].astype(np.int64))
+    vertices, faces, _ = weld(fewer[0].astype(np.float32), fewer[1].astype(np.int64))
+    return vertices, faces
 
 
 def _visibility(vertices: np.ndarray, faces: np.ndarray, device: torch.device) -> np.ndarray:

@@ -8,7 +8,8 @@ import numpy as np
 from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import breadth_first_order, maximum_flow
 
-from trellis_modules.postprocess.topology import MeshEdges, connected_labels, drop_unreferenced
+from trellis_modules.postprocess.topology import MeshEdges, connected_labels
+from trellis_modules.representations.mesh.triangle_arrays import drop_unreferenced
 
 logger = logging.getLogger(__name__)
 

@@ -8,9 +8,9 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from trellis_modules.postprocess.texels import SurfaceTexels
+from trellis_modules.quaternions import quaternion_to_matrix
 from trellis_modules.renderers.spherical_harmonics import sh_to_rgb
 from trellis_modules.representations.gaussian import Gaussian
-from trellis_modules.representations.rotation import quaternion_to_matrix
 
 _VERTEX_NEIGHBOURS = 6
 _GAUSSIAN_NEIGHBOURS = 16

@@ -64,21 +64,6 @@ def connected_labels(pairs: np.ndarray, count: int) -> np.ndarray:
     return connected_components(graph, directed=False)[1].astype(np.int64)
 
 
-def weld(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Merge vertices at equal places and drop faces that lose a side, and vertices that no face uses."""
-    _, first, inverse = np.unique(vertices + 0.0, axis=0, return_index=True, return_inverse=True)
-    faces = inverse.reshape(-1)[faces]
-    collapsed = (faces == np.roll(faces, -1, axis=1)).any(axis=1)
-    return drop_unreferenced(vertices[first], faces[~collapsed])
-
-
-def drop_unreferenced(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Leave out the vertices that no face uses; the order stays."""
-    used = np.zeros(len(vertices), dtype=bool)
-    used[faces] = True
-    return vertices[used], (np.cumsum(used) - 1)[faces]
-
-
 def boundary_loops(faces: np.ndarray) -> list[np.ndarray]:
     """Closed loops of boundary edges, each a list of vertices in the direction that new faces need.
 

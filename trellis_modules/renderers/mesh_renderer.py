@@ -58,11 +58,7 @@ def render_mesh(
         ValueError: shapes or numbers are out of range, or the backend is unknown.
         BackendUnavailable: the named backend cannot run here.
     """
-    if vertex_attributes is not None and vertex_attributes.shape[:1] != vertices.shape[:1]:
-        raise ValueError(
-            f"render_mesh: expected vertex_attributes ({len(vertices)}, C), one row a vertex, "
-            f"got {tuple(vertex_attributes.shape)}"
-        )
+    _check_attributes(vertex_attributes, len(vertices))
     cameras = Cameras.of(
         "render_mesh", extrinsics, intrinsics, sample_size("render_mesh", size, ssaa), near, far, vertices
     )
@@ -85,6 +81,14 @@ def render_mesh(
         face=face[:, ssaa // 2 :: ssaa, ssaa // 2 :: ssaa],
         attributes=attributes if vertex_attributes is not None else None,
     )
+
+
+def _check_attributes(vertex_attributes: Tensor | None, num_vertices: int) -> None:
+    if vertex_attributes is not None and vertex_attributes.shape[:1] != (num_vertices,):
+        raise ValueError(
+            f"render_mesh: expected vertex_attributes ({num_vertices}, C), one row a vertex, "
+            f"got {tuple(vertex_attributes.shape)}"
+        )
 
 
 def visible_faces(

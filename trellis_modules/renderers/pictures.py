@@ -1,4 +1,4 @@
-"""From renderings to pictures and videos: colours, normals, depths and masks; turntables and snapshots."""
+"""From renderings to pictures and videos: colours and normals; turntables and snapshots."""
 
 from __future__ import annotations
 
@@ -45,25 +45,6 @@ def normal_pictures(rendering: Rendering) -> Tensor:
     if rendering.normal is None:
         raise ValueError("normal_pictures: the rendering has no normals; only render_mesh makes them")
     return (rendering.normal + 1) / 2 * rendering.alpha[..., None]
-
-
-def depth_pictures(rendering: Rendering) -> Tensor:
-    """Depths as greys, from white at the nearest to dark grey at the farthest point; nothing is black.
-
-    Returns:
-        (V, S, S, 3) in [0, 1], one scale for all views.
-    """
-    seen = rendering.alpha > 0
-    if not seen.any():
-        return torch.zeros_like(rendering.depth)[..., None].expand(*rendering.depth.shape, 3)
-    near, far = rendering.depth[seen].amin(), rendering.depth[seen].amax()
-    grey = 1 - 0.8 * (rendering.depth - near) / (far - near).clamp_min(torch.finfo(near.dtype).eps)
-    return torch.where(seen, grey, 0)[..., None].expand(*grey.shape, 3)
-
-
-def mask_pictures(rendering: Rendering) -> Tensor:
-    """Coverage as grey: (V, S, S, 3) in [0, 1]."""
-    return rendering.alpha[..., None].expand(*rendering.alpha.shape, 3)
 
 
 @torch.no_grad()

@@ -11,12 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from trellis_modules.quaternions import matrix_to_quaternion, quaternion_multiply, quaternion_to_matrix
 from trellis_modules.representations.ply import read_ply_vertices, write_ply_vertices
-from trellis_modules.representations.rotation import (
-    matrix_to_quaternion,
-    quaternion_product,
-    quaternion_to_matrix,
-)
 
 Matrix3 = tuple[tuple[float, float, float], tuple[float, float, float], tuple[float, float, float]]
 
@@ -26,7 +22,7 @@ Z_UP_TO_PLY: Matrix3 = ((1.0, 0.0, 0.0), (0.0, 0.0, -1.0), (0.0, 1.0, 0.0))
 _PLY_COLUMNS = (
     "x", "y", "z", "nx", "ny", "nz", "f_dc_0", "f_dc_1", "f_dc_2", "opacity",
     "scale_0", "scale_1", "scale_2", "rot_0", "rot_1", "rot_2", "rot_3",
-)
+)  # fmt: skip
 _XYZ, _COLOUR, _OPACITY = slice(0, 3), slice(6, 9), slice(9, 10)
 _SCALE, _ROTATION = slice(10, 13), slice(13, 17)
 _HIDDEN = ("hidden_xyz", "features_dc", "hidden_scaling", "hidden_rotation", "hidden_opacity")
@@ -256,7 +252,7 @@ class Gaussian:
         if transform is not None:
             matrix = _checked_rotation(transform, xyz)
             xyz = xyz @ matrix.mT
-            rotation = quaternion_product(matrix_to_quaternion(matrix), self.rotation)
+            rotation = quaternion_multiply(matrix_to_quaternion(matrix), self.rotation)
         normals = torch.zeros_like(xyz)
         columns = [xyz, normals, self.features_dc[:, 0], self._opacity_logit, self.scaling.log(), rotation]
         return torch.cat(columns, dim=1).float()
@@ -267,7 +263,7 @@ class Gaussian:
         if transform is not None:
             matrix = _checked_rotation(transform, table)
             xyz = xyz @ matrix
-            rotation = quaternion_product(matrix_to_quaternion(matrix.mT), rotation)
+            rotation = quaternion_multiply(matrix_to_quaternion(matrix.mT), rotation)
         logit = table[:, _OPACITY]
         gaussian = cls.from_values(
             config,

@@ -31,11 +31,6 @@ class MultiViewCond:
         if not self.views:
             raise ValueError("MultiViewCond: expected at least one view, got none")
 
-    @classmethod
-    def from_stack(cls, cond: Tensor) -> MultiViewCond:
-        """Take the views from the first axis of (V, B, L, C)."""
-        return cls(tuple(cond))
-
 
 def condition_schedule(cond: Cond | MultiViewCond, steps: int) -> list[tuple[Cond, ...]]:
     """Choose the conditions of every step; the predictions for the conditions of one step are averaged.

@@ -8,6 +8,7 @@ from enum import Enum
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -93,8 +94,10 @@ def sampling_times(steps: int, rescale_t: float = 1.0) -> list[float]:
     """
     if steps < 1:
         raise ValueError(f"sampling_times: steps must be at least 1, got {steps}")
-    even = (1 - step / steps for step in range(steps + 1))
-    return [rescale_t * t / (1 + (rescale_t - 1) * t) for t in even]
+    # NumPy's rounding, not that of ``1 - step / steps``: the last bit decides whether a time that falls on an
+    # end of the guidance interval is inside.
+    even = np.linspace(1, 0, steps + 1)
+    return (rescale_t * even / (1 + (rescale_t - 1) * even)).tolist()
 
 
 class FlowEulerSampler:

@@ -64,14 +64,7 @@ class Aggregator(nn.Module):
             ValueError: an argument is unknown or does not fit the others.
         """
         super().__init__()
-        if depth % aa_block_size:
-            raise ValueError(
-                f"Aggregator: depth must be a multiple of aa_block_size, got {depth} and {aa_block_size}"
-            )
-        if sorted(aa_order) != [FRAME, GLOBAL]:
-            raise ValueError(
-                f"Aggregator: aa_order must hold {FRAME!r} and {GLOBAL!r} once each, got {list(aa_order)}"
-            )
+        _check_rounds(depth, aa_block_size, aa_order)
         self.aa_order = tuple(aa_order)
         self.aa_block_size = aa_block_size
         self.head_dim = embed_dim // num_heads
@@ -163,6 +156,17 @@ def _run(blocks: nn.ModuleList, tokens: Tensor, table: RotaryTable) -> list[Tens
         tokens = block(tokens, table)
         outputs.append(tokens)
     return outputs
+
+
+def _check_rounds(depth: int, aa_block_size: int, aa_order: Sequence[str]) -> None:
+    if depth % aa_block_size:
+        raise ValueError(
+            f"Aggregator: depth must be a multiple of aa_block_size, got {depth} and {aa_block_size}"
+        )
+    if sorted(aa_order) != [FRAME, GLOBAL]:
+        raise ValueError(
+            f"Aggregator: aa_order must hold {FRAME!r} and {GLOBAL!r} once each, got {list(aa_order)}"
+        )
 
 
 def _build_patch_embed(

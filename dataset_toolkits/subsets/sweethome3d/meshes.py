@@ -12,7 +12,8 @@ import trimesh
 from PIL import Image
 
 from dataset_toolkits.subsets.sweethome3d.catalogue import CatalogueEntry
-from scenegen.synthesis.furniture.records import FurnitureMesh, normalise, weld
+from scenegen.synthesis.furniture.records import FurnitureMesh, normalise
+from trellis_modules.representations.mesh.triangle_arrays import weld
 
 logger = logging.getLogger(__name__)
 

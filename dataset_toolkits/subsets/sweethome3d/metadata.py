@@ -12,6 +12,7 @@ from dataset_toolkits.subsets.sweethome3d.licences import Licence
 from dataset_toolkits.subsets.sweethome3d.prepare import PreparedModel, mesh_path
 from scenegen.synthesis.furniture.records import ModelInfo
 from scenegen.synthesis.furniture.split import SplitEntry
+from trellis_modules.files import atomic_write
 
 METADATA_NAME = "metadata.csv"
 
@@ -53,9 +54,8 @@ def metadata_row(
 def write_metadata(rows: Iterable[dict[str, object]], root: Path) -> Path:
     """Write metadata.csv, sorted by id, under a temporary name first."""
     path = root / METADATA_NAME
-    temporary = path.with_name(path.name + ".part")
-    pd.DataFrame(list(rows)).sort_values("id").to_csv(temporary, index=False)
-    temporary.replace(path)
+    with atomic_write(path) as temporary:
+        pd.DataFrame(list(rows)).sort_values("id").to_csv(temporary, index=False)
     return path
 
 
@@ -68,11 +68,14 @@ def read_metadata(root: Path) -> pd.DataFrame:
     path = root / METADATA_NAME
     if not path.is_file():
         raise MetadataError(
-            f"{path}: no metadata; run dataset_toolkits/build_metadata.py sweethome3d --output_dir {root}"
+            f"{path}: no metadata; run python -m dataset_toolkits.build_metadata sweethome3d "
+            f"--output_dir {root}"
         )
     table = pd.read_csv(path, keep_default_na=False)
     if missing := sorted({"id", "split", "tier", "symmetry", "licence", "creator"} - set(table.columns)):
-        raise MetadataError(f"{path}: expected column {missing[0]!r}; run build_metadata.py again")
+        raise MetadataError(
+            f"{path}: expected column {missing[0]!r}; run python -m dataset_toolkits.build_metadata again"
+        )
     return table
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from zipfile import BadZipFile
@@ -17,6 +15,7 @@ from dataset_toolkits.subsets.sweethome3d.meshes import TexturedPart, face_colou
 from scenegen.synthesis.furniture.records import FurnitureMesh, take_faces
 from scenegen.synthesis.furniture.symmetry import symmetry_order
 from scenegen.synthesis.furniture.visibility import visible_faces
+from trellis_modules.files import atomic_write
 
 MESH_FOLDER = Path("meshes")
 COLOURED_FOLDER = Path("coloured")
@@ -73,10 +72,10 @@ def prepare_model(root: Path, obj_path: Path, entry: CatalogueEntry) -> Prepared
     visible = visible_faces(mesh)
     outer = take_faces(mesh, visible) if visible.any() else mesh
     prepared = PreparedModel(mesh, visible, symmetry_order(outer), digest)
-    _write_atomically(
-        root / mesh_path(entry.id), lambda path: path.write_bytes(textured_glb(parts, entry.id))
-    )
-    _write_atomically(root / coloured_path(entry.id), lambda path: _save_prepared(path, prepared))
+    with atomic_write(root / mesh_path(entry.id), shared=True) as path:
+        path.write_bytes(textured_glb(parts, entry.id))
+    with atomic_write(root / coloured_path(entry.id), shared=True) as path:
+        _save_prepared(path, prepared)
     return prepared
 
 
@@ -131,10 +130,3 @@ def _save_prepared(path: Path, prepared: PreparedModel) -> None:
             symmetry=prepared.symmetry,
             obj_sha256=prepared.obj_sha256,
         )
-
-
-def _write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
-    write(temporary)
-    temporary.replace(path)

@@ -31,8 +31,8 @@ def find_libraries(source: Path) -> list[Path]:
     libraries = sorted(source.rglob("*.sh3f"))
     if not libraries:
         raise SourceError(
-            f"{source}: expected .sh3f furniture libraries in this folder, found none; run "
-            f"dataset_toolkits/download.py or give --source a folder with the unpacked package {PACKAGE}"
+            f"{source}: expected .sh3f furniture libraries in this folder, found none; run python -m "
+            f"dataset_toolkits.download or give --source a folder with the unpacked package {PACKAGE}"
         )
     return libraries
 

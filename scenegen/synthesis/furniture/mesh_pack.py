@@ -19,6 +19,7 @@ from safetensors.numpy import save_file
 
 from scenegen.synthesis.furniture.records import FurnitureMesh, ModelInfo
 from scenegen.synthesis.furniture.split import check_split
+from trellis_modules.files import atomic_write
 
 FORMAT = "scenegen-mesh-pack-1"
 _LEVELS = 65535
@@ -132,10 +133,24 @@ class MeshPack:
             "face_offsets": self.face_offsets,
         }
         infos = json.dumps([info.to_json() for info in self.infos], ensure_ascii=False)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(path.name + ".part")
-        save_file(tensors, temporary, metadata={"format": FORMAT, "split": split, "infos": infos})
-        temporary.replace(path)
+        with atomic_write(path) as temporary:
+            save_file(tensors, temporary, metadata={"format": FORMAT, "split": split, "infos": infos})
+
+    @classmethod
+    def load_for_training(cls, path: Path | str) -> MeshPack:
+        """Read a pack that something is learnt from.
+
+        Raises:
+            PackError: see `load`.
+            ValueError: it holds models of another split.
+        """
+        pack = cls.load(path)
+        if foreign := [info.id for info in pack.infos if info.split != "train"]:
+            raise ValueError(
+                f"{path}: expected models of the train split only, got {foreign[0]!r} and "
+                f"{len(foreign) - 1} more; nothing may be trained on them"
+            )
+        return pack
 
     @classmethod
     def load(cls, path: Path | str) -> MeshPack:
@@ -155,7 +170,7 @@ class MeshPack:
         except (OSError, SafetensorError) as error:
             raise PackError(
                 f"{path}: expected a readable mesh pack: {error}; "
-                "build it with dataset_toolkits/build_mesh_packs.py"
+                "build it with python -m dataset_toolkits.build_mesh_packs"
             ) from error
         palette_starts = np.repeat(tensors["palette_offsets"][:-1], np.diff(tensors["face_offsets"]))
         return cls(

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from scenegen.synthesis.furniture.records import FurnitureMesh, ModelInfo, normalise, weld
+from scenegen.synthesis.furniture.records import FurnitureMesh, ModelInfo, normalise
+from trellis_modules.representations.mesh.triangle_arrays import weld
 
 # Where a class is cut: at a height above the floor in metres (low, high), where furniture of the class has a
 # seat or a mattress, or at a share of the height, where it has legs or a stem below the rest.

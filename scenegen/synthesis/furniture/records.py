@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-CONTINUOUS_SYMMETRY = 0
+from trellis_modules.representations.mesh.triangle_arrays import drop_unreferenced
 
 
 @dataclass(frozen=True)
@@ -114,29 +114,7 @@ def normalise(vertices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return (vertices - (low + high) / 2) / size.max(), size
 
 
-def weld(
-    vertices: np.ndarray, faces: np.ndarray, tolerance: float = 1e-6
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Merge vertices closer than about `tolerance` and drop the faces that collapse.
-
-    Args:
-        vertices: (V, 3).
-        faces: (F, 3) int.
-        tolerance: grid step in the unit of the vertices.
-
-    Returns:
-        (V', 3) vertices that are in use, (F', 3) faces, (F',) indices of the kept faces in `faces`.
-    """
-    cells = np.round(vertices / tolerance).astype(np.int64)
-    _, first, inverse = np.unique(cells, axis=0, return_index=True, return_inverse=True)
-    merged = inverse.reshape(-1)[faces]
-    solid = (merged[:, 0] != merged[:, 1]) & (merged[:, 1] != merged[:, 2]) & (merged[:, 2] != merged[:, 0])
-    kept = np.flatnonzero(solid)
-    used, compact = np.unique(merged[kept], return_inverse=True)
-    return vertices[first[used]], compact.reshape(-1, 3).astype(np.int32), kept
-
-
 def take_faces(mesh: FurnitureMesh, kept: np.ndarray) -> FurnitureMesh:
     """The mesh with only the faces `kept` (indices or mask) and their vertices; the frame is unchanged."""
-    used, compact = np.unique(mesh.faces[kept], return_inverse=True)
-    return FurnitureMesh(mesh.vertices[used], compact.reshape(-1, 3), mesh.face_colours[kept])
+    vertices, faces = drop_unreferenced(mesh.vertices, mesh.faces[kept])
+    return FurnitureMesh(vertices, faces, mesh.face_colours[kept])

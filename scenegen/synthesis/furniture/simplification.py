@@ -6,8 +6,9 @@ import fast_simplification
 import numpy as np
 from scipy.spatial import cKDTree
 
-from scenegen.synthesis.furniture.records import FurnitureMesh, weld
+from scenegen.synthesis.furniture.records import FurnitureMesh
 from scenegen.synthesis.furniture.surface import sample_surface, voxel_iou
+from trellis_modules.representations.mesh.triangle_arrays import weld
 from trellis_modules.representations.voxels import surface_voxels
 
 MAX_FACES = 12_000
@@ -16,6 +17,7 @@ MIN_VOXEL_IOU = 0.9
 _VOXEL_RESOLUTION = 64
 _AGGRESSION = 3
 _COLOUR_POINTS = 40_000
+_WELD_TOLERANCE = 1e-6
 
 
 def simplify(
@@ -50,7 +52,7 @@ def _collapse(mesh: FurnitureMesh, target_faces: int) -> FurnitureMesh:
     )
     # The optimal place of a collapsed vertex may lie outside the object where faces are nearly coplanar.
     vertices = np.clip(vertices, mesh.vertices.min(axis=0), mesh.vertices.max(axis=0))
-    vertices, faces, _ = weld(vertices, faces)
+    vertices, faces, _ = weld(vertices, faces, _WELD_TOLERANCE)
     points, index = sample_surface(mesh.vertices, mesh.faces, _COLOUR_POINTS, np.random.default_rng(0))
     centroids = mesh.vertices[mesh.faces].mean(axis=1)
     tree = cKDTree(np.concatenate([points, centroids]))

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
-
-def face_areas(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """(F,) float64 areas of triangles."""
-    corners = vertices.astype(np.float64)[faces]
-    return np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1) / 2
+from trellis_modules.representations.mesh.triangle_arrays import triangle_areas
 
 
 def sample_surface(
     vertices: np.ndarray, faces: np.ndarray, count: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw points uniformly by area.
+    """Draw points evenly by area: the draw is stratified, so that luck never misses small parts.
+
+    `shape_bank.sample_surfaces` draws so for many objects at once on the training device, with other random
+    numbers; the evaluation draws independent points, which its metrics are defined on.
 
     Returns:
         (count, 3) float64 points and the (count,) faces they lie on.
@@ -22,10 +21,9 @@ def sample_surface(
     Raises:
         ValueError: the mesh has no area.
     """
-    areas = face_areas(vertices, faces)
+    areas = triangle_areas(vertices, faces)
     if not areas.sum() > 0:
         raise ValueError(f"sample_surface: expected a mesh with area, got {len(faces)} faces with none")
-    # Stratified draw: every face gets its share within one point, so that luck never misses small parts.
     edges = np.cumsum(areas) / areas.sum()
     index = np.searchsorted(edges, (np.arange(count) + rng.random(count)) / count).clip(max=len(faces) - 1)
     first, second = rng.random(count), rng.random(count)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial import cKDTree
 
-from scenegen.synthesis.furniture.records import CONTINUOUS_SYMMETRY, FurnitureMesh
+from scenegen.geometry import CONTINUOUS_SYMMETRY
+from scenegen.synthesis.furniture.records import FurnitureMesh
 from scenegen.synthesis.furniture.surface import sample_surface
 
 # Half a voxel of a 64 grid is 0.008; twice that forgives sampling and small asymmetries such as handles.

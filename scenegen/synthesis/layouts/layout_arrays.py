@@ -10,7 +10,9 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from scenegen.synthesis.furniture.records import ModelInfo
-from scenegen.synthesis.layouts.scene_composer import ComposerOptions, CompositionError, ModelPool, compose
+from scenegen.synthesis.layouts.options import ComposerOptions
+from scenegen.synthesis.layouts.pool import ModelPool
+from scenegen.synthesis.layouts.scene_composer import CompositionError, compose
 from scenegen.synthesis.layouts.scene_layout import SceneLayout
 
 _POOL_MODELS = 400  # models a batch of scenes is composed from: enough variety, quick to index

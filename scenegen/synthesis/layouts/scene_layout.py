@@ -13,11 +13,15 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
+
+from scenegen.geometry import world_pose, world_poses_to_query_poses
 
 Vector3 = tuple[float, float, float]
 
@@ -67,11 +71,7 @@ class Camera:
 
 @dataclass(frozen=True)
 class Lighting:
-    """A white sun and a grey sky.
-
-    Colour of a surface with unit normal n, as all renderers of this package compute it (on sRGB values):
-    ``albedo * (ambient_strength * (0.75 + 0.25 * n_y) + sun_strength * max(0, n . sun_direction) * lit)``.
-    """
+    """A white sun and a grey sky; ``pictures.light_model`` says what they do to a surface."""
 
     sun_direction: Vector3  # unit vector from the scene towards the sun
     sun_strength: float
@@ -152,10 +152,20 @@ def layouts_sha256(layouts: Sequence[SceneLayout]) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def yaw_matrix(yaw: float) -> np.ndarray:
-    """Return Ry(yaw), (3, 3) float64."""
-    c, s = math.cos(yaw), math.sin(yaw)
-    return np.array([[c, 0.0, s], [0.0, 1.0, 0.0], [-s, 0.0, c]])
+def vector3(values: Iterable[float]) -> Vector3:
+    """Three numbers of any kind as Python floats, which layouts hold."""
+    x, y, z = (float(value) for value in values)
+    return x, y, z
+
+
+def yaw_matrix(yaw: float | np.ndarray) -> np.ndarray:
+    """Return Ry(yaw), (..., 3, 3) float64, for one yaw or several (...)."""
+    matrix = np.zeros((*np.shape(yaw), 3, 3))
+    matrix[..., 0, 0] = matrix[..., 2, 2] = np.cos(yaw)
+    matrix[..., 0, 2] = np.sin(yaw)
+    matrix[..., 2, 0] = -np.sin(yaw)
+    matrix[..., 1, 1] = 1.0
+    return matrix
 
 
 def augment_vertices(vertices: np.ndarray, placed: PlacedObject) -> np.ndarray:
@@ -173,41 +183,15 @@ def augment_vertices(vertices: np.ndarray, placed: PlacedObject) -> np.ndarray:
     return ((changed - (low + high) / 2) / (high - low).max()).astype(np.float32)
 
 
-def object_to_world(placed: PlacedObject) -> np.ndarray:
-    """Return the (4, 4) float64 matrix taking object-frame points to world metres."""
-    matrix = np.eye(4)
-    matrix[:3, :3] = placed.size_m * yaw_matrix(placed.yaw)
-    matrix[:3, 3] = placed.centre
-    return matrix
+def world_poses(layout: SceneLayout) -> Tensor:
+    """Poses (N, 8) float64 of the objects in the world, in metres; see `scenegen.geometry`."""
+    centre = torch.tensor([placed.centre for placed in layout.objects], dtype=torch.float64)
+    yaw = torch.tensor([placed.yaw for placed in layout.objects], dtype=torch.float64)
+    size = torch.tensor([placed.size_m for placed in layout.objects], dtype=torch.float64)
+    return world_pose(centre, yaw, size)
 
 
-def query_poses(layout: SceneLayout, query_index: int = 0) -> np.ndarray:
-    """Return each object's pose in the query object's frame.
-
-    Args:
-        query_index: index of the query object in ``layout.objects``.
-
-    Returns:
-        (N, 8) float32, columns tx ty tz (unit = the query's longest side), qw qx qy qz (qw >= 0), scale:
-        ``x_query = scale * R(q) @ x_object + t``. The query's own row is [0, 0, 0, 1, 0, 0, 0, 1].
-
-    Raises:
-        ValueError: no such object.
-    """
-    if not 0 <= query_index < len(layout.objects):
-        raise ValueError(f"query_poses: query_index {query_index} outside 0..{len(layout.objects) - 1}")
-    query = layout.objects[query_index]
-    world_to_query = yaw_matrix(-query.yaw) / query.size_m
-    poses = np.zeros((len(layout.objects), 8))
-    for row, placed in zip(poses, layout.objects):
-        half_yaw = math.remainder(placed.yaw - query.yaw, math.tau) / 2  # in [-pi/2, pi/2], so qw >= 0
-        row[:3] = world_to_query @ (np.asarray(placed.centre) - query.centre)
-        row[3:7] = math.cos(half_yaw), 0.0, math.sin(half_yaw), 0.0
-        row[7] = placed.size_m / query.size_m
-    return poses.astype(np.float32)
-
-
-def camera_to_query(layout: SceneLayout, query_index: int = 0) -> np.ndarray:
-    """Return the (4, 4) float64 matrix from camera axes (OpenCV, metres) to the query frame."""
-    camera_to_world = np.linalg.inv(layout.camera.extrinsics())
-    return np.linalg.inv(object_to_world(layout.objects[query_index])) @ camera_to_world
+def query_poses(layout: SceneLayout) -> Tensor:
+    """Poses (N, 8) float32 of the objects in the frame of the query, object 0, whose own is the identity."""
+    poses = world_poses_to_query_poses(world_poses(layout))
+    return poses.float() + 0.0  # turns -0 into 0, as files should read the same for the same scene

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from scenegen.synthesis.furniture.split import check_split
 from scenegen.synthesis.layouts.scene_layout import SceneLayout, layouts_sha256
+from trellis_modules.files import atomic_write_text
 
 FORMAT = "scenegen-scene-list-1"
 _DECIMALS = 6
@@ -55,10 +57,7 @@ class SceneList:
         }
         lines = ",\n".join(json.dumps(layout.to_json(), separators=(",", ":")) for layout in self.layouts)
         text = json.dumps(head, indent=1)[:-2] + f',\n "scenes": [\n{lines}\n]}}\n'
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(path.name + ".part")
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
+        atomic_write_text(path, text)
 
     @classmethod
     def load(cls, path: Path) -> SceneList:
@@ -73,7 +72,9 @@ class SceneList:
         except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
             raise SceneListError(f"{path}: expected a readable scene list: {error}") from error
         if not isinstance(raw, dict) or raw.get("format") != FORMAT:
-            raise SceneListError(f"{path}: expected format {FORMAT!r}; use build_scenes.py --make_list")
+            raise SceneListError(
+                f"{path}: expected format {FORMAT!r}; make one with python -m dataset_toolkits.build_scenes"
+            )
         try:
             layouts = tuple(SceneLayout.from_json(item) for item in raw["scenes"])
             scene_list = cls(raw["split"], raw["rule"], raw["image_size"], layouts)
@@ -87,6 +88,21 @@ class SceneList:
             )
         scene_list._check_models()
         return scene_list
+
+    def chosen(self, split: str, scene_ids: Sequence[str] | None = None) -> list[SceneLayout]:
+        """The scenes with these ids, in their order; all of them for None.
+
+        Raises:
+            SceneListError: the list is of another split, or lacks one of the scenes.
+        """
+        if self.split != split:
+            raise SceneListError(
+                f"scene list: expected {split} scenes, got {self.split} ones; give another list"
+            )
+        layouts = {layout.scene_id: layout for layout in self.layouts}
+        if unknown := sorted(set(scene_ids or ()) - set(layouts)):
+            raise SceneListError(f"scene list: no scene {unknown[0]!r} among {len(layouts)}; check the ids")
+        return [layouts[scene_id] for scene_id in scene_ids or layouts]
 
     def _check_models(self) -> None:
         models = {placed.model_id for layout in self.layouts for placed in layout.objects}

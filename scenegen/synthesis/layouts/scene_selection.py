@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from embreex.mesh_construction import TriangleMesh
 from embreex.rtcore_scene import EmbreeScene
 
-from scenegen.synthesis.furniture.textured_mesh import TexturedMesh
-from scenegen.synthesis.layouts.scene_composer import ComposerOptions, ModelPool, compose
+from scenegen.synthesis.furniture.records import ModelInfo
+from scenegen.synthesis.layouts.options import TEST_OPTIONS, ComposerOptions
+from scenegen.synthesis.layouts.pool import ModelPool
+from scenegen.synthesis.layouts.scene_composer import compose
 from scenegen.synthesis.layouts.scene_layout import SceneLayout
-from scenegen.synthesis.layouts.scene_list import rounded
+from scenegen.synthesis.layouts.scene_list import SceneList, rounded
+from scenegen.synthesis.pictures.render_mesh import RenderMesh
 from scenegen.synthesis.pictures.scene_renderer import SceneGeometry, instance_areas
 
 _CLEARANCE_M = 1e-3
 _PROBE_STEPS = 15  # rays per side of an item's foot that look for the surface below it
 _MIN_FOOT_SUPPORT = 0.8  # share of those rays that must find one
-_TEST_OPTIONS = ComposerOptions()
 
 
 @dataclass(frozen=True)
@@ -42,11 +44,11 @@ class VisibilityRule:
 def select_scenes(
     seed: int,
     pool: ModelPool,
-    meshes: Mapping[str, TexturedMesh],
+    meshes: Mapping[str, RenderMesh],
     counts: list[int],
     prefix: str,
     rule: VisibilityRule = VisibilityRule(),
-    options: ComposerOptions = _TEST_OPTIONS,
+    options: ComposerOptions = TEST_OPTIONS,
 ) -> Iterator[SceneLayout]:
     """Yield one accepted scene per entry of ``counts`` (numbers of objects), ids ``<prefix>0000``, ...
 
@@ -61,13 +63,32 @@ def select_scenes(
         yield layout
 
 
+def make_scene_list(
+    infos: Sequence[ModelInfo],
+    meshes: Mapping[str, RenderMesh],
+    split: str,
+    total: int,
+    seed: int,
+    progress: Callable[[Iterator[SceneLayout]], Iterable[SceneLayout]] = iter,
+) -> SceneList:
+    """Choose ``total`` scenes of the models of a split.
+
+    Args:
+        infos, meshes: the models; meshes by their ids.
+        progress: wraps the scenes while they are chosen, to show how far it has come.
+    """
+    rule = VisibilityRule()
+    chosen = select_scenes(seed, ModelPool(infos), meshes, balanced_counts(total), f"{split}_", rule)
+    return SceneList(split, f"seed {seed}; {rule.describe()}", rule.image_size, tuple(progress(chosen)))
+
+
 def balanced_counts(total: int) -> list[int]:
     """Numbers of objects for ``total`` scenes: 2 to 5 equally often, one in ten with 6 or 7."""
     cycle = [2, 3, 4, 5, 2, 3, 4, 5, 2, 6, 3, 4, 5, 2, 3, 4, 5, 3, 4, 7]
     return [cycle[i % len(cycle)] for i in range(total)]
 
 
-def settle(layout: SceneLayout, meshes: Mapping[str, TexturedMesh], max_drop_m: float) -> SceneLayout | None:
+def settle(layout: SceneLayout, meshes: Mapping[str, RenderMesh], max_drop_m: float) -> SceneLayout | None:
     """Let items that stand on furniture down onto its surface (a box top may be a headboard, not the seat).
 
     Returns:
@@ -90,7 +111,7 @@ def settle(layout: SceneLayout, meshes: Mapping[str, TexturedMesh], max_drop_m: 
 
 
 def _accepted(
-    layout: SceneLayout, meshes: Mapping[str, TexturedMesh], rule: VisibilityRule
+    layout: SceneLayout, meshes: Mapping[str, RenderMesh], rule: VisibilityRule
 ) -> SceneLayout | None:
     settled = settle(layout, meshes, rule.max_drop_m)
     if settled is None:

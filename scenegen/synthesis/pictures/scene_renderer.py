@@ -1,7 +1,6 @@
 """CPU pictures of scene layouts by ray casting (embree): colour, instance ids, depth.
 
-One ray a pixel through the pixel's centre, one shadow ray towards the sun, the light model of
-``scene_layout.Lighting``; floor and walls are infinite planes.
+One ray a pixel through the pixel's centre, one shadow ray towards the sun; light as in ``light_model``.
 """
 
 from __future__ import annotations
@@ -10,18 +9,28 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from embreex.mesh_construction import TriangleMesh
 from embreex.rtcore_scene import EmbreeScene
 
-from scenegen.synthesis.furniture.textured_mesh import TexturedMesh
-from scenegen.synthesis.layouts.scene_layout import Camera, PlacedObject, SceneLayout, object_to_world
+from scenegen.geometry import apply_transform, pose_to_transform
+from scenegen.synthesis.layouts.scene_layout import Camera, SceneLayout, world_poses
+from scenegen.synthesis.pictures.light_model import (
+    FLOOR_NORMAL,
+    FLOOR_POINT,
+    SHADOW_OFFSET_M,
+    facing_eye,
+    plane_depth,
+    received_light,
+)
+from scenegen.synthesis.pictures.render_mesh import RenderMesh
+from trellis_modules.renderers.cameras import camera_rays
 
 BACKGROUND = -1
-_SHADOW_OFFSET_M = 1e-3  # shadow rays start this far off the surface
 
 
 @dataclass(frozen=True)
-class Rendering:
+class ScenePicture:
     """One picture.
 
     Attributes:
@@ -51,7 +60,7 @@ class _Hits:
 class SceneGeometry:
     """Triangles of a layout in the world, ready for ray casting."""
 
-    def __init__(self, layout: SceneLayout, meshes: Mapping[str, TexturedMesh]) -> None:
+    def __init__(self, layout: SceneLayout, meshes: Mapping[str, RenderMesh]) -> None:
         """Place the meshes.
 
         Args:
@@ -65,7 +74,8 @@ class SceneGeometry:
             raise KeyError(f"{layout.scene_id}: no mesh for model {missing[0]!r}; load all its models")
         self.layout = layout
         self.meshes = [meshes[placed.model_id].augmented(placed) for placed in layout.objects]
-        triangles = [_world_triangles(mesh, placed) for mesh, placed in zip(self.meshes, layout.objects)]
+        to_world = pose_to_transform(world_poses(layout)).numpy()
+        triangles = [_world_triangles(mesh, matrix) for mesh, matrix in zip(self.meshes, to_world)]
         self.first_face = np.cumsum([0] + [len(corners) for corners in triangles])
         self.triangles = np.concatenate(triangles)  # (F, 3, 3)
         self.embree = _embree(self.triangles)
@@ -76,8 +86,8 @@ class SceneGeometry:
 
 
 def render_scene(
-    layout: SceneLayout, meshes: Mapping[str, TexturedMesh], size: int = 512, antialias: bool = False
-) -> Rendering:
+    layout: SceneLayout, meshes: Mapping[str, RenderMesh], size: int = 512, antialias: bool = False
+) -> ScenePicture:
     """Render a layout.
 
     Args:
@@ -89,15 +99,15 @@ def render_scene(
         KeyError: a model has no mesh.
     """
     geometry = SceneGeometry(layout, meshes)
-    rays = camera_rays(layout.camera, size)
+    rays = world_rays(layout.camera, size)
     hits = _cast(geometry, rays)
     if antialias:
-        fine_rays = camera_rays(layout.camera, 2 * size)
+        fine_rays = world_rays(layout.camera, 2 * size)
         fine = _shade(geometry, fine_rays, _cast(geometry, fine_rays)).reshape(size, 2, size, 2, 3)
         colour = fine.mean(axis=(1, 3))
     else:
         colour = _shade(geometry, rays, hits).reshape(size, size, 3)
-    return Rendering(
+    return ScenePicture(
         colour=np.round(colour * 255).astype(np.uint8),
         instances=hits.owner.astype(np.int16).reshape(size, size),
         depth=hits.depth.reshape(size, size),
@@ -105,7 +115,7 @@ def render_scene(
 
 
 def instance_areas(
-    layout: SceneLayout, meshes: Mapping[str, TexturedMesh], size: int = 512
+    layout: SceneLayout, meshes: Mapping[str, RenderMesh], size: int = 512
 ) -> tuple[np.ndarray, np.ndarray]:
     """Count the pixels of each object, with the others in the way and without them.
 
@@ -113,7 +123,7 @@ def instance_areas(
         visible (N,) and alone (N,) int64 pixel counts at ``size`` x ``size``.
     """
     geometry = SceneGeometry(layout, meshes)
-    rays = camera_rays(layout.camera, size)
+    rays = world_rays(layout.camera, size)
     count = len(layout.objects)
     owner = _cast(geometry, rays).owner
     visible = np.bincount(owner[owner >= 0], minlength=count)
@@ -125,12 +135,9 @@ def instance_areas(
     return visible, alone
 
 
-def camera_rays(camera: Camera, size: int) -> np.ndarray:
+def world_rays(camera: Camera, size: int) -> np.ndarray:
     """Directions (size * size, 3) float32 through the pixel centres, row by row, of camera depth 1."""
-    focal = camera.intrinsics()[0, 0]
-    offsets = ((np.arange(size) + 0.5) / size - 0.5) / focal
-    x, y = np.meshgrid(offsets, offsets)
-    in_camera = np.stack([x, y, np.ones_like(x)], axis=-1).reshape(-1, 3)
+    in_camera = camera_rays(torch.from_numpy(camera.intrinsics()), size).numpy().reshape(-1, 3)
     return (in_camera @ camera.extrinsics()[:3, :3]).astype(np.float32)
 
 
@@ -138,10 +145,8 @@ def _origins(camera: Camera, rays: np.ndarray) -> np.ndarray:
     return np.broadcast_to(np.asarray(camera.position, np.float32), rays.shape).copy()
 
 
-def _world_triangles(mesh: TexturedMesh, placed: PlacedObject) -> np.ndarray:
-    matrix = object_to_world(placed)
-    vertices = mesh.vertices @ matrix[:3, :3].T + matrix[:3, 3]
-    return vertices.astype(np.float32)[mesh.faces]
+def _world_triangles(mesh: RenderMesh, to_world: np.ndarray) -> np.ndarray:
+    return apply_transform(to_world, mesh.vertices).astype(np.float32)[mesh.faces]
 
 
 def _embree(triangles: np.ndarray) -> EmbreeScene:
@@ -162,28 +167,20 @@ def _cast(geometry: SceneGeometry, rays: np.ndarray) -> _Hits:
     normals[on_object] = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     plane = np.full(len(rays), -1)
     for index, (point, normal) in enumerate(_planes(geometry.layout)):
-        plane_depth = _plane_depth(np.asarray(camera.position), rays, point, normal)
-        nearer = plane_depth < depth
-        depth[nearer], normals[nearer], plane[nearer] = plane_depth[nearer], normal, index
+        height = np.float32((point - camera.position) @ normal)
+        found_depth = plane_depth(height, rays @ normal.astype(np.float32))
+        nearer = found_depth < depth
+        depth[nearer], normals[nearer], plane[nearer] = found_depth[nearer], normal, index
     owner = np.where(on_object & (plane < 0), geometry.owners(face), BACKGROUND)
     normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
-    normals *= np.where((normals * rays).sum(axis=1, keepdims=True) > 0, -1, 1)  # two-sided
     local_face = face - geometry.first_face[np.maximum(owner, 0)]
-    return _Hits(depth, owner, local_face, found["u"], found["v"], normals, plane)
+    return _Hits(depth, owner, local_face, found["u"], found["v"], facing_eye(normals, rays), plane)
 
 
 def _planes(layout: SceneLayout) -> Sequence[tuple[np.ndarray, np.ndarray]]:
-    floor = (np.zeros(3), np.array([0.0, 1.0, 0.0]))
-    return [floor] + [(np.asarray(wall.point), np.asarray(wall.normal)) for wall in layout.room.walls]
-
-
-def _plane_depth(eye: np.ndarray, rays: np.ndarray, point: np.ndarray, normal: np.ndarray) -> np.ndarray:
-    """Ray parameters (P,) at which rays from ``eye`` meet a plane from its front; +inf otherwise."""
-    along = rays @ normal.astype(np.float32)
-    towards = along < -1e-6
-    depth = np.full(len(rays), np.inf, np.float32)
-    depth[towards] = np.float32((point - eye) @ normal) / along[towards]
-    return np.where(depth > 0, depth, np.inf)
+    """Points and normals of the floor and the walls."""
+    walls = [(wall.point, wall.normal) for wall in layout.room.walls]
+    return [(np.array(point), np.array(normal)) for point, normal in [(FLOOR_POINT, FLOOR_NORMAL), *walls]]
 
 
 def _shade(geometry: SceneGeometry, rays: np.ndarray, hits: _Hits) -> np.ndarray:
@@ -194,11 +191,11 @@ def _shade(geometry: SceneGeometry, rays: np.ndarray, hits: _Hits) -> np.ndarray
     cosine = np.where(finite, hits.normals @ sun, 0).clip(min=0)
     turned = np.flatnonzero(cosine > 0)
     points = np.asarray(geometry.layout.camera.position, np.float32) + rays[turned] * hits.depth[turned, None]
-    starts = points + _SHADOW_OFFSET_M * hits.normals[turned]
+    starts = points + SHADOW_OFFSET_M * hits.normals[turned]
     shadowed = geometry.embree.run(starts, np.tile(sun, (len(starts), 1)), query="OCCLUDED") >= 0
     cosine[turned[shadowed]] = 0
-    sky = np.where(finite, 0.75 + 0.25 * hits.normals[:, 1], 1)
-    light = lighting.ambient_strength * sky + lighting.sun_strength * cosine
+    light = received_light(hits.normals, lighting.ambient_strength, lighting.sun_strength * cosine)
+    light = np.where(finite, light, lighting.ambient_strength)
     return (_albedo(geometry, hits) * light[:, None]).clip(0, 1)
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ import numpy as np
 import trimesh
 from PIL import Image
 
+from scenegen.geometry import ROTATION, SCALE, SCENE_EXTENT, TRANSLATION, pose_to_transform
 from scenegen.inputs.cutouts import cut_out
 from scenegen.inputs.names import PHOTO_NAMES, cutout_name, mask_name
 from scenegen.synthesis.furniture.records import FurnitureMesh, ModelInfo
@@ -34,10 +35,10 @@ from scenegen.synthesis.layouts.scene_layout import (
     query_poses,
     yaw_matrix,
 )
-from scenegen.synthesis.pictures.scene_renderer import BACKGROUND, Rendering
+from scenegen.synthesis.pictures.scene_renderer import ScenePicture
+from trellis_modules.files import atomic_write, atomic_write_bytes, atomic_write_text
 
 CUTOUT_SIZE = 518
-SCENE_EXTENT = 1.96  # longest side of the truth GLB
 FRAME = "query object: origin at its box centre, y up, front +z, unit = its longest side"
 _JPEG_QUALITY = 92
 
@@ -67,29 +68,9 @@ class ScenePaths:
         return self.images.is_dir() and self.truth.is_file() and (self.depth.is_file() or not with_depth)
 
 
-def by_visible_area(layout: SceneLayout, rendering: Rendering) -> tuple[SceneLayout, Rendering]:
-    """Renumber the objects of a rendered scene, largest mask first.
-
-    Raises:
-        ValueError: an object has no pixel.
-    """
-    count = len(layout.objects)
-    instances = rendering.instances
-    areas = np.bincount(instances[instances != BACKGROUND], minlength=count)
-    if areas.min() == 0:
-        hidden = layout.objects[int(areas.argmin())].model_id
-        raise ValueError(
-            f"{layout.scene_id}: expected every object in the picture, {hidden} has no pixel; move it"
-        )
-    order = np.argsort(-areas, kind="stable")
-    number = np.full(count + 1, BACKGROUND, instances.dtype)  # the last entry serves the background's -1
-    number[order] = np.arange(count)
-    return layout.reordered(order.tolist()), replace(rendering, instances=number[instances])
-
-
-def write_scene(
+def write_masked_scene(
     layout: SceneLayout,
-    rendering: Rendering,
+    picture: ScenePicture,
     meshes: Mapping[str, FurnitureMesh],
     infos: Mapping[str, ModelInfo],
     paths: ScenePaths,
@@ -98,30 +79,39 @@ def write_scene(
     """Write one scene; the truth JSON comes last and marks the scene as complete.
 
     Args:
-        layout, rendering: as ``by_visible_area`` returns them.
+        layout, picture: the scene, objects sorted by visible area, and its picture.
         meshes: model id -> mesh for the truth GLB.
         infos: model id -> its record, for names and symmetries.
+
+    Raises:
+        ValueError: an object has no pixel.
     """
+    seen = np.isin(np.arange(len(layout.objects)), picture.instances)
+    if not seen.all():
+        hidden = layout.objects[int(seen.argmin())].model_id
+        raise ValueError(
+            f"{layout.scene_id}: expected every object in the picture, {hidden} has no pixel; move it"
+        )
     for folder in (paths.images.parent, paths.glb.parent):
         folder.mkdir(parents=True, exist_ok=True)
-    write_images(layout, rendering, paths.images)
+    write_images(layout, picture, paths.images)
     if with_depth:
-        write_depth(rendering.depth, paths.depth)
+        write_depth(picture.depth, paths.depth)
     scene, normalisation = truth_scene(layout, meshes)
-    _replace_file(paths.glb, scene.export(file_type="glb"))
-    truth = truth_record(layout, infos, rendering.instances.shape[0], normalisation)
-    _replace_file(paths.truth, (json.dumps(truth, indent=1) + "\n").encode())
+    atomic_write_bytes(paths.glb, scene.export(file_type="glb"))
+    truth = truth_record(layout, infos, picture.instances.shape[0], normalisation)
+    atomic_write_text(paths.truth, json.dumps(truth, indent=1) + "\n")
 
 
-def write_images(layout: SceneLayout, rendering: Rendering, folder: Path) -> None:
+def write_images(layout: SceneLayout, picture: ScenePicture, folder: Path) -> None:
     """Write the masked-image folder of a scene, under a temporary name first."""
     temporary = folder.with_name(folder.name + ".part")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    Image.fromarray(rendering.colour).save(temporary / PHOTO_NAMES[0], quality=_JPEG_QUALITY, subsampling=0)
+    Image.fromarray(picture.colour).save(temporary / PHOTO_NAMES[0], quality=_JPEG_QUALITY, subsampling=0)
     for number in range(len(layout.objects)):
-        mask = rendering.instances == number
-        cutout(rendering.colour, mask).save(temporary / cutout_name(number), optimize=True)
+        mask = picture.instances == number
+        cutout(picture.colour, mask).save(temporary / cutout_name(number), optimize=True)
         channels = np.repeat(mask[..., None], 3, axis=2).astype(np.uint8) * 255
         Image.fromarray(channels).save(temporary / mask_name(number), optimize=True)
     shutil.rmtree(folder, ignore_errors=True)
@@ -158,11 +148,9 @@ def cutout(colour: np.ndarray, mask: np.ndarray, size: int = CUTOUT_SIZE) -> Ima
 def write_depth(depth: np.ndarray, path: Path) -> None:
     """Write depth in metres (S, S) as a 16-bit PNG in millimetres; 0 where infinite or beyond 65.5 m."""
     millimetres = np.round(depth * 1000)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".part")
     levels = np.where(millimetres <= np.iinfo(np.uint16).max, millimetres, 0).astype(np.uint16)
-    Image.fromarray(levels).save(temporary, format="PNG")
-    temporary.replace(path)
+    with atomic_write(path) as temporary:
+        Image.fromarray(levels).save(temporary, format="PNG")
 
 
 def truth_scene(
@@ -174,7 +162,7 @@ def truth_scene(
         The scene, and {"scale", "centre"} with ``x_glb = scale * (x_query - centre)``.
     """
     geometries = [_coloured_trimesh(meshes[placed.model_id], placed) for placed in layout.objects]
-    matrices = [_pose_matrix(pose) for pose in query_poses(layout).astype(np.float64)]
+    matrices = pose_to_transform(query_poses(layout).double()).numpy()
     points = np.concatenate(
         [trimesh.transform_points(mesh.vertices, matrix) for mesh, matrix in zip(geometries, matrices)]
     )
@@ -200,11 +188,11 @@ def truth_record(
             "name": infos[placed.model_id].name,
             "model_id": placed.model_id,
             "symmetry": infos[placed.model_id].symmetry,
-            "translation": pose[:3].tolist(),
-            "rotation_wxyz": pose[3:7].tolist(),
-            "scale": float(pose[7]),
+            "translation": pose[TRANSLATION].tolist(),
+            "rotation_wxyz": pose[ROTATION].tolist(),
+            "scale": float(pose[SCALE]),
         }
-        for number, (placed, pose) in enumerate(zip(layout.objects, query_poses(layout).astype(np.float64)))
+        for number, (placed, pose) in enumerate(zip(layout.objects, query_poses(layout).double()))
     ]
     query, extrinsics = layout.objects[0], layout.camera.extrinsics()
     query_to_camera = np.eye(4)  # rigid, in units of the query's longest side
@@ -226,13 +214,6 @@ def truth_record(
     }
 
 
-def _pose_matrix(pose: np.ndarray) -> np.ndarray:
-    matrix = trimesh.transformations.quaternion_matrix(pose[3:7])
-    matrix[:3, :3] *= pose[7]
-    matrix[:3, 3] = pose[:3]
-    return matrix
-
-
 def _coloured_trimesh(mesh: FurnitureMesh, placed: PlacedObject) -> trimesh.Trimesh:
     """Mesh in the object frame; a vertex has its faces' mean colour, in linear light as glTF asks."""
     vertices = augment_vertices(mesh.vertices, placed)
@@ -244,9 +225,3 @@ def _coloured_trimesh(mesh: FurnitureMesh, placed: PlacedObject) -> trimesh.Trim
     colours = np.full((len(vertices), 4), 255, np.uint8)
     colours[:, :3] = np.round(sums / uses[:, None] * 255)
     return trimesh.Trimesh(vertices, faces, vertex_colors=colours, process=False)
-
-
-def _replace_file(path: Path, content: bytes) -> None:
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_bytes(content)
-    temporary.replace(path)

@@ -1,4 +1,4 @@
-"""Pictures of batches of furniture scenes on the training device: sun with shadows, sky, floor and walls."""
+"""Pictures of batches of furniture scenes on the training device, by rasterisation; see ``light_model``."""
 
 from __future__ import annotations
 
@@ -8,9 +8,24 @@ import torch
 from torch import Tensor
 
 from scenegen.geometry import transform_points
+from scenegen.synthesis.pictures.light_model import (
+    FLOOR_NORMAL,
+    FLOOR_POINT,
+    SHADOW_OFFSET_M,
+    facing_eye,
+    plane_depth,
+    received_light,
+)
 from scenegen.synthesis.shapes.shape_bank import Triangles
 from trellis_modules.renderers.backends.torch_rasterizer import rasterize
-from trellis_modules.renderers.cameras import focal_length, look_at, project
+from trellis_modules.renderers.cameras import (
+    camera_rays,
+    centred_intrinsics,
+    eye_positions,
+    focal_length,
+    look_at,
+    project,
+)
 from trellis_modules.representations.mesh.normals import face_normals
 
 _SHADOW_SIZE = 384
@@ -18,27 +33,23 @@ _SHADOW_BIAS = 0.012  # of the scene's diameter
 
 
 @dataclass(frozen=True)
-class View:
+class CameraBatch:
     """Cameras of S square pictures."""
 
     extrinsics: Tensor  # (S, 4, 4) world to camera, OpenCV
     focal: Tensor  # (S,) in units of the picture's width
 
     @classmethod
-    def look(cls, eye: Tensor, target: Tensor, fov_deg: Tensor) -> View:
+    def look(cls, eye: Tensor, target: Tensor, fov_deg: Tensor) -> CameraBatch:
         """Upright cameras at ``eye`` (S, 3) looking at ``target`` (S, 3)."""
         up = torch.tensor([0.0, 1.0, 0.0], device=eye.device)
         return cls(look_at(eye, target, up), focal_length(torch.deg2rad(fov_deg)))
 
     def rays(self, size: int) -> tuple[Tensor, Tensor]:
         """Eyes (S, 3) and ray directions (S, size, size, 3) in the world; camera depth 1 a unit of length."""
-        grid = (torch.arange(size, device=self.focal.device) + 0.5) / size - 0.5
-        y, x = torch.meshgrid(grid, grid, indexing="ij")
-        camera = torch.stack([x, y, torch.zeros_like(x)], -1)[None] / self.focal[:, None, None, None]
-        camera = camera + torch.tensor([0.0, 0.0, 1.0], device=camera.device)
-        rotation = self.extrinsics[:, :3, :3]
-        eye = -(rotation.mT @ self.extrinsics[:, :3, 3:])[..., 0]
-        return eye, torch.einsum("sji,shwj->shwi", rotation, camera)
+        in_camera = camera_rays(centred_intrinsics(self.focal), size)
+        rays = torch.einsum("sji,shwj->shwi", self.extrinsics[:, :3, :3], in_camera)
+        return eye_positions(self.extrinsics), rays
 
 
 @dataclass(frozen=True)
@@ -58,17 +69,10 @@ class Picture:
     points: Tensor
 
 
-def _plane_depth(eye: Tensor, rays: Tensor, point: Tensor, normal: Tensor) -> Tensor:
-    """Depth (S, H, W) at which the rays meet the planes from their front; +inf otherwise."""
-    along = torch.einsum("shwc,sc->shw", rays, normal)
-    depth = ((point - eye) * normal).sum(-1)[:, None, None] / along
-    return torch.where((along < -1e-6) & (depth > 0), depth, torch.inf)
-
-
 def _background(eye: Tensor, rays: Tensor, scene: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
     """Depth, normal and colour of floor and walls; beyond them the wall colour at infinite depth."""
-    floor_normal = torch.tensor([0.0, 1.0, 0.0], device=eye.device).expand_as(eye)
-    planes = [(torch.zeros_like(eye), floor_normal, scene["floor_colour"])]
+    floor = (eye.new_tensor(values).expand_as(eye) for values in (FLOOR_POINT, FLOOR_NORMAL))
+    planes = [(*floor, scene["floor_colour"])]
     planes += [
         (scene["wall_point"][:, k], scene["wall_normal"][:, k], scene["wall_colour"])
         for k in range(scene["wall_point"].shape[1])
@@ -77,7 +81,8 @@ def _background(eye: Tensor, rays: Tensor, scene: dict[str, Tensor]) -> tuple[Te
     normal = torch.zeros_like(rays)
     colour = scene["wall_colour"][:, None, None].expand_as(rays)
     for point, plane_normal, plane_colour in planes:
-        found = _plane_depth(eye, rays, point, plane_normal)
+        height = ((point - eye) * plane_normal).sum(-1)[:, None, None]
+        found = plane_depth(height, torch.einsum("shwc,sc->shw", rays, plane_normal))
         nearer = found < depth
         depth = torch.where(nearer, found, depth)
         normal = torch.where(nearer[..., None], plane_normal[:, None, None], normal)
@@ -110,7 +115,7 @@ def _sunlit(points: Tensor, corners: Tensor, image: Tensor, scene: dict[str, Ten
 
 
 def render_scenes(
-    world: Triangles, objects_per_scene: int, view: View, scene: dict[str, Tensor], size: int
+    world: Triangles, objects_per_scene: int, view: CameraBatch, scene: dict[str, Tensor], size: int
 ) -> Picture:
     """Render S scenes at once.
 
@@ -135,11 +140,10 @@ def render_scenes(
 
     finite = torch.isfinite(depth)
     points = eye[:, None, None] + rays * torch.where(finite, depth, 0)[..., None]
-    normal = torch.where((normal * rays).sum(-1, keepdim=True) > 0, -normal, normal)  # two-sided
+    normal = facing_eye(normal, rays)
     cosine = torch.einsum("shwc,sc->shw", normal, scene["sun_direction"]).clamp(min=0)
-    lit = _sunlit(points + 1e-3 * normal, world.corners, image, scene)
-    sky = 0.75 + 0.25 * normal[..., 1]
-    light = scene["ambient"][:, None, None] * sky + scene["sun"][:, None, None] * cosine * lit
-    light = torch.where(finite, light, scene["ambient"][:, None, None])
+    lit = _sunlit(points + SHADOW_OFFSET_M * normal, world.corners, image, scene)
+    ambient, sun = scene["ambient"][:, None, None], scene["sun"][:, None, None]
+    light = torch.where(finite, received_light(normal, ambient, sun * cosine * lit), ambient)
     owner = torch.where(front, world.owner[face], -1)
     return Picture((colour * light[..., None]).clamp(0, 1), owner, depth, points)

@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scenegen.geometry import yup_to_zup
+from scenegen.geometry import CONTINUOUS_SYMMETRY, yup_to_zup
 from scenegen.synthesis.furniture.mesh_pack import MeshPack
-from scenegen.synthesis.furniture.records import CONTINUOUS_SYMMETRY, ModelInfo
+from scenegen.synthesis.furniture.records import ModelInfo
 from trellis_modules.ragged import expand
+from trellis_modules.representations.mesh.normals import area_vectors
 
 _SQUARE_TOLERANCE = (
     0.03  # relative difference of width and depth up to which a stretched model keeps its symmetry
@@ -182,7 +183,10 @@ class SurfacePoints:
 def sample_surfaces(
     triangles: Triangles, count: int, samples: int, generator: torch.Generator
 ) -> SurfacePoints:
-    """Draw stratified area-weighted points.
+    """Draw stratified area-weighted points of many objects at once, on their device.
+
+    `furniture.surface.sample_surface` is the same draw for one mesh of arrays while data are prepared. It has
+    random numbers of NumPy and positions in float64, on which the furniture's records rest.
 
     Args:
         triangles: corners in the object y-up frame; at least one.
@@ -192,7 +196,7 @@ def sample_surfaces(
     """
     corners, device = triangles.corners, triangles.corners.device
     edges = corners[:, 1:] - corners[:, :1]
-    area = torch.linalg.cross(edges[:, 0], edges[:, 1]).norm(dim=-1).double()
+    area = area_vectors(corners).norm(dim=-1).double()
     cumulative = area.cumsum(0)
     per_object = torch.zeros(count, dtype=torch.float64, device=device).index_add_(0, triangles.owner, area)
     start = per_object.cumsum(0) - per_object

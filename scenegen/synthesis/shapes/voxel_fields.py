@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from scenegen.geometry import yup_to_zup
-from scenegen.synthesis.shapes.shape_bank import Triangles, sample_surfaces
+from scenegen.synthesis.shapes.shape_bank import Triangles, sample_surfaces, surface_cells
 from trellis_modules.renderers.low_discrepancy import hammersley_set
 
 MAX_DISTANCE = 2.0
@@ -157,7 +157,7 @@ def voxel_fields(
     """
     drawn = sample_surfaces(triangles, count, grid.samples, generator)
     corners = (yup_to_zup(triangles.corners) + 0.5) * grid.cells
-    cells = ((yup_to_zup(drawn.points) + 0.5) * grid.cells).long().clamp_(0, grid.cells - 1)
+    cells = surface_cells(drawn.points, grid.cells)
     owner = torch.arange(count, device=corners.device)[:, None].expand(-1, grid.samples)
     keys = _keys(torch.cat([owner[..., None], cells], -1), grid.cells)[drawn.exists].flatten()
     surface = _Surface(corners, _faces_of_cells(keys, drawn.face[drawn.exists], count, grid))

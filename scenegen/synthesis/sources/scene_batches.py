@@ -20,7 +20,7 @@ from scenegen.geometry import (
 )
 from scenegen.synthesis.layouts.layout_arrays import LayoutBatches, layout_loader, step_rng
 from scenegen.synthesis.pictures.crops import crop_objects, crop_windows, shrink
-from scenegen.synthesis.pictures.shading import Picture, View, render_scenes
+from scenegen.synthesis.pictures.shading import CameraBatch, Picture, render_scenes
 from scenegen.synthesis.shapes.recolouring import Recolouring
 from scenegen.synthesis.shapes.shape_bank import (
     ShapeBank,
@@ -177,7 +177,7 @@ class SceneSource:
         generator = step_generator(self.device, self.config, step, "render")
         world = self._world_triangles(variants, scene, generator)
         scene["low"], scene["high"] = self._bounds(variants, scene)
-        view = View.look(scene["eye"], scene["target"], scene["fov_deg"])
+        view = CameraBatch.look(scene["eye"], scene["target"], scene["fov_deg"])
         num_objects = scene["shape"].shape[1]
         picture = render_scenes(world, num_objects, view, scene, self.config.render_size)
         batch = self._cut(picture, scene, generator)
@@ -185,7 +185,7 @@ class SceneSource:
         if self.encode is not None:
             batch["x_0"] = self._encoded(epoch, variants)[batch["shape"]]
         if self.second_view:
-            view = View.look(self._second_eye(scene, generator), scene["target"], scene["fov_deg"])
+            view = CameraBatch.look(self._second_eye(scene, generator), scene["target"], scene["fov_deg"])
             picture = render_scenes(world, num_objects, view, scene, self.config.render_size)
             batch |= self._camera("second_", picture, view)
             batch["second_scene_image"] = self._small(picture.colour, generator)
@@ -304,7 +304,7 @@ class SceneSource:
         world = scene["world"].gather(1, order[..., None].expand(-1, -1, scene["world"].shape[-1]))
         return {"poses": relative_pose(world, world[:, :1]), "world_poses": world}
 
-    def _camera(self, prefix: str, picture: Picture, view: View) -> dict[str, Tensor]:
+    def _camera(self, prefix: str, picture: Picture, view: CameraBatch) -> dict[str, Tensor]:
         size = self.config.image_size
         step = (torch.arange(size, device=self.device) + 0.5) * (picture.depth.shape[-1] / size)
         pixel = step.long()

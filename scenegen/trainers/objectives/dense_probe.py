@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from scenegen.geometry import ROTATION, SCALE, TRANSLATION, quaternion_to_matrix
+from scenegen.geometry import ROTATION, SCALE, TRANSLATION
 from scenegen.trainers.objectives.losses import masked_mean
+from trellis_modules.quaternions import quaternion_to_matrix
 
 _DEPTH_UNIT_M = 3.5  # typical distance of what a patch shows, so that the target is 0 on average
 _FAR_M = 20.0

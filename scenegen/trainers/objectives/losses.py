@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from scenegen.geometry import ROTATION, SCALE, TRANSLATION, normalize_quaternion
+from scenegen.geometry import ROTATION, SCALE, TRANSLATION
+from trellis_modules.quaternions import normalize_quaternion
 
 
 def masked_mean(error: Tensor, weight: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tests.cube_grids import dense_grid
 from tests.parity.golden import GoldenCase, evaluate_input, family, make_input
 from trellis_modules.renderers.low_discrepancy import hammersley_set, sphere_hammersley
 from trellis_modules.renderers.projection import intrinsics_to_projection
@@ -23,7 +24,6 @@ from trellis_modules.representations.gaussian import Gaussian, GaussianConfig
 from trellis_modules.representations.mesh.cube_grid import (
     corner_offsets,
     deformed_positions,
-    dense_grid,
     mean_over_cubes,
     point_keys,
     shared_corners,
@@ -170,7 +170,7 @@ def _result_tensors(mesh: MeshExtractResult, order: Tensor) -> dict[str, Tensor]
 def cube_helpers(case: GoldenCase) -> dict[str, Tensor]:
     """Grid numbering, shared vertices and their means."""
     resolution = 5
-    dense_vertices, _, dense_corners = dense_grid(case.input("res_dense"))
+    dense_vertices, _, dense_corners = dense_grid(int(case.input("res_dense")))
     coords, value = case.input("coords"), case.input("value")
     vertices, corners = shared_corners(coords, resolution)
     mean = mean_over_cubes(value, corners, len(vertices))

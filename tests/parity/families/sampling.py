@@ -14,6 +14,7 @@ from scenegen.pipelines.sampling import occupied_coords, sample_structure, struc
 from tests.parity.golden import GoldenCase, family
 from trellis_modules.flow_output import FlowOutput
 from trellis_modules.samplers import FlowEulerSampler, FlowPath, MultiViewCond, SamplingParams, TimeSchedule
+from trellis_modules.samplers.conditioning import arithmetic_mean
 from trellis_modules.samplers.registry import SamplerConfig, merge_params
 
 
@@ -58,7 +59,7 @@ def sampler(case: GoldenCase) -> dict[str, Tensor]:
         return _conversions(case, instance.path)
     cond = case.input("cond")
     if "num_images" in case.config:
-        neg_cond, conditions = torch.full_like(cond[0], 0.3), MultiViewCond.from_stack(cond)
+        neg_cond, conditions = torch.full_like(cond[0], 0.3), MultiViewCond(tuple(cond))
     else:
         neg_cond, conditions = torch.full_like(cond, 0.3), cond
     model = AnalyticFlow(with_positions="positions" in case.tensors)
@@ -130,7 +131,7 @@ def structure_sampling(case: GoldenCase) -> dict[str, Tensor]:
     """Noise to occupied voxels and poses, with the plain mean of poses that the cases hold."""
     config = case.config
     cond, noise = case.input("cond"), case.input("noise")
-    conditions = MultiViewCond.from_stack(cond) if cond.ndim == 4 else cond
+    conditions = MultiViewCond(tuple(cond)) if cond.ndim == 4 else cond
     neg_cond = torch.zeros_like(cond[0] if cond.ndim == 4 else cond)
     with mock.patch("torch.randn", return_value=noise):
         drawn = structure_noise(len(noise), noise.shape[1], noise.shape[2], torch.Generator())
@@ -142,7 +143,7 @@ def structure_sampling(case: GoldenCase) -> dict[str, Tensor]:
         drawn,
         merge_params(defaults, config["override"], case.name),
         positions_type=config["positions_type"],
-        pose_mean="arithmetic",
+        extras_mean=arithmetic_mean,
     )
     logits = F.interpolate(sample.latents[:, :1], scale_factor=2, mode="nearest") - 0.2
     return {"positions": sample.positions, "coords": occupied_coords(logits)}

@@ -16,13 +16,22 @@ from scenegen.conditioning.image_preparation import (
     prepare_geometry_image,
     prepare_training_asset,
 )
+from scenegen.conditioning.parts import CondParts
 from scenegen.conditioning.scene_conditioner import (
-    CondParts,
     SceneConditioner,
     assemble_cond,
     drop_cond,
 )
-from scenegen.geometry import ROTATION, TRANSLATION, apply_transform, compose_poses
+from scenegen.geometry import (
+    ROTATION,
+    SCENE_EXTENT,
+    TRANSLATION,
+    apply_transform,
+    compose_poses,
+    pose_to_transform,
+    relative_pose,
+    sanitize_pose,
+)
 from scenegen.inputs.scene_images import SceneImages
 from scenegen.pipelines.assembly import scene_transforms
 from tests.parity.golden import GoldenCase, evaluate_input, family, make_input, make_uniform
@@ -216,18 +225,39 @@ def scene_composition(case: GoldenCase) -> dict[str, Tensor]:
     template = _VERTICES.search(case.meta["inputs"]["meshes"])[1]
     vertices = [evaluate_input(template.replace("{i}", str(i))).double().numpy() for i in range(len(poses))]
     computed = {"positions_raw": poses}
-    for prefix, legacy in (("", True), ("centred.", False)):
-        transforms = scene_transforms(vertices, poses, frame_of=order[0], legacy_normalize=legacy)
+    own_frame = relative_pose(poses.double(), poses[order[0]].double())
+    for prefix, transforms in (
+        ("", _published_transforms(vertices, poses, order[0])),
+        ("centred.", scene_transforms(vertices, own_frame)),
+    ):
         placed = [apply_transform(*pair) for pair in zip(transforms, vertices, strict=True)]
         for index, (transform, points) in enumerate(zip(transforms, placed, strict=True)):
             computed[f"{prefix}asset{index}.transform"] = torch.from_numpy(transform)
             computed[f"{prefix}asset{index}.vertices_world"] = torch.from_numpy(points)
-        if legacy:
+        if not prefix:
             corners = np.concatenate(placed)
             computed["bounds"] = torch.from_numpy(np.stack((corners.min(axis=0), corners.max(axis=0))))
     shift = computed["asset0.transform"] - computed["centred.asset0.transform"]
     computed["reference_minus_centred_translation"] = shift[:3, 3]
     return computed | _global_poses(case, poses, order)
+
+
+def _published_transforms(vertices: list[np.ndarray], poses: Tensor, frame_of: int) -> np.ndarray:
+    """Node matrices of the published code, in the frame of one object.
+
+    It undoes a pose by a transposition, which leaves a factor scale**2, and shifts the box before it is
+    scaled, which leaves the scene off the centre.
+    """
+    transforms = pose_to_transform(sanitize_pose(poses.double())).numpy()
+    undo = np.eye(4)
+    undo[:3, :3] = transforms[frame_of, :3, :3].T
+    undo[:3, 3] = -undo[:3, :3] @ transforms[frame_of, :3, 3]
+    transforms = undo @ transforms
+    points = np.concatenate([apply_transform(*pair) for pair in zip(transforms, vertices, strict=True)])
+    low, high = points.min(axis=0), points.max(axis=0)
+    fit = np.diag([*[SCENE_EXTENT / (high - low).max()] * 3, 1.0])
+    fit[:3, 3] = -(low + high) / 2
+    return fit @ transforms
 
 
 def _composition_poses(description: str) -> Tensor:

@@ -4,7 +4,6 @@ import sys
 from dataclasses import replace
 
 import numpy as np
-import pytest
 
 from dataset_toolkits import build_procedural_pack
 from scenegen.synthesis.furniture.mesh_pack import MeshPack
@@ -40,10 +39,13 @@ def test_the_command_writes_procedural_models_then_swaps(tmp_path, monkeypatch):
     assert all(info.id.startswith("swap/procedural/dining_chair/") for info in pack.infos[2:])
 
 
-def test_parts_of_test_models_are_refused(tmp_path):
+def test_parts_of_test_models_are_refused(tmp_path, monkeypatch, caplog):
     name = next(entry.id for entry in load_split().values() if entry.split == "test")
     mesh, info = generate("stool", np.random.default_rng(0), remove_hidden=False)
     path = tmp_path / "test.safetensors"
     MeshPack.from_meshes([(mesh, replace(info, id=name, split="test"))]).save(path)
-    with pytest.raises(ValueError, match=f"expected models of the train split only, got '{name}'"):
-        build_procedural_pack.build_swap_pack(path, 1, seed=0, stream=0)
+    arguments = f"--output {tmp_path}/out.safetensors --count 1 --swaps 1 --train_pack {path}"
+    monkeypatch.setattr(sys, "argv", ["build_procedural_pack", *arguments.split()])
+    assert build_procedural_pack.main() == 1
+    assert f"expected models of the train split only, got '{name}'" in caplog.text
+    assert not (tmp_path / "out.safetensors").exists()

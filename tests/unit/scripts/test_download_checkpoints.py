@@ -230,13 +230,18 @@ def test_repository_without_a_description_is_named(run, hub, error):
 
 
 @pytest.mark.parametrize(
-    "content",
-    [b"<html>", b"[]", b'{"args": {"models": {"a": 3}}}', b'{"args": {"models": {"a": "../../x"}}}'],
+    ("content", "expected"),
+    [
+        (b"<html>", "expected JSON, got other text"),
+        (b"[]", "expected args.models with a stem for each role"),
+        (b'{"args": {"models": {"a": 3}}}', "expected args.models with a stem for each role"),
+        (b'{"args": {"models": {"a": "../../x"}}}', "expected stems inside the repository, got '../../x'"),
+    ],
 )
-def test_description_that_is_none_is_refused(run, hub, error, content):
+def test_description_that_is_none_is_refused(run, hub, error, content, expected):
     hub.files["owner/scene/pipeline.json"] = content
     assert run("--only", "scenegen") == 1
-    assert "pipeline.json: expected a description with a stem for each role" in error()
+    assert f"pipeline.json: {expected}" in error()
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from vggt.checkpoint import CheckpointError, load_vggt
+from vggt.checkpoint import VggtCheckpointError, load_vggt
 from vggt.models.vggt import VGGT
 
 ARGS = {
@@ -59,7 +59,7 @@ def test_weights_must_fit(folder: Path, change, message: str) -> None:
     state = load_file(folder / "model.safetensors")
     change(state)
     save_file(state, folder / "model.safetensors")
-    with pytest.raises(CheckpointError, match=message):
+    with pytest.raises(VggtCheckpointError, match=message):
         load_vggt(folder)
 
 
@@ -75,15 +75,15 @@ def test_weights_must_fit(folder: Path, change, message: str) -> None:
 )
 def test_configuration_must_be_readable(folder: Path, config: str, message: str) -> None:
     (folder / "config.json").write_text(config)
-    with pytest.raises(CheckpointError, match=message):
+    with pytest.raises(VggtCheckpointError, match=message):
         load_vggt(folder)
 
 
 def test_truncated_weights_and_missing_files(folder: Path) -> None:
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
-    with pytest.raises(CheckpointError, match="truncated or damaged"):
+    with pytest.raises(VggtCheckpointError, match="truncated or damaged"):
         load_vggt(folder)
     weights.unlink()
-    with pytest.raises(CheckpointError, match="expected .*model.safetensors; the released weights are"):
+    with pytest.raises(VggtCheckpointError, match="expected .*model.safetensors; the released weights are"):
         load_vggt(folder)

@@ -15,11 +15,11 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from trellis_modules.quaternions import quaternion_to_matrix
 from trellis_modules.renderers.backends import BlendedViews, tiles
 from trellis_modules.renderers.cameras import Cameras, to_camera, to_pixels
 from trellis_modules.renderers.spherical_harmonics import sh_to_rgb
 from trellis_modules.representations.gaussian import Gaussian
-from trellis_modules.representations.rotation import quaternion_to_matrix
 
 _LAYER = 32  # Gaussians of a tile that are blended at once
 _MAX_ALPHA = 0.99

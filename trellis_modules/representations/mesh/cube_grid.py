@@ -61,18 +61,6 @@ def shared_corners(coords: Tensor, resolution: int) -> tuple[Tensor, Tensor]:
     return key_points(keys, resolution + 1), corners
 
 
-def dense_grid(resolution: int, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor, Tensor]:
-    """Every cube and vertex of a grid.
-
-    Returns:
-        vertices ((r + 1)^3, 3), coords (r^3, 3) and corners (r^3, 8), all int64, z fastest.
-    """
-    coords = key_points(torch.arange(resolution**3, device=device), resolution)
-    vertices = key_points(torch.arange((resolution + 1) ** 3, device=device), resolution + 1)
-    corners = point_keys(coords[:, None] + corner_offsets(coords.device), resolution + 1)
-    return vertices, coords, corners
-
-
 def mean_over_cubes(values: Tensor, corners: Tensor, num_vertices: int) -> Tensor:
     """Average corner values over the cubes that share a vertex.
 

@@ -93,7 +93,7 @@ def test_optional_networks_may_be_missing_and_others_may_not(tmp_path):
     for stem in "abc":
         _save(tmp_path / stem)
     folder = _folder(tmp_path)
-    assert folder.networks(optional=["vggt_model"]).roles == folder.stems.keys() - {"vggt_model"}
+    assert folder.networks(optional=["vggt_model"]).roles == folder.config.stems.keys() - {"vggt_model"}
     with pytest.raises(CheckpointError, match="expected the checkpoint .*d.json, found none"):
         folder.networks()
 

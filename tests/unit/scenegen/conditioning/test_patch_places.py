@@ -5,8 +5,9 @@ import math
 import pytest
 import torch
 
+from scenegen.conditioning.parts import CondParts
 from scenegen.conditioning.patch_places import PLACE_CHANNELS, PictureTokens, patch_places, photo_boxes
-from scenegen.conditioning.scene_conditioner import CondParts, SceneConditioner
+from scenegen.conditioning.scene_conditioner import SceneConditioner
 from scenegen.synthesis.pictures.crops import crop_objects
 
 SIZE, GRID, SPECIAL = 224, 14, 5

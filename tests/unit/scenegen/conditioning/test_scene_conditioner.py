@@ -8,10 +8,10 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from scenegen.conditioning.parts import CondParts
 from scenegen.conditioning.patch_places import PLACE_CODE_SIZE, place_code
 from scenegen.conditioning.scene_conditioner import (
     PATCH_DETAILS,
-    CondParts,
     SceneConditioner,
     append_patch_details,
     assemble_cond,

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 from scenegen.evaluation.loading import (
-    NORMALISED_SIDE,
     EvaluationError,
     ObjectMesh,
     bounds,
@@ -15,6 +14,7 @@ from scenegen.evaluation.loading import (
     normalise_scene,
     sample_surface,
 )
+from scenegen.geometry import SCENE_EXTENT
 
 POSE = {"id": 0, "translation": [0, 0, 0], "rotation_wxyz": [1, 0, 0, 0], "scale": 1}
 
@@ -68,7 +68,7 @@ def test_normalised_scene_is_centred_with_fixed_longest_side(tmp_path, write_sce
     scene = normalise_scene(load_scene(write_scene(tmp_path, "a", 3)))
     low, high = bounds(item.vertices for item in scene.objects.values())
     np.testing.assert_allclose(low, -high, atol=1e-9)
-    assert (high - low).max() == pytest.approx(NORMALISED_SIDE)
+    assert (high - low).max() == pytest.approx(SCENE_EXTENT)
 
 
 def test_samples_are_uniform_by_area():

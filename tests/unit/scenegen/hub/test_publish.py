@@ -112,7 +112,7 @@ def test_hub_that_is_not_there_is_one_line(networks, tmp_path):
     ("damage", "message"),
     [
         (lambda f: (f / "pipeline.json").unlink(), "no such configuration file"),
-        (lambda f: (f / "pipeline.json").write_text('{"name": "x"}'), "expected args.models, got none"),
+        (lambda f: (f / "pipeline.json").write_text('{"name": "x"}'), "expected args.models with a stem"),
         (lambda f: (f / "ckpts/dec.json").unlink(), "expected ckpts/dec.json and dec.safetensors in"),
         (lambda f: (f / "ckpts/dec.safetensors").write_bytes(b""), "expected the sha256 in pipeline.json"),
         (lambda f: (f / "ckpts/old.pt").write_bytes(b""), "a pickle is not uploaded"),

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from scenegen.models import IDENTITY_POSES, SceneFlowConfig, SceneFlowModel
+from scenegen.models import IDENTITY_POSES, SceneFlowModel, SceneFlowModelConfig
 from tests.parity.fill_weights import fill_module
 
 SIZES = {
@@ -30,7 +30,7 @@ IDENTITY = torch.tensor(IDENTITY_POSES["absT_quatR_S"])
 
 
 def make(**changes: Any) -> SceneFlowModel:
-    return fill_module(SceneFlowModel(SceneFlowConfig(**{**SIZES, **changes}))).eval()
+    return fill_module(SceneFlowModel(SceneFlowModelConfig(**{**SIZES, **changes}))).eval()
 
 
 def inputs(batch: int, cond_length: int = 7) -> tuple[Tensor, Tensor, Tensor]:
@@ -196,7 +196,7 @@ def test_compiles_without_graph_break(autocast: bool) -> None:
 
 def test_fresh_model_predicts_zero_velocity_and_poses_near_the_identity() -> None:
     torch.manual_seed(0)
-    model = SceneFlowModel(SceneFlowConfig(**SIZES)).train()
+    model = SceneFlowModel(SceneFlowModelConfig(**SIZES)).train()
     output = run(model, *inputs(3))
     assert not output["velocity"].any()
     assert (output["positions"] - IDENTITY).abs().max() < 0.5

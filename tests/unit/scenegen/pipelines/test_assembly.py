@@ -10,8 +10,8 @@ import torch
 import trimesh
 from torch import Tensor
 
-from scenegen.geometry import apply_transform, pose_to_transform, sanitize_pose
-from scenegen.pipelines.assembly import SCENE_EXTENT, row_poses, scene_transforms
+from scenegen.geometry import SCENE_EXTENT, apply_transform, pose_to_transform, sanitize_pose
+from scenegen.pipelines.assembly import row_poses, scene_transforms
 
 
 def _boxes(count: int) -> list[trimesh.Trimesh]:
@@ -39,10 +39,9 @@ def test_scene_fills_the_centred_box(count: int) -> None:
     assert np.ptp(points, axis=0).max() == pytest.approx(SCENE_EXTENT)
 
 
-@pytest.mark.parametrize("frame_of", [None, 0, 2])
-def test_arrangement_is_that_of_the_poses(frame_of: int | None) -> None:
+def test_arrangement_is_that_of_the_poses() -> None:
     meshes, poses = _boxes(4), _poses(4)
-    transforms = scene_transforms([mesh.vertices for mesh in meshes], poses, frame_of=frame_of)
+    transforms = scene_transforms([mesh.vertices for mesh in meshes], poses)
     expected = pose_to_transform(sanitize_pose(poses.double())).numpy()
     for index in range(1, 4):
         np.testing.assert_allclose(
@@ -50,7 +49,7 @@ def test_arrangement_is_that_of_the_poses(frame_of: int | None) -> None:
             np.linalg.inv(expected[0]) @ expected[index],
             atol=1e-9,
         )
-    linear = transforms[frame_of or 0][:3, :3]
+    linear = transforms[0][:3, :3]
     np.testing.assert_allclose(linear, linear[0, 0] * np.eye(3), atol=1e-9)
 
 

@@ -11,7 +11,8 @@ import trimesh
 from scenegen.geometry import place_yup
 from scenegen.photo.camera import PhotoView, rotation_of
 from scenegen.pipelines.result import GeneratedObject, SceneResult
-from scenegen.refinement.placement import RefinementSettings, refine_result, refine_scene
+from scenegen.refinement.placement import refine_result, refine_scene
+from scenegen.refinement.settings import RefinementSettings
 from scenegen.refinement.silhouette import mask_targets
 from scenegen.refinement.solid import solid_of
 

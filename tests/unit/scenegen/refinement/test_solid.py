@@ -5,8 +5,8 @@ import pytest
 import torch
 import trimesh
 
-from scenegen.geometry import quaternion_from_axis_angle
 from scenegen.refinement.solid import scene_box, shared_volume, solid_of
+from trellis_modules.quaternions import quaternion_from_axis_angle
 
 RESOLUTION = 48
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 import trimesh
 
-from scenegen.geometry import quaternion_from_axis_angle, quaternion_to_matrix
 from scenegen.refinement.solid import scene_box, solid_of
 from scenegen.refinement.support import find_floor, find_rests, put_down, stand_upright
+from trellis_modules.quaternions import quaternion_from_axis_angle, quaternion_to_matrix
 
 BOX = solid_of(trimesh.creation.box((1, 1, 1)), 32)
 BOARD = solid_of(trimesh.creation.box((1, 0.4, 1)), 32)

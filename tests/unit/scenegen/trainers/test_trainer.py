@@ -85,7 +85,7 @@ def test_time_limit_saves_a_state_and_says_unfinished(tmp_path):
     trainer = _trainer(tmp_path, max_steps=10**9)
     assert not trainer.run(time_limit_s=0.2)
     assert 0 < trainer.step < 10**9 and (tmp_path / STATE_FILE).exists()
-    assert not list(tmp_path.glob("*.tmp"))
+    assert not list(tmp_path.glob(".*.part"))
 
 
 def test_learning_rate_warms_up_holds_and_decays_to_zero():

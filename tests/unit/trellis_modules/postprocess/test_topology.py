@@ -1,4 +1,4 @@
-"""Edges, loops and welding of small meshes whose answers are known."""
+"""Edges and loops of small meshes whose answers are known."""
 
 import numpy as np
 import trimesh
@@ -7,8 +7,6 @@ from trellis_modules.postprocess.topology import (
     MeshEdges,
     boundary_loops,
     connected_labels,
-    drop_unreferenced,
-    weld,
 )
 
 TETRAHEDRON = np.array([[0, 2, 1], [0, 1, 3], [1, 2, 3], [2, 0, 3]])
@@ -59,19 +57,3 @@ def test_holes_that_touch_at_a_vertex_are_two_loops():
     apart = [face for face in around if len(set(sphere.faces[face]) & set(sphere.faces[first])) == 1]
     loops = boundary_loops(np.delete(sphere.faces, [first, apart[0]], axis=0))
     assert sorted(map(len, loops)) == [3, 3]
-
-
-def test_weld_joins_equal_places_and_drops_collapsed_faces():
-    soup = trimesh.creation.box().triangles.reshape(-1, 3)
-    faces = np.arange(36).reshape(-1, 3)
-    vertices, welded = weld(
-        np.concatenate([soup, soup[:1], soup[:1], [[9, 9, 9]]]), np.concatenate([faces, [[36, 37, 1]]])
-    )
-    assert len(vertices) == 8
-    assert trimesh.Trimesh(vertices, welded, process=False).is_watertight
-
-
-def test_drop_unreferenced_keeps_the_order():
-    vertices, faces = drop_unreferenced(np.arange(15.0).reshape(5, 3), np.array([[4, 1, 2]]))
-    np.testing.assert_array_equal(vertices[:, 0], [3, 6, 12])
-    np.testing.assert_array_equal(faces, [[2, 0, 1]])

@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from trellis_modules.backends import BackendUnavailable
+from trellis_modules.quaternions import quaternion_to_matrix
 from trellis_modules.renderers import render_gaussians
 from trellis_modules.renderers.backends import GAUSSIAN_BACKENDS, tiles, torch_gaussian
 from trellis_modules.renderers.cameras import fov_intrinsics, multiview_cameras, orbit_extrinsics
 from trellis_modules.renderers.spherical_harmonics import rgb_to_sh
 from trellis_modules.representations.gaussian import Gaussian, GaussianConfig
-from trellis_modules.representations.rotation import quaternion_to_matrix
 
 SIZE, KERNEL, DISTANCE = 32, 0.1, 2.0
 LENS = fov_intrinsics(math.radians(40))

@@ -8,12 +8,7 @@ from PIL import Image
 
 from trellis_modules.backends import BackendUnavailable
 from trellis_modules.renderers import render_mesh, snapshots, turntable, write_video
-from trellis_modules.renderers.pictures import (
-    depth_pictures,
-    mask_pictures,
-    normal_pictures,
-    to_uint8,
-)
+from trellis_modules.renderers.pictures import normal_pictures, to_uint8
 from trellis_modules.renderers.rendering import Rendering
 
 # one pixel without anything, one near, one far
@@ -27,11 +22,7 @@ def frames(count=3):
 
 
 def test_what_pictures_show():
-    assert depth_pictures(RENDERING)[0, 0, :, 0].tolist() == pytest.approx([0, 1, 0.2])
-    assert mask_pictures(RENDERING)[0, 0, :, 2].tolist() == [0, 1, 1]
     assert normal_pictures(RENDERING)[0, 0].tolist() == [[0, 0, 0], [0.5, 0.5, 1], [0, 0.5, 0.5]]
-    nothing = Rendering(None, torch.zeros(1, 2, 2), torch.zeros(1, 2, 2))
-    assert (depth_pictures(nothing) == 0).all()
 
 
 def test_what_a_rendering_lacks_is_named():
@@ -57,7 +48,7 @@ def test_turntable_and_snapshots_draw_from_their_cameras():
     # the turn ends where it started, and half-way the mirror image shows
     assert torch.equal(turned[0], turned[-1]) and not torch.equal(turned[0], turned[4])
     assert (turned.amax((1, 2, 3)) > 0).sum() >= 7
-    assert snapshots(draw, mask_pictures).shape == (4, 16, 16, 3)
+    assert snapshots(draw, normal_pictures).shape == (4, 16, 16, 3)
 
 
 def test_gif_holds_the_frames(tmp_path):

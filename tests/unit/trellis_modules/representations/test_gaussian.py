@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 
+from trellis_modules.quaternions import quaternion_to_matrix
 from trellis_modules.representations.gaussian import Z_UP_TO_PLY, Gaussian, GaussianConfig
-from trellis_modules.representations.rotation import quaternion_to_matrix
 
 CONFIGS = [
     GaussianConfig(),

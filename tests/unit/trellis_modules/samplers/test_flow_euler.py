@@ -48,6 +48,35 @@ def test_interval_guidance_takes_19_of_25_double_passes() -> None:
     assert all(t >= 0.5 for t, level in model.calls if level == 0)
 
 
+def _times_in_plain_floats(steps: int, rescale_t: float) -> list[float]:
+    """NumPy's evenly spaced times, operation by operation: ``start + index * step``, the last one exact."""
+    even = [1.0 + index * (-1.0 / steps) for index in range(steps)] + [0.0]
+    return [rescale_t * t / (1 + (rescale_t - 1) * t) for t in even]
+
+
+@pytest.mark.parametrize("rescale_t", [0.5, 1.0, 2.0, 2.5, 3.0, 5.0])
+def test_guidance_decides_as_the_original_where_a_step_falls_on_an_end(rescale_t: float) -> None:
+    for steps in range(1, 61):
+        expected = _times_in_plain_floats(steps, rescale_t)
+        assert sampling_times(steps, rescale_t) == expected, f"{steps} steps"
+        ends = {round(t, 2) for t in expected[:-1] if abs(t - round(t, 2)) < 1e-12}
+        for end in ends:
+            for interval in ((end, 1.0), (0.0, end)):
+                model = _Recorder()
+                params = SamplingParams(steps, rescale_t, cfg_strength=1.0, cfg_interval=interval)
+                FlowEulerSampler().sample(model, NOISE, _cond(1), _cond(0), params)
+                guided = sum(level == 0 for _, level in model.calls)
+                inside = sum(interval[0] <= t <= interval[1] for t in expected[:-1])
+                assert guided == inside, (steps, interval)
+
+
+def test_a_time_just_outside_of_the_interval_is_not_guided() -> None:
+    model = _Recorder()
+    params = SamplingParams(steps=11, rescale_t=2.5, cfg_strength=1.0, cfg_interval=(0.2, 0.8))
+    FlowEulerSampler().sample(model, NOISE, _cond(1), _cond(0), params)
+    assert sum(level == 0 for _, level in model.calls) == 5  # 0.75 down to 0.357; the next is 0.2 - 2e-16
+
+
 @pytest.mark.parametrize("steps", [1, 2, 7])
 def test_exact_velocity_ends_at_the_data(steps: int) -> None:
     generator = torch.Generator().manual_seed(steps)
@@ -117,7 +146,7 @@ def test_more_views_than_steps_warns(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_extras_of_views_are_averaged_by_the_given_function() -> None:
-    cond = MultiViewCond.from_stack(torch.stack((_cond(1), _cond(5))))
+    cond = MultiViewCond((_cond(1), _cond(5)))
     result = FlowEulerSampler(guidance=Guidance.OFF).sample(
         _Recorder(),
         NOISE,
@@ -132,9 +161,7 @@ def test_extras_of_views_are_averaged_by_the_given_function() -> None:
 def test_progress_is_reported_after_every_step() -> None:
     reports = []
     sampler, params = FlowEulerSampler(guidance=Guidance.OFF), SamplingParams(steps=2)
-    sampler.sample(
-        _Recorder(), NOISE, _cond(1), params=params, on_step=lambda *step: reports.append(step)
-    )
+    sampler.sample(_Recorder(), NOISE, _cond(1), params=params, on_step=lambda *step: reports.append(step))
     assert reports == [(1, 2), (2, 2)]
 
 

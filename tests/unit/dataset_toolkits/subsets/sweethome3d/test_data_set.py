@@ -6,11 +6,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from dataset_toolkits.build_mesh_packs import build_pack
-from dataset_toolkits.build_metadata import build_sweethome3d
-from dataset_toolkits.download import download_sweethome3d
 from dataset_toolkits.subsets.sweethome3d.attribution import attribution_markdown
 from dataset_toolkits.subsets.sweethome3d.catalogue import CatalogueEntry
+from dataset_toolkits.subsets.sweethome3d.data_set import build_mesh_pack, build_metadata, download
 from dataset_toolkits.subsets.sweethome3d.licences import CC0, CC_BY, LicenceError, licence_of
 from dataset_toolkits.subsets.sweethome3d.metadata import (
     METADATA_NAME,
@@ -29,12 +27,12 @@ ROOT = Path(__file__).resolve().parents[5]
 def root(library, tmp_path):
     """A data root with metadata of the synthetic library."""
     folder = tmp_path / "data"
-    assert build_sweethome3d(folder, library.parent) == (2, [])
+    assert build_metadata(folder, library.parent) == (2, [])
     return folder
 
 
 def test_download_unpacks_the_models_of_the_split_only(library, tmp_path):
-    assert download_sweethome3d(tmp_path / "data", library.parent) == 2
+    assert download(tmp_path / "data", library.parent) == 2
     unpacked = {path.name for path in (tmp_path / "data").rglob("*") if path.is_file()}
     assert unpacked == {"bed1.obj", "bed1.mtl", "paint.png", "chair.obj", "LICENSE.TXT"}
 
@@ -57,7 +55,7 @@ def test_metadata_rows(root):
 
 def test_a_second_run_reads_what_the_first_prepared(root, library):
     written = {path: path.stat().st_mtime_ns for path in root.rglob("*.glb")}
-    build_sweethome3d(root, library.parent)
+    build_metadata(root, library.parent)
     assert {path: path.stat().st_mtime_ns for path in root.rglob("*.glb")} == written
 
 
@@ -65,16 +63,16 @@ def test_a_damaged_mesh_is_prepared_again(root, library):
     damaged = root / coloured_path("Scopia/bed1")
     damaged.write_bytes(damaged.read_bytes()[:100])
     assert load_prepared(root, "Scopia/bed1") is None
-    build_sweethome3d(root, library.parent)
+    build_metadata(root, library.parent)
     assert len(load_prepared(root, "Scopia/bed1").mesh.faces) == 4
 
 
 def test_a_broken_model_is_left_out_and_counted(library, tmp_path, caplog):
     root = tmp_path / "data"
-    download_sweethome3d(root, library.parent)
+    download(root, library.parent)
     broken = next(root.rglob("chair.obj"))
     broken.write_bytes(b"#" * broken.stat().st_size)
-    assert build_sweethome3d(root, library.parent) == (1, ["Scopia/chair"])
+    assert build_metadata(root, library.parent) == (1, ["Scopia/chair"])
     assert "Scopia/chair: left out" in caplog.text
 
 
@@ -82,7 +80,7 @@ def test_packs_hold_the_models_of_their_split(root):
     infos = model_infos(read_metadata(root))
     for split in ("train", "validation", "test"):
         expected = {info.id for info in infos.values() if info.split == split}
-        assert {info.id for info in build_pack(root, split).infos} == expected
+        assert {info.id for info in build_mesh_pack(root, split).infos} == expected
 
 
 def test_packing_refuses_metadata_that_moves_a_model_into_training(root):
@@ -93,12 +91,12 @@ def test_packing_refuses_metadata_that_moves_a_model_into_training(root):
     table.loc[table["id"] == "Scopia/chair", ["id", "split", "tier"]] = [foreign.id, "train", "floor"]
     table.to_csv(path, index=False)
     with pytest.raises(ValueError, match=f"{foreign.id} belongs to the test split"):
-        build_pack(root, "train")
+        build_mesh_pack(root, "train")
 
 
 def test_missing_metadata_says_what_to_run(tmp_path):
-    with pytest.raises(MetadataError, match="run dataset_toolkits/build_metadata.py"):
-        build_pack(tmp_path, "train")
+    with pytest.raises(MetadataError, match="run python -m dataset_toolkits.build_metadata"):
+        build_mesh_pack(tmp_path, "train")
     assert not (tmp_path / mesh_path("Scopia/bed1")).exists()
 
 
@@ -147,6 +145,6 @@ def test_committed_attribution_covers_every_model_in_use():
 def test_committed_attribution_covers_every_creator():
     path = ROOT / "data" / "sweethome3d" / METADATA_NAME
     if not path.is_file():
-        pytest.skip(f"{path} is missing; make it with dataset_toolkits/build_metadata.py sweethome3d")
+        pytest.skip(f"{path} is missing; make it with python -m dataset_toolkits.build_metadata sweethome3d")
     table = read_metadata(path.parent)
     assert (ROOT / "ATTRIBUTION.md").read_text(encoding="utf-8") == attribution_markdown(table)

@@ -1,4 +1,4 @@
-"""The object frame, welding, mesh packs and what they refuse."""
+"""The object frame, mesh packs and what they refuse."""
 
 from dataclasses import replace
 
@@ -7,7 +7,7 @@ import pytest
 
 from scenegen.synthesis.furniture.mesh_pack import MeshPack, PackError, palette_of
 from scenegen.synthesis.furniture.procedural.shapes import box
-from scenegen.synthesis.furniture.records import FurnitureMesh, ModelInfo, normalise, take_faces, weld
+from scenegen.synthesis.furniture.records import FurnitureMesh, ModelInfo, normalise, take_faces
 from scenegen.synthesis.furniture.split import SplitError, load_split
 
 BOX = box(2.0, 1.0, 0.5)
@@ -38,16 +38,6 @@ def test_normalise_centres_the_box_and_makes_the_longest_side_one():
 def test_normalise_refuses_what_has_no_size(vertices):
     with pytest.raises(ValueError, match="normalise"):
         normalise(vertices)
-
-
-def test_weld_joins_split_corners_and_drops_collapsed_faces():
-    triangles = BOX.vertices[BOX.faces].reshape(-1, 3)  # every corner on its own, as OBJ loaders give them
-    faces = np.arange(len(triangles)).reshape(-1, 3)
-    faces = np.concatenate([faces, [[0, 0, 1]]])
-    vertices, welded, kept = weld(triangles, faces)
-    assert vertices.shape == (8, 3)
-    np.testing.assert_array_equal(kept, np.arange(12))
-    np.testing.assert_allclose(vertices[welded], BOX.vertices[BOX.faces])
 
 
 def test_take_faces_keeps_colours_and_drops_unused_vertices():

@@ -71,6 +71,6 @@ def test_sources_of_a_swap():
 def test_built_packs_hold_their_split_and_nothing_else(split):
     paths = sorted(PACKS.glob(f"{split}*.safetensors"))
     if not paths:
-        pytest.skip(f"no {split} pack in {PACKS}; build it with dataset_toolkits/build_mesh_packs.py")
+        pytest.skip(f"no {split} pack in {PACKS}; build it with python -m dataset_toolkits.build_mesh_packs")
     for path in paths:
         check_split((info.id for info in MeshPack.load(path).infos), split)

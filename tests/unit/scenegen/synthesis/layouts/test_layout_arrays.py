@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from scenegen.synthesis.layouts.layout_arrays import LayoutBatches, layout_arrays, layout_loader, step_rng
-from scenegen.synthesis.layouts.scene_composer import ModelPool, compose
+from scenegen.synthesis.layouts.pool import ModelPool
+from scenegen.synthesis.layouts.scene_composer import compose
 
 
 @pytest.fixture

@@ -6,13 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from scenegen.synthesis.layouts.scene_composer import (
-    ComposerOptions,
-    CompositionError,
-    ModelPool,
-    compose,
-    symmetric_yaw,
-)
+from scenegen.synthesis.layouts.options import ComposerOptions
+from scenegen.synthesis.layouts.pool import ModelPool
+from scenegen.synthesis.layouts.scene_composer import CompositionError, compose, symmetric_yaw
 from scenegen.synthesis.layouts.scene_layout import SceneLayout, yaw_matrix
 
 

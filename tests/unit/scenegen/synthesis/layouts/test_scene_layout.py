@@ -6,7 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
+from scenegen.geometry import place_yup
 from scenegen.synthesis.layouts.scene_layout import (
     Camera,
     Lighting,
@@ -15,10 +17,9 @@ from scenegen.synthesis.layouts.scene_layout import (
     SceneLayout,
     Wall,
     augment_vertices,
-    camera_to_query,
     layouts_sha256,
-    object_to_world,
     query_poses,
+    world_poses,
     yaw_matrix,
 )
 
@@ -38,28 +39,31 @@ def layout() -> SceneLayout:
     )
 
 
-def rotate(quaternion: np.ndarray, points: np.ndarray) -> np.ndarray:
-    w, v = quaternion[0], quaternion[1:]
-    return points + 2 * np.cross(v, np.cross(v, points) + w * points)
-
-
-@pytest.mark.parametrize("query", [0, 1, 2])
-def test_query_poses_map_points_as_going_through_the_world(layout, query):
+def test_world_poses_scale_turn_and_move_an_object(layout):
     points = np.random.default_rng(0).uniform(-0.5, 0.5, (20, 3))
-    world_to_query = np.linalg.inv(object_to_world(layout.objects[query]))
-    poses = query_poses(layout, query)
-    assert poses.shape == (3, 8) and poses.dtype == np.float32
-    np.testing.assert_array_equal(poses[query], [0, 0, 0, 1, 0, 0, 0, 1])
-    for pose, placed in zip(poses.astype(np.float64), layout.objects):
-        world = placed.size_m * points @ yaw_matrix(placed.yaw).T + placed.centre
-        expected = world @ world_to_query[:3, :3].T + world_to_query[:3, 3]
-        np.testing.assert_allclose(pose[7] * rotate(pose[3:7], points) + pose[:3], expected, atol=3e-6)
-        assert pose[3] >= 0 and math.isclose(np.linalg.norm(pose[3:7]), 1.0, abs_tol=1e-6)
+    poses = world_poses(layout)
+    assert poses.shape == (3, 8) and poses.dtype == torch.float64
+    for pose, placed in zip(poses, layout.objects):
+        expected = placed.size_m * points @ yaw_matrix(placed.yaw).T + placed.centre
+        np.testing.assert_allclose(place_yup(torch.as_tensor(points), pose), expected, atol=1e-12)
 
 
-def test_query_poses_names_a_wrong_index(layout):
-    with pytest.raises(ValueError, match="query_index 3 outside 0..2"):
-        query_poses(layout, 3)
+def test_query_poses_map_points_as_going_through_the_world(layout):
+    points = torch.as_tensor(np.random.default_rng(0).uniform(-0.5, 0.5, (20, 3)))
+    poses = query_poses(layout)
+    assert poses.shape == (3, 8) and poses.dtype == torch.float32
+    assert poses[0].tolist() == [0, 0, 0, 1, 0, 0, 0, 1]
+    assert (poses[:, 3] >= 0).all()
+    query, *_ = world_poses(layout)
+    for pose, world in zip(poses.double(), world_poses(layout)):
+        back_in_world = place_yup(place_yup(points, pose), query)
+        torch.testing.assert_close(back_in_world, place_yup(points, world), rtol=0, atol=3e-6)
+
+
+def test_query_poses_have_no_minus_zero(layout):
+    turned = replace(layout.objects[1], yaw=layout.objects[0].yaw - 1.5 * math.pi)
+    poses = query_poses(replace(layout, objects=(layout.objects[0], turned)))
+    assert not torch.signbit(poses[poses == 0]).any()
 
 
 def test_camera_looks_at_its_target_with_the_world_up_in_the_image(layout):
@@ -71,11 +75,6 @@ def test_camera_looks_at_its_target_with_the_world_up_in_the_image(layout):
     assert np.isclose(np.linalg.det(extrinsics[:3, :3]), 1.0)
     edge = layout.camera.intrinsics() @ [math.tan(math.radians(22.5)), 0.0, 1.0]
     np.testing.assert_allclose(edge, [1.0, 0.5, 1.0], atol=1e-12)
-
-
-def test_camera_to_query_takes_the_seen_query_centre_to_the_origin(layout):
-    seen = layout.camera.extrinsics() @ [*layout.objects[1].centre, 1.0]
-    np.testing.assert_allclose((camera_to_query(layout, 1) @ seen)[:3], 0.0, atol=1e-12)
 
 
 def test_augmented_vertices_are_mirrored_stretched_and_normalised_again():

@@ -11,24 +11,30 @@ import trimesh
 
 from scenegen.synthesis.furniture.records import FurnitureMesh, ModelInfo
 from scenegen.synthesis.furniture.split import SplitError, load_split
-from scenegen.synthesis.furniture.textured_mesh import TexturedMesh
-from scenegen.synthesis.layouts.scene_composer import ModelPool
+from scenegen.synthesis.layouts.pool import ModelPool
 from scenegen.synthesis.layouts.scene_layout import Camera, Lighting, PlacedObject, Room, SceneLayout
 from scenegen.synthesis.layouts.scene_list import SceneList, SceneListError, rounded
-from scenegen.synthesis.layouts.scene_selection import VisibilityRule, balanced_counts, select_scenes, settle
+from scenegen.synthesis.layouts.scene_selection import (
+    VisibilityRule,
+    balanced_counts,
+    make_scene_list,
+    select_scenes,
+    settle,
+)
+from scenegen.synthesis.pictures.render_mesh import RenderMesh
 from scenegen.synthesis.pictures.scene_renderer import instance_areas
 
 TEST_SCENES = Path(__file__).parents[5] / "benchmarks" / "test_scenes.json"
 TEST_SCENES_SHA256 = "6881e24da1c8d0c95ec7161e852e11acf2c159bc8e9461be1e50f52f4cea7179"
 
 
-def box(extents) -> TexturedMesh:
+def box(extents) -> RenderMesh:
     mesh = trimesh.creation.box(extents=extents)
     colours = np.full((len(mesh.faces), 3), 200, np.uint8)
-    return TexturedMesh.from_furniture(FurnitureMesh(mesh.vertices, mesh.faces, colours))
+    return RenderMesh.from_furniture(FurnitureMesh(mesh.vertices, mesh.faces, colours))
 
 
-def table_with_raised_edge() -> TexturedMesh:
+def table_with_raised_edge() -> RenderMesh:
     """1 m wide and deep, 1 m high box top, but the middle of its surface lies 0.1 m lower."""
     body = trimesh.creation.box(extents=(1.0, 0.9, 1.0))
     body.apply_translation((0, -0.05, 0))
@@ -36,7 +42,7 @@ def table_with_raised_edge() -> TexturedMesh:
     edge.apply_translation((-0.45, 0, 0))
     mesh = trimesh.util.concatenate([body, edge])
     colours = np.full((len(mesh.faces), 3), 200, np.uint8)
-    return TexturedMesh.from_furniture(FurnitureMesh(mesh.vertices, mesh.faces, colours))
+    return RenderMesh.from_furniture(FurnitureMesh(mesh.vertices, mesh.faces, colours))
 
 
 def item_on_table(x: float) -> SceneLayout:
@@ -89,6 +95,17 @@ def test_lists_survive_saving(tmp_path):
     assert SceneList.load(tmp_path / "list.json") == SceneList("test", "three", 512, layouts)
 
 
+def test_scenes_are_chosen_by_id_in_the_order_asked_for():
+    scenes = SceneList.load(TEST_SCENES)
+    assert scenes.chosen("test") == list(scenes.layouts)
+    asked = ["test_0003", "test_0001"]
+    assert [layout.scene_id for layout in scenes.chosen("test", asked)] == asked
+    with pytest.raises(SceneListError, match="no scene 'test_9'"):
+        scenes.chosen("test", ["test_0003", "test_9"])
+    with pytest.raises(SceneListError, match="expected validation scenes, got test ones"):
+        scenes.chosen("validation")
+
+
 @pytest.mark.parametrize("content", ["", "{}", "[1]", '{"format": "scenegen-scene-list-1"}'])
 def test_unreadable_lists_are_named(tmp_path, content):
     path = tmp_path / "list.json"
@@ -129,6 +146,15 @@ def test_chosen_scenes_obey_the_rule_and_depend_on_seed_and_number_only():
         assert (visible >= 20).all() and (visible >= 0.6 * alone).all()
         assert (np.diff(visible) <= 0).all()
     assert list(select_scenes(7, ModelPool(infos), meshes, [2], "x", rule)) == scenes[:1]
+
+
+def test_a_made_list_tells_how_it_was_made():
+    sofa = ModelInfo("sofa", "Sofa", "Sofa", "floor", "test", (2.0, 0.8, 0.9))
+    meshes = {"sofa": box(np.divide(sofa.size_m, 2.0))}
+    made = make_scene_list([sofa], meshes, "test", 2, 5)
+    assert [len(layout.objects) for layout in made.layouts] == [2, 3]
+    assert [layout.scene_id for layout in made.layouts] == ["test_0000", "test_0001"]
+    assert made.rule == f"seed 5; {VisibilityRule().describe()}" and made.image_size == 512
 
 
 def test_counts_are_balanced():

@@ -8,7 +8,6 @@ import pytest
 import trimesh
 from PIL import Image
 
-from scenegen.synthesis.furniture.textured_mesh import TexturedMesh, load_glb
 from scenegen.synthesis.layouts.scene_layout import (
     Camera,
     Lighting,
@@ -18,14 +17,15 @@ from scenegen.synthesis.layouts.scene_layout import (
     Wall,
     yaw_matrix,
 )
+from scenegen.synthesis.pictures.render_mesh import RenderMesh, load_glb
 from scenegen.synthesis.pictures.scene_renderer import BACKGROUND, instance_areas, render_scene
 
 SIZE = 64
 
 
-def textured(mesh: trimesh.Trimesh, colour) -> TexturedMesh:
+def textured(mesh: trimesh.Trimesh, colour) -> RenderMesh:
     count = len(mesh.faces)
-    return TexturedMesh(
+    return RenderMesh(
         vertices=np.asarray(mesh.vertices, np.float32),
         faces=np.asarray(mesh.faces, np.int32),
         face_colours=np.tile(np.uint8(colour), (count, 1)),
@@ -94,17 +94,17 @@ def test_ids_and_depth_are_those_of_the_analytic_scene(layout):
         ]
     )
     expected_ids = np.array([0, 1, BACKGROUND])[depths.argmin(axis=0)]
-    rendering = render_scene(layout, MESHES, SIZE)
-    same = rendering.instances == expected_ids
+    picture = render_scene(layout, MESHES, SIZE)
+    same = picture.instances == expected_ids
     assert same.mean() > 0.995  # the icosphere's silhouette lies slightly inside the sphere's
-    assert {0, 1, BACKGROUND} == set(np.unique(rendering.instances))
-    np.testing.assert_allclose(rendering.depth[same], depths.min(axis=0)[same], rtol=3e-3)
+    assert {0, 1, BACKGROUND} == set(np.unique(picture.instances))
+    np.testing.assert_allclose(picture.depth[same], depths.min(axis=0)[same], rtol=3e-3)
 
 
 def test_areas_with_and_without_the_other_objects(layout):
     visible, alone = instance_areas(layout, MESHES, SIZE)
-    rendering = render_scene(layout, MESHES, SIZE)
-    np.testing.assert_array_equal(visible, [(rendering.instances == i).sum() for i in (0, 1)])
+    picture = render_scene(layout, MESHES, SIZE)
+    np.testing.assert_array_equal(visible, [(picture.instances == i).sum() for i in (0, 1)])
     assert visible[0] < alone[0] and visible[1] == alone[1]  # the box stands before the ball
 
 

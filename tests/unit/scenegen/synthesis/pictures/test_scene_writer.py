@@ -1,7 +1,8 @@
-"""Scene files: numbering by area, masked images, truth GLB and poses, depth."""
+"""Scene files: masked images, truth GLB and poses, depth."""
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,24 +10,24 @@ import trimesh
 from PIL import Image
 
 from scenegen.evaluation.loading import load_poses
+from scenegen.geometry import pose_to_transform
 from scenegen.synthesis.furniture.records import FurnitureMesh, ModelInfo
-from scenegen.synthesis.furniture.textured_mesh import TexturedMesh
 from scenegen.synthesis.layouts.scene_layout import (
     Camera,
     Lighting,
     PlacedObject,
     Room,
     SceneLayout,
-    object_to_world,
     query_poses,
+    world_poses,
 )
-from scenegen.synthesis.pictures.scene_renderer import BACKGROUND, Rendering, render_scene
+from scenegen.synthesis.pictures.render_mesh import RenderMesh
+from scenegen.synthesis.pictures.scene_renderer import BACKGROUND, ScenePicture, render_scene
 from scenegen.synthesis.pictures.scene_writer import (
     ScenePaths,
-    by_visible_area,
     cutout,
     write_depth,
-    write_scene,
+    write_masked_scene,
 )
 
 SIZE = 96
@@ -46,60 +47,55 @@ MESHES = {name: box(name) for name in EXTENTS}
 
 
 @pytest.fixture
-def scene() -> tuple[SceneLayout, Rendering]:
+def scene() -> tuple[SceneLayout, ScenePicture]:
     layout = SceneLayout(
         scene_id="t1",
         objects=(
-            PlacedObject("plank", (-0.9, 0.1, 0.4), 0.5, 1.0),
             PlacedObject("cube", (0.6, 0.6, 0.0), 0.2, 1.2),
+            PlacedObject("plank", (-0.9, 0.1, 0.4), 0.5, 1.0),
         ),
         camera=Camera((0.3, 2.0, 4.0), (0.0, 0.4, 0.0), 50.0),
         lighting=Lighting((0.0, 1.0, 0.0), 0.5, 0.5),
         room=Room((0.6, 0.5, 0.4), (0.9, 0.9, 0.9)),
     )
-    textured = {name: TexturedMesh.from_furniture(mesh) for name, mesh in MESHES.items()}
-    return by_visible_area(layout, render_scene(layout, textured, SIZE))
+    textured = {name: RenderMesh.from_furniture(mesh) for name, mesh in MESHES.items()}
+    return layout, render_scene(layout, textured, SIZE)
 
 
-def test_the_largest_mask_becomes_object_zero(scene):
-    layout, rendering = scene
-    assert [placed.model_id for placed in layout.objects] == ["cube", "plank"]
-    areas = [(rendering.instances == number).sum() for number in (0, 1)]
-    assert areas[0] > areas[1] > 0 and (rendering.instances == BACKGROUND).any()
-
-
-def test_an_object_without_a_pixel_is_refused(scene):
-    layout, rendering = scene
-    hidden = np.where(rendering.instances == 1, BACKGROUND, rendering.instances)
+def test_an_object_without_a_pixel_is_refused(scene, tmp_path):
+    layout, picture = scene
+    hidden = replace(picture, instances=np.where(picture.instances == 1, BACKGROUND, picture.instances))
+    paths = ScenePaths.of(tmp_path, "test", "t1")
     with pytest.raises(ValueError, match="t1: expected every object in the picture, plank has no pixel"):
-        by_visible_area(layout, Rendering(rendering.colour, hidden, rendering.depth))
+        write_masked_scene(layout, hidden, MESHES, INFOS, paths)
+    assert not paths.complete()
 
 
 def test_the_written_scene_reads_back(scene, tmp_path):
-    layout, rendering = scene
+    layout, picture = scene
     paths = ScenePaths.of(tmp_path, "test", "t1")
     assert not paths.complete()
-    write_scene(layout, rendering, MESHES, INFOS, paths, with_depth=True)
+    write_masked_scene(layout, picture, MESHES, INFOS, paths, with_depth=True)
     assert paths.complete(with_depth=True)
     names = {path.name for path in paths.images.iterdir()}
     assert names == {"scene.jpg", "0.png", "0_mask.png", "1.png", "1_mask.png"}
     photo = np.asarray(Image.open(paths.images / "scene.jpg"), dtype=int)
-    assert np.abs(photo - rendering.colour).mean() < 4
+    assert np.abs(photo - picture.colour).mean() < 4
     for number in (0, 1):
         mask = np.asarray(Image.open(paths.images / f"{number}_mask.png"))
         assert mask.shape == (SIZE, SIZE, 3) and set(np.unique(mask)) == {0, 255}
-        np.testing.assert_array_equal(mask[..., 0] > 0, rendering.instances == number)
+        np.testing.assert_array_equal(mask[..., 0] > 0, picture.instances == number)
         image = Image.open(paths.images / f"{number}.png")
         assert image.mode == "RGBA" and image.size == (518, 518)
     depth = np.asarray(Image.open(paths.depth))
-    seen = rendering.depth < 65  # what 16 bits of millimetres can hold
-    np.testing.assert_allclose(depth[seen] / 1000, rendering.depth[seen], atol=6e-4)
+    seen = picture.depth < 65  # what 16 bits of millimetres can hold
+    np.testing.assert_allclose(depth[seen] / 1000, picture.depth[seen], atol=6e-4)
 
 
 def test_truth_poses_and_glb_agree_with_the_world(scene, tmp_path):
-    layout, rendering = scene
+    layout, picture = scene
     paths = ScenePaths.of(tmp_path, "test", "t1")
-    write_scene(layout, rendering, MESHES, INFOS, paths)
+    write_masked_scene(layout, picture, MESHES, INFOS, paths)
     truth = json.loads(paths.truth.read_text())
     poses = [[*item["translation"], *item["rotation_wxyz"], item["scale"]] for item in truth["objects"]]
     np.testing.assert_allclose(poses, query_poses(layout), atol=1e-6)
@@ -107,36 +103,36 @@ def test_truth_poses_and_glb_agree_with_the_world(scene, tmp_path):
     glb = trimesh.load_scene(paths.glb, process=False)
     np.testing.assert_allclose(glb.bounds.mean(axis=0), 0, atol=1e-5)
     assert glb.extents.max() == pytest.approx(1.96, abs=1e-5)
-    world_to_query = np.linalg.inv(object_to_world(layout.objects[0]))
+    to_world = pose_to_transform(world_poses(layout)).numpy()
     for number, placed in enumerate(layout.objects):
         matrix, geometry = glb.graph[f"obj_{number}"]
         corners = trimesh.transform_points(glb.geometry[geometry].vertices, matrix)
         in_query = corners / truth["glb"]["scale"] + truth["glb"]["centre"]
         own = MESHES[placed.model_id].vertices
-        expected = trimesh.transform_points(own, world_to_query @ object_to_world(placed))
+        expected = trimesh.transform_points(own, np.linalg.inv(to_world[0]) @ to_world[number])
         np.testing.assert_allclose(in_query, expected, atol=1e-5)
 
 
 def test_truth_tells_the_evaluation_which_turns_look_the_same(scene, tmp_path):
-    layout, rendering = scene
+    layout, picture = scene
     paths = ScenePaths.of(tmp_path, "test", "t1")
-    write_scene(layout, rendering, MESHES, INFOS, paths)
+    write_masked_scene(layout, picture, MESHES, INFOS, paths)
     objects = json.loads(paths.truth.read_text())["objects"]
     assert [(item["name"], item["symmetry"]) for item in objects] == [("Cube", 4), ("Plank", 2)]
     assert load_poses(paths.truth).symmetry == {0: 4, 1: 2}
 
 
 def test_the_truth_camera_sees_the_objects_where_their_masks_are(scene, tmp_path):
-    layout, rendering = scene
+    layout, picture = scene
     paths = ScenePaths.of(tmp_path, "test", "t1")
-    write_scene(layout, rendering, MESHES, INFOS, paths)
+    write_masked_scene(layout, picture, MESHES, INFOS, paths)
     camera = json.loads(paths.truth.read_text())["camera"]
     extrinsics, intrinsics = np.array(camera["extrinsics"]), np.array(camera["intrinsics"])
     assert np.linalg.det(extrinsics[:3, :3]) == pytest.approx(1.0)
-    for number, pose in enumerate(query_poses(layout)):
+    for number, pose in enumerate(query_poses(layout).numpy()):
         seen = extrinsics[:3, :3] @ pose[:3] + extrinsics[:3, 3]
         column, row, _ = (intrinsics @ seen / seen[2] * SIZE).astype(int)
-        assert rendering.instances[row, column] == number
+        assert picture.instances[row, column] == number
 
 
 def test_cutout_keeps_the_aspect_and_lets_no_background_in():

@@ -7,7 +7,7 @@ import pytest
 import torch
 import trimesh
 
-from scenegen.synthesis.pictures.shading import View, render_scenes
+from scenegen.synthesis.pictures.shading import CameraBatch, render_scenes
 from scenegen.synthesis.shapes.shape_bank import Triangles
 from trellis_modules.renderers.cameras import project
 
@@ -36,7 +36,7 @@ def triangles(*objects):
 def level_view(count):
     """Cameras that look along -z, so that camera depth is 4 - z."""
     eye = torch.tensor([EYE]).expand(count, 3)
-    return View.look(eye, eye - torch.tensor([0.0, 0.0, 1.0]), torch.full((count,), 50.0))
+    return CameraBatch.look(eye, eye - torch.tensor([0.0, 0.0, 1.0]), torch.full((count,), 50.0))
 
 
 def room(count, with_wall=True):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from trellis_modules.representations.mesh.cube_grid import dense_grid
+from tests.cube_grids import dense_grid
 from trellis_modules.representations.mesh.flexicubes import CubeWeights, flexicubes
 
 RESOLUTION = 6

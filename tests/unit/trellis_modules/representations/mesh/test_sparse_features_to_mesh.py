@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from trellis_modules.representations.mesh.cube_grid import dense_grid, point_keys, shared_corners
+from tests.cube_grids import dense_grid
+from trellis_modules.representations.mesh.cube_grid import point_keys, shared_corners
 from trellis_modules.representations.mesh.flexicubes import CubeWeights, flexicubes
 from trellis_modules.representations.mesh.sparse_features_to_mesh import num_channels, sparse_features_to_mesh
 

@@ -1,4 +1,4 @@
-"""Meshes as the scene renderer wants them: flat face colours, and textures where a model has them."""
+"""Meshes as the ray caster wants them: flat face colours, and textures where a model has them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from scenegen.synthesis.layouts.scene_layout import PlacedObject, augment_vertic
 
 
 @dataclass(frozen=True)
-class TexturedMesh:
+class RenderMesh:
     """Triangles in the object frame (y up, box centred, longest side 1).
 
     Attributes:
@@ -33,13 +33,13 @@ class TexturedMesh:
     textures: tuple[np.ndarray, ...] = ()
 
     @classmethod
-    def from_furniture(cls, mesh: FurnitureMesh) -> TexturedMesh:
+    def from_furniture(cls, mesh: FurnitureMesh) -> RenderMesh:
         """Take a face-coloured mesh as it is."""
         count = len(mesh.faces)
         no_uv, no_texture = np.zeros((count, 3, 2), np.float32), np.full(count, -1, np.int32)
         return cls(mesh.vertices, mesh.faces, mesh.face_colours, no_uv, no_texture)
 
-    def augmented(self, placed: PlacedObject) -> TexturedMesh:
+    def augmented(self, placed: PlacedObject) -> RenderMesh:
         """The mesh with the mirroring and stretch of ``placed``."""
         if not placed.mirror and placed.stretch == (1.0, 1.0, 1.0):
             return self
@@ -67,7 +67,7 @@ class TexturedMesh:
         return colours
 
 
-def load_glb(path: Path) -> TexturedMesh:
+def load_glb(path: Path) -> RenderMesh:
     """Read a model's GLB (object frame) with base colours and textures.
 
     Raises:
@@ -83,7 +83,7 @@ def load_glb(path: Path) -> TexturedMesh:
     textures: list[np.ndarray] = []
     pieces = [_read_part(part, textures) for part in parts]
     starts = np.cumsum([0] + [len(part.vertices) for part in parts[:-1]])
-    return TexturedMesh(
+    return RenderMesh(
         vertices=np.concatenate([np.asarray(part.vertices, np.float32) for part in parts]),
         faces=np.concatenate([part.faces + start for part, start in zip(parts, starts)]).astype(np.int32),
         face_colours=np.concatenate([piece[0] for piece in pieces]),

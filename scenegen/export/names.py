@@ -1,0 +1,5 @@
+"""Names of the files in the folder of a scene, for those who write them and those who read them."""
+
+SCENE_FILE = "scene.glb"
+POSES_FILE = "poses.json"
+PREVIEW_FILE = "preview.png"

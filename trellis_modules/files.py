@@ -1,0 +1,46 @@
+"""Files that appear whole: a run that fails or is killed leaves the old one or the new one, never a half."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def atomic_write(path: Path, *, shared: bool = False) -> Iterator[Path]:
+    """A path to write to inside a ``with`` block; what is there at its end takes the place of ``path``.
+
+    The temporary file is in the same folder, which is made where it is missing. An exception removes it and
+    leaves ``path`` as it was; one that a kill left behind is overwritten by the next write.
+
+    Args:
+        path: the file to make or to replace. It gets the permissions of the temporary file.
+        shared: several processes may write this file at the same time, so each has a temporary file of its
+            own; what a kill leaves behind then stays.
+
+    Raises:
+        OSError: the disk refuses, or nothing was written to the temporary path.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    owner = f".{os.getpid()}" if shared else ""
+    temporary = path.with_name(f".{path.name}{owner}.part")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except BaseException:  # an interruption by the keyboard too; it goes on
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def atomic_write_text(path: Path, text: str) -> None:
+    """Write a text in UTF-8, see `atomic_write`."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def atomic_write_bytes(path: Path, content: bytes) -> None:
+    """Write bytes, see `atomic_write`."""
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(content)

@@ -1,0 +1,41 @@
+"""Triangle meshes as NumPy arrays of vertices and faces: areas, welding."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def triangle_areas(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """(F,) float64 areas of triangles, in squared units of the vertices (V, 3)."""
+    corners = vertices.astype(np.float64)[faces]
+    return np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1) / 2
+
+
+def weld(
+    vertices: np.ndarray, faces: np.ndarray, tolerance: float = 0.0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Merge vertices at one place and drop faces that lose a side, and vertices that no face uses.
+
+    Args:
+        vertices: (V, 3).
+        faces: (F, 3) int.
+        tolerance: step of the grid on which places are compared, in the unit of the vertices: closer ones
+            mostly merge, and the first of them stays. 0 merges vertices at exactly equal places only.
+
+    Returns:
+        (V', 3) vertices, (F', 3) int64 faces, (F',) indices of the faces that are kept.
+    """
+    # Adding 0 makes -0, which is the same place, equal to it bit by bit.
+    places = np.round(vertices / tolerance).astype(np.int64) if tolerance else vertices + 0.0
+    _, first, inverse = np.unique(places, axis=0, return_index=True, return_inverse=True)
+    merged = inverse.reshape(-1)[faces]
+    kept = np.flatnonzero((merged != np.roll(merged, -1, axis=1)).all(axis=1))
+    welded, compact = drop_unreferenced(vertices[first], merged[kept])
+    return welded, compact, kept
+
+
+def drop_unreferenced(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Leave out the vertices that no face uses; the order stays."""
+    used = np.zeros(len(vertices), dtype=bool)
+    used[faces] = True
+    return vertices[used], (np.cumsum(used) - 1)[faces]
