@@ -1,8 +1,9 @@
 """The examples of the documentation run, and their commands exist and take their flags.
 
-Blocks marked as python or bash are examples. Each is checked quickly: Python compiles and its imports resolve, the
-commands of bash exist and take their flags. Then the examples of a page run one after the other, in a folder that
-looks like a checkout, but has a toy checkpoint and few scenes. What cannot run is listed here with its reason.
+Blocks marked as python or bash are examples. Each is checked quickly: Python compiles and its imports
+resolve, the commands of bash exist and take their flags. Then the examples of a page run one after the other,
+in a folder like a checkout that has a toy checkpoint and few scenes. What cannot run is listed here
+with its reason.
 """
 
 from __future__ import annotations
@@ -30,6 +31,17 @@ from scenegen.synthesis.furniture.procedural.pack import generate_pack
 from scripts.fingerprint import smaller
 from tests.doc_pages import PAGES, ROOT, Block, blocks
 
+INSTALLS = "installs packages; test_setup_script.py has the flags, and continuous integration runs setup.sh"
+SAM2 = "needs SAM 2, 0.9 GB; test_photos_without_masks.py does the same with a small one"
+SERVES = "serves a page until it is stopped; test_viewer.py builds it"
+DOWNLOADS = "asks servers for published weights; test_transfer.py does so with a server of its own"
+LONG = "takes minutes"
+VGGT = "needs VGGT-1B, 5 GB; test_command.py does the same with a small one"
+FURNITURE = "needs the furniture, which apt-get fetches; "
+PROCEDURAL = (
+    "python -m dataset_toolkits.build_procedural_pack --output data/packs/procedural.safetensors --count "
+)
+
 # (page, beginning of the block) -> why it cannot run here. Its arguments are checked all the same.
 NOT_RUN: Mapping[tuple[str, str], str] = {
     ("README.md", "bash setup.sh --run"): INSTALLS,
@@ -39,21 +51,20 @@ NOT_RUN: Mapping[tuple[str, str], str] = {
     ("CONTRIBUTING.md", "python scripts/fingerprint.py --output /tmp/after.json"): LONG,
     ("docs/inputs.md", "python inference.py --input lounge.jpg --boxes"): SAM2,
     ("docs/outputs.md", "scenegen demo"): SERVES,
-    ("docs/python.md", "python -m vggt"): "needs VGGT-1B, 5 GB; test_command.py does the same with a small one",
+    ("docs/python.md", "python -m vggt"): VGGT,
     ("docs/training.md", "bash setup.sh --train"): INSTALLS,
     ("docs/training.md", "python scripts/assemble_checkpoint.py"): "needs all stages; see test_train.py",
-    ("docs/data.md", "bash setup.sh --data"): "fetches the furniture with apt-get; see test_data_set.py",
-    ("docs/data.md", "python -m dataset_toolkits.build_procedural_pack --output data/packs/procedural.safe"
-     "tensors --count 8000"): "needs the furniture of the block before; see test_part_swap.py",
-    ("docs/data.md", "python -m dataset_toolkits.build_scenes"): "needs the furniture; see test_scene_writer.py",
+    ("docs/data.md", "bash setup.sh --data"): FURNITURE + "see test_data_set.py",
+    ("docs/data.md", PROCEDURAL + "8000"): FURNITURE + "see test_part_swap.py",
+    ("docs/data.md", "python -m dataset_toolkits.build_scenes"): FURNITURE + "see test_scene_writer.py",
     ("docs/checkpoints.md", "scenegen download"): DOWNLOADS,
-    ("docs/checkpoints.md", "python scripts/convert_checkpoint.py"): "needs DINOv2, 1.2 GB; see test_conversion.py",
+    ("docs/checkpoints.md", "python scripts/convert_checkpoint.py"): "needs DINOv2; see test_conversion.py",
     ("docs/kernels.md", "bash setup.sh"): INSTALLS,
     ("docs/segmentation.md", "bash setup.sh"): INSTALLS,
     ("docs/segmentation.md", "scenegen segment"): SAM2,
     ("docs/segmentation.md", "python inference.py"): SAM2,
     ("docs/segmentation.md", "import numpy"): SAM2,
-}  # fmt: skip
+}
 
 # What the sandbox replaces in bash blocks, so that they end soon.
 TOY_SIZES: Mapping[str, str] = {
