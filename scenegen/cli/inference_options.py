@@ -1,33 +1,36 @@
-"""The command line of ``inference.py``: its options, and what they mean for a batch."""
+"""The command line of ``scenegen infer``: its options, and what they mean for a batch."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
-import torch
-
 from scenegen.batch.scenes import BatchOptions
+from scenegen.cli.parser import CommandParser
+from scenegen.cli.types import device, non_negative, port, positive_int, seed
 from scenegen.demo.viewer import ViewerUnavailable, check_viewer
 from scenegen.export.registry import EXTRA_FORMATS, FormatUnavailable, check_format
 from scenegen.export.scene_files import ALL_FORMATS, FORMATS
-from scenegen.pipelines.settings import SEEDS
 from scenegen.pipelines.texturing import TextureMode, TextureSettings
 from scenegen.segmentation import DEFAULT_SAM2
 
 
-def parse_arguments(description: str, arguments: list[str] | None) -> argparse.Namespace:
+def parse_arguments(
+    description: str, arguments: Sequence[str] | None, prog: str | None = None
+) -> argparse.Namespace:
     """Parse and check the command line; exits with status 2 on a bad argument.
 
     Args:
         description: first lines of the help.
         arguments: None takes those of the process.
+        prog: how the command is called; None takes the name of the running script.
 
     Returns:
         The options, with `BatchOptions` as ``batch``.
     """
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawTextHelpFormatter)
+    parser = CommandParser(description, prog)
     add_input_arguments(parser)
     add_model_arguments(parser)
     add_result_arguments(parser)
@@ -78,10 +81,10 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--slat-steps", type=positive_int, help="sampling steps of the appearance stage")
     parser.add_argument("--slat-cfg", type=non_negative, help="guidance strength of the appearance stage")
     parser.add_argument(
-        "--no_scene_attention", action="store_true", help="every object by itself, for comparisons"
+        "--no-scene-attention", action="store_true", help="every object by itself, for comparisons"
     )
     parser.add_argument(
-        "--no_appearance",
+        "--no-appearance",
         action="store_true",
         help="only structures and poses: plain surfaces in the photo's colours, in less time",
     )
@@ -124,54 +127,6 @@ def add_viewer_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=port, help="of the page; default: the first free one")
 
 
-def device(text: str) -> torch.device:
-    """A device that this machine has."""
-    try:
-        found = torch.device(text)
-    except RuntimeError as error:
-        raise argparse.ArgumentTypeError(f"expected cpu, cuda or cuda:<n>, got {text!r}") from error
-    available = {"cpu": 1, "cuda": torch.cuda.device_count()}.get(found.type, 0)
-    if (found.index or 0) >= available:
-        raise argparse.ArgumentTypeError(f"expected a device of this machine, got {text!r}; use cpu")
-    return found
-
-
-def positive_int(text: str) -> int:
-    """A whole number above 0."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number above 0, got {text!r}")
-    return int(text)
-
-
-def seed(text: str) -> int:
-    """A seed of PyTorch's generators."""
-    try:
-        value = int(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"expected a whole number, got {text!r}") from error
-    if value not in SEEDS:
-        raise argparse.ArgumentTypeError(f"expected a number from -2^63 to 2^64 - 1, got {text!r}")
-    return value
-
-
-def port(text: str) -> int:
-    """A TCP port."""
-    if not text.isdecimal() or not 1 <= int(text) <= 65535:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1 to 65535, got {text!r}")
-    return int(text)
-
-
-def non_negative(text: str) -> float:
-    """A number of at least 0."""
-    try:
-        value = float(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"expected a number, got {text!r}") from error
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected a number of at least 0, got {text!r}")
-    return value
-
-
 def formats(text: str) -> tuple[str, ...]:
     """Names of output formats, separated by commas; ``all`` stands for every one."""
     parts = [part.strip() for part in text.split(",")]
@@ -202,7 +157,7 @@ def batch_options(options: argparse.Namespace) -> BatchOptions:
             "--formats ply": "ply" in options.formats,
         }
         if wanted := [flag for flag, is_asked in asked.items() if is_asked]:
-            raise ValueError(f"{', '.join(wanted)}: needs the appearance stage; leave --no_appearance out")
+            raise ValueError(f"{', '.join(wanted)}: needs the appearance stage; leave --no-appearance out")
     return BatchOptions(
         options.output,
         options.formats,
