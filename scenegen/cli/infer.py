@@ -28,9 +28,11 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from scenegen.batch.scenes import SceneReport, is_pending, make_scene, needs_masks, segment_scenes
+from scenegen.cli.bundled import EXAMPLE_SCENES
+from scenegen.cli.demo import show_page
 from scenegen.cli.inference_options import parse_arguments
-from scenegen.demo.viewer import ViewerUnavailable, default_truth_folder, launch_viewer
-from scenegen.evaluation.loading import EvaluationError
+from scenegen.cli.reports import count_statuses, set_up_logging, summary
+from scenegen.demo.viewer import default_truth_folder
 from scenegen.export.scene_files import ExportError, check_output
 from scenegen.inputs.image_files import SceneInputError
 from scenegen.inputs.scene_folder import find_scene_folders, scene_id_of
@@ -38,43 +40,31 @@ from scenegen.pipelines.pipeline import SceneGenPipeline
 from scenegen.segmentation import Segmenter
 from trellis_modules.checkpoint import CheckpointError
 
-logger = logging.getLogger("inference")
+logger = logging.getLogger(__name__)
 
 
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Run the command line and return its exit status."""
     options = parse_arguments(__doc__, arguments, prog)
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # a line for each try; ours tells the end
+    set_up_logging()
     try:
         scenes = find_scenes(options)
         reports = run_scenes(scenes[: options.limit], options)
     except (SceneInputError, CheckpointError, ExportError) as error:
         logger.error("%s", error)
         return 2
-    counts = {status: sum(r.status == status for r in reports) for status in ("done", "skipped", "failed")}
+    counts = count_statuses(reports)
     if options.json:
         print(json.dumps({**counts, "scenes": [asdict(report) for report in reports]}, indent=2))
     else:
         peak = max((gib for report in reports for gib in report.peak_gib.values()), default=0.0)
         memory = f", peak memory {peak:.2f} GiB" if peak else ""
-        summary = ", ".join(f"{count} {status}" for status, count in counts.items())
-        hint = "; --overwrite makes skipped ones again" if counts["skipped"] else ""
-        print(f"{summary} in {options.output}{memory}{hint}")
-    if options.viewer and not show_page(options):
-        return 2
+        print(summary(counts, options.output, memory))
+    if options.viewer:
+        truth = options.truth or default_truth_folder(options.input)
+        if not show_page(options.output, truth, options.host, options.port):
+            return 2
     return 1 if counts["failed"] else 0
-
-
-def show_page(options: argparse.Namespace) -> bool:
-    """Serve the page of generated and true scenes until it is stopped; False where it cannot be shown."""
-    truth = options.truth or default_truth_folder(options.input)
-    try:
-        launch_viewer(options.output, truth, host=options.host, port=options.port)
-    except (ViewerUnavailable, EvaluationError) as error:
-        logger.error("%s", error)
-        return False
-    return True
 
 
 def find_scenes(options: argparse.Namespace) -> list[Path]:
@@ -84,6 +74,11 @@ def find_scenes(options: argparse.Namespace) -> list[Path]:
         SceneInputError: there is no scene, or options for one photo come without it, or it without them.
     """
     photo, masks = options.input, options.masks or options.boxes
+    if photo == Path(EXAMPLE_SCENES) and not photo.exists():
+        raise SceneInputError(
+            f"{photo}: expected the example scenes, found none; they come with the source code and not with "
+            "an installed package: pass a photo or a folder of scenes as --input"
+        )
     if photo.is_file() and not (masks or options.auto_masks):
         raise SceneInputError(
             f"{photo}: expected masks for this photo; add --masks, --boxes or --auto-masks, or pass a folder"

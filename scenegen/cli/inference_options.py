@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import get_args
 
 from scenegen.batch.scenes import BatchOptions
+from scenegen.cli.bundled import EXAMPLE_SCENES, bundled
+from scenegen.cli.demo import add_address_arguments
 from scenegen.cli.parser import CommandParser
-from scenegen.cli.types import device, non_negative, port, positive_int, seed
+from scenegen.cli.types import device, non_negative, positive_int, seed
 from scenegen.demo.viewer import ViewerUnavailable, check_viewer
 from scenegen.export.registry import EXTRA_FORMATS, FormatUnavailable, check_format
 from scenegen.export.scene_files import ALL_FORMATS, FORMATS
+from scenegen.hub.releases import SMALL_MODEL
 from scenegen.pipelines.texturing import TextureMode, TextureSettings
 from scenegen.segmentation import DEFAULT_SAM2
 
@@ -47,7 +50,12 @@ def parse_arguments(
 
 def add_input_arguments(parser: argparse.ArgumentParser) -> None:
     """What is read."""
-    parser.add_argument("--input", type=Path, default="assets/masked_images_test", help="folder of scenes")
+    parser.add_argument(
+        "--input",
+        type=Path,
+        default=bundled(EXAMPLE_SCENES),
+        help="a photo, a scene folder or a folder of them; default: the example scenes of a checkout",
+    )
     masks = parser.add_mutually_exclusive_group()
     masks.add_argument("--masks", type=Path, help="label image or .npy array, when --input is a photo")
     masks.add_argument(
@@ -60,22 +68,19 @@ def add_input_arguments(parser: argparse.ArgumentParser) -> None:
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """What makes the scenes, and how."""
     parser.add_argument(
-        "--checkpoint", default="checkpoints/scenegen-small", help="folder, or owner/name on the model hub"
+        "--checkpoint",
+        default=bundled(SMALL_MODEL),
+        help="folder, or owner/name on the model hub; default: the small model of a checkout",
     )
     parser.add_argument("--revision", help="of a checkpoint on the hub")
-    parser.add_argument(
-        "--sam2",
-        default=DEFAULT_SAM2,
-        help="for masks from boxes or automatic: folder, or owner/name on the model hub; default %(default)s",
-    )
-    parser.add_argument("--device", type=device, default="cpu", help="cpu, cuda, cuda:1, ...")
+    add_segmenter_arguments(parser)
     parser.add_argument(
         "--dtype", choices=("float32", "bfloat16", "float16"), help="default: float32 on a CPU, else float16"
     )
     parser.add_argument(
         "--low-vram", action="store_true", help="load each network for its stage and free it after it"
     )
-    parser.add_argument("--seed", type=seed, default=42)
+    parser.add_argument("--seed", type=seed, default=42, help="of all noise (%(default)s)")
     parser.add_argument("--steps", type=positive_int, help="sampling steps; default: the checkpoint's")
     parser.add_argument("--cfg", type=non_negative, help="guidance strength; default: the checkpoint's")
     parser.add_argument("--slat-steps", type=positive_int, help="sampling steps of the appearance stage")
@@ -90,10 +95,20 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_segmenter_arguments(parser: argparse.ArgumentParser) -> None:
+    """What finds masks, and the device of all networks."""
+    parser.add_argument(
+        "--sam2",
+        default=DEFAULT_SAM2,
+        help="for masks from boxes or automatic: folder, or owner/name on the model hub; default %(default)s",
+    )
+    parser.add_argument("--device", type=device, default="cpu", help="cpu, cuda, cuda:1, ... (%(default)s)")
+
+
 def add_result_arguments(parser: argparse.ArgumentParser) -> None:
     """What is written."""
     texture = TextureSettings()
-    parser.add_argument("--output", type=Path, default="outputs", help="folder for the results")
+    parser.add_argument("--output", type=Path, default="outputs", help="folder for the results (%(default)s)")
     parser.add_argument(
         "--formats",
         type=formats,
@@ -107,8 +122,12 @@ def add_result_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--texture-mode", choices=get_args(TextureMode), default=texture.mode, help="for --texture gaussian"
     )
-    parser.add_argument("--texture-size", type=positive_int, default=texture.size)
-    parser.add_argument("--simplify", type=float, default=texture.simplify, help="share of faces to remove")
+    parser.add_argument(
+        "--texture-size", type=positive_int, default=texture.size, help="pixels per edge (%(default)s)"
+    )
+    parser.add_argument(
+        "--simplify", type=float, default=texture.simplify, help="share of faces to remove (%(default)s)"
+    )
     parser.add_argument(
         "--refine", action="store_true", help="push objects out of each other and onto the floor"
     )
@@ -123,8 +142,7 @@ def add_viewer_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--truth", type=Path, help="true scenes; default: scene_<set> beside masked_images_<set>"
     )
-    parser.add_argument("--host", default="127.0.0.1", help="of the page")
-    parser.add_argument("--port", type=port, help="of the page; default: the first free one")
+    add_address_arguments(parser)
 
 
 def formats(text: str) -> tuple[str, ...]:

@@ -44,8 +44,13 @@ COMMANDS = {
     "infer": Command(
         "scenegen.cli.infer", "turn photos with object masks into 3D scenes", NETWORKS_ENVIRONMENT
     ),
+    "segment": Command(
+        "scenegen.cli.segment", "find the objects of photos and write their masks", NETWORKS_ENVIRONMENT
+    ),
+    "demo": Command("scenegen.cli.demo", "show finished scenes in the browser"),
     "evaluate": Command("scenegen.cli.evaluate", "compare predicted scenes with true ones"),
     "download": Command("scenegen.cli.download", "fetch published weights"),
+    "version": Command("scenegen.cli.version", "show the versions that a report of a problem should name"),
 }
 
 
