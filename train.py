@@ -6,11 +6,14 @@ import argparse
 import json
 import logging
 import math
-from collections.abc import Collection
+import sys
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import torch
 
+from scenegen.cli.parser import CommandParser
+from scenegen.cli.types import default_device, device, non_negative, whole_number
 from scenegen.synthesis.sources.picture_set import PictureSet, PictureSetSource
 from scenegen.synthesis.sources.registry import build_source
 from scenegen.synthesis.sources.source import BatchSource
@@ -20,11 +23,11 @@ from trellis_modules.checkpoint import save_checkpoint
 from trellis_modules.config import to_json
 
 
-def parse_arguments() -> argparse.Namespace:
+def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = CommandParser(__doc__, prog)
     parser.add_argument("--config", type=Path, required=True, help="experiment JSON, see configs/small")
-    parser.add_argument("--output_dir", type=Path, required=True, help="state, log and checkpoints go here")
+    parser.add_argument("--output-dir", type=Path, required=True, help="state, log and checkpoints go here")
     data = parser.add_mutually_exclusive_group(required=True)
     data.add_argument("--packs", type=Path, nargs="+", help="mesh packs of the train split")
     data.add_argument(
@@ -34,23 +37,23 @@ def parse_arguments() -> argparse.Namespace:
         help="for structured_latent_flow, sets of dataset_toolkits.build_picture_set in place of packs",
     )
     parser.add_argument(
-        "--latent_encoder",
-        "--structure_encoder",  # its name before there were structured latents
+        "--latent-encoder",
+        "--structure-encoder",  # its name before there were structured latents
         type=Path,
         help="checkpoint stem of the encoder that makes the latents of scene_flow, structured_latent_flow",
     )
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--workers", type=int, default=2, help="processes that compose scenes ahead")
+    parser.add_argument("--device", type=device, default=default_device())
+    parser.add_argument("--workers", type=whole_number, default=2, help="processes that compose scenes ahead")
     parser.add_argument(
-        "--time_limit", type=float, default=math.inf, help="seconds; the state is saved at the end"
+        "--time-limit", type=non_negative, default=math.inf, help="seconds; the state is saved at the end"
     )
     parser.add_argument(
-        "--anneal", action="store_true", help="spread the learning-rate schedule over --time_limit"
+        "--anneal", action="store_true", help="spread the learning-rate schedule over --time-limit"
     )
-    arguments = parser.parse_args()
-    if arguments.anneal and not math.isfinite(arguments.time_limit):
-        parser.error("--anneal needs --time_limit, the seconds over which the learning rate decays")
-    return arguments
+    options = parser.parse_args(arguments)
+    if options.anneal and not math.isfinite(options.time_limit):
+        parser.error("--anneal needs --time-limit, the seconds over which the learning rate decays")
+    return options
 
 
 def make_source(arguments: argparse.Namespace, config: ExperimentConfig, device: torch.device) -> BatchSource:
@@ -82,22 +85,21 @@ def export(trainer: Trainer, models: Collection[str]) -> None:
             save_checkpoint(module, trainer.output_dir / "ckpts" / name)
 
 
-def main() -> None:
-    """Train until the configured step or the time limit, then export."""
-    arguments = parse_arguments()
+def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
+    """Train until the configured step or the time limit, then export; returns the exit status."""
+    options = parse_arguments(arguments, prog)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
-    device = torch.device(arguments.device)
-    config = load_experiment(arguments.config)
+    config = load_experiment(options.config)
     torch.manual_seed(config.trainer.seed)
     objective = build_objective(config)
-    source = make_source(arguments, config, device)
-    trainer = Trainer(objective, source, config.trainer, arguments.output_dir, device)
-    (arguments.output_dir / "config.json").write_text(
+    source = make_source(options, config, options.device)
+    trainer = Trainer(objective, source, config.trainer, options.output_dir, options.device)
+    (options.output_dir / "config.json").write_text(
         json.dumps(to_json(config), indent=2) + "\n", encoding="utf-8"
     )
     trainer.resume()
-    finished = trainer.run(arguments.time_limit, arguments.anneal)
+    finished = trainer.run(options.time_limit, options.anneal)
     export(trainer, config.models)
     logging.info(
         "%s at step %d after %.0f s of training",
@@ -105,7 +107,8 @@ def main() -> None:
         trainer.step,
         trainer.seconds,
     )
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

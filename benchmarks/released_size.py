@@ -41,6 +41,7 @@ from scenegen.checkpoints.networks import (
     NetworkFiles,
 )
 from scenegen.checkpoints.schema import PIPELINE_FILE, PIPELINE_NAME, SLAT_FLOW_ROLE, PipelineConfig
+from scenegen.cli.parser import CommandParser
 from scenegen.export.scene_files import SCENE_FILE, write_scene
 from scenegen.hub.releases import PublishedNetwork, load_networks
 from scenegen.models.registry import build_model
@@ -100,7 +101,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = CommandParser(__doc__)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--dtype", choices=("float16", "bfloat16", "float32"), default="float16")
     parser.add_argument("--folder", help="keep the checkpoint there, in files, and use it again")

@@ -1,16 +1,17 @@
-"""Pack prepared meshes by split: python dataset_toolkits/build_mesh_packs.py --output_dir R [--packs DIR]."""
+"""Pack prepared meshes by split: python dataset_toolkits/build_mesh_packs.py --output-dir R [--packs DIR]."""
 
 from __future__ import annotations
 
-import argparse
 import logging
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
 from dataset_toolkits.subsets.sweethome3d.metadata import MetadataError, model_infos, read_metadata
 from dataset_toolkits.subsets.sweethome3d.prepare import load_prepared
+from scenegen.cli.parser import CommandParser
 from scenegen.synthesis.furniture.mesh_pack import MeshPack
 from scenegen.synthesis.furniture.records import FurnitureMesh, ModelInfo
 from scenegen.synthesis.furniture.simplification import simplify
@@ -49,14 +50,14 @@ def _save(pack: MeshPack, path: Path) -> None:
     print(f"{path}: {len(pack)} meshes, {len(pack.faces)} faces, {path.stat().st_size / 1e6:.1f} MB")
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output_dir", type=Path, required=True, help="data root with metadata.csv")
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = CommandParser(__doc__)
+    parser.add_argument("--output-dir", type=Path, required=True, help="data root with metadata.csv")
     parser.add_argument("--packs", type=Path, help="folder for the packs; default: <output_dir>/../packs")
     parser.add_argument(
         "--keep-hidden", action="store_true", help="keep faces that no outside camera can see"
     )
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
     folder = options.packs or options.output_dir.parent / "packs"
     try:

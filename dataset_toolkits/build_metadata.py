@@ -1,14 +1,14 @@
-"""Prepare meshes, write metadata.csv: python dataset_toolkits/build_metadata.py sweethome3d --output_dir R.
+"""Prepare meshes, write metadata.csv: python dataset_toolkits/build_metadata.py sweethome3d --output-dir R.
 
 Safe to run again: models that are prepared already are only read.
 """
 
 from __future__ import annotations
 
-import argparse
 import logging
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from tqdm import tqdm
@@ -26,6 +26,7 @@ from dataset_toolkits.subsets.sweethome3d.source import (
     read_entries,
     unpack_models,
 )
+from scenegen.cli.parser import CommandParser
 from scenegen.synthesis.furniture.split import load_split
 
 logger = logging.getLogger("build_metadata")
@@ -61,17 +62,17 @@ def build_sweethome3d(root: Path, source: Path) -> tuple[int, list[str]]:
     return len(rows), failed
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = CommandParser(__doc__)
     parser.add_argument("subset", choices=SUBSETS)
-    parser.add_argument("--output_dir", type=Path, required=True, help="data root, e.g. data/sweethome3d")
+    parser.add_argument("--output-dir", type=Path, required=True, help="data root, e.g. data/sweethome3d")
     parser.add_argument(
         "--source", type=Path, help="folder with .sh3f files; default: <output_dir>/raw/package"
     )
     parser.add_argument(
         "--attribution", type=Path, help="also write the credits to this file (ATTRIBUTION.md)"
     )
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
     logging.getLogger("trimesh").setLevel(logging.WARNING)  # it tells of every polygon it triangulates
     root = options.output_dir

@@ -1,10 +1,10 @@
-"""Fetch and unpack a furniture data set: python dataset_toolkits/download.py sweethome3d --output_dir R."""
+"""Fetch and unpack a furniture data set: python dataset_toolkits/download.py sweethome3d --output-dir R."""
 
 from __future__ import annotations
 
-import argparse
 import logging
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from dataset_toolkits.subsets.sweethome3d.catalogue import CatalogueError
@@ -15,6 +15,7 @@ from dataset_toolkits.subsets.sweethome3d.source import (
     unpack_deb,
     unpack_models,
 )
+from scenegen.cli.parser import CommandParser
 
 SUBSETS = ("sweethome3d",)
 logger = logging.getLogger("download")
@@ -37,14 +38,14 @@ def download_sweethome3d(root: Path, source: Path | None) -> int:
     return len(unpack_models(find_libraries(source), root))
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = CommandParser(__doc__)
     parser.add_argument("subset", choices=SUBSETS)
-    parser.add_argument("--output_dir", type=Path, required=True, help="data root, e.g. data/sweethome3d")
+    parser.add_argument("--output-dir", type=Path, required=True, help="data root, e.g. data/sweethome3d")
     parser.add_argument(
         "--source", type=Path, help="folder with .sh3f files, or the .deb; default: apt-get download"
     )
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
     try:
         count = download_sweethome3d(options.output_dir, options.source)

@@ -263,4 +263,4 @@ def test_latents_come_with_unit_spread(encoder, pack):
 def test_annealing_needs_a_time_limit(tmp_path, run, capsys):
     with pytest.raises(SystemExit):
         run("structure_vae", tmp_path / "vae", "--anneal")
-    assert "--anneal needs --time_limit" in capsys.readouterr().err
+    assert "--anneal needs --time-limit" in capsys.readouterr().err

@@ -68,7 +68,7 @@ def read_metadata(root: Path) -> pd.DataFrame:
     path = root / METADATA_NAME
     if not path.is_file():
         raise MetadataError(
-            f"{path}: no metadata; run dataset_toolkits/build_metadata.py sweethome3d --output_dir {root}"
+            f"{path}: no metadata; run dataset_toolkits/build_metadata.py sweethome3d --output-dir {root}"
         )
     table = pd.read_csv(path, keep_default_na=False)
     if missing := sorted({"id", "split", "tier", "symmetry", "licence", "creator"} - set(table.columns)):

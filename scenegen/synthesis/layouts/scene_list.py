@@ -73,7 +73,7 @@ class SceneList:
         except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
             raise SceneListError(f"{path}: expected a readable scene list: {error}") from error
         if not isinstance(raw, dict) or raw.get("format") != FORMAT:
-            raise SceneListError(f"{path}: expected format {FORMAT!r}; use build_scenes.py --make_list")
+            raise SceneListError(f"{path}: expected format {FORMAT!r}; use build_scenes.py --make-list")
         try:
             layouts = tuple(SceneLayout.from_json(item) for item in raw["scenes"])
             scene_list = cls(raw["split"], raw["rule"], raw["image_size"], layouts)
