@@ -48,6 +48,7 @@ COMMANDS = {
         "scenegen.cli.segment", "find the objects of photos and write their masks", NETWORKS_ENVIRONMENT
     ),
     "demo": Command("scenegen.cli.demo", "show finished scenes in the browser"),
+    "train": Command("scenegen.cli.train", "train one network, as an experiment file describes it"),
     "evaluate": Command("scenegen.cli.evaluate", "compare predicted scenes with true ones"),
     "download": Command("scenegen.cli.download", "fetch published weights"),
     "version": Command("scenegen.cli.version", "show the versions that a report of a problem should name"),
