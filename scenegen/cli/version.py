@@ -26,10 +26,12 @@ PACKAGES = (
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Run the command line and return its exit status."""
     CommandParser(__doc__, prog).parse_args(arguments)
-    print(f"scenegen {scenegen.__version__} in {Path(scenegen.__file__).parent}")
-    print(f"Python {platform.python_version()} on {platform.platform()}")
-    for name in PACKAGES:
-        print(f"{name} {_installed(name)}")
+    lines = [
+        f"scenegen {scenegen.__version__} in {Path(scenegen.__file__).parent}",
+        f"Python {platform.python_version()} on {platform.platform()}",
+        *(f"{name} {_installed(name)}" for name in PACKAGES),
+    ]
+    print("\n".join(lines))
     return 0
 
 

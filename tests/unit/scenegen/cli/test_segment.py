@@ -8,33 +8,21 @@ from PIL import Image
 
 from scenegen.cli import segment
 from scenegen.segmentation import Segmenter
+from tests.box_filler import BoxFiller
 
 BOXES = [[26, 4, 44, 14], [3, 4, 20, 12]]
 
 
-class BoxFiller:
-    """An object fills its box; without boxes there is one object at the left."""
-
-    def segment_boxes(self, photo: Image.Image, boxes: np.ndarray) -> np.ndarray:
-        masks = np.zeros((len(boxes), photo.height, photo.width), bool)
-        for mask, (x0, y0, x1, y1) in zip(masks, boxes.astype(int)):
-            mask[y0:y1, x0:x1] = True
-        return masks
-
-    def segment_everything(self, photo: Image.Image) -> np.ndarray:
-        masks = np.zeros((1, photo.height, photo.width), bool)
-        masks[0, :, :9] = True
-        return masks
-
-
 @pytest.fixture
 def loads(monkeypatch):
-    """Replace SAM 2, and note with which arguments it is loaded."""
+    """Replace SAM 2 by one that finds an object at the left, and note with which arguments it is loaded."""
     noted = []
+    found = np.zeros((1, 36, 48), bool)
+    found[0, :, :9] = True
 
     def load(*arguments):
         noted.append(arguments)
-        return BoxFiller()
+        return BoxFiller(found)
 
     monkeypatch.setattr(Segmenter, "from_pretrained", load)
     return noted
