@@ -16,6 +16,7 @@ from scenegen.pipelines.pipeline import SceneGenPipeline
 from scenegen.synthesis.furniture.procedural.pack import generate_pack
 from scenegen.synthesis.sources.appearance_batches import FieldSource, LatentPictureSource
 from scenegen.synthesis.sources.picture_set import PictureSet
+from scenegen.synthesis.sources.registry import build_source
 from scenegen.synthesis.sources.scene_batches import SceneSource, ShapeSource
 from scripts import assemble_checkpoint
 
@@ -254,7 +255,7 @@ def test_the_time_limit_ends_a_run_that_a_later_call_finishes(tmp_path, run):
 
 
 def test_latents_come_with_unit_spread(encoder, pack):
-    source = train.build_source("structure_vae", SOURCE, [pack], 0, None, torch.device("cpu"))
+    source = build_source("structure_vae", SOURCE, [pack], 0, None, torch.device("cpu"))
     latents = load_checkpoint(encoder)(source.batch(STEPS)["occupancy"].float())
     torch.testing.assert_close(latents.pow(2).mean((0, 2, 3, 4)), torch.ones(4), rtol=0.01, atol=0)
 
@@ -262,4 +263,4 @@ def test_latents_come_with_unit_spread(encoder, pack):
 def test_annealing_needs_a_time_limit(tmp_path, run, capsys):
     with pytest.raises(SystemExit):
         run("structure_vae", tmp_path / "vae", "--anneal")
-    assert "--anneal needs --time_limit" in capsys.readouterr().err
+    assert "--anneal needs --time-limit" in capsys.readouterr().err

@@ -99,7 +99,7 @@ def build_source(
         raise ValueError(f"build_source: unknown objective {objective!r}")
     if latent_encoder is None:
         raise ValueError(
-            f"{objective}: expected --latent_encoder, the checkpoint stem of the trained encoder"
+            f"{objective}: expected --latent-encoder, the checkpoint stem of the trained encoder"
         )
     if objective == "scene_flow":
         return SceneSource(pool, encode=_structure_encoder(latent_encoder, device))

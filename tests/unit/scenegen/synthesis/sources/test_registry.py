@@ -59,7 +59,7 @@ def test_packs_are_joined(pack):
 
 
 def test_wrong_requests_say_what_to_do(pack):
-    with pytest.raises(ValueError, match="scene_flow: expected --latent_encoder"):
+    with pytest.raises(ValueError, match="scene_flow: expected --latent-encoder"):
         source("scene_flow", pack)
     with pytest.raises(ValueError, match="unknown objective 'texture'"):
         source("texture", pack)
