@@ -1,4 +1,7 @@
-"""Train one network of the small model: ``python train.py --config configs/small/structure_vae.json ...``."""
+"""Train one network of the small model: ``python train.py --config configs/small/structure_vae.json ...``.
+
+Exit status: 0 trained, to the end or to the time limit; 1 the experiment cannot be built; 2 wrong arguments.
+"""
 
 from __future__ import annotations
 
@@ -6,38 +9,37 @@ import argparse
 import json
 import logging
 import math
+import sys
 from collections.abc import Collection
 from pathlib import Path
 
 import torch
 
-from scenegen.synthesis.sources.picture_set import PictureSet, PictureSetSource
-from scenegen.synthesis.sources.registry import build_source
-from scenegen.synthesis.sources.source import BatchSource
-from scenegen.trainers.experiment import ExperimentConfig, build_objective, load_experiment
+from scenegen.synthesis.sources.registry import SourceOptions, build_source
+from scenegen.trainers.experiment import build_objective, load_experiment
 from scenegen.trainers.trainer import Trainer
-from trellis_modules.checkpoint import save_checkpoint
-from trellis_modules.config import to_json
+from trellis_modules.checkpoint import CheckpointError, save_checkpoint
+from trellis_modules.config import ConfigError, to_json
 
 
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--config", type=Path, required=True, help="experiment JSON, see configs/small")
     parser.add_argument("--output_dir", type=Path, required=True, help="state, log and checkpoints go here")
-    data = parser.add_mutually_exclusive_group(required=True)
-    data.add_argument("--packs", type=Path, nargs="+", help="mesh packs of the train split")
-    data.add_argument(
-        "--pictures",
+    parser.add_argument(
+        "--packs",
         type=Path,
         nargs="+",
-        help="for structured_latent_flow, sets of dataset_toolkits.build_picture_set in place of packs",
+        default=(),
+        help="mesh packs of the train split, for every source but picture_set",
     )
     parser.add_argument(
         "--latent_encoder",
-        "--structure_encoder",  # its name before there were structured latents
         type=Path,
-        help="checkpoint stem of the encoder that makes the latents of scene_flow, structured_latent_flow",
+        help="checkpoint stem of the encoder that makes the latents of scene_latents and latent_pictures",
     )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--workers", type=int, default=2, help="processes that compose scenes ahead")
@@ -53,33 +55,34 @@ def parse_arguments() -> argparse.Namespace:
     return arguments
 
 
-def make_source(arguments: argparse.Namespace, config: ExperimentConfig, device: torch.device) -> BatchSource:
-    """The batches of the packs or of the picture sets."""
-    if arguments.pictures is None:
-        return build_source(
-            config.objective.name,
-            config.source,
-            arguments.packs,
-            arguments.workers,
-            arguments.latent_encoder,
-            device,
-        )
-    if config.objective.name != "structured_latent_flow":
-        raise ValueError(
-            f"--pictures: expected the objective structured_latent_flow, got {config.objective.name}; "
-            "give --packs"
-        )
-    pictures = PictureSet.concatenate([PictureSet.load(path) for path in arguments.pictures])
-    return PictureSetSource(pictures, config.source["objects_per_step"], config.source.get("seed", 0), device)
+def make_trainer(arguments: argparse.Namespace) -> tuple[Trainer, Collection[str]]:
+    """Build what the experiment names; save its resolved configuration in the output folder.
+
+    Returns:
+        The trainer and the names of the networks that are exported at the end.
+
+    Raises:
+        ConfigError, CheckpointError: the experiment cannot be built.
+    """
+    config = load_experiment(arguments.config)
+    torch.manual_seed(config.trainer.seed)
+    device = torch.device(arguments.device)
+    options = SourceOptions(device, tuple(arguments.packs), arguments.latent_encoder, arguments.workers)
+    objective = build_objective(config)
+    source = build_source(config.source, options)
+    trainer = Trainer(objective, source, config.trainer, arguments.output_dir, device)
+    resolved = json.dumps(to_json(config), indent=2) + "\n"
+    (arguments.output_dir / "config.json").write_text(resolved, encoding="utf-8")
+    return trainer, config.models
 
 
 def export(trainer: Trainer, models: Collection[str]) -> None:
     """Write the averaged weights as half-precision checkpoints beside the state."""
-    modules = trainer.ema_modules()
+    networks = trainer.averaged_networks()
     trainer.objective.finish(trainer.source, trainer.step)
-    for name, module in modules.items():
+    for name, network in networks.items():
         if name in models:  # what was only needed for training is not exported
-            save_checkpoint(module, trainer.output_dir / "ckpts" / name)
+            save_checkpoint(network, trainer.output_dir / "ckpts" / name)
 
 
 def main() -> None:
@@ -87,18 +90,13 @@ def main() -> None:
     arguments = parse_arguments()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
-    device = torch.device(arguments.device)
-    config = load_experiment(arguments.config)
-    torch.manual_seed(config.trainer.seed)
-    objective = build_objective(config)
-    source = make_source(arguments, config, device)
-    trainer = Trainer(objective, source, config.trainer, arguments.output_dir, device)
-    (arguments.output_dir / "config.json").write_text(
-        json.dumps(to_json(config), indent=2) + "\n", encoding="utf-8"
-    )
+    try:
+        trainer, models = make_trainer(arguments)
+    except (ConfigError, CheckpointError) as error:
+        sys.exit(f"train.py: {error}")
     trainer.resume()
     finished = trainer.run(arguments.time_limit, arguments.anneal)
-    export(trainer, config.models)
+    export(trainer, models)
     logging.info(
         "%s at step %d after %.0f s of training",
         "finished" if finished else "stopped",

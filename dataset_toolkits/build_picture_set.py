@@ -1,9 +1,11 @@
-"""Make pictures of objects in scenes with their structured latents, for ``train.py --pictures``.
+"""Make pictures of objects in scenes with their structured latents, for the source ``picture_set``.
 
 ``python -m dataset_toolkits.build_picture_set --config configs/small/structured_latent_flow.json \\
     --packs data/packs/train.safetensors data/packs/procedural.safetensors \\
     --latent_encoder outputs/structured_latent_vae/ckpts/encoder --output data/packs/pictures_0.safetensors``
 
+An experiment trains on them whose source is
+``{"name": "picture_set", "args": {"files": ["data/packs/pictures_0.safetensors"], "objects_per_step": 16}}``.
 A GPU makes such pictures faster than it can train on them; on a CPU they take longer than the training step.
 """
 
@@ -16,17 +18,20 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from scenegen.synthesis.sources.batch import LatentPictureBatch
 from scenegen.synthesis.sources.picture_set import PictureSet
-from scenegen.synthesis.sources.registry import build_source
+from scenegen.synthesis.sources.registry import SourceOptions, build_source
+from scenegen.synthesis.sources.source import BatchSource
 from scenegen.trainers.experiment import load_experiment
+from trellis_modules.config import ConfigError, NamedConfig
 
-OBJECTIVE = "structured_latent_flow"
+SOURCE = "latent_pictures"
 
 
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--config", type=Path, required=True, help="experiment whose source is used")
+    parser.add_argument("--config", type=Path, required=True, help=f"experiment whose {SOURCE} are used")
     parser.add_argument("--packs", type=Path, nargs="+", required=True, help="mesh packs of the train split")
     parser.add_argument("--latent_encoder", type=Path, required=True, help="checkpoint stem")
     parser.add_argument("--output", type=Path, required=True, help="file to write (.safetensors)")
@@ -40,20 +45,35 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def main() -> None:
-    """Render, encode and write."""
-    arguments = parse_arguments()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    settings = load_experiment(arguments.config).source | {
+def make_source(arguments: argparse.Namespace) -> BatchSource[LatentPictureBatch]:
+    """The experiment's source, with the sizes of the command line.
+
+    Raises:
+        ConfigError: the experiment has another source.
+    """
+    source = load_experiment(arguments.config).source
+    if source.name != SOURCE:
+        raise ConfigError(
+            f"{arguments.config}: expected the source {SOURCE}, of which pictures are stored, "
+            f"got {source.name}; give another experiment"
+        )
+    sizes = {
         "objects_per_step": arguments.objects,
         "shapes": arguments.shapes,
         "seed": arguments.seed,
         "repeat": 1,
     }
-    device = torch.device(arguments.device)
-    source = build_source(
-        OBJECTIVE, settings, arguments.packs, arguments.workers, arguments.latent_encoder, device
+    options = SourceOptions(
+        torch.device(arguments.device), tuple(arguments.packs), arguments.latent_encoder, arguments.workers
     )
+    return build_source(NamedConfig(SOURCE, source.args | sizes), options)
+
+
+def main() -> None:
+    """Render, encode and write."""
+    arguments = parse_arguments()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    source = make_source(arguments)
     logging.info("encoding %d shapes first", arguments.shapes)
     steps = tqdm(range(arguments.steps), desc="pictures", unit="batch")
     pictures = PictureSet.concatenate(

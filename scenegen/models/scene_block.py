@@ -78,7 +78,7 @@ class SceneTransformerBlock(ModulatedTransformerCrossBlock):
         )
 
     def project_context(self, context: SceneCond | SceneContext) -> SceneContext:
-        """Condition -> keys and values, which ``forward`` takes too; what is projected stays as it is."""
+        """Condition -> its keys and values, which ``forward`` takes too; these stay as they are."""
         if isinstance(context, SceneContext):
             return context
         return SceneContext(

@@ -11,7 +11,6 @@ from scenegen.models.position_head import PositionHead
 from scenegen.models.scene_block import SceneCond, SceneTransformerBlock
 from trellis_modules.flow_output import FlowOutput
 from trellis_modules.models import PreparedContext, SparseStructureFlowConfig, SparseStructureFlowModel
-from trellis_modules.transformer import modulation_network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,9 +51,7 @@ class SceneFlowModel(SparseStructureFlowModel):
         # Row 0 is for query assets, row 1 for targets.
         self.position_token = nn.Parameter(torch.empty(2, 1, width))
         self.register_token = nn.Parameter(torch.empty(2, config.num_register_tokens, width))
-        self.adaLN_modulation_global = (
-            modulation_network(width, num_branches=1) if config.share_mod else nn.Identity()
-        )
+        self.adaLN_modulation_global = self._shared_modulation(num_branches=1)
         self.position_head = PositionHead(
             width,
             config.trunk_depth,

@@ -75,14 +75,18 @@ class SparseStructureFlowModel(TorsoModule):
         config = self.config
         width, patch_voxels = config.model_channels, config.patch_size**3
         self.t_embedder = TimestepEmbedder(width)
-        # Blocks are conditioned on what this makes of the embedded time; unless they share it, each has its own.
-        self.adaLN_modulation = modulation_network(width, num_branches=2) if config.share_mod else nn.Identity()
+        self.adaLN_modulation = self._shared_modulation(num_branches=2)
         axes = [torch.arange(config.tokens_per_edge)] * 3
         coords = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(-1, 3)  # z fastest
         self.register_buffer("pos_emb", absolute_position_embedding(coords, width))
         self.input_layer = nn.Linear(config.in_channels * patch_voxels, width)
         self.blocks = nn.ModuleList(self._make_block() for _ in range(config.num_blocks))
         self.out_layer = nn.Linear(width, config.out_channels * patch_voxels)
+
+    def _shared_modulation(self, num_branches: int) -> nn.Module:
+        """The network that blocks share, or, where each has its own, what hands them the embedded time."""
+        config = self.config
+        return modulation_network(config.model_channels, num_branches) if config.share_mod else nn.Identity()
 
     def _make_block(self) -> nn.Module:
         config = self.config

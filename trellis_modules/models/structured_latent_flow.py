@@ -25,7 +25,6 @@ from trellis_modules.sparse import SparseLinear, SparseTensor, sparse_cat
 from trellis_modules.transformer import (
     ModulatedSparseTransformerCrossBlock,
     TimestepEmbedder,
-    modulation_network,
     voxel_position_embedding,
 )
 
@@ -70,7 +69,7 @@ class SLatFlowModel(SparseStructureFlowModel):
         width = config.model_channels
         channels = (*(config.io_block_channels or ()), width)  # from the finest level to the transformer
         self.t_embedder = TimestepEmbedder(width)
-        self.adaLN_modulation = modulation_network(width, num_branches=2) if config.share_mod else nn.Identity()
+        self.adaLN_modulation = self._shared_modulation(num_branches=2)
         self.input_layer = SparseLinear(config.in_channels, channels[0])
         self.input_blocks = nn.ModuleList(self._make_input_blocks(channels))
         self.blocks = nn.ModuleList(self._make_block() for _ in range(config.num_blocks))

@@ -112,7 +112,7 @@ class ModulatedTransformerCrossBlock(nn.Module):
         self.adaLN_modulation = nn.Identity() if share_mod else modulation_network(channels, num_branches=2)
 
     def project_context(self, context: Tensor | KeyValue) -> KeyValue:
-        """(B, M, D) context -> keys and values, which ``forward`` takes too; what is projected stays as it is."""
+        """(B, M, D) context -> its keys and values, which ``forward`` takes too; these stay as they are."""
         return context if isinstance(context, KeyValue) else self.cross_attn.project_context(context)
 
     def attend(

@@ -1,0 +1,94 @@
+"""Sources of pictures of scenes."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+import torch
+from torch import Tensor
+
+from scenegen.synthesis.shapes.shape_bank import Variants
+from scenegen.synthesis.sources.batch import Batch, SceneBatch, SceneLatentBatch, ScenePairBatch
+from scenegen.synthesis.sources.scene_studio import SceneStudio
+from scenegen.synthesis.sources.shape_pool import ShapePool, step_generator
+from scenegen.synthesis.sources.source import Latest
+
+_ENCODED_AT_ONCE = 128
+
+B = TypeVar("B", bound=Batch)
+
+
+class PictureSource(ABC, Generic[B]):
+    """Base of the sources that take pictures; with ``repeat``, steps in a row share their batch."""
+
+    def __init__(self, pool: ShapePool) -> None:
+        """``pool``: the shapes that scenes are composed of."""
+        self.pool, self.config, self.studio = pool, pool.config, SceneStudio(pool)
+        self._batch: Latest[B] = Latest()
+
+    def batch(self, step: int) -> B:
+        """The scenes of ``step``; with ``repeat``, the same object as for the steps before."""
+        number = step // self.config.repeat
+        return self._batch.get(number, lambda: self._make(number))
+
+    @abstractmethod
+    def _make(self, number: int) -> B:
+        """The pictures with a number, counted from 0 on."""
+
+
+class SceneSource(PictureSource[SceneBatch]):
+    """Batches of scenes seen once."""
+
+    def _make(self, number: int) -> SceneBatch:
+        shot = self.studio.shoot(number, self.studio.generator(number))
+        return shot.scene_batch(self.config.image_size, self.config.patch_grid)
+
+
+class ScenePairSource(PictureSource[ScenePairBatch]):
+    """Batches of scenes seen twice."""
+
+    def _make(self, number: int) -> ScenePairBatch:
+        generator = self.studio.generator(number)
+        shot = self.studio.shoot(number, generator)
+        return ScenePairBatch(
+            shot.scene_picture(self.config.image_size), self.studio.from_elsewhere(shot, generator)
+        )
+
+
+class SceneLatentSource(PictureSource[SceneLatentBatch]):
+    """Batches of scenes with the latents of their objects.
+
+    All shapes of a pool are encoded once, when it is drawn.
+    """
+
+    def __init__(self, pool: ShapePool, encode: Callable[[Tensor], Tensor]) -> None:
+        """Make a source.
+
+        Args:
+            pool: the shapes.
+            encode: occupancy (K, 1, R, R, R) float -> latents (K, C, r, r, r).
+        """
+        super().__init__(pool)
+        self.encode = encode
+        self._latents: Latest[Tensor] = Latest()
+
+    def _make(self, number: int) -> SceneLatentBatch:
+        shot = self.studio.shoot(number, self.studio.generator(number))
+        scenes = shot.scene_batch(self.config.image_size, self.config.patch_grid)
+        epoch, variants = self.pool.at(number)
+        latents = self._latents.get(epoch, lambda: self._encoded(epoch, variants))
+        return SceneLatentBatch(**vars(scenes), x_0=latents[shot.shape])
+
+    @torch.no_grad()
+    def _encoded(self, epoch: int, variants: Variants) -> Tensor:
+        """Latents (P, C, r, r, r) of all shapes of the pool."""
+        generator = step_generator(self.pool.device, self.config, epoch, "encode")
+        rows = torch.arange(len(variants.models), device=self.pool.device)
+        return torch.cat(
+            [
+                self.encode(self.pool.occupancy(variants, part, generator).float())
+                for part in rows.split(_ENCODED_AT_ONCE)
+            ]
+        )
