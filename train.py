@@ -15,8 +15,8 @@ from pathlib import Path
 
 import torch
 
-from scenegen.synthesis.sources.registry import SourceOptions, build_source
-from scenegen.trainers.experiment import build_objective, load_experiment
+from scenegen.synthesis.sources.registry import SourceOptions
+from scenegen.trainers.experiment import build_experiment, load_experiment
 from scenegen.trainers.trainer import Trainer
 from trellis_modules.checkpoint import CheckpointError, save_checkpoint
 from trellis_modules.config import ConfigError, to_json
@@ -68,8 +68,7 @@ def make_trainer(arguments: argparse.Namespace) -> tuple[Trainer, Collection[str
     torch.manual_seed(config.trainer.seed)
     device = torch.device(arguments.device)
     options = SourceOptions(device, tuple(arguments.packs), arguments.latent_encoder, arguments.workers)
-    objective = build_objective(config)
-    source = build_source(config.source, options)
+    objective, source = build_experiment(config, options)
     trainer = Trainer(objective, source, config.trainer, arguments.output_dir, device)
     resolved = json.dumps(to_json(config), indent=2) + "\n"
     (arguments.output_dir / "config.json").write_text(resolved, encoding="utf-8")

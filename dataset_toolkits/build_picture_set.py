@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import sys
 from pathlib import Path
 
 import torch
@@ -73,7 +74,10 @@ def main() -> None:
     """Render, encode and write."""
     arguments = parse_arguments()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    source = make_source(arguments)
+    try:
+        source = make_source(arguments)
+    except ConfigError as error:
+        sys.exit(f"build_picture_set: {error}")
     logging.info("encoding %d shapes first", arguments.shapes)
     steps = tqdm(range(arguments.steps), desc="pictures", unit="batch")
     pictures = PictureSet.concatenate(

@@ -23,12 +23,12 @@ from trellis_modules.transformer import (
 )
 
 
-class SceneCond(NamedTuple):
-    """Condition of B / ``repeats`` assets, which hold for ``repeats`` states of each."""
+class AssetCond(NamedTuple):
+    """Condition of the assets of one or more batches of states, which follow each other."""
 
     object: Tensor  # (B / repeats, M', D), the asset's own image tokens
     scene: Tensor  # (B / repeats, M, D), all tokens of the asset's condition
-    repeats: int = 1  # batches of states, one after the other
+    repeats: int = 1  # batches of states
 
 
 class SceneContext(NamedTuple):
@@ -77,7 +77,7 @@ class SceneTransformerBlock(ModulatedTransformerCrossBlock):
             nn.Identity() if share_mod else modulation_network(channels, num_branches=1)
         )
 
-    def project_context(self, context: SceneCond | SceneContext) -> SceneContext:
+    def project_context(self, context: AssetCond | SceneContext) -> SceneContext:
         """Condition -> its keys and values, which ``forward`` takes too; these stay as they are."""
         if isinstance(context, SceneContext):
             return context
@@ -92,7 +92,7 @@ class SceneTransformerBlock(ModulatedTransformerCrossBlock):
         condition: Tensor,
         scene_condition: Tensor,
         scene_size: int,
-        context: SceneCond | SceneContext,
+        context: AssetCond | SceneContext,
     ) -> Tensor:
         """One block on B = S * scene_size assets; all that it computes with its parameters is computed here.
 

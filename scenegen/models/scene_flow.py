@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from scenegen.models.position_head import PositionHead
-from scenegen.models.scene_block import SceneCond, SceneTransformerBlock
+from scenegen.models.scene_block import AssetCond, SceneTransformerBlock
 from trellis_modules.flow_output import FlowOutput
 from trellis_modules.models import PreparedContext, SparseStructureFlowConfig, SparseStructureFlowModel
 
@@ -112,7 +112,8 @@ class SceneFlowModel(SparseStructureFlowModel):
             is_query: (B,) bool, assets whose frame is that of the poses; default: the first of each scene.
             features_before: block whose input tokens (B, 1 + registers + N, C), the position token first, are
                 returned as features; ``num_blocks`` means the output of the last one.
-            cond_repeats: how many states in a row, one batch after the other, share each condition.
+            cond_repeats: batches of states, one after the other in x, that share ``cond``; 1 with a prepared
+                context.
 
         Returns:
             The velocity (B, out_channels, R, R, R); extras: "positions", (B, 8) float32 poses as
@@ -131,6 +132,11 @@ class SceneFlowModel(SparseStructureFlowModel):
         ]
         if not isinstance(cond, PreparedContext):
             cond = self._context(cond, num_object_tokens)._replace(repeats=cond_repeats)
+        elif cond_repeats != 1:
+            raise ValueError(
+                f"SceneFlowModel: cond_repeats must be 1 with a prepared context, got {cond_repeats}; "
+                "give the condition itself"
+            )
         h = torch.cat([self._scene_tokens(is_query), self._embed(x)], dim=1)  # (B, 1 + registers + N, C)
         h, features = self._run_blocks(h, cond, *conditions, scene_size, features_before=features_before)
         h = h.to(x.dtype)
@@ -151,11 +157,11 @@ class SceneFlowModel(SparseStructureFlowModel):
         tokens = torch.cat([self.position_token, self.register_token], dim=1)
         return torch.where(is_query[:, None, None], tokens[0], tokens[1])
 
-    def _context(self, cond: Tensor, num_object_tokens: int | None) -> SceneCond:
+    def _context(self, cond: Tensor, num_object_tokens: int | None) -> AssetCond:
         cond = super()._context(cond, num_object_tokens)
         if num_object_tokens is None or not 0 < num_object_tokens <= cond.shape[1]:
             raise ValueError(
                 f"SceneFlowModel: num_object_tokens must be in [1, {cond.shape[1]}] (the length of "
                 f"cond), got {num_object_tokens}"
             )
-        return SceneCond(cond[:, :num_object_tokens], cond)
+        return AssetCond(cond[:, :num_object_tokens], cond)

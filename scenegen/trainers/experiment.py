@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from torch import nn
 
 from scenegen.models.registry import build_model
+from scenegen.synthesis.sources.registry import SOURCES, SourceOptions, build_source
+from scenegen.synthesis.sources.source import BatchSource
 from scenegen.trainers.objective import Objective
 from scenegen.trainers.objectives.geometry_encoder import GeometryEncoderConfig, GeometryEncoderObjective
 from scenegen.trainers.objectives.image_encoder import ImageEncoderConfig, ImageEncoderObjective
@@ -27,7 +29,7 @@ from trellis_modules.checkpoint import CheckpointError, find_weights, load_state
 from trellis_modules.config import ConfigError, NamedConfig, build, load_json, lookup
 
 #: objective name -> (its class, its configuration); the class is called with the models and the configuration
-OBJECTIVES: Mapping[str, tuple[Callable[..., Objective], type]] = {
+OBJECTIVES: Mapping[str, tuple[type[Objective], type]] = {
     "structure_vae": (StructureVaeObjective, StructureVaeConfig),
     "geometry_encoder": (GeometryEncoderObjective, GeometryEncoderConfig),
     "image_encoder": (ImageEncoderObjective, ImageEncoderConfig),
@@ -91,6 +93,28 @@ def freeze(models: Mapping[str, nn.Module], starts: Sequence[str]) -> None:
             raise ConfigError(f"frozen: expected the start of a tensor name, got {start!r}; no tensor has it")
         for parameter in chosen:
             parameter.requires_grad_(False)
+
+
+def build_experiment(config: ExperimentConfig, options: SourceOptions) -> tuple[Objective, BatchSource]:
+    """Build the objective and the source that it learns from.
+
+    Raises:
+        ConfigError: something has an unknown name or wrong arguments, or the source makes other batches than
+            the objective learns from.
+        CheckpointError: the weights to start from are missing or do not fit.
+    """
+    objective_type, _ = lookup(OBJECTIVES, config.objective.name, "objective")
+    made = lookup(SOURCES, config.source.name, "source").makes
+    if not issubclass(made, objective_type.batch_type):
+        fitting = [
+            name for name, kind in SOURCES.items() if issubclass(kind.makes, objective_type.batch_type)
+        ]
+        raise ConfigError(
+            f"source: expected {' or '.join(fitting)}, from which {config.objective.name} learns, "
+            f"got {config.source.name}"
+        )
+    objective = build_objective(config)
+    return objective, build_source(config.source, options)
 
 
 def build_objective(config: ExperimentConfig) -> Objective:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Hashable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,9 @@ class Objective(nn.Module, ABC):
     Its children are the networks, by the names under which they are saved; those of an experiment's models
     are exported at the end, others (probes) are only needed while training.
     """
+
+    #: The kind of batch that it learns from.
+    batch_type: ClassVar[type[Batch]]
 
     @property
     def networks(self) -> dict[str, nn.Module]:
@@ -43,7 +46,7 @@ class Objective(nn.Module, ABC):
         """The loss of a batch.
 
         Args:
-            batch: of the kind that the objective learns from.
+            batch: of the kind ``batch_type``.
             generator: on the device of the batch.
             decisions: from ``decide``.
 

@@ -21,7 +21,7 @@ from scenegen.synthesis.sources.registry import SourceOptions, build_source
 from scenegen.synthesis.sources.scene_batches import SceneLatentSource, SceneSource
 from scenegen.synthesis.sources.shape_pool import ShapeSource
 from scripts import assemble_checkpoint
-from trellis_modules.config import ConfigError, NamedConfig
+from trellis_modules.config import NamedConfig
 
 WIDTH, IMAGE_SIZE, STEPS = 32, 28, 4
 VAE = {"latent_channels": 4, "num_res_blocks": 1, "num_res_blocks_middle": 1, "channels": [8, 8, 8]}
@@ -212,7 +212,7 @@ def test_stored_pictures_take_the_place_of_packs(tmp_path, run, pack, monkeypatc
     train.main()
     assert [step for step, _ in losses(tmp_path / "stored")] == [1, 2, 3, 4]
     monkeypatch.setattr(sys, "argv", ["build_picture_set", *map(str, making), *sizes])
-    with pytest.raises(ConfigError, match="expected the source latent_pictures, .* got picture_set"):
+    with pytest.raises(SystemExit, match="expected the source latent_pictures, .* got picture_set"):
         build_picture_set.main()
 
 
@@ -274,6 +274,11 @@ def test_latents_come_with_unit_spread(encoder, pack):
     ("objective", "changes", "line"),
     [
         ("scene_flow", {}, "source scene_latents: expected --latent_encoder, got none"),
+        (
+            "structure_vae",
+            {"source": {"name": "scenes"}},
+            "source: expected shapes, from which structure_vae",
+        ),
         ("structure_vae", {"sources": {}}, "unknown key 'sources' for ExperimentConfig"),
         ("image_encoder", {"start_from": {"image_encoder": "nowhere"}}, "nowhere"),
     ],

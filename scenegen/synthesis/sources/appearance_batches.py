@@ -48,13 +48,9 @@ class FieldSource:
 
     def batch(self, step: int) -> FieldBatch:
         """The shapes of ``step``."""
-        config, device = self.pool.config, self.pool.device
-        _, variants = self.pool.at(step)
-        generator = step_generator(device, config, step, "fields")
-        count = config.objects_per_step
-        rows = torch.randint(config.shapes, (count,), generator=generator, device=device)
-        triangles = Recolouring.draw(count, generator).apply(variants.triangles(self.pool.bank, rows))
-        fields = _fields(self.pool, triangles, count, generator)
+        variants, rows, generator = self.pool.random(step, "fields")
+        triangles = Recolouring.draw(len(rows), generator).apply(variants.triangles(self.pool.bank, rows))
+        fields = _fields(self.pool, triangles, len(rows), generator)
         return FieldBatch(fields.painted(triangles.colours), fields.normal)
 
 

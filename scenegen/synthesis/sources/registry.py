@@ -19,6 +19,15 @@ from scenegen.synthesis.sources.appearance_batches import (
     FieldSource,
     LatentPictureSource,
 )
+from scenegen.synthesis.sources.batch import (
+    Batch,
+    FieldBatch,
+    LatentPictureBatch,
+    SceneBatch,
+    SceneLatentBatch,
+    ScenePairBatch,
+    ShapeBatch,
+)
 from scenegen.synthesis.sources.picture_set import PictureSetConfig, PictureSetSource
 from scenegen.synthesis.sources.scene_batches import SceneLatentSource, ScenePairSource, SceneSource
 from scenegen.synthesis.sources.shape_pool import ShapePool, ShapeSource, SourceConfig
@@ -42,12 +51,14 @@ class SourceKind:
     """A source that can be asked for by name.
 
     Attributes:
+        makes: kind of its batches.
         config: class of its arguments.
         make: (configuration, options) -> source.
         takes_packs: it is made of mesh packs.
         takes_latent_encoder: it makes latents with an encoder.
     """
 
+    makes: type[Batch]
     config: type
     make: Callable[..., BatchSource]
     takes_packs: bool = True
@@ -115,13 +126,15 @@ def _picture_set(config: PictureSetConfig, options: SourceOptions) -> PictureSet
 
 
 SOURCES: Mapping[str, SourceKind] = {
-    "shapes": SourceKind(SourceConfig, _of_pool(ShapeSource)),
-    "scenes": SourceKind(SourceConfig, _of_pool(SceneSource)),
-    "scene_pairs": SourceKind(SourceConfig, _of_pool(ScenePairSource)),
-    "scene_latents": SourceKind(SourceConfig, _scene_latents, takes_latent_encoder=True),
-    "voxel_fields": SourceKind(AppearanceSourceConfig, _of_pool(FieldSource)),
-    "latent_pictures": SourceKind(AppearanceSourceConfig, _latent_pictures, takes_latent_encoder=True),
-    "picture_set": SourceKind(PictureSetConfig, _picture_set, takes_packs=False),
+    "shapes": SourceKind(ShapeBatch, SourceConfig, _of_pool(ShapeSource)),
+    "scenes": SourceKind(SceneBatch, SourceConfig, _of_pool(SceneSource)),
+    "scene_pairs": SourceKind(ScenePairBatch, SourceConfig, _of_pool(ScenePairSource)),
+    "scene_latents": SourceKind(SceneLatentBatch, SourceConfig, _scene_latents, takes_latent_encoder=True),
+    "voxel_fields": SourceKind(FieldBatch, AppearanceSourceConfig, _of_pool(FieldSource)),
+    "latent_pictures": SourceKind(
+        LatentPictureBatch, AppearanceSourceConfig, _latent_pictures, takes_latent_encoder=True
+    ),
+    "picture_set": SourceKind(LatentPictureBatch, PictureSetConfig, _picture_set, takes_packs=False),
 }
 
 

@@ -65,6 +65,14 @@ class ShapePool:
             config.max_bend,
         )
 
+    def random(self, step: int, purpose: str) -> tuple[Variants, Tensor, torch.Generator]:
+        """Random shapes for a purpose of a step: all variants, rows (B,) of them, what else is drawn from."""
+        _, variants = self.at(step)
+        generator = step_generator(self.device, self.config, step, purpose)
+        count = self.config.objects_per_step
+        rows = torch.randint(self.config.shapes, (count,), generator=generator, device=self.device)
+        return variants, rows, generator
+
     def occupancy(self, variants: Variants, rows: Tensor, generator: torch.Generator) -> Tensor:
         """Surface voxels (K, 1, R, R, R) bool of the shapes ``rows``."""
         return surface_occupancy(
@@ -84,8 +92,4 @@ class ShapeSource:
 
     def batch(self, step: int) -> ShapeBatch:
         """The shapes of ``step``."""
-        config, device = self.pool.config, self.pool.device
-        _, variants = self.pool.at(step)
-        generator = step_generator(device, config, step, "shapes")
-        rows = torch.randint(config.shapes, (config.objects_per_step,), generator=generator, device=device)
-        return ShapeBatch(self.pool.occupancy(variants, rows, generator))
+        return ShapeBatch(self.pool.occupancy(*self.pool.random(step, "shapes")))

@@ -32,6 +32,8 @@ class GeometryEncoderObjective(Objective):
     (sec. 3.4) the first camera is the world frame, and lengths are in units of the first view's mean depth.
     """
 
+    batch_type = ScenePairBatch
+
     def __init__(self, vggt: nn.Module, config: GeometryEncoderConfig) -> None:
         super().__init__()
         self.vggt, self.config = vggt, config

@@ -24,6 +24,8 @@ class ImageEncoderConfig:
 class ImageEncoderObjective(Objective):
     """Trains ``image_encoder`` to tell where the patches of crops and scenes lie."""
 
+    batch_type = SceneBatch
+
     def __init__(self, image_encoder: nn.Module, config: ImageEncoderConfig) -> None:
         super().__init__()
         self.image_encoder, self.config = image_encoder, config

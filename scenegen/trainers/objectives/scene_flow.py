@@ -55,6 +55,8 @@ class SceneFlowObjective(Objective):
     not needed afterwards.
     """
 
+    batch_type = SceneLatentBatch
+
     def __init__(
         self, flow: nn.Module, image_encoder: nn.Module, geometry_encoder: nn.Module, config: SceneFlowConfig
     ) -> None:
@@ -92,6 +94,7 @@ class SceneFlowObjective(Objective):
         )
         seen = self._seen_errors(cond[..., : self._width], num_object_tokens, num_assets, batch)
         kept = torch.rand(num_scenes, generator=generator, device=device) >= config.p_uncond
+
         x_0 = batch.x_0.flatten(0, 1).float().repeat(draws, 1, 1, 1, 1)
         t = config.times.sample(num_scenes * draws, generator=generator, device=device)
         t = t.repeat_interleave(num_assets)

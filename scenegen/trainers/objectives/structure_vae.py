@@ -37,6 +37,8 @@ class StructureVaeObjective(Objective):
     With a frozen encoder the latents stay what they are, and so do the flow models made for them.
     """
 
+    batch_type = ShapeBatch
+
     def __init__(self, encoder: nn.Module, decoder: nn.Module, config: StructureVaeConfig) -> None:
         super().__init__()
         self.encoder, self.decoder, self.config = encoder, decoder, config

@@ -49,6 +49,8 @@ class StructuredLatentFlowObjective(Objective):
     last one can look there; it is not needed afterwards.
     """
 
+    batch_type = LatentPictureBatch
+
     def __init__(
         self, flow: SLatFlowModel, image_encoder: nn.Module, config: StructuredLatentFlowConfig
     ) -> None:

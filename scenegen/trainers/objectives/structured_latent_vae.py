@@ -106,6 +106,8 @@ class StructuredLatentVaeObjective(Objective):
     These are given at the corners of the mesh decoder's cubes and at one anchor for each Gaussian of a voxel.
     """
 
+    batch_type = FieldBatch
+
     def __init__(
         self,
         encoder: SLatEncoder,

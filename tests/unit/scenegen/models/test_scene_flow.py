@@ -132,6 +132,8 @@ def test_one_condition_serves_several_states_of_the_same_scenes() -> None:
         rows = slice(4 * part, 4 * part + 4)
         torch.testing.assert_close(both.velocity[rows], one.velocity)
         torch.testing.assert_close(both.extras["positions"][rows], one.extras["positions"])
+    with pytest.raises(ValueError, match="cond_repeats must be 1 with a prepared context, got 2"):
+        model(states, torch.cat([t, t]), model.precompute_context(cond, 3), scene_size=2, cond_repeats=2)
 
 
 class Sealed(nn.Module):

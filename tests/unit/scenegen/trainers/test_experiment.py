@@ -9,8 +9,14 @@ from torch import nn
 
 import train
 from scenegen.models.registry import build_model
-from scenegen.synthesis.sources.registry import SOURCES
-from scenegen.trainers.experiment import OBJECTIVES, build_objective, load_experiment, load_superset
+from scenegen.synthesis.sources.registry import SOURCES, SourceOptions
+from scenegen.trainers.experiment import (
+    OBJECTIVES,
+    build_experiment,
+    build_objective,
+    load_experiment,
+    load_superset,
+)
 from scenegen.trainers.objectives.structure_vae import StructureVaeObjective
 from trellis_modules.checkpoint import CheckpointError, save_checkpoint
 from trellis_modules.config import ConfigError, build
@@ -62,9 +68,11 @@ def stem(tmp_path):
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_the_configurations_of_the_repository_are_valid(path):
     config = load_experiment(path)
-    _, settings = OBJECTIVES[config.objective.name]
+    objective, settings = OBJECTIVES[config.objective.name]
     build(settings, config.objective.args, "objective")
-    build(SOURCES[config.source.name].config, config.source.args, "source")
+    kind = SOURCES[config.source.name]
+    build(kind.config, config.source.args, "source")
+    assert issubclass(kind.makes, objective.batch_type)
     assert config.trainer.max_steps > 0
     assert set(config.start_from) <= set(config.models)
 
@@ -102,6 +110,13 @@ def test_what_a_file_should_not_say_is_refused(write, changes, message):
 def test_what_cannot_be_built_is_refused(write, changes, message):
     with pytest.raises(ConfigError, match=message):
         build_objective(load_experiment(write(**changes)))
+
+
+def test_a_source_of_other_batches_is_refused(write):
+    options = SourceOptions(torch.device("cpu"), (Path("train.safetensors"),))
+    message = "source: expected shapes, from which structure_vae learns, got picture_set"
+    with pytest.raises(ConfigError, match=message):
+        build_experiment(load_experiment(write(source={"name": "picture_set"})), options)
 
 
 def test_weights_to_start_from_are_loaded(write, stem):

@@ -8,14 +8,6 @@ import torch
 from scenegen.models.registry import build_model
 from scenegen.synthesis.furniture.mesh_pack import MeshPack
 from scenegen.synthesis.furniture.split import load_split
-from scenegen.synthesis.sources.batch import (
-    FieldBatch,
-    LatentPictureBatch,
-    SceneBatch,
-    SceneLatentBatch,
-    ScenePairBatch,
-    ShapeBatch,
-)
 from scenegen.synthesis.sources.picture_set import PictureSet
 from scenegen.synthesis.sources.registry import SOURCES, SourceOptions, build_source
 from trellis_modules.checkpoint import save_checkpoint
@@ -62,24 +54,16 @@ def saved(folder, encoder):
     return folder / "encoder", network
 
 
-@pytest.mark.parametrize(
-    ("name", "kind"),
-    [
-        ("shapes", ShapeBatch),
-        ("scenes", SceneBatch),
-        ("scene_pairs", ScenePairBatch),
-        ("voxel_fields", FieldBatch),
-    ],
-)
-def test_sources_of_packs_give_their_kind_of_batch(pack, name, kind):
-    assert type(source(name, pack).batch(0)) is kind
+@pytest.mark.parametrize("name", ["shapes", "scenes", "scene_pairs", "voxel_fields"])
+def test_sources_of_packs_make_their_kind_of_batch(pack, name):
+    assert type(source(name, pack).batch(0)) is SOURCES[name].makes
 
 
 def test_latents_of_scenes_are_those_of_the_encoder(tmp_path, pack):
     stem, encoder = saved(tmp_path, STRUCTURE_ENCODER)
     shapes = source("shapes", pack, objects_per_step=3).batch(0).occupancy.float()
     batch = source("scene_latents", pack, encoder=stem).batch(0)
-    assert isinstance(batch, SceneLatentBatch)
+    assert type(batch) is SOURCES["scene_latents"].makes
     assert batch.x_0.shape[:2] == batch.visible.shape
     assert batch.x_0.shape[2:] == encoder(shapes).shape[1:]
 
@@ -87,13 +71,13 @@ def test_latents_of_scenes_are_those_of_the_encoder(tmp_path, pack):
 def test_latents_of_pictures_are_those_of_the_encoder(tmp_path, pack):
     stem, _ = saved(tmp_path, FIELD_ENCODER)
     batch = source("latent_pictures", pack, encoder=stem).batch(0)
-    assert isinstance(batch, LatentPictureBatch) and batch.x_0.shape == (len(batch.coords), 3)
+    assert type(batch) is SOURCES["latent_pictures"].makes and batch.x_0.shape == (len(batch.coords), 3)
 
 
 def test_stored_pictures_are_a_source_by_name(pictures):
     args = {"files": [str(pictures), str(pictures)], "objects_per_step": 6}
     batch = build_source(NamedConfig("picture_set", args), SourceOptions(CPU)).batch(0)
-    assert isinstance(batch, LatentPictureBatch) and len(batch.asset_image) == 6
+    assert type(batch) is SOURCES["picture_set"].makes and len(batch.asset_image) == 6
 
 
 def test_a_pack_with_test_models_is_refused(tmp_path, pack, furniture):
