@@ -1,9 +1,11 @@
-"""Make pictures of objects in scenes with their structured latents, for ``train.py --pictures``.
+"""Make pictures of objects in scenes with their structured latents, for the source ``picture_set``.
 
 ``python -m dataset_toolkits.build_picture_set --config configs/small/structured_latent_flow.json \\
     --packs data/packs/train.safetensors data/packs/procedural.safetensors \\
     --latent-encoder outputs/structured_latent_vae/ckpts/encoder --output data/packs/pictures_0.safetensors``
 
+An experiment trains on them whose source is
+``{"name": "picture_set", "args": {"files": ["data/packs/pictures_0.safetensors"], "objects_per_step": 16}}``.
 A GPU makes such pictures faster than it can train on them; on a CPU they take longer than the training step.
 """
 
@@ -11,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,17 +21,20 @@ from tqdm import tqdm
 
 from scenegen.cli.parser import CommandParser
 from scenegen.cli.types import default_device, device, positive_int, whole_number
+from scenegen.synthesis.sources.batch import LatentPictureBatch
 from scenegen.synthesis.sources.picture_set import PictureSet
-from scenegen.synthesis.sources.registry import build_source
+from scenegen.synthesis.sources.registry import SourceOptions, build_source
+from scenegen.synthesis.sources.source import BatchSource
 from scenegen.trainers.experiment import load_experiment
+from trellis_modules.config import ConfigError, NamedConfig
 
-OBJECTIVE = "structured_latent_flow"
+SOURCE = "latent_pictures"
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = CommandParser(__doc__)
-    parser.add_argument("--config", type=Path, required=True, help="experiment whose source is used")
+    parser.add_argument("--config", type=Path, required=True, help=f"experiment whose {SOURCE} are used")
     parser.add_argument("--packs", type=Path, nargs="+", required=True, help="mesh packs of the train split")
     parser.add_argument("--latent-encoder", type=Path, required=True, help="checkpoint stem")
     parser.add_argument("--output", type=Path, required=True, help="file to write (.safetensors)")
@@ -42,19 +48,37 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Render, encode and write."""
-    options = parse_arguments(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    settings = load_experiment(options.config).source | {
+def make_source(options: argparse.Namespace) -> BatchSource[LatentPictureBatch]:
+    """The experiment's source, with the sizes of the command line.
+
+    Raises:
+        ConfigError: the experiment has another source.
+    """
+    source = load_experiment(options.config).source
+    if source.name != SOURCE:
+        raise ConfigError(
+            f"{options.config}: expected the source {SOURCE}, of which pictures are stored, "
+            f"got {source.name}; give another experiment"
+        )
+    sizes = {
         "objects_per_step": options.objects,
         "shapes": options.shapes,
         "seed": options.seed,
         "repeat": 1,
     }
-    source = build_source(
-        OBJECTIVE, settings, options.packs, options.workers, options.latent_encoder, options.device
-    )
+    files = SourceOptions(options.device, tuple(options.packs), options.latent_encoder, options.workers)
+    return build_source(NamedConfig(SOURCE, source.args | sizes), files)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Render, encode and write; 1 when the experiment has another source."""
+    options = parse_arguments(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        source = make_source(options)
+    except ConfigError as error:
+        logging.error("%s", error)
+        return 1
     logging.info("encoding %d shapes first", options.shapes)
     steps = tqdm(range(options.steps), desc="pictures", unit="batch")
     pictures = PictureSet.concatenate(
@@ -62,7 +86,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     pictures.save(options.output)
     logging.info("%s: %d pictures, %d voxels", options.output, len(pictures), len(pictures.xyz))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -15,7 +15,7 @@ import numpy as np
 
 from scenegen.cli.parser import CommandParser
 from scenegen.cli.types import positive_int, whole_number
-from scenegen.synthesis.furniture.mesh_pack import MeshPack
+from scenegen.synthesis.furniture.mesh_pack import MeshPack, PackError
 from scenegen.synthesis.furniture.part_swap import random_swaps
 from scenegen.synthesis.furniture.procedural.pack import generate_pack
 
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.swaps:  # first: it is quick and may refuse its pack
         try:
             models = MeshPack.load_for_training(options.train_pack).models()
-        except ValueError as error:
+        except PackError as error:
             logger.error("%s", error)
             return 1
         rng = np.random.default_rng([options.seed, options.count])

@@ -2,6 +2,8 @@
 
     scenegen train --config configs/small/structure_vae.json --output-dir outputs/structure_vae \\
         --packs data/packs/train.safetensors
+
+Exit status: 0 trained, to the end or to the time limit; 1 the experiment cannot be built; 2 wrong arguments.
 """
 
 from __future__ import annotations
@@ -17,13 +19,14 @@ import torch
 
 from scenegen.cli.parser import CommandParser
 from scenegen.cli.types import default_device, device, non_negative, whole_number
-from scenegen.synthesis.sources.picture_set import PictureSet, PictureSetSource
-from scenegen.synthesis.sources.registry import build_source
-from scenegen.synthesis.sources.source import BatchSource
-from scenegen.trainers.experiment import ExperimentConfig, build_objective, load_experiment
+from scenegen.synthesis.furniture.mesh_pack import PackError
+from scenegen.synthesis.sources.registry import SourceOptions
+from scenegen.trainers.experiment import build_experiment, load_experiment
 from scenegen.trainers.trainer import Trainer
-from trellis_modules.checkpoint import save_checkpoint
-from trellis_modules.config import to_json
+from trellis_modules.checkpoint import CheckpointError, save_checkpoint
+from trellis_modules.config import ConfigError, to_json
+
+logger = logging.getLogger(__name__)
 
 
 def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) -> argparse.Namespace:
@@ -31,19 +34,17 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) ->
     parser = CommandParser(__doc__, prog)
     parser.add_argument("--config", type=Path, required=True, help="experiment JSON, see configs/small")
     parser.add_argument("--output-dir", type=Path, required=True, help="state, log and checkpoints go here")
-    data = parser.add_mutually_exclusive_group(required=True)
-    data.add_argument("--packs", type=Path, nargs="+", help="mesh packs of the train split")
-    data.add_argument(
-        "--pictures",
+    parser.add_argument(
+        "--packs",
         type=Path,
         nargs="+",
-        help="for structured_latent_flow, sets of dataset_toolkits.build_picture_set in place of packs",
+        default=(),
+        help="mesh packs of the train split, for every source but picture_set",
     )
     parser.add_argument(
         "--latent-encoder",
-        "--structure-encoder",  # its name before there were structured latents
         type=Path,
-        help="checkpoint stem of the encoder that makes the latents of scene_flow, structured_latent_flow",
+        help="checkpoint stem of the encoder that makes the latents of scene_latents and latent_pictures",
     )
     parser.add_argument("--device", type=device, default=default_device())
     parser.add_argument("--workers", type=whole_number, default=2, help="processes that compose scenes ahead")
@@ -59,33 +60,32 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) ->
     return options
 
 
-def make_source(arguments: argparse.Namespace, config: ExperimentConfig, device: torch.device) -> BatchSource:
-    """The batches of the packs or of the picture sets."""
-    if arguments.pictures is None:
-        return build_source(
-            config.objective.name,
-            config.source,
-            arguments.packs,
-            arguments.workers,
-            arguments.latent_encoder,
-            device,
-        )
-    if config.objective.name != "structured_latent_flow":
-        raise ValueError(
-            f"--pictures: expected the objective structured_latent_flow, got {config.objective.name}; "
-            "give --packs"
-        )
-    pictures = PictureSet.concatenate([PictureSet.load(path) for path in arguments.pictures])
-    return PictureSetSource(pictures, config.source["objects_per_step"], config.source.get("seed", 0), device)
+def make_trainer(options: argparse.Namespace) -> tuple[Trainer, Collection[str]]:
+    """Build what the experiment names; save its resolved configuration in the output folder.
+
+    Returns:
+        The trainer and the names of the networks that are exported at the end.
+
+    Raises:
+        ConfigError, CheckpointError, PackError: the experiment cannot be built.
+    """
+    config = load_experiment(options.config)
+    torch.manual_seed(config.trainer.seed)
+    files = SourceOptions(options.device, tuple(options.packs), options.latent_encoder, options.workers)
+    objective, source = build_experiment(config, files)
+    trainer = Trainer(objective, source, config.trainer, options.output_dir, options.device)
+    resolved = json.dumps(to_json(config), indent=2) + "\n"
+    (options.output_dir / "config.json").write_text(resolved, encoding="utf-8")
+    return trainer, config.models
 
 
 def export(trainer: Trainer, models: Collection[str]) -> None:
     """Write the averaged weights as half-precision checkpoints beside the state."""
-    modules = trainer.ema_modules()
+    networks = trainer.averaged_networks()
     trainer.objective.finish(trainer.source, trainer.step)
-    for name, module in modules.items():
+    for name, network in networks.items():
         if name in models:  # what was only needed for training is not exported
-            save_checkpoint(module, trainer.output_dir / "ckpts" / name)
+            save_checkpoint(network, trainer.output_dir / "ckpts" / name)
 
 
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
@@ -93,18 +93,15 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
     options = parse_arguments(arguments, prog)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
-    config = load_experiment(options.config)
-    torch.manual_seed(config.trainer.seed)
-    objective = build_objective(config)
-    source = make_source(options, config, options.device)
-    trainer = Trainer(objective, source, config.trainer, options.output_dir, options.device)
-    (options.output_dir / "config.json").write_text(
-        json.dumps(to_json(config), indent=2) + "\n", encoding="utf-8"
-    )
+    try:
+        trainer, models = make_trainer(options)
+    except (ConfigError, CheckpointError, PackError) as error:
+        logger.error("%s", error)
+        return 1
     trainer.resume()
     finished = trainer.run(options.time_limit, options.anneal)
-    export(trainer, config.models)
-    logging.info(
+    export(trainer, models)
+    logger.info(
         "%s at step %d after %.0f s of training",
         "finished" if finished else "stopped",
         trainer.step,
