@@ -1,123 +1,16 @@
-"""Compare predicted scenes with true ones: geometry, boxes and poses.
-
-Both folders hold scenes as `<id>.glb` with `<id>.json`, or as `<id>/scene.glb` with `<id>/poses.json`.
-Exit status: 0 done, 1 done but with --strict a scene is missing or failed, 2 the input cannot be evaluated.
-"""
+"""Compare predicted scenes with true ones: ``scenegen evaluate`` from a checkout."""
 
 from __future__ import annotations
 
-import argparse
-import logging
 import sys
-from concurrent.futures.process import BrokenProcessPool
-from pathlib import Path
+from collections.abc import Sequence
 
-from tqdm import tqdm
-from tqdm.contrib.logging import logging_redirect_tqdm
-
-from scenegen.evaluation.alignment import ALIGNMENT_MODES, AlignmentSettings
-from scenegen.evaluation.comparison import EvaluationSettings
-from scenegen.evaluation.glb import GlbError
-from scenegen.evaluation.loading import EvaluationError
-from scenegen.evaluation.report import build_report, format_table, write_csv, write_json
-from scenegen.evaluation.runner import EvaluationPlan, RecordStore, iterate_records, plan_evaluation
-from scenegen.evaluation.scene import Record
-
-_LOG = logging.getLogger("evaluate")
+from scenegen.cli.main import run_command
 
 
-def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    """Parse and check the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--prediction", type=Path, required=True, metavar="DIR", help="folder of predicted scenes"
-    )
-    parser.add_argument("--truth", type=Path, required=True, metavar="DIR", help="folder of true scenes")
-    parser.add_argument(
-        "--output",
-        type=Path,
-        metavar="JSON",
-        help="report; finished scenes are kept beside it in <name>.records.jsonl and not redone",
-    )
-    parser.add_argument("--csv", action="store_true", help="also write one row per scene beside --output")
-    parser.add_argument(
-        "--num-points", type=_positive, default=10240, help="surface points per object (%(default)s)"
-    )
-    parser.add_argument(
-        "--alignment",
-        choices=ALIGNMENT_MODES,
-        default="best",
-        help="best: coarse search, FilterReg and ICP; filterreg: one start, as is (%(default)s)",
-    )
-    parser.add_argument("--workers", type=_positive, default=2, help="processes (%(default)s)")
-    parser.add_argument("--limit", type=_positive, help="only the first scenes of the truth")
-    parser.add_argument("--strict", action="store_true", help="exit with 1 when a scene is missing or failed")
-    arguments = parser.parse_args(argv)
-    if arguments.csv and arguments.output is None:
-        parser.error("--csv needs --output, beside which the table is written")
-    return arguments
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number above 0, got {text!r}")
-    return int(text)
-
-
-def evaluate(arguments: argparse.Namespace) -> int:
-    """Run the evaluation that the command line asks for and return the exit status."""
-    settings = EvaluationSettings(arguments.num_points, alignment=AlignmentSettings(arguments.alignment))
-    plan = plan_evaluation(arguments.prediction, arguments.truth, settings, arguments.limit)
-    records = _collect(plan, arguments)
-    inputs = {"prediction": str(arguments.prediction), "truth": str(arguments.truth)}
-    report = build_report(records, plan.settings, inputs)
-    if arguments.output:
-        write_json(arguments.output, report)
-    if arguments.csv:
-        write_csv(arguments.output.with_suffix(".csv"), report)
-    print(format_table(report))
-    return 1 if arguments.strict and report["failures"] else 0
-
-
-def _collect(plan: EvaluationPlan, arguments: argparse.Namespace) -> list[Record]:
-    """Evaluate with a progress bar and return the records in the order of the plan."""
-    store_path = None
-    if arguments.output:
-        arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        store_path = arguments.output.with_suffix(".records.jsonl")
-    records: dict[str, Record] = {}
-    with logging_redirect_tqdm():
-        stream = iterate_records(plan, RecordStore(store_path), arguments.workers)
-        for record in tqdm(stream, total=len(plan.pairs), desc="evaluate", unit="scene"):
-            records[record["id"]] = record
-            for line in filter(None, [record["error"], *record["warnings"]]):
-                _LOG.warning("%s", line)
-    return [records[pair.scene_id] for pair in plan.pairs]
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Entry point; faults of the input end in one line."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
-    arguments = parse_arguments(argv)
-    try:
-        return evaluate(arguments)
-    except (EvaluationError, GlbError) as error:
-        _LOG.error("%s", error)
-    except OSError as error:  # faults of the scenes are told by the errors above
-        _LOG.error(
-            "--output %s: expected to write the report, the disk refuses (%s); check the path, the free "
-            "space and the permissions",
-            arguments.output,
-            error,
-        )
-    except BrokenProcessPool:
-        _LOG.error(
-            "a worker process was killed, as a rule for lack of memory; run again with fewer --workers "
-            "(scenes already finished are kept when --output is given)"
-        )
-    return 2
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit status."""
+    return run_command("evaluate", arguments)
 
 
 if __name__ == "__main__":

@@ -39,6 +39,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from scenegen.cli.parser import CommandParser
 from scenegen.evaluation.comparison import EvaluationSettings
 from scenegen.evaluation.loading import EvaluationError
 from scenegen.evaluation.report import bootstrap_interval
@@ -96,7 +97,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = CommandParser(__doc__)
     parser.add_argument("--prediction", type=Path, required=True)
     parser.add_argument("--truth", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True, help="JSON file of the figures")

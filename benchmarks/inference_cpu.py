@@ -19,6 +19,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from scenegen.cli.parser import CommandParser
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 KIB_PER_UNIT = 1 if sys.platform == "linux" else 1 / 1024  # ru_maxrss is in bytes on macOS
 
@@ -33,7 +35,7 @@ def main() -> int:
             "--input", str(options.scene), "--output", output, "--checkpoint", str(options.checkpoint),
         ]  # fmt: skip
         command += ["--dtype", options.dtype] if options.dtype else []
-        command += ["--no_appearance"] if options.no_appearance else []
+        command += ["--no-appearance"] if options.no_appearance else []
         start = time.perf_counter()
         process = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True)
         wall_seconds = time.perf_counter() - start
@@ -48,11 +50,11 @@ def main() -> int:
 
 def parse_arguments() -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = CommandParser(__doc__)
     parser.add_argument("--scene", type=Path, default=REPOSITORY / "assets/masked_images_test/test_0078")
     parser.add_argument("--checkpoint", type=Path, default=REPOSITORY / "checkpoints/scenegen-small")
     parser.add_argument("--dtype", help="see inference.py")
-    parser.add_argument("--no_appearance", action="store_true", help="see inference.py")
+    parser.add_argument("--no-appearance", action="store_true", help="see inference.py")
     parser.add_argument("--threads", type=int, default=2, help="OMP_NUM_THREADS of the process")
     parser.add_argument("--max-seconds", type=float, default=90.0)
     parser.add_argument("--max-gib", type=float, default=5.0)

@@ -15,7 +15,6 @@ Writes folders like those of inference.py: `<output>/<scene_id>/{scene.glb, pose
 
 from __future__ import annotations
 
-import argparse
 import logging
 import sys
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ import trimesh
 from skimage.measure import marching_cubes
 from tqdm import tqdm
 
+from scenegen.cli.parser import CommandParser
 from scenegen.export.scene_files import write_scene
 from scenegen.geometry import world_pose, world_poses_to_query_poses
 from scenegen.inputs.image_files import SceneInputError
@@ -160,9 +160,7 @@ def predict_scene(images: SceneImages, shape: MeanShape) -> SceneResult:
 def main(argv: list[str] | None = None) -> int:
     """Predict every scene of a folder; exit status 1 when a scene failed, 2 when nothing could start."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = CommandParser(__doc__)
     parser.add_argument(
         "--input", type=Path, required=True, metavar="DIR", help="folder of masked-image folders"
     )

@@ -21,6 +21,7 @@ from pathlib import Path
 import torch
 
 from scenegen.batch.scenes import BatchOptions, make_scene
+from scenegen.cli.parser import CommandParser
 from scenegen.inputs.layout import detect_scene, find_scene_folders
 from scenegen.pipelines.memory import process_peak_bytes
 from scenegen.pipelines.pipeline import SceneGenPipeline
@@ -66,7 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = CommandParser(__doc__)
     parser.add_argument("--input", type=Path, default=REPOSITORY / "assets/masked_images_test")
     parser.add_argument("--checkpoint", type=Path, default=REPOSITORY / "checkpoints/scenegen-small")
     parser.add_argument("--device", default="cpu")

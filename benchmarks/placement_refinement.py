@@ -31,6 +31,7 @@ import torch
 import trimesh
 from tqdm import tqdm
 
+from scenegen.cli.parser import CommandParser
 from scenegen.evaluation.alignment import AlignmentSettings
 from scenegen.evaluation.comparison import EvaluationSettings, compare_scenes, sample_scene
 from scenegen.evaluation.loading import (
@@ -257,9 +258,7 @@ def format_table(summary: dict[str, Any]) -> str:
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = CommandParser(__doc__)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--prediction", type=Path, metavar="DIR", help="folder of predictions")
     source.add_argument("--disturb", type=int, metavar="SEED", help="disturb the truth instead")

@@ -48,6 +48,7 @@ from scenegen.checkpoints.roles import (
     SLAT_MESH_ROLE,
 )
 from scenegen.checkpoints.schema import PipelineConfig
+from scenegen.cli.parser import CommandParser
 from scenegen.export.names import SCENE_FILE
 from scenegen.export.scene_files import write_scene
 from scenegen.hub.releases import PublishedNetwork, load_networks
@@ -110,7 +111,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = CommandParser(__doc__)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--dtype", choices=("float16", "bfloat16", "float32"), default="float16")
     parser.add_argument("--folder", help="keep the checkpoint there, in files, and use it again")

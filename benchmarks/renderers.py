@@ -14,7 +14,6 @@ The object is a torus: 105,600 triangles, 50,000 Gaussians (standard deviations 
 
 from __future__ import annotations
 
-import argparse
 import math
 import time
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from scenegen.cli.parser import CommandParser
 from trellis_modules.renderers import render_gaussians, render_mesh, render_octree, visible_faces
 from trellis_modules.renderers.backends import GAUSSIAN_BACKENDS, MESH_BACKENDS
 from trellis_modules.renderers.cameras import multiview_cameras
@@ -37,7 +37,7 @@ RESOLUTION = 64
 
 def main() -> None:
     """Measure and print a Markdown table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = CommandParser(__doc__)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--views", type=int, default=16)
     parser.add_argument("--sizes", type=int, nargs="+", default=[256, 512])

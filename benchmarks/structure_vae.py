@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from scenegen.cli.parser import CommandParser
 from scenegen.models.registry import load_checkpoint
 from scenegen.synthesis.furniture.mesh_pack import MeshPack
 from scenegen.synthesis.shapes.shape_bank import ShapeBank, surface_occupancy
@@ -21,7 +22,7 @@ _AT_ONCE = 8
 
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = CommandParser(__doc__)
     parser.add_argument("--pack", type=Path, required=True, help="mesh pack to reconstruct")
     parser.add_argument("--checkpoint", type=Path, default=Path("checkpoints/scenegen-small"))
     parser.add_argument("--resolution", type=int, default=64, help="voxels per edge")

@@ -1,7 +1,7 @@
 """Time, peak memory and parts of one forward pass of the structured-latent flow, with random weights.
 
     python benchmarks/structured_latent_flow.py [--assets 1 4] [--voxels 12800] [--conv auto spconv]
-        [--cuda_graph] [--profile]
+        [--cuda-graph] [--profile]
 
 The voxels of an asset are those nearest to a sphere in a grid of 64^3.  Several assets are timed twice: with
 as many voxels each, and with 0.7 to 1.3 times as many, in all the same.  Stages:
@@ -33,6 +33,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from scenegen.cli.parser import CommandParser
 from trellis_modules.models import SLatFlowModel, build_model
 from trellis_modules.sparse import SparseTensor
 from trellis_modules.sparse.conv.backends import BACKEND_VARIABLE, BACKENDS, REGISTRY
@@ -84,7 +85,7 @@ def main() -> None:
 
 def parse_arguments() -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = CommandParser(__doc__)
     parser.add_argument("--assets", type=int, nargs="+", default=[1, 4])
     parser.add_argument("--voxels", type=int, default=12800, help="of each asset")
     parser.add_argument("--blocks", type=int, help="transformer blocks; default: the released number")
@@ -95,16 +96,14 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--dtype", choices=["float16", "bfloat16", "float32"], default="float16")
     parser.add_argument("--repeats", type=int, default=10)
     parser.add_argument(
-        "--cuda_graph", action="store_true", help="also time a recorded pass (not with spconv)"
+        "--cuda-graph", action="store_true", help="also time a recorded pass (not with spconv)"
     )
     parser.add_argument("--profile", action="store_true", help="list the GPU kernels of the last case")
     return parser.parse_args()
 
 
 @torch.inference_mode()
-def report(
-    model: SLatFlowModel, options: argparse.Namespace, device: torch.device, cuda_graph: bool
-) -> None:
+def report(model: SLatFlowModel, options: argparse.Namespace, device: torch.device, cuda_graph: bool) -> None:
     """Time all cases with the selected convolution and print the tables of stages and parts."""
     cases = {
         f"{assets}{' unequal' if unequal else ''}": make_inputs(
@@ -199,9 +198,7 @@ def measure(run: Callable[[], Any], device: torch.device, repeats: int) -> tuple
     return 1000 * statistics.median(times[WARM_UP:]), peak
 
 
-def part_times(
-    model: SLatFlowModel, inputs: Inputs, device: torch.device, repeats: int
-) -> dict[str, float]:
+def part_times(model: SLatFlowModel, inputs: Inputs, device: torch.device, repeats: int) -> dict[str, float]:
     """Mean milliseconds of each part of a pass, what is left, and the whole pass."""
     mark = partial(cuda_mark, device) if device.type == "cuda" else time.perf_counter
     spans: list[tuple[str, Any, Any]] = []

@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from scenegen.cli.parser import CommandParser
 from scenegen.geometry import yup_to_zup
 from scenegen.models.registry import load_checkpoint
 from scenegen.synthesis.furniture.mesh_pack import MeshPack
@@ -41,7 +42,7 @@ class Score:
 
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = CommandParser(__doc__)
     parser.add_argument("--pack", type=Path, required=True, help="mesh pack to reconstruct")
     parser.add_argument("--run", type=Path, required=True, help="output folder of the training")
     parser.add_argument("--size", type=int, default=256, help="pixels per edge of the pictures")

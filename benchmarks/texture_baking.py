@@ -30,6 +30,7 @@ import torch
 from skimage.measure import marching_cubes
 from torch import Tensor
 
+from scenegen.cli.parser import CommandParser
 from trellis_modules.postprocess import (
     CleaningConfig,
     TexturedMesh,
@@ -129,7 +130,7 @@ def main() -> int:
 
 def parse_arguments() -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = CommandParser(__doc__)
     on_gpu = torch.cuda.is_available()
     parser.add_argument("--faces", type=int, default=100_000)
     parser.add_argument("--gaussians", type=int, default=100_000)

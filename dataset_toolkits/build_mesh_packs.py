@@ -1,32 +1,34 @@
-"""Pack prepared meshes by split: python -m dataset_toolkits.build_mesh_packs --output_dir R [--packs DIR]."""
+"""Pack prepared meshes by split: python -m dataset_toolkits.build_mesh_packs --output-dir R [--packs DIR]."""
 
 from __future__ import annotations
 
 import argparse
 import logging
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from dataset_toolkits.subsets.sweethome3d.data_set import build_mesh_pack
+from scenegen.cli.parser import CommandParser
 from scenegen.synthesis.furniture.split import SPLITS
 
 logger = logging.getLogger("build_mesh_packs")
 
 
-def parse_arguments() -> argparse.Namespace:
+def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output_dir", type=Path, required=True, help="data root with metadata.csv")
+    parser = CommandParser(__doc__)
+    parser.add_argument("--output-dir", type=Path, required=True, help="data root with metadata.csv")
     parser.add_argument("--packs", type=Path, help="folder for the packs; default: <output_dir>/../packs")
     parser.add_argument(
         "--keep-hidden", action="store_true", help="keep faces that no outside camera can see"
     )
-    return parser.parse_args()
+    return parser.parse_args(arguments)
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Write a pack for each split; 1 when one cannot be made."""
-    options = parse_arguments()
+    options = parse_arguments(arguments)
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
     folder = options.packs or options.output_dir.parent / "packs"
     try:

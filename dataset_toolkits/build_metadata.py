@@ -1,4 +1,4 @@
-"""Prepare meshes, write metadata.csv: python -m dataset_toolkits.build_metadata sweethome3d --output_dir R.
+"""Prepare meshes, write metadata.csv: python -m dataset_toolkits.build_metadata sweethome3d --output-dir R.
 
 Safe to run again: models that are prepared already are only read.
 """
@@ -9,6 +9,7 @@ import argparse
 import logging
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from dataset_toolkits.download import SUBSETS
@@ -17,27 +18,28 @@ from dataset_toolkits.subsets.sweethome3d.catalogue import CatalogueError
 from dataset_toolkits.subsets.sweethome3d.data_set import build_metadata
 from dataset_toolkits.subsets.sweethome3d.metadata import read_metadata
 from dataset_toolkits.subsets.sweethome3d.source import SourceError
+from scenegen.cli.parser import CommandParser
 
 logger = logging.getLogger("build_metadata")
 
 
-def parse_arguments() -> argparse.Namespace:
+def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = CommandParser(__doc__)
     parser.add_argument("subset", choices=SUBSETS)
-    parser.add_argument("--output_dir", type=Path, required=True, help="data root, e.g. data/sweethome3d")
+    parser.add_argument("--output-dir", type=Path, required=True, help="data root, e.g. data/sweethome3d")
     parser.add_argument(
         "--source", type=Path, help="folder with .sh3f files; default: <output_dir>/raw/package"
     )
     parser.add_argument(
         "--attribution", type=Path, help="also write the credits to this file (ATTRIBUTION.md)"
     )
-    return parser.parse_args()
+    return parser.parse_args(arguments)
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Prepare, list and count; 1 when a model or everything failed."""
-    options = parse_arguments()
+    options = parse_arguments(arguments)
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
     logging.getLogger("trimesh").setLevel(logging.WARNING)  # it tells of every polygon it triangulates
     root = options.output_dir

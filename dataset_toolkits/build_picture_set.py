@@ -1,9 +1,11 @@
-"""Make pictures of objects in scenes with their structured latents, for ``train.py --pictures``.
+"""Make pictures of objects in scenes with their structured latents, for the source ``picture_set``.
 
 ``python -m dataset_toolkits.build_picture_set --config configs/small/structured_latent_flow.json \\
     --packs data/packs/train.safetensors data/packs/procedural.safetensors \\
-    --latent_encoder outputs/structured_latent_vae/ckpts/encoder --output data/packs/pictures_0.safetensors``
+    --latent-encoder outputs/structured_latent_vae/ckpts/encoder --output data/packs/pictures_0.safetensors``
 
+An experiment trains on them whose source is
+``{"name": "picture_set", "args": {"files": ["data/packs/pictures_0.safetensors"], "objects_per_step": 16}}``.
 A GPU makes such pictures faster than it can train on them; on a CPU they take longer than the training step.
 """
 
@@ -11,57 +13,81 @@ from __future__ import annotations
 
 import argparse
 import logging
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from tqdm import tqdm
 
+from scenegen.cli.parser import CommandParser
+from scenegen.cli.types import default_device, device, positive_int, whole_number
+from scenegen.synthesis.sources.batch import LatentPictureBatch
 from scenegen.synthesis.sources.picture_set import PictureSet
-from scenegen.synthesis.sources.registry import build_source
+from scenegen.synthesis.sources.registry import SourceOptions, build_source
+from scenegen.synthesis.sources.source import BatchSource
 from scenegen.trainers.experiment import load_experiment
+from trellis_modules.config import ConfigError, NamedConfig
 
-OBJECTIVE = "structured_latent_flow"
+SOURCE = "latent_pictures"
 
 
-def parse_arguments() -> argparse.Namespace:
+def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--config", type=Path, required=True, help="experiment whose source is used")
+    parser = CommandParser(__doc__)
+    parser.add_argument("--config", type=Path, required=True, help=f"experiment whose {SOURCE} are used")
     parser.add_argument("--packs", type=Path, nargs="+", required=True, help="mesh packs of the train split")
-    parser.add_argument("--latent_encoder", type=Path, required=True, help="checkpoint stem")
+    parser.add_argument("--latent-encoder", type=Path, required=True, help="checkpoint stem")
     parser.add_argument("--output", type=Path, required=True, help="file to write (.safetensors)")
-    parser.add_argument("--steps", type=int, default=60, help="batches of --objects objects")
-    parser.add_argument("--objects", type=int, default=8)
-    parser.add_argument("--shapes", type=int, default=110, help="variants of furniture, encoded first")
-    parser.add_argument("--max_voxels", type=int, default=12_000, help="leaves out objects with more")
-    parser.add_argument("--seed", type=int, default=0, help="another one gives other shapes and scenes")
-    parser.add_argument("--workers", type=int, default=0, help="processes that compose scenes ahead")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    return parser.parse_args()
+    parser.add_argument("--steps", type=positive_int, default=60, help="batches of --objects objects")
+    parser.add_argument("--objects", type=positive_int, default=8)
+    parser.add_argument("--shapes", type=positive_int, default=110, help="variants of furniture")
+    parser.add_argument("--max-voxels", type=positive_int, default=12_000, help="leaves out larger objects")
+    parser.add_argument("--seed", type=whole_number, default=0, help="of shapes and scenes")
+    parser.add_argument("--workers", type=whole_number, default=0, help="processes that compose scenes ahead")
+    parser.add_argument("--device", type=device, default=default_device())
+    return parser.parse_args(arguments)
 
 
-def main() -> None:
-    """Render, encode and write."""
-    arguments = parse_arguments()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    settings = load_experiment(arguments.config).source | {
-        "objects_per_step": arguments.objects,
-        "shapes": arguments.shapes,
-        "seed": arguments.seed,
+def make_source(options: argparse.Namespace) -> BatchSource[LatentPictureBatch]:
+    """The experiment's source, with the sizes of the command line.
+
+    Raises:
+        ConfigError: the experiment has another source.
+    """
+    source = load_experiment(options.config).source
+    if source.name != SOURCE:
+        raise ConfigError(
+            f"{options.config}: expected the source {SOURCE}, of which pictures are stored, "
+            f"got {source.name}; give another experiment"
+        )
+    sizes = {
+        "objects_per_step": options.objects,
+        "shapes": options.shapes,
+        "seed": options.seed,
         "repeat": 1,
     }
-    device = torch.device(arguments.device)
-    source = build_source(
-        OBJECTIVE, settings, arguments.packs, arguments.workers, arguments.latent_encoder, device
-    )
-    logging.info("encoding %d shapes first", arguments.shapes)
-    steps = tqdm(range(arguments.steps), desc="pictures", unit="batch")
+    files = SourceOptions(options.device, tuple(options.packs), options.latent_encoder, options.workers)
+    return build_source(NamedConfig(SOURCE, source.args | sizes), files)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Render, encode and write; 1 when the experiment has another source."""
+    options = parse_arguments(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        source = make_source(options)
+    except ConfigError as error:
+        logging.error("%s", error)
+        return 1
+    logging.info("encoding %d shapes first", options.shapes)
+    steps = tqdm(range(options.steps), desc="pictures", unit="batch")
     pictures = PictureSet.concatenate(
-        [PictureSet.of_batch(source.batch(step), arguments.max_voxels) for step in steps]
+        [PictureSet.of_batch(source.batch(step), options.max_voxels) for step in steps]
     )
-    pictures.save(arguments.output)
-    logging.info("%s: %d pictures, %d voxels", arguments.output, len(pictures), len(pictures.xyz))
+    pictures.save(options.output)
+    logging.info("%s: %d pictures, %d voxels", options.output, len(pictures), len(pictures.xyz))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,9 +1,9 @@
 """Render scenes of furniture into masked-image folders with their truth.
 
 Re-create the fixed test scenes:
-    python -m dataset_toolkits.build_scenes --data_root data/sweethome3d --output_dir data/scenes \\
+    python -m dataset_toolkits.build_scenes --data-root data/sweethome3d --output-dir data/scenes \\
         --set test --list benchmarks/test_scenes.json
-Make a new list first: add --make_list 200 --seed 1. Scenes that are there already are skipped.
+Make a new list first: add --make-list 200 --seed 1. Scenes that are there already are skipped.
 ``--renderer blender`` needs Blender 3.4 or newer with NumPy (Debian: packages blender and python3-numpy).
 """
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from tqdm import tqdm
 from dataset_toolkits.blender_renderer import BlenderError, render_with_blender
 from dataset_toolkits.subsets.mesh_library import MeshLibrary
 from dataset_toolkits.subsets.sweethome3d.metadata import MetadataError
+from scenegen.cli.parser import CommandParser
+from scenegen.cli.types import positive_int, whole_number
 from scenegen.synthesis.furniture.split import SplitError
 from scenegen.synthesis.layouts.scene_composer import CompositionError
 from scenegen.synthesis.layouts.scene_layout import SceneLayout
@@ -32,25 +35,25 @@ RENDERERS = ("embree", "blender")
 logger = logging.getLogger("build_scenes")
 
 
-def parse_arguments() -> argparse.Namespace:
+def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data_root", type=Path, required=True, help="furniture of build_metadata")
-    parser.add_argument("--output_dir", type=Path, required=True, help="where the scenes go")
+    parser = CommandParser(__doc__)
+    parser.add_argument("--data-root", type=Path, required=True, help="furniture of build_metadata")
+    parser.add_argument("--output-dir", type=Path, required=True, help="where the scenes go")
     parser.add_argument("--set", choices=("test", "validation"), default="test", help="furniture split")
     parser.add_argument("--list", type=Path, required=True, help="JSON list of scenes")
-    parser.add_argument("--make_list", type=int, metavar="N", help="first choose N scenes and write --list")
-    parser.add_argument("--seed", type=int, default=0, help="for --make_list")
+    parser.add_argument(
+        "--make-list", type=positive_int, metavar="N", help="first choose N scenes, write --list"
+    )
+    parser.add_argument("--seed", type=whole_number, default=0, help="for --make-list")
     parser.add_argument("--renderer", choices=RENDERERS, default="embree")
-    parser.add_argument("--size", type=int, default=512, help="pixels per side")
+    parser.add_argument("--size", type=positive_int, default=512, help="pixels per side")
     parser.add_argument("--antialias", action="store_true", help="embree: four rays a pixel for the colour")
-    parser.add_argument("--samples", type=int, default=64, help="blender: paths a pixel")
+    parser.add_argument("--samples", type=positive_int, default=64, help="blender: paths a pixel")
     parser.add_argument("--depth", action="store_true", help="also write depth PNGs")
     parser.add_argument("--scenes", nargs="+", metavar="ID", help="only these scenes")
-    parser.add_argument("--limit", type=int, help="only the first so many")
-    return parser.parse_args()
+    parser.add_argument("--limit", type=positive_int, help="only the first so many")
+    return parser.parse_args(arguments)
 
 
 def make_list(library: MeshLibrary, options: argparse.Namespace) -> None:
@@ -78,9 +81,9 @@ def render(layout: SceneLayout, library: MeshLibrary, options: argparse.Namespac
     return replace(picture, colour=render_with_blender(layout, glbs, options.size, options.samples, log))
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Choose scenes if asked, render and write them; 1 when something is missing or fails."""
-    options = parse_arguments()
+    options = parse_arguments(arguments)
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
     try:
         library = MeshLibrary(options.data_root)

@@ -1,8 +1,8 @@
 """Put trained networks together into a checkpoint folder that `inference.py --checkpoint` reads.
 
-``python scripts/assemble_checkpoint.py --structure_vae outputs/structure_vae \\
-    --scene_flow outputs/scene_flow --structured_latent_vae outputs/structured_latent_vae \\
-    --structured_latent_flow outputs/structured_latent_flow``
+``python scripts/assemble_checkpoint.py --structure-vae outputs/structure_vae \\
+    --scene-flow outputs/scene_flow --structured-latent-vae outputs/structured_latent_vae \\
+    --structured-latent-flow outputs/structured_latent_flow``
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ from scenegen.checkpoints.roles import (
     SLAT_MESH_ROLE,
 )
 from scenegen.checkpoints.schema import PipelineConfig, SlatNormalization
+from scenegen.cli.parser import CommandParser
+from scenegen.cli.types import positive_int
 from scenegen.conditioning.patch_places import PLACE_CHANNELS
 from scenegen.hub import file_sha256
 from trellis_modules.checkpoint import WEIGHTS_SUFFIX
@@ -52,32 +55,32 @@ APPEARANCE_NETWORKS = {
 }
 
 
-def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
+def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--structure_vae", type=Path, required=True, help="output folder of its training")
-    parser.add_argument("--scene_flow", type=Path, required=True, help="output folder of its training")
+    parser = CommandParser(__doc__)
+    parser.add_argument("--structure-vae", type=Path, required=True, help="output folder of its training")
+    parser.add_argument("--scene-flow", type=Path, required=True, help="output folder of its training")
     parser.add_argument(
-        "--structured_latent_vae",
+        "--structured-latent-vae",
         type=Path,
         help="likewise; left out, the checkpoint has no appearance stage",
     )
-    parser.add_argument("--structured_latent_flow", type=Path, help="likewise")
+    parser.add_argument("--structured-latent-flow", type=Path, help="likewise")
     parser.add_argument("--output", type=Path, default=Path("checkpoints/scenegen-small"))
-    parser.add_argument("--steps", type=int, default=12)
-    parser.add_argument("--cfg_strength", type=float, default=2.0)
-    parser.add_argument("--cfg_interval", type=float, nargs=2, default=(0.5, 1.0))
-    parser.add_argument("--rescale_t", type=float, default=3.0)
-    parser.add_argument("--slat_steps", type=int, default=8)
-    parser.add_argument("--slat_cfg_strength", type=float, default=0.0)
-    parser.add_argument("--slat_cfg_interval", type=float, nargs=2, default=(0.5, 1.0))
-    parser.add_argument("--slat_rescale_t", type=float, default=3.0)
+    parser.add_argument("--steps", type=positive_int, default=12)
+    parser.add_argument("--cfg-strength", type=float, default=2.0)
+    parser.add_argument("--cfg-interval", type=float, nargs=2, default=(0.5, 1.0))
+    parser.add_argument("--rescale-t", type=float, default=3.0)
+    parser.add_argument("--slat-steps", type=positive_int, default=8)
+    parser.add_argument("--slat-cfg-strength", type=float, default=0.0)
+    parser.add_argument("--slat-cfg-interval", type=float, nargs=2, default=(0.5, 1.0))
+    parser.add_argument("--slat-rescale-t", type=float, default=3.0)
     parser.add_argument(
-        "--raw_geometry", action="store_true", help="the flow was trained on unnormalised geometry tokens"
+        "--raw-geometry", action="store_true", help="the flow was trained on unnormalised geometry tokens"
     )
     options = parser.parse_args(arguments)
     if (options.structured_latent_vae is None) != (options.structured_latent_flow is None):
-        parser.error("--structured_latent_vae and --structured_latent_flow belong together: give both")
+        parser.error("--structured-latent-vae and --structured-latent-flow belong together: give both")
     return options
 
 
@@ -146,7 +149,7 @@ def describe(
     )
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Copy the networks and describe the pipeline."""
     options = parse_arguments(arguments)
     folder = options.output

@@ -11,10 +11,12 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
+from scenegen.cli.parser import CommandParser
 from scenegen.hub.conversion import Conversion, convert, find_network
 from scenegen.hub.releases import HubError
 
@@ -23,14 +25,14 @@ DTYPES = {"keep": None, "float32": torch.float32, "float16": torch.float16, "bfl
 logger = logging.getLogger("convert")
 
 
-def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
+def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = CommandParser(__doc__)
     parser.add_argument("source", type=Path, help="the pickle")
     parser.add_argument("--output", type=Path, help="safetensors file; default: beside the source")
     parser.add_argument(
         "--like",
-        help="check names and shapes against a network and write its description beside the weights:\n"
+        help="check names and shapes against a network and write its description beside the weights: "
         "a role of pipeline.json, a published name such as VGGT-1B, or a .json with name and args",
     )
     parser.add_argument("--dtype", choices=DTYPES, default="keep", help="of the tensors (%(default)s)")
@@ -38,7 +40,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
     options = parse_arguments(arguments)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")

@@ -13,20 +13,22 @@ Exit status: 0 done and, with --compare, equal; 1 something differs or a command
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from scenegen.export.names import POSES_FILE
+from safetensors.numpy import load_file
+
+from scenegen.cli.parser import CommandParser
 
 ROOT = Path(__file__).resolve().parents[1]
 SCENES = 2
+POSES_FILE = "poses.json"
 MEASURED = ("seconds", "peak_bytes", "peak_gib", "timings", "memory")  # of poses.json: differ from run to run
 SMALL: Mapping[str, Any] = {  # replaces these settings wherever a configuration has them
     "objects_per_step": 4,
@@ -91,8 +93,8 @@ def step_losses(config: Path, pack: Path, folder: Path) -> dict[str, float]:
     output = folder / config.stem
     latents = TRAINED_LATENTS.get(config.stem)
     run(
-        "train.py", "--config", str(experiment), "--output_dir", str(output), "--packs", str(pack),
-        "--workers", "0", "--device", "cpu", *(["--latent_encoder", latents] if latents else []),
+        "train.py", "--config", str(experiment), "--output-dir", str(output), "--packs", str(pack),
+        "--workers", "0", "--device", "cpu", *(["--latent-encoder", latents] if latents else []),
     )  # fmt: skip
     record = json.loads((output / "log.jsonl").read_text(encoding="utf-8").splitlines()[0])
     return {name: value for name, value in record.items() if name not in NOT_LOSSES}
@@ -103,11 +105,12 @@ def fingerprint(folder: Path) -> dict[str, Any]:
     pack = folder / "pack.safetensors"
     sizes = ("--count", "12", "--swaps", "0")
     run("-m", "dataset_toolkits.build_procedural_pack", "--output", str(pack), *sizes)
-    record: dict[str, Any] = {"pack": digest(pack.read_bytes())}
+    tensors = load_file(pack)  # the order of the metadata in the file differs from run to run
+    record: dict[str, Any] = {"pack": {name: digest(tensors[name].tobytes()) for name in sorted(tensors)}}
     for config in sorted((ROOT / "configs" / "small").glob("*.json")):
         record[f"train {config.stem}"] = step_losses(config, pack, folder)
     record["textured scenes"] = scene_digests(folder / "textured")
-    record["plain scenes"] = scene_digests(folder / "plain", "--no_appearance", "--refine")
+    record["plain scenes"] = scene_digests(folder / "plain", "--no-appearance", "--refine")
     return record
 
 
@@ -123,13 +126,12 @@ def differences(before: Any, after: Any, where: str = "") -> list[str]:
     return [] if before == after else [f"{where}: {before} before, {after} now"]
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
-    as_written = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=as_written)
+    parser = CommandParser(__doc__)
     parser.add_argument("--output", type=Path, required=True, help="JSON file to write")
     parser.add_argument("--compare", type=Path, help="JSON file of another commit")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
         record = fingerprint(Path(folder))
     options.output.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")

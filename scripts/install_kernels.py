@@ -7,7 +7,6 @@ A kernel without a build for this machine is reported and the others go on. Exit
 
 from __future__ import annotations
 
-import argparse
 import logging
 import platform
 import re
@@ -15,9 +14,11 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
+
+from scenegen.cli.parser import CommandParser
 
 logger = logging.getLogger("install_kernels")
 
@@ -181,9 +182,9 @@ def install(name: str, machine: Machine, dry_run: bool) -> None:
         )
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Install the named kernels; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = CommandParser(__doc__)
     parser.add_argument("kernels", nargs="+", choices=KERNELS, metavar="KERNEL", help=", ".join(KERNELS))
     parser.add_argument("--dry-run", action="store_true", help="print the pip commands, change nothing")
     args = parser.parse_args(arguments)

@@ -38,20 +38,20 @@ train() { # STAGE SECONDS [ARGUMENT...]
         return
     fi
     # shellcheck disable=SC2086  # packs is a list
-    "${PYTHON:-python}" train.py --config "configs/small/$stage.json" --output_dir "outputs/$stage" --packs $packs \
-        --workers "${WORKERS:-10}" --time_limit "$seconds" --anneal "$@"
+    "${PYTHON:-python}" train.py --config "configs/small/$stage.json" --output-dir "outputs/$stage" --packs $packs \
+        --workers "${WORKERS:-10}" --time-limit "$seconds" --anneal "$@"
     touch "outputs/$stage/finished"
 }
 
-encoder=(--latent_encoder "outputs/structure_vae/ckpts/encoder")
+encoder=(--latent-encoder "outputs/structure_vae/ckpts/encoder")
 train structure_vae "${VAE_SECONDS:-600}"
 train structure_decoder "${DECODER_SECONDS:-450}"
 train image_encoder "${ENCODER_SECONDS:-300}"
 train geometry_encoder "${GEOMETRY_SECONDS:-300}"
 train scene_flow "${FLOW_SECONDS:-1600}" "${encoder[@]}"
 train structured_latent_vae "${LATENT_VAE_SECONDS:-300}"
-train structured_latent_flow "${LATENT_FLOW_SECONDS:-900}" --latent_encoder "outputs/structured_latent_vae/ckpts/encoder"
-"${PYTHON:-python}" scripts/assemble_checkpoint.py --structure_vae "outputs/structure_decoder" \
-    --scene_flow "outputs/scene_flow" --structured_latent_vae "outputs/structured_latent_vae" \
-    --structured_latent_flow "outputs/structured_latent_flow" --slat_steps 2 --slat_cfg_strength 0 --output "$checkpoint"
+train structured_latent_flow "${LATENT_FLOW_SECONDS:-900}" --latent-encoder "outputs/structured_latent_vae/ckpts/encoder"
+"${PYTHON:-python}" scripts/assemble_checkpoint.py --structure-vae "outputs/structure_decoder" \
+    --scene-flow "outputs/scene_flow" --structured-latent-vae "outputs/structured_latent_vae" \
+    --structured-latent-flow "outputs/structured_latent_flow" --slat-steps 2 --slat-cfg-strength 0 --output "$checkpoint"
 echo "$checkpoint: try it with python inference.py --checkpoint $checkpoint"

@@ -7,12 +7,15 @@ A release that leaves out an older Python is marked; that Python falls back to t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
+
+from scenegen.cli.parser import CommandParser
 
 TARGET = Path(__file__).resolve().parent.parent / "constraints.txt"
 HEADER = (
@@ -52,8 +55,9 @@ def constraint(name: str) -> str:
     return line
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Write the file and say how many versions it fixes."""
+    CommandParser(__doc__).parse_args(arguments)
     lines = [constraint(name) for name in sorted(installed_closure("scenegen"))]
     TARGET.write_text("\n".join([HEADER, *lines]) + "\n", encoding="utf-8")
     print(f"{TARGET.name}: {len(lines)} versions")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor
 
@@ -14,7 +15,9 @@ class FlowOutput:
     Attributes:
         velocity: same shape as the state ``x_t`` the model received.
         extras: whatever else the model estimates, by name, batch first; for example "positions", (B, 8).
+        features: tokens between two blocks of the model, where its caller asked for them.
     """
 
     velocity: Tensor
     extras: dict[str, Tensor] = field(default_factory=dict)
+    features: Any = None

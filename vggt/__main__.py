@@ -88,7 +88,10 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         default=0.75,
         help="share of the points to keep, the surest (default: %(default)s)",
     )
-    parser.add_argument("--max_points", type=positive_int, default=1_000_000, help="(default: %(default)s)")
+    parser.add_argument("--max-points", type=positive_int, default=1_000_000, help="(default: %(default)s)")
+    parser.add_argument(  # the same with an underscore, as other commands of the project take it
+        "--max_points", type=positive_int, default=argparse.SUPPRESS, help=argparse.SUPPRESS
+    )
     parser.add_argument(
         "--formats", type=formats, default=FORMATS, help="of the point cloud: glb, ply or both (default)"
     )

@@ -106,6 +106,8 @@ def segment_scenes(
     for scene in scenes:
         report = SceneReport(scene.scene_id, status="failed")
         with _faults_in(report, scene.source):
+            if scene.fault is not None:
+                raise SceneInputError(scene.fault)
             for photo in scene.photos:
                 if _has_to_be_segmented(photo, options):
                     write_found_labels(segmenter, photo, options.output / scene.scene_id)

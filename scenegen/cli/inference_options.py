@@ -1,32 +1,39 @@
-"""The command line of ``inference.py``: its options, and what they mean for a batch."""
+"""The command line of ``scenegen infer``: its options, and what they mean for a batch."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
-import torch
-
 from scenegen.batch.scenes import BatchOptions
+from scenegen.cli.bundled import EXAMPLE_SCENES, bundled
+from scenegen.cli.demo import add_address_arguments
+from scenegen.cli.parser import CommandParser
+from scenegen.cli.types import device, non_negative, positive_int, seed
 from scenegen.demo.viewer import ViewerUnavailable, check_viewer
 from scenegen.export.registry import ALL_FORMATS, DEFAULT_FORMATS, FormatUnavailable, check_formats
-from scenegen.pipelines.settings import SEEDS, RunSettings
+from scenegen.hub.releases import SMALL_MODEL
+from scenegen.pipelines.settings import RunSettings
 from scenegen.pipelines.texturing import TextureMode, TextureSettings
 from scenegen.segmentation import DEFAULT_SAM2
 
 
-def parse_arguments(description: str, arguments: list[str] | None) -> argparse.Namespace:
+def parse_arguments(
+    description: str, arguments: Sequence[str] | None, prog: str | None = None
+) -> argparse.Namespace:
     """Parse and check the command line; exits with status 2 on a bad argument.
 
     Args:
         description: first lines of the help.
         arguments: None takes those of the process.
+        prog: how the command is called; None takes the name of the running script.
 
     Returns:
         The options, with `BatchOptions` as ``batch``.
     """
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawTextHelpFormatter)
+    parser = CommandParser(description, prog)
     add_input_arguments(parser)
     add_model_arguments(parser)
     add_result_arguments(parser)
@@ -43,7 +50,12 @@ def parse_arguments(description: str, arguments: list[str] | None) -> argparse.N
 
 def add_input_arguments(parser: argparse.ArgumentParser) -> None:
     """What is read."""
-    parser.add_argument("--input", type=Path, default="assets/masked_images_test", help="folder of scenes")
+    parser.add_argument(
+        "--input",
+        type=Path,
+        default=bundled(EXAMPLE_SCENES),
+        help="a photo, a scene folder or a folder of them; default: the example scenes of a checkout",
+    )
     masks = parser.add_mutually_exclusive_group()
     masks.add_argument("--masks", type=Path, help="label image or .npy array, when --input is a photo")
     masks.add_argument(
@@ -56,40 +68,47 @@ def add_input_arguments(parser: argparse.ArgumentParser) -> None:
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """What makes the scenes, and how."""
     parser.add_argument(
-        "--checkpoint", default="checkpoints/scenegen-small", help="folder, or owner/name on the model hub"
+        "--checkpoint",
+        default=bundled(SMALL_MODEL),
+        help="folder, or owner/name on the model hub; default: the small model of a checkout",
     )
     parser.add_argument("--revision", help="of a checkpoint on the hub")
-    parser.add_argument(
-        "--sam2",
-        default=DEFAULT_SAM2,
-        help="for masks from boxes or automatic: folder, or owner/name on the model hub; default %(default)s",
-    )
-    parser.add_argument("--device", type=device, default="cpu", help="cpu, cuda, cuda:1, ...")
+    add_segmenter_arguments(parser)
     parser.add_argument(
         "--dtype", choices=("float32", "bfloat16", "float16"), help="default: float32 on a CPU, else float16"
     )
     parser.add_argument(
         "--low-vram", action="store_true", help="load each network for its stage and free it after it"
     )
-    parser.add_argument("--seed", type=seed, default=42)
+    parser.add_argument("--seed", type=seed, default=42, help="of all noise (%(default)s)")
     parser.add_argument("--steps", type=positive_int, help="sampling steps; default: the checkpoint's")
     parser.add_argument("--cfg", type=non_negative, help="guidance strength; default: the checkpoint's")
     parser.add_argument("--slat-steps", type=positive_int, help="sampling steps of the appearance stage")
     parser.add_argument("--slat-cfg", type=non_negative, help="guidance strength of the appearance stage")
     parser.add_argument(
-        "--no_scene_attention", action="store_true", help="every object by itself, for comparisons"
+        "--no-scene-attention", action="store_true", help="every object by itself, for comparisons"
     )
     parser.add_argument(
-        "--no_appearance",
+        "--no-appearance",
         action="store_true",
         help="only structures and poses: plain surfaces in the photo's colours, in less time",
     )
 
 
+def add_segmenter_arguments(parser: argparse.ArgumentParser) -> None:
+    """What finds masks, and the device of all networks."""
+    parser.add_argument(
+        "--sam2",
+        default=DEFAULT_SAM2,
+        help="for masks from boxes or automatic: folder, or owner/name on the model hub; default %(default)s",
+    )
+    parser.add_argument("--device", type=device, default="cpu", help="cpu, cuda, cuda:1, ... (%(default)s)")
+
+
 def add_result_arguments(parser: argparse.ArgumentParser) -> None:
     """What is written."""
     texture = TextureSettings()
-    parser.add_argument("--output", type=Path, default="outputs", help="folder for the results")
+    parser.add_argument("--output", type=Path, default="outputs", help="folder for the results (%(default)s)")
     parser.add_argument(
         "--formats",
         type=formats,
@@ -103,8 +122,12 @@ def add_result_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--texture-mode", choices=get_args(TextureMode), default=texture.mode, help="for --texture gaussian"
     )
-    parser.add_argument("--texture-size", type=positive_int, default=texture.size)
-    parser.add_argument("--simplify", type=float, default=texture.simplify, help="share of faces to remove")
+    parser.add_argument(
+        "--texture-size", type=positive_int, default=texture.size, help="pixels per edge (%(default)s)"
+    )
+    parser.add_argument(
+        "--simplify", type=float, default=texture.simplify, help="share of faces to remove (%(default)s)"
+    )
     parser.add_argument(
         "--refine", action="store_true", help="push objects out of each other and onto the floor"
     )
@@ -119,56 +142,7 @@ def add_viewer_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--truth", type=Path, help="true scenes; default: scene_<set> beside masked_images_<set>"
     )
-    parser.add_argument("--host", default="127.0.0.1", help="of the page")
-    parser.add_argument("--port", type=port, help="of the page; default: the first free one")
-
-
-def device(text: str) -> torch.device:
-    """A device that this machine has."""
-    try:
-        found = torch.device(text)
-    except RuntimeError as error:
-        raise argparse.ArgumentTypeError(f"expected cpu, cuda or cuda:<n>, got {text!r}") from error
-    available = {"cpu": 1, "cuda": torch.cuda.device_count()}.get(found.type, 0)
-    if (found.index or 0) >= available:
-        raise argparse.ArgumentTypeError(f"expected a device of this machine, got {text!r}; use cpu")
-    return found
-
-
-def positive_int(text: str) -> int:
-    """A whole number above 0."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number above 0, got {text!r}")
-    return int(text)
-
-
-def seed(text: str) -> int:
-    """A seed of PyTorch's generators."""
-    try:
-        value = int(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"expected a whole number, got {text!r}") from error
-    if value not in SEEDS:
-        raise argparse.ArgumentTypeError(f"expected a number from -2^63 to 2^64 - 1, got {text!r}")
-    return value
-
-
-def port(text: str) -> int:
-    """A TCP port."""
-    if not text.isdecimal() or not 1 <= int(text) <= 65535:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1 to 65535, got {text!r}")
-    return int(text)
-
-
-def non_negative(text: str) -> float:
-    """A number of at least 0."""
-    try:
-        value = float(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"expected a number, got {text!r}") from error
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected a number of at least 0, got {text!r}")
-    return value
+    add_address_arguments(parser)
 
 
 def formats(text: str) -> tuple[str, ...]:
@@ -200,7 +174,7 @@ def batch_options(options: argparse.Namespace) -> BatchOptions:
             "--formats ply": "ply" in options.formats,
         }
         if wanted := [flag for flag, is_asked in asked.items() if is_asked]:
-            raise ValueError(f"{', '.join(wanted)}: needs the appearance stage; leave --no_appearance out")
+            raise ValueError(f"{', '.join(wanted)}: needs the appearance stage; leave --no-appearance out")
     return BatchOptions(
         options.output,
         options.formats,

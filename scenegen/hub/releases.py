@@ -225,6 +225,12 @@ def missing_checkpoint(path: Path) -> HubError:
         if release.pipelines and release.folder == path.name:
             source = _source(name, release.pipelines[0], release.approximate_size)
             return HubError(f"{expected}; {source}{_OTHERWISE}")
+    if path.name == Path(SMALL_MODEL).name:
+        return HubError(
+            f"{expected}; the small model comes with the source code, as {SMALL_MODEL}, and not with an "
+            "installed package: pass that folder as --checkpoint, or fetch the published model: "
+            f"{download_command('scenegen')}"
+        )
     return HubError(f"{expected}; check --checkpoint{_OTHERWISE}")
 
 
@@ -251,12 +257,17 @@ def find_published(folder: str, stem: str) -> tuple[str, str] | None:
     return None
 
 
+def download_command(name: str) -> str:
+    """The command line that fetches a release."""
+    return f"scenegen download --only {name}"
+
+
 def _source(name: str, file: str, size: int | None) -> str:
     release = load_releases()[name]
     about = f", about {size_text(size)}" if size else ""
     return (
         f"it comes from {release.repo or 'its publisher'} ({release.address(file)}{about}): "
-        f"python scripts/download_checkpoints.py --only {name}"
+        f"{download_command(name)}"
     )
 
 

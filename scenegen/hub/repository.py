@@ -138,7 +138,7 @@ def fetch_reference(
 
     Returns:
         The stem; or the folder with ``config.json`` and ``model.safetensors``, which may be the one that
-        ``scripts/download_checkpoints.py`` made; None where the text names no repository.
+        ``scenegen download`` made; None where the text names no repository.
 
     Raises:
         HubError: the repository, or the network in it, could not be had.

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from trellis_modules.attention import CrossAttention, KeyValue, SelfAttention
 from trellis_modules.transformer import (
@@ -23,11 +23,19 @@ from trellis_modules.transformer import (
 )
 
 
-class SceneContext(NamedTuple):
-    """Projected condition of one block."""
+class AssetCond(NamedTuple):
+    """Condition of the assets of one or more batches of states, which follow each other."""
 
-    object: KeyValue  # the asset's own image tokens
-    scene: KeyValue  # all tokens of the asset's condition
+    object: Tensor  # (B / repeats, M', D), the asset's own image tokens
+    scene: Tensor  # (B / repeats, M, D), all tokens of the asset's condition
+    repeats: int = 1  # batches of states
+
+
+class SceneContext(NamedTuple):
+    """Projected condition of one block, for B states."""
+
+    object: KeyValue
+    scene: KeyValue
 
 
 class SceneTransformerBlock(ModulatedTransformerCrossBlock):
@@ -65,38 +73,42 @@ class SceneTransformerBlock(ModulatedTransformerCrossBlock):
         # the norm of both scene layers follows qk_rms_norm_cross.
         self.global_attn = SelfAttention(channels, num_heads, qk_rms_norm_cross)
         self.global_cross_attn = CrossAttention(channels, context_channels, num_heads, qk_rms_norm_cross)
-        if not share_mod:
-            self.adaLN_modulation_global = modulation_network(channels, num_branches=1)
+        self.adaLN_modulation_global = (
+            nn.Identity() if share_mod else modulation_network(channels, num_branches=1)
+        )
 
-    def project_context(self, context: Tensor, num_object_tokens: int) -> SceneContext:
-        """(B, M, D) condition whose first ``num_object_tokens`` are the asset's image -> keys and values."""
+    def project_context(self, context: AssetCond | SceneContext) -> SceneContext:
+        """Condition -> its keys and values, which ``forward`` takes too; these stay as they are."""
+        if isinstance(context, SceneContext):
+            return context
         return SceneContext(
-            self.cross_attn.project_context(context[:, :num_object_tokens]),
-            self.global_cross_attn.project_context(context),
+            self.cross_attn.project_context(context.object).repeat(context.repeats),
+            self.global_cross_attn.project_context(context.scene).repeat(context.repeats),
         )
 
     def forward(
         self,
         x: Tensor,
-        modulation: Tensor,
-        scene_modulation: Tensor,
+        condition: Tensor,
+        scene_condition: Tensor,
         scene_size: int,
-        context: SceneContext,
+        context: AssetCond | SceneContext,
     ) -> Tensor:
-        """One block on B = S * scene_size assets.
+        """One block on B = S * scene_size assets; all that it computes with its parameters is computed here.
 
         Args:
             x: (B, num_scene_tokens + N, C); the assets of a scene are neighbours on the batch axis.
-            modulation: (B, 6 C) for the object parts.
-            scene_modulation: (B, 3 C) for the scene attention.
+            condition: (B, C), or with ``share_mod`` (B, 6 C) from the model's modulation network.
+            scene_condition: (B, C), or with ``share_mod`` (B, 3 C), for the scene attention.
             scene_size: assets per scene.
-            context: from ``project_context``.
+            context: of the B assets, or its keys and values from ``project_context``.
 
         Returns:
             The shape of x.  Scene tokens change in the two scene attentions only.
         """
-        attn, mlp = split_modulation(modulation, self.channels)
-        (scene_attn,) = split_modulation(scene_modulation, self.channels)
+        attn, mlp = split_modulation(self.adaLN_modulation(condition), self.channels)
+        (scene_attn,) = split_modulation(self.adaLN_modulation_global(scene_condition), self.channels)
+        context = self.project_context(context)
         sizes = [self.num_scene_tokens, x.shape[1] - self.num_scene_tokens]
         scene_tokens, voxels = x.split(sizes, dim=1)
         voxels = self.attend(voxels, attn, context.object)

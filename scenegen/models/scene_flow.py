@@ -8,10 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from scenegen.models.position_head import PositionHead
-from scenegen.models.scene_block import SceneContext, SceneTransformerBlock
+from scenegen.models.scene_block import AssetCond, SceneTransformerBlock
 from trellis_modules.flow_output import FlowOutput
 from trellis_modules.models import PreparedContext, SparseStructureFlowConfig, SparseStructureFlowModel
-from trellis_modules.transformer import modulation_network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +51,7 @@ class SceneFlowModel(SparseStructureFlowModel):
         # Row 0 is for query assets, row 1 for targets.
         self.position_token = nn.Parameter(torch.empty(2, 1, width))
         self.register_token = nn.Parameter(torch.empty(2, config.num_register_tokens, width))
-        if config.share_mod:
-            self.adaLN_modulation_global = modulation_network(width, num_branches=1)
+        self.adaLN_modulation_global = self._shared_modulation(num_branches=1)
         self.position_head = PositionHead(
             width,
             config.trunk_depth,
@@ -99,17 +97,23 @@ class SceneFlowModel(SparseStructureFlowModel):
         num_object_tokens: int | None = None,
         scene_size: int | None = None,
         is_query: Tensor | None = None,
+        features_before: int | None = None,
+        cond_repeats: int = 1,
     ) -> FlowOutput:
         """Predict velocities and poses of S scenes of ``scene_size`` assets, B = S * scene_size.
 
         Args:
             x: (B, in_channels, R, R, R) noisy latents; assets of a scene are neighbours on the batch axis.
             t: (B,) time times 1000.
-            cond: (B, L, cond_channels) condition, or the result of ``precompute_context``.
+            cond: (B / cond_repeats, L, cond_channels) condition, or the result of ``precompute_context``.
             num_object_tokens: leading tokens of ``cond`` that show the asset itself; not needed with a
                 prepared context.
             scene_size: assets per scene; None: all B assets are one scene; 1: no asset sees another.
             is_query: (B,) bool, assets whose frame is that of the poses; default: the first of each scene.
+            features_before: block whose input tokens (B, 1 + registers + N, C), the position token first, are
+                returned as features; ``num_blocks`` means the output of the last one.
+            cond_repeats: batches of states, one after the other in x, that share ``cond``; 1 with a prepared
+                context.
 
         Returns:
             The velocity (B, out_channels, R, R, R); extras: "positions", (B, 8) float32 poses as
@@ -122,18 +126,23 @@ class SceneFlowModel(SparseStructureFlowModel):
         if is_query is None:
             is_query = torch.arange(len(x), device=x.device) % scene_size == 0
         t_emb = self._embed_time(t)
-        block_arguments = [
-            (modulation, scene_modulation, scene_size)
-            for modulation, scene_modulation in zip(
-                self._modulations(t_emb, "adaLN_modulation"),
-                self._modulations(t_emb, "adaLN_modulation_global"),
-            )
+        conditions = [
+            network(t_emb).to(self.torso_dtype)
+            for network in (self.adaLN_modulation, self.adaLN_modulation_global)
         ]
+        if not isinstance(cond, PreparedContext):
+            cond = self._context(cond, num_object_tokens)._replace(repeats=cond_repeats)
+        elif cond_repeats != 1:
+            raise ValueError(
+                f"SceneFlowModel: cond_repeats must be 1 with a prepared context, got {cond_repeats}; "
+                "give the condition itself"
+            )
         h = torch.cat([self._scene_tokens(is_query), self._embed(x)], dim=1)  # (B, 1 + registers + N, C)
-        h = self._run_blocks(h, cond, num_object_tokens, block_arguments).to(x.dtype)
+        h, features = self._run_blocks(h, cond, *conditions, scene_size, features_before=features_before)
+        h = h.to(x.dtype)
         positions = self.position_head(h[:, :1], is_query)
         velocity = self._velocity(h[:, 1 + self.config.num_register_tokens :])
-        return FlowOutput(velocity, {"positions": positions})
+        return FlowOutput(velocity, {"positions": positions}, features)
 
     def _check_scene_size(self, num_assets: int, scene_size: int | None) -> int:
         scene_size = num_assets if scene_size is None else scene_size
@@ -148,12 +157,11 @@ class SceneFlowModel(SparseStructureFlowModel):
         tokens = torch.cat([self.position_token, self.register_token], dim=1)
         return torch.where(is_query[:, None, None], tokens[0], tokens[1])
 
-    def _project(
-        self, block: SceneTransformerBlock, cond: Tensor, num_object_tokens: int | None
-    ) -> SceneContext:
+    def _context(self, cond: Tensor, num_object_tokens: int | None) -> AssetCond:
+        cond = super()._context(cond, num_object_tokens)
         if num_object_tokens is None or not 0 < num_object_tokens <= cond.shape[1]:
             raise ValueError(
                 f"SceneFlowModel: num_object_tokens must be in [1, {cond.shape[1]}] (the length of "
                 f"cond), got {num_object_tokens}"
             )
-        return block.project_context(cond, num_object_tokens)
+        return AssetCond(cond[:, :num_object_tokens], cond)

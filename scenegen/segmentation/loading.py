@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from scenegen.hub.releases import expected_size, load_releases, size_text
+from scenegen.hub.releases import download_command, expected_size, load_releases, size_text
 from scenegen.hub.repository import FOLDER_FILES, Repository, split_repository
 from scenegen.inputs.names import LABELS_NAME
 from trellis_modules.checkpoint import CheckpointError, materialize, read_state
@@ -87,7 +87,7 @@ def _missing(path: Path) -> SegmenterUnavailable:
     about = f", about {size_text(size)}" if size else ""
     return SegmenterUnavailable(
         f"{path}: expected a file of SAM 2, found none; it comes from {release.repo} "
-        f"({release.address(path.name)}{about}): python scripts/download_checkpoints.py --only {RELEASE}; "
+        f"({release.address(path.name)}{about}): {download_command(RELEASE)}; "
         f"{_OTHERWISE}"
     )
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
 from scenegen.models.registry import build_model
+from scenegen.synthesis.sources.registry import SOURCES, SourceOptions, build_source
+from scenegen.synthesis.sources.source import BatchSource
+from scenegen.trainers.objective import Objective
 from scenegen.trainers.objectives.geometry_encoder import GeometryEncoderConfig, GeometryEncoderObjective
 from scenegen.trainers.objectives.image_encoder import ImageEncoderConfig, ImageEncoderObjective
 from scenegen.trainers.objectives.scene_flow import SceneFlowConfig, SceneFlowObjective
@@ -22,12 +24,12 @@ from scenegen.trainers.objectives.structured_latent_vae import (
     StructuredLatentVaeConfig,
     StructuredLatentVaeObjective,
 )
-from scenegen.trainers.trainer import Objective, TrainerConfig
+from scenegen.trainers.trainer import TrainerConfig
 from trellis_modules.checkpoint import CheckpointError, find_weights, load_state, read_state
 from trellis_modules.config import ConfigError, NamedConfig, build, load_json, lookup
 
 #: objective name -> (its class, its configuration); the class is called with the models and the configuration
-OBJECTIVES: Mapping[str, tuple[Callable[..., Objective], type]] = {
+OBJECTIVES: Mapping[str, tuple[type[Objective], type]] = {
     "structure_vae": (StructureVaeObjective, StructureVaeConfig),
     "geometry_encoder": (GeometryEncoderObjective, GeometryEncoderConfig),
     "image_encoder": (ImageEncoderObjective, ImageEncoderConfig),
@@ -43,10 +45,9 @@ class ExperimentConfig:
 
     objective: NamedConfig
     models: dict[str, NamedConfig]
+    source: NamedConfig  # of `scenegen.synthesis.sources.registry`
     trainer: TrainerConfig
-    source: dict[str, Any] = field(default_factory=dict)  # read by the batch source
     start_from: dict[str, str] = field(default_factory=dict)  # model -> checkpoint stem holding its weights
-    keep_initial: tuple[str, ...] = ()  # parts of tensor names that start_from leaves alone
     frozen: tuple[str, ...] = ()  # starts of tensor names, the model's first, that are not trained
 
 
@@ -59,25 +60,24 @@ def load_experiment(path: Path) -> ExperimentConfig:
     return build(ExperimentConfig, load_json(path), str(path))
 
 
-def load_superset(module: nn.Module, stem: Path, keep_initial: Sequence[str] = ()) -> None:
+def load_superset(module: nn.Module, stem: Path) -> None:
     """Load a module from a checkpoint with all its tensors and perhaps more (say an encoder with its heads).
 
     Args:
         module: changed in place.
         stem: checkpoint path without suffix.
-        keep_initial: tensors with one of these parts in their name keep the values they have.
 
     Raises:
         CheckpointError: the file or a tensor is missing.
     """
     path = find_weights(stem)
     state = read_state(path)
-    wanted = [name for name in module.state_dict() if not any(part in name for part in keep_initial)]
+    wanted = list(module.state_dict())
     if missing := [name for name in wanted if name not in state]:
         raise CheckpointError(
             f"{path}: tensor {missing[0]!r} is missing; it belongs to another configuration"
         )
-    load_state(module, module.state_dict() | {name: state[name] for name in wanted}, str(path))
+    load_state(module, {name: state[name] for name in wanted}, str(path))
 
 
 def freeze(models: Mapping[str, nn.Module], starts: Sequence[str]) -> None:
@@ -95,11 +95,33 @@ def freeze(models: Mapping[str, nn.Module], starts: Sequence[str]) -> None:
             parameter.requires_grad_(False)
 
 
+def build_experiment(config: ExperimentConfig, options: SourceOptions) -> tuple[Objective, BatchSource]:
+    """Build the objective and the source that it learns from.
+
+    Raises:
+        ConfigError: something has an unknown name or wrong arguments, or the source makes other batches than
+            the objective learns from.
+        CheckpointError: the weights to start from are missing or do not fit.
+    """
+    objective_type, _ = lookup(OBJECTIVES, config.objective.name, "objective")
+    made = lookup(SOURCES, config.source.name, "source").makes
+    if not issubclass(made, objective_type.batch_type):
+        fitting = [
+            name for name, kind in SOURCES.items() if issubclass(kind.makes, objective_type.batch_type)
+        ]
+        raise ConfigError(
+            f"source: expected {' or '.join(fitting)}, from which {config.objective.name} learns, "
+            f"got {config.source.name}"
+        )
+    objective = build_objective(config)
+    return objective, build_source(config.source, options)
+
+
 def build_objective(config: ExperimentConfig) -> Objective:
     """Build the models, load what they start from, and wrap them into the objective."""
     models = {role: build_model(named, role) for role, named in config.models.items()}
     for role, stem in config.start_from.items():
-        load_superset(lookup(models, role, "start_from"), Path(stem), config.keep_initial)
+        load_superset(lookup(models, role, "start_from"), Path(stem))
     freeze(models, config.frozen)
     kind, settings = lookup(OBJECTIVES, config.objective.name, "objective")
     return kind(**models, config=build(settings, config.objective.args, "objective"))

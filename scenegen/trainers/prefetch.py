@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
-from torch import Tensor
 
+from scenegen.synthesis.sources.batch import Batch
 from scenegen.synthesis.sources.source import BatchSource
 
 
@@ -20,7 +18,7 @@ class Prefetcher:
     def __init__(self, source: BatchSource, device: torch.device) -> None:
         self.source = source
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
-        self._prepared: tuple[int, Mapping[str, Tensor]] | None = None
+        self._prepared: tuple[int, Batch] | None = None
 
     def prepare(self, step: int) -> None:
         """Make the batch of a step ahead of ``get``; does nothing without a GPU."""
@@ -29,7 +27,7 @@ class Prefetcher:
         with torch.cuda.stream(self._stream):
             self._prepared = step, self.source.batch(step)
 
-    def get(self, step: int) -> Mapping[str, Tensor]:
+    def get(self, step: int) -> Batch:
         """The batch of a step, ready for the current stream."""
         if self._stream is None:
             return self.source.batch(step)
@@ -38,7 +36,5 @@ class Prefetcher:
         batch = self._prepared[1]
         current = torch.cuda.current_stream()
         current.wait_stream(self._stream)
-        for value in batch.values():
-            if value.is_cuda:
-                value.record_stream(current)
+        batch.record_stream(current)
         return batch

@@ -6,16 +6,18 @@ import json
 import logging
 import math
 import time
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from scenegen.synthesis.sources.batch import Batch
 from scenegen.synthesis.sources.source import BatchSource
 from scenegen.trainers.cuda_graph import GraphedGradients
+from scenegen.trainers.objective import Objective
 from scenegen.trainers.prefetch import Prefetcher
 from trellis_modules.files import atomic_write
 
@@ -23,24 +25,6 @@ logger = logging.getLogger(__name__)
 
 STATE_FILE = "state.pt"
 LOG_FILE = "log.jsonl"
-
-
-class Objective(Protocol):
-    """What a network is trained for. ``modules`` are the trained ones, by the name they are saved under."""
-
-    modules: Mapping[str, nn.Module]
-
-    def settle(self, generator: torch.Generator) -> Hashable:
-        """Decide on the host which branch the next ``loss`` takes, by a CPU generator; None if only one."""
-
-    def loss(
-        self, batch: Mapping[str, Tensor], generator: torch.Generator
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Scalar to minimise and detached scalars to log."""
-        ...
-
-    def finish(self, source: BatchSource, step: int) -> None:
-        """Last change to the averaged networks, in place, before they are exported; none by default."""
 
 
 @dataclass(frozen=True)
@@ -87,11 +71,21 @@ class Trainer:
         config: TrainerConfig,
         output_dir: Path,
         device: torch.device,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.objective, self.source, self.config = objective, source, config
-        self.output_dir, self.device = output_dir, device
-        self.modules = nn.ModuleDict(dict(objective.modules)).to(device)
-        self._parameters = [p for p in self.modules.parameters() if p.requires_grad]
+        """Make ready to train, or to go on after `resume`.
+
+        Args:
+            objective: brought to the device.
+            source: of the batches that the objective learns from, on the device.
+            config: hyperparameters.
+            output_dir: folder of state and log; made where it is missing.
+            device: where networks are trained.
+            clock: seconds from any point in time on; never goes back.
+        """
+        self.objective, self.source, self.config = objective.to(device), source, config
+        self.output_dir, self.device, self._clock = output_dir, device, clock
+        self._parameters = [p for p in objective.parameters() if p.requires_grad]
         self._generator = torch.Generator(device)
         graphed = config.cuda_graphs and device.type == "cuda"
         self._gradients = (
@@ -106,7 +100,7 @@ class Trainer:
             weight_decay=config.weight_decay,
             fused=True,
         )
-        self.ema = {n: v.detach().float().clone() for n, v in self.modules.state_dict().items()}
+        self.ema = {n: v.detach().float().clone() for n, v in objective.state_dict().items()}
         self.step = 0
         self.seconds = 0.0
         self._progress = lambda: self.step / config.max_steps
@@ -116,7 +110,7 @@ class Trainer:
         """One group for each rate factor, and the rest; the first fitting start of a name counts."""
         groups = {start: {"params": [], "rate_factor": f} for start, f in self.config.rate_factors.items()}
         rest = {"params": [], "rate_factor": 1.0}
-        for name, parameter in self.modules.named_parameters():
+        for name, parameter in self.objective.named_parameters():
             if parameter.requires_grad:
                 fitting = next((group for start, group in groups.items() if name.startswith(start)), rest)
                 fitting["params"].append(parameter)
@@ -133,7 +127,7 @@ class Trainer:
             "step": self.step,
             "seconds": self.seconds,
             "config": asdict(self.config),
-            "modules": self.modules.state_dict(),
+            "modules": self.objective.state_dict(),
             "ema": self.ema,
             "optimizer": self.optimizer.state_dict(),
         }
@@ -146,17 +140,17 @@ class Trainer:
         if not path.exists():
             return False
         state = torch.load(path, map_location=self.device, weights_only=True)
-        self.modules.load_state_dict(state["modules"])
+        self.objective.load_state_dict(state["modules"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.ema = state["ema"]
         self.step, self.seconds = state["step"], state["seconds"]
         logger.info("resumed %s at step %d", path, self.step)
         return True
 
-    def ema_modules(self) -> dict[str, nn.Module]:
-        """The trained modules holding their averaged weights (in place: call at the end of a run)."""
-        self.modules.load_state_dict(self.ema)
-        return dict(self.objective.modules)
+    def averaged_networks(self) -> dict[str, nn.Module]:
+        """The networks of the objective with their averaged weights (in place: call at the end of a run)."""
+        self.objective.load_state_dict(self.ema)
+        return self.objective.networks
 
     # ---- loop
 
@@ -176,18 +170,18 @@ class Trainer:
         """
         if anneal and not math.isfinite(time_limit_s):
             raise ValueError("Trainer.run: anneal needs a finite time_limit_s to spread the schedule over")
-        start, before = time.monotonic(), self.seconds
+        start, before = self._clock(), self.seconds
         if anneal:
-            self._progress = lambda: (time.monotonic() - start) / time_limit_s
-        for module in self.modules.values():  # one that is not trained normalises as it does when used
+            self._progress = lambda: (self._clock() - start) / time_limit_s
+        for module in self.objective.children():  # one that is not trained normalises as it does when used
             module.train(any(parameter.requires_grad for parameter in module.parameters()))
         batches = Prefetcher(self.source, self.device)
         values: dict[str, list[Tensor]] = {}
-        while self.step < self.config.max_steps and time.monotonic() - start < time_limit_s:
+        while self.step < self.config.max_steps and self._clock() - start < time_limit_s:
             for name, value in self._train_step(batches).items():
                 values.setdefault(name, []).append(value)
             self.step += 1
-            self.seconds = before + time.monotonic() - start
+            self.seconds = before + self._clock() - start
             if self.step % self.config.log_every == 0:
                 self._log({name: float(torch.stack(seen).mean()) for name, seen in values.items()})
                 values = {}
@@ -197,17 +191,17 @@ class Trainer:
         return self.step >= self.config.max_steps
 
     def _loss(
-        self, batch: Mapping[str, Tensor], generator: torch.Generator
+        self, batch: Batch, generator: torch.Generator, *decisions: Hashable
     ) -> tuple[Tensor, dict[str, Tensor]]:
         is_half = self.config.precision == "bfloat16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=is_half):
-            return self.objective.loss(batch, generator)
+            return self.objective(batch, generator, *decisions)
 
     def _eager_gradients(
-        self, batch: Mapping[str, Tensor], _branch: Hashable
+        self, batch: Batch, decisions: tuple[Hashable, ...]
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        self.modules.zero_grad(set_to_none=True)
-        loss, logs = self._loss(batch, self._generator)
+        self.objective.zero_grad(set_to_none=True)
+        loss, logs = self._loss(batch, self._generator, *decisions)
         loss.backward()
         return loss.detach(), logs
 
@@ -216,8 +210,8 @@ class Trainer:
         config, seed = self.config, self.config.seed * 1_000_003 + self.step
         batch = batches.get(self.step)
         self._generator.manual_seed(seed)
-        branch = self.objective.settle(torch.Generator().manual_seed(seed))
-        loss, logs = self._gradients(batch, branch)
+        decisions = self.objective.decide(torch.Generator().manual_seed(seed))
+        loss, logs = self._gradients(batch, decisions)
         norm = nn.utils.clip_grad_norm_(self._parameters, config.grad_clip, foreach=True)
         rate = config.rate(self.step, self._progress())
         broken = (~torch.isfinite(norm)).float()
@@ -241,7 +235,7 @@ class Trainer:
     def _update_ema(self) -> None:
         # early averages follow the weights closely; the rate grows to its final value with the step
         rate = min(self.config.ema_rate, (1 + self.step) / (10 + self.step))
-        state = self.modules.state_dict()
+        state = self.objective.state_dict()
         floats = [n for n in state if state[n].is_floating_point()]
         torch._foreach_lerp_([self.ema[n] for n in floats], [state[n].float() for n in floats], 1 - rate)
 

@@ -13,6 +13,7 @@ import trimesh
 from PIL import Image
 
 import inference
+from scenegen.cli import demo
 from scenegen.cli import inference_options as options_module
 from scenegen.export import glb, preview, registry
 from scenegen.pipelines.pipeline import SceneGenPipeline
@@ -141,7 +142,7 @@ def test_refined_scene_says_what_changed(tmp_path, run, write_scene):
 def test_viewer_shows_the_output_beside_its_truth(tmp_path, run, write_scene, monkeypatch, flag):
     shown = []
     monkeypatch.setattr(options_module, "check_viewer", lambda: None)
-    monkeypatch.setattr(inference, "launch_viewer", lambda *paths, **address: shown.append((paths, address)))
+    monkeypatch.setattr(demo, "launch_viewer", lambda *paths, **address: shown.append((paths, address)))
     folder = write_scene(tmp_path / "masked_images_test" / "room", 1).parent
     (tmp_path / "scene_test").mkdir()
     assert run("--input", folder, "--formats", "glb", flag, "--port", "7000") == 0

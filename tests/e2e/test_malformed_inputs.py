@@ -225,7 +225,7 @@ CASES: dict[str, Case] = {
         "missing key 'image_cond_model'", lambda args: args.pop("image_cond_model")
     ),
     "image encoder not downloaded": _description(
-        "about 1.2 GB): python scripts/download_checkpoints.py --only dinov2; the bundled",
+        "about 1.2 GB): scenegen download --only dinov2; the bundled",
         lambda args: args.update(image_cond_model="dinov2_vitl14_reg"),
     ),
     "no geometry encoder": _description(
@@ -384,7 +384,7 @@ CASES: dict[str, Case] = {
         lambda i: resolve_checkpoint(i.scene / "scene.jpg"),
     ),
     "checkpoint not downloaded": _hub(
-        "about 3.7 GB): python scripts/download_checkpoints.py --only scenegen; the bundled",
+        "about 3.7 GB): scenegen download --only scenegen; the bundled",
         lambda i: resolve_checkpoint("checkpoints/scenegen"),
     ),
     "upload of no checkpoint": _hub(

@@ -12,24 +12,9 @@ from PIL import Image
 import inference
 from scenegen.pipelines.pipeline import SceneGenPipeline
 from scenegen.segmentation import Segmenter
+from tests.box_filler import BoxFiller
 
 BOXES = [[26, 4, 44, 14], [3, 4, 20, 12]]
-
-
-class BoxFiller:
-    """Stands in for SAM 2: an object fills its box; automatically, it finds `found`."""
-
-    def __init__(self, found: np.ndarray):
-        self.found = found
-
-    def segment_boxes(self, photo: Image.Image, boxes: np.ndarray) -> np.ndarray:
-        masks = np.zeros((len(boxes), photo.height, photo.width), bool)
-        for mask, (x0, y0, x1, y1) in zip(masks, boxes.astype(int)):
-            mask[y0:y1, x0:x1] = True
-        return masks
-
-    def segment_everything(self, photo: Image.Image) -> np.ndarray:
-        return self.found
 
 
 class Loads:

@@ -134,7 +134,7 @@ def test_missing_network_tells_where_it_comes_from(release, tmp_path):
     with pytest.raises(CheckpointError) as error:
         SceneGenPipeline.from_pretrained(folder)
     message = str(error.value)
-    assert "dinov2_vitl14_reg" in message and "scripts/download_checkpoints.py" in message
+    assert "dinov2_vitl14_reg" in message and "scenegen download --only" in message
     assert "checkpoints/scenegen-small" in message and "\n" not in message
 
 

@@ -3,6 +3,7 @@
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,8 +17,11 @@ from scenegen.pipelines.pipeline import SceneGenPipeline
 from scenegen.synthesis.furniture.procedural.pack import generate_pack
 from scenegen.synthesis.sources.appearance_batches import FieldSource, LatentPictureSource
 from scenegen.synthesis.sources.picture_set import PictureSet
-from scenegen.synthesis.sources.scene_batches import SceneSource, ShapeSource
+from scenegen.synthesis.sources.registry import SourceOptions, build_source
+from scenegen.synthesis.sources.scene_batches import SceneLatentSource, SceneSource
+from scenegen.synthesis.sources.shape_pool import ShapeSource
 from scripts import assemble_checkpoint
+from trellis_modules.config import NamedConfig
 
 WIDTH, IMAGE_SIZE, STEPS = 32, 28, 4
 VAE = {"latent_channels": 4, "num_res_blocks": 1, "num_res_blocks_middle": 1, "channels": [8, 8, 8]}
@@ -77,12 +81,13 @@ EXPERIMENTS = {
         "image_encoder": IMAGE_ENCODER,
     },
 }  # fmt: skip
+#: objective -> the name of its source, and its class
 SOURCES = {
-    "structure_vae": ShapeSource,
-    "image_encoder": SceneSource,
-    "scene_flow": SceneSource,
-    "structured_latent_vae": FieldSource,
-    "structured_latent_flow": LatentPictureSource,
+    "structure_vae": ("shapes", ShapeSource),
+    "image_encoder": ("scenes", SceneSource),
+    "scene_flow": ("scene_latents", SceneLatentSource),
+    "structured_latent_vae": ("voxel_fields", FieldSource),
+    "structured_latent_flow": ("latent_pictures", LatentPictureSource),
 }
 #: flow objective -> the autoencoder whose latents it learns
 SETTINGS = {"scene_flow": {"append_places": True, "draws": 2}}
@@ -98,21 +103,22 @@ def pack(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def run(tmp_path, pack, monkeypatch):
+def run(tmp_path, pack):
     """Function (objective, output folder) that calls train.py's main."""
 
-    def call(objective: str, output: Path, *more: str) -> None:
+    def call(
+        objective: str, output: Path, *more: str, changes: dict[str, Any] | None = None, status: int = 0
+    ) -> None:
         config = {
             "objective": {"name": objective, "args": SETTINGS.get(objective, {})},
             "models": EXPERIMENTS[objective],
-            "source": SOURCE,
+            "source": {"name": SOURCES[objective][0], "args": SOURCE},
             "trainer": TRAINER,
         }
         path = tmp_path / f"{objective}.json"
-        path.write_text(json.dumps(config))
+        path.write_text(json.dumps(config | (changes or {})))
         arguments = ["--config", path, "--output_dir", output, "--packs", pack, "--workers", "0", *more]
-        monkeypatch.setattr(sys, "argv", ["train.py", "--device", "cpu", *map(str, arguments)])
-        train.main()
+        assert train.main(["--device", "cpu", *map(str, arguments)]) == status
 
     return call
 
@@ -124,14 +130,15 @@ def losses(folder: Path) -> list[tuple[int, float]]:
 
 def interrupt(monkeypatch, objective: str, step: int) -> None:
     """Stop the next run, as Ctrl-C does, when it asks for the batch of ``step``."""
-    batch = SOURCES[objective].batch
+    _, source = SOURCES[objective]
+    batch = source.batch
 
     def interrupted(self, number):
         if number == step:
             raise KeyboardInterrupt
         return batch(self, number)
 
-    monkeypatch.setattr(SOURCES[objective], "batch", interrupted)
+    monkeypatch.setattr(source, "batch", interrupted)
 
 
 @pytest.fixture
@@ -184,25 +191,27 @@ def test_trained_networks_become_a_checkpoint_of_the_pipeline(
     assert len(pipeline.run(scene).objects) == 2
 
 
-def test_stored_pictures_take_the_place_of_packs(tmp_path, run, pack, monkeypatch):
+def test_stored_pictures_take_the_place_of_packs(tmp_path, run, pack, caplog):
     latents = trained_encoder(run, tmp_path, "structured_latent_vae")
     run("structured_latent_flow", tmp_path / "flow", "--latent_encoder", str(latents))
     config, pictures = tmp_path / "structured_latent_flow.json", tmp_path / "pictures.safetensors"
     making = ["--config", config, "--packs", pack, "--latent_encoder", latents, "--output", pictures]
     sizes = ["--steps", "2", "--objects", "4", "--shapes", "3", "--device", "cpu"]
-    monkeypatch.setattr(sys, "argv", ["build_picture_set", *map(str, making), *sizes])
-    build_picture_set.main()
+    make = [*map(str, making), *sizes]
+    assert build_picture_set.main(make) == 0
     assert 4 <= len(PictureSet.load(pictures)) <= 8
 
-    def train_on_pictures(config: Path) -> None:
-        options = ["--config", config, "--output_dir", tmp_path / "stored", "--pictures", pictures]
-        monkeypatch.setattr(sys, "argv", ["train.py", "--device", "cpu", *map(str, options)])
-        train.main()
-
-    train_on_pictures(config)
+    experiment = json.loads(config.read_text())
+    stored = {"files": [str(pictures)], "objects_per_step": 3}
+    config.write_text(json.dumps(experiment | {"source": {"name": "picture_set", "args": stored}}))
+    options = ["--device", "cpu", "--config", str(config), "--output-dir", str(tmp_path / "stored")]
+    assert train.main([*options, "--packs", str(pack)]) == 1
+    assert caplog.messages[-1].startswith("source picture_set: expected no --packs")
+    assert train.main(options) == 0
     assert [step for step, _ in losses(tmp_path / "stored")] == [1, 2, 3, 4]
-    with pytest.raises(ValueError, match="expected the objective structured_latent_flow, got structured_l"):
-        train_on_pictures(tmp_path / "structured_latent_vae.json")
+    assert build_picture_set.main(make) == 1
+    assert "expected the source latent_pictures" in caplog.messages[-1]
+    assert "got picture_set" in caplog.messages[-1]
 
 
 def test_the_appearance_stage_joins_the_checkpoint(tmp_path, run, encoder, monkeypatch):
@@ -243,7 +252,7 @@ def test_half_an_appearance_stage_is_refused(monkeypatch, capsys):
 def test_a_run_saves_its_resolved_configuration(tmp_path, encoder):
     saved = json.loads((tmp_path / "structure_vae" / "config.json").read_text())
     assert saved["trainer"]["max_steps"] == STEPS and saved["trainer"]["ema_rate"] == 0.999
-    assert saved["source"] == SOURCE
+    assert saved["source"] == {"name": "shapes", "args": SOURCE}
 
 
 def test_the_time_limit_ends_a_run_that_a_later_call_finishes(tmp_path, run):
@@ -254,12 +263,32 @@ def test_the_time_limit_ends_a_run_that_a_later_call_finishes(tmp_path, run):
 
 
 def test_latents_come_with_unit_spread(encoder, pack):
-    source = train.build_source("structure_vae", SOURCE, [pack], 0, None, torch.device("cpu"))
-    latents = load_checkpoint(encoder)(source.batch(STEPS)["occupancy"].float())
+    source = build_source(NamedConfig("shapes", SOURCE), SourceOptions(torch.device("cpu"), (pack,)))
+    latents = load_checkpoint(encoder)(source.batch(STEPS).occupancy.float())
     torch.testing.assert_close(latents.pow(2).mean((0, 2, 3, 4)), torch.ones(4), rtol=0.01, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("objective", "changes", "line"),
+    [
+        ("scene_flow", {}, "source scene_latents: expected --latent-encoder, got none"),
+        (
+            "structure_vae",
+            {"source": {"name": "scenes"}},
+            "source: expected shapes, from which structure_vae",
+        ),
+        ("structure_vae", {"sources": {}}, "unknown key 'sources' for ExperimentConfig"),
+        ("image_encoder", {"start_from": {"image_encoder": "nowhere"}}, "nowhere"),
+    ],
+)
+def test_an_experiment_that_cannot_be_built_is_refused_in_one_line(
+    tmp_path, run, caplog, objective, changes, line
+):
+    run(objective, tmp_path / "out", changes=changes, status=1)
+    assert line in caplog.messages[-1] and "\n" not in caplog.messages[-1]
 
 
 def test_annealing_needs_a_time_limit(tmp_path, run, capsys):
     with pytest.raises(SystemExit):
         run("structure_vae", tmp_path / "vae", "--anneal")
-    assert "--anneal needs --time_limit" in capsys.readouterr().err
+    assert "--anneal needs --time-limit" in capsys.readouterr().err

@@ -39,6 +39,10 @@ class KeyValue(NamedTuple):
     keys: Tensor  # (B, M, H, d)
     values: Tensor  # (B, M, H, d)
 
+    def repeat(self, times: int) -> KeyValue:
+        """Keys and values of the same contexts ``times`` times over, one batch after the other."""
+        return self if times == 1 else KeyValue(*(part.repeat(times, 1, 1, 1) for part in self))
+
 
 def _check_heads(where: str, channels: int, num_heads: int) -> int:
     if channels % num_heads:

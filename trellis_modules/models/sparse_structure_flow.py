@@ -5,7 +5,7 @@ Source: TRELLIS, arXiv:2412.01506, sec. 3.3; attribute names are those of its re
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from trellis_modules.attention import KeyValue
 from trellis_modules.flow_output import FlowOutput
 from trellis_modules.models.patches import patchify, unpatchify
 from trellis_modules.models.torso import TorsoModule, full_precision
@@ -59,18 +58,6 @@ class PreparedContext:
 
     blocks: tuple[Any, ...]  # what block.project_context returned, per block
 
-    def repeat(self, times: int) -> PreparedContext:
-        """The context of the same objects ``times`` times over, one batch after the other."""
-        return self if times == 1 else PreparedContext(_repeated(self.blocks, times))
-
-
-def _repeated(value: Any, times: int) -> Any:
-    """Repeat every tensor of nested tuples along its first axis."""
-    if isinstance(value, Tensor):
-        return value.repeat(times, *[1] * (value.ndim - 1))
-    parts = [_repeated(part, times) for part in value]
-    return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
-
 
 class SparseStructureFlowModel(TorsoModule):
     """Velocity of noisy latents of single objects, given a token sequence per object."""
@@ -88,14 +75,18 @@ class SparseStructureFlowModel(TorsoModule):
         config = self.config
         width, patch_voxels = config.model_channels, config.patch_size**3
         self.t_embedder = TimestepEmbedder(width)
-        if config.share_mod:
-            self.adaLN_modulation = modulation_network(width, num_branches=2)
+        self.adaLN_modulation = self._shared_modulation(num_branches=2)
         axes = [torch.arange(config.tokens_per_edge)] * 3
         coords = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(-1, 3)  # z fastest
         self.register_buffer("pos_emb", absolute_position_embedding(coords, width))
         self.input_layer = nn.Linear(config.in_channels * patch_voxels, width)
         self.blocks = nn.ModuleList(self._make_block() for _ in range(config.num_blocks))
         self.out_layer = nn.Linear(width, config.out_channels * patch_voxels)
+
+    def _shared_modulation(self, num_branches: int) -> nn.Module:
+        """The network that blocks share, or, where each has its own, what hands them the embedded time."""
+        config = self.config
+        return modulation_network(config.model_channels, num_branches) if config.share_mod else nn.Identity()
 
     def _make_block(self) -> nn.Module:
         config = self.config
@@ -130,8 +121,8 @@ class SparseStructureFlowModel(TorsoModule):
         Returns:
             Keys and values of every block; ``forward`` gives the same numbers as with ``cond`` itself.
         """
-        cond = self._check_cond(cond)
-        return PreparedContext(tuple(self._project(block, cond, num_object_tokens) for block in self.blocks))
+        context = self._context(cond, num_object_tokens)
+        return PreparedContext(tuple(block.project_context(context) for block in self.blocks))
 
     def forward(
         self,
@@ -142,6 +133,7 @@ class SparseStructureFlowModel(TorsoModule):
         num_object_tokens: int | None = None,
         scene_size: int | None = None,
         is_query: Tensor | None = None,
+        features_before: int | None = None,
     ) -> FlowOutput:
         """Predict the velocity of each object by itself.
 
@@ -151,6 +143,8 @@ class SparseStructureFlowModel(TorsoModule):
             cond: (B, L, cond_channels), or the result of ``precompute_context``.
             num_object_tokens, scene_size, is_query: the grouping of a scene, which single objects lack;
                 accepted so that one sampler calls every flow model alike.
+            features_before: block whose input tokens (B, N, C) are returned as features; ``num_blocks`` means
+                the output of the last one.
 
         Returns:
             The velocity (B, out_channels, R, R, R), no extras.
@@ -158,10 +152,11 @@ class SparseStructureFlowModel(TorsoModule):
         Raises:
             ValueError: a shape does not fit the configuration.
         """
-        h = self._embed(x)
-        modulations = self._modulations(self._embed_time(t), "adaLN_modulation")
-        h = self._run_blocks(h, cond, num_object_tokens, [(modulation,) for modulation in modulations])
-        return FlowOutput(self._velocity(h.to(x.dtype)))
+        condition = self.adaLN_modulation(self._embed_time(t)).to(self.torso_dtype)
+        if not isinstance(cond, PreparedContext):
+            cond = self._context(cond, num_object_tokens)
+        h, features = self._run_blocks(self._embed(x), cond, condition, features_before=features_before)
+        return FlowOutput(self._velocity(h.to(x.dtype)), features=features)
 
     def _embed(self, x: Tensor) -> Tensor:
         config = self.config
@@ -178,14 +173,8 @@ class SparseStructureFlowModel(TorsoModule):
         with full_precision(t.device):
             return self.t_embedder(t)
 
-    def _modulations(self, t_emb: Tensor, network: str) -> list[Tensor]:
-        """The output of the named modulation network per block, in the torso dtype."""
-        if self.config.share_mod:
-            return [getattr(self, network)(t_emb).to(self.torso_dtype)] * len(self.blocks)
-        t_emb = t_emb.to(self.torso_dtype)
-        return [getattr(block, network)(t_emb) for block in self.blocks]
-
-    def _check_cond(self, cond: Tensor) -> Tensor:
+    def _context(self, cond: Tensor, num_object_tokens: int | None) -> Any:
+        """What every block projects of a condition."""
         if cond.ndim != 3 or cond.shape[-1] != self.config.cond_channels:
             raise ValueError(
                 f"{type(self).__name__}: cond must be (B, L, {self.config.cond_channels}), "
@@ -193,30 +182,35 @@ class SparseStructureFlowModel(TorsoModule):
             )
         return cond.to(self.torso_dtype)
 
-    def _project(self, block: nn.Module, cond: Tensor, num_object_tokens: int | None) -> KeyValue:
-        return block.project_context(cond)
-
     def _run_blocks(
-        self,
-        h: Tensor,
-        cond: Tensor | PreparedContext,
-        num_object_tokens: int | None,
-        block_arguments: Sequence[tuple],
-    ) -> Tensor:
-        """All blocks in the torso dtype; ``block_arguments`` go between tokens and context of each block."""
-        h = h.to(self.torso_dtype)
-        if not isinstance(cond, PreparedContext):
-            cond = self._check_cond(cond)
-        for index, (block, arguments) in enumerate(zip(self.blocks, block_arguments)):
-            if isinstance(cond, PreparedContext):
-                context = cond.blocks[index]
-            else:
-                context = self._project(block, cond, num_object_tokens)
+        self, h: Any, context: Any, *arguments: Any, features_before: int | None = None
+    ) -> tuple[Any, Any]:
+        """All blocks in the torso dtype.
+
+        Args:
+            h: tokens or voxels.
+            context: of all blocks, or a ``PreparedContext``.
+            arguments: of every block, between its tokens and its context.
+            features_before: see ``forward``.
+
+        Returns:
+            The output of the last block and the features, None where no one asks for them.
+        """
+        if features_before is not None and not 0 <= features_before <= len(self.blocks):
+            raise ValueError(
+                f"{type(self).__name__}: features_before must be in [0, {len(self.blocks)}], "
+                f"got {features_before}"
+            )
+        contexts = context.blocks if isinstance(context, PreparedContext) else [context] * len(self.blocks)
+        h, features = h.to(self.torso_dtype), None
+        for index, (block, context) in enumerate(zip(self.blocks, contexts, strict=True)):
+            if index == features_before:
+                features = h
             if self.config.use_checkpoint and self.training:
                 h = checkpoint(block, h, *arguments, context, use_reentrant=False)
             else:
                 h = block(h, *arguments, context)
-        return h
+        return h, h if features_before == len(self.blocks) else features
 
     def _velocity(self, h: Tensor) -> Tensor:
         """Voxel tokens (B, N, C) -> velocity (B, out_channels, R, R, R)."""

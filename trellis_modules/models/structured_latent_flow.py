@@ -25,7 +25,6 @@ from trellis_modules.sparse import SparseLinear, SparseTensor, sparse_cat
 from trellis_modules.transformer import (
     ModulatedSparseTransformerCrossBlock,
     TimestepEmbedder,
-    modulation_network,
     voxel_position_embedding,
 )
 
@@ -70,8 +69,7 @@ class SLatFlowModel(SparseStructureFlowModel):
         width = config.model_channels
         channels = (*(config.io_block_channels or ()), width)  # from the finest level to the transformer
         self.t_embedder = TimestepEmbedder(width)
-        if config.share_mod:
-            self.adaLN_modulation = modulation_network(width, num_branches=2)
+        self.adaLN_modulation = self._shared_modulation(num_branches=2)
         self.input_layer = SparseLinear(config.in_channels, channels[0])
         self.input_blocks = nn.ModuleList(self._make_input_blocks(channels))
         self.blocks = nn.ModuleList(self._make_block() for _ in range(config.num_blocks))
@@ -118,6 +116,7 @@ class SLatFlowModel(SparseStructureFlowModel):
         num_object_tokens: int | None = None,
         scene_size: int | None = None,
         is_query: Tensor | None = None,
+        features_before: int | None = None,
     ) -> FlowOutput:
         """Predict the velocity of each object by itself.
 
@@ -128,6 +127,8 @@ class SLatFlowModel(SparseStructureFlowModel):
             cond: (B, L, cond_channels), or the result of ``precompute_context``.
             num_object_tokens, scene_size, is_query: the grouping of a scene, which single objects lack;
                 accepted so that one sampler calls every flow model alike.
+            features_before: block whose input voxels (B, model_channels), ``patch_size`` times coarser than
+                those of x, are returned as features; ``num_blocks`` means the output of the last one.
 
         Returns:
             The velocity (B, out_channels) at the same voxels, no extras.
@@ -137,7 +138,7 @@ class SLatFlowModel(SparseStructureFlowModel):
         """
         self._check_times(x, t)
         t_emb = self._embed_time(t)
-        modulations = self._modulations(t_emb, "adaLN_modulation")
+        condition = self.adaLN_modulation(t_emb).to(self.torso_dtype)
         t_emb = t_emb.to(self.torso_dtype)
         with full_precision(x.device):
             h = self.input_layer(x)
@@ -148,14 +149,16 @@ class SLatFlowModel(SparseStructureFlowModel):
             skips.append(h)
         positions = voxel_position_embedding(h, self.config.model_channels)
         h = h.replace(h.feats + positions.to(self.torso_dtype))
-        h = self._run_blocks(h, cond, num_object_tokens, [(modulation,) for modulation in modulations])
+        if not isinstance(cond, PreparedContext):
+            cond = self._context(cond, num_object_tokens)
+        h, features = self._run_blocks(h, cond, condition, features_before=features_before)
         for block in self.out_blocks:
             skip = skips.pop()
             h = block(sparse_cat([h, skip], dim=1) if self.config.use_skip_connection else h, t_emb)
         velocity = self._velocity(h, x)
         if self.config.input_skip:
             velocity = velocity.replace(velocity.feats + _linear_guess(x, t))
-        return FlowOutput(velocity)
+        return FlowOutput(velocity, features=features)
 
     def _check_times(self, x: SparseTensor, t: Tensor) -> None:
         if t.shape != (x.batch_size,):

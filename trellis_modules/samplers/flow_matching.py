@@ -65,21 +65,6 @@ class FlowPath:
         t = _per_row(t, x_t)
         return (1 - self.sigma_min) * x_t - self.noise_level(t) * velocity
 
-    def noise_from_velocity(self, x_t: Tensor, velocity: Tensor, t: Time) -> Tensor:
-        """The noise at the start of the path that passes x_t with this velocity."""
-        t = _per_row(t, x_t)
-        return (1 - t) * velocity + x_t
-
-    def noise_from_x_0(self, x_t: Tensor, x_0: Tensor, t: Time) -> Tensor:
-        """The noise that leads from x_0 to x_t; undefined at t = 0 when sigma_min is 0."""
-        t = _per_row(t, x_t)
-        return (x_t - (1 - t) * x_0) / self.noise_level(t)
-
-    def x_0_from_noise(self, x_t: Tensor, noise: Tensor, t: Time) -> Tensor:
-        """The data that leads from this noise to x_t; undefined at t = 1, where x_t is all noise."""
-        t = _per_row(t, x_t)
-        return (x_t - self.noise_level(t) * noise) / (1 - t)
-
 
 def logit_normal_times(normal_draws: Tensor, mean: float = 0.0, std: float = 1.0) -> Tensor:
     """Map standard normal draws to times in (0, 1): ``sigmoid(mean + std * draw)``.

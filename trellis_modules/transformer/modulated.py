@@ -109,12 +109,11 @@ class ModulatedTransformerCrossBlock(nn.Module):
         self.self_attn = SelfAttention(channels, num_heads, qk_rms_norm)
         self.cross_attn = CrossAttention(channels, context_channels, num_heads, qk_rms_norm_cross)
         self.mlp = FeedForward(channels, mlp_ratio)
-        if not share_mod:
-            self.adaLN_modulation = modulation_network(channels, num_branches=2)
+        self.adaLN_modulation = nn.Identity() if share_mod else modulation_network(channels, num_branches=2)
 
-    def project_context(self, context: Tensor) -> KeyValue:
-        """(B, M, D) context -> what ``forward`` takes as context."""
-        return self.cross_attn.project_context(context)
+    def project_context(self, context: Tensor | KeyValue) -> KeyValue:
+        """(B, M, D) context -> its keys and values, which ``forward`` takes too; these stay as they are."""
+        return context if isinstance(context, KeyValue) else self.cross_attn.project_context(context)
 
     def attend(
         self,
@@ -136,16 +135,16 @@ class ModulatedTransformerCrossBlock(nn.Module):
         """The feed-forward network: (B, L, C) -> (B, L, C)."""
         return modulation.join(x, self.mlp(modulation.apply(self.norm3(x))))
 
-    def forward(self, x: Tensor, modulation: Tensor, context: KeyValue) -> Tensor:
-        """One block.
+    def forward(self, x: Tensor, condition: Tensor, context: Tensor | KeyValue) -> Tensor:
+        """One block; all that it computes with its parameters is computed here.
 
         Args:
             x: (B, L, C) tokens.
-            modulation: (B, 6 C) output of the modulation network.
-            context: keys and values from ``project_context``.
+            condition: (B, C), or with ``share_mod`` (B, 6 C) from the model's modulation network.
+            context: (B, M, D), or its keys and values from ``project_context``.
 
         Returns:
             (B, L, C).
         """
-        attn, mlp = split_modulation(modulation, self.channels)
-        return self.feed_forward(self.attend(x, attn, context), mlp)
+        attn, mlp = split_modulation(self.adaLN_modulation(condition), self.channels)
+        return self.feed_forward(self.attend(x, attn, self.project_context(context)), mlp)

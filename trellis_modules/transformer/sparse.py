@@ -134,13 +134,13 @@ class ModulatedSparseTransformerBlock(ModulatedTransformerBlock):
 class ModulatedSparseTransformerCrossBlock(ModulatedTransformerCrossBlock):
     """``ModulatedTransformerCrossBlock`` on the voxels of a sparse tensor, with full self attention."""
 
-    def forward(self, x: SparseTensor, modulation: Tensor, context: KeyValue) -> SparseTensor:
-        """One block.
+    def forward(self, x: SparseTensor, condition: Tensor, context: Tensor | KeyValue) -> SparseTensor:
+        """One block; all that it computes with its parameters is computed here.
 
         Args:
             x: (B, C) voxels.
-            modulation: (B, 6 C) output of the modulation network.
-            context: keys and values from ``project_context``, B of them.
+            condition: (B, C), or with ``share_mod`` (B, 6 C) from the model's modulation network.
+            context: (B, M, D), or its keys and values from ``project_context``.
 
         Returns:
             (B, C).
@@ -148,6 +148,7 @@ class ModulatedSparseTransformerCrossBlock(ModulatedTransformerCrossBlock):
         elements = segments_of(x, FULL)
         if elements.uniform and elements.max_length:  # a dense batch: nothing per row, no groups
             tokens = x.feats.unflatten(0, (x.batch_size, elements.max_length))
-            return x.replace(super().forward(tokens, modulation, context).flatten(0, 1))
-        attn, mlp = _row_modulations(x, modulation, self.channels)
-        return x.replace(self.feed_forward(self.attend(x.feats, attn, context, elements, elements), mlp))
+            return x.replace(super().forward(tokens, condition, context).flatten(0, 1))
+        attn, mlp = _row_modulations(x, self.adaLN_modulation(condition), self.channels)
+        attended = self.attend(x.feats, attn, self.project_context(context), elements, elements)
+        return x.replace(self.feed_forward(attended, mlp))

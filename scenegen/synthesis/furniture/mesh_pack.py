@@ -27,7 +27,7 @@ _PALETTE_SIZE = 256
 
 
 class PackError(ValueError):
-    """A mesh pack file is unreadable or of another format."""
+    """A mesh pack file is unreadable, of another format, or must not be used for this."""
 
 
 @dataclass(frozen=True)
@@ -141,12 +141,11 @@ class MeshPack:
         """Read a pack that something is learnt from.
 
         Raises:
-            PackError: see `load`.
-            ValueError: it holds models of another split.
+            PackError: see `load`; or it holds models of another split.
         """
         pack = cls.load(path)
         if foreign := [info.id for info in pack.infos if info.split != "train"]:
-            raise ValueError(
+            raise PackError(
                 f"{path}: expected models of the train split only, got {foreign[0]!r} and "
                 f"{len(foreign) - 1} more; nothing may be trained on them"
             )

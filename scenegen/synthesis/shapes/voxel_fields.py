@@ -7,7 +7,6 @@ Lengths are in cells, the fractions of a voxel at whose corners the fields are g
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -60,22 +59,28 @@ class VoxelFields:
     anchor_face: Tensor  # (T, G) int64
     normal: Tensor | None = None  # (T, C, 3) unit, away from the nearest surface point; zero on the surface
 
-    def painted(self, colours: Tensor) -> Mapping[str, Tensor]:
-        """The fields with colours, as objectives take them.
+    def painted(self, colours: Tensor) -> PaintedFields:
+        """The fields with colours, grey where there is no triangle near.
 
         Args:
             colours: (F, 3) of the triangles, in [0, 1].
-
-        Returns:
-            coords, distance, anchor_offset, normal where it is known; colour (T, C, 3) and anchor_colour
-            (T, G, 3) of the nearest triangles, grey where there is none near.
         """
-        fields = {"coords": self.coords, "distance": self.distance, "anchor_offset": self.anchor_offset}
-        if self.normal is not None:
-            fields["normal"] = self.normal
-        for name, face in (("colour", self.face), ("anchor_colour", self.anchor_face)):
-            fields[name] = torch.where((face >= 0)[..., None], colours[face.clamp(min=0)], 0.5)
-        return fields
+        colour, anchor_colour = (
+            torch.where((face >= 0)[..., None], colours[face.clamp(min=0)], 0.5)
+            for face in (self.face, self.anchor_face)
+        )
+        return PaintedFields(self.coords, self.distance, colour, self.anchor_offset, anchor_colour)
+
+
+@dataclass(frozen=True)
+class PaintedFields:
+    """What an object's latents are made of: fields at T voxels, with the colours of the nearest triangles."""
+
+    coords: Tensor  # (T, 4) int32 (object, x, y, z), sorted
+    distance: Tensor  # (T, C) in cells, at most MAX_DISTANCE
+    colour: Tensor  # (T, C, 3) in [0, 1]
+    anchor_offset: Tensor  # (T, G, 3) in voxels
+    anchor_colour: Tensor  # (T, G, 3) in [0, 1]
 
 
 @dataclass(frozen=True)
@@ -265,15 +270,15 @@ def _fields_at_anchors(
     return torch.stack(offsets, 1), torch.stack(faces, 1)
 
 
-def voxel_features(fields: Mapping[str, Tensor]) -> Tensor:
-    """What the encoder reads of a batch: fields at the corners of voxels, surface points near their anchors.
+def voxel_features(fields: PaintedFields) -> Tensor:
+    """What the encoder reads: fields at the corners of voxels, surface points near their anchors.
 
     Args:
-        fields: see `VoxelFields.painted`; C corners and G anchors a voxel.
+        fields: of C corners and G anchors a voxel.
 
     Returns:
         (T, 4 C + 6 G), larger than the position embedding that the encoder adds.
     """
-    colours = [2 * fields[name].flatten(1) - 1 for name in ("colour", "anchor_colour")]
-    joined = torch.cat([fields["distance"] - 1, 2 * fields["anchor_offset"].flatten(1), *colours], dim=1)
+    colours = [2 * colour.flatten(1) - 1 for colour in (fields.colour, fields.anchor_colour)]
+    joined = torch.cat([fields.distance - 1, 2 * fields.anchor_offset.flatten(1), *colours], dim=1)
     return _FEATURE_SCALE * joined

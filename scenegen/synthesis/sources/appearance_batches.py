@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -11,8 +11,12 @@ from torch import Tensor
 from scenegen.geometry import pose_to_transform, zup_to_yup
 from scenegen.synthesis.shapes.recolouring import Recolouring
 from scenegen.synthesis.shapes.shape_bank import Triangles, Variants
-from scenegen.synthesis.shapes.voxel_fields import FieldGrid, VoxelFields, voxel_fields
-from scenegen.synthesis.sources.scene_batches import SceneSource, ShapePool, SourceConfig, step_generator
+from scenegen.synthesis.shapes.voxel_fields import FieldGrid, PaintedFields, VoxelFields, voxel_fields
+from scenegen.synthesis.sources.batch import FieldBatch, LatentPictureBatch
+from scenegen.synthesis.sources.scene_batches import PictureSource
+from scenegen.synthesis.sources.scene_studio import Shot
+from scenegen.synthesis.sources.shape_pool import ShapePool, SourceConfig, step_generator
+from scenegen.synthesis.sources.source import Latest
 from trellis_modules.ragged import expand
 
 _FIELDS_AT_ONCE = 24
@@ -36,21 +40,18 @@ def _fields(pool: ShapePool, triangles: Triangles, count: int, generator: torch.
 
 
 class FieldSource:
-    """Batches of painted `VoxelFields`, of random shapes in random colours."""
+    """Batches of painted fields, of random shapes in random colours."""
 
     def __init__(self, pool: ShapePool) -> None:
         """``pool``: shapes under an `AppearanceSourceConfig`."""
         self.pool = pool
 
-    def batch(self, step: int) -> Mapping[str, Tensor]:
+    def batch(self, step: int) -> FieldBatch:
         """The shapes of ``step``."""
-        config, device = self.pool.config, self.pool.device
-        _, variants = self.pool.at(step)
-        generator = step_generator(device, config, step, "fields")
-        count = config.objects_per_step
-        rows = torch.randint(config.shapes, (count,), generator=generator, device=device)
-        triangles = Recolouring.draw(count, generator).apply(variants.triangles(self.pool.bank, rows))
-        return _fields(self.pool, triangles, count, generator).painted(triangles.colours)
+        variants, rows, generator = self.pool.random(step, "fields")
+        triangles = Recolouring.draw(len(rows), generator).apply(variants.triangles(self.pool.bank, rows))
+        fields = _fields(self.pool, triangles, len(rows), generator)
+        return FieldBatch(fields.painted(triangles.colours), fields.normal)
 
 
 @dataclass(frozen=True)
@@ -110,16 +111,15 @@ def _shifted(faces: Tensor, by: Tensor) -> Tensor:
     return torch.where(faces >= 0, faces + by, faces)
 
 
-class LatentPictureSource(SceneSource):
+class LatentPictureSource(PictureSource[LatentPictureBatch]):
     """Batches of objects in scenes, those alone that can be seen, with the latents that their picture shows.
 
-    Keys: asset_image (B, 3, I, I); coords (T, 4) int32; x_0 (T, C); crop_projection (B, 3, 4), see
-    `crop_projections`, of what the picture shows, which with ``variant_share`` is not always what the latents
-    are of. Objects are painted anew for every picture: with colours that come again, a flow
-    remembers them by the shape and does not look at the picture.
+    With ``variant_share`` the latents are not always of what the picture shows. Objects are painted anew for
+    every picture: with colours that come again, a flow remembers them by the shape and does not look at the
+    picture.
     """
 
-    def __init__(self, pool: ShapePool, encode_fields: Callable[[Mapping[str, Tensor]], Tensor]) -> None:
+    def __init__(self, pool: ShapePool, encode_fields: Callable[[PaintedFields], Tensor]) -> None:
         """Make a source.
 
         Args:
@@ -128,40 +128,37 @@ class LatentPictureSource(SceneSource):
         """
         super().__init__(pool)
         self.encode_fields = encode_fields
-        self._painting: Recolouring | None = None  # of the scenes just rendered
-        self._fields: _FieldPool | None = None
-        self._fields_epoch = -1
+        self._fields: Latest[_FieldPool] = Latest()
 
     @torch.no_grad()
-    def _render(self, step: int) -> dict[str, Tensor]:
-        scenes = super()._render(step)
-        epoch, variants = self.pool.at(step)
-        if epoch != self._fields_epoch:
-            generator = step_generator(self.device, self.config, epoch, "pool fields")
-            self._fields, self._fields_epoch = _FieldPool.build(self.pool, variants, generator), epoch
-        visible = scenes["visible"].flatten()
-        shown = scenes["shape"].flatten()[visible]
-        painting = self._painting.of(scenes["number"].flatten()[visible])
+    def _make(self, number: int) -> LatentPictureBatch:
+        shot = self.studio.shoot(number, self.studio.generator(number))
+        epoch, variants = self.pool.at(number)
+        pool_fields = self._fields.get(epoch, lambda: self._draw_fields(epoch, variants))
+        visible = shot.visible.flatten()
+        shown = shot.shape.flatten()[visible]
+        painting = shot.recolouring.of(shot.number.flatten()[visible])
         colours = painting.apply(variants.triangles(self.pool.bank, shown)).colours
-        fields = self._fields.gather(self.pool, variants, self._similar(shown, variants, step))
-        return {
-            "asset_image": scenes["asset_image"][visible],
-            "coords": fields.coords,
-            "x_0": self.encode_fields(fields.painted(colours)),  # variants of a model have its triangles
-            "crop_projection": crop_projections(scenes)[visible],
-        }
+        fields = pool_fields.gather(self.pool, variants, self._similar(shown, variants, number))
+        return LatentPictureBatch(
+            asset_image=shot.asset_images(self.config.image_size)[visible],
+            coords=fields.coords,
+            x_0=self.encode_fields(fields.painted(colours)),  # variants of a model have its triangles
+            crop_projection=crop_projections(shot)[visible],
+        )
 
-    def _recolouring(self, rows: Tensor, generator: torch.Generator) -> Recolouring:
-        self._painting = super()._recolouring(rows, generator)
-        return self._painting
+    def _draw_fields(self, epoch: int, variants: Variants) -> _FieldPool:
+        generator = step_generator(self.pool.device, self.config, epoch, "pool fields")
+        return _FieldPool.build(self.pool, variants, generator)
 
-    def _similar(self, rows: Tensor, variants: Variants, step: int) -> Tensor:
+    def _similar(self, rows: Tensor, variants: Variants, number: int) -> Tensor:
         """Some of the shapes ``rows`` (B,) replaced by other variants of their models.
 
         Generated structures resemble the picture, but are not what it shows; the flow must bear that.
         """
-        generator = step_generator(self.device, self.config, step, "similar shapes")
-        draw = torch.rand(2, len(rows), generator=generator, device=self.device)
+        device = self.pool.device
+        generator = step_generator(device, self.config, number, "similar shapes")
+        draw = torch.rand(2, len(rows), generator=generator, device=device)
         alike = variants.models[rows, None] == variants.models
         alike &= variants.mirror[rows, None] == variants.mirror  # (B, P)
         rank = (draw[0] * alike.sum(1)).long() + 1
@@ -169,23 +166,20 @@ class LatentPictureSource(SceneSource):
         return torch.where(draw[1] < self.config.variant_share, other, rows)
 
 
-def crop_projections(scenes: Mapping[str, Tensor]) -> Tensor:
+def crop_projections(shot: Shot) -> Tensor:
     """Matrices from places on objects to their crops.
 
-    Args:
-        scenes: a batch of `SceneSource`.
-
     Returns:
-        (S*N, 3, 4): a homogeneous point of the object's z-up frame -> (u w, v w, w), with the crop being
-        [-1, 1] in u (right) and v (down) and w the depth in metres.
+        (S*N, 3, 4), in the shot's new order: a homogeneous point of the object's z-up frame -> (u w, v w, w),
+        with the crop being [-1, 1] in u (right) and v (down) and w the depth in metres.
     """
-    device = scenes["focal"].device
+    device = shot.view.focal.device
     to_yup = torch.eye(4, device=device)
     to_yup[:3, :3] = zup_to_yup(torch.eye(3, device=device)).T
-    to_camera = scenes["camera_extrinsics"][:, None] @ pose_to_transform(scenes["world_poses"]) @ to_yup
+    to_camera = shot.view.extrinsics[:, None] @ pose_to_transform(shot.world_poses) @ to_yup
     camera = torch.zeros(*to_camera.shape[:2], 3, 3, device=device)
-    window = scenes["crop_window"].unflatten(0, to_camera.shape[:2])
-    camera[..., 0, 0] = camera[..., 1, 1] = scenes["focal"][:, None] / window[..., 2]
+    window = shot.crop_windows.unflatten(0, to_camera.shape[:2])
+    camera[..., 0, 0] = camera[..., 1, 1] = shot.view.focal[:, None] / window[..., 2]
     camera[..., :2, 2] = (0.5 - window[..., :2]) / window[..., 2:]
     camera[..., 2, 2] = 1.0
     return (camera @ to_camera[..., :3, :]).flatten(0, 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from scenegen.synthesis.sources.batch import LatentPictureBatch
 from trellis_modules.ragged import expand
 
 _NAMES = ("images", "lengths", "xyz", "latents", "projections")
@@ -38,18 +39,18 @@ class PictureSet:
         return len(self.images)
 
     @classmethod
-    def of_batch(cls, batch: Mapping[str, Tensor], max_voxels: int) -> PictureSet:
-        """The objects of a batch of ``LatentPictureSource`` with at most so many voxels."""
-        owner = batch["coords"][:, 0].long()
-        lengths = torch.bincount(owner, minlength=len(batch["asset_image"]))
+    def of_batch(cls, batch: LatentPictureBatch, max_voxels: int) -> PictureSet:
+        """The objects of a batch with at most so many voxels."""
+        owner = batch.coords[:, 0].long()
+        lengths = torch.bincount(owner, minlength=len(batch.asset_image))
         fits = lengths <= max_voxels
         kept = fits[owner]
         return cls(
-            (batch["asset_image"][fits] * 255).round().byte().cpu(),
+            (batch.asset_image[fits] * 255).round().byte().cpu(),
             lengths[fits].cpu(),
-            batch["coords"][kept, 1:].byte().cpu(),
-            batch["x_0"][kept].half().cpu(),
-            batch["crop_projection"][fits].cpu(),
+            batch.coords[kept, 1:].byte().cpu(),
+            batch.x_0[kept].half().cpu(),
+            batch.crop_projection[fits].cpu(),
         )
 
     @classmethod
@@ -77,31 +78,55 @@ class PictureSet:
             ) from error
 
 
+@dataclass(frozen=True)
+class PictureSetConfig:
+    """Which stored pictures batches are made of."""
+
+    files: tuple[str, ...]  # of `PictureSet.save`
+    objects_per_step: int
+    seed: int = 0
+
+
 class PictureSetSource:
     """Batches like those of ``LatentPictureSource`` from a picture set, in a new order every time round."""
 
-    def __init__(self, pictures: PictureSet, objects_per_step: int, seed: int, device: torch.device) -> None:
-        if len(pictures) < objects_per_step:
+    def __init__(self, pictures: PictureSet, config: PictureSetConfig, device: torch.device) -> None:
+        """Make a source.
+
+        Raises:
+            ValueError: there are fewer pictures than a batch holds.
+        """
+        if len(pictures) < config.objects_per_step:
             raise ValueError(
-                f"PictureSetSource: expected at least {objects_per_step} pictures, the size of a batch, "
+                f"picture_set: expected at least {config.objects_per_step} pictures, the size of a batch, "
                 f"got {len(pictures)}; make more"
             )
-        self.pictures, self.objects_per_step, self.seed = pictures, objects_per_step, seed
-        self.device = device
+        self.pictures, self.config, self.device = pictures, config, device
         self._first = pictures.lengths.cumsum(0) - pictures.lengths
 
-    def batch(self, step: int) -> dict[str, Tensor]:
+    @classmethod
+    def load(cls, config: PictureSetConfig, device: torch.device) -> PictureSetSource:
+        """Read the files of a configuration.
+
+        Raises:
+            ValueError: a file is no picture set, or there are too few pictures.
+            FileNotFoundError: there is no such file.
+        """
+        sets = [PictureSet.load(Path(name)) for name in config.files]
+        return cls(PictureSet.concatenate(sets), config, device)
+
+    def batch(self, step: int) -> LatentPictureBatch:
         """The pictures of ``step``; those left over at the end of a round are left out."""
-        pictures, count = self.pictures, self.objects_per_step
+        pictures, count = self.pictures, self.config.objects_per_step
         turn, place = divmod(step, len(pictures) // count)
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + turn)
+        generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + turn)
         rows = torch.randperm(len(pictures), generator=generator)[place * count : (place + 1) * count]
         owner, running = expand(pictures.lengths[rows])
         voxels = self._first[rows][owner] + running
-        batch = {
-            "asset_image": pictures.images[rows].float() / 255,
-            "coords": torch.cat([owner[:, None].int(), pictures.xyz[voxels].int()], dim=1),
-            "x_0": pictures.latents[voxels].float(),
-            "crop_projection": pictures.projections[rows],
-        }
-        return {name: value.to(self.device) for name, value in batch.items()}
+        batch = LatentPictureBatch(
+            asset_image=pictures.images[rows].float() / 255,
+            coords=torch.cat([owner[:, None].int(), pictures.xyz[voxels].int()], dim=1),
+            x_0=pictures.latents[voxels].float(),
+            crop_projection=pictures.projections[rows],
+        )
+        return batch.to(self.device)

@@ -1,12 +1,11 @@
-"""Batch sources by the objective they feed."""
+"""Batch sources by name, as experiments and data sets are configured with them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,27 +13,63 @@ from torch import Tensor
 from scenegen.models.registry import load_checkpoint
 from scenegen.synthesis.furniture.mesh_pack import MeshPack
 from scenegen.synthesis.shapes.shape_bank import ShapeBank
-from scenegen.synthesis.shapes.voxel_fields import voxel_features
+from scenegen.synthesis.shapes.voxel_fields import PaintedFields, voxel_features
 from scenegen.synthesis.sources.appearance_batches import (
     AppearanceSourceConfig,
     FieldSource,
     LatentPictureSource,
 )
-from scenegen.synthesis.sources.scene_batches import SceneSource, ShapePool, ShapeSource, SourceConfig
+from scenegen.synthesis.sources.batch import (
+    Batch,
+    FieldBatch,
+    LatentPictureBatch,
+    SceneBatch,
+    SceneLatentBatch,
+    ScenePairBatch,
+    ShapeBatch,
+)
+from scenegen.synthesis.sources.picture_set import PictureSetConfig, PictureSetSource
+from scenegen.synthesis.sources.scene_batches import SceneLatentSource, ScenePairSource, SceneSource
+from scenegen.synthesis.sources.shape_pool import ShapePool, ShapeSource, SourceConfig
 from scenegen.synthesis.sources.source import BatchSource
-from trellis_modules.config import build
+from trellis_modules.config import ConfigError, NamedConfig, build, lookup
 from trellis_modules.sparse import SparseTensor
 
 
-def _training_packs(paths: Sequence[Path]) -> list[MeshPack]:
-    packs = [MeshPack.load(path) for path in paths]
-    for path, pack in zip(paths, packs):
-        if foreign := [info.id for info in pack.infos if info.split != "train"]:
-            raise ValueError(
-                f"{path}: expected models of the train split only, got {foreign[0]!r} and "
-                f"{len(foreign) - 1} more; nothing may be trained on them"
-            )
-    return packs
+@dataclass(frozen=True)
+class SourceOptions:
+    """What the command line chooses for a source: files, processes and the device."""
+
+    device: torch.device
+    packs: tuple[Path, ...] = ()  # mesh packs of the train split
+    latent_encoder: Path | None = None  # checkpoint stem of the encoder that makes latents
+    workers: int = 0  # processes that compose scenes ahead
+
+
+@dataclass(frozen=True)
+class SourceKind:
+    """A source that can be asked for by name.
+
+    Attributes:
+        makes: kind of its batches.
+        config: class of its arguments.
+        make: (configuration, options) -> source.
+        takes_packs: it is made of mesh packs.
+        takes_latent_encoder: it makes latents with an encoder.
+    """
+
+    makes: type[Batch]
+    config: type
+    make: Callable[..., BatchSource]
+    takes_packs: bool = True
+    takes_latent_encoder: bool = False
+
+
+def _pool(config: SourceConfig, options: SourceOptions) -> ShapePool:
+    bank = ShapeBank(
+        MeshPack.concatenate([MeshPack.load_for_training(path) for path in options.packs]), options.device
+    )
+    return ShapePool(bank, replace(config, workers=options.workers), options.device)
 
 
 def _on_half_precision(device: torch.device) -> AbstractContextManager:
@@ -51,56 +86,71 @@ def _structure_encoder(stem: Path, device: torch.device) -> Callable[[Tensor], T
     return encode
 
 
-def _field_encoder(stem: Path, device: torch.device) -> Callable[[Mapping[str, Tensor]], Tensor]:
+def _field_encoder(stem: Path, device: torch.device) -> Callable[[PaintedFields], Tensor]:
     encoder = load_checkpoint(stem, device=device).eval()
 
-    def encode(fields: Mapping[str, Tensor]) -> Tensor:
-        x = SparseTensor(voxel_features(fields), fields["coords"])
+    def encode(fields: PaintedFields) -> Tensor:
+        x = SparseTensor(voxel_features(fields), fields.coords)
         with _on_half_precision(device):
             return encoder(x, sample_posterior=False).feats.float()
 
     return encode
 
 
-def build_source(
-    objective: str,
-    settings: Mapping[str, Any],
-    packs: Sequence[Path],
-    workers: int,
-    latent_encoder: Path | None,
-    device: torch.device,
-) -> BatchSource:
-    """Make the batch source of an objective of `scenegen.trainers.experiment`.
+def _of_pool(source: Callable[[ShapePool], BatchSource]) -> Callable[..., BatchSource]:
+    """Makes sources that need nothing but shapes."""
+    return lambda config, options: source(_pool(config, options))
+
+
+def _scene_latents(config: SourceConfig, options: SourceOptions) -> SceneLatentSource:
+    encode = _structure_encoder(options.latent_encoder, options.device)
+    return SceneLatentSource(_pool(config, options), encode)
+
+
+def _latent_pictures(config: AppearanceSourceConfig, options: SourceOptions) -> LatentPictureSource:
+    encode = _field_encoder(options.latent_encoder, options.device)
+    return LatentPictureSource(_pool(config, options), encode)
+
+
+def _picture_set(config: PictureSetConfig, options: SourceOptions) -> PictureSetSource:
+    return PictureSetSource.load(config, options.device)
+
+
+SOURCES: Mapping[str, SourceKind] = {
+    "shapes": SourceKind(ShapeBatch, SourceConfig, _of_pool(ShapeSource)),
+    "scenes": SourceKind(SceneBatch, SourceConfig, _of_pool(SceneSource)),
+    "scene_pairs": SourceKind(ScenePairBatch, SourceConfig, _of_pool(ScenePairSource)),
+    "scene_latents": SourceKind(SceneLatentBatch, SourceConfig, _scene_latents, takes_latent_encoder=True),
+    "voxel_fields": SourceKind(FieldBatch, AppearanceSourceConfig, _of_pool(FieldSource)),
+    "latent_pictures": SourceKind(
+        LatentPictureBatch, AppearanceSourceConfig, _latent_pictures, takes_latent_encoder=True
+    ),
+    "picture_set": SourceKind(LatentPictureBatch, PictureSetConfig, _picture_set, takes_packs=False),
+}
+
+
+def build_source(named: NamedConfig, options: SourceOptions) -> BatchSource:
+    """Make a batch source.
 
     Args:
-        objective: a key of `scenegen.trainers.experiment.OBJECTIVES`.
-        settings: fields of SourceConfig; of AppearanceSourceConfig for the objectives of structured latents.
-        packs: mesh packs of the train split.
-        workers: processes that compose scenes ahead.
-        latent_encoder: checkpoint stem of the encoder that makes the latents of a flow objective.
-        device: where batches are made.
+        named: a key of `SOURCES` and its arguments.
+        options: what the command line chooses.
 
     Raises:
-        ValueError: a pack holds a model of another split, a flow objective lacks its encoder, or the
-            objective is unknown.
+        ConfigError: the name or an argument is unknown or wrong, the source lacks files, or is given files
+            that it does not take.
+        ValueError: a file does not hold what it should, say a model of another split.
     """
-    config_class = AppearanceSourceConfig if objective.startswith("structured_latent") else SourceConfig
-    config = replace(build(config_class, settings, "source"), workers=workers)
-    pool = ShapePool(ShapeBank(MeshPack.concatenate(_training_packs(packs)), device), config, device)
-    if objective == "structure_vae":
-        return ShapeSource(pool)
-    if objective == "geometry_encoder":
-        return SceneSource(pool, second_view=True)
-    if objective == "image_encoder":
-        return SceneSource(pool)
-    if objective == "structured_latent_vae":
-        return FieldSource(pool)
-    if objective not in ("scene_flow", "structured_latent_flow"):
-        raise ValueError(f"build_source: unknown objective {objective!r}")
-    if latent_encoder is None:
-        raise ValueError(
-            f"{objective}: expected --latent_encoder, the checkpoint stem of the trained encoder"
-        )
-    if objective == "scene_flow":
-        return SceneSource(pool, encode=_structure_encoder(latent_encoder, device))
-    return LatentPictureSource(pool, _field_encoder(latent_encoder, device))
+    kind = lookup(SOURCES, named.name, "source")
+    _check_given(named.name, "--packs", kind.takes_packs, bool(options.packs))
+    _check_given(
+        named.name, "--latent-encoder", kind.takes_latent_encoder, options.latent_encoder is not None
+    )
+    return kind.make(build(kind.config, named.args, f"source {named.name}"), options)
+
+
+def _check_given(name: str, flag: str, is_taken: bool, is_given: bool) -> None:
+    if is_taken and not is_given:
+        raise ConfigError(f"source {name}: expected {flag}, got none; say which files it is made with")
+    if is_given and not is_taken:
+        raise ConfigError(f"source {name}: expected no {flag}, which it does not use; leave it out")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from scenegen.geometry import ROTATION, SCALE, TRANSLATION
+from scenegen.synthesis.sources.batch import ScenePicture
 from scenegen.trainers.objectives.losses import masked_mean
 from trellis_modules.quaternions import quaternion_to_matrix
 
@@ -38,7 +38,7 @@ def points_error(predicted: Tensor, object_points: Tensor) -> Tensor:
 
     Args:
         predicted: (B, G * G, 3) in the object's y-up frame.
-        object_points: (B, 4, G, G), see `SceneSource`; patches count by the share that shows the object.
+        object_points: (B, 4, G, G), see `SceneBatch`; patches count by the share that shows the object.
     """
     points, share = object_points.flatten(2).mT.split((3, 1), dim=-1)  # (B, G*G, 3), (B, G*G, 1)
     error = (predicted.float() * share - points).abs().mean(-1, keepdim=True)
@@ -57,22 +57,23 @@ def depth_error(predicted: Tensor, depth: Tensor) -> Tensor:
     return (predicted.float() - F.adaptive_avg_pool2d(log_depth, grid).flatten(1)).abs().mean()
 
 
-def camera_poses(batch: Mapping[str, Tensor]) -> Tensor:
+def camera_poses(picture: ScenePicture, world_poses: Tensor) -> Tensor:
     """How objects stand before the camera: (S, N, `CAMERA_POSE_SIZE`).
 
     Place of the centre in the picture (x and y, the picture being [-1, 1]), logarithms of its depth over
     3.5 m and of the longest side in metres, and the object's axes in the camera frame, row by row.
 
     Args:
-        batch: world_poses (S, N, 8), camera_extrinsics (S, 4, 4) and focal (S,), see `SceneSource`.
+        picture: of S scenes.
+        world_poses: (S, N, 8) in metres.
     """
-    extrinsics, world = batch["camera_extrinsics"][:, None], batch["world_poses"]
+    extrinsics = picture.extrinsics[:, None]
     rotation = extrinsics[..., :3, :3]
-    centre = (rotation @ world[..., TRANSLATION, None] + extrinsics[..., :3, 3:])[..., 0]
+    centre = (rotation @ world_poses[..., TRANSLATION, None] + extrinsics[..., :3, 3:])[..., 0]
     depth = centre[..., 2:].clamp(min=0.1)
-    place = (2 * batch["focal"][:, None, None] * centre[..., :2] / depth).clamp(-2, 2)
-    axes = rotation @ quaternion_to_matrix(world[..., ROTATION])
-    sizes = [torch.log(depth / _DEPTH_UNIT_M), torch.log(world[..., SCALE])]
+    place = (2 * picture.focal[:, None, None] * centre[..., :2] / depth).clamp(-2, 2)
+    axes = rotation @ quaternion_to_matrix(world_poses[..., ROTATION])
+    sizes = [torch.log(depth / _DEPTH_UNIT_M), torch.log(world_poses[..., SCALE])]
     return torch.cat([place, *sizes, axes.flatten(-2)], dim=-1)
 
 

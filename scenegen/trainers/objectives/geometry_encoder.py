@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from scenegen.synthesis.sources.batch import ScenePairBatch, ScenePicture
+from scenegen.trainers.objective import Objective
 from scenegen.trainers.objectives.losses import masked_mean
-from scenegen.trainers.trainer import Objective
 from vggt.pose_encoding import cameras_to_encoding
 
 _NEAR, _FAR = 0.02, 8.0  # of the mean depth; what lies beyond (a wall far behind) is not trained on
@@ -24,11 +25,6 @@ class GeometryEncoderConfig:
     lambda_camera: float = 2.0
 
 
-def _stack_views(batch: Mapping[str, Tensor], name: str, frames: int) -> Tensor:
-    """(S, frames, ...) from ``name`` and, for two frames, ``second_name``."""
-    return torch.stack([batch[prefix + name] for prefix in ("", "second_")[:frames]], dim=1)
-
-
 class GeometryEncoderObjective(Objective):
     """Trains ``aggregator``, ``camera_head`` and ``depth_head`` of a VGGT on rendered scenes.
 
@@ -36,22 +32,23 @@ class GeometryEncoderObjective(Objective):
     (sec. 3.4) the first camera is the world frame, and lengths are in units of the first view's mean depth.
     """
 
+    batch_type = ScenePairBatch
+
     def __init__(self, vggt: nn.Module, config: GeometryEncoderConfig) -> None:
-        self.modules: Mapping[str, nn.Module] = {"vggt": vggt}
+        super().__init__()
         self.vggt, self.config = vggt, config
-        self._frames = 1
 
-    def settle(self, generator: torch.Generator) -> Hashable:
-        """How many frames the next loss looks at."""
-        self._frames = 1 + int(torch.randint(2, (), generator=generator))
-        return self._frames
+    def decide(self, generator: torch.Generator) -> tuple[int]:
+        """How many frames the loss looks at."""
+        return (1 + int(torch.randint(2, (), generator=generator)),)
 
-    def loss(
-        self, batch: Mapping[str, Tensor], generator: torch.Generator
+    def forward(
+        self, batch: ScenePairBatch, generator: torch.Generator, frames: int = 1
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Log-depth error, differences of neighbouring depths, and camera error."""
-        frames = self._frames
-        images, depth = _stack_views(batch, "scene_image", frames), _stack_views(batch, "depth", frames)
+        views = (batch.first, batch.second)[:frames]
+        images = torch.stack([view.image for view in views], dim=1)  # (S, frames, 3, I, I)
+        depth = torch.stack([view.depth for view in views], dim=1)
         unit = self._mean_depth(depth[:, 0])
         relative = depth / unit[:, None, None, None]
         tokens, first_patch = self.vggt.aggregator(images)
@@ -59,7 +56,7 @@ class GeometryEncoderObjective(Objective):
             tokens, tuple(images.shape[-2:]), first_patch, frames_chunk_size=None
         )
         terms = self._depth_terms(values[..., 0].float(), relative)
-        goal = self._encodings(batch, frames, unit, images.shape[-1])
+        goal = self._encodings(views, unit, images.shape[-1])
         cameras = self.vggt.camera_head(tokens[-1])
         terms["camera"] = sum(
             0.8 ** (len(cameras) - 1 - i) * (camera.float() - goal).abs().mean()
@@ -96,12 +93,12 @@ class GeometryEncoderObjective(Objective):
         }
 
     @staticmethod
-    def _encodings(batch: Mapping[str, Tensor], frames: int, unit: Tensor, size: int) -> Tensor:
+    def _encodings(views: Sequence[ScenePicture], unit: Tensor, size: int) -> Tensor:
         """Camera encodings (S, frames, 9) relative to the first camera."""
-        world_to_camera = _stack_views(batch, "camera_extrinsics", frames)
+        world_to_camera = torch.stack([view.extrinsics for view in views], dim=1)
         relative = world_to_camera @ torch.linalg.inv(world_to_camera[:, :1])
         relative[..., :3, 3] /= unit[:, None, None]
-        focal = _stack_views(batch, "focal", frames) * size
+        focal = torch.stack([view.focal for view in views], dim=1) * size
         intrinsics = torch.diag_embed(F.pad(focal[..., None].expand(-1, -1, 2), (0, 1), value=1.0))
         intrinsics[..., :2, 2] = size / 2
         return cameras_to_encoding(relative[..., :3, :], intrinsics, (size, size))

@@ -1,4 +1,4 @@
-"""Loss terms of the three trained networks."""
+"""Loss terms that objectives are made of."""
 
 from __future__ import annotations
 

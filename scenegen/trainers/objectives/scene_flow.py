@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from scenegen.conditioning.scene_conditioner import SceneConditioner, drop_cond
+from scenegen.synthesis.sources.batch import SceneBatch, SceneLatentBatch
+from scenegen.trainers.objective import Objective
 from scenegen.trainers.objectives.dense_probe import (
     CAMERA_POSE_SIZE,
     Probe,
@@ -18,7 +19,7 @@ from scenegen.trainers.objectives.dense_probe import (
     points_error,
 )
 from scenegen.trainers.objectives.losses import masked_mean, pose_errors
-from scenegen.trainers.trainer import Objective
+from trellis_modules.flow_output import FlowOutput
 from trellis_modules.samplers.flow_matching import FlowPath, TimeSchedule, model_time
 
 _NEARLY_NOISE = 0.95  # above this time the state itself hardly shows the shape
@@ -54,10 +55,14 @@ class SceneFlowObjective(Objective):
     not needed afterwards.
     """
 
+    batch_type = SceneLatentBatch
+
     def __init__(
         self, flow: nn.Module, image_encoder: nn.Module, geometry_encoder: nn.Module, config: SceneFlowConfig
     ) -> None:
-        self._width = image_encoder.embed_dim
+        super().__init__()
+        self.flow, self.image_encoder, self.geometry_encoder = flow, image_encoder, geometry_encoder
+        self.config, self._width = config, image_encoder.embed_dim
         self.probes = nn.ModuleDict(
             {
                 "points": Probe(self._width, 3),
@@ -66,13 +71,6 @@ class SceneFlowObjective(Objective):
                 "camera": Probe(flow.config.model_channels, CAMERA_POSE_SIZE),
             }
         )
-        self.modules: Mapping[str, nn.Module] = {
-            "flow": flow,
-            "image_encoder": image_encoder,
-            "geometry_encoder": geometry_encoder,
-            "probes": self.probes,
-        }
-        self.flow, self.config = flow, config
         self.conditioner = SceneConditioner(
             image_encoder,
             geometry_encoder.aggregator,
@@ -80,40 +78,24 @@ class SceneFlowObjective(Objective):
             append_places=config.append_places,
         )
         self.path = FlowPath(config.sigma_min)
-        self._alone = False
-        self._halfway: Tensor | None = None
-        flow.blocks[len(flow.blocks) // 2 - 1].register_forward_hook(self._keep_halfway)
 
-    def _keep_halfway(self, _block: nn.Module, _inputs: tuple, tokens: Tensor) -> None:
-        self._halfway = tokens[:, 0]  # position tokens
+    def decide(self, generator: torch.Generator) -> tuple[bool]:
+        """Whether assets are alone: the loss is without scene attention."""
+        return (float(torch.rand((), generator=generator)) < self.config.p_no_scene,)
 
-    def settle(self, generator: torch.Generator) -> Hashable:
-        """Whether the next loss is without scene attention."""
-        self._alone = float(torch.rand((), generator=generator)) < self.config.p_no_scene
-        return self._alone
-
-    def loss(
-        self, batch: Mapping[str, Tensor], generator: torch.Generator
+    def forward(
+        self, batch: SceneLatentBatch, generator: torch.Generator, alone: bool = False
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Velocity error of the visible assets, pose errors of the visible targets, and the probes' errors.
-
-        Args:
-            batch: as `SceneSource` makes it with ``encode``: x_0 (S, N, C, r, r, r); scene_image
-                (S, 3, I, I), asset_image and mask_image (S*N, 3, I, I) in [0, 1]; poses, world_poses
-                (S, N, 8); visible (S, N) bool; object_points (S*N, 4, G, G); depth (S, I, I); cameras.
-            generator: on the device of the batch.
-        """
-        config, (num_scenes, num_assets) = self.config, batch["visible"].shape
-        device, draws = batch["visible"].device, config.draws
+        """Velocity error of visible assets, pose errors of visible targets, and the probes' errors."""
+        config, (num_scenes, num_assets) = self.config, batch.visible.shape
+        device, draws = batch.visible.device, config.draws
         cond, num_object_tokens = self.conditioner.encode_tensors(
-            batch["asset_image"], batch["mask_image"], batch["scene_image"]
+            batch.asset_image, batch.mask_image, batch.picture.image
         )
         seen = self._seen_errors(cond[..., : self._width], num_object_tokens, num_assets, batch)
         kept = torch.rand(num_scenes, generator=generator, device=device) >= config.p_uncond
-        cond = drop_cond(cond, ~kept.repeat_interleave(num_assets))
-        context = self.flow.precompute_context(cond, num_object_tokens).repeat(draws)
 
-        x_0 = batch["x_0"].flatten(0, 1).float().repeat(draws, 1, 1, 1, 1)
+        x_0 = batch.x_0.flatten(0, 1).float().repeat(draws, 1, 1, 1, 1)
         t = config.times.sample(num_scenes * draws, generator=generator, device=device)
         t = t.repeat_interleave(num_assets)
         noise = torch.randn(x_0.shape, generator=generator, device=device)
@@ -121,16 +103,19 @@ class SceneFlowObjective(Objective):
         output = self.flow(
             self.path.diffuse(x_0, noise, t),
             model_time(t, len(t), device),
-            context,
-            scene_size=1 if self._alone else num_assets,
+            drop_cond(cond, ~kept.repeat_interleave(num_assets)),
+            num_object_tokens=num_object_tokens,
+            scene_size=1 if alone else num_assets,
             is_query=is_query,
+            features_before=max(1, len(self.flow.blocks) // 2),
+            cond_repeats=draws,
         )
 
-        visible = batch["visible"].flatten().float().repeat(draws)
+        visible = batch.visible.flatten().float().repeat(draws)
         error = (output.velocity.float() - self.path.target_velocity(x_0, noise)).pow(2).flatten(1).mean(1)
         mse = masked_mean(error, visible)
         blind = visible * (t > _NEARLY_NOISE)  # where only the condition tells what is there
-        errors = self._pose_errors(output.extras["positions"].float(), kept, batch)
+        errors = self._pose_errors(output, kept, batch)
         pose = (
             config.trans_weight * errors["translation"]
             + config.rot_weight * errors["rotation"]
@@ -142,38 +127,40 @@ class SceneFlowObjective(Objective):
             + config.camera_weight * sum(errors[name] for name in errors if name.startswith("camera"))
         )
         logs = {"mse": mse, "mse_blind": masked_mean(error, blind), **errors}
-        if self._alone:
+        if alone:
             logs = {"mse_alone": mse, "translation_alone": errors["translation"]}
         return mse + pose + look, {name: value.detach() for name, value in (logs | seen).items()}
 
-    def _pose_errors(self, positions: Tensor, kept: Tensor, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Errors of the poses (draws * S * N, 8) of targets, and halfway of all assets before the camera."""
-        shape, draws = batch["visible"].shape, self.config.draws
-        known = batch["visible"] & kept[:, None]  # (S, N)
+    def _pose_errors(self, output: FlowOutput, kept: Tensor, batch: SceneBatch) -> dict[str, Tensor]:
+        """Errors of the poses of targets, and of how all assets stand before the camera, told halfway."""
+        shape, draws = batch.visible.shape, self.config.draws
+        known = batch.visible & kept[:, None]  # (S, N)
         is_target = torch.arange(shape[1], device=known.device) > 0
         errors = pose_errors(
-            positions.unflatten(0, (draws, *shape)),
-            batch["poses"].expand(draws, -1, -1, -1),
+            output.extras["positions"].float().unflatten(0, (draws, *shape)),
+            batch.poses.expand(draws, -1, -1, -1),
             (known & is_target).expand(draws, -1, -1),
             self.config.smooth_scale,
         )
-        halfway = self.probes["camera"](self._halfway).unflatten(0, (draws, *shape))
-        return errors | camera_pose_errors(halfway, camera_poses(batch), known.expand(draws, -1, -1))
+        position_tokens = output.features[:, 0]
+        halfway = self.probes["camera"](position_tokens).unflatten(0, (draws, *shape))
+        target = camera_poses(batch.picture, batch.world_poses)
+        return errors | camera_pose_errors(halfway, target, known.expand(draws, -1, -1))
 
     def _seen_errors(
-        self, cond: Tensor, tokens: int, num_assets: int, batch: Mapping[str, Tensor]
+        self, cond: Tensor, tokens: int, num_assets: int, batch: SceneBatch
     ) -> dict[str, Tensor]:
         """The probes' errors on the patches of crops, scenes and geometry within ``cond``."""
-        patches = batch["object_points"][0, 0].numel()
+        patches, depth = batch.object_points[0, 0].numel(), batch.picture.depth
         scenes = cond[::num_assets]
         halves = scenes[:, 3 * tokens :].unflatten(1, (2, -1)).transpose(1, 2).flatten(2)  # (S, P, 2C)
         geometry = halves[:, self.conditioner.geometry_encoder.patch_start_idx :]
         return {
             "points": points_error(
-                self.probes["points"](cond[:, tokens - patches : tokens]), batch["object_points"]
+                self.probes["points"](cond[:, tokens - patches : tokens]), batch.object_points
             ),
             "depth": depth_error(
-                self.probes["depth"](scenes[:, 3 * tokens - patches : 3 * tokens])[..., 0], batch["depth"]
+                self.probes["depth"](scenes[:, 3 * tokens - patches : 3 * tokens])[..., 0], depth
             ),
-            "geometry": depth_error(self.probes["geometry"](geometry)[..., 0], batch["depth"]),
+            "geometry": depth_error(self.probes["geometry"](geometry)[..., 0], depth),
         }

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from scenegen.synthesis.sources.batch import ShapeBatch
 from scenegen.synthesis.sources.source import BatchSource
+from scenegen.trainers.objective import Objective
 from scenegen.trainers.objectives.losses import dice_loss, kl_divergence, occupancy_iou
-from scenegen.trainers.trainer import Objective
 
 logger = logging.getLogger(__name__)
 
@@ -32,20 +32,20 @@ class StructureVaeConfig:
 
 
 class StructureVaeObjective(Objective):
-    """Trains ``encoder`` and ``decoder`` on batches {"occupancy": (B, 1, R, R, R) bool}.
+    """Trains ``encoder`` and ``decoder`` on shapes.
 
     With a frozen encoder the latents stay what they are, and so do the flow models made for them.
     """
 
+    batch_type = ShapeBatch
+
     def __init__(self, encoder: nn.Module, decoder: nn.Module, config: StructureVaeConfig) -> None:
-        self.modules: Mapping[str, nn.Module] = {"encoder": encoder, "decoder": decoder}
+        super().__init__()
         self.encoder, self.decoder, self.config = encoder, decoder, config
 
-    def loss(
-        self, batch: Mapping[str, Tensor], generator: torch.Generator
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, batch: ShapeBatch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Reconstruction and KL terms; logs the intersection over union of the reconstruction."""
-        target = batch["occupancy"].float()
+        target = batch.occupancy.float()
         posterior = self.encoder.posterior(target, sample_posterior=True, generator=generator)
         logits = self.decoder(self._disturbed(posterior.z.float(), generator)).float()
         terms = {
@@ -65,11 +65,11 @@ class StructureVaeObjective(Objective):
         return z + self.config.latent_noise * spread * noise
 
     @torch.no_grad()
-    def finish(self, source: BatchSource, step: int) -> None:
+    def finish(self, source: BatchSource[ShapeBatch], step: int) -> None:
         """Give the latents unit spread, measured on the batch of ``step``, unless the encoder is frozen."""
         if not any(parameter.requires_grad for parameter in self.encoder.parameters()):
             return
-        latents = self.encoder(source.batch(step)["occupancy"].float())
+        latents = self.encoder(source.batch(step).occupancy.float())
         spread = fold_latent_scale(self.encoder, self.decoder, latents)
         logger.info("latent spread folded into the weights: %s", [round(s, 3) for s in spread.tolist()])
 

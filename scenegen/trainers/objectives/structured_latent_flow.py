@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -11,9 +10,10 @@ from torch.nn import functional as F
 
 from scenegen.conditioning.patch_places import PLACE_CODE_SIZE, place_code
 from scenegen.conditioning.scene_conditioner import SceneConditioner, append_patch_details, drop_cond
+from scenegen.synthesis.sources.batch import LatentPictureBatch
+from scenegen.trainers.objective import Objective
 from scenegen.trainers.objectives.dense_probe import Probe
 from scenegen.trainers.objectives.losses import masked_mean
-from scenegen.trainers.trainer import Objective
 from trellis_modules.models import SLatFlowModel
 from trellis_modules.samplers.flow_matching import FlowPath, TimeSchedule, model_time
 from trellis_modules.sparse import SparseTensor
@@ -49,34 +49,23 @@ class StructuredLatentFlowObjective(Objective):
     last one can look there; it is not needed afterwards.
     """
 
+    batch_type = LatentPictureBatch
+
     def __init__(
         self, flow: SLatFlowModel, image_encoder: nn.Module, config: StructuredLatentFlowConfig
     ) -> None:
-        image_encoder.requires_grad_(False)
-        modules = {"flow": flow, "image_encoder": image_encoder}
+        super().__init__()
+        self.flow, self.image_encoder, self.config = flow, image_encoder.requires_grad_(False), config
         if config.place_weight:
-            self.probe = modules["probe"] = Probe(flow.config.model_channels, PLACE_CODE_SIZE)
-            flow.blocks[-1].register_forward_pre_hook(self._keep_voxels)
-        self.modules: Mapping[str, nn.Module] = modules
-        self._voxels: SparseTensor | None = None
-        self.flow, self.config = flow, config
+            self.probe = Probe(flow.config.model_channels, PLACE_CODE_SIZE)
         self.conditioner = SceneConditioner(image_encoder, None)
         self.path = FlowPath(config.sigma_min)
 
-    def _keep_voxels(self, _block: nn.Module, inputs: tuple) -> None:
-        self._voxels = inputs[0]
-
-    def loss(
-        self, batch: Mapping[str, Tensor], generator: torch.Generator
+    def forward(
+        self, batch: LatentPictureBatch, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Velocity error, a voxel counting as much as any other, and the probe's.
-
-        Args:
-            batch: asset_image (B, 3, I, I) in [0, 1]; coords (T, 4) int32; x_0 (T, C); crop_projection
-                (B, 3, 4), see `LatentPictureSource`.
-            generator: on the device of the batch.
-        """
-        images, coords, x_0 = batch["asset_image"], batch["coords"], batch["x_0"]
+        """Velocity error, a voxel counting as much as any other, and the probe's."""
+        images, coords, x_0 = batch.asset_image, batch.coords, batch.x_0
         count, device = len(images), images.device
         with torch.no_grad():
             cond = self.conditioner.encode_images(images)
@@ -87,24 +76,29 @@ class StructuredLatentFlowObjective(Objective):
         t_voxel = t[coords[:, 0].long()]
         noise = torch.randn(x_0.shape, generator=generator, device=device)
         x_t = SparseTensor(self.path.diffuse(x_0, noise, t_voxel), coords, count)
-        output = self.flow(x_t, model_time(t, count, device), drop_cond(cond, dropped))
+        output = self.flow(
+            x_t,
+            model_time(t, count, device),
+            drop_cond(cond, dropped),
+            features_before=len(self.flow.blocks) - 1 if self.config.place_weight else None,
+        )
         error = (output.velocity.feats.float() - self.path.target_velocity(x_0, noise)).square().mean(1)
         noisy = (t_voxel > _NEAR_NOISE).float()
         logs = {"mse": error.mean(), "mse_near_noise": masked_mean(error, noisy)}
         loss = logs["mse"]
         if self.config.place_weight:
-            logs["places"] = self._places_error(batch["crop_projection"], dropped)
+            logs["places"] = self._places_error(output.features, batch.crop_projection, dropped)
             loss = loss + self.config.place_weight * logs["places"]
         return loss, {name: value.detach() for name, value in logs.items()}
 
-    def _places_error(self, projections: Tensor, dropped: Tensor) -> Tensor:
+    def _places_error(self, voxels: SparseTensor, projections: Tensor, dropped: Tensor) -> Tensor:
         """Mean absolute error of the code of the voxels' places, of objects whose picture was shown."""
-        owner = self._voxels.coords[:, 0].long()
+        owner = voxels.coords[:, 0].long()
         edge = self.flow.config.resolution // self.flow.config.patch_size
-        centres = (self._voxels.coords[:, 1:] + 0.5) / edge - 0.5  # (T, 3) in the object's z-up frame
+        centres = (voxels.coords[:, 1:] + 0.5) / edge - 0.5  # (T, 3) in the object's z-up frame
         homogeneous = F.pad(centres, (0, 1), value=1.0)
         x, y, depth = (projections[owner] * homogeneous[:, None]).sum(-1).unbind(-1)
         places = torch.stack([x, y], -1) / depth.clamp(min=_NEAR_M)[:, None]
         target = place_code(places.clamp(-_FAR_OUTSIDE, _FAR_OUTSIDE))
-        error = (self.probe(self._voxels.feats.float()) - target).abs().mean(-1)
+        error = (self.probe(voxels.feats.float()) - target).abs().mean(-1)
         return masked_mean(error, (~dropped)[owner].float())

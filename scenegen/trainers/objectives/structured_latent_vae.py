@@ -8,17 +8,17 @@ the Gaussians. That takes minutes instead of days.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
 
-from scenegen.synthesis.shapes.voxel_fields import MAX_DISTANCE, voxel_features
+from scenegen.synthesis.shapes.voxel_fields import MAX_DISTANCE, PaintedFields, voxel_features
+from scenegen.synthesis.sources.batch import FieldBatch
 from scenegen.synthesis.sources.source import BatchSource
+from scenegen.trainers.objective import Objective
 from scenegen.trainers.objectives.losses import kl_divergence
-from scenegen.trainers.trainer import Objective
 from trellis_modules.models import (
     SLatEncoder,
     SLatGaussianDecoder,
@@ -90,6 +90,10 @@ def _start_without_attention(network: StructuredLatentTrunk) -> None:
             nn.init.zeros_(layer.weight)
 
 
+def _encoder_input(batch: FieldBatch) -> SparseTensor:
+    return SparseTensor(voxel_features(batch.fields), batch.fields.coords)
+
+
 def _mean_where(error: Tensor, where: Tensor) -> Tensor:
     """Mean of (..., D) errors over the true entries of (...)."""
     weight = where.to(error.dtype)
@@ -97,11 +101,12 @@ def _mean_where(error: Tensor, where: Tensor) -> Tensor:
 
 
 class StructuredLatentVaeObjective(Objective):
-    """Trains ``encoder``, ``decoder_gs`` and ``decoder_mesh`` on the tensors of voxel fields.
+    """Trains ``encoder``, ``decoder_gs`` and ``decoder_mesh`` on painted voxel fields.
 
-    Batches hold, for T voxels: coords (T, 4) int32; distance (T, C) and normal, colour (T, C, 3) at the
-    corners of the mesh decoder's cubes; anchor_offset, anchor_colour (T, G, 3) for the G Gaussians.
+    These are given at the corners of the mesh decoder's cubes and at one anchor for each Gaussian of a voxel.
     """
+
+    batch_type = FieldBatch
 
     def __init__(
         self,
@@ -110,27 +115,21 @@ class StructuredLatentVaeObjective(Objective):
         decoder_mesh: SLatMeshDecoder,
         config: StructuredLatentVaeConfig,
     ) -> None:
-        self.modules: Mapping[str, nn.Module] = {
-            "encoder": encoder,
-            "decoder_gs": decoder_gs,
-            "decoder_mesh": decoder_mesh,
-        }
+        super().__init__()
         self.encoder, self.decoder_gs, self.decoder_mesh = encoder, decoder_gs, decoder_mesh
         self.config = config
         if not encoder.out_layer.weight.any():  # new networks, not loaded ones
             _start_with_clear_latents(encoder)
-            for network in self.modules.values():
+            for network in self.networks.values():
                 _start_without_attention(network)
 
-    def loss(
-        self, batch: Mapping[str, Tensor], generator: torch.Generator
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, batch: FieldBatch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Weighted errors of both decoders and the KL term; logs the unweighted ones."""
-        x = SparseTensor(voxel_features(batch), batch["coords"])
+        x = _encoder_input(batch)
         posterior = self.encoder.posterior(x, sample_posterior=True, generator=generator)
         terms = {
             **self._mesh_terms(posterior.z, batch),
-            **self._gaussian_terms(posterior.z, batch),
+            **self._gaussian_terms(posterior.z, batch.fields),
             "kl": kl_divergence(posterior.mean.feats.float(), posterior.logvar.feats.float()),
         }
         unused = terms.pop("unused_mesh") + terms.pop("unused_gaussians")
@@ -138,16 +137,16 @@ class StructuredLatentVaeObjective(Objective):
         loss = sum(getattr(self.config, name) * term for name, term in terms.items())
         return loss, {name: term.detach() for name, term in terms.items()}
 
-    def _mesh_terms(self, z: SparseTensor, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def _mesh_terms(self, z: SparseTensor, batch: FieldBatch) -> dict[str, Tensor]:
         """Errors at the corners of all cubes; colours and normals count where a distance is known."""
         output = self.decoder_mesh.features(z)
         cubes = CubeFeatures.split(output.feats.float(), use_color=True, sdf_bias=0.0)
         sdf, deform, colour, normal = cubes.corners.split([1, 3, 3, 3], dim=-1)
         corners = child_corners(len(self.decoder_mesh.upsample), z.device)
-        distance = batch["distance"][:, corners].flatten(0, 1)  # (cubes, 8)
+        distance = batch.fields.distance[:, corners].flatten(0, 1)  # (cubes, 8)
         near = distance < MAX_DISTANCE
-        colour_target = batch["colour"][:, corners].flatten(0, 1)
-        normal_target = 0.5 + 0.5 * batch["normal"][:, corners].flatten(0, 1)
+        colour_target = batch.fields.colour[:, corners].flatten(0, 1)
+        normal_target = 0.5 + 0.5 * batch.normal[:, corners].flatten(0, 1)
         return {
             "distance": (sdf[..., 0] - (distance - SHELL_RADIUS)).abs().mean(),
             "colour": _mean_where((colour.sigmoid() - colour_target).abs(), near),
@@ -155,24 +154,23 @@ class StructuredLatentVaeObjective(Objective):
             "unused_mesh": deform.square().mean() + cubes.weights.square().mean(),
         }
 
-    def _gaussian_terms(self, z: SparseTensor, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def _gaussian_terms(self, z: SparseTensor, fields: PaintedFields) -> dict[str, Tensor]:
         """Errors of places and colours; sizes, turns and opacities are those of the configuration."""
         coords, edge = z.coords[:, 1:], self.decoder_gs.config.resolution
         gaussian = self.decoder_gs.represent(coords, self.decoder_gs.features(z).feats.float())
-        place = (coords[:, None] + 0.5 + batch["anchor_offset"]).flatten(0, 1)
+        place = (coords[:, None] + 0.5 + fields.anchor_offset).flatten(0, 1)
         colour = sh_to_rgb(gaussian.features_dc[:, 0])
         others = (gaussian.hidden_scaling, gaussian.hidden_rotation, gaussian.hidden_opacity)
         return {
             "place": (gaussian.hidden_xyz * edge - place).abs().mean(),
-            "gaussian_colour": (colour - batch["anchor_colour"].flatten(0, 1)).abs().mean(),
+            "gaussian_colour": (colour - fields.anchor_colour.flatten(0, 1)).abs().mean(),
             "unused_gaussians": sum(hidden.square().mean() for hidden in others),
         }
 
     @torch.no_grad()
-    def finish(self, source: BatchSource, step: int) -> None:
+    def finish(self, source: BatchSource[FieldBatch], step: int) -> None:
         """Give the latents zero mean and unit spread, measured on the batch of ``step``."""
-        batch = source.batch(step)
-        x = SparseTensor(voxel_features(batch), batch["coords"])
+        x = _encoder_input(source.batch(step))
         latents = self.encoder(x, sample_posterior=False).feats.float()
         spread = fold_latent_statistics(self.encoder, (self.decoder_gs, self.decoder_mesh), latents)
         logger.info("latent spread folded into the weights: %s", [round(s, 3) for s in spread.tolist()])

@@ -261,7 +261,7 @@ def sparse_blocks(case: GoldenCase) -> dict[str, Tensor]:
             "full_rms_affine": affine(x),
             "mod": modulated(x, modulation),
             "mod_share": shared(x, case.input("mod6")),
-            "modcross": cross(x, cross.adaLN_modulation(modulation), cross.project_context(context)),
+            "modcross": cross(x, modulation, context),
         }
     )
 

@@ -193,6 +193,7 @@ def test_bad_files_are_named(
         (["--device", "cuda:99"], "device of this machine"),
         (["--keep", "0"], r"share in \(0, 1\]"),
         (["--keep", "most"], "expected a number"),
+        (["--max-points", "0"], "whole number above 0"),
         (["--max_points", "0"], "whole number above 0"),
         (["--formats", "obj"], "unknown format 'obj'"),
     ],

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from scenegen.models import IDENTITY_POSES, SceneFlowModel, SceneFlowModelConfig
 from tests.parity.fill_weights import fill_module
@@ -122,18 +122,55 @@ def test_prepared_context_gives_the_same_numbers(
     assert torch.equal(cached.extras["positions"], direct.extras["positions"])
 
 
-def test_a_repeated_context_serves_several_states_of_the_same_scenes() -> None:
+def test_one_condition_serves_several_states_of_the_same_scenes() -> None:
     model = make()
     x, t, cond = inputs(4)
-    prepared = model.precompute_context(cond, 3)
-    assert prepared.repeat(1) is prepared
-    states = torch.cat([x, 2 * x])
-    both = model(states, torch.cat([t, t]), prepared.repeat(2), scene_size=2)
+    states, options = torch.cat([x, 2 * x]), {"num_object_tokens": 3, "scene_size": 2}
+    both = model(states, torch.cat([t, t]), cond, cond_repeats=2, **options)
     for part, state in enumerate((x, 2 * x)):
-        one = model(state, t, prepared, scene_size=2)
+        one = model(state, t, cond, **options)
         rows = slice(4 * part, 4 * part + 4)
         torch.testing.assert_close(both.velocity[rows], one.velocity)
         torch.testing.assert_close(both.extras["positions"][rows], one.extras["positions"])
+    with pytest.raises(ValueError, match="cond_repeats must be 1 with a prepared context, got 2"):
+        model(states, torch.cat([t, t]), model.precompute_context(cond, 3), scene_size=2, cond_repeats=2)
+
+
+class Sealed(nn.Module):
+    """Lets nothing be used of a block but its forward, as wrappers for recomputation and sharding do."""
+
+    def __init__(self, block: nn.Module) -> None:
+        super().__init__()
+        self.call = block.__call__
+
+    def forward(self, *arguments: Any) -> Tensor:
+        return self.call(*arguments)
+
+
+@pytest.mark.parametrize("share_mod", [False, True])
+def test_blocks_compute_everything_in_their_forward(share_mod: bool) -> None:
+    model, arguments = make(share_mod=share_mod), inputs(2)
+    expected = run(model, *arguments)
+    model.blocks = nn.ModuleList(Sealed(block) for block in model.blocks)
+    torch.testing.assert_close(run(model, *arguments), expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("before", [0, 1, 2])
+def test_features_are_the_tokens_before_the_block_that_is_named(before: int) -> None:
+    model, arguments = make(), inputs(2)
+    seen = []
+    for block in model.blocks:
+        block.register_forward_pre_hook(lambda _block, inputs: seen.append(inputs[0]))
+        block.register_forward_hook(lambda _block, _inputs, output: seen.append(output))
+    output = model(*arguments, num_object_tokens=OBJECT_TOKENS, features_before=before)
+    assert output.features.shape == (2, 1 + 2 + 8, 16)
+    assert torch.equal(output.features, seen[min(2 * before, 3)])
+    assert model(*arguments, num_object_tokens=OBJECT_TOKENS).features is None
+
+
+def test_features_before_a_block_that_is_not_there_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"features_before must be in \[0, 2\], got 3"):
+        run(make(), *inputs(1), features_before=3)
 
 
 def test_object_tokens_decide_what_the_object_attention_sees() -> None:

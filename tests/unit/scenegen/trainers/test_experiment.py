@@ -9,7 +9,14 @@ from torch import nn
 
 import train
 from scenegen.models.registry import build_model
-from scenegen.trainers.experiment import OBJECTIVES, build_objective, load_experiment, load_superset
+from scenegen.synthesis.sources.registry import SOURCES, SourceOptions
+from scenegen.trainers.experiment import (
+    OBJECTIVES,
+    build_experiment,
+    build_objective,
+    load_experiment,
+    load_superset,
+)
 from scenegen.trainers.objectives.structure_vae import StructureVaeObjective
 from trellis_modules.checkpoint import CheckpointError, save_checkpoint
 from trellis_modules.config import ConfigError, build
@@ -23,6 +30,7 @@ EXPERIMENT = {
         "decoder": {"name": "SparseStructureDecoder", "args": {
             **{k: v for k, v in SIZES.items() if k != "in_channels"}, "out_channels": 1, "channels": [8, 8]}},
     },
+    "source": {"name": "shapes", "args": {"objects_per_step": 2}},
     "trainer": {"max_steps": 3},
 }  # fmt: skip
 
@@ -60,8 +68,11 @@ def stem(tmp_path):
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_the_configurations_of_the_repository_are_valid(path):
     config = load_experiment(path)
-    _, settings = OBJECTIVES[config.objective.name]
+    objective, settings = OBJECTIVES[config.objective.name]
     build(settings, config.objective.args, "objective")
+    kind = SOURCES[config.source.name]
+    build(kind.config, config.source.args, "source")
+    assert issubclass(kind.makes, objective.batch_type)
     assert config.trainer.max_steps > 0
     assert set(config.start_from) <= set(config.models)
 
@@ -69,7 +80,7 @@ def test_the_configurations_of_the_repository_are_valid(path):
 def test_an_experiment_becomes_an_objective(write):
     objective = build_objective(load_experiment(write()))
     assert isinstance(objective, StructureVaeObjective)
-    assert objective.modules.keys() == {"encoder", "decoder"} and objective.config.lambda_kl == 0.1
+    assert objective.networks.keys() == {"encoder", "decoder"} and objective.config.lambda_kl == 0.1
 
 
 @pytest.mark.parametrize(
@@ -78,6 +89,7 @@ def test_an_experiment_becomes_an_objective(write):
         ({"optimiser": {}}, "unknown key 'optimiser' for ExperimentConfig"),
         ({"trainer": {"max_steps": 3, "lr": 0.1}}, "unknown key 'lr' for TrainerConfig"),
         ({"trainer": {}}, "missing key 'max_steps' for TrainerConfig"),
+        ({"source": {"objects_per_step": 2}}, "source: unknown key 'objects_per_step' for NamedConfig"),
         ({"trainer": {"max_steps": "3"}}, "max_steps: expected int, got '3'"),
     ],
 )
@@ -100,20 +112,17 @@ def test_what_cannot_be_built_is_refused(write, changes, message):
         build_objective(load_experiment(write(**changes)))
 
 
+def test_a_source_of_other_batches_is_refused(write):
+    options = SourceOptions(torch.device("cpu"), (Path("train.safetensors"),))
+    message = "source: expected shapes, from which structure_vae learns, got picture_set"
+    with pytest.raises(ConfigError, match=message):
+        build_experiment(load_experiment(write(source={"name": "picture_set"})), options)
+
+
 def test_weights_to_start_from_are_loaded(write, stem):
     saved, path = stem
     objective = build_objective(load_experiment(write(start_from={"encoder": str(path)})))
-    assert equal_tensors(objective.modules["encoder"], saved) == set(saved.state_dict())
-
-
-def test_named_parts_keep_their_initial_values(stem):
-    saved, path = stem
-    started = encoder()
-    load_superset(started, path, keep_initial=["middle_block", "input_layer.bias"])
-    kept = {name for name in saved.state_dict() if "middle_block" in name or name == "input_layer.bias"}
-    differing = set(saved.state_dict()) - equal_tensors(started, saved)
-    assert differing and differing <= kept
-    assert set(saved.state_dict()) - differing >= set(saved.state_dict()) - kept
+    assert equal_tensors(objective.encoder, saved) == set(saved.state_dict())
 
 
 def equal_tensors(left, right):
@@ -130,7 +139,6 @@ def test_a_checkpoint_may_hold_more_but_not_less(stem):
     assert torch.equal(part.input_layer.weight, saved.input_layer.weight)
     with pytest.raises(CheckpointError, match=r"encoder\.safetensors: tensor 'head\.weight' is missing"):
         load_superset(Pair("head"), path)
-    load_superset(Pair("head"), path, keep_initial=["head"])
 
 
 def test_a_checkpoint_of_another_size_is_refused(stem):
@@ -142,7 +150,7 @@ def test_frozen_tensors_are_not_trained_and_the_rest_is(write):
     objective = build_objective(load_experiment(write(frozen=["encoder.input_layer", "decoder"])))
     trained = {
         f"{role}.{name}"
-        for role, model in objective.modules.items()
+        for role, model in objective.networks.items()
         for name, parameter in model.named_parameters()
         if parameter.requires_grad
     }

@@ -1,22 +1,32 @@
+"""The loop: resuming, schedules, limits, what is logged and what is left alone."""
+
 import json
+from dataclasses import dataclass
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from scenegen.trainers.trainer import LOG_FILE, STATE_FILE, Objective, Trainer, TrainerConfig
+from scenegen.synthesis.sources.batch import Batch
+from scenegen.trainers.objective import Objective
+from scenegen.trainers.trainer import LOG_FILE, STATE_FILE, Trainer, TrainerConfig
+
+
+@dataclass(frozen=True)
+class Points(Batch):
+    x: Tensor  # (B, 4)
 
 
 class Regression(Objective):
     """Fits a small network to a fixed map; the noise of a step comes from the trainer's generator."""
 
     def __init__(self):
+        super().__init__()
         torch.manual_seed(0)
         self.net = nn.Sequential(nn.Linear(4, 8), nn.SiLU(), nn.Linear(8, 8), nn.SiLU(), nn.Linear(8, 1))
-        self.modules = {"net": self.net}
 
-    def loss(self, batch, generator):
-        x = batch["x"]
+    def forward(self, batch, generator):
+        x = batch.x
         noise = 0.01 * torch.randn(len(x), 1, generator=generator, device=x.device)
         loss = (self.net(x) - x.sum(1, keepdim=True) + noise).pow(2).mean()
         return loss, {"error": loss.detach()}
@@ -29,7 +39,7 @@ class Source:
     def batch(self, step):
         x = torch.randn(16, 4, generator=torch.Generator().manual_seed(step))
         x = x.to(self.device)
-        return {"x": x * torch.inf if step == self.bad_step else x}
+        return Points(x * torch.inf if step == self.bad_step else x)
 
 
 class Stopping(Source):
@@ -45,11 +55,34 @@ class Stopping(Source):
         return super().batch(step)
 
 
-def _trainer(folder, source=None, **options):
+class Clock:
+    """Goes on by ``tick_s`` with every batch that is asked for, and stands still otherwise."""
+
+    def __init__(self, tick_s):
+        self.tick_s, self.now_s = tick_s, 1000.0
+
+    def __call__(self):
+        return self.now_s
+
+    def timed(self, source):
+        make = source.batch
+
+        def batch(step):
+            self.now_s += self.tick_s
+            return make(step)
+
+        source.batch = batch
+        return source
+
+
+def _trainer(folder, source=None, clock=None, **options):
     config = TrainerConfig(
         max_steps=options.pop("max_steps", 20), warmup_steps=2, log_every=1, save_every=7, **options
     )
-    return Trainer(Regression(), source or Source(), config, folder, torch.device("cpu"))
+    source = source or Source()
+    if clock is None:
+        return Trainer(Regression(), source, config, folder, torch.device("cpu"))
+    return Trainer(Regression(), clock.timed(source), config, folder, torch.device("cpu"), clock)
 
 
 def test_stopped_and_resumed_run_equals_an_uninterrupted_one(tmp_path):
@@ -61,8 +94,8 @@ def test_stopped_and_resumed_run_equals_an_uninterrupted_one(tmp_path):
     second = _trainer(tmp_path / "parts")
     assert second.resume() and second.step == 7
     assert second.run()
-    for name, value in whole.modules.state_dict().items():
-        assert torch.equal(value, second.modules.state_dict()[name]), name
+    for name, value in whole.objective.state_dict().items():
+        assert torch.equal(value, second.objective.state_dict()[name]), name
         assert torch.equal(whole.ema[name], second.ema[name]), name
 
 
@@ -75,17 +108,20 @@ def test_training_lowers_the_loss_and_logs_every_step(tmp_path):
 
 def test_non_finite_gradients_leave_the_weights_alone(tmp_path):
     trainer = _trainer(tmp_path, Source(bad_step=0), max_steps=1)
-    before = {n: v.clone() for n, v in trainer.modules.state_dict().items()}
+    before = {n: v.clone() for n, v in trainer.objective.state_dict().items()}
     trainer.run()
-    assert all(torch.equal(before[n], v) for n, v in trainer.modules.state_dict().items())
+    assert all(torch.equal(before[n], v) for n, v in trainer.objective.state_dict().items())
     assert json.loads((tmp_path / LOG_FILE).read_text())["skipped"] == 1
 
 
 def test_time_limit_saves_a_state_and_says_unfinished(tmp_path):
-    trainer = _trainer(tmp_path, max_steps=10**9)
-    assert not trainer.run(time_limit_s=0.2)
-    assert 0 < trainer.step < 10**9 and (tmp_path / STATE_FILE).exists()
+    trainer = _trainer(tmp_path, clock=Clock(0.25), max_steps=10**9)
+    assert not trainer.run(time_limit_s=2.0)
+    assert trainer.step == 8 and trainer.seconds == 2.0 and (tmp_path / STATE_FILE).exists()
     assert not list(tmp_path.glob(".*.part"))
+    resumed = _trainer(tmp_path, clock=Clock(0.5), max_steps=10**9)
+    assert resumed.resume() and not resumed.run(time_limit_s=1.0)
+    assert resumed.step == 10 and resumed.seconds == 3.0  # the limit is of the call, the seconds of all calls
 
 
 def test_learning_rate_warms_up_holds_and_decays_to_zero():
@@ -96,10 +132,11 @@ def test_learning_rate_warms_up_holds_and_decays_to_zero():
 
 
 def test_annealing_ends_the_schedule_with_the_time_limit(tmp_path):
-    trainer = _trainer(tmp_path, max_steps=10**9)
-    trainer.run(time_limit_s=1.0, anneal=True)
+    trainer = _trainer(tmp_path, clock=Clock(0.5), max_steps=10**9, decay_fraction=0.5)
+    trainer.run(time_limit_s=5.0, anneal=True)
     rates = [json.loads(line)["lr"] for line in (tmp_path / LOG_FILE).read_text().splitlines()]
-    assert max(rates) > 5e-4 and rates[-1] < 0.05 * max(rates)
+    assert rates[:5] == [5e-4] + [1e-3] * 4 and rates[-1] == 0.0  # warm-up, constant, then the decay
+    assert rates[4:] == sorted(rates[4:], reverse=True) and rates[6] == pytest.approx(6.5451e-4, rel=1e-4)
     with pytest.raises(ValueError, match="anneal needs a finite time_limit_s"):
         trainer.run(anneal=True)
 
@@ -120,7 +157,7 @@ def test_recorded_graphs_train_like_eager_steps(tmp_path):
         trainer = Trainer(Regression(), Source(device="cuda"), config, folder, device)
         trainer.run()
         trainers.append(trainer)
-    for eager, graphed in zip(*(t.modules.state_dict().values() for t in trainers), strict=True):
+    for eager, graphed in zip(*(t.objective.state_dict().values() for t in trainers), strict=True):
         torch.testing.assert_close(eager, graphed)
     logs = [(t.output_dir / LOG_FILE).read_text().splitlines() for t in trainers]
     losses = [[json.loads(line)["loss"] for line in lines] for lines in logs]
@@ -131,9 +168,9 @@ def test_rate_factors_slow_down_the_tensors_they_name(tmp_path):
     weights = {}
     for factor in (1.0, 0.25):
         trainer = _trainer(tmp_path / str(factor), max_steps=1, rate_factors={"net.4": factor})
-        before = {n: v.clone() for n, v in trainer.modules.state_dict().items()}
+        before = {n: v.clone() for n, v in trainer.objective.state_dict().items()}
         trainer.run()
-        weights[factor] = {n: v - before[n] for n, v in trainer.modules.state_dict().items()}
+        weights[factor] = {n: v - before[n] for n, v in trainer.objective.state_dict().items()}
     assert weights[1.0]["net.4.weight"].any()
     for name, change in weights[1.0].items():
         expected = 0.25 * change if name.startswith("net.4") else change
@@ -147,7 +184,40 @@ def test_a_rate_factor_that_names_nothing_is_refused(tmp_path):
 
 def test_networks_that_are_not_trained_stay_in_eval_mode(tmp_path):
     objective = Regression()
-    objective.modules["frozen"] = nn.BatchNorm1d(4).requires_grad_(False)
+    objective.frozen = nn.BatchNorm1d(4).requires_grad_(False)
     config = TrainerConfig(max_steps=1)
     Trainer(objective, Source(), config, tmp_path, torch.device("cpu")).run()
-    assert not objective.modules["frozen"].training and objective.net.training
+    assert not objective.frozen.training and objective.net.training
+
+
+class Halving(Regression):
+    """Decides for some steps that the loss counts half."""
+
+    def decide(self, generator):
+        return (bool(torch.rand((), generator=generator) < 0.5),)
+
+    def forward(self, batch, generator, half=False):
+        loss, logs = super().forward(batch, generator)
+        return loss * (0.5 if half else 1.0), {"half": torch.tensor(float(half)), **logs}
+
+
+def test_decisions_depend_on_the_step_alone_and_reach_the_loss(tmp_path):
+    logs = []
+    for name in ("first", "second"):
+        config = TrainerConfig(max_steps=20, log_every=1, learning_rate=0.0)
+        Trainer(Halving(), Source(), config, tmp_path / name, torch.device("cpu")).run()
+        logs.append([json.loads(line) for line in (tmp_path / name / LOG_FILE).read_text().splitlines()])
+    assert {record["half"] for record in logs[0]} == {0.0, 1.0}
+    assert [record["half"] for record in logs[0]] == [record["half"] for record in logs[1]]
+    for record in logs[0]:
+        assert record["loss"] == pytest.approx(record["error"] * (0.5 if record["half"] else 1.0), rel=1e-3)
+
+
+def test_averaged_networks_are_the_children_of_the_objective(tmp_path):
+    trainer = _trainer(tmp_path, max_steps=3)
+    trainer.run()
+    average = {name: value.clone() for name, value in trainer.ema.items()}
+    networks = trainer.averaged_networks()
+    assert networks.keys() == {"net"}
+    for name, value in networks["net"].state_dict().items():
+        assert torch.equal(value, average[f"net.{name}"])

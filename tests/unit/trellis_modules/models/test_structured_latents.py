@@ -76,6 +76,16 @@ def test_precomputed_context_gives_the_same_velocity(flow: SLatFlowModel) -> Non
 
 
 @torch.no_grad()
+def test_features_are_the_voxels_between_two_blocks(flow: SLatFlowModel) -> None:
+    x, t, cond = voxels(4), torch.full((3,), 500.0), torch.randn(3, 5, 12)
+    seen = []
+    flow.blocks[-1].register_forward_pre_hook(lambda _block, inputs: seen.append(inputs[0]))
+    output = flow(x, t, cond, features_before=len(flow.blocks) - 1)
+    assert output.features is seen[0] and output.features.batch_size == 3
+    assert flow(x, t, cond).features is None
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("lengths", [(0,), (1,), (0, 0)])
 def test_no_voxel_and_a_single_voxel_have_a_velocity(flow: SLatFlowModel, lengths: tuple[int, ...]) -> None:
     x = voxels(4, lengths)

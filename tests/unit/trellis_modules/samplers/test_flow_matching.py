@@ -9,15 +9,12 @@ from trellis_modules.samplers.flow_matching import FlowPath, TimeSchedule, model
 
 
 @pytest.mark.parametrize("sigma_min", [0.0, 1e-5, 0.1])
-def test_conversions_invert_the_path(sigma_min: float) -> None:
+def test_the_velocity_leads_back_to_the_data(sigma_min: float) -> None:
     generator = torch.Generator().manual_seed(0)
     x_0, noise = (torch.randn(3, 2, 4, generator=generator, dtype=torch.float64) for _ in range(2))
     path, t = FlowPath(sigma_min), torch.tensor([0.1, 0.5, 0.9], dtype=torch.float64)
     x_t, velocity = path.diffuse(x_0, noise, t), path.target_velocity(x_0, noise)
     torch.testing.assert_close(path.x_0_from_velocity(x_t, velocity, t), x_0)
-    torch.testing.assert_close(path.noise_from_velocity(x_t, velocity, t), noise)
-    torch.testing.assert_close(path.x_0_from_noise(x_t, noise, t), x_0)
-    torch.testing.assert_close(path.noise_from_x_0(x_t, x_0, t), noise)
 
 
 def test_velocity_is_the_derivative_of_the_path() -> None:

@@ -38,8 +38,10 @@ def test_modulated_blocks_agree_with_the_dense_ones(x: SparseTensor) -> None:
     dense = ModulatedTransformerCrossBlock(8, 6, 2, share_mod=True, qk_rms_norm=True)
     sparse = ModulatedSparseTransformerCrossBlock(8, 6, 2, share_mod=True, qk_rms_norm=True)
     sparse.load_state_dict(dense.state_dict())
-    arguments = (torch.randn(2, 48), dense.project_context(context))
-    torch.testing.assert_close(sparse(x, *arguments).feats, dense(tokens, *arguments).flatten(0, 1))
+    shared = torch.randn(2, 48)
+    expected = dense(tokens, shared, context)
+    torch.testing.assert_close(sparse(x, shared, context).feats, expected.flatten(0, 1))
+    assert torch.equal(dense(tokens, shared, dense.project_context(context)), expected)
 
 
 def test_patterns_alternate_from_block_to_block() -> None:

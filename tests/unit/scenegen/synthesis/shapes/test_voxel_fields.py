@@ -55,15 +55,15 @@ def test_distances_and_normals_are_those_of_the_mesh(bank, fields):
 
 def test_painted_fields_have_the_colours_of_the_triangles(bank, fields):
     painted = fields.painted(bank.gather(torch.tensor([0, 1])).colours)
-    assert painted.keys() == {"coords", "distance", "anchor_offset", "normal", "colour", "anchor_colour"}
+    assert painted.coords is fields.coords and painted.distance is fields.distance
     for model in (0, 1):
         own = fields.coords[:, 0] == model
         near = own[:, None] & (fields.distance < MAX_DISTANCE)
         expected = torch.tensor([model, 2 * model, 3 * model]) / 255
-        torch.testing.assert_close(painted["colour"][near], expected.expand(int(near.sum()), 3))
-        of_anchors = painted["anchor_colour"][own].flatten(0, 1)
+        torch.testing.assert_close(painted.colour[near], expected.expand(int(near.sum()), 3))
+        of_anchors = painted.anchor_colour[own].flatten(0, 1)
         torch.testing.assert_close(of_anchors, expected.expand(len(of_anchors), 3))
-    assert (painted["colour"][fields.face < 0] == 0.5).all()
+    assert (painted.colour[fields.face < 0] == 0.5).all()
 
 
 def test_anchor_points_lie_on_the_surface_in_or_near_their_voxel(fields):

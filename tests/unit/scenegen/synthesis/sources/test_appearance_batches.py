@@ -10,7 +10,8 @@ from scenegen.synthesis.sources.appearance_batches import (
     FieldSource,
     LatentPictureSource,
 )
-from scenegen.synthesis.sources.scene_batches import ShapePool
+from scenegen.synthesis.sources.batch import LatentPictureBatch
+from scenegen.synthesis.sources.shape_pool import ShapePool
 
 CPU = torch.device("cpu")
 SETTINGS = {
@@ -28,24 +29,24 @@ def pool(make_pack):
 
 
 def mean_colours(fields) -> torch.Tensor:
-    return fields["colour"].mean(1)
+    return fields.colour.mean(1)
 
 
 def test_fields_are_a_function_of_the_step(pool):
     first, again, other = (FieldSource(pool).batch(step) for step in (0, 0, 1))
-    assert first.keys() == {"coords", "distance", "colour", "normal", "anchor_offset", "anchor_colour"}
-    assert all(torch.equal(first[name], again[name]) for name in first)
-    assert first["coords"][:, 0].unique().tolist() == [0, 1, 2, 3]
-    assert first["distance"].shape[1] == 27 and first["anchor_colour"].shape[1:] == (4, 3)
-    assert not torch.equal(first["colour"][:50], other["colour"][:50])
+    assert all(map(torch.equal, first.tensors(), again.tensors()))
+    assert first.fields.coords[:, 0].unique().tolist() == [0, 1, 2, 3]
+    assert first.fields.distance.shape[1] == 27 and first.fields.anchor_colour.shape[1:] == (4, 3)
+    assert first.normal.shape == (len(first.fields.coords), 27, 3)
+    assert not torch.equal(first.fields.colour[:50], other.fields.colour[:50])
 
 
 def shown_and_meant(batch) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean colours (B, 3) in the pictures and in the latents."""
     seen, meant = [], []
-    for number, picture in enumerate(batch["asset_image"]):
+    for number, picture in enumerate(batch.asset_image):
         seen.append(picture[:, picture.amax(0) > 0.05].mean(1))
-        meant.append(batch["x_0"][batch["coords"][:, 0] == number].mean(0))
+        meant.append(batch.x_0[batch.coords[:, 0] == number].mean(0))
     return torch.stack(seen), torch.stack(meant)
 
 
@@ -53,7 +54,7 @@ def test_latents_belong_to_the_object_in_the_picture(pool):
     source = LatentPictureSource(pool, mean_colours)
     batches = [source.batch(step) for step in range(3)]
     for batch in batches:
-        assert batch["coords"][:, 0].unique().tolist() == list(range(len(batch["asset_image"])))
+        assert batch.coords[:, 0].unique().tolist() == list(range(len(batch.asset_image)))
     seen, meant = map(torch.cat, zip(*map(shown_and_meant, batches)))
     # Light and camera change brightness; the ratios of the channels tell whose colours these are.
     hue = [values / values.norm(dim=1, keepdim=True) for values in (seen, meant)]
@@ -75,19 +76,19 @@ def test_steps_in_a_row_share_what_they_see_and_its_latents(make_pack):
     config = AppearanceSourceConfig(**SETTINGS, repeat=2)
     source = LatentPictureSource(ShapePool(ShapeBank(pack, CPU), config, CPU), mean_colours)
     first, second, third = (source.batch(step) for step in range(3))
-    assert first is second and not torch.equal(first["asset_image"][0], third["asset_image"][0])
+    assert first is second and not torch.equal(first.asset_image[0], third.asset_image[0])
 
 
 def test_projections_lead_from_the_object_to_its_crop(pool):
     """The surface voxels of a box fill the silhouette in its crop, and nothing beside it."""
     batch = LatentPictureSource(pool, mean_colours).batch(0)
-    places = (batch["coords"][:, 1:] + 0.5) / 8 - 0.5
+    places = (batch.coords[:, 1:] + 0.5) / 8 - 0.5
     homogeneous = torch.nn.functional.pad(places, (0, 1), value=1.0)
-    owner = batch["coords"][:, 0].long()
-    u, v, depth = (batch["crop_projection"][owner] * homogeneous[:, None]).sum(-1).unbind(-1)
-    size = batch["asset_image"].shape[-1]
+    owner = batch.coords[:, 0].long()
+    u, v, depth = (batch.crop_projection[owner] * homogeneous[:, None]).sum(-1).unbind(-1)
+    size = batch.asset_image.shape[-1]
     column, row = (((w / depth + 1) / 2 * size).long() for w in (u, v))
-    for number, picture in enumerate(batch["asset_image"]):
+    for number, picture in enumerate(batch.asset_image):
         rows, columns = (picture.amax(0) > 0.05).nonzero().T
         own = owner == number
         for found, seen in ((column[own], columns), (row[own], rows)):
@@ -100,7 +101,7 @@ def test_latents_of_another_variant_have_the_colours_of_the_picture(make_pack):
     pack.face_colours[:] = [90, 150, 210]
     bank = ShapeBank(pack, CPU)
 
-    def batches(share: float) -> list[dict[str, torch.Tensor]]:
+    def batches(share: float) -> list[LatentPictureBatch]:
         config = AppearanceSourceConfig(**SETTINGS | {"shapes": 12}, variant_share=share, max_stretch=2.0)
         source = LatentPictureSource(ShapePool(bank, config, CPU), mean_colours)
         return [source.batch(step) for step in range(4)]
@@ -111,11 +112,11 @@ def test_latents_of_another_variant_have_the_colours_of_the_picture(make_pack):
 
     pillars = []
     for same, other in zip(batches(0.0), batches(1.0), strict=True):
-        assert torch.equal(same["asset_image"], other["asset_image"])
+        assert torch.equal(same.asset_image, other.asset_image)
         torch.testing.assert_close(shown_and_meant(same)[1], shown_and_meant(other)[1], atol=0.04, rtol=0)
-        assert is_pillar(same["coords"]) == is_pillar(other["coords"])  # the model is the same
-        pillars += is_pillar(same["coords"])
-        assert not same["coords"].shape == other["coords"].shape or (same["coords"] != other["coords"]).any()
+        assert is_pillar(same.coords) == is_pillar(other.coords)  # the model is the same
+        pillars += is_pillar(same.coords)
+        assert not same.coords.shape == other.coords.shape or (same.coords != other.coords).any()
     assert len(set(pillars)) == 2
 
 
@@ -124,5 +125,5 @@ def test_a_new_pool_has_new_shapes(make_pack):
     config = AppearanceSourceConfig(**SETTINGS, refresh_steps=1)
     source = LatentPictureSource(ShapePool(ShapeBank(pack, CPU), config, CPU), mean_colours)
     first, second = source.batch(0), source.batch(1)
-    assert first["x_0"].dtype == torch.float32 and first["coords"].dtype == torch.int32
-    assert {len(batch["coords"]) for batch in (first, second)} != {len(first["coords"])}
+    assert first.x_0.dtype == torch.float32 and first.coords.dtype == torch.int32
+    assert {len(batch.coords) for batch in (first, second)} != {len(first.coords)}

@@ -6,35 +6,36 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
 
-from scenegen.synthesis.sources.picture_set import PictureSet, PictureSetSource
+from scenegen.synthesis.sources.batch import LatentPictureBatch
+from scenegen.synthesis.sources.picture_set import PictureSet, PictureSetConfig, PictureSetSource
 
+CPU = torch.device("cpu")
 LENGTHS = (3, 5, 2, 4)
 
 
 @pytest.fixture
-def batch() -> dict[str, Tensor]:
+def batch() -> LatentPictureBatch:
     """Four objects; picture k is k / 255 everywhere, and so are the latents k."""
     owner = torch.repeat_interleave(torch.arange(4), torch.tensor(LENGTHS))
     xyz = torch.randint(0, 64, (len(owner), 3), generator=torch.Generator().manual_seed(0))
-    return {
-        "asset_image": torch.arange(4.0)[:, None, None, None].expand(4, 3, 8, 8) / 255,
-        "coords": torch.cat([owner[:, None], xyz], 1).int(),
-        "x_0": owner[:, None].float().expand(-1, 2),
-        "crop_projection": torch.arange(4.0)[:, None, None].expand(4, 3, 4),
-    }
+    return LatentPictureBatch(
+        asset_image=torch.arange(4.0)[:, None, None, None].expand(4, 3, 8, 8) / 255,
+        coords=torch.cat([owner[:, None], xyz], 1).int(),
+        x_0=owner[:, None].float().expand(-1, 2),
+        crop_projection=torch.arange(4.0)[:, None, None].expand(4, 3, 4),
+    )
 
 
-def test_objects_with_too_many_voxels_are_left_out(batch: dict[str, Tensor]) -> None:
+def test_objects_with_too_many_voxels_are_left_out(batch: LatentPictureBatch) -> None:
     pictures = PictureSet.of_batch(batch, max_voxels=4)
     assert pictures.lengths.tolist() == [3, 2, 4] and pictures.images[:, 0, 0, 0].tolist() == [0, 2, 3]
     assert pictures.projections[:, 0, 0].tolist() == [0, 2, 3]
     assert pictures.latents[:, 0].tolist() == [0] * 3 + [2] * 2 + [3] * 4
-    assert torch.equal(pictures.xyz.int(), batch["coords"][batch["coords"][:, 0] != 1, 1:])
+    assert torch.equal(pictures.xyz.int(), batch.coords[batch.coords[:, 0] != 1, 1:])
 
 
-def test_file_holds_the_set_and_anything_else_is_refused(batch: dict[str, Tensor], tmp_path: Path) -> None:
+def test_file_holds_the_set_and_anything_else_is_refused(batch: LatentPictureBatch, tmp_path: Path) -> None:
     pictures, path = PictureSet.of_batch(batch, max_voxels=9), tmp_path / "pictures.safetensors"
     pictures.save(path)
     for name, value in vars(PictureSet.load(path)).items():
@@ -44,27 +45,27 @@ def test_file_holds_the_set_and_anything_else_is_refused(batch: dict[str, Tensor
         PictureSet.load(path)
 
 
-def test_every_picture_comes_once_a_round_with_its_own_voxels(batch: dict[str, Tensor]) -> None:
+def test_every_picture_comes_once_a_round_with_its_own_voxels(batch: LatentPictureBatch) -> None:
     both = PictureSet.concatenate([PictureSet.of_batch(batch, max_voxels=9)] * 2)
-    source = PictureSetSource(both, 2, seed=0, device=torch.device("cpu"))
+    source = PictureSetSource(both, PictureSetConfig(files=(), objects_per_step=2), CPU)
     seen = []
     for step in range(4):
         made = source.batch(step)
-        shown = (made["asset_image"][:, 0, 0, 0] * 255).round()
-        owner = made["coords"][:, 0].long()
+        shown = (made.asset_image[:, 0, 0, 0] * 255).round()
+        owner = made.coords[:, 0].long()
         assert torch.bincount(owner).tolist() == [LENGTHS[int(k)] for k in shown]
-        assert torch.equal(made["x_0"][:, 0], shown[owner])
-        assert torch.equal(made["crop_projection"][:, 0, 0], shown)
+        assert torch.equal(made.x_0[:, 0], shown[owner])
+        assert torch.equal(made.crop_projection[:, 0, 0], shown)
         for row, picture in enumerate(shown):
-            own = batch["coords"][batch["coords"][:, 0] == int(picture), 1:]
-            assert torch.equal(made["coords"][owner == row, 1:], own)
+            own = batch.coords[batch.coords[:, 0] == int(picture), 1:]
+            assert torch.equal(made.coords[owner == row, 1:], own)
         seen += shown.tolist()
     assert sorted(seen) == [0, 0, 1, 1, 2, 2, 3, 3]
-    assert torch.equal(source.batch(2)["coords"], source.batch(2)["coords"])
-    rounds = [[source.batch(4 * turn + step)["x_0"].sum().item() for step in range(4)] for turn in range(6)]
+    assert torch.equal(source.batch(2).coords, source.batch(2).coords)
+    rounds = [[source.batch(4 * turn + step).x_0.sum().item() for step in range(4)] for turn in range(6)]
     assert len({tuple(sums) for sums in rounds}) > 1
 
 
-def test_fewer_pictures_than_a_batch_are_refused(batch: dict[str, Tensor]) -> None:
+def test_fewer_pictures_than_a_batch_are_refused(batch: LatentPictureBatch) -> None:
     with pytest.raises(ValueError, match="at least 5 pictures, the size of a batch, got 4"):
-        PictureSetSource(PictureSet.of_batch(batch, 9), 5, 0, torch.device("cpu"))
+        PictureSetSource(PictureSet.of_batch(batch, 9), PictureSetConfig((), objects_per_step=5), CPU)

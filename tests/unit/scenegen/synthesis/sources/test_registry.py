@@ -1,4 +1,4 @@
-"""Batch sources by objective, and what they refuse."""
+"""Batch sources by name, the files they are made of, and what they refuse."""
 
 from dataclasses import replace
 
@@ -8,19 +8,22 @@ import torch
 from scenegen.models.registry import build_model
 from scenegen.synthesis.furniture.mesh_pack import MeshPack
 from scenegen.synthesis.furniture.split import load_split
-from scenegen.synthesis.sources.registry import build_source
+from scenegen.synthesis.sources.picture_set import PictureSet
+from scenegen.synthesis.sources.registry import SOURCES, SourceOptions, build_source
 from trellis_modules.checkpoint import save_checkpoint
-from trellis_modules.config import ConfigError
+from trellis_modules.config import ConfigError, NamedConfig
 
 CPU = torch.device("cpu")
 SETTINGS = {
     "shapes": 4, "objects_per_step": 2, "object_counts": [0.0, 1.0], "render_size": 64, "image_size": 28,
     "patch_grid": 2, "resolution": 8, "surface_samples": 500,
 }  # fmt: skip
-ENCODER = {
+STRUCTURE_ENCODER = {"name": "SparseStructureEncoder", "args": {
     "in_channels": 1, "latent_channels": 4, "num_res_blocks": 0, "num_res_blocks_middle": 0,
-    "channels": [8, 8],
-}  # fmt: skip
+    "channels": [8, 8]}}  # fmt: skip
+FIELD_ENCODER = {"name": "SLatEncoder", "args": {
+    "resolution": 8, "in_channels": 132, "model_channels": 32, "latent_channels": 3, "num_blocks": 1,
+    "num_heads": 2, "window_size": 4}}  # fmt: skip
 
 
 @pytest.fixture
@@ -29,21 +32,52 @@ def pack(tmp_path, furniture):
     return tmp_path / "train.safetensors"
 
 
-def source(objective, *packs, encoder=None, **settings):
-    return build_source(objective, SETTINGS | settings, packs, 0, encoder, CPU)
+@pytest.fixture
+def pictures(tmp_path):
+    """A file of three pictures."""
+    three = torch.ones(3, dtype=torch.long)
+    images, projections = torch.zeros(3, 3, 8, 8, dtype=torch.uint8), torch.zeros(3, 3, 4)
+    latents = torch.zeros(3, 2, dtype=torch.half)
+    PictureSet(images, three, images[:, :, 0, 0], latents, projections).save(tmp_path / "pictures")
+    return tmp_path / "pictures"
 
 
-def test_each_objective_gets_the_batches_it_reads(tmp_path, pack):
-    assert source("structure_vae", pack).batch(0).keys() == {"occupancy"}
-    assert "second_scene_image" in source("geometry_encoder", pack).batch(0)
+def source(name, *packs, encoder=None, **settings):
+    return build_source(NamedConfig(name, SETTINGS | settings), SourceOptions(CPU, packs, encoder))
+
+
+def saved(folder, encoder):
+    """Checkpoint stem of a new encoder, and the encoder."""
     torch.manual_seed(0)
-    encoder = build_model({"name": "SparseStructureEncoder", "args": ENCODER}).eval()
-    save_checkpoint(encoder, tmp_path / "encoder", dtype=torch.float32)
-    shapes = source("structure_vae", pack, objects_per_step=3).batch(0)["occupancy"].float()
-    batch = source("scene_flow", pack, encoder=tmp_path / "encoder").batch(0)
-    assert batch["x_0"].shape[:2] == batch["visible"].shape
-    assert batch["x_0"].shape[2:] == encoder(shapes).shape[1:]
-    assert "second_scene_image" not in batch
+    network = build_model(encoder).eval()
+    save_checkpoint(network, folder / "encoder", dtype=torch.float32)
+    return folder / "encoder", network
+
+
+@pytest.mark.parametrize("name", ["shapes", "scenes", "scene_pairs", "voxel_fields"])
+def test_sources_of_packs_make_their_kind_of_batch(pack, name):
+    assert type(source(name, pack).batch(0)) is SOURCES[name].makes
+
+
+def test_latents_of_scenes_are_those_of_the_encoder(tmp_path, pack):
+    stem, encoder = saved(tmp_path, STRUCTURE_ENCODER)
+    shapes = source("shapes", pack, objects_per_step=3).batch(0).occupancy.float()
+    batch = source("scene_latents", pack, encoder=stem).batch(0)
+    assert type(batch) is SOURCES["scene_latents"].makes
+    assert batch.x_0.shape[:2] == batch.visible.shape
+    assert batch.x_0.shape[2:] == encoder(shapes).shape[1:]
+
+
+def test_latents_of_pictures_are_those_of_the_encoder(tmp_path, pack):
+    stem, _ = saved(tmp_path, FIELD_ENCODER)
+    batch = source("latent_pictures", pack, encoder=stem).batch(0)
+    assert type(batch) is SOURCES["latent_pictures"].makes and batch.x_0.shape == (len(batch.coords), 3)
+
+
+def test_stored_pictures_are_a_source_by_name(pictures):
+    args = {"files": [str(pictures), str(pictures)], "objects_per_step": 6}
+    batch = build_source(NamedConfig("picture_set", args), SourceOptions(CPU)).batch(0)
+    assert type(batch) is SOURCES["picture_set"].makes and len(batch.asset_image) == 6
 
 
 def test_a_pack_with_test_models_is_refused(tmp_path, pack, furniture):
@@ -51,17 +85,35 @@ def test_a_pack_with_test_models_is_refused(tmp_path, pack, furniture):
     path = tmp_path / "test.safetensors"
     MeshPack.from_meshes([(furniture.mesh(0), replace(furniture.infos[0], id=name, split="test"))]).save(path)
     with pytest.raises(ValueError, match=f"{path}: expected models of the train split only, got '{name}'"):
-        source("structure_vae", pack, path)
+        source("shapes", pack, path)
 
 
 def test_packs_are_joined(pack):
-    assert len(source("structure_vae", pack, pack).pool.bank.infos) == 16
+    assert len(source("shapes", pack, pack).pool.bank.infos) == 16
 
 
-def test_wrong_requests_say_what_to_do(pack):
-    with pytest.raises(ValueError, match="scene_flow: expected --latent_encoder"):
-        source("scene_flow", pack)
-    with pytest.raises(ValueError, match="unknown objective 'texture'"):
+@pytest.mark.parametrize("name", SOURCES)
+def test_a_source_takes_the_files_that_it_is_made_of_and_no_others(pack, pictures, name):
+    kind = SOURCES[name]
+    args = SETTINGS if kind.takes_packs else {"files": [str(pictures)], "objects_per_step": 1}
+
+    def refusal(packs, encoder):
+        with pytest.raises(ConfigError) as caught:
+            build_source(NamedConfig(name, args), SourceOptions(CPU, packs, encoder))
+        return str(caught.value)
+
+    encoder = pack.with_name("encoder") if kind.takes_latent_encoder else None
+    wrong = () if kind.takes_packs else (pack,)
+    expected = f"source {name}: expected {'' if kind.takes_packs else 'no '}--packs"
+    assert refusal(wrong, encoder).startswith(expected)
+    packs = (pack,) if kind.takes_packs else ()
+    other = None if kind.takes_latent_encoder else pack.with_name("encoder")
+    expected = f"source {name}: expected {'' if kind.takes_latent_encoder else 'no '}--latent-encoder"
+    assert refusal(packs, other).startswith(expected)
+
+
+def test_what_the_registry_does_not_know_is_refused(pack):
+    with pytest.raises(ConfigError, match="source: unknown name 'texture'; known: "):
         source("texture", pack)
-    with pytest.raises(ConfigError, match="source: unknown key 'shape' for SourceConfig"):
-        source("structure_vae", pack, shape=3)
+    with pytest.raises(ConfigError, match="source shapes: unknown key 'shape' for SourceConfig"):
+        source("shapes", pack, shape=3)

@@ -18,7 +18,9 @@ from scenegen.synthesis.layouts.scene_layout import (
 )
 from scenegen.synthesis.pictures.crops import CROP_MARGIN, mask_boxes
 from scenegen.synthesis.shapes.shape_bank import ShapeBank
-from scenegen.synthesis.sources.scene_batches import SceneSource, ShapePool, ShapeSource, SourceConfig
+from scenegen.synthesis.sources.scene_batches import SceneLatentSource, ScenePairSource, SceneSource
+from scenegen.synthesis.sources.scene_studio import SceneStudio
+from scenegen.synthesis.sources.shape_pool import ShapePool, ShapeSource, SourceConfig
 from trellis_modules.renderers.cameras import project
 
 CPU = torch.device("cpu")
@@ -54,26 +56,25 @@ def make_pool(furniture):
 
 
 def equal(left, right):
-    return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
+    return all(torch.equal(one, other) for one, other in zip(left.tensors(), right.tensors(), strict=True))
 
 
 @pytest.fixture
 def scenes(make_pool):
     """A batch, the arrays of the scenes it shows, and for each scene the order its objects were given."""
     pool = make_pool()
-    batch = SceneSource(pool).batch(0)
+    studio = SceneStudio(pool)
+    batch, shapes = SceneSource(pool).batch(0), studio.shoot(0, studio.generator(0)).shape
     arrays = LayoutBatches(pool.at(0)[1].infos, pool.config.objects_per_step, pool.config.object_counts, 0)[0]
-    orders = [found_order(arrays, batch, row) for row in range(len(arrays["shape"]))]
+    orders = [found_order(arrays, batch, shapes, row) for row in range(len(arrays["shape"]))]
     return batch, arrays, orders
 
 
-def found_order(arrays, batch, row):
+def found_order(arrays, batch, shapes, row):
     """The order of a scene's objects in which their poses are those of the batch."""
     for order in itertools.permutations(range(arrays["shape"].shape[1])):
-        same_shapes = arrays["shape"][row, list(order)].tolist() == batch["shape"][row].tolist()
-        if same_shapes and np.allclose(
-            query_poses(layout(arrays, row, order)), batch["poses"][row], atol=1e-4
-        ):
+        same_shapes = arrays["shape"][row, list(order)].tolist() == shapes[row].tolist()
+        if same_shapes and np.allclose(query_poses(layout(arrays, row, order)), batch.poses[row], atol=1e-4):
             return order
     return None
 
@@ -93,42 +94,45 @@ def layout(arrays, row, order):
     )
 
 
+def latent_source(pool):
+    return SceneLatentSource(pool, CountingEncoder())
+
+
 @pytest.mark.parametrize("refresh_steps", [1 << 30, 2])
-def test_a_batch_depends_on_its_step_alone(make_pool, refresh_steps):
-    pool = make_pool(refresh_steps=refresh_steps, object_counts=(0.0, 1.0, 1.0))
-    whole = SceneSource(pool, second_view=True, encode=CountingEncoder())
+@pytest.mark.parametrize("make_source", [SceneSource, ScenePairSource, latent_source])
+def test_a_batch_depends_on_its_step_alone(make_pool, make_source, refresh_steps):
+    changes = {"refresh_steps": refresh_steps, "object_counts": (0.0, 1.0, 1.0)}
+    whole, resumed = make_source(make_pool(**changes)), make_source(make_pool(**changes))
     batches = [whole.batch(step) for step in range(4)]
-    fresh = make_pool(refresh_steps=refresh_steps, object_counts=(0.0, 1.0, 1.0))
-    resumed = SceneSource(fresh, second_view=True, encode=CountingEncoder())
     assert equal(resumed.batch(2), batches[2]) and equal(resumed.batch(3), batches[3])
-    assert not torch.equal(batches[0]["scene_image"], batches[1]["scene_image"])
+    assert not equal(batches[0], batches[1])
     assert equal(whole.batch(1), batches[1])  # a step back is a step like any other
 
 
 def test_shapes_and_ranges_are_those_documented(make_pool):
-    batch = SceneSource(make_pool(image_size=48), second_view=True, encode=CountingEncoder()).batch(0)
-    pictures = {"scene_image": (2, 3, 48, 48), "asset_image": (6, 3, 48, 48), "mask_image": (6, 3, 48, 48)}
-    pictures["second_scene_image"] = pictures["scene_image"]
-    for name, shape in pictures.items():
-        assert batch[name].shape == shape and 0 <= batch[name].min() < batch[name].max() <= 1, name
+    batch = latent_source(make_pool(image_size=48)).batch(0)
+    pictures = {
+        "scene": (2, batch.picture.image),
+        "asset": (6, batch.asset_image),
+        "mask": (6, batch.mask_image),
+    }
+    for name, (count, picture) in pictures.items():
+        assert picture.shape == (count, 3, 48, 48) and 0 <= picture.min() < picture.max() <= 1, name
     shapes = {
-        "poses": (2, 3, 8), "world_poses": (2, 3, 8), "visible": (2, 3), "shape": (2, 3),
-        "number": (2, 3), "crop_window": (6, 3),
-        "x_0": (2, 3, 1, 2, 2, 2), "object_points": (6, 4, 8, 8), "depth": (2, 48, 48),
-        "second_depth": (2, 48, 48),
-        "camera_extrinsics": (2, 4, 4), "second_camera_extrinsics": (2, 4, 4),
-        "focal": (2,), "second_focal": (2,),
+        "poses": (2, 3, 8), "world_poses": (2, 3, 8), "visible": (2, 3), "object_points": (6, 4, 8, 8),
+        "x_0": (2, 3, 1, 2, 2, 2),
     }  # fmt: skip
-    assert {name: tuple(batch[name].shape) for name in shapes} == shapes
-    assert batch.keys() == shapes.keys() | pictures.keys()
+    assert {name: tuple(getattr(batch, name).shape) for name in shapes} == shapes
+    shapes = {"depth": (2, 48, 48), "extrinsics": (2, 4, 4), "focal": (2,)}
+    assert {name: tuple(getattr(batch.picture, name).shape) for name in shapes} == shapes
 
 
 def test_poses_are_those_of_the_scene_in_the_frame_of_the_query(scenes):
     batch, _, orders = scenes
     assert None not in orders
-    torch.testing.assert_close(batch["poses"][:, 0], torch.tensor([0.0, 0, 0, 1, 0, 0, 0, 1]).expand(2, 8))
-    world = batch["world_poses"]
-    torch.testing.assert_close(relative_pose(world, world[:, :1]), batch["poses"])
+    torch.testing.assert_close(batch.poses[:, 0], torch.tensor([0.0, 0, 0, 1, 0, 0, 0, 1]).expand(2, 8))
+    world = batch.world_poses
+    torch.testing.assert_close(relative_pose(world, world[:, :1]), batch.poses)
     _, arrays, _ = scenes
     for row, order in enumerate(orders):
         np.testing.assert_allclose(world[row, :, :3], arrays["centre"][row, list(order)], rtol=1e-6)
@@ -136,7 +140,7 @@ def test_poses_are_those_of_the_scene_in_the_frame_of_the_query(scenes):
 
 def test_object_points_lie_in_the_unit_box_and_are_seen_in_their_patch(scenes):
     batch, arrays, orders = scenes
-    points, share = batch["object_points"].split((3, 1), dim=1)
+    points, share = batch.object_points.split((3, 1), dim=1)
     assert share.min() >= 0 and share.max() == 1
     mean = points / share.clamp(min=1e-6)  # (B, 3, G, G)
     assert mean.where(share > 1e-3, 0).abs().max() <= 0.5 + 1e-3
@@ -146,13 +150,15 @@ def test_object_points_lie_in_the_unit_box_and_are_seen_in_their_patch(scenes):
     world = place_yup(mean.flatten(2).mT, pose)
     scene = torch.arange(2).repeat_interleave(3)
     size = SMALL["image_size"]
-    seen = project(world, batch["camera_extrinsics"][scene], batch["focal"][scene], size)
-    expected = patch_centres(batch["mask_image"][:, 0] > 0.5)
-    full = (share > 0.95).flatten(1) & batch["visible"].flatten()[:, None]
+    seen = project(world, batch.picture.extrinsics[scene], batch.picture.focal[scene], size)
+    expected = patch_centres(batch.mask_image[:, 0] > 0.5)
+    full = (share > 0.95).flatten(1) & batch.visible.flatten()[:, None]
     assert full.sum() > 20
     distance = (seen[..., :2] - expected).norm(dim=-1)[full]
     assert distance.median() < 1.5 and distance.max() < 4
-    depth = batch["depth"][scene[:, None], seen[..., 1].long().clamp(0, 95), seen[..., 0].long().clamp(0, 95)]
+    depth = batch.picture.depth[
+        scene[:, None], seen[..., 1].long().clamp(0, 95), seen[..., 0].long().clamp(0, 95)
+    ]
     assert ((depth - seen[..., 2]).abs()[full] < 0.1).float().mean() > 0.8
 
 
@@ -168,42 +174,46 @@ def patch_centres(masks):
 def test_the_query_is_mostly_the_largest_mask(make_pool):
     source = SceneSource(make_pool(objects_per_step=30))
     batch = source.batch(0)
-    areas = batch["mask_image"][:, 0].sum((1, 2)).view(-1, 3)
+    areas = batch.mask_image[:, 0].sum((1, 2)).view(-1, 3)
     is_largest = areas.argmax(1) == 0
     assert is_largest.float().mean() >= 0.5
-    assert batch["visible"][:, 0].float().mean() >= 0.9
-    torch.testing.assert_close(batch["visible"], areas >= 150)
+    assert batch.visible[:, 0].float().mean() >= 0.9
+    torch.testing.assert_close(batch.visible, areas >= 150)
 
 
 def test_a_second_view_leaves_the_first_as_it_is(make_pool):
-    single, double = SceneSource(make_pool()).batch(0), SceneSource(make_pool(), second_view=True).batch(0)
-    assert equal(single, {name: double[name] for name in single})
-    assert not torch.allclose(double["camera_extrinsics"], double["second_camera_extrinsics"], atol=0.01)
-    assert torch.equal(double["focal"], double["second_focal"])
+    single, pair = SceneSource(make_pool()).batch(0), ScenePairSource(make_pool()).batch(0)
+    for name, value in vars(single.picture).items():
+        assert torch.equal(value, getattr(pair.first, name)), name
+    assert not torch.allclose(pair.first.extrinsics, pair.second.extrinsics, atol=0.01)
+    assert torch.equal(pair.first.focal, pair.second.focal)
+    assert pair.second.image.shape == pair.first.image.shape
 
 
 def test_repeated_steps_share_their_pictures(make_pool):
     source = SceneSource(make_pool(repeat=2))
     first = source.batch(0)
     assert source.batch(1) is first
-    assert not torch.equal(source.batch(2)["scene_image"], first["scene_image"])
+    assert not torch.equal(source.batch(2).picture.image, first.picture.image)
     assert equal(SceneSource(make_pool()).batch(1), source.batch(3))
 
 
 def test_all_shapes_are_encoded_once_a_pool(make_pool):
     encode = CountingEncoder()
-    source = SceneSource(make_pool(refresh_steps=2), encode=encode)
-    batches = [source.batch(step) for step in range(4)]
+    pool = make_pool(refresh_steps=2)
+    source, studio = SceneLatentSource(pool, encode), SceneStudio(pool)
+    latents = [source.batch(step).x_0.flatten(0, 1) for step in range(2)]
+    shapes = [studio.shoot(step, studio.generator(step)).shape.flatten() for step in range(2)]
+    source.batch(2), source.batch(3)
     assert encode.calls == [SMALL["shapes"]] * 2
-    same = (batches[0]["shape"].flatten()[:, None] == batches[1]["shape"].flatten()).nonzero()
-    first, second = (batches[k]["x_0"].flatten(0, 1)[same[:, k]] for k in (0, 1))
-    assert len(same) and torch.equal(first, second)
+    first, second = (shapes[0][:, None] == shapes[1]).nonzero().T
+    assert len(first) and torch.equal(latents[0][first], latents[1][second])
 
 
 def test_shape_batches_depend_on_their_step_alone(make_pool):
     source = ShapeSource(make_pool(refresh_steps=2))
-    batches = [source.batch(step)["occupancy"] for step in range(3)]
+    batches = [source.batch(step).occupancy for step in range(3)]
     assert batches[0].shape == (6, 1, 8, 8, 8) and batches[0].dtype == torch.bool
     assert batches[0].flatten(1).any(1).all()
-    assert torch.equal(ShapeSource(make_pool(refresh_steps=2)).batch(2)["occupancy"], batches[2])
+    assert torch.equal(ShapeSource(make_pool(refresh_steps=2)).batch(2).occupancy, batches[2])
     assert not torch.equal(batches[0], batches[1])

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from scenegen.geometry import world_pose
+from scenegen.synthesis.sources.batch import SceneBatch, ScenePicture
 from scenegen.trainers.objectives.dense_probe import (
     Probe,
     camera_pose_errors,
@@ -26,22 +27,26 @@ def batch():
     points = torch.rand(2, 4, GRID, GRID) - 0.5
     points[:, 3] = 1.0
     points[0, :, :2] = 0.0
-    return {"object_points": points, "depth": torch.full((1, 32, 32), 3.5)}
+    picture = ScenePicture(
+        torch.rand(1, 3, 32, 32), torch.full((1, 32, 32), 3.5), torch.eye(4)[None], torch.ones(1)
+    )
+    crops, poses = torch.rand(2, 2, 3, 32, 32), torch.zeros(1, 2, 8)
+    return SceneBatch(picture, *crops, points, poses, poses, torch.ones(1, 2, dtype=torch.bool))
 
 
 def test_patches_without_the_object_do_not_count(batch):
-    shown = batch["object_points"][:, 3] > 0
-    expected = batch["object_points"][:, :3].abs().mean(1)[shown].mean()
+    shown = batch.object_points[:, 3] > 0
+    expected = batch.object_points[:, :3].abs().mean(1)[shown].mean()
     predicted = torch.zeros(2, GRID * GRID, 3)
-    assert float(points_error(predicted, batch["object_points"])) == pytest.approx(float(expected), rel=1e-4)
+    assert float(points_error(predicted, batch.object_points)) == pytest.approx(float(expected), rel=1e-4)
     predicted[0, : GRID * GRID // 2] = 100.0
-    assert float(points_error(predicted, batch["object_points"])) == pytest.approx(float(expected), rel=1e-4)
+    assert float(points_error(predicted, batch.object_points)) == pytest.approx(float(expected), rel=1e-4)
 
 
 def test_depth_is_compared_by_its_logarithm(batch):
     nothing = torch.zeros(1, GRID * GRID)
-    assert float(depth_error(nothing, batch["depth"])) == pytest.approx(0.0, abs=1e-5)
-    assert float(depth_error(nothing, 2 * batch["depth"])) == pytest.approx(math.log(2), abs=1e-5)
+    assert float(depth_error(nothing, batch.picture.depth)) == pytest.approx(0.0, abs=1e-5)
+    assert float(depth_error(nothing, 2 * batch.picture.depth)) == pytest.approx(math.log(2), abs=1e-5)
 
 
 def test_one_step_of_adam_moves_the_outputs_by_less_than_their_error(batch):
@@ -49,7 +54,7 @@ def test_one_step_of_adam_moves_the_outputs_by_less_than_their_error(batch):
     probe, tokens = Probe(WIDTH, 3), torch.randn(2, GRID * GRID, WIDTH)
     optimizer = torch.optim.Adam(probe.parameters(), 1e-3)
     before = probe(tokens)
-    points_error(before, batch["object_points"]).backward()
+    points_error(before, batch.object_points).backward()
     optimizer.step()
     with torch.no_grad():
         moved = float((probe(tokens) - before).abs().max())
@@ -64,11 +69,12 @@ def seen():
     world = world_pose(
         torch.tensor([[0.0, 0, 0], [1.0, 0, 0]]), torch.tensor([0.0, math.pi / 2]), torch.tensor([1.0, 2.0])
     )
-    return {"camera_extrinsics": extrinsics[None], "focal": torch.tensor([0.875]), "world_poses": world[None]}
+    nothing = torch.empty(1, 3, 0, 0)
+    return ScenePicture(nothing, nothing[:, 0], extrinsics[None], torch.tensor([0.875])), world[None]
 
 
 def test_camera_poses_say_where_objects_are_in_the_picture_how_far_how_large_and_how_they_stand(seen):
-    first, second = camera_poses(seen)[0]
+    first, second = camera_poses(*seen)[0]
     torch.testing.assert_close(first[:4], torch.zeros(4), atol=1e-6, rtol=0)
     torch.testing.assert_close(second[:4], torch.tensor([0.5, 0.0, 0.0, math.log(2)]), atol=1e-6, rtol=0)
     axes = first[4:].view(3, 3)
@@ -78,7 +84,7 @@ def test_camera_poses_say_where_objects_are_in_the_picture_how_far_how_large_and
 
 
 def test_camera_pose_errors_count_what_they_are_told_to(seen):
-    target = camera_poses(seen)
+    target = camera_poses(*seen)
     predicted = target.clone()
     predicted[0, 0] += 1.0
     predicted[0, 1, 4:] += 0.5
@@ -95,12 +101,10 @@ def test_the_image_encoder_learns_where_its_patches_lie(batch):
     torch.manual_seed(0)
     encoder = VisionTransformer(32, 8, WIDTH, 1, 2)
     objective = ImageEncoderObjective(encoder, ImageEncoderConfig())
-    batch |= {"asset_image": torch.rand(2, 3, 32, 32), "scene_image": torch.rand(1, 3, 32, 32)}
-    parameters = [p for module in objective.modules.values() for p in module.parameters()]
-    optimizer = torch.optim.Adam(parameters, 3e-3)
+    optimizer = torch.optim.Adam(objective.parameters(), 3e-3)
     history = []
     for _ in range(80):
-        loss, logs = objective.loss(batch, torch.Generator())
+        loss, logs = objective(batch, torch.Generator())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

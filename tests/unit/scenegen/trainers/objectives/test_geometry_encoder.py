@@ -1,12 +1,13 @@
 """The geometry encoder's objective: no loss for a perfect encoder, gradients for a real one."""
 
-import itertools
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 
+from scenegen.synthesis.sources.batch import ScenePairBatch, ScenePicture
 from scenegen.trainers.objectives.geometry_encoder import GeometryEncoderConfig, GeometryEncoderObjective
 from vggt.models.vggt import VGGT
 
@@ -23,12 +24,8 @@ def batch():
     motion[:3] = torch.tensor([[0.0, 0, 1, 0], [0, 1, 0, 0], [-1, 0, 0, 3]])
     depth = torch.full((2, SIZE, SIZE), 2.0)
     depth[:, 0] = torch.inf  # nothing there
-    views = {"scene_image": torch.rand(2, 3, SIZE, SIZE), "depth": depth, "focal": torch.full((2,), FOCAL)}
-    views["camera_extrinsics"] = first
-    second = {f"second_{name}": value for name, value in views.items()} | {
-        "second_camera_extrinsics": motion @ first, "second_depth": 3 * depth,
-    }  # fmt: skip
-    return views | second
+    picture = ScenePicture(torch.rand(2, 3, SIZE, SIZE), depth, first, torch.full((2,), FOCAL))
+    return ScenePairBatch(picture, replace(picture, depth=3 * depth, extrinsics=motion @ first))
 
 
 class PerfectVggt(nn.Module):
@@ -50,12 +47,15 @@ class PerfectVggt(nn.Module):
 
 
 def loss(vggt, batch, frames):
-    """Loss and logs of a step that happens to use ``frames`` views."""
-    seeds = (torch.Generator().manual_seed(seed) for seed in itertools.count())
-    chosen = next(g for g in seeds if 1 + int(torch.randint(2, (1,), generator=g)) == frames)
-    return GeometryEncoderObjective(vggt, GeometryEncoderConfig()).loss(
-        batch, torch.Generator().manual_seed(chosen.initial_seed())
-    )
+    """Loss and logs of a step with ``frames`` views."""
+    objective = GeometryEncoderObjective(vggt, GeometryEncoderConfig())
+    return objective(batch, torch.Generator().manual_seed(0), frames)
+
+
+def test_about_every_second_batch_has_two_views():
+    objective = GeometryEncoderObjective(PerfectVggt(), GeometryEncoderConfig())
+    decisions = [objective.decide(torch.Generator().manual_seed(seed)) for seed in range(40)]
+    assert set(decisions) == {(1,), (2,)} and 10 < decisions.count((2,)) < 30
 
 
 @pytest.mark.parametrize("frames", [1, 2])
@@ -66,8 +66,8 @@ def test_true_depths_and_cameras_have_no_loss(batch, frames):
 
 
 def test_wrong_depths_and_fields_of_view_are_measured(batch):
-    batch["depth"][:, :, : SIZE // 2] = 6.0  # the mean is now 4: ratios 1.5 and 0.5 where 1 is predicted
-    batch["focal"] = torch.full((2,), 0.5)
+    batch.first.depth[:, :, : SIZE // 2] = 6.0  # the mean is now 4: ratios 1.5 and 0.5 where 1 is predicted
+    batch.first.focal[:] = 0.5
     _, logs = loss(PerfectVggt(), batch, frames=1)
     expected = (math.log(1.5) + math.log(2)) / 2
     assert float(logs["depth"]) == pytest.approx(expected, rel=1e-4)

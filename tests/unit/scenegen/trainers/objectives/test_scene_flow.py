@@ -1,7 +1,6 @@
 """The scene flow's objective: what is compared, what is left out, and where gradients go."""
 
 from types import SimpleNamespace
-from typing import NamedTuple
 
 import pytest
 import torch
@@ -9,6 +8,7 @@ from torch import nn
 
 from scenegen.conditioning.patch_places import PLACE_CHANNELS
 from scenegen.models.registry import build_model
+from scenegen.synthesis.sources.batch import SceneLatentBatch, ScenePicture
 from scenegen.trainers.objectives.scene_flow import SceneFlowConfig, SceneFlowObjective
 from trellis_modules.flow_output import FlowOutput
 from trellis_modules.samplers.flow_matching import TimeSchedule
@@ -37,30 +37,21 @@ def batch():
     poses[..., 3:7] /= poses[..., 3:7].norm(dim=-1, keepdim=True)
     poses[:, 0] = torch.tensor([0.0, 0, 0, 1, 0, 0, 0, 1])
     count = SCENES * ASSETS
-    return {
-        "x_0": torch.randn(SCENES, ASSETS, 4, 2, 2, 2, generator=generator),
-        "scene_image": torch.rand(SCENES, 3, SIZE, SIZE, generator=generator),
-        "asset_image": torch.rand(count, 3, SIZE, SIZE, generator=generator),
-        "mask_image": torch.rand(count, 3, SIZE, SIZE, generator=generator),
-        "poses": poses,
-        "visible": torch.tensor([[True, True, True], [True, True, False]]),
-        "object_points": torch.rand(count, 4, 2, 2, generator=generator) - 0.5,
-        "depth": 2 + torch.rand(SCENES, SIZE, SIZE, generator=generator),
-        "world_poses": poses,
-        "camera_extrinsics": torch.eye(4).expand(SCENES, 4, 4),
-        "focal": torch.ones(SCENES),
-    }
-
-
-class Context(NamedTuple):
-    """What the recorder makes of a condition."""
-
-    cond: torch.Tensor
-    num_object_tokens: int
-    draws: int = 1
-
-    def repeat(self, times):
-        return self._replace(cond=self.cond.repeat(times, 1, 1), draws=times)
+    return SceneLatentBatch(
+        x_0=torch.randn(SCENES, ASSETS, 4, 2, 2, 2, generator=generator),
+        picture=ScenePicture(
+            image=torch.rand(SCENES, 3, SIZE, SIZE, generator=generator),
+            depth=2 + torch.rand(SCENES, SIZE, SIZE, generator=generator),
+            extrinsics=torch.eye(4).expand(SCENES, 4, 4),
+            focal=torch.ones(SCENES),
+        ),
+        asset_image=torch.rand(count, 3, SIZE, SIZE, generator=generator),
+        mask_image=torch.rand(count, 3, SIZE, SIZE, generator=generator),
+        poses=poses,
+        visible=torch.tensor([[True, True, True], [True, True, False]]),
+        object_points=torch.rand(count, 4, 2, 2, generator=generator) - 0.5,
+        world_poses=poses,
+    )
 
 
 class Recorder(nn.Module):
@@ -71,27 +62,22 @@ class Recorder(nn.Module):
     def __init__(self, poses):
         super().__init__()
         self.poses, self.call = poses, {}
-        self.blocks = nn.ModuleList(nn.Identity() for _ in range(2))
+        self.blocks = [None, None]
 
-    def precompute_context(self, cond, num_object_tokens):
-        return Context(cond, num_object_tokens)
-
-    def forward(self, x_t, t, context, **arguments):
-        self.call = {"x_t": x_t, "t": t, **context._asdict(), **arguments}
-        for block in self.blocks:
-            block(torch.ones(len(x_t), 1, WIDTH))
-        poses = self.poses.flatten(0, 1).repeat(context.draws, 1)
-        return FlowOutput(torch.zeros_like(x_t), {"positions": poses})
+    def forward(self, x_t, t, cond, **arguments):
+        self.call = {"x_t": x_t, "t": t, "cond": cond, **arguments}
+        poses = self.poses.flatten(0, 1).repeat(arguments["cond_repeats"], 1)
+        return FlowOutput(torch.zeros_like(x_t), {"positions": poses}, torch.ones(len(x_t), 1, WIDTH))
 
 
 def evaluate(batch, poses=None, seed=0, **options):
     """Loss, logs, and what the flow model was called with."""
     torch.manual_seed(0)
     encoders = {role: build_model(raw) for role, raw in ENCODERS.items()}
-    flow = Recorder(batch["poses"] if poses is None else poses)
+    flow = Recorder(batch.poses if poses is None else poses)
     objective = SceneFlowObjective(flow, **encoders, config=SceneFlowConfig(**{**ALWAYS, **options}))
-    objective.settle(torch.Generator().manual_seed(seed))
-    loss, logs = objective.loss(batch, torch.Generator().manual_seed(seed))
+    decisions = objective.decide(torch.Generator().manual_seed(seed))
+    loss, logs = objective(batch, torch.Generator().manual_seed(seed), *decisions)
     return float(loss.detach()), {name: float(value) for name, value in logs.items()}, flow.call
 
 
@@ -99,7 +85,7 @@ def test_perfect_poses_have_no_error_and_all_terms_make_up_the_loss(batch):
     loss, logs, _ = evaluate(batch)
     for name in ("translation", "rotation", "scale"):
         assert logs[name] == pytest.approx(0, abs=1e-6)
-    loss, logs, _ = evaluate(batch, batch["poses"] + 0.3)
+    loss, logs, _ = evaluate(batch, batch.poses + 0.3)
     terms = logs["mse"] + 3 * (logs["translation"] + logs["rotation"]) + logs["scale"]
     terms += logs["camera_place"] + logs["camera_size"] + logs["camera_axes"]
     assert loss == pytest.approx(terms + 3 * logs["points"] + logs["depth"] + logs["geometry"], rel=1e-5)
@@ -109,16 +95,16 @@ def test_perfect_poses_have_no_error_and_all_terms_make_up_the_loss(batch):
     ("scene", "asset", "counts"), [(0, 0, False), (1, 2, False), (0, 1, True), (1, 1, True)]
 )
 def test_poses_of_queries_and_of_invisible_assets_do_not_count(batch, scene, asset, counts):
-    poses = batch["poses"].clone()
+    poses = batch.poses.clone()
     poses[scene, asset, :3] += 5
     assert (evaluate(batch, poses)[1]["translation"] > 0.01) == counts
 
 
 def test_velocity_of_invisible_assets_does_not_count(batch):
     before = evaluate(batch)[1]["mse"]
-    batch["x_0"][1, 2] = 100.0
+    batch.x_0[1, 2] = 100.0
     assert evaluate(batch)[1]["mse"] == before
-    batch["x_0"][1, 1] = 100.0
+    batch.x_0[1, 1] = 100.0
     assert evaluate(batch)[1]["mse"] > 1000
 
 
@@ -134,7 +120,11 @@ def test_assets_of_a_scene_share_their_time_and_scenes_do_not(batch):
 
 def test_draws_see_the_same_scenes_at_other_times(batch):
     _, logs, call = evaluate(batch, draws=3)
-    assert call["draws"] == 3 and call["x_t"].shape == (3 * SCENES * ASSETS, 4, 2, 2, 2)
+    assert (
+        call["cond_repeats"] == 3
+        and len(call["cond"]) == SCENES * ASSETS
+        and call["x_t"].shape == (3 * SCENES * ASSETS, 4, 2, 2, 2)
+    )
     times = call["t"].view(3, SCENES, ASSETS)
     assert torch.equal(times, times[..., :1].expand_as(times)) and len(times[..., 0].unique()) == 3 * SCENES
     assert call["is_query"].tolist() == [True, False, False] * SCENES * 3
@@ -142,7 +132,7 @@ def test_draws_see_the_same_scenes_at_other_times(batch):
 
 
 def test_tokens_say_where_they_lie_when_asked_to(batch):
-    batch["mask_image"][:, :, :14] = 0.0
+    batch.mask_image[:, :, :14] = 0.0
     cond = evaluate(batch, append_places=True)[2]["cond"]
     assert cond.shape == (SCENES * ASSETS, 5 * TOKENS, WIDTH + PLACE_CHANNELS)
     middles = cond[:, TOKENS + 5 : 2 * TOKENS, WIDTH : WIDTH + 2]  # of the patches of the mask
@@ -152,12 +142,12 @@ def test_tokens_say_where_they_lie_when_asked_to(batch):
 def test_state_lies_between_data_and_noise(batch):
     nearly_data = {"times": TimeSchedule("logitNormal", -20.0, 0.1)}
     torch.testing.assert_close(
-        evaluate(batch, **nearly_data)[2]["x_t"], batch["x_0"].flatten(0, 1), atol=1e-3, rtol=0
+        evaluate(batch, **nearly_data)[2]["x_t"], batch.x_0.flatten(0, 1), atol=1e-3, rtol=0
     )
 
 
 def test_scenes_without_condition_see_zeros_and_learn_no_poses(batch):
-    _, logs, call = evaluate(batch, batch["poses"] + 1, p_uncond=1.0)
+    _, logs, call = evaluate(batch, batch.poses + 1, p_uncond=1.0)
     assert not call["cond"].any()
     assert logs["translation"] == logs["rotation"] == logs["scale"] == 0
 
@@ -185,7 +175,7 @@ def test_gradients_reach_all_networks(batch):
             nn.init.normal_(parameter, std=0.1)
     config = SceneFlowConfig(**ALWAYS, points_weight=0.0, depth_weight=0.0, camera_weight=0.0)
     objective = SceneFlowObjective(**models, config=config)
-    loss, _ = objective.loss(batch, torch.Generator().manual_seed(0))
+    loss, _ = objective(batch, torch.Generator().manual_seed(0))
     loss.backward()
     for role in models:
         gradients = [p.grad for p in models[role].parameters() if p.grad is not None]
@@ -198,7 +188,7 @@ def test_position_tokens_learn_halfway_how_objects_stand(batch):
     models = {role: build_model(raw) for role, raw in {**ENCODERS, "flow": FLOW}.items()}
     config = SceneFlowConfig(**ALWAYS, trans_weight=0.0, rot_weight=0.0, scale_weight=0.0)
     objective = SceneFlowObjective(**models, config=config)
-    loss, logs = objective.loss(batch, torch.Generator().manual_seed(0))
+    loss, logs = objective(batch, torch.Generator().manual_seed(0))
     loss.backward()
     assert logs["camera_axes"] > 0 and models["flow"].position_token.grad.any()
     assert not any(p.grad is not None and p.grad.any() for p in models["flow"].position_head.parameters())
@@ -207,13 +197,13 @@ def test_position_tokens_learn_halfway_how_objects_stand(batch):
 def test_the_probe_teaches_the_image_encoder_where_patches_lie(batch):
     torch.manual_seed(0)
     encoders = {role: build_model(raw) for role, raw in ENCODERS.items()}
-    objective = SceneFlowObjective(Recorder(batch["poses"]), **encoders, config=SceneFlowConfig(**ALWAYS))
-    batch["object_points"][:, 3] = 1.0
+    objective = SceneFlowObjective(Recorder(batch.poses), **encoders, config=SceneFlowConfig(**ALWAYS))
+    batch.object_points[:, 3] = 1.0
     parameters = [*encoders["image_encoder"].parameters(), *objective.probes.parameters()]
     optimizer = torch.optim.Adam(parameters, 3e-3)
     history = []
     for _ in range(60):
-        loss, logs = objective.loss(batch, torch.Generator().manual_seed(0))
+        loss, logs = objective(batch, torch.Generator().manual_seed(0))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from scenegen.synthesis.sources.batch import ShapeBatch
 from scenegen.trainers.objectives.structure_vae import (
     StructureVaeConfig,
     StructureVaeObjective,
@@ -36,11 +37,11 @@ def objective(networks, **weights):
 
 def test_training_lowers_the_loss(networks, boxes):
     task = objective(networks)
-    parameters = [p for module in task.modules.values() for p in module.parameters()]
+    parameters = list(task.parameters())
     optimizer = torch.optim.AdamW(parameters, 3e-3)
     losses = []
     for step in range(40):
-        loss, logs = task.loss({"occupancy": boxes}, torch.Generator().manual_seed(step))
+        loss, logs = task(ShapeBatch(boxes), torch.Generator().manual_seed(step))
         optimizer.zero_grad()
         loss.backward()
         assert step or all(p.grad is not None for p in parameters)
@@ -52,7 +53,7 @@ def test_training_lowers_the_loss(networks, boxes):
 
 def test_weights_multiply_their_terms(networks, boxes):
     def loss(**weights):
-        return objective(networks, **weights).loss({"occupancy": boxes}, torch.Generator().manual_seed(0))
+        return objective(networks, **weights)(ShapeBatch(boxes), torch.Generator().manual_seed(0))
 
     total, logs = loss(lambda_bce=2.0, lambda_kl=0.5)
     assert total.item() == pytest.approx(float(logs["dice"] + 2 * logs["bce"] + 0.5 * logs["kl"]))
@@ -78,7 +79,7 @@ def test_folding_the_latent_scale_leaves_reconstructions_as_they_are(networks, b
 def test_noise_in_the_latents_reaches_the_decoder_alone(networks, boxes):
     def terms(**options):
         torch.manual_seed(0)
-        return objective(networks, **options).loss({"occupancy": boxes}, torch.Generator().manual_seed(0))[1]
+        return objective(networks, **options)(ShapeBatch(boxes), torch.Generator().manual_seed(0))[1]
 
     clean, noisy = terms(), terms(latent_noise=20.0)
     assert float(clean["kl"]) == float(noisy["kl"]) and float(clean["bce"]) != float(noisy["bce"])
@@ -86,7 +87,7 @@ def test_noise_in_the_latents_reaches_the_decoder_alone(networks, boxes):
 
 def test_a_frozen_encoder_keeps_its_scale(networks, boxes):
     encoder, decoder = networks
-    source = type("Source", (), {"batch": lambda self, step: {"occupancy": boxes}})()
+    source = type("Source", (), {"batch": lambda self, step: ShapeBatch(boxes)})()
     encoder.requires_grad_(False)
     before = {name: value.clone() for name, value in (encoder.state_dict() | decoder.state_dict()).items()}
     objective(networks).finish(source, 0)

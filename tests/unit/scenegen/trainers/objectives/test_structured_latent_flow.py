@@ -1,9 +1,12 @@
 """The structured-latent flow's objective."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from scenegen.conditioning.scene_conditioner import PATCH_DETAILS
+from scenegen.synthesis.sources.batch import LatentPictureBatch
 from scenegen.trainers.objectives.structured_latent_flow import (
     StructuredLatentFlowConfig,
     StructuredLatentFlowObjective,
@@ -37,24 +40,24 @@ def batch():
     pictures = colours[:, :, None, None].expand(-1, -1, IMAGE_SIZE, IMAGE_SIZE)
     from_front = torch.tensor([[2.0, 0, 0, 0], [0, 0, -2, 0], [0, 1, 0, 2]]).expand(3, -1, -1)
     latents = 4 * colours[coords[:, 0].long()] - 2
-    return {"asset_image": pictures, "coords": coords, "x_0": latents, "crop_projection": from_front}
+    return LatentPictureBatch(pictures, coords, latents, from_front)
 
 
 def test_training_lowers_the_loss_and_leaves_the_image_encoder_alone(task, batch):
-    frozen = {name: value.clone() for name, value in task.modules["image_encoder"].state_dict().items()}
-    trained = [p for module in task.modules.values() for p in module.parameters() if p.requires_grad]
+    frozen = {name: value.clone() for name, value in task.image_encoder.state_dict().items()}
+    trained = [p for p in task.parameters() if p.requires_grad]
     assert len(trained) == len(list(task.flow.parameters()))
     optimizer = torch.optim.AdamW(trained, 3e-3)
     losses = []
     for step in range(40):
-        loss, logs = task.loss(batch, torch.Generator().manual_seed(step))
+        loss, logs = task(batch, torch.Generator().manual_seed(step))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
     assert sum(losses[-5:]) < 0.6 * sum(losses[:5])
     assert logs.keys() == {"mse", "mse_near_noise"}
-    for name, value in task.modules["image_encoder"].state_dict().items():
+    for name, value in task.image_encoder.state_dict().items():
         assert torch.equal(value, frozen[name])
 
 
@@ -62,21 +65,21 @@ def test_a_withheld_picture_makes_no_difference(task, batch):
     task.config = StructuredLatentFlowConfig(p_uncond=1.0)
     torch.nn.init.normal_(task.flow.out_layer.weight, std=0.1)
     losses = [
-        task.loss(batch | {"asset_image": pictures}, torch.Generator().manual_seed(0))[0]
-        for pictures in (batch["asset_image"], batch["asset_image"].flip(0))
+        task(replace(batch, asset_image=pictures), torch.Generator().manual_seed(0))[0]
+        for pictures in (batch.asset_image, batch.asset_image.flip(0))
     ]
     assert losses[0] == losses[1]
 
 
 def test_voxels_learn_where_in_the_crop_they_lie(task, batch):
     config = StructuredLatentFlowConfig(p_uncond=0.0, place_weight=1.0)
-    task = StructuredLatentFlowObjective(task.flow, task.modules["image_encoder"], config)
-    trained = [p for module in task.modules.values() for p in module.parameters() if p.requires_grad]
+    task = StructuredLatentFlowObjective(task.flow, task.image_encoder, config)
+    trained = [p for p in task.parameters() if p.requires_grad]
     assert len(trained) == len(list(task.flow.parameters())) + len(list(task.probe.parameters()))
     optimizer = torch.optim.AdamW(trained, 2e-2)
     errors = []
     for step in range(60):
-        loss, logs = task.loss(batch, torch.Generator().manual_seed(step))
+        loss, logs = task(batch, torch.Generator().manual_seed(step))
         torch.testing.assert_close(loss.detach(), logs["mse"] + logs["places"])
         optimizer.zero_grad()
         loss.backward()
@@ -87,8 +90,8 @@ def test_voxels_learn_where_in_the_crop_they_lie(task, batch):
 
 def test_places_of_objects_without_picture_do_not_count(task, batch):
     config = StructuredLatentFlowConfig(p_uncond=1.0, place_weight=1.0)
-    task = StructuredLatentFlowObjective(task.flow, task.modules["image_encoder"], config)
-    assert task.loss(batch, torch.Generator().manual_seed(0))[1]["places"] == 0
+    task = StructuredLatentFlowObjective(task.flow, task.image_encoder, config)
+    assert task(batch, torch.Generator().manual_seed(0))[1]["places"] == 0
 
 
 def test_colours_of_the_picture_reach_the_flow(task, batch):
@@ -98,12 +101,12 @@ def test_colours_of_the_picture_reach_the_flow(task, batch):
         "io_block_channels": [16], "share_mod": True}})  # fmt: skip
     for parameter in flow.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
-    image_encoder = task.modules["image_encoder"]
+    image_encoder = task.image_encoder
     torch.nn.init.zeros_(image_encoder.patch_embed.proj.weight)  # its tokens say nothing
     config = StructuredLatentFlowConfig(p_uncond=0.0, patch_grid=2)
     task = StructuredLatentFlowObjective(flow, image_encoder, config)
     losses = [
-        task.loss(batch | {"asset_image": pictures}, torch.Generator().manual_seed(0))[0]
-        for pictures in (batch["asset_image"], batch["asset_image"].flip(0))
+        task(replace(batch, asset_image=pictures), torch.Generator().manual_seed(0))[0]
+        for pictures in (batch.asset_image, batch.asset_image.flip(0))
     ]
     assert losses[0] != losses[1]

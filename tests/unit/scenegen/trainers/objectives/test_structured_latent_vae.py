@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from scenegen.synthesis.shapes.voxel_fields import voxel_features
+from scenegen.synthesis.shapes.voxel_fields import PaintedFields, voxel_features
+from scenegen.synthesis.sources.batch import FieldBatch
 from scenegen.trainers.objectives.structured_latent_vae import (
     StructuredLatentVaeConfig,
     StructuredLatentVaeObjective,
@@ -50,19 +51,16 @@ def batch():
     normal = torch.zeros(len(plane), 27, 3)
     normal[..., 2] = (height - 1.0).sign()
     offset = torch.tensor([[-0.25, 0.0, 0.0], [0.25, 0.0, 0.0]]).expand(len(plane), 2, 3)
-    return {
-        "coords": plane, "distance": distance, "normal": normal, "anchor_offset": offset,
-        "colour": colours[:, None].expand(-1, 27, -1), "anchor_colour": colours[:, None].expand(-1, 2, -1),
-    }  # fmt: skip
+    painted = [colours[:, None].expand(-1, count, -1) for count in (27, 2)]
+    return FieldBatch(PaintedFields(plane, distance, painted[0], offset, painted[1]), normal)
 
 
 def train(task, batch, steps: int) -> list[dict]:
     """The logs of each step."""
-    parameters = [p for module in task.modules.values() for p in module.parameters()]
-    optimizer = torch.optim.AdamW(parameters, 1e-2)
+    optimizer = torch.optim.AdamW(task.parameters(), 1e-2)
     history = []
     for step in range(steps):
-        loss, logs = task.loss(batch, torch.Generator().manual_seed(step))
+        loss, logs = task(batch, torch.Generator().manual_seed(step))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -75,7 +73,7 @@ def test_training_lowers_every_term_and_the_decoders_give_the_sheet_in_its_colou
     for name in ("distance", "colour", "normal", "place", "gaussian_colour"):
         assert history[-1][name] < 0.5 * history[0][name], name
     encoder, decoder_gs, decoder_mesh = (network.eval() for network in networks)
-    x = SparseTensor(voxel_features(batch), batch["coords"])
+    x = SparseTensor(voxel_features(batch.fields), batch.fields.coords)
     with torch.no_grad():
         latents = encoder(x, sample_posterior=False)
         red, blue = decoder_mesh(latents)
@@ -99,7 +97,7 @@ def test_cubes_of_a_voxel_know_their_corners():
 def test_weights_multiply_their_terms(networks, batch):
     weights = {"distance": 2.0, "colour": 0.0, "normal": 0.5, "place": 0.0, "gaussian_colour": 3.0, "kl": 0.1}
     task = StructuredLatentVaeObjective(*networks, StructuredLatentVaeConfig(**weights, unused=0.0))
-    total, logs = task.loss(batch, torch.Generator().manual_seed(0))
+    total, logs = task(batch, torch.Generator().manual_seed(0))
     assert total.item() == pytest.approx(sum(w * float(logs[name]) for name, w in weights.items()), rel=1e-5)
 
 
@@ -108,7 +106,7 @@ def test_folding_the_statistics_leaves_reconstructions_as_they_are(networks, bat
     encoder, *decoders = (network.requires_grad_(False) for network in networks)
     for decoder in decoders:
         torch.nn.init.normal_(decoder.out_layer.weight, std=0.2)
-    x = SparseTensor(voxel_features(batch), batch["coords"])
+    x = SparseTensor(voxel_features(batch.fields), batch.fields.coords)
 
     def reconstruct():
         sample = encoder(x, generator=torch.Generator().manual_seed(7))

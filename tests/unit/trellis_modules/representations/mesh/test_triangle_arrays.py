@@ -6,9 +6,7 @@ import trimesh
 
 from trellis_modules.representations.mesh.triangle_arrays import drop_unreferenced, triangle_areas, weld
 
-SOUP = trimesh.creation.box(extents=(2.0, 1.0, 0.5)).triangles.reshape(
-    -1, 3
-)  # each corner on its own
+SOUP = trimesh.creation.box(extents=(2.0, 1.0, 0.5)).triangles.reshape(-1, 3)  # each corner on its own
 FACES = np.arange(36).reshape(-1, 3)
 
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from scenegen.cli import download
 from scenegen.hub import downloads
-from scripts import download_checkpoints
 from tests.hub_server import COMMIT, Hub
 
 WEIGHTS = {name: bytes([value]) * (3000 + value) for value, name in enumerate(("flow", "dec", "vggt"))}
@@ -67,7 +67,7 @@ def run(hub, manifest, tmp_path):
 
     def call(*arguments, endpoint=hub.endpoint):
         paths = ["--output", tmp_path / "out", "--manifest", manifest, "--endpoint", endpoint]
-        return download_checkpoints.main([str(argument) for argument in [*paths, *arguments]])
+        return download.main([str(argument) for argument in [*paths, *arguments]])
 
     return call
 

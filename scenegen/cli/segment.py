@@ -1,0 +1,105 @@
+"""Find the objects of photos and write their masks as label images.
+
+    scenegen segment --input lounge.jpg                       # everything that looks like a whole object
+    scenegen segment --input lounge.jpg --boxes boxes.json    # one object in each box
+    scenegen segment --input photos                           # scene folders, with a boxes.json or without
+
+writes <output>/<scene>/labels.png: as large as the photo, black for the background, one grey value for each
+object. Where a mask is wrong, correct the image in any paint program, without smoothing, and pass it on:
+
+    scenegen infer --input lounge.jpg --masks outputs/lounge/labels.png
+
+Scenes that have masks beside their photo, or a label image already, are skipped.
+
+Exit status: 0 every label image is there, 1 a scene failed, 2 nothing could be started.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from scenegen.batch.scenes import BatchOptions, SceneReport, segment_scenes
+from scenegen.cli.inference_options import add_segmenter_arguments
+from scenegen.cli.parser import CommandParser
+from scenegen.cli.reports import count_statuses, set_up_logging, summary
+from scenegen.cli.types import positive_int
+from scenegen.export.scene_files import ExportError, check_output
+from scenegen.inputs.image_files import SceneInputError
+from scenegen.inputs.layout import SceneLayout, detect_scene, find_scene_folders
+from scenegen.inputs.names import scene_id_of
+from scenegen.segmentation import Segmenter
+from trellis_modules.checkpoint import CheckpointError
+
+logger = logging.getLogger(__name__)
+
+
+def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) -> argparse.Namespace:
+    """Parse and check the command line."""
+    parser = CommandParser(__doc__, prog)
+    parser.add_argument("--input", type=Path, required=True, help="a photo, or a folder of scenes")
+    parser.add_argument(
+        "--boxes", type=Path, help="JSON list of [x0, y0, x1, y1] in pixels, when --input is a photo"
+    )
+    parser.add_argument(
+        "--output", type=Path, default="outputs", help="folder for the results (default: %(default)s)"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="make label images again")
+    parser.add_argument("--limit", type=positive_int, help="only the first N scenes")
+    add_segmenter_arguments(parser)
+    options = parser.parse_args(arguments)
+    if options.boxes and not options.input.is_file():
+        parser.error(f"--boxes: expected the photo that they belong to as --input, got {options.input}")
+    return options
+
+
+def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
+    """Run the command line and return its exit status."""
+    options = parse_arguments(arguments, prog)
+    set_up_logging()
+    try:
+        photo = options.input.is_file()
+        sources = [options.input] if photo else find_scene_folders(options.input)
+        reports = segment(sources[: options.limit], options)
+    except (SceneInputError, CheckpointError, ExportError) as error:
+        logger.error("%s", error)
+        return 2
+    counts = count_statuses(reports)
+    print(summary(counts, options.output))
+    return 1 if counts["failed"] else 0
+
+
+def segment(sources: Sequence[Path], options: argparse.Namespace) -> list[SceneReport]:
+    """Find the masks of scenes that have none, under a progress bar.
+
+    Raises:
+        CheckpointError: the segmenter cannot be had.
+        ExportError: the output folder cannot be written to.
+    """
+    batch = BatchOptions(options.output, overwrite=options.overwrite, auto_masks=True)
+    reports = {source: SceneReport(scene_id_of(source)) for source in sources}
+    scenes = [detect_scene(source, boxes=options.boxes) for source in sources]
+    if todo := [scene for scene in scenes if is_pending(scene, batch)]:
+        check_output(batch.output)
+        load = partial(Segmenter.from_pretrained, options.sam2, options.device)
+        with logging_redirect_tqdm():
+            failed = segment_scenes(tqdm(todo, desc="masks", unit="scene"), batch, load)
+        reports |= {scene.source: SceneReport(scene.scene_id, "done") for scene in todo} | failed
+    return list(reports.values())
+
+
+def is_pending(scene: SceneLayout, batch: BatchOptions) -> bool:
+    """Whether a photo of a scene has no masks, and no label image among the results."""
+    if scene.fault is not None:
+        return True  # segmenting the scene reports it
+    found = batch.output / scene.scene_id
+    return any(
+        photo.form is None and (batch.overwrite or not photo.found_labels(found).is_file())
+        for photo in scene.photos
+    )

@@ -1,0 +1,110 @@
+"""Train one network, as an experiment file describes it.
+
+    scenegen train --config configs/small/structure_vae.json --output-dir outputs/structure_vae \\
+        --packs data/packs/train.safetensors
+
+Exit status: 0 trained, to the end or to the time limit; 1 the experiment cannot be built; 2 wrong arguments.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import math
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+import torch
+
+from scenegen.cli.parser import CommandParser
+from scenegen.cli.types import default_device, device, non_negative, whole_number
+from scenegen.synthesis.furniture.mesh_pack import PackError
+from scenegen.synthesis.sources.registry import SourceOptions
+from scenegen.trainers.experiment import build_experiment, load_experiment
+from scenegen.trainers.trainer import Trainer
+from trellis_modules.checkpoint import CheckpointError, save_checkpoint
+from trellis_modules.config import ConfigError, to_json
+
+logger = logging.getLogger(__name__)
+
+
+def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = CommandParser(__doc__, prog)
+    parser.add_argument("--config", type=Path, required=True, help="experiment JSON, see configs/small")
+    parser.add_argument("--output-dir", type=Path, required=True, help="state, log and checkpoints go here")
+    parser.add_argument(
+        "--packs",
+        type=Path,
+        nargs="+",
+        default=(),
+        help="mesh packs of the train split, for every source but picture_set",
+    )
+    parser.add_argument(
+        "--latent-encoder",
+        type=Path,
+        help="checkpoint stem of the encoder that makes the latents of scene_latents and latent_pictures",
+    )
+    parser.add_argument("--device", type=device, default=default_device())
+    parser.add_argument("--workers", type=whole_number, default=2, help="processes that compose scenes ahead")
+    parser.add_argument(
+        "--time-limit", type=non_negative, default=math.inf, help="seconds; the state is saved at the end"
+    )
+    parser.add_argument(
+        "--anneal", action="store_true", help="spread the learning-rate schedule over --time-limit"
+    )
+    options = parser.parse_args(arguments)
+    if options.anneal and not math.isfinite(options.time_limit):
+        parser.error("--anneal needs --time-limit, the seconds over which the learning rate decays")
+    return options
+
+
+def make_trainer(options: argparse.Namespace) -> tuple[Trainer, Collection[str]]:
+    """Build what the experiment names; save its resolved configuration in the output folder.
+
+    Returns:
+        The trainer and the names of the networks that are exported at the end.
+
+    Raises:
+        ConfigError, CheckpointError, PackError: the experiment cannot be built.
+    """
+    config = load_experiment(options.config)
+    torch.manual_seed(config.trainer.seed)
+    files = SourceOptions(options.device, tuple(options.packs), options.latent_encoder, options.workers)
+    objective, source = build_experiment(config, files)
+    trainer = Trainer(objective, source, config.trainer, options.output_dir, options.device)
+    resolved = json.dumps(to_json(config), indent=2) + "\n"
+    (options.output_dir / "config.json").write_text(resolved, encoding="utf-8")
+    return trainer, config.models
+
+
+def export(trainer: Trainer, models: Collection[str]) -> None:
+    """Write the averaged weights as half-precision checkpoints beside the state."""
+    networks = trainer.averaged_networks()
+    trainer.objective.finish(trainer.source, trainer.step)
+    for name, network in networks.items():
+        if name in models:  # what was only needed for training is not exported
+            save_checkpoint(network, trainer.output_dir / "ckpts" / name)
+
+
+def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
+    """Train until the configured step or the time limit, then export; returns the exit status."""
+    options = parse_arguments(arguments, prog)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    try:
+        trainer, models = make_trainer(options)
+    except (ConfigError, CheckpointError, PackError) as error:
+        logger.error("%s", error)
+        return 1
+    trainer.resume()
+    finished = trainer.run(options.time_limit, options.anneal)
+    export(trainer, models)
+    logger.info(
+        "%s at step %d after %.0f s of training",
+        "finished" if finished else "stopped",
+        trainer.step,
+        trainer.seconds,
+    )
+    return 0

@@ -1,0 +1,243 @@
+"""The studio: composes the scenes of a step and takes their pictures."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scenegen.geometry import (
+    invert_pose,
+    place_yup,
+    pose_to_transform,
+    relative_pose,
+    transform_points,
+    world_pose,
+)
+from scenegen.synthesis.layouts.layout_arrays import LayoutBatches, layout_loader
+from scenegen.synthesis.pictures.crops import crop_objects, crop_windows, shrink
+from scenegen.synthesis.pictures.shading import CameraBatch, Picture, render_scenes
+from scenegen.synthesis.shapes.recolouring import Recolouring
+from scenegen.synthesis.shapes.shape_bank import Triangles, Variants
+from scenegen.synthesis.sources.batch import SceneBatch, ScenePicture
+from scenegen.synthesis.sources.shape_pool import ShapePool, step_generator
+
+_VISIBLE_PIXELS = 150  # objects with fewer pixels are drawn and attended to, but not trained on
+_POINT_STRIDE = 2  # pixels; object coordinates are only needed as means over patches
+_QUERY_IS_LARGEST = 0.7  # at inference the query is the largest mask; the rest of the time any asset is
+
+
+@dataclass(frozen=True)
+class Shot:
+    """Pictures of S scenes of N objects, whose order is new: the query of each scene comes first.
+
+    Layout, triangles and colours have the objects in the order in which they were composed.
+    """
+
+    layout: dict[str, Tensor]  # see `layout_arrays`; besides world (S, N, 8), low and high corner (S, 3)
+    triangles: Triangles  # of all S * N objects, in the world
+    recolouring: Recolouring  # of all S * N objects
+    view: CameraBatch
+    picture: Picture
+    developed: Tensor  # (S, 3, H, H), the picture's colours as a camera gives them
+    order: Tensor  # (S, N) int64, the composed object at each place of the new order
+    masks: Tensor  # (S*N, H, H) bool, new order
+    visible: Tensor  # (S, N) bool, new order
+
+    @property
+    def number(self) -> Tensor:
+        """(S, N) int64, new order: which composed object this is, counted through all scenes."""
+        num_scenes, num_objects = self.order.shape
+        scene_number = torch.arange(num_scenes, device=self.order.device)
+        return self.order + scene_number[:, None] * num_objects
+
+    @property
+    def shape(self) -> Tensor:
+        """(S, N) int64, new order: rows of the variants."""
+        return self.layout["shape"].gather(1, self.order)
+
+    @property
+    def world_poses(self) -> Tensor:
+        """(S, N, 8), new order, in metres."""
+        world = self.layout["world"]
+        return world.gather(1, self.order[..., None].expand(-1, -1, world.shape[-1]))
+
+    @property
+    def crop_windows(self) -> Tensor:
+        """(S*N, 3), new order: windows of the crops in units of the picture, see `crops.crop_windows`."""
+        return crop_windows(self.masks) / self.masks.shape[-1]
+
+    def asset_images(self, size: int) -> Tensor:
+        """Crops (S*N, 3, size, size) of the objects on black, new order."""
+        return crop_objects(self.developed, self.masks, self._scene_of_object(), size)
+
+    def object_points(self, grid: int) -> Tensor:
+        """What the patches of the crops show, new order.
+
+        Returns:
+            (S*N, 4, grid, grid): the share of a patch that the object covers (last channel) and, times that
+            share, the mean position in the object's y-up frame.
+        """
+        thinned = (slice(None), slice(None, None, _POINT_STRIDE), slice(None, None, _POINT_STRIDE))
+        number = self.picture.object[thinned].clamp(min=0)
+        back = pose_to_transform(invert_pose(self.layout["world"].flatten(0, 1)))
+        local = transform_points(self.picture.points[thinned], back[number])
+        seen = torch.cat([local, torch.ones_like(local[..., :1])], -1).permute(0, 3, 1, 2)
+        return crop_objects(seen, self.masks[thinned], self._scene_of_object(), grid)
+
+    def scene_picture(self, size: int) -> ScenePicture:
+        """The pictures of whole scenes at the size that encoders take."""
+        return _scene_picture(self.developed, self.picture, self.view, size)
+
+    def scene_batch(self, image_size: int, patch_grid: int) -> SceneBatch:
+        """All that is trained on of pictures of scenes."""
+        world = self.world_poses
+        return SceneBatch(
+            picture=self.scene_picture(image_size),
+            asset_image=self.asset_images(image_size),
+            mask_image=shrink(self.masks[:, None].float(), image_size).expand(-1, 3, -1, -1),
+            object_points=self.object_points(patch_grid),
+            poses=relative_pose(world, world[:, :1]),
+            world_poses=world,
+            visible=self.visible,
+        )
+
+    def _scene_of_object(self) -> Tensor:
+        """(S*N,) int64."""
+        num_scenes, num_objects = self.order.shape
+        return torch.arange(num_scenes, device=self.order.device).repeat_interleave(num_objects)
+
+
+def _scene_picture(developed: Tensor, picture: Picture, view: CameraBatch, size: int) -> ScenePicture:
+    """A picture at the size that encoders take, from its developed colours (S, 3, H, H)."""
+    steps = torch.arange(size, device=developed.device) + 0.5
+    pixel = (steps * (picture.depth.shape[-1] / size)).long()
+    depth = picture.depth[:, pixel[:, None], pixel[None]]
+    return ScenePicture(shrink(developed, size), depth, view.extrinsics, view.focal)
+
+
+class SceneStudio:
+    """Takes pictures of S scenes of N objects a step; N changes from step to step, S * N hardly."""
+
+    def __init__(self, pool: ShapePool) -> None:
+        """``pool``: the shapes."""
+        self.pool, self.config, self.device = pool, pool.config, pool.device
+        self._loader: Iterator[dict[str, Any]] | None = None
+        self._next_step, self._loader_epoch = -1, -1
+
+    def generator(self, step: int) -> torch.Generator:
+        """The source of what is random in the pictures of a step."""
+        return step_generator(self.device, self.config, step, "render")
+
+    def shoot(self, step: int, generator: torch.Generator) -> Shot:
+        """Pictures of the scenes of ``step``; ``generator`` as `generator` gives it."""
+        epoch, variants = self.pool.at(step)
+        layout = self._layout(step, epoch, variants)
+        layout["world"] = world_pose(layout["centre"], layout["yaw"], layout["size"])
+        recolouring = Recolouring.draw(layout["shape"].numel(), generator)
+        triangles = self._world_triangles(variants, layout, recolouring)
+        layout["low"], layout["high"] = self._bounds(variants, layout)
+        view = CameraBatch.look(layout["eye"], layout["target"], layout["fov_deg"])
+        picture = self._render(triangles, layout, view)
+        masks = _masks(picture, layout["shape"].shape[1])
+        pixels = masks.flatten(2).sum(-1)
+        order = _query_first(pixels, generator)
+        scene_number = torch.arange(len(order), device=self.device)
+        return Shot(
+            layout,
+            triangles,
+            recolouring,
+            view,
+            picture,
+            developed=_develop(picture, generator),
+            order=order,
+            masks=masks[scene_number[:, None], order].flatten(0, 1),
+            visible=pixels.gather(1, order) >= _VISIBLE_PIXELS,
+        )
+
+    def from_elsewhere(self, shot: Shot, generator: torch.Generator) -> ScenePicture:
+        """The same scenes from other places; ``generator`` goes on from where the shot left it."""
+        layout = shot.layout
+        view = CameraBatch.look(_second_eye(layout, generator), layout["target"], layout["fov_deg"])
+        picture = self._render(shot.triangles, layout, view)
+        return _scene_picture(_develop(picture, generator), picture, view, self.config.image_size)
+
+    def _layout(self, step: int, epoch: int, variants: Variants) -> dict[str, Tensor]:
+        if self._loader is None or step != self._next_step or epoch != self._loader_epoch:
+            batches = LayoutBatches(
+                variants.infos, self.config.objects_per_step, self.config.object_counts, self.config.seed
+            )
+            remaining = (epoch + 1) * self.config.refresh_steps - step
+            self._loader = iter(layout_loader(batches, step, min(remaining, 1 << 20), self.config.workers))
+            self._loader_epoch = epoch
+        self._next_step = step + 1
+        return {
+            name: torch.as_tensor(value).to(self.device, non_blocking=True)
+            for name, value in next(self._loader).items()
+        }
+
+    def _world_triangles(
+        self, variants: Variants, layout: dict[str, Tensor], recolouring: Recolouring
+    ) -> Triangles:
+        unit = variants.triangles(self.pool.bank, layout["shape"].flatten())
+        to_world = pose_to_transform(layout["world"]).flatten(0, 1)
+        corners = transform_points(unit.corners, to_world[unit.owner][:, None])
+        return Triangles(corners, unit.owner, recolouring.apply(unit).colours)
+
+    def _bounds(self, variants: Variants, layout: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Lowest and highest corner (S, 3) of the boxes of each scene's objects."""
+        shape = layout["shape"]
+        half = variants.half_extents(self.pool.bank, shape.flatten()).unflatten(0, shape.shape)
+        signs = torch.tensor([*itertools.product((-1.0, 1.0), repeat=3)], device=half.device)
+        corners = place_yup(half[:, :, None] * signs, layout["world"]).flatten(1, 2)  # (S, N * 8, 3)
+        return corners.amin(1), corners.amax(1)
+
+    def _render(self, triangles: Triangles, layout: dict[str, Tensor], view: CameraBatch) -> Picture:
+        num_objects = layout["shape"].shape[1]
+        return render_scenes(triangles, num_objects, view, layout, self.config.render_size)
+
+
+def _masks(picture: Picture, num_objects: int) -> Tensor:
+    """Pixels (S, N, H, H) bool of each scene's objects."""
+    device, num_scenes = picture.object.device, len(picture.object)
+    first = torch.arange(num_scenes, device=device)[:, None, None] * num_objects
+    local = torch.where(picture.object >= 0, picture.object - first, num_objects)
+    return local[:, None] == torch.arange(num_objects, device=device)[None, :, None, None]
+
+
+def _query_first(pixels: Tensor, generator: torch.Generator) -> Tensor:
+    """Random orders (S, N) of objects with so many ``pixels`` (S, N), the query of each scene first."""
+    num_scenes, num_objects = pixels.shape
+    priority = torch.rand(num_scenes, num_objects, generator=generator, device=pixels.device)
+    largest = torch.rand(num_scenes, 1, generator=generator, device=pixels.device) < _QUERY_IS_LARGEST
+    first = torch.where(largest, pixels.float(), priority * (pixels >= _VISIBLE_PIXELS)).argmax(1)
+    priority[torch.arange(num_scenes, device=pixels.device), first] = 2.0
+    return priority.argsort(dim=1, descending=True)
+
+
+def _develop(picture: Picture, generator: torch.Generator) -> Tensor:
+    """Exposure, white balance, gamma and noise of a camera, different for every picture: (S, 3, H, H)."""
+    colour = picture.colour.permute(0, 3, 1, 2)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.rand(len(colour), *shape, generator=generator, device=colour.device)
+
+    balance = torch.exp((draw(3, 1, 1) - 0.5) * 0.24 + (draw(1, 1, 1) - 0.5) * 0.5)
+    gamma = torch.exp((draw(1, 1, 1) - 0.5) * 0.6)
+    noise = torch.randn(colour.shape, generator=generator, device=colour.device) * draw(1, 1, 1) * 0.03
+    return ((colour * balance).clamp(min=1e-4) ** gamma + noise).clamp(0, 1)
+
+
+def _second_eye(layout: dict[str, Tensor], generator: torch.Generator) -> Tensor:
+    """Eyes (S, 3) turned about their targets by up to 40 degrees, up or down by a fifth of the distance."""
+    eye, target = layout["eye"], layout["target"]
+    draw = torch.rand(2, len(eye), generator=generator, device=eye.device) * 2 - 1
+    arm = eye - target
+    turn = world_pose(target, draw[0] * 0.7, torch.ones_like(draw[0]))
+    moved = place_yup(arm[:, None], turn)[:, 0]
+    moved[:, 1] = (moved[:, 1] + draw[1] * 0.2 * arm.norm(dim=-1)).clamp(min=0.3)
+    return moved

@@ -1,0 +1,95 @@
+"""The shapes that batches are made of, and the source of shapes alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from scenegen.synthesis.layouts.layout_arrays import step_rng
+from scenegen.synthesis.shapes.shape_bank import ShapeBank, Variants, make_variants, surface_occupancy
+from scenegen.synthesis.sources.batch import ShapeBatch
+from scenegen.synthesis.sources.source import Latest
+
+
+@dataclass(frozen=True)
+class SourceConfig:
+    """What batches are made of."""
+
+    shapes: int = 16384  # variants alive at a time
+    refresh_steps: int = 1 << 30  # steps after which new variants are drawn
+    real_share: float = 0.5  # of the variants, from real furniture; the rest is procedural
+    max_stretch: float = 1.35
+    max_bend: float = 0.0  # see `shape_bank.bend_axes`
+    objects_per_step: int = 240
+    object_counts: tuple[float, ...] = (0.2, 1.0, 1.5, 1.5, 1.0, 0.5, 0.3)  # weights of 1, 2, 3, ... objects
+    render_size: int = 512
+    image_size: int = 224
+    patch_grid: int = 16  # patches along an edge of a picture
+    resolution: int = 64
+    surface_samples: int = 65536
+    repeat: int = 1  # steps in a row that see the same pictures (with other times and noise)
+    workers: int = 0
+    seed: int = 0
+
+
+def step_generator(device: torch.device, config: SourceConfig, step: int, purpose: str) -> torch.Generator:
+    """Independent generator on the device for one purpose of one training step."""
+    seed = int(step_rng(config.seed, step, purpose).integers(2**62))
+    return torch.Generator(device).manual_seed(seed)
+
+
+class ShapePool:
+    """The shapes alive at a step; drawn anew every ``refresh_steps``, by a seed of their own."""
+
+    def __init__(self, bank: ShapeBank, config: SourceConfig, device: torch.device) -> None:
+        self.bank, self.config, self.device = bank, config, device
+        self._variants: Latest[Variants] = Latest()
+
+    def at(self, step: int) -> tuple[int, Variants]:
+        """Number of the pool and its shapes."""
+        epoch = step // self.config.refresh_steps
+        return epoch, self._variants.get(epoch, lambda: self._draw(epoch))
+
+    def _draw(self, epoch: int) -> Variants:
+        config = self.config
+        rng = step_rng(config.seed, epoch, "variants")
+        return make_variants(
+            self.bank,
+            config.shapes,
+            rng,
+            config.real_share,
+            config.max_stretch,
+            self.device,
+            config.max_bend,
+        )
+
+    def random(self, step: int, purpose: str) -> tuple[Variants, Tensor, torch.Generator]:
+        """Random shapes for a purpose of a step: all variants, rows (B,) of them, what else is drawn from."""
+        _, variants = self.at(step)
+        generator = step_generator(self.device, self.config, step, purpose)
+        count = self.config.objects_per_step
+        rows = torch.randint(self.config.shapes, (count,), generator=generator, device=self.device)
+        return variants, rows, generator
+
+    def occupancy(self, variants: Variants, rows: Tensor, generator: torch.Generator) -> Tensor:
+        """Surface voxels (K, 1, R, R, R) bool of the shapes ``rows``."""
+        return surface_occupancy(
+            variants.triangles(self.bank, rows),
+            len(rows),
+            self.config.resolution,
+            self.config.surface_samples,
+            generator,
+        )
+
+
+class ShapeSource:
+    """Batches of random shapes."""
+
+    def __init__(self, pool: ShapePool) -> None:
+        self.pool = pool
+
+    def batch(self, step: int) -> ShapeBatch:
+        """The shapes of ``step``."""
+        return ShapeBatch(self.pool.occupancy(*self.pool.random(step, "shapes")))

@@ -1,0 +1,58 @@
+"""What an objective is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Hashable
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from scenegen.synthesis.sources.batch import Batch
+from scenegen.synthesis.sources.source import BatchSource
+
+
+class Objective(nn.Module, ABC):
+    """What networks are trained for: a module whose ``forward`` is the loss.
+
+    Its children are the networks, by the names under which they are saved; those of an experiment's models
+    are exported at the end, others (probes) are only needed while training.
+    """
+
+    #: The kind of batch that it learns from.
+    batch_type: ClassVar[type[Batch]]
+
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        """The children by name."""
+        return dict(self.named_children())
+
+    def decide(self, generator: torch.Generator) -> tuple[Hashable, ...]:
+        """What is decided on the host for a step: further arguments of ``forward``, none by default.
+
+        Each value makes ``forward`` run other kernels, so that a CUDA graph is recorded for each. What is
+        random and does not change which kernels run belongs into ``forward``.
+
+        Args:
+            generator: on the CPU, seeded by the step.
+        """
+        return ()
+
+    @abstractmethod
+    def forward(
+        self, batch: Batch, generator: torch.Generator, *decisions: Any
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of a batch.
+
+        Args:
+            batch: of the kind ``batch_type``.
+            generator: on the device of the batch.
+            decisions: from ``decide``.
+
+        Returns:
+            The scalar to minimise and detached scalars to log.
+        """
+
+    def finish(self, source: BatchSource, step: int) -> None:
+        """Last change to the averaged networks, in place, before they are exported; none by default."""
