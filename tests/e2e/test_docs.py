@@ -71,8 +71,11 @@ TOY_SIZES: Mapping[str, str] = {
     "--count 400": "--count 4 --workers 1",
     "--output data/packs/pictures_0.safetensors": "--steps 1 --objects 4 --shapes 8 --workers 0 \\\n"
     "    --output data/packs/pictures_0.safetensors",
+    "--formats glb,ply,obj,usd": "--formats glb,ply,obj,usd --texture-size 64",
     "--output-dir outputs/structure_vae": "--workers 0 --device cpu --output-dir outputs/structure_vae",
 }
+# Pages whose examples need the appearance stage; texturing takes most of the time, even of toys.
+PAGES_WITH_APPEARANCE = ("docs/outputs.md", "docs/python.md")
 SANDBOX_SCENES = ("test_0021", "test_0041")
 
 
@@ -181,28 +184,34 @@ def packs(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def sandbox(tmp_path, shared_appearance_checkpoint, packs) -> Path:
-    """A folder like a checkout, with a toy checkpoint, two example scenes, small experiments and packs."""
-    own = {"assets", "checkpoints", "configs"}
+def sandbox(tmp_path, packs) -> Path:
+    """A folder like a checkout with two example scenes, small experiments and packs, and no checkpoint."""
+    own = {"assets", "checkpoints", "configs", "outputs", "data"}
     for path in ROOT.iterdir():
-        if not path.name.startswith(".") and path.name not in {*own, "outputs", "data"}:
+        if not path.name.startswith(".") and path.name not in own:
             (tmp_path / path.name).symlink_to(path)
     _link_assets(tmp_path)
-    toy = tmp_path / "checkpoints/scenegen-small/ckpts"
-    toy.mkdir(parents=True)
-    (toy.parent / "pipeline.json").symlink_to(shared_appearance_checkpoint / "pipeline.json")
-    for path in (shared_appearance_checkpoint / "ckpts").iterdir():
-        (toy / path.name).symlink_to(path)
-    for path in (ROOT / "checkpoints/scenegen-small/ckpts").glob("slat_enc.*"):  # makes latents for training
-        (toy / path.name).symlink_to(path)
     (tmp_path / "configs/small").mkdir(parents=True)
     for path in (ROOT / "configs/small").glob("*.json"):
-        (tmp_path / "configs/small" / path.name).write_text(json.dumps(smaller(json.loads(path.read_text()))))
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data/packs").mkdir()
-    for path in packs.iterdir():
-        (tmp_path / "data/packs" / path.name).symlink_to(path)
+        experiment = smaller(json.loads(path.read_text(encoding="utf-8")))
+        (tmp_path / "configs/small" / path.name).write_text(json.dumps(experiment), encoding="utf-8")
+    _link_files(packs, tmp_path / "data/packs")
     return tmp_path
+
+
+def _link_files(source: Path, target: Path, pattern: str = "*") -> None:
+    """Make a folder of links, in which new files can be written without touching the first one."""
+    target.mkdir(parents=True, exist_ok=True)
+    for path in source.glob(pattern):
+        if path.is_file():
+            (target / path.name).symlink_to(path)
+
+
+def _link_checkpoint(toy: Path, folder: Path) -> None:
+    """Put a toy in the place of the small model, with the small model's encoder of latents for training."""
+    _link_files(toy, folder)
+    _link_files(toy / "ckpts", folder / "ckpts")
+    _link_files(ROOT / "checkpoints/scenegen-small/ckpts", folder / "ckpts", "slat_enc.*")
 
 
 def _link_assets(folder: Path) -> None:
@@ -240,25 +249,34 @@ def _python_script(found: list[Block]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _tools(folder: Path) -> Path:
+    """A folder with the commands of an installed SceneGen, as they are called in the environment of the tests."""
+    folder.mkdir()
+    for name, module in (("python", ""), ("scenegen", "-m scenegen")):
+        command = folder / name
+        command.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {module} "$@"\n', encoding="utf-8")
+        command.chmod(0o755)
+    return folder
+
+
+def _calls(page: str, script: Path) -> Iterator[tuple[str, list[str]]]:
+    """Where an example stands, and the command that runs it; those of Python run together, as ``script``."""
+    runnable = [block for block in blocks(page) if reason_not_to_run(block) is None]
+    for block in runnable:
+        if block.language == "bash":
+            yield str(block), ["bash", "-euo", "pipefail", "-c", _bash_script(block.text)]
+    if found := [block for block in runnable if block.language == "python"]:
+        script.write_text(_python_script(found), encoding="utf-8")
+        yield f"python of {page}", [sys.executable, str(script)]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("page", RUNNABLE_PAGES)
-def test_examples_run(page, sandbox):
-    tools = sandbox / "bin"
-    tools.mkdir()
-    (tools / "python").symlink_to(sys.executable)
-    (tools / "scenegen").write_text(f'#!/bin/sh\nexec {sys.executable} -m scenegen "$@"\n')
-    (tools / "scenegen").chmod(0o755)
-    environment = {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
-    runnable = [block for block in blocks(page) if reason_not_to_run(block) is None]
-    calls = [
-        (str(block), ["bash", "-euo", "pipefail", "-c", _bash_script(block.text)])
-        for block in runnable
-        if block.language == "bash"
-    ]
-    if found := [block for block in runnable if block.language == "python"]:
-        script = sandbox / "page.py"
-        script.write_text(_python_script(found), encoding="utf-8")
-        calls.append((f"python of {page}", [sys.executable, str(script)]))
-    for name, call in calls:
+def test_examples_run(page, sandbox, shared_checkpoint, shared_appearance_checkpoint):
+    toy = shared_appearance_checkpoint if page in PAGES_WITH_APPEARANCE else shared_checkpoint
+    _link_checkpoint(toy, sandbox / "checkpoints/scenegen-small")
+    path = f"{_tools(sandbox / 'bin')}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)}
+    for where, call in _calls(page, sandbox / "page.py"):
         result = subprocess.run(call, cwd=sandbox, env=environment, capture_output=True, text=True)
-        assert result.returncode == 0, f"{name}:\n{result.stdout[-2000:]}\n{result.stderr[-4000:]}"
+        assert result.returncode == 0, f"{where}:\n{result.stdout[-2000:]}\n{result.stderr[-4000:]}"
