@@ -84,7 +84,9 @@ def reason_not_to_run(block: Block) -> str | None:
     return next((why for key, why in NOT_RUN.items() if block.begins(*key)), None)
 
 
-BLOCKS = [block for page in PAGES for block in blocks(page)]
+# Its examples, some of which are for Blender and three.js, have tests of their own.
+FRAMES = "docs/frames.md"
+BLOCKS = [block for page in PAGES if page != FRAMES for block in blocks(page)]
 PYTHON = [block for block in BLOCKS if block.language == "python"]
 BASH = [block for block in BLOCKS if block.language == "bash"]
 RUNNABLE_PAGES = sorted({block.page for block in (*PYTHON, *BASH) if reason_not_to_run(block) is None})
@@ -250,7 +252,7 @@ def _python_script(found: list[Block]) -> str:
 
 
 def _tools(folder: Path) -> Path:
-    """A folder with the commands of an installed SceneGen, as they are called in the environment of the tests."""
+    """A folder with the commands of an installed SceneGen, run by the Python of the tests."""
     folder.mkdir()
     for name, module in (("python", ""), ("scenegen", "-m scenegen")):
         command = folder / name

@@ -24,15 +24,26 @@ MADE_BY_COMMANDS = re.compile(
     r"(outputs|data)/|checkpoints/(scenegen|downloads\.lock\.json|VGGT-1B|sam2\S*)$"
 )
 
+# Pages that are linked to before they are here; to be taken out when they are.
+COMING = ("docs/frames.md",)
+
+
+def test_pages_that_are_coming_are_not_here():
+    here = [page for page in COMING if (ROOT / page).exists()]
+    assert not here, f"take {here} out of COMING"
+
 
 @pytest.mark.parametrize("page", PAGES)
 def test_links_and_paths_lead_somewhere(page):
     text, folder = prose(page), (ROOT / page).parent
     targets = re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(r'src="([^"]+)"', text)
+    coming = {ROOT / name for name in COMING}
     lost = [
         target
         for target in targets
-        if not target.startswith(("http://", "https://")) and not (folder / target.partition("#")[0]).exists()
+        if not target.startswith(("http://", "https://"))
+        and not (place := (folder / target.partition("#")[0]).resolve()).exists()
+        and place not in coming
     ]
     tops = "|".join(path.name for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith("."))
     for quoted in re.findall(rf"`((?:{tops})/[\w./-]*)`", text):
@@ -43,6 +54,7 @@ def test_links_and_paths_lead_somewhere(page):
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page != "CHANGELOG.md"])  # names old flags, too
 def test_flags_in_the_text_exist(page):
+    """Every flag in quotes is one that some command declares."""
     places = [*ROOT.glob("*.py"), ROOT / "setup.sh", ROOT / "tests/parity/conftest.py"]
     for folder in (*PACKAGES, "scripts", "benchmarks"):
         places += [*(ROOT / folder).rglob("*.py"), *(ROOT / folder).glob("*.sh")]
