@@ -70,5 +70,11 @@ GAUSSIAN_BACKENDS = BackendRegistry(
 OCTREE_BACKENDS = BackendRegistry(
     "octree rendering",
     "SCENEGEN_OCTREE_RENDERER",
-    {"torch": Backend("torch", f"{__name__}.torch_octree", "torch")},
+    {
+        backend.name: backend
+        for backend in (
+            Backend("triton", f"{__name__}.triton_octree", "triton", ("cuda",), (torch.float32,), (7, 0)),
+            Backend("torch", f"{__name__}.torch_octree", "torch"),
+        )
+    },
 )
