@@ -41,7 +41,9 @@ class RaySamples(NamedTuple):
         return self if self.offsets is None else self._replace(offsets=self.offsets[number : number + 1])
 
 
-#: nvdiffrast comes last because its licence excludes commercial use: it is taken by name only.
+# nvdiffrast and diffoctreerast come last because their licences exclude commercial use: behind backends that
+# take everything they are chosen by name only.
+
 MESH_BACKENDS = BackendRegistry(
     "mesh rasterisation",
     "SCENEGEN_MESH_RASTERIZER",
@@ -75,6 +77,9 @@ OCTREE_BACKENDS = BackendRegistry(
         for backend in (
             Backend("triton", f"{__name__}.triton_octree", "triton", ("cuda",), (torch.float32,), (7, 0)),
             Backend("torch", f"{__name__}.torch_octree", "torch"),
+            Backend(
+                "diffoctreerast", f"{__name__}.diffoctreerast", "diffoctreerast", ("cuda",), (torch.float32,)
+            ),
         )
     },
 )
