@@ -31,7 +31,8 @@ Optional GPU kernels; SceneGen works without any of them
   --gsplat            Gaussian rasteriser (compiled at its first use: needs nvcc)
   --nvdiffrast        mesh rasteriser (compiled here: needs nvcc)
   --kaolin            NVIDIA Kaolin, for your own scripts; SceneGen does not use it
-  --diffoctreerast    octree rasteriser (compiled here: needs nvcc), for your own scripts; SceneGen has its own
+  --diffoctreerast    TRELLIS's octree rasteriser (compiled here: needs nvcc; research and evaluation only),
+                      for comparisons: SceneGen has its own, and takes this one by name only
 
 Settings
   --cpu               install the CPU build of PyTorch even where there is a GPU

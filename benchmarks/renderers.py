@@ -3,13 +3,18 @@
     python benchmarks/renderers.py [--device cuda] [--views 16] [--sizes 256 512] [--threads 2]
 
 The object is a torus: 105,600 triangles, 50,000 Gaussians (standard deviations 0.003 to 0.009, opacities
-0.15 to 0.95) and the solid voxels of a grid of 64^3 that its surface crosses. Stages:
+0.15 to 0.95), the solid voxels of a grid of 64^3 that its surface crosses, and a radiance field of the
+released decoder's sizes (16,032 leaves of that grid near the surface, 16 components of 8 samples) with random
+values. Stages:
 
     faces             which face each pixel sees, search structures included
     mesh              all that a rendering holds, with interpolated colours
     Gaussians         colour, alpha and depth
-    with gradients    the same, and the gradients of all parameters
-    voxels            colour, alpha and depth
+    voxels            the same
+    radiance field    the same
+    ..., gradients    the same, and the gradients of all parameters, view by view
+
+Backends that are not installed are left out. diffoctreerast draws radiance fields with its own samples.
 """
 
 from __future__ import annotations
@@ -17,22 +22,39 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from scenegen.cli.parser import CommandParser
-from trellis_modules.renderers import render_gaussians, render_mesh, render_octree, visible_faces
-from trellis_modules.renderers.backends import GAUSSIAN_BACKENDS, MESH_BACKENDS
+from trellis_modules.renderers import (
+    Rendering,
+    render_gaussians,
+    render_mesh,
+    render_octree,
+    visible_faces,
+)
+from trellis_modules.renderers.backends import GAUSSIAN_BACKENDS, MESH_BACKENDS, OCTREE_BACKENDS
 from trellis_modules.renderers.cameras import multiview_cameras
 from trellis_modules.renderers.spherical_harmonics import rgb_to_sh
 from trellis_modules.representations.gaussian import Gaussian, GaussianConfig
 from trellis_modules.representations.octree import OctreeNodes, VoxelOctree
+from trellis_modules.representations.strivec import Strivec
 
 MAJOR, MINOR = 0.35, 0.13  # radii of the torus
 SECTIONS = 330, 160
 NUM_GAUSSIANS = 50_000
 RESOLUTION = 64
+SOLID = 20.0  # logarithm of a density that hides all within a voxel
+RANK, DIM = 16, 8  # components and samples of the radiance field
+LAYER = 0.0174  # half its thickness around the surface
+PARAMETERS = {  # that are differentiated by, by stage
+    "Gaussians": ("hidden_xyz", "features_dc", "hidden_scaling", "hidden_rotation", "hidden_opacity"),
+    "voxels": ("features_dc", "hidden_density"),
+    "radiance field": ("trivec", "density", "features_dc"),
+}
 
 
 def main() -> None:
@@ -55,7 +77,7 @@ def main() -> None:
             seconds, peak = measure(draw, device)
             memory = "" if peak is None else f"{peak / 2**20:.0f}"
             print(
-                f"| {stage} | {backend} | {size} | {1e3 * seconds / options.views:.1f} | {memory} |",
+                f"| {stage} | {backend} | {size} | {1e3 * seconds / options.views:.2f} | {memory} |",
                 flush=True,
             )
 
@@ -65,7 +87,6 @@ def stages(
 ) -> dict[tuple[str, str], Callable[[], object]]:
     """What to time, by stage and backend."""
     vertices, faces = (tensor.to(device) for tensor in torus())
-    gaussian, octree = gaussians().to(device), voxels(device)
     views = extrinsics, intrinsics, size
     found: dict[tuple[str, str], Callable[[], object]] = {}
     for name in MESH_BACKENDS.available(device.type):
@@ -73,29 +94,32 @@ def stages(
         found["mesh", name] = lambda name=name: render_mesh(
             vertices, faces, *views, vertex_attributes=vertices, backend=name
         )
-    for name in GAUSSIAN_BACKENDS.available(device.type):
-        found["Gaussians", name] = lambda name=name: render_gaussians(gaussian, *views, backend=name)
-        found["with gradients", name] = lambda name=name: gradients(gaussian, *views, backend=name)
-    found["voxels", "torch"] = lambda: render_octree(octree, *views)
+    blended = (
+        ("Gaussians", GAUSSIAN_BACKENDS, render_gaussians, gaussians().to(device)),
+        ("voxels", OCTREE_BACKENDS, render_octree, voxels(device)),
+        ("radiance field", OCTREE_BACKENDS, render_octree, radiance_field(device)),
+    )
+    for stage, backends, render, subject in blended:
+        for name in backends.available(device.type):
+            draw = partial(render, backend=name)
+            found[stage, name] = partial(draw, subject, *views)
+            found[f"{stage}, gradients", name] = partial(gradients, draw, subject, PARAMETERS[stage], *views)
     return found
 
 
-def gradients(gaussian: Gaussian, extrinsics: Tensor, intrinsics: Tensor, size: int, backend: str) -> None:
+def gradients(
+    draw: Callable[..., Rendering],
+    subject: Gaussian | VoxelOctree | Strivec,
+    parameters: tuple[str, ...],
+    extrinsics: Tensor,
+    intrinsics: Tensor,
+    size: int,
+) -> None:
     """Render and differentiate view by view, as training does."""
-    hidden = (
-        gaussian.hidden_xyz,
-        gaussian.features_dc,
-        gaussian.hidden_scaling,
-        gaussian.hidden_rotation,
-        gaussian.hidden_opacity,
-    )
-    leaves = [tensor.detach().requires_grad_() for tensor in hidden]
+    leaves = {name: getattr(subject, name).detach().requires_grad_() for name in parameters}
     for view in extrinsics.split(1):
         with torch.enable_grad():
-            picture = render_gaussians(
-                Gaussian(gaussian.config, *leaves), view, intrinsics, size, backend=backend
-            )
-            picture.colour.square().mean().backward()
+            draw(replace(subject, **leaves), view, intrinsics, size).colour.square().mean().backward()
 
 
 def measure(draw: Callable[[], object], device: torch.device) -> tuple[float, int | None]:
@@ -151,7 +175,27 @@ def voxels(device: torch.device) -> VoxelOctree:
     """Solid voxels along the surface of the torus."""
     coords = ((torus()[0] + 0.5) * RESOLUTION).long().unique(dim=0)
     nodes = OctreeNodes.from_coords(coords.to(device), RESOLUTION)
-    return VoxelOctree(nodes, rgb_to_sh(nodes.position)[:, None])
+    return VoxelOctree(
+        nodes,
+        rgb_to_sh(nodes.position)[:, None],
+        torch.full((len(nodes), 1), SOLID, device=device),
+    )
+
+
+def radiance_field(device: torch.device) -> Strivec:
+    """Leaves of a thin layer around the surface of the torus, with random values."""
+    generator = torch.Generator().manual_seed(0)
+    coords = torch.cartesian_prod(*[torch.arange(RESOLUTION)] * 3)
+    x, y, z = ((coords + 0.5) / RESOLUTION - 0.5).unbind(1)
+    distance = (((x * x + y * y).sqrt() - MAJOR).square() + z * z).sqrt() - MINOR
+    coords = coords[distance.abs() < LAYER]
+    shape = len(coords), RANK
+    return Strivec(
+        OctreeNodes.from_coords(coords.to(device), RESOLUTION),
+        (1 + 0.3 * torch.randn(*shape, 3, DIM, generator=generator)).to(device),
+        (100 * torch.rand(shape, generator=generator) - 40).to(device),
+        (2 * torch.randn(*shape, 1, 3, generator=generator)).to(device),
+    )
 
 
 if __name__ == "__main__":

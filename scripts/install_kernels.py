@@ -116,7 +116,10 @@ def nvdiffrast_arguments(machine: Machine) -> list[str]:
 
 
 def diffoctreerast_arguments(machine: Machine) -> list[str]:
-    """Source build of the head: the project has no tagged release."""
+    """Source build of the head, as there is no tagged release; checked with commit b09c20b.
+
+    Its licence allows research and evaluation only. Pip fetches the headers that it needs as a submodule.
+    """
     machine.require_compiler()
     return ["--no-build-isolation", "git+https://github.com/JeffreyXiang/diffoctreerast"]
 

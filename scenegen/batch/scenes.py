@@ -13,7 +13,7 @@ from scenegen.checkpoints.roles import SLAT_GAUSSIAN_ROLE
 from scenegen.export.registry import DEFAULT_FORMATS
 from scenegen.export.scene_files import ExportError, is_complete, write_scene
 from scenegen.inputs.image_files import SceneInputError
-from scenegen.inputs.layout import PhotoLayout, SceneLayout
+from scenegen.inputs.layout import InputPhoto, InputScene
 from scenegen.inputs.names import scene_id_of
 from scenegen.inputs.scene_folder import read_layout
 from scenegen.inputs.scene_images import SceneImages
@@ -78,13 +78,13 @@ def is_pending(source: Path, options: BatchOptions) -> bool:
     return options.overwrite or not is_complete(options.output / scene_id_of(source), options.formats)
 
 
-def needs_masks(scene: SceneLayout, options: BatchOptions) -> bool:
+def needs_masks(scene: InputScene, options: BatchOptions) -> bool:
     """Whether the masks of a scene have to be found, by `segment_scenes`, before it can be made."""
     return any(_has_to_be_segmented(photo, options) for photo in scene.photos)
 
 
 def segment_scenes(
-    scenes: Iterable[SceneLayout], options: BatchOptions, load: Callable[[], Segmenter]
+    scenes: Iterable[InputScene], options: BatchOptions, load: Callable[[], Segmenter]
 ) -> dict[Path, SceneReport]:
     """Find the masks of scenes that need them, and write them as label images beside the results.
 
@@ -120,7 +120,7 @@ def segment_scenes(
 
 def make_scene(
     pipeline: SceneGenPipeline,
-    scene: SceneLayout,
+    scene: InputScene,
     options: BatchOptions,
     on_progress: OnProgress | None = None,
 ) -> SceneReport:
@@ -179,11 +179,11 @@ def _explained(error: OSError, scene_id: str) -> str:
     )
 
 
-def _has_to_be_segmented(photo: PhotoLayout, options: BatchOptions) -> bool:
+def _has_to_be_segmented(photo: InputPhoto, options: BatchOptions) -> bool:
     return photo.form is None and (photo.boxes is not None or options.auto_masks)
 
 
-def _read(scene: SceneLayout, options: BatchOptions) -> tuple[SceneImages, ...]:
+def _read(scene: InputScene, options: BatchOptions) -> tuple[SceneImages, ...]:
     """Read a scene, with the masks that were found for it."""
     found = options.output / scene.scene_id
     photos = tuple(
@@ -195,7 +195,7 @@ def _read(scene: SceneLayout, options: BatchOptions) -> tuple[SceneImages, ...]:
 
 def _run(
     pipeline: SceneGenPipeline,
-    scene: SceneLayout,
+    scene: InputScene,
     options: BatchOptions,
     report: SceneReport,
     on_progress: OnProgress | None,

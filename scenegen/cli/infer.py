@@ -35,7 +35,7 @@ from scenegen.cli.reports import count_statuses, set_up_logging, summary
 from scenegen.demo.viewer import default_truth_folder
 from scenegen.export.scene_files import ExportError, check_output
 from scenegen.inputs.image_files import SceneInputError
-from scenegen.inputs.layout import SceneLayout, detect_scene, find_scene_folders
+from scenegen.inputs.layout import InputScene, detect_scene, find_scene_folders
 from scenegen.inputs.names import scene_id_of
 from scenegen.pipelines.pipeline import SceneGenPipeline
 from scenegen.pipelines.progress import Progress
@@ -136,7 +136,7 @@ def load_pipeline(options: argparse.Namespace) -> SceneGenPipeline:
 
 
 def find_missing_masks(
-    scenes: list[SceneLayout], options: argparse.Namespace, is_all: bool
+    scenes: list[InputScene], options: argparse.Namespace, is_all: bool
 ) -> dict[Path, SceneReport]:
     """Find the masks of scenes without, and return the reports of those where that failed.
 

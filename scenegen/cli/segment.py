@@ -32,7 +32,7 @@ from scenegen.cli.reports import count_statuses, set_up_logging, summary
 from scenegen.cli.types import positive_int
 from scenegen.export.scene_files import ExportError, check_output
 from scenegen.inputs.image_files import SceneInputError
-from scenegen.inputs.layout import SceneLayout, detect_scene, find_scene_folders
+from scenegen.inputs.layout import InputScene, detect_scene, find_scene_folders
 from scenegen.inputs.names import scene_id_of
 from scenegen.segmentation import Segmenter
 from trellis_modules.checkpoint import CheckpointError
@@ -94,7 +94,7 @@ def segment(sources: Sequence[Path], options: argparse.Namespace) -> list[SceneR
     return list(reports.values())
 
 
-def is_pending(scene: SceneLayout, batch: BatchOptions) -> bool:
+def is_pending(scene: InputScene, batch: BatchOptions) -> bool:
     """Whether a photo of a scene has no masks, and no label image among the results."""
     if scene.fault is not None:
         return True  # segmenting the scene reports it

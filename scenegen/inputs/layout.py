@@ -29,7 +29,7 @@ from scenegen.inputs.photos import find_photo
 
 
 @dataclass(frozen=True)
-class PhotoLayout:
+class InputPhoto:
     """Where one photo and its objects are.
 
     Attributes:
@@ -52,13 +52,13 @@ class PhotoLayout:
         """Where the label image of found masks lies; ``folder`` holds those of the scene."""
         return folder / (self.view or "") / LABELS_NAME
 
-    def with_found_labels(self, folder: Path) -> PhotoLayout:
+    def with_found_labels(self, folder: Path) -> InputPhoto:
         """The same photo with the label image of the masks that were found for it."""
         return replace(self, form=LABEL_IMAGE, files=(self.found_labels(folder),))
 
 
 @dataclass(frozen=True)
-class SceneLayout:
+class InputScene:
     """Where the photos of one scene are.
 
     Attributes:
@@ -70,7 +70,7 @@ class SceneLayout:
 
     source: Path
     scene_id: str
-    photos: tuple[PhotoLayout, ...] = ()
+    photos: tuple[InputPhoto, ...] = ()
     fault: str | None = None
 
 
@@ -92,7 +92,7 @@ def find_scene_folders(root: Path) -> list[Path]:
     return folders
 
 
-def detect_scene(source: Path, masks: Path | None = None, boxes: Path | None = None) -> SceneLayout:
+def detect_scene(source: Path, masks: Path | None = None, boxes: Path | None = None) -> InputScene:
     """Look at the files of a scene.
 
     Args:
@@ -107,21 +107,21 @@ def detect_scene(source: Path, masks: Path | None = None, boxes: Path | None = N
         by_file = masks is not None or boxes is not None or source.is_file()
         photos = (_photo_by_file(source, masks, boxes),) if by_file else _photos_of_folder(source)
     except SceneInputError as error:
-        return SceneLayout(source, scene_id_of(source), fault=str(error))
-    return SceneLayout(source, scene_id_of(source), photos)
+        return InputScene(source, scene_id_of(source), fault=str(error))
+    return InputScene(source, scene_id_of(source), photos)
 
 
-def _photo_by_file(path: Path, masks: Path | None, boxes: Path | None) -> PhotoLayout:
+def _photo_by_file(path: Path, masks: Path | None, boxes: Path | None) -> InputPhoto:
     if not path.is_file():
         raise SceneInputError(f"{path}: expected a photo, found none; masks by file belong to one photo")
     if masks is None:
-        return PhotoLayout(path, path, boxes=boxes)
+        return InputPhoto(path, path, boxes=boxes)
     if not masks.is_file():
         raise SceneInputError(f"{masks}: expected a label image or an array of masks, found no such file")
-    return PhotoLayout(path, path, form_of_file(masks), (masks,))
+    return InputPhoto(path, path, form_of_file(masks), (masks,))
 
 
-def _photos_of_folder(folder: Path) -> tuple[PhotoLayout, ...]:
+def _photos_of_folder(folder: Path) -> tuple[InputPhoto, ...]:
     entries = _list_folder(folder)
     views = [entry for entry in entries if is_view_name(entry.name) and entry.is_dir()]
     if not views:
@@ -141,7 +141,7 @@ def _photos_of_folder(folder: Path) -> tuple[PhotoLayout, ...]:
     )
 
 
-def _photo_of_folder(folder: Path, names: Sequence[str]) -> PhotoLayout:
+def _photo_of_folder(folder: Path, names: Sequence[str]) -> InputPhoto:
     """Tell the form of one photo's objects from the names, in natural order, of the files beside it."""
     claimed = {form: tuple(folder / name for name in names if form.claims(name)) for form in FORMS}
     present = [form for form in FORMS if claimed[form]]
@@ -152,10 +152,10 @@ def _photo_of_folder(folder: Path, names: Sequence[str]) -> PhotoLayout:
         )
     if not present:
         boxes = folder / BOXES_NAME if BOXES_NAME in names else None
-        return PhotoLayout(folder, find_photo(folder, names), boxes=boxes)
+        return InputPhoto(folder, find_photo(folder, names), boxes=boxes)
     (form,) = present
     shows_all = not form.needs_photo(claimed[form]) and not any(map(is_photo_name, names))
-    return PhotoLayout(folder, None if shows_all else find_photo(folder, names), form, claimed[form])
+    return InputPhoto(folder, None if shows_all else find_photo(folder, names), form, claimed[form])
 
 
 def _is_scene_file(name: str) -> bool:

@@ -25,7 +25,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from scenegen.inputs.image_files import SceneInputError
-from scenegen.inputs.layout import PhotoLayout, SceneLayout, detect_scene
+from scenegen.inputs.layout import InputPhoto, InputScene, detect_scene
 from scenegen.inputs.limits import MAX_OBJECTS
 from scenegen.inputs.names import BOXES_NAME, LABELS_NAME, cutout_name, mask_name
 from scenegen.inputs.photos import open_photo
@@ -60,7 +60,7 @@ def read_photo(path: Path, masks: Path) -> tuple[SceneImages, ...]:
     return read_layout(detect_scene(path, masks))
 
 
-def read_layout(layout: SceneLayout) -> tuple[SceneImages, ...]:
+def read_layout(layout: InputScene) -> tuple[SceneImages, ...]:
     """Read and check a scene whose files are known.
 
     Returns:
@@ -83,7 +83,7 @@ def read_layout(layout: SceneLayout) -> tuple[SceneImages, ...]:
     return scene
 
 
-def _read(layout: PhotoLayout) -> SceneImages:
+def _read(layout: InputPhoto) -> SceneImages:
     photo = None if layout.photo is None else open_photo(layout.photo)
     if layout.form is None:
         raise SceneInputError(

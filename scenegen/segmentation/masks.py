@@ -10,7 +10,7 @@ from PIL import Image
 from scenegen.inputs.boxes import read_boxes
 from scenegen.inputs.image_files import SceneInputError
 from scenegen.inputs.label_image import label_map, write_labels
-from scenegen.inputs.layout import PhotoLayout
+from scenegen.inputs.layout import InputPhoto
 from scenegen.inputs.names import BOXES_NAME, LABELS_NAME
 from scenegen.inputs.photos import open_photo
 from scenegen.segmentation.segmenter import Segmenter
@@ -67,7 +67,7 @@ def find_labels(
     return labels
 
 
-def write_found_labels(segmenter: Segmenter, layout: PhotoLayout, folder: Path) -> None:
+def write_found_labels(segmenter: Segmenter, layout: InputPhoto, folder: Path) -> None:
     """Find the masks of a photo on disk, in its boxes or automatically, and write its label image.
 
     Args:

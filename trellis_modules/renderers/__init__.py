@@ -6,6 +6,7 @@ from trellis_modules.renderers.octree_renderer import render_octree
 from trellis_modules.renderers.pictures import snapshots, turntable, write_video
 from trellis_modules.renderers.rendering import Rendering
 from trellis_modules.renderers.snapshot import render_snapshot
+from trellis_modules.renderers.structure_preview import scene_preview, structure_preview
 
 __all__ = [
     "Rendering",
@@ -14,7 +15,9 @@ __all__ = [
     "render_mesh",
     "render_octree",
     "render_snapshot",
+    "scene_preview",
     "snapshots",
+    "structure_preview",
     "turntable",
     "visible_faces",
     "write_video",

@@ -13,6 +13,9 @@ from torch import Tensor
 
 from trellis_modules.renderers.low_discrepancy import sphere_hammersley
 
+#: Pixels of a picture: per edge of a square one, or (height, width).
+Size = int | tuple[int, int]
+
 _TURNTABLE_PITCH = (0.25, 0.5)  # mean and amplitude of the sine, radians
 _SNAPSHOT_YAWS_DEG = (-16.0, 74.0, 164.0, 254.0)
 _SNAPSHOT_PITCH_DEG = 20.0
@@ -20,18 +23,19 @@ _SNAPSHOT_PITCH_DEG = 20.0
 
 @dataclass(frozen=True)
 class Cameras:
-    """V cameras and the square pictures that they take.
+    """V cameras and the pictures that they take, all of one size.
 
     Attributes:
         extrinsics: (V, 4, 4) world to camera.
         intrinsics: (V, 3, 3) normalised.
-        size: pixels per edge.
+        height, width: pixels.
         near, far: depths between which things are seen.
     """
 
     extrinsics: Tensor
     intrinsics: Tensor
-    size: int
+    height: int
+    width: int
     near: float
     far: float
 
@@ -41,7 +45,7 @@ class Cameras:
         where: str,
         extrinsics: Tensor,
         intrinsics: Tensor,
-        size: int,
+        size: Size,
         near: float,
         far: float,
         like: Tensor,
@@ -52,6 +56,7 @@ class Cameras:
             where: opens the messages.
             extrinsics: (V, 4, 4).
             intrinsics: (V, 3, 3), or (3, 3) for all.
+            size: pixels per edge, or (height, width).
 
         Raises:
             ValueError: another shape, no pixels, or depths out of order.
@@ -63,19 +68,30 @@ class Cameras:
                 f"{where}: expected extrinsics (V, 4, 4) and intrinsics (3, 3) or (V, 3, 3), got {shapes[0]} "
                 f"and {shapes[1]}; add a leading axis for one camera"
             )
-        if size < 1:
+        height, width = picture_shape(size)
+        if height < 1 or width < 1:
             raise ValueError(f"{where}: expected at least one pixel per edge, got size {size}")
         if not 0 < near < far:
             raise ValueError(f"{where}: expected 0 < near < far, got near {near}, far {far}")
-        return cls(extrinsics.to(like), intrinsics.to(like).expand(count, 3, 3), size, near, far)
+        return cls(extrinsics.to(like), intrinsics.to(like).expand(count, 3, 3), height, width, near, far)
 
     def __len__(self) -> int:
         return len(self.extrinsics)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width of the pictures in pixels."""
+        return self.height, self.width
 
     def split(self, count: int) -> list[Cameras]:
         """Runs of ``count`` cameras (at least one); one empty run if there are none."""
         parts = zip(self.extrinsics.split(max(count, 1)), self.intrinsics.split(max(count, 1)))
         return [replace(self, extrinsics=views, intrinsics=lenses) for views, lenses in parts]
+
+
+def picture_shape(size: Size) -> tuple[int, int]:
+    """Height and width of a picture of ``size``."""
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
 
 
 def look_at(eye: Tensor, target: Tensor, up: Tensor) -> Tensor:
@@ -191,39 +207,62 @@ def to_camera(points: Tensor, extrinsics: Tensor) -> Tensor:
     return points @ extrinsics[..., :3, :3].mT + extrinsics[..., None, :3, 3]
 
 
-def to_pixels(camera: Tensor, intrinsics: Tensor, size: int) -> Tensor:
+def to_pixels(camera: Tensor, intrinsics: Tensor, size: Size) -> Tensor:
     """Camera-frame points (..., P, 3) to (x, y, depth) on pictures of ``size`` pixels.
 
     Args:
         camera: (..., P, 3).
         intrinsics: (..., 3, 3) normalised.
-        size: pixels per edge.
+        size: pixels per edge, or (height, width).
 
     Returns:
         (..., P, 3): pixel x (right), pixel y (down), camera depth in world units.
     """
+    height, width = picture_shape(size)
     depth = camera[..., 2:]
     # behind the camera the division is meaningless; the sign of the depth is kept for the caller to test
     safe = torch.where(depth.abs() < 1e-6, torch.full_like(depth, 1e-6), depth)
-    focal = torch.stack([intrinsics[..., 0, 0], intrinsics[..., 1, 1]], dim=-1)
-    xy = camera[..., :2] / safe * (focal * size)[..., None, :] + size * intrinsics[..., None, :2, 2]
+    focal = torch.stack([intrinsics[..., 0, 0] * width, intrinsics[..., 1, 1] * height], dim=-1)
+    centre = torch.stack([intrinsics[..., 0, 2] * width, intrinsics[..., 1, 2] * height], dim=-1)
+    xy = camera[..., :2] / safe * focal[..., None, :] + centre[..., None, :]
     return torch.cat([xy, depth], dim=-1)
 
 
-def camera_rays(intrinsics: Tensor, size: int) -> Tensor:
+def covered_pixels(low: Tensor, high: Tensor, size: Size) -> tuple[Tensor, Tensor]:
+    """First and last pixel (..., 2) int64, as (x, y), whose centres lie between places on a picture.
+
+    Args:
+        low, high: (..., 2) in pixels, as (x, y).
+        size: pixels per edge, or (height, width).
+
+    Returns:
+        both inside the picture; the last lies before the first on an axis where no centre is covered.
+    """
+    height, width = picture_shape(size)
+    low, high = torch.ceil(low - 0.5), torch.floor(high - 0.5)
+    first = [low[..., 0].clamp(0, width), low[..., 1].clamp(0, height)]
+    last = [high[..., 0].clamp(-1, width - 1), high[..., 1].clamp(-1, height - 1)]
+    return torch.stack(first, dim=-1).long(), torch.stack(last, dim=-1).long()
+
+
+def camera_rays(intrinsics: Tensor, size: Size) -> Tensor:
     """Rays through the pixel centres, in the camera frame.
 
     Args:
         intrinsics: (..., 3, 3) normalised.
-        size: pixels per edge.
+        size: pixels per edge, or (height, width).
 
     Returns:
-        (..., size, size, 3), of camera depth 1; row 0 is the top.
+        (..., height, width, 3), of camera depth 1; row 0 is the top.
     """
-    centres = (torch.arange(size, device=intrinsics.device, dtype=intrinsics.dtype) + 0.5) / size
-    x = (centres - intrinsics[..., 0, 2, None]) / intrinsics[..., 0, 0, None]
-    y = (centres - intrinsics[..., 1, 2, None]) / intrinsics[..., 1, 1, None]
-    shape = (*x.shape, size)
+    shape = picture_shape(size)
+    rows, columns = (
+        (torch.arange(count, device=intrinsics.device, dtype=intrinsics.dtype) + 0.5) / count
+        for count in shape
+    )
+    x = (columns - intrinsics[..., 0, 2, None]) / intrinsics[..., 0, 0, None]
+    y = (rows - intrinsics[..., 1, 2, None]) / intrinsics[..., 1, 1, None]
+    shape = (*intrinsics.shape[:-2], *shape)
     x, y = x[..., None, :].expand(shape), y[..., :, None].expand(shape)
     return torch.stack([x, y, torch.ones_like(x)], dim=-1)
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from trellis_modules.renderers.backends import GAUSSIAN_BACKENDS
-from trellis_modules.renderers.cameras import Cameras
-from trellis_modules.renderers.rendering import Rendering, blended_rendering, sample_size
+from trellis_modules.renderers.cameras import Cameras, Size
+from trellis_modules.renderers.rendering import Rendering, blended_rendering, sample_shape
 from trellis_modules.representations.gaussian import Gaussian
 
 NEAR = 0.2  # closer than this Gaussians are not drawn, as in the public rasterisers
@@ -19,7 +19,7 @@ def render_gaussians(
     gaussian: Gaussian,
     extrinsics: Tensor,
     intrinsics: Tensor,
-    size: int,
+    size: Size,
     *,
     background: tuple[float, float, float] = (0, 0, 0),
     near: float = NEAR,
@@ -37,7 +37,7 @@ def render_gaussians(
         gaussian: N Gaussians; those with properties that are not finite are left out.
         extrinsics: (V, 4, 4) world to camera, OpenCV axes.
         intrinsics: (3, 3) for all cameras or (V, 3, 3), normalised.
-        size: pixels per edge.
+        size: pixels per edge, or (height, width).
         background: colour where nothing is.
         near, far: depths between which Gaussians are drawn, 0 < near < far.
         kernel_size: variance of the low-pass filter, in (sub)pixels squared.
@@ -55,7 +55,7 @@ def render_gaussians(
     """
     if not kernel_size >= 0:
         raise ValueError(f"render_gaussians: expected kernel_size >= 0, got {kernel_size}")
-    samples = sample_size("render_gaussians", size, ssaa)
+    samples = sample_shape("render_gaussians", size, ssaa)
     cameras = Cameras.of("render_gaussians", extrinsics, intrinsics, samples, near, far, gaussian.hidden_xyz)
     run = GAUSSIAN_BACKENDS.select(backend, cameras.extrinsics.device, cameras.extrinsics.dtype)
     with torch.autocast(cameras.extrinsics.device.type, enabled=False):

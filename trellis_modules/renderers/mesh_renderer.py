@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 from trellis_modules.renderers.backends import MESH_BACKENDS
-from trellis_modules.renderers.cameras import Cameras, camera_rays, to_camera
+from trellis_modules.renderers.cameras import Cameras, Size, camera_rays, to_camera
 from trellis_modules.renderers.rendering import (
     Rendering,
     mean_depth,
     over_background,
     reduce_samples,
-    sample_size,
+    sample_shape,
 )
 from trellis_modules.representations.mesh.normals import face_normals
 
@@ -26,7 +26,7 @@ def render_mesh(
     faces: Tensor,
     extrinsics: Tensor,
     intrinsics: Tensor,
-    size: int,
+    size: Size,
     *,
     vertex_attributes: Tensor | None = None,
     background: tuple[float, float, float] = (0, 0, 0),
@@ -44,7 +44,7 @@ def render_mesh(
         faces: (F, 3) integer.
         extrinsics: (N, 4, 4) world to camera, OpenCV axes.
         intrinsics: (3, 3) for all cameras or (N, 3, 3), normalised.
-        size: pixels per edge.
+        size: pixels per edge, or (height, width).
         vertex_attributes: (V, C) float; the first three are the colour where C >= 3.
         background: colour where nothing is hit.
         near, far: depths between which a surface is drawn, 0 < near < far.
@@ -60,7 +60,7 @@ def render_mesh(
     """
     _check_attributes(vertex_attributes, len(vertices))
     cameras = Cameras.of(
-        "render_mesh", extrinsics, intrinsics, sample_size("render_mesh", size, ssaa), near, far, vertices
+        "render_mesh", extrinsics, intrinsics, sample_shape("render_mesh", size, ssaa), near, far, vertices
     )
     face = _visible_faces(vertices, faces, cameras, backend)
     hit, weights, depth = _interpolation(vertices, faces, cameras, face)
@@ -96,13 +96,13 @@ def visible_faces(
     faces: Tensor,
     extrinsics: Tensor,
     intrinsics: Tensor,
-    size: int,
+    size: Size,
     *,
     near: float = 1.0,
     far: float = 100.0,
     backend: str = "auto",
 ) -> Tensor:
-    """The face at every pixel centre: (N, size, size) int64, -1 where nothing is hit.
+    """The face at every pixel centre: (N, height, width) int64, -1 where nothing is hit.
 
     Arguments and errors are those of :func:`render_mesh`.
     """
@@ -115,7 +115,7 @@ def count_views_of_faces(
     faces: Tensor,
     extrinsics: Tensor,
     intrinsics: Tensor,
-    size: int,
+    size: Size,
     *,
     near: float = 1.0,
     far: float = 100.0,
@@ -127,7 +127,7 @@ def count_views_of_faces(
     """
     counts = torch.zeros(len(faces), dtype=torch.int64, device=vertices.device)
     cameras = Cameras.of("count_views_of_faces", extrinsics, intrinsics, size, near, far, vertices)
-    for part in cameras.split(_MAX_PIXELS // size**2):
+    for part in cameras.split(_MAX_PIXELS // (cameras.height * cameras.width)):
         seen = _visible_faces(vertices, faces, part, backend)
         for picture in seen:
             present = torch.zeros(len(faces) + 1, dtype=torch.bool, device=seen.device)
@@ -140,7 +140,7 @@ def _visible_faces(vertices: Tensor, faces: Tensor, cameras: Cameras, backend: s
     _check_mesh(vertices, faces)
     run = MESH_BACKENDS.select(backend, vertices.device, vertices.dtype)
     if not len(faces) or not len(cameras):
-        empty = (len(cameras), cameras.size, cameras.size)
+        empty = (len(cameras), *cameras.shape)
         return torch.full(empty, -1, dtype=torch.int64, device=vertices.device)
     return run(vertices, faces.long(), cameras)
 
@@ -172,7 +172,7 @@ def _interpolation(
     """
     hit = (face >= 0).nonzero(as_tuple=True)
     view, row, column = hit
-    ray = camera_rays(cameras.intrinsics, cameras.size)[view, row, column]
+    ray = camera_rays(cameras.intrinsics, cameras.shape)[view, row, column]
     # in the camera frame the eye is the origin, so the numbers stay small for distant cameras
     camera = to_camera(vertices, cameras.extrinsics)
     a, b, c = (camera[view, corner] for corner in faces.long()[face[hit]].unbind(1))

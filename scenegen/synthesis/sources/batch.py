@@ -72,7 +72,7 @@ class ShapeBatch(Batch):
 
 
 @dataclass(frozen=True)
-class ScenePicture:
+class PhotoBatch:
     """What cameras see of S scenes."""
 
     image: Tensor  # (S, 3, I, I)
@@ -85,7 +85,7 @@ class ScenePicture:
 class SceneBatch(Batch):
     """Pictures of scenes; object 0 of each scene is the query."""
 
-    picture: ScenePicture
+    picture: PhotoBatch
     asset_image: Tensor  # (B, 3, I, I) crops on black
     mask_image: Tensor  # (B, 3, I, I) masks in the whole picture
     object_points: Tensor  # (B, 4, G, G), see `Shot.object_points`
@@ -105,8 +105,8 @@ class SceneLatentBatch(SceneBatch):
 class ScenePairBatch(Batch):
     """Scenes seen twice, with the same focal length from two places."""
 
-    first: ScenePicture
-    second: ScenePicture
+    first: PhotoBatch
+    second: PhotoBatch
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from scenegen.synthesis.pictures.crops import crop_objects, crop_windows, shrink
 from scenegen.synthesis.pictures.shading import CameraBatch, Picture, render_scenes
 from scenegen.synthesis.shapes.recolouring import Recolouring
 from scenegen.synthesis.shapes.shape_bank import Triangles, Variants
-from scenegen.synthesis.sources.batch import SceneBatch, ScenePicture
+from scenegen.synthesis.sources.batch import PhotoBatch, SceneBatch
 from scenegen.synthesis.sources.shape_pool import ShapePool, step_generator
 
 _VISIBLE_PIXELS = 150  # objects with fewer pixels are drawn and attended to, but not trained on
@@ -89,7 +89,7 @@ class Shot:
         seen = torch.cat([local, torch.ones_like(local[..., :1])], -1).permute(0, 3, 1, 2)
         return crop_objects(seen, self.masks[thinned], self._scene_of_object(), grid)
 
-    def scene_picture(self, size: int) -> ScenePicture:
+    def scene_picture(self, size: int) -> PhotoBatch:
         """The pictures of whole scenes at the size that encoders take."""
         return _scene_picture(self.developed, self.picture, self.view, size)
 
@@ -112,12 +112,12 @@ class Shot:
         return torch.arange(num_scenes, device=self.order.device).repeat_interleave(num_objects)
 
 
-def _scene_picture(developed: Tensor, picture: Picture, view: CameraBatch, size: int) -> ScenePicture:
+def _scene_picture(developed: Tensor, picture: Picture, view: CameraBatch, size: int) -> PhotoBatch:
     """A picture at the size that encoders take, from its developed colours (S, 3, H, H)."""
     steps = torch.arange(size, device=developed.device) + 0.5
     pixel = (steps * (picture.depth.shape[-1] / size)).long()
     depth = picture.depth[:, pixel[:, None], pixel[None]]
-    return ScenePicture(shrink(developed, size), depth, view.extrinsics, view.focal)
+    return PhotoBatch(shrink(developed, size), depth, view.extrinsics, view.focal)
 
 
 class SceneStudio:
@@ -159,7 +159,7 @@ class SceneStudio:
             visible=pixels.gather(1, order) >= _VISIBLE_PIXELS,
         )
 
-    def from_elsewhere(self, shot: Shot, generator: torch.Generator) -> ScenePicture:
+    def from_elsewhere(self, shot: Shot, generator: torch.Generator) -> PhotoBatch:
         """The same scenes from other places; ``generator`` goes on from where the shot left it."""
         layout = shot.layout
         view = CameraBatch.look(_second_eye(layout, generator), layout["target"], layout["fov_deg"])

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from scenegen.geometry import ROTATION, SCALE, TRANSLATION
-from scenegen.synthesis.sources.batch import ScenePicture
+from scenegen.synthesis.sources.batch import PhotoBatch
 from scenegen.trainers.objectives.losses import masked_mean
 from trellis_modules.quaternions import quaternion_to_matrix
 
@@ -57,7 +57,7 @@ def depth_error(predicted: Tensor, depth: Tensor) -> Tensor:
     return (predicted.float() - F.adaptive_avg_pool2d(log_depth, grid).flatten(1)).abs().mean()
 
 
-def camera_poses(picture: ScenePicture, world_poses: Tensor) -> Tensor:
+def camera_poses(picture: PhotoBatch, world_poses: Tensor) -> Tensor:
     """How objects stand before the camera: (S, N, `CAMERA_POSE_SIZE`).
 
     Place of the centre in the picture (x and y, the picture being [-1, 1]), logarithms of its depth over

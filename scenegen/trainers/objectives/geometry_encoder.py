@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from scenegen.synthesis.sources.batch import ScenePairBatch, ScenePicture
+from scenegen.synthesis.sources.batch import PhotoBatch, ScenePairBatch
 from scenegen.trainers.objective import Objective
 from scenegen.trainers.objectives.losses import masked_mean
 from vggt.pose_encoding import cameras_to_encoding
@@ -93,7 +93,7 @@ class GeometryEncoderObjective(Objective):
         }
 
     @staticmethod
-    def _encodings(views: Sequence[ScenePicture], unit: Tensor, size: int) -> Tensor:
+    def _encodings(views: Sequence[PhotoBatch], unit: Tensor, size: int) -> Tensor:
         """Camera encodings (S, frames, 9) relative to the first camera."""
         world_to_camera = torch.stack([view.extrinsics for view in views], dim=1)
         relative = world_to_camera @ torch.linalg.inv(world_to_camera[:, :1])

@@ -8,7 +8,7 @@ from embreex.mesh_construction import TriangleMesh
 from embreex.rtcore_scene import EmbreeScene
 from torch import Tensor
 
-from trellis_modules.renderers.cameras import Cameras, camera_rays, eye_positions, to_camera
+from trellis_modules.renderers.cameras import Cameras, camera_rays, eye_positions, to_camera, to_pixels
 
 
 def run(vertices: Tensor, faces: Tensor, cameras: Cameras) -> Tensor:
@@ -16,10 +16,10 @@ def run(vertices: Tensor, faces: Tensor, cameras: Cameras) -> Tensor:
     vertices, extrinsics = vertices.detach().float(), cameras.extrinsics.detach().float()
     scene = EmbreeScene()
     TriangleMesh(scene, np.ascontiguousarray(vertices[faces].numpy()))
-    seen = torch.full((len(cameras), cameras.size, cameras.size), -1, dtype=torch.int64)
+    seen = torch.full((len(cameras), *cameras.shape), -1, dtype=torch.int64)
     for view, (pose, lens) in enumerate(zip(extrinsics, cameras.intrinsics.detach().float())):
-        rows, columns = _covered(vertices, pose, lens, cameras.size)
-        rays = camera_rays(lens, cameras.size)[rows, columns] @ pose[:3, :3]
+        rows, columns = _covered(vertices, pose, lens, cameras.shape)
+        rays = camera_rays(lens, cameras.shape)[rows, columns] @ pose[:3, :3]
         # a ray gains depth 1 a unit of its parameter, so the near and far planes are where it starts and ends
         origins = eye_positions(pose) + cameras.near * rays
         reach = np.full(rays.shape[:2].numel(), cameras.far - cameras.near, dtype=np.float32)
@@ -28,12 +28,16 @@ def run(vertices: Tensor, faces: Tensor, cameras: Cameras) -> Tensor:
     return seen
 
 
-def _covered(vertices: Tensor, extrinsics: Tensor, intrinsics: Tensor, size: int) -> tuple[slice, slice]:
+def _covered(
+    vertices: Tensor, extrinsics: Tensor, intrinsics: Tensor, shape: tuple[int, int]
+) -> tuple[slice, slice]:
     """Rows and columns that hold the mesh; all of them unless all of it is in front of the camera."""
     camera = to_camera(vertices, extrinsics)
     if not (camera[:, 2].min() > 0 and camera.isfinite().all()):
-        return slice(0, size), slice(0, size)
-    pixels = size * (camera[:, :2] / camera[:, 2:] * intrinsics.diagonal()[:2] + intrinsics[:2, 2])
-    low = (pixels.amin(0) - 1).clamp(0, size).long().tolist()
-    high = (pixels.amax(0) + 2).clamp(0, size).long().tolist()
-    return slice(low[1], high[1]), slice(low[0], high[0])
+        return slice(0, shape[0]), slice(0, shape[1])
+    x, y, _ = to_pixels(camera, intrinsics, shape).unbind(1)
+    rows, columns = (
+        slice(*(int(place.clamp(0, count)) for place in (pixels.amin() - 1, pixels.amax() + 2)))
+        for pixels, count in zip((y, x), shape)
+    )
+    return rows, columns

@@ -17,7 +17,7 @@ def run(gaussian: Gaussian, cameras: Cameras, kernel_size: float) -> BlendedView
     """Backend entry point, see ``renderers.backends``."""
     if not len(gaussian) or not len(cameras):  # there is nothing to launch a kernel for
         return _nothing(gaussian.hidden_xyz, cameras)
-    lenses = cameras.intrinsics * cameras.intrinsics.new_tensor([cameras.size, cameras.size, 1])[:, None]
+    lenses = cameras.intrinsics * cameras.intrinsics.new_tensor([cameras.width, cameras.height, 1])[:, None]
     pictures, alpha, _ = rasterization(
         gaussian.xyz,
         gaussian.rotation,
@@ -26,8 +26,8 @@ def run(gaussian: Gaussian, cameras: Cameras, kernel_size: float) -> BlendedView
         sh_to_rgb(gaussian.features[:, 0]).clamp_min(0),
         cameras.extrinsics.contiguous(),
         lenses,
-        cameras.size,
-        cameras.size,
+        cameras.width,
+        cameras.height,
         near_plane=cameras.near,
         far_plane=min(cameras.far, _FARTHEST),
         eps2d=kernel_size,
@@ -40,5 +40,5 @@ def run(gaussian: Gaussian, cameras: Cameras, kernel_size: float) -> BlendedView
 
 def _nothing(like: Tensor, cameras: Cameras) -> BlendedViews:
     """Views without anything in them."""
-    empty = like.new_zeros(len(cameras), cameras.size, cameras.size)
+    empty = like.new_zeros(len(cameras), *cameras.shape)
     return BlendedViews(empty[..., None].expand(*empty.shape, 3), empty, empty)

@@ -30,7 +30,7 @@ def run(vertices: Tensor, faces: Tensor, cameras: Cameras) -> Tensor:
             context,
             (homogeneous @ part.mT).contiguous(),
             triangles,
-            (cameras.size, cameras.size),
+            cameras.shape,
             grad_db=False,
         )
         seen.append(raster[..., 3].round().long() - 1)

@@ -16,12 +16,15 @@ import torch
 from torch import Tensor
 
 from trellis_modules.quaternions import quaternion_to_matrix
-from trellis_modules.renderers.backends import BlendedViews, tiles
-from trellis_modules.renderers.cameras import Cameras, to_camera, to_pixels
+from trellis_modules.renderers.backends import BlendedViews
+from trellis_modules.renderers.backends.tiles import Layering, TileGrid, blend, tile_lists
+from trellis_modules.renderers.cameras import Cameras, covered_pixels, to_camera, to_pixels
 from trellis_modules.renderers.spherical_harmonics import sh_to_rgb
 from trellis_modules.representations.gaussian import Gaussian
 
-_LAYER = 32  # Gaussians of a tile that are blended at once
+_EDGE = 8  # pixels per edge of a tile
+_CHANNELS = 5  # colour and depth, times alpha, and alpha
+_LAYERING = Layering(depth=32, width=1, channels=_CHANNELS, least_light=1e-4)
 _MAX_ALPHA = 0.99
 _MIN_ALPHA = 1 / 255  # below it a Gaussian does not count at a pixel
 _FILTER_FLOOR = 1e-6  # keeps the gradient of the filter's factor finite for Gaussians seen edge-on
@@ -50,15 +53,18 @@ def run(gaussian: Gaussian, cameras: Cameras, kernel_size: float) -> BlendedView
     parts = [
         _run_views(gaussian, part, kernel_size) for part in cameras.split(limit // max(len(gaussian), 1))
     ]
-    return BlendedViews(*(torch.cat(pictures) for pictures in zip(*parts)))
+    pictures = torch.cat(parts)
+    return BlendedViews(pictures[..., :3], pictures[..., 3], pictures[..., 4])
 
 
-def _run_views(gaussian: Gaussian, cameras: Cameras, kernel_size: float) -> BlendedViews:
+def _run_views(gaussian: Gaussian, cameras: Cameras, kernel_size: float) -> Tensor:
+    """Pictures (V, H, W, _CHANNELS)."""
     splats = _splat(gaussian, cameras, kernel_size)
     by_depth = splats.values[:, 3].argsort()
-    lists = tiles.tile_lists(splats.view, splats.first, splats.last, by_depth, cameras.size)
+    grid = TileGrid(len(cameras), *cameras.shape, _EDGE)
+    lists = tile_lists(grid, splats.view, splats.first, splats.last, by_depth)
     table = torch.cat([splats.centre, splats.conic, splats.log_opacity[:, None], splats.values], dim=1)
-    return tiles.blend(table, lists, partial(_blend_layer, size=cameras.size), cameras, depth=_LAYER)
+    return blend(table, lists, partial(_blend_layer, grid=grid), grid, _LAYERING)
 
 
 def _splat(gaussian: Gaussian, cameras: Cameras, kernel_size: float) -> _Splats:
@@ -69,7 +75,7 @@ def _splat(gaussian: Gaussian, cameras: Cameras, kernel_size: float) -> _Splats:
     Source: Zwicker et al., "EWA splatting", 2002; Yu et al., "Mip-Splatting", arXiv:2311.16493.
     """
     camera = to_camera(gaussian.xyz, cameras.extrinsics)  # (V, N, 3)
-    centre = to_pixels(camera, cameras.intrinsics, cameras.size)
+    centre = to_pixels(camera, cameras.intrinsics, cameras.shape)
     axes = quaternion_to_matrix(gaussian.rotation) * gaussian.scaling[:, None]  # (N, 3, 3)
     horizontal, vertical = (_jacobian(camera, cameras) @ axes).unbind(-2)
     xx, xy, yy = horizontal.square().sum(-1), (horizontal * vertical).sum(-1), vertical.square().sum(-1)
@@ -83,8 +89,7 @@ def _splat(gaussian: Gaussian, cameras: Cameras, kernel_size: float) -> _Splats:
         reach = 2 * (log_opacity - math.log(_MIN_ALPHA))  # squared, in standard deviations
         half = (reach.clamp_min(0)[..., None] * torch.stack([xx, yy], dim=-1)).sqrt()
         # the pixels whose centres lie within reach
-        first = torch.ceil(centre[..., :2] - half - 0.5).clamp(0, cameras.size)
-        last = torch.floor(centre[..., :2] + half - 0.5).clamp(-1, cameras.size - 1)
+        first, last = covered_pixels(centre[..., :2] - half, centre[..., :2] + half, cameras.shape)
         depth = centre[..., 2]
         seen = (depth > cameras.near) & (depth < cameras.far) & (reach > 0) & (last >= first).all(-1)
         view, number = seen.nonzero(as_tuple=True)
@@ -97,8 +102,8 @@ def _splat(gaussian: Gaussian, cameras: Cameras, kernel_size: float) -> _Splats:
         conic=torch.stack([yy, -xy, xx], dim=-1)[view, number] / wide[view, number, None],
         log_opacity=log_opacity[view, number],
         values=torch.cat([colour, depth, torch.ones_like(depth)], dim=1),
-        first=first[view, number].long(),
-        last=last[view, number].long(),
+        first=first[view, number],
+        last=last[view, number],
     )
 
 
@@ -111,15 +116,16 @@ def _jacobian(camera: Tensor, cameras: Cameras) -> Tensor:
     low, high = -(centre + _FIELD_MARGIN) / focal, (1 - centre + _FIELD_MARGIN) / focal
     slope = torch.maximum(torch.minimum(slope, high), low)
     across, forward = cameras.extrinsics[:, None, :2, :3], cameras.extrinsics[:, None, 2:3, :3]
-    return (across - slope[..., None] * forward) * (cameras.size * focal / depth)[..., None]
+    focal = torch.stack([focal[..., 0] * cameras.width, focal[..., 1] * cameras.height], dim=-1)
+    return (across - slope[..., None] * forward) * (focal / depth)[..., None]
 
 
 def _blend_layer(
-    rows: Tensor, filled: Tensor, tile: Tensor, transmittance: Tensor, size: int
+    rows: Tensor, filled: Tensor, tile: Tensor, transmittance: Tensor, grid: TileGrid
 ) -> tuple[Tensor, Tensor]:
     """Blend one layer of splats, see ``tiles.Layer``; a row holds the columns of :class:`_Splats`."""
-    centre, conic, log_opacity, values = rows.split([2, 3, 1, tiles.CHANNELS], dim=-1)
-    middle = tiles.tile_pixels(tile, size)[1] + 0.5 * tiles.EDGE
+    centre, conic, log_opacity, values = rows.split([2, 3, 1, _CHANNELS], dim=-1)
+    middle = grid.first_pixels(tile) + 0.5 * _EDGE
     x, y = (centre - middle[:, None]).unbind(-1)
     xx, xy, yy = conic.unbind(-1)
     constant = log_opacity[..., 0] - 0.5 * (xx * x * x + yy * y * y) - xy * x * y
@@ -140,8 +146,8 @@ def _blend_layer(
 
 
 def _monomials(like: Tensor) -> Tensor:
-    """(6, EDGE * EDGE): xx, xy, yy, x, y, 1 at the pixel centres of a tile, from the tile's centre."""
-    axis = torch.arange(tiles.EDGE, device=like.device, dtype=like.dtype) - (tiles.EDGE - 1) / 2
+    """(6, _EDGE * _EDGE): xx, xy, yy, x, y, 1 at the pixel centres of a tile, from the tile's centre."""
+    axis = torch.arange(_EDGE, device=like.device, dtype=like.dtype) - (_EDGE - 1) / 2
     y, x = (grid.flatten() for grid in torch.meshgrid(axis, axis, indexing="ij"))
     return torch.stack([x * x, x * y, y * y, x, y, torch.ones_like(x)])
 

@@ -154,8 +154,8 @@ def _run_views(vertices: Tensor, faces: Tensor, cameras: Cameras) -> Tensor:
     camera = to_camera(vertices, cameras.extrinsics)[:, faces].flatten(0, 1).float()  # (V * F, 3, 3)
     corners, owner = _clip_near(camera, cameras.near)
     view, face = owner // len(faces), owner % len(faces)
-    screen = to_pixels(corners, cameras.intrinsics[view].float(), cameras.size)
-    raster = rasterize(screen, view, len(cameras), cameras.size, cameras.size)
+    screen = to_pixels(corners, cameras.intrinsics[view].float(), cameras.shape)
+    raster = rasterize(screen, view, len(cameras), *cameras.shape)
     visible = (raster.face >= 0) & (raster.depth <= cameras.far)
     return torch.where(visible, face[raster.face.clamp(min=0)], -1) if len(face) else raster.face
 

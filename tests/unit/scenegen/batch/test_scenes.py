@@ -7,10 +7,10 @@ import pytest
 from PIL import Image
 
 from scenegen.batch.scenes import BatchOptions, needs_masks, segment_scenes
-from scenegen.inputs.layout import SceneLayout, detect_scene
+from scenegen.inputs.layout import InputScene, detect_scene
 
 
-def _scene(folder: Path, *names: str) -> SceneLayout:
+def _scene(folder: Path, *names: str) -> InputScene:
     for name in ("scene.png", *names):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).touch()

@@ -1,6 +1,7 @@
 """Gaussians against closed forms, a dense evaluation without tiles, and finite differences."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -162,8 +163,20 @@ def test_layers_and_chunks_do_not_matter(monkeypatch):
     whole = render_gaussians(gaussian, extrinsics, lens, SIZE)
     monkeypatch.setitem(torch_gaussian._MAX_PROJECTIONS, "cpu", 1)
     monkeypatch.setitem(tiles._MAX_NUMBERS, "cpu", 1 << 12)
-    monkeypatch.setattr(torch_gaussian, "_LAYER", 3)
+    monkeypatch.setattr(torch_gaussian, "_LAYERING", replace(torch_gaussian._LAYERING, depth=3))
     torch.testing.assert_close(render_gaussians(gaussian, extrinsics, lens, SIZE).colour, whole.colour)
+
+
+def test_rectangular_pictures_are_parts_of_square_ones():
+    gaussian = random_gaussians(60)
+    extrinsics, lens = multiview_cameras(1)
+    square = render_gaussians(gaussian, extrinsics, lens, 32)
+    flat = lens.clone()
+    flat[1, 1] *= 32 / 12
+    rectangle = render_gaussians(gaussian, extrinsics, flat, (12, 32))
+    # Gaussians outside a picture are projected as if they lay in its margin, which is nearer here
+    torch.testing.assert_close(rectangle.colour, square.colour[:, 10:22], rtol=0, atol=5e-3)
+    torch.testing.assert_close(rectangle.colour[:, 2:10], square.colour[:, 12:20], rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("background", [(0.0, 0.0, 0.0), (1.0, 1.0, 1.0)])

@@ -62,6 +62,23 @@ def test_sphere_has_its_depth_normals_and_outline(backend):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+def test_rectangular_pictures_are_parts_of_square_ones(backend):
+    vertices, faces = torus()
+    extrinsics, lens = multiview_cameras(2, offset=(0.5, 0.3))
+    flat = lens.clone()
+    flat[1, 1] *= SIZE / 20
+    square, rectangle = (
+        render_mesh(vertices, faces, extrinsics, view, size, vertex_attributes=vertices, backend=backend)
+        for view, size in ((lens, SIZE), (flat, (20, SIZE)))
+    )
+    assert rectangle.face.shape == (2, 20, SIZE)
+    middle = slice((SIZE - 20) // 2, (SIZE + 20) // 2)
+    alike = rectangle.face == square.face[:, middle]
+    assert alike.float().mean() > 0.995  # rounding decides at the edges of faces
+    torch.testing.assert_close(rectangle.depth[alike], square.depth[:, middle][alike], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_attributes_are_interpolated_in_perspective(backend):
     vertices, faces = torus()
     extrinsics, lens = multiview_cameras(2, offset=(0.5, 0.3))

@@ -13,7 +13,7 @@ from trellis_modules.renderers.cameras import (
     multiview_cameras,
     orbit_extrinsics,
 )
-from trellis_modules.renderers.spherical_harmonics import rgb_to_sh
+from trellis_modules.renderers.spherical_harmonics import rgb_to_sh, sh_to_rgb
 from trellis_modules.representations.octree import OBJECT_AABB, OctreeNodes, VoxelOctree
 from trellis_modules.representations.strivec import Strivec
 
@@ -62,8 +62,9 @@ def dense_reference(octree, extrinsics):
 
 def test_a_solid_cube_is_opaque_with_its_front_half_a_unit_away():
     picture = render_octree(voxels(whole_cube(), [[0.2, 0.4, 0.6]]), FRONT, LENS, SIZE, background=(1, 1, 1))
-    assert picture.alpha[0, MIDDLE, MIDDLE] == 1
-    torch.testing.assert_close(picture.colour[0, MIDDLE, MIDDLE], torch.tensor([0.2, 0.4, 0.6]))
+    assert picture.alpha[0, MIDDLE, MIDDLE] == pytest.approx(0.999)
+    seen = 0.999 * torch.tensor([0.2, 0.4, 0.6]) + 0.001
+    torch.testing.assert_close(picture.colour[0, MIDDLE, MIDDLE], seen)
     assert picture.depth[0, MIDDLE, MIDDLE] == pytest.approx(1.5)
     # the front face subtends 0.5 / 1.5 on each side of the axis
     half = float(LENS[0, 0]) * SIZE / 3
@@ -93,31 +94,44 @@ def test_leaves_of_different_sizes_agree_with_a_dense_evaluation():
 def test_an_eye_inside_sees_all_around():
     extrinsics = orbit_extrinsics(torch.zeros(1), torch.zeros(1), 0.0)
     picture = render_octree(voxels(whole_cube(), [[1.0, 0, 0]]), extrinsics, LENS, SIZE)
-    assert (picture.alpha == 1).all()
+    torch.testing.assert_close(picture.alpha, torch.full_like(picture.alpha, 0.999))
 
 
 def test_local_tensors_of_one_value_are_voxels():
     octree = mixed_octree()
     count = len(octree.nodes)
+    colour = sh_to_rgb(octree.features_dc).clamp(1e-4, 1 - 1e-4)
     constant = Strivec(
         octree.nodes,
         torch.ones(count, 2, 3, 5),
-        octree.density.expand(count, 2) / 2,
-        octree.features_dc[:, None].expand(count, 2, 1, 3) / 2,
+        octree.density.expm1().log().expand(count, 2) / 2,  # what softplus turns into the density
+        rgb_to_sh(0.5 + colour.logit())[:, None].expand(count, 2, 1, 3) / 2,
     )
     ours, plain = (render_octree(tree, FRONT, LENS, SIZE) for tree in (constant, octree))
     torch.testing.assert_close(ours.colour, plain.colour, rtol=1e-4, atol=2e-4)
     torch.testing.assert_close(ours.depth, plain.depth, rtol=0.05, atol=0.05)  # it is sampled
 
 
-def test_a_local_tensor_varies_linearly_along_its_vectors():
+def test_a_local_tensor_goes_on_as_a_line_outside_its_outer_values():
+    # 1 and 2 at a quarter and three quarters of the edge: 0.5 and 2.5 on the faces
     trivec = torch.ones(1, 1, 3, 2)
-    trivec[0, 0, 0] = torch.tensor([0.0, 2.0])  # grows with x, which is on the left of this picture
-    field = Strivec(whole_cube(), trivec, torch.tensor([[0.5]]), rgb_to_sh(torch.ones(1, 1, 1, 3)))
-    alpha = render_octree(field, FRONT, LENS, SIZE).alpha[0, MIDDLE]
-    through_front_and_back = alpha[MIDDLE - 4 : MIDDLE + 5]
-    assert (through_front_and_back.diff() < 0).all()
-    assert alpha[MIDDLE] == pytest.approx(1 - math.exp(-0.5), rel=1e-3)
+    trivec[0, 0, 1] = torch.tensor([1.0, 2.0])  # along y, towards the camera of FRONT
+    weight = 20.0  # softplus(x) is x where x is large
+    field = Strivec(
+        whole_cube(), trivec, torch.tensor([[weight]]), torch.zeros(1, 1, 1, 3), density_shift=0.95
+    )
+    samples = 4
+    values = 0.5 + 2 * (torch.arange(samples) + 0.5) / samples
+    density = torch.nn.functional.softplus(weight * values - 9.5, threshold=10) * 20
+    picture = render_octree(field, FRONT, LENS, SIZE, samples=samples)
+    hidden = (1 - torch.exp(-density / samples)).clamp(max=0.999).flip(0)  # the largest values are nearest
+    before = torch.cumprod(torch.cat([torch.ones(1), 1 - hidden[:-1]]), 0)
+    weights = hidden * before * (before >= 0.001)
+    assert picture.alpha[0, MIDDLE, MIDDLE] == pytest.approx(float(weights.sum()), rel=1e-4)
+    depth = 1.5 + (torch.arange(samples) + 0.5) / samples
+    seen = float((weights * depth).sum() / weights.sum())
+    assert picture.depth[0, MIDDLE, MIDDLE] == pytest.approx(seen, rel=1e-4)
+    torch.testing.assert_close(picture.colour[0, MIDDLE, MIDDLE], 0.5 * weights.sum().expand(3))
 
 
 def test_gradients_match_finite_differences():

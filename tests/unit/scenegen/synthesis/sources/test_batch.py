@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from scenegen.synthesis.sources import batch as batches
-from scenegen.synthesis.sources.batch import Batch, ScenePairBatch, ScenePicture, ShapeBatch
+from scenegen.synthesis.sources.batch import Batch, PhotoBatch, ScenePairBatch, ShapeBatch
 from scenegen.synthesis.sources.source import Latest
 
 
@@ -14,15 +14,13 @@ from scenegen.synthesis.sources.source import Latest
 def pair() -> ScenePairBatch:
     """Pictures full of ones and full of twos."""
     sizes = [(1, 3, 4, 4), (1, 4, 4), (1, 4, 4), (1,)]
-    return ScenePairBatch(
-        *(ScenePicture(*(torch.full(size, value) for size in sizes)) for value in (1.0, 2.0))
-    )
+    return ScenePairBatch(*(PhotoBatch(*(torch.full(size, value) for size in sizes)) for value in (1.0, 2.0)))
 
 
 def test_all_tensors_are_found_and_changed(pair: ScenePairBatch) -> None:
     assert [int(value.mean()) for value in pair.tensors()] == [1] * 4 + [2] * 4
     tripled = pair.map(lambda value: 3 * value)
-    assert isinstance(tripled.second, ScenePicture)
+    assert isinstance(tripled.second, PhotoBatch)
     assert [int(value.mean()) for value in tripled.tensors()] == [3] * 4 + [6] * 4
     assert int(pair.second.focal) == 2
 
@@ -54,7 +52,7 @@ def test_every_kind_of_batch_holds_nothing_but_tensors() -> None:
     assert len(kinds) > 5
     for kind in kinds:
         parts = {field.type for field in fields(kind)}
-        assert parts <= {"Tensor", "ScenePicture", "PaintedFields"}, kind
+        assert parts <= {"Tensor", "PhotoBatch", "PaintedFields"}, kind
 
 
 def test_what_was_made_last_is_kept_and_nothing_else() -> None:

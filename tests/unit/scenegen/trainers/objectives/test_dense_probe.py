@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from scenegen.geometry import world_pose
-from scenegen.synthesis.sources.batch import SceneBatch, ScenePicture
+from scenegen.synthesis.sources.batch import PhotoBatch, SceneBatch
 from scenegen.trainers.objectives.dense_probe import (
     Probe,
     camera_pose_errors,
@@ -27,7 +27,7 @@ def batch():
     points = torch.rand(2, 4, GRID, GRID) - 0.5
     points[:, 3] = 1.0
     points[0, :, :2] = 0.0
-    picture = ScenePicture(
+    picture = PhotoBatch(
         torch.rand(1, 3, 32, 32), torch.full((1, 32, 32), 3.5), torch.eye(4)[None], torch.ones(1)
     )
     crops, poses = torch.rand(2, 2, 3, 32, 32), torch.zeros(1, 2, 8)
@@ -70,7 +70,7 @@ def seen():
         torch.tensor([[0.0, 0, 0], [1.0, 0, 0]]), torch.tensor([0.0, math.pi / 2]), torch.tensor([1.0, 2.0])
     )
     nothing = torch.empty(1, 3, 0, 0)
-    return ScenePicture(nothing, nothing[:, 0], extrinsics[None], torch.tensor([0.875])), world[None]
+    return PhotoBatch(nothing, nothing[:, 0], extrinsics[None], torch.tensor([0.875])), world[None]
 
 
 def test_camera_poses_say_where_objects_are_in_the_picture_how_far_how_large_and_how_they_stand(seen):

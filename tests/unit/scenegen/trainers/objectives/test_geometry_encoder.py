@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from scenegen.synthesis.sources.batch import ScenePairBatch, ScenePicture
+from scenegen.synthesis.sources.batch import PhotoBatch, ScenePairBatch
 from scenegen.trainers.objectives.geometry_encoder import GeometryEncoderConfig, GeometryEncoderObjective
 from vggt.models.vggt import VGGT
 
@@ -24,7 +24,7 @@ def batch():
     motion[:3] = torch.tensor([[0.0, 0, 1, 0], [0, 1, 0, 0], [-1, 0, 0, 3]])
     depth = torch.full((2, SIZE, SIZE), 2.0)
     depth[:, 0] = torch.inf  # nothing there
-    picture = ScenePicture(torch.rand(2, 3, SIZE, SIZE), depth, first, torch.full((2,), FOCAL))
+    picture = PhotoBatch(torch.rand(2, 3, SIZE, SIZE), depth, first, torch.full((2,), FOCAL))
     return ScenePairBatch(picture, replace(picture, depth=3 * depth, extrinsics=motion @ first))
 
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from scenegen.conditioning.patch_places import PLACE_CHANNELS
 from scenegen.models.registry import build_model
-from scenegen.synthesis.sources.batch import SceneLatentBatch, ScenePicture
+from scenegen.synthesis.sources.batch import PhotoBatch, SceneLatentBatch
 from scenegen.trainers.objectives.scene_flow import SceneFlowConfig, SceneFlowObjective
 from trellis_modules.flow_output import FlowOutput
 from trellis_modules.samplers.flow_matching import TimeSchedule
@@ -39,7 +39,7 @@ def batch():
     count = SCENES * ASSETS
     return SceneLatentBatch(
         x_0=torch.randn(SCENES, ASSETS, 4, 2, 2, 2, generator=generator),
-        picture=ScenePicture(
+        picture=PhotoBatch(
             image=torch.rand(SCENES, 3, SIZE, SIZE, generator=generator),
             depth=2 + torch.rand(SCENES, SIZE, SIZE, generator=generator),
             extrinsics=torch.eye(4).expand(SCENES, 4, 4),
