@@ -35,7 +35,8 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from scenegen.batch.scenes import SceneReport, is_pending, make_scene, needs_masks, segment_scenes
-from scenegen.cli.inference_options import parse_arguments
+from scenegen.checkpoints.schema import PipelineConfig
+from scenegen.cli.inference_options import appearance_flags, given, parse_arguments
 from scenegen.demo.viewer import ViewerUnavailable, default_truth_folder, launch_viewer
 from scenegen.evaluation.loading import EvaluationError
 from scenegen.export.scene_files import ExportError, check_output
@@ -78,7 +79,7 @@ def show_page(options: argparse.Namespace) -> bool:
     """Serve the page of generated and true scenes until it is stopped; False where it cannot be shown."""
     truth = options.truth or default_truth_folder(options.input)
     try:
-        launch_viewer(options.output, truth, host=options.host, port=options.port)
+        launch_viewer(options.output, truth, **given(host=options.host), port=options.port)
     except (ViewerUnavailable, EvaluationError) as error:
         logger.error("%s", error)
         return False
@@ -122,17 +123,30 @@ def run_scenes(sources: list[Path], options: argparse.Namespace) -> list[SceneRe
             revision=options.revision,
             offload=options.low_vram,
         )
-        settings = batch.settings
-        if settings.slat_sampling and settings.appearance and not pipeline.config.has_appearance:
-            raise CheckpointError(
-                f"{options.checkpoint}: --slat-steps and --slat-cfg need an appearance stage, the checkpoint "
-                "has none; leave them out"
-            )
+        check_checkpoint(pipeline.config, options)
         with logging_redirect_tqdm():
             for source in tqdm(todo, unit="scene"):
                 with tqdm(desc=scene_id_of(source), leave=False) as bar:
                     reports[source] = make_scene(pipeline, source, batch, partial(show_progress, bar))
     return list(reports.values())
+
+
+def check_checkpoint(config: PipelineConfig, options: argparse.Namespace) -> None:
+    """Refuse options that have no effect with a checkpoint.
+
+    Raises:
+        CheckpointError: the checkpoint has no appearance stage, or takes its textures from the mesh.
+    """
+    if not config.has_appearance and (wanted := appearance_flags(options)):
+        raise CheckpointError(
+            f"{options.checkpoint}: {', '.join(wanted)}: needs an appearance stage, the checkpoint has none; "
+            "leave it out"
+        )
+    if options.texture_mode and (options.texture or config.default_texture_source) == "mesh":
+        raise CheckpointError(
+            f"{options.checkpoint}: --texture-mode: is for the colours of Gaussians, and the checkpoint "
+            "takes those of the mesh; give --texture gaussian or leave it out"
+        )
 
 
 def find_missing_masks(
