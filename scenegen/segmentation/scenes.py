@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import numpy as np
 
 from scenegen.inputs.boxes import read_boxes
 from scenegen.inputs.image_files import SceneInputError
-from scenegen.inputs.label_image import label_map, write_labels
+from scenegen.inputs.label_image import is_as_written, label_map, write_labels
 from scenegen.inputs.scene_folder import BOXES_NAME, PhotoWithoutMasks, open_photo
 from scenegen.segmentation.segmenter import Segmenter
+
+logger = logging.getLogger(__name__)
 
 
 def find_masks(segmenter: Segmenter, source: PhotoWithoutMasks, folder: Path) -> None:
     """Find the masks of a photo, in its boxes or automatically, and write its label image.
+
+    A label image that a person corrected, or put there, stays and counts.
 
     Args:
         segmenter: finds them.
@@ -25,6 +30,12 @@ def find_masks(segmenter: Segmenter, source: PhotoWithoutMasks, folder: Path) ->
         SceneInputError: photo or boxes are faulty, or no object is found.
         OSError: the disk refuses.
     """
+    target = folder / source.labels
+    if target.exists() and not is_as_written(target):
+        logger.warning(
+            "%s: changed by hand, so it is used as it is; delete it to find the masks again", target
+        )
+        return
     photo = open_photo(source.path)
     if source.boxes is not None:
         masks = segmenter.segment_boxes(photo, read_boxes(source.boxes, photo.size))
@@ -42,7 +53,7 @@ def find_masks(segmenter: Segmenter, source: PhotoWithoutMasks, folder: Path) ->
                 f"{source.path}: expected objects that can be found without a hint, found none; draw boxes "
                 f"({BOXES_NAME}, --boxes) or masks (labels.png, --masks)"
             )
-    write_labels(labels, folder / source.labels)
+    write_labels(labels, target)
 
 
 def _check_every_box(labels: np.ndarray, masks: np.ndarray, boxes: Path) -> None:

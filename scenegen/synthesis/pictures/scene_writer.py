@@ -14,6 +14,7 @@ Objects are numbered by visible area, so object 0, the query, is the one with th
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ import numpy as np
 import trimesh
 from PIL import Image
 
+from scenegen.geometry import CAMERA_FRAME, GLB_FRAME
 from scenegen.synthesis.furniture.records import FurnitureMesh, ModelInfo
 from scenegen.synthesis.layouts.scene_layout import (
     PlacedObject,
@@ -33,11 +35,13 @@ from scenegen.synthesis.layouts.scene_layout import (
     yaw_matrix,
 )
 from scenegen.synthesis.pictures.scene_renderer import BACKGROUND, Rendering
+from trellis_modules.gltf import GltfMesh, GltfNode, encode_glb
 
 CUTOUT_SIZE = 518
 SCENE_EXTENT = 1.96  # longest side of the truth GLB
 FRAME = "query object: origin at its box centre, y up, front +z, unit = its longest side"
 _JPEG_QUALITY = 92
+_PICTURE = re.compile(r"\d+(_mask)?\.png")
 
 
 @dataclass(frozen=True)
@@ -106,13 +110,17 @@ def write_scene(
     if with_depth:
         write_depth(rendering.depth, paths.depth)
     scene, normalisation = truth_scene(layout, meshes)
-    _replace_file(paths.glb, scene.export(file_type="glb"))
+    _replace_file(paths.glb, truth_glb(scene))
     truth = truth_record(layout, infos, rendering.instances.shape[0], normalisation)
     _replace_file(paths.truth, (json.dumps(truth, indent=1) + "\n").encode())
 
 
 def write_images(layout: SceneLayout, rendering: Rendering, folder: Path) -> None:
-    """Write the masked-image folder of a scene, under a temporary name first."""
+    """Write the masked-image folder of a scene, under a temporary name first.
+
+    Of an earlier run of the scene only the pictures are replaced, or removed where it had more objects; other
+    files in the folder stay.
+    """
     temporary = folder.with_name(folder.name + ".part")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
@@ -122,8 +130,13 @@ def write_images(layout: SceneLayout, rendering: Rendering, folder: Path) -> Non
         cutout(rendering.colour, mask).save(temporary / f"{number}.png", optimize=True)
         channels = np.repeat(mask[..., None], 3, axis=2).astype(np.uint8) * 255
         Image.fromarray(channels).save(temporary / f"{number}_mask.png", optimize=True)
-    shutil.rmtree(folder, ignore_errors=True)
-    temporary.rename(folder)
+    folder.mkdir(exist_ok=True)
+    for path in folder.iterdir():
+        if _PICTURE.fullmatch(path.name) and not (temporary / path.name).is_file():
+            path.unlink()
+    for path in temporary.iterdir():
+        path.replace(folder / path.name)
+    temporary.rmdir()
 
 
 def cutout(colour: np.ndarray, mask: np.ndarray, size: int = CUTOUT_SIZE) -> Image.Image:
@@ -167,7 +180,7 @@ def write_depth(depth: np.ndarray, path: Path) -> None:
 def truth_scene(
     layout: SceneLayout, meshes: Mapping[str, FurnitureMesh]
 ) -> tuple[trimesh.Scene, dict[str, Any]]:
-    """Assemble the truth: nodes ``obj_k`` whose geometry is in the object frame, placed by node matrices.
+    """Assemble the truth: nodes ``obj_k`` whose geometry is in the object frame, placed by their nodes.
 
     Returns:
         The scene, and {"scale", "centre"} with ``x_glb = scale * (x_query - centre)``.
@@ -186,6 +199,17 @@ def truth_scene(
         name = f"obj_{number}"
         scene.add_geometry(mesh, node_name=name, geom_name=name, transform=normalise @ matrix)
     return scene, {"scale": scale, "centre": centre.tolist()}
+
+
+def truth_glb(scene: trimesh.Scene) -> bytes:
+    """Encode a truth: flat faces; each object has a node of translation, rotation, scale, and a material."""
+    nodes = []
+    for name in scene.graph.nodes_geometry:
+        transform, geometry = scene.graph[name]
+        mesh = scene.geometry[geometry]
+        colours = np.asarray(mesh.visual.vertex_colors)
+        nodes.append(GltfNode(name, GltfMesh(mesh.vertices, mesh.faces, colours=colours), transform))
+    return encode_glb(nodes, {"frame": GLB_FRAME})
 
 
 def truth_record(
@@ -216,12 +240,13 @@ def truth_record(
         "query_size_m": query.size_m,
         "objects": objects,
         "camera": {
+            "frame": CAMERA_FRAME,
             "extrinsics": query_to_camera.tolist(),
             "intrinsics": layout.camera.intrinsics().tolist(),
             "fov_deg": layout.camera.fov_deg,
             "image_size": image_size,
         },
-        "glb": dict(normalisation),
+        "glb": {"frame": GLB_FRAME, **normalisation},
     }
 
 
