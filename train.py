@@ -19,6 +19,8 @@ from scenegen.trainers.trainer import Trainer
 from trellis_modules.checkpoint import save_checkpoint
 from trellis_modules.config import to_json
 
+_WORKERS = 2
+
 
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
@@ -40,7 +42,9 @@ def parse_arguments() -> argparse.Namespace:
         help="checkpoint stem of the encoder that makes the latents of scene_flow, structured_latent_flow",
     )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--workers", type=int, default=2, help="processes that compose scenes ahead")
+    parser.add_argument(
+        "--workers", type=int, help=f"processes that compose scenes ahead; default {_WORKERS}"
+    )
     parser.add_argument(
         "--time_limit", type=float, default=math.inf, help="seconds; the state is saved at the end"
     )
@@ -48,6 +52,8 @@ def parse_arguments() -> argparse.Namespace:
         "--anneal", action="store_true", help="spread the learning-rate schedule over --time_limit"
     )
     arguments = parser.parse_args()
+    if arguments.pictures and (arguments.workers is not None or arguments.latent_encoder is not None):
+        parser.error("--workers, --latent_encoder: make batches of --packs; leave them out with --pictures")
     if arguments.anneal and not math.isfinite(arguments.time_limit):
         parser.error("--anneal needs --time_limit, the seconds over which the learning rate decays")
     return arguments
@@ -60,7 +66,7 @@ def make_source(arguments: argparse.Namespace, config: ExperimentConfig, device:
             config.objective.name,
             config.source,
             arguments.packs,
-            arguments.workers,
+            _WORKERS if arguments.workers is None else arguments.workers,
             arguments.latent_encoder,
             device,
         )

@@ -25,6 +25,8 @@ from scenegen.synthesis.sources.source import BatchSource
 from trellis_modules.config import build
 from trellis_modules.sparse import SparseTensor
 
+_FLOWS = ("scene_flow", "structured_latent_flow")  # whose sources encode latents
+
 
 def _training_packs(paths: Sequence[Path]) -> list[MeshPack]:
     packs = [MeshPack.load(path) for path in paths]
@@ -81,12 +83,14 @@ def build_source(
         device: where batches are made.
 
     Raises:
-        ValueError: a pack holds a model of another split, a flow objective lacks its encoder, or the
-            objective is unknown.
+        ValueError: a pack holds a model of another split, a flow objective lacks its encoder, another one
+            gets an encoder, or the objective is unknown.
     """
     config_class = AppearanceSourceConfig if objective.startswith("structured_latent") else SourceConfig
     config = replace(build(config_class, settings, "source"), workers=workers)
     pool = ShapePool(ShapeBank(MeshPack.concatenate(_training_packs(packs)), device), config, device)
+    if latent_encoder is not None and objective not in _FLOWS:
+        raise ValueError(f"{objective}: --latent_encoder is for {' and '.join(_FLOWS)}; leave it out")
     if objective == "structure_vae":
         return ShapeSource(pool)
     if objective == "geometry_encoder":
@@ -95,7 +99,7 @@ def build_source(
         return SceneSource(pool)
     if objective == "structured_latent_vae":
         return FieldSource(pool)
-    if objective not in ("scene_flow", "structured_latent_flow"):
+    if objective not in _FLOWS:
         raise ValueError(f"build_source: unknown objective {objective!r}")
     if latent_encoder is None:
         raise ValueError(
