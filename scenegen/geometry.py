@@ -51,6 +51,20 @@ SCENE_EXTENT = 1.96
 MIN_SCALE = 1e-4
 """Smallest side, in scene units, that `sanitize_pose` lets through: keeps every placement invertible."""
 
+CAMERA_FRAME = (
+    "photo: extrinsics take the query frame to the frame of the photo's camera (x right, y down, z forward, "
+    "in units of the query frame), x_camera = extrinsics @ (x_query, 1); intrinsics take that to the upright "
+    "photo, the first row in widths and the second in heights from its top left corner: times width and "
+    "height they give pixels"
+)
+"""The words beside the numbers of a photo's camera in files."""
+
+GLB_FRAME = (
+    "scene.glb: x_glb = scale * (x_query - centre), a frame with the axes of the query frame (y up) in which "
+    "the box of the scene is centred at the origin and its longest side is 1.96, whatever its size in metres"
+)
+"""The words beside the numbers that place a scene in its GLB."""
+
 
 # --- object frames -----------------------------------------------------------------------------------------
 

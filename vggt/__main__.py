@@ -8,6 +8,7 @@ writes into the output folder
     depth/NNN_NAME.npz        depth, confidence and mask
     depth/NNN_NAME_*.png      previews of depth and confidence
     points.glb, points.ply    the points that the images see
+    files.json                sha256 of these: what was changed since is kept as NAME.bak by the next run
 
 The images may differ in size and are taken as views of one scene; the first one's camera is the world frame.
 What a checkpoint has no head for is left out. Exit status: 0 done, 2 bad arguments, files or weights.
@@ -25,6 +26,7 @@ from torch import Tensor
 
 from vggt.checkpoint import VggtCheckpointError, load_vggt
 from vggt.images import CROP, PAD, Placement, place_images, preprocess_images, read_images
+from vggt.kept_files import results_folder
 from vggt.output_files import collect_points, write_cameras, write_depth_maps
 from vggt.reconstruction import Reconstruction, reconstruct
 
@@ -112,20 +114,35 @@ def run(options: argparse.Namespace) -> None:
     placements, _ = place_images([photo.size for photo in photos], options.mode, *sizes)
     images = preprocess_images(photos, options.mode, *sizes)
     reconstruction = reconstruct(model, images.to(options.device), getattr(torch, options.dtype))
-    options.output.mkdir(parents=True, exist_ok=True)
+    with results_folder(options.output) as folder:
+        write_results(options, reconstruction, images, placements, folder)
+
+
+def write_results(
+    options: argparse.Namespace,
+    reconstruction: Reconstruction,
+    images: Tensor,
+    placements: list[Placement],
+    folder: Path,
+) -> None:
+    """Write what the model has heads for into an empty folder, which becomes that of the results."""
     if reconstruction.extrinsics is not None:
         names = [str(path) for path in options.images]
-        write_cameras(options.output / "cameras.json", reconstruction, names, placements)
+        write_cameras(folder / "cameras.json", reconstruction, names, placements)
         logger.info("%s: %d cameras", options.output / "cameras.json", len(placements))
     if reconstruction.depth is not None:
         stems = [f"{index:03d}_{path.stem}" for index, path in enumerate(options.images)]
-        write_depth_maps(options.output / "depth", reconstruction, stems, placements)
+        write_depth_maps(folder / "depth", reconstruction, stems, placements)
         logger.info("%s: %d depth maps", options.output / "depth", len(placements))
-    write_points(options, reconstruction, images, placements)
+    write_points(options, reconstruction, images, placements, folder)
 
 
 def write_points(
-    options: argparse.Namespace, reconstruction: Reconstruction, images: Tensor, placements: list[Placement]
+    options: argparse.Namespace,
+    reconstruction: Reconstruction,
+    images: Tensor,
+    placements: list[Placement],
+    folder: Path,
 ) -> None:
     """Write the point cloud in every format asked for, if the model has heads for one."""
     source = best_source(reconstruction) if options.points == AUTO else options.points
@@ -141,9 +158,8 @@ def write_points(
     cloud = collect_points(xyz, confidence, images, placements, options.keep).thinned(options.max_points)
     savers = {"glb": cloud.save_glb, "ply": cloud.save_ply}
     for name in options.formats:
-        path = options.output / f"points.{name}"
-        savers[name](path)
-        logger.info("%s: %d points (--points %s)", path, len(cloud), source)
+        savers[name](folder / f"points.{name}")
+        logger.info("%s: %d points (--points %s)", options.output / f"points.{name}", len(cloud), source)
 
 
 def best_source(reconstruction: Reconstruction) -> str:

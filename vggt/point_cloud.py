@@ -17,6 +17,9 @@ _FLOAT, _UNSIGNED_BYTE = 5126, 5121
 _ARRAY_BUFFER, _POINTS = 34962, 0
 #: OpenCV's axes (y down, z forward) to glTF's (y up, z backward): half a turn about x, quaternion xyzw.
 _OPENCV_TO_GLTF = (1.0, 0.0, 0.0, 0.0)
+_PLY_FRAME = "frame of cameras.json: camera of the first image, x right, y down, z forward"
+_GLB_FRAME = "camera of the first image, y up, z backward; points.ply and cameras.json turned half about x"
+_ROUGH = {"metallicFactor": 0.0, "roughnessFactor": 1.0}  # where they are left out viewers take dark metal
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,7 @@ class PointCloud:
         kinds = {"<f4": "float", "u1": "uchar"}
         properties = [f"property {kinds[kind]} {name}" for name, kind in fields]
         header = ["ply", "format binary_little_endian 1.0", f"element vertex {len(self)}", *properties]
+        header.append(f"comment {_PLY_FRAME}")
         path.write_bytes("\n".join([*header, "end_header", ""]).encode("ascii") + table.tobytes())
 
     def save_glb(self, path: Path) -> None:
@@ -79,13 +83,15 @@ class PointCloud:
     def _gltf(self, position_bytes: int, colour_bytes: int) -> dict:
         count = len(self)
         bounds = {"min": self.xyz.min(0).tolist(), "max": self.xyz.max(0).tolist()}
+        primitive = {"attributes": {"POSITION": 0, "COLOR_0": 1}, "mode": _POINTS, "material": 0}
         views = [(0, position_bytes), (position_bytes, colour_bytes)]
         return {
-            "asset": {"version": "2.0", "generator": "vggt"},
+            "asset": {"version": "2.0", "generator": "vggt", "extras": {"frame": _GLB_FRAME}},
             "scene": 0,
             "scenes": [{"nodes": [0]}],
             "nodes": [{"name": "points", "mesh": 0, "rotation": _OPENCV_TO_GLTF}],
-            "meshes": [{"primitives": [{"attributes": {"POSITION": 0, "COLOR_0": 1}, "mode": _POINTS}]}],
+            "meshes": [{"name": "points", "primitives": [primitive]}],
+            "materials": [{"name": "points", "pbrMetallicRoughness": _ROUGH}],
             "accessors": [
                 {"bufferView": 0, "componentType": _FLOAT, "count": count, "type": "VEC3", **bounds},
                 {

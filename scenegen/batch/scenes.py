@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from scenegen.checkpoints.roles import SLAT_GAUSSIAN_ROLE
+from scenegen.export.options import ExportOptions
 from scenegen.export.registry import DEFAULT_FORMATS
 from scenegen.export.scene_files import ExportError, is_complete, write_scene
 from scenegen.inputs.image_files import SceneInputError
@@ -40,6 +41,7 @@ class BatchOptions:
         settings: how each scene is made; the seed is the same for all, so that a scene does not depend on its
             batch.
         overwrite: make finished scenes again.
+        export: how files are written.
         refine: afterwards, push objects out of each other and onto the floor.
         auto_masks: find the objects of photos that have neither masks nor boxes.
     """
@@ -48,6 +50,7 @@ class BatchOptions:
     formats: Sequence[str] = DEFAULT_FORMATS
     settings: RunSettings = RunSettings()
     overwrite: bool = False
+    export: ExportOptions = ExportOptions()
     refine: bool = False
     auto_masks: bool = False
 
@@ -206,7 +209,8 @@ def _run(
     read_seconds = time.perf_counter() - start
     result = generate(pipeline, views, options, on_progress)
     start = time.perf_counter()
-    write_scene(result, options.output / scene.scene_id, options.formats, on_progress=on_progress)
+    folder = options.output / scene.scene_id
+    write_scene(result, folder, options.formats, options.export, on_progress=on_progress)
     report.seconds = {"read": read_seconds, **result.timings, "write": time.perf_counter() - start}
     report.peak_gib = {stage: peak / 2**30 for stage, peak in result.peak_bytes.items()}
     report.problems = {item.object_id: item.problem for item in result.objects if item.problem is not None}

@@ -23,6 +23,8 @@ from scenegen.evaluation.loading import EvaluationError
 
 logger = logging.getLogger(__name__)
 
+DEFAULT_HOST = "127.0.0.1"
+
 
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Run the command line and return its exit status."""
@@ -40,15 +42,15 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
 def add_address_arguments(parser: argparse.ArgumentParser) -> None:
     """Where a page is served."""
     parser.add_argument(
-        "--host", default="127.0.0.1", help="of the page; 0.0.0.0 shows it to other machines (%(default)s)"
+        "--host", help=f"of the page; 0.0.0.0 shows it to other machines; default: {DEFAULT_HOST}"
     )
     parser.add_argument("--port", type=port, help="of the page; default: the first free one")
 
 
-def show_page(output: Path, truth: Path | None, host: str, port: int | None) -> bool:
+def show_page(output: Path, truth: Path | None, host: str | None, port: int | None) -> bool:
     """Serve the page of finished and true scenes until it is stopped; False where it cannot be shown."""
     try:
-        launch_viewer(output, truth, host=host, port=port)
+        launch_viewer(output, truth, host=host or DEFAULT_HOST, port=port)
     except (ViewerUnavailable, EvaluationError) as error:
         logger.error("%s", error)
         return False

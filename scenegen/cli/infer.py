@@ -28,9 +28,10 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from scenegen.batch.scenes import SceneReport, is_pending, make_scene, needs_masks, segment_scenes
+from scenegen.checkpoints.schema import PipelineConfig
 from scenegen.cli.bundled import EXAMPLE_SCENES
 from scenegen.cli.demo import show_page
-from scenegen.cli.inference_options import parse_arguments
+from scenegen.cli.inference_options import appearance_flags, parse_arguments
 from scenegen.cli.reports import count_statuses, set_up_logging, summary
 from scenegen.demo.viewer import default_truth_folder
 from scenegen.export.scene_files import ExportError, check_output
@@ -126,13 +127,26 @@ def load_pipeline(options: argparse.Namespace) -> SceneGenPipeline:
         revision=options.revision,
         offload=options.low_vram,
     )
-    settings = options.batch.settings
-    if settings.slat_sampling and settings.appearance and not pipeline.config.has_appearance:
-        raise CheckpointError(
-            f"{options.checkpoint}: --slat-steps and --slat-cfg need an appearance stage, the checkpoint "
-            "has none; leave them out"
-        )
+    check_checkpoint(pipeline.config, options)
     return pipeline
+
+
+def check_checkpoint(config: PipelineConfig, options: argparse.Namespace) -> None:
+    """Refuse options that have no effect with a checkpoint.
+
+    Raises:
+        CheckpointError: the checkpoint has no appearance stage, or takes its textures from the mesh.
+    """
+    if not config.has_appearance and (wanted := appearance_flags(options)):
+        raise CheckpointError(
+            f"{options.checkpoint}: {', '.join(wanted)}: needs an appearance stage, the checkpoint has none; "
+            "leave it out"
+        )
+    if options.texture_mode and (options.texture or config.default_texture_source) == "mesh":
+        raise CheckpointError(
+            f"{options.checkpoint}: --texture-mode: is for the colours of Gaussians, and the checkpoint "
+            "takes those of the mesh; give --texture gaussian or leave it out"
+        )
 
 
 def find_missing_masks(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from scenegen.batch.scenes import BatchOptions
 from scenegen.cli.bundled import EXAMPLE_SCENES, bundled
@@ -13,7 +13,14 @@ from scenegen.cli.demo import add_address_arguments
 from scenegen.cli.parser import CommandParser
 from scenegen.cli.types import device, non_negative, positive_int, seed
 from scenegen.demo.viewer import ViewerUnavailable, check_viewer
-from scenegen.export.registry import ALL_FORMATS, DEFAULT_FORMATS, FormatUnavailable, check_formats
+from scenegen.export.options import ExportOptions, TextureFormat
+from scenegen.export.registry import (
+    ALL_FORMATS,
+    DEFAULT_FORMATS,
+    FormatUnavailable,
+    check_formats,
+    check_options,
+)
 from scenegen.hub.releases import SMALL_MODEL
 from scenegen.pipelines.settings import RunSettings
 from scenegen.pipelines.texturing import TextureMode, TextureSettings
@@ -120,13 +127,28 @@ def add_result_arguments(parser: argparse.ArgumentParser) -> None:
         "--texture", choices=("gaussian", "mesh"), help="source of the colours; default: the checkpoint's"
     )
     parser.add_argument(
-        "--texture-mode", choices=get_args(TextureMode), default=texture.mode, help="for --texture gaussian"
+        "--texture-mode",
+        choices=get_args(TextureMode),
+        help=f"how colours of Gaussians are taken; default {texture.mode}",
     )
+    parser.add_argument("--texture-size", type=positive_int, help=f"texels per edge; default {texture.size}")
     parser.add_argument(
-        "--texture-size", type=positive_int, default=texture.size, help="pixels per edge (%(default)s)"
+        "--texture-format",
+        choices=get_args(TextureFormat),
+        default=ExportOptions().texture_format,
+        help="of the pictures in GLB, OBJ and USD files; webp for GLB alone",
     )
-    parser.add_argument(
-        "--simplify", type=float, default=texture.simplify, help="share of faces to remove (%(default)s)"
+    parser.add_argument("--compress", action="store_true", help="smaller GLB files: quantised attributes")
+    faces = parser.add_mutually_exclusive_group()
+    faces.add_argument("--faces", type=positive_int, metavar="N", help="triangles of each object")
+    faces.add_argument(
+        "--scene-faces", type=positive_int, metavar="N", help="of the scene, shared by the objects' areas"
+    )
+    faces.add_argument(
+        "--simplify",
+        type=float,
+        metavar="SHARE",
+        help=f"of the triangles to remove; default {texture.simplify}, of plain surfaces what exceeds 20,000",
     )
     parser.add_argument(
         "--refine", action="store_true", help="push objects out of each other and onto the floor"
@@ -167,22 +189,46 @@ def batch_options(options: argparse.Namespace) -> BatchOptions:
         ValueError: a texture setting is out of range, or something is asked of an appearance stage that is
             left out.
     """
-    if options.no_appearance:
-        asked = {
-            "--slat-steps": options.slat_steps is not None,
-            "--slat-cfg": options.slat_cfg is not None,
-            "--formats ply": "ply" in options.formats,
-        }
-        if wanted := [flag for flag, is_asked in asked.items() if is_asked]:
-            raise ValueError(f"{', '.join(wanted)}: needs the appearance stage; leave --no-appearance out")
+    gaussians = ["--formats ply"] if "ply" in options.formats else []
+    if options.no_appearance and (wanted := [*appearance_flags(options), *gaussians]):
+        raise ValueError(f"{', '.join(wanted)}: needs the appearance stage; leave --no-appearance out")
+    page = {"--truth": options.truth, "--host": options.host, "--port": options.port}
+    if wanted := [flag for flag, value in page.items() if value is not None and not options.viewer]:
+        raise ValueError(
+            f"{', '.join(wanted)}: of the page that --viewer opens; add --viewer or leave it out"
+        )
+    if options.masks and options.sam2 != DEFAULT_SAM2:
+        raise ValueError("--sam2: finds masks, which --masks gives; leave one of them out")
+    if options.revision and Path(options.checkpoint).expanduser().is_dir():
+        raise ValueError("--revision: of a repository on the hub, but --checkpoint is a folder; leave it out")
+    if options.texture == "mesh" and options.texture_mode is not None:
+        raise ValueError(
+            "--texture-mode: is for the colours of Gaussians; give --texture gaussian or leave it out"
+        )
+    export = ExportOptions(options.texture_format, options.compress)
+    check_options(options.formats, export)
     return BatchOptions(
         options.output,
         options.formats,
         run_settings(options),
         overwrite=options.overwrite,
+        export=export,
         refine=options.refine,
         auto_masks=options.auto_masks,
     )
+
+
+def appearance_flags(options: argparse.Namespace) -> list[str]:
+    """What the command line asks of an appearance stage."""
+    asked = {
+        "--slat-steps": options.slat_steps is not None,
+        "--slat-cfg": options.slat_cfg is not None,
+        "--texture": options.texture is not None,
+        "--texture-mode": options.texture_mode is not None,
+        "--texture-size": options.texture_size is not None,
+        "--texture-format": options.texture_format != ExportOptions().texture_format,
+    }
+    return [flag for flag, is_asked in asked.items() if is_asked]
 
 
 def run_settings(options: argparse.Namespace) -> RunSettings:
@@ -196,13 +242,16 @@ def run_settings(options: argparse.Namespace) -> RunSettings:
         sampling=given(steps=options.steps, cfg_strength=options.cfg),
         slat_sampling=given(steps=options.slat_steps, cfg_strength=options.slat_cfg),
         texture=TextureSettings(
-            options.texture, options.texture_mode, options.texture_size, options.simplify
+            **given(source=options.texture, mode=options.texture_mode, size=options.texture_size)
         ),
+        faces=options.faces,
+        scene_faces=options.scene_faces,
+        simplify=options.simplify,
         scene_attention=not options.no_scene_attention,
         appearance=not options.no_appearance,
     )
 
 
-def given(**settings: float | None) -> dict[str, float]:
+def given(**settings: Any) -> dict[str, Any]:
     """The settings that are not None."""
     return {name: value for name, value in settings.items() if value is not None}

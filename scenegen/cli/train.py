@@ -20,13 +20,15 @@ import torch
 from scenegen.cli.parser import CommandParser
 from scenegen.cli.types import default_device, device, non_negative, whole_number
 from scenegen.synthesis.furniture.mesh_pack import PackError
-from scenegen.synthesis.sources.registry import SourceOptions
+from scenegen.synthesis.sources.registry import SOURCES, SourceOptions
 from scenegen.trainers.experiment import build_experiment, load_experiment
 from scenegen.trainers.trainer import Trainer
 from trellis_modules.checkpoint import CheckpointError, save_checkpoint
-from trellis_modules.config import ConfigError, to_json
+from trellis_modules.config import ConfigError, lookup, to_json
 
 logger = logging.getLogger(__name__)
+
+DEFAULT_WORKERS = 2
 
 
 def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) -> argparse.Namespace:
@@ -47,7 +49,11 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) ->
         help="checkpoint stem of the encoder that makes the latents of scene_latents and latent_pictures",
     )
     parser.add_argument("--device", type=device, default=default_device())
-    parser.add_argument("--workers", type=whole_number, default=2, help="processes that compose scenes ahead")
+    parser.add_argument(
+        "--workers",
+        type=whole_number,
+        help=f"processes that compose scenes ahead, for sources of packs; default: {DEFAULT_WORKERS}",
+    )
     parser.add_argument(
         "--time-limit", type=non_negative, default=math.inf, help="seconds; the state is saved at the end"
     )
@@ -71,7 +77,10 @@ def make_trainer(options: argparse.Namespace) -> tuple[Trainer, Collection[str]]
     """
     config = load_experiment(options.config)
     torch.manual_seed(config.trainer.seed)
-    files = SourceOptions(options.device, tuple(options.packs), options.latent_encoder, options.workers)
+    if options.workers is not None and not lookup(SOURCES, config.source.name, "source").takes_packs:
+        raise ConfigError(f"source {config.source.name}: expected no --workers, nothing is composed for it")
+    workers = DEFAULT_WORKERS if options.workers is None else options.workers
+    files = SourceOptions(options.device, tuple(options.packs), options.latent_encoder, workers)
     objective, source = build_experiment(config, files)
     trainer = Trainer(objective, source, config.trainer, options.output_dir, options.device)
     resolved = json.dumps(to_json(config), indent=2) + "\n"

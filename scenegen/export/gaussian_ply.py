@@ -12,7 +12,9 @@ import torch
 import trimesh
 from torch import Tensor
 
+from scenegen.export.frames import PLY_TO_GLB, SceneFrame
 from scenegen.export.meshes import vertex_colours
+from scenegen.export.options import ExportOptions
 from scenegen.geometry import ROTATION, SCALE, place, yup_to_zup
 from scenegen.pipelines.result import SceneResult
 from trellis_modules.quaternions import matrix_to_quaternion, quaternion_multiply, quaternion_to_matrix
@@ -25,21 +27,30 @@ _OPACITY = 0.99
 _ZUP_TO_YUP = ((1.0, 0.0, 0.0), (0.0, 0.0, 1.0), (0.0, -1.0, 0.0))
 
 
-def write(result: SceneResult, scene: trimesh.Scene, folder: Path) -> list[str]:
-    """Write ``scene.ply``, in the query frame, and ``obj_<k>.ply``, in the object's own frame.
+def write(result: SceneResult, scene: trimesh.Scene, folder: Path, options: ExportOptions) -> list[str]:
+    """Write ``scene.ply`` and ``obj_<k>.ply``: in place and size those of the GLBs, turned upside down.
 
-    The files are turned like those of the released pipeline (`Gaussian.save_ply`).
+    Splat viewers take y as down, as the files of the released pipeline have it. One half turn about x,
+    `scenegen.export.frames.PLY_TO_GLB`, takes each file to the GLB of the same name; a comment in the file
+    and ``poses.json`` give it.
     """
+    frame = SceneFrame.of(result, scene)
     names, placed = [], []
     for item in result.objects:
         if item.mesh is None:
             continue
         gaussian = surface_gaussian(item.mesh) if item.gaussian is None else item.gaussian
-        gaussian.save_ply(folder / f"{item.node}.ply")
+        gaussian.save_ply(folder / f"{item.node}.ply", comments=_comments(f"{item.node}.glb"))
         names.append(f"{item.node}.ply")
-        placed.append(place_gaussian(gaussian, item.pose))
-    join_gaussians(placed).save_ply(folder / SCENE_FILE)
+        placed.append(place_gaussian(gaussian, frame.pose(item.pose.double()).float()))
+    join_gaussians(placed).save_ply(folder / SCENE_FILE, comments=_comments("scene.glb"))
     return [SCENE_FILE, *names]
+
+
+def _comments(glb: str) -> list[str]:
+    """Lines of the header that say how the file lies to a GLB."""
+    rows = "; ".join(" ".join(f"{value:g}" for value in row) for row in PLY_TO_GLB)
+    return [f"frame: y down; ply_to_glb (4 x 4, rows) takes it to {glb}", f"ply_to_glb: {rows}"]
 
 
 def surface_gaussian(mesh: trimesh.Trimesh) -> Gaussian:
@@ -60,7 +71,7 @@ def surface_gaussian(mesh: trimesh.Trimesh) -> Gaussian:
 
 
 def place_gaussian(gaussian: Gaussian, pose: Tensor) -> Gaussian:
-    """Move Gaussians of an object (z up) by its pose (8,); the result is in the query frame turned z-up."""
+    """Move Gaussians of an object (z up) by a pose (8,) to the frame of the pose, turned z-up."""
     to_yup = torch.tensor(_ZUP_TO_YUP)
     turn = to_yup.T @ quaternion_to_matrix(pose[ROTATION].float()) @ to_yup
     rotation = quaternion_multiply(matrix_to_quaternion(turn), gaussian.rotation)

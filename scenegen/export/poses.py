@@ -4,23 +4,26 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import trimesh
 
-from scenegen.geometry import pose_to_transform
+from scenegen.export.frames import PLY_FRAME, PLY_TO_GLB, SceneFrame
+from scenegen.geometry import CAMERA_FRAME, GLB_FRAME
 from scenegen.photo.camera import PhotoView
 from scenegen.pipelines.result import QUERY_FRAME, GeneratedObject, SceneResult
 
 
 def poses_record(result: SceneResult, scene: trimesh.Scene, scene_id: str) -> dict[str, Any]:
     """The content of ``poses.json``; an object without a surface keeps its pose and tells why."""
+    frame = SceneFrame.of(result, scene)
     return {
         "scene_id": scene_id,
         "frame": QUERY_FRAME,
         "query": result.query_id,
         "objects": [_object_record(item) for item in result.objects],
         "camera": None if result.view is None else _camera_record(result.view),
-        "glb": _normalisation(result, scene),
+        "glb": {"frame": GLB_FRAME, "scale": frame.scale, "centre": frame.centre.tolist()},
+        "ply_frame": PLY_FRAME,
+        "ply_to_glb": PLY_TO_GLB.tolist(),
         "settings": result.settings,
         "seconds": {stage: round(seconds, 3) for stage, seconds in result.timings.items()},
         "peak_gib": {stage: round(peak / 2**30, 3) for stage, peak in result.peak_bytes.items()},
@@ -37,24 +40,28 @@ def _object_record(item: GeneratedObject) -> dict[str, Any]:
         "rotation_wxyz": values[3:7],
         "scale": values[7],
     }
+    if item.mesh is not None:
+        record |= _mesh_record(item.mesh)
     if item.problem is not None:
         record["skipped" if item.mesh is None else "problem"] = item.problem
     return record
+
+
+def _mesh_record(mesh: trimesh.Trimesh) -> dict[str, Any]:
+    """What the mesh is, in the object's own frame: its box, and the number of its triangles."""
+    low, high = mesh.bounds
+    return {
+        "box": {"centre": ((low + high) / 2).tolist(), "size": (high - low).tolist()},
+        "faces": len(mesh.faces),
+    }
 
 
 def _camera_record(view: PhotoView) -> dict[str, Any]:
     """The fitted camera: query frame to camera (x right, y down, z forward), intrinsics in image sizes."""
     focal_y = view.focal / view.aspect
     return {
+        "frame": CAMERA_FRAME,
         "extrinsics": view.extrinsics.tolist(),
         "intrinsics": [[view.focal, 0.0, 0.5], [0.0, focal_y, 0.5], [0.0, 0.0, 1.0]],
         "mask_overlap": view.overlap,
     }
-
-
-def _normalisation(result: SceneResult, scene: trimesh.Scene) -> dict[str, Any]:
-    """The numbers in ``x_glb = scale * (x_query - centre)``."""
-    item = next(item for item in result.objects if item.mesh is not None)
-    query_to_glb = scene.graph[item.node][0] @ np.linalg.inv(pose_to_transform(item.pose.double()).numpy())
-    scale = float(query_to_glb[0, 0])
-    return {"scale": scale, "centre": (-query_to_glb[:3, 3] / scale).tolist()}

@@ -11,6 +11,7 @@ from PIL import Image
 
 from scenegen.export.meshes import joined_mesh
 from scenegen.export.names import PREVIEW_FILE
+from scenegen.export.options import ExportOptions
 from scenegen.photo.camera import PhotoView
 from scenegen.pipelines.result import SceneResult
 from trellis_modules.renderers import render_snapshot
@@ -21,7 +22,7 @@ SECOND_VIEW_TURN_DEG = 75.0
 SECOND_VIEW_PITCH_DEG = 35.0
 
 
-def write(result: SceneResult, scene: trimesh.Scene, folder: Path) -> list[str]:
+def write(result: SceneResult, scene: trimesh.Scene, folder: Path, options: ExportOptions) -> list[str]:
     """Write ``preview.png``."""
     Image.fromarray(render_preview(scene, result.view)).save(folder / PREVIEW_FILE)
     return [PREVIEW_FILE]

@@ -1,19 +1,21 @@
 """Output formats by name; a format's file, and the packages it needs, are imported when it is used.
 
-A new format is a file of this folder that defines ``write(result, scene, folder) -> list[str]``, with its
-entry here.
+A new format is a file of this folder that defines ``write(result, scene, folder, options) -> list[str]``,
+with its entry here.
 """
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import trimesh
 
+from scenegen.export.options import ExportOptions
 from scenegen.pipelines.result import SceneResult
 
 
@@ -27,28 +29,34 @@ class Format:
 
     Attributes:
         module: file of this folder that writes it.
-        patterns: globs of the files it writes.
-        function: name of the function in it: (result, scene, folder) -> names of the files written.
+        files: regular expression of the names of the files that it writes.
+        function: name of the function in it: (result, scene, folder, options) -> names of the files written.
+        has_textures: whether `ExportOptions.texture_format` changes its files.
         packages: what it imports besides the core dependencies.
         extra: the extra of this project that installs them.
     """
 
     module: str
-    patterns: tuple[str, ...]
+    files: str
     function: str = "write"
+    has_textures: bool = False
     packages: tuple[str, ...] = ()
     extra: str = ""
 
 
 _FORMATS = {
-    "glb": Format("glb", ("scene.glb",)),
-    "objects": Format("glb", ("obj_*.glb",), "write_objects"),
-    "preview": Format("preview", ("preview.png",)),
-    "ply": Format("gaussian_ply", ("scene.ply", "obj_*.ply")),
-    "obj": Format("wavefront_obj", ("scene.obj", "scene.mtl", "obj_*_colour.png")),
-    "usd": Format("usd_layer", ("scene.usda", "obj_*_usd.png")),
-    "mp4": Format("turntable", ("turntable.mp4",), packages=("imageio", "imageio_ffmpeg"), extra="video"),
+    "glb": Format("glb", r"scene\.glb", has_textures=True),
+    "objects": Format("glb", r"obj_\d+\.glb", "write_objects", has_textures=True),
+    "preview": Format("preview", r"preview\.png"),
+    "ply": Format("gaussian_ply", r"(scene|obj_\d+)\.ply"),
+    "obj": Format(
+        "wavefront_obj", r"(scene|obj_\d+)\.(obj|mtl)|obj_\d+_colour\.(png|jpg)", has_textures=True
+    ),
+    "usd": Format("usd_layer", r"scene\.usda|obj_\d+_usd\.(png|jpg)", has_textures=True),
+    "usdz": Format("usd_layer", r"scene\.usdz", "write_archive", has_textures=True),
+    "mp4": Format("turntable", r"turntable\.mp4", packages=("imageio", "imageio_ffmpeg"), extra="video"),
 }
+_RECORD_FILE = r"poses\.json"
 
 RECORD = "poses"
 """Name of the record ``poses.json``, which is written whether it is asked for or not."""
@@ -76,7 +84,9 @@ def check_formats(names: Sequence[str]) -> None:
                 )
 
 
-def write_format(name: str, result: SceneResult, scene: trimesh.Scene, folder: Path) -> list[str]:
+def write_format(
+    name: str, result: SceneResult, scene: trimesh.Scene, folder: Path, options: ExportOptions
+) -> list[str]:
     """Write a generated scene in one format; see `check_formats` for what can be written.
 
     Args:
@@ -84,13 +94,14 @@ def write_format(name: str, result: SceneResult, scene: trimesh.Scene, folder: P
         result: at least one object has a mesh.
         scene: the same scene put together by `scenegen.export.meshes.build_scene`.
         folder: exists.
+        options: how files are written.
 
     Returns:
         Names of the files written in the folder.
     """
     found = _FORMATS[name]
     module = importlib.import_module(f"{__package__}.{found.module}")
-    return getattr(module, found.function)(result, scene, folder)
+    return getattr(module, found.function)(result, scene, folder, options)
 
 
 def in_order(names: Sequence[str]) -> list[str]:
@@ -98,6 +109,31 @@ def in_order(names: Sequence[str]) -> list[str]:
     return [name for name in _FORMATS if name in names]
 
 
-def file_patterns() -> tuple[str, ...]:
-    """Globs of the files of all formats: what an earlier run of a scene may have left."""
-    return tuple(pattern for each in _FORMATS.values() for pattern in each.patterns)
+def can_have_written(file: str) -> bool:
+    """Whether a format, or the record, can have given a file this name."""
+    patterns = (_RECORD_FILE, *(each.files for each in _FORMATS.values()))
+    return any(re.fullmatch(pattern, file) for pattern in patterns)
+
+
+def check_options(names: Sequence[str], options: ExportOptions) -> None:
+    """Make sure that options have an effect on some format.
+
+    Raises:
+        ValueError: none of the formats heeds an option that is not the default.
+    """
+    default = ExportOptions()
+    if options.texture_format != default.texture_format:
+        wanted = [name for name, each in _FORMATS.items() if each.has_textures]
+        if options.texture_format == "webp":
+            wanted = [name for name in wanted if _FORMATS[name].module == "glb"]
+        _need_some(names, wanted, f"texture format {options.texture_format!r}")
+    if options.compress:
+        _need_some(names, [name for name, each in _FORMATS.items() if each.module == "glb"], "compress")
+
+
+def _need_some(names: Sequence[str], wanted: Sequence[str], what: str) -> None:
+    if not set(names) & set(wanted):
+        raise ValueError(
+            f"{what}: changes only the formats {', '.join(wanted)}, got {', '.join(names)}; add one of them "
+            "or leave it out"
+        )

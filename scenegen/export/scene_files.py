@@ -11,16 +11,19 @@ import os
 import shutil
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 
+from scenegen.export.kept_files import make_room, read_record, with_digests
 from scenegen.export.meshes import build_scene
 from scenegen.export.names import POSES_FILE
+from scenegen.export.options import ExportOptions
 from scenegen.export.poses import poses_record
 from scenegen.export.registry import (
     DEFAULT_FORMATS,
     RECORD,
     check_formats,
-    file_patterns,
+    check_options,
     in_order,
     write_format,
 )
@@ -37,12 +40,12 @@ class ExportError(RuntimeError):
 
 def is_complete(folder: Path, formats: Sequence[str]) -> bool:
     """Whether an earlier run finished this scene with at least these formats."""
-    try:
-        record = json.loads((folder / POSES_FILE).read_text(encoding="utf-8"))
-        files, written = record["files"], set(record["formats"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return False  # no record, or not one of ours: the scene is made again
-    return written.issuperset(formats) and all((folder / name).is_file() for name in files)
+    record = read_record(folder)
+    if record is None:
+        return False
+    return set(record["formats"]).issuperset(formats) and all(
+        (folder / name).is_file() for name in record["files"]
+    )
 
 
 def check_output(folder: Path) -> None:
@@ -67,18 +70,21 @@ def write_scene(
     result: SceneResult,
     folder: Path,
     formats: Sequence[str] = DEFAULT_FORMATS,
+    options: ExportOptions | None = None,
     *,
     on_progress: OnProgress | None = None,
 ) -> list[Path]:
     """Write a scene folder; a run that is killed on the way leaves no folder that looks complete.
 
     The files are made in ``<parent>/.partial/<name>`` and then renamed into place; those of an earlier run of
-    the same scene are replaced, other files in the folder stay.
+    the same scene are replaced. Other files in the folder stay, also what a person made of ours, see
+    `scenegen.export.kept_files`.
 
     Args:
         result: at least one object has a mesh.
         folder: ``<output>/<scene_id>``.
         formats: some of `registry.ALL_FORMATS`.
+        options: how files are written; None takes the defaults.
         on_progress: called after each format.
 
     Returns:
@@ -87,10 +93,12 @@ def write_scene(
     Raises:
         ExportError: no object has a mesh.
         FormatUnavailable: a format needs a package that is not installed.
-        ValueError: unknown format.
+        ValueError: unknown format, or no format heeds an option.
         OSError: the disk refuses.
     """
+    options = options or ExportOptions()
     check_formats(formats)
+    check_options(formats, options)
     if all(item.mesh is None for item in result.objects):
         problems = "; ".join(sorted({str(item.problem) for item in result.objects}))
         raise ExportError(
@@ -101,7 +109,7 @@ def write_scene(
     shutil.rmtree(staging, ignore_errors=True)  # left by a run that was killed
     _make_folder(staging)
     try:
-        names = _write_files(result, staging, folder.name, formats, ProgressReporter(on_progress))
+        names = _write_files(result, staging, folder.name, formats, options, ProgressReporter(on_progress))
         _move_into_place(staging, folder, names)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
@@ -121,7 +129,12 @@ def _make_folder(path: Path) -> None:
 
 
 def _write_files(
-    result: SceneResult, folder: Path, scene_id: str, formats: Sequence[str], reporter: ProgressReporter
+    result: SceneResult,
+    folder: Path,
+    scene_id: str,
+    formats: Sequence[str],
+    options: ExportOptions,
+    reporter: ProgressReporter,
 ) -> list[str]:
     """Write the files of a scene into an empty folder and return their names, the record last."""
     scene = build_scene(result)
@@ -129,11 +142,13 @@ def _write_files(
     wanted = in_order(formats)
     advance = reporter.counter("files", len(wanted) + 1)
     for name in wanted:
-        names += write_format(name, result, scene, folder)
+        names += write_format(name, result, scene, folder, options)
         advance()
     names.append(POSES_FILE)
-    record = poses_record(result, scene, scene_id) | {"formats": sorted({*formats, RECORD}), "files": names}
-    (folder / POSES_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    written = {"formats": sorted({*formats, RECORD}), "export": asdict(options), "files": names}
+    record = poses_record(result, scene, scene_id) | written
+    text = json.dumps(with_digests(record, folder), indent=2) + "\n"
+    (folder / POSES_FILE).write_text(text, encoding="utf-8")
     advance()
     return names
 
@@ -141,9 +156,6 @@ def _write_files(
 def _move_into_place(staging: Path, folder: Path, names: Sequence[str]) -> None:
     """Rename finished files into the scene folder; the record goes first out and last in."""
     folder.mkdir(exist_ok=True)
-    (folder / POSES_FILE).unlink(missing_ok=True)
-    for pattern in file_patterns():
-        for stale in folder.glob(pattern):
-            stale.unlink()
+    make_room(folder, names)
     for name in names:
         os.replace(staging / name, folder / name)

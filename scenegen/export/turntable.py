@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import torch
@@ -9,6 +10,8 @@ import trimesh
 from torch import Tensor
 
 from scenegen.export.meshes import joined_mesh
+from scenegen.export.options import ExportOptions
+from scenegen.export.preview import DEFAULT_DIRECTION_DEG
 from scenegen.geometry import yup_to_zup
 from scenegen.pipelines.result import SceneResult
 from trellis_modules.renderers import Rendering, render_mesh, turntable, write_video
@@ -18,25 +21,38 @@ FRAMES = 96
 FRAMES_PER_SECOND = 24
 SIZE = 384
 
+_FIRST_SIDE_DEG = 180.0  # azimuth in the query frame of the first camera of `turntable_cameras`
 _LIGHT_FROM = (0.35, -0.5, 0.8)  # z up
 _AMBIENT = 0.55
 _BACKGROUND = (1.0, 1.0, 1.0)
 _RADIUS = 0.66  # of the largest ball at the origin that the cameras see in full: 2 sin(20 degrees)
 
 
-def write(result: SceneResult, scene: trimesh.Scene, folder: Path) -> list[str]:
-    """Write ``turntable.mp4``."""
-    frames = turntable_frames(scene, FRAMES, SIZE)
+def write(result: SceneResult, scene: trimesh.Scene, folder: Path, options: ExportOptions) -> list[str]:
+    """Write ``turntable.mp4``; its first frame, which file managers show, has the photo's side."""
+    azimuth_deg, _ = DEFAULT_DIRECTION_DEG if result.view is None else result.view.direction_deg()
+    frames = turntable_frames(scene, FRAMES, SIZE, azimuth_deg)
     write_video(frames, folder / VIDEO_FILE, FRAMES_PER_SECOND)
     return [VIDEO_FILE]
 
 
-def turntable_frames(scene: trimesh.Scene, num_frames: int, size: int) -> Tensor:
-    """Pictures (num_frames, size, size, 3) uint8 of a y-up scene around the origin, which fills them."""
+def turntable_frames(scene: trimesh.Scene, num_frames: int, size: int, azimuth_deg: float) -> Tensor:
+    """Pictures of a y-up scene around the origin, which fills them.
+
+    Args:
+        scene: in the query frame's axes.
+        num_frames, size: number of pictures, pixels along their edge.
+        azimuth_deg: side of the first one: 0 = from +z, positive towards +x.
+
+    Returns:
+        (num_frames, size, size, 3) uint8.
+    """
     vertices, faces, colours = joined_mesh(scene)
     vertices = yup_to_zup(vertices) * (_RADIUS / vertices.norm(dim=1).max())
+    to_first = _turn_about_z(_FIRST_SIDE_DEG - azimuth_deg)
 
     def draw(extrinsics: Tensor, intrinsics: Tensor) -> Rendering:
+        extrinsics = extrinsics @ to_first.to(extrinsics)  # the cameras go round, the light stays
         return render_mesh(
             vertices,
             faces,
@@ -49,6 +65,14 @@ def turntable_frames(scene: trimesh.Scene, num_frames: int, size: int) -> Tensor
         )
 
     return turntable(draw, num_frames, shaded_pictures)
+
+
+def _turn_about_z(angle_deg: float) -> Tensor:
+    """Homogeneous turn (4, 4) about the vertical of a z-up frame."""
+    sin, cos = math.sin(math.radians(angle_deg)), math.cos(math.radians(angle_deg))
+    return torch.tensor(
+        [[cos, -sin, 0.0, 0.0], [sin, cos, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0], [0.0, 0.0, 0.0, 1.0]]
+    )
 
 
 def shaded_pictures(rendering: Rendering) -> Tensor:

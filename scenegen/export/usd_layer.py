@@ -1,32 +1,64 @@
-"""A USD layer as text (.usda): one transform, mesh and material per object; y up, in scene units.
+"""A USD layer as text (.usda), or packed with its pictures (.usdz); each object has a transform and material.
 
-Every USD program reads the text form, and writing it needs no USD library.
+Every USD program reads the text form, and writing it needs no USD library. The layer is in the frame of
+``scene.glb``: y up, one scene unit a metre.
 
-Source: OpenUSD, schemas UsdGeom and UsdShade, specification of UsdPreviewSurface 2.6.
+Source: OpenUSD, schemas UsdGeom and UsdShade, specifications of UsdPreviewSurface 2.6 and of USDZ 1.3.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import io
+import struct
+import zipfile
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 import trimesh
 
+from scenegen.export.frames import SceneFrame
 from scenegen.export.meshes import srgb_to_linear, vertex_colours
+from scenegen.export.options import ExportOptions
+from scenegen.export.textures import base_colour, encode_picture, is_textured, suffix, widely_read
+from scenegen.geometry import GLB_FRAME
+from scenegen.photo.camera import PhotoView
 from scenegen.pipelines.result import SceneResult
+from trellis_modules.gltf import unit_normals
 
 SCENE_FILE = "scene.usda"
+ARCHIVE_FILE = "scene.usdz"
+
+_ALIGNMENT, _PADDING_ID = 64, 0x1986  # of the files in an archive; id of the extra field that fills up
+_LOCAL_HEADER, _EXTRA_HEADER = 30, 4  # bytes of a zip file before the name, and before the filler
+_LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the first date of the format: the bytes depend on the content alone
+_APERTURE = 36.0  # width of a full-frame sensor in tenths of a unit
 
 _HEADER = """#usda 1.0
 (
+    customLayerData = {{
+        string frame = "{frame}"
+    }}
     defaultPrim = "Scene"
     metersPerUnit = 1
     upAxis = "Y"
 )
 
-def Xform "Scene"
-{"""
+def Xform "Scene" (
+    kind = "component"
+)
+{{"""
+
+_CAMERA = """
+    def Camera "{name}"
+    {{
+        float2 clippingRange = (0.01, 1000)
+        float focalLength = {focal:.9g}
+        float horizontalAperture = {width:.9g}
+        float verticalAperture = {height:.9g}
+        matrix4d xformOp:transform = ({matrix})
+        uniform token[] xformOpOrder = ["xformOp:transform"]
+    }}"""
 
 _OBJECT = """
     def Xform "{node}"
@@ -41,20 +73,23 @@ _OBJECT = """
             float3[] extent = [{extent}]
             int[] faceVertexCounts = [{counts}]
             int[] faceVertexIndices = [{corners}]
-            rel material:binding = </Scene/{node}/material>
+            rel material:binding = </Scene/{node}/{node}>
+            normal3f[] normals = [{normals}] (
+                interpolation = "vertex"
+            )
             point3f[] points = [{points}]
             uniform token subdivisionScheme = "none"
 {colours}
         }}
 
-        def Material "material"
+        def Material "{node}"
         {{
-            token outputs:surface.connect = </Scene/{node}/material/surface.outputs:surface>
+            token outputs:surface.connect = </Scene/{node}/{node}/surface.outputs:surface>
 
             def Shader "surface"
             {{
                 uniform token info:id = "UsdPreviewSurface"
-                color3f inputs:diffuseColor.connect = </Scene/{node}/material/colour.outputs:{output}>
+                color3f inputs:diffuseColor.connect = </Scene/{node}/{node}/colour.outputs:{output}>
                 float inputs:metallic = 0
                 float inputs:roughness = 1
                 token outputs:surface
@@ -85,7 +120,7 @@ _TEXTURE_SHADERS = """
                 uniform token info:id = "UsdUVTexture"
                 asset inputs:file = @./{picture}@
                 token inputs:sourceColorSpace = "sRGB"
-                float2 inputs:st.connect = </Scene/{node}/material/uv.outputs:result>
+                float2 inputs:st.connect = </Scene/{node}/{node}/uv.outputs:result>
                 float3 outputs:rgb
             }}
 
@@ -97,16 +132,32 @@ _TEXTURE_SHADERS = """
             }}"""
 
 
-def write(result: SceneResult, scene: trimesh.Scene, folder: Path) -> list[str]:
+def write(result: SceneResult, scene: trimesh.Scene, folder: Path, options: ExportOptions) -> list[str]:
     """Write ``scene.usda`` and ``obj_<k>_usd.png`` of textured objects."""
-    names, parts = [SCENE_FILE], [_HEADER]
+    files = _files(result, scene, options)
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    return list(files)
+
+
+def write_archive(
+    result: SceneResult, scene: trimesh.Scene, folder: Path, options: ExportOptions
+) -> list[str]:
+    """Write ``scene.usdz``: the layer and its pictures in one file, which phones show."""
+    (folder / ARCHIVE_FILE).write_bytes(_archive(_files(result, scene, options)))
+    return [ARCHIVE_FILE]
+
+
+def _files(result: SceneResult, scene: trimesh.Scene, options: ExportOptions) -> dict[str, bytes]:
+    """The layer and the pictures that it names, by file name, the layer first."""
+    parts, pictures = [_HEADER.format(frame=GLB_FRAME)], {}
+    texture_format = widely_read(options.texture_format)
     for node in scene.graph.nodes_geometry:
         transform, geometry = scene.graph[node]
         mesh = scene.geometry[geometry]
-        if mesh.visual.kind == "texture":
-            picture = f"{node}_usd.png"
-            mesh.visual.material.baseColorTexture.convert("RGB").save(folder / picture)
-            names.append(picture)
+        if is_textured(mesh):
+            picture = f"{node}_usd{suffix(texture_format)}"
+            pictures[picture] = encode_picture(base_colour(mesh), texture_format).content
             colours = _TEXTURE_COORDINATES.format(uvs=_tuples(mesh.visual.uv))
             shaders, output = _TEXTURE_SHADERS.format(node=node, picture=picture), "rgb"
         else:
@@ -114,8 +165,33 @@ def write(result: SceneResult, scene: trimesh.Scene, folder: Path) -> list[str]:
             colours = _VERTEX_COLOURS.format(colours=_tuples(linear))
             shaders, output = _VERTEX_COLOUR_SHADER, "result"
         parts.append(_object(node, mesh, transform, colours, shaders, output))
-    (folder / SCENE_FILE).write_text("\n".join([*parts, "}"]) + "\n", encoding="ascii")
-    return names
+    if result.view is not None:
+        parts.append(_camera(result.view, SceneFrame.of(result, scene)))
+    return {SCENE_FILE: ("\n".join([*parts, "}"]) + "\n").encode("ascii"), **pictures}
+
+
+def _archive(files: Mapping[str, bytes]) -> bytes:
+    """A zip file without compression, in which the content of each file starts at a multiple of 64 bytes."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
+        for name, content in files.items():
+            info = zipfile.ZipInfo(name, _LONG_AGO)
+            header = _LOCAL_HEADER + len(name) + _EXTRA_HEADER
+            padding = -(stream.tell() + header) % _ALIGNMENT
+            info.extra = struct.pack("<HH", _PADDING_ID, padding) + b"\0" * padding
+            archive.writestr(info, content)
+    return stream.getvalue()
+
+
+def _camera(view: PhotoView, frame: SceneFrame) -> str:
+    node = frame.photo_node(view)
+    return _CAMERA.format(
+        name=node.name,
+        focal=_APERTURE * view.focal,
+        width=_APERTURE,
+        height=_APERTURE * view.aspect,
+        matrix=_matrix(node.transform),
+    )
 
 
 def _object(
@@ -123,15 +199,21 @@ def _object(
 ) -> str:
     return _OBJECT.format(
         node=node,
-        matrix=_tuples(np.asarray(transform).T, "{:.9g}"),  # USD multiplies row vectors from the left
+        matrix=_matrix(transform),
         extent=_tuples(mesh.bounds),
         counts=", ".join(["3"] * len(mesh.faces)),
         corners=", ".join(map(str, mesh.faces.ravel().tolist())),
+        normals=_tuples(unit_normals(mesh.vertex_normals), "{:.4g}"),
         points=_tuples(mesh.vertices),
         colours=colours,
         shaders=shaders,
         output=output,
     )
+
+
+def _matrix(transform: np.ndarray) -> str:
+    """A matrix (4, 4) for column vectors as USD writes it: for row vectors."""
+    return _tuples(np.asarray(transform).T, "{:.9g}")
 
 
 def _tuples(rows: Iterable[Iterable[float]], number: str = "{:.6g}") -> str:

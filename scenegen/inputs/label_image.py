@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import colorsys
+import hashlib
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 _PUBLISHED = (  # label 1 and on, as in the published demo
     (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (255, 0, 255), (0, 255, 255), (128, 0, 0),
@@ -17,6 +19,7 @@ _PUBLISHED = (  # label 1 and on, as in the published demo
 _MORE = 64 - len(_PUBLISHED)
 _GOLDEN_RATIO = 0.618033988749895  # steps of the hue: neighbours differ, none returns early
 _SATURATION, _LEVELS = 0.8, (0.75, 1.0, 0.9)  # no colour within 16 levels of another
+_NOTE = "scenegen labels sha256"
 _CODE = np.array([1 << 16, 1 << 8, 1])
 
 
@@ -52,6 +55,8 @@ def label_map(masks: np.ndarray) -> np.ndarray:
 def write_labels(labels: np.ndarray, path: Path) -> None:
     """Save labels as a palette PNG: pixel values are the labels, the colours tell them apart.
 
+    The file notes a digest of the labels, by which `is_as_written` knows it again.
+
     Args:
         labels: (H, W) uint8, below ``len(PALETTE)``.
         path: its folder is made where it is missing.
@@ -62,7 +67,22 @@ def write_labels(labels: np.ndarray, path: Path) -> None:
     image = Image.fromarray(labels)
     image.putpalette(PALETTE.tobytes())
     path.parent.mkdir(parents=True, exist_ok=True)
-    image.save(path)
+    notes = PngInfo()
+    notes.add_text(_NOTE, _digest(labels))
+    image.save(path, pnginfo=notes)
+
+
+def is_as_written(path: Path) -> bool:
+    """Whether `write_labels` wrote this file and nobody changed its labels since."""
+    try:
+        with Image.open(path) as image:
+            return image.mode == "P" and image.info.get(_NOTE) == _digest(np.asarray(image))
+    except (OSError, ValueError):  # whatever it is, it is not ours
+        return False
+
+
+def _digest(labels: np.ndarray) -> str:
+    return hashlib.sha256(repr(labels.shape).encode("ascii") + labels.tobytes()).hexdigest()
 
 
 def read_labels(image: Image.Image) -> np.ndarray:

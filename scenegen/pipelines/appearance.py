@@ -169,6 +169,7 @@ class AppearanceStage:
                     gaussian,
                     settings.texture,
                     self.device,
+                    num_faces=drafts[row].num_faces,
                     on_piece=lambda pieces, done=done: reporter.report("texture", done + pieces, total),
                 )
             except ValueError as error:  # what the decoders made is out of range

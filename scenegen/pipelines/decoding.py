@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import fast_simplification
 import numpy as np
 import trimesh
 from scipy import ndimage
 from skimage.measure import marching_cubes
+
+from trellis_modules.postprocess.face_count import simplify_to
 
 LOGIT_LIMIT = 4.0
 """Logits are clipped to this before the surface is drawn: a very sure voxel would pull it off the border."""
@@ -15,7 +16,9 @@ MIN_PART_FRACTION = 0.02
 """Loose parts with fewer voxels than this share of the largest part are noise of the decoder."""
 
 
-def occupancy_to_mesh(logits: np.ndarray, max_faces: int | None = 20_000) -> trimesh.Trimesh | None:
+def occupancy_to_mesh(
+    logits: np.ndarray, max_faces: int | None = 20_000, simplify: float | None = None
+) -> trimesh.Trimesh | None:
     """Draw the surface of one object's occupancy.
 
     Hollow interiors are closed first, so that a shell of voxels gives one outer surface; specks are removed.
@@ -23,7 +26,8 @@ def occupancy_to_mesh(logits: np.ndarray, max_faces: int | None = 20_000) -> tri
     Args:
         logits: (R, R, R) occupancy logits, axes x, y, z of the object z-up frame; voxel i covers
             [i / R - 0.5, (i + 1) / R - 0.5] and is occupied where its logit is above 0.
-        max_faces: simplify to about this many triangles; None keeps them all.
+        max_faces: simplify to this many triangles, within 2 %; None keeps them all.
+        simplify: share of the triangles to remove, in place of ``max_faces``.
 
     Returns:
         A mesh in the object y-up frame within [-0.5, 0.5]^3, faces outward; None when nothing is occupied.
@@ -43,7 +47,10 @@ def occupancy_to_mesh(logits: np.ndarray, max_faces: int | None = 20_000) -> tri
     vertices, faces, _, _ = marching_cubes(
         np.pad(filled, 1, constant_values=-LOGIT_LIMIT), level=0.0, gradient_direction="ascent"
     )
-    vertices, faces = _simplify(vertices.astype(np.float32), faces, max_faces)
+    if simplify is not None:
+        max_faces = round((1 - simplify) * len(faces))
+    if max_faces is not None:
+        vertices, faces = simplify_to(vertices.astype(np.float32), faces, max_faces)
     xyz_zup = (vertices - 0.5) / logits.shape[0] - 0.5  # padded index 1 is voxel 0, whose centre is 0.5 / R
     x, y, z = xyz_zup.T
     mesh = trimesh.Trimesh(np.stack((x, z, -y), axis=1), faces, process=False)
@@ -64,11 +71,3 @@ def _solid_logits(logits: np.ndarray) -> np.ndarray:
         sizes[0] = 0
         clipped[(sizes < MIN_PART_FRACTION * sizes.max())[parts] & solid] = -LOGIT_LIMIT
     return clipped
-
-
-def _simplify(
-    vertices: np.ndarray, faces: np.ndarray, max_faces: int | None
-) -> tuple[np.ndarray, np.ndarray]:
-    if max_faces is None or len(faces) <= max_faces:
-        return vertices, faces
-    return fast_simplification.simplify(vertices, faces, target_count=max_faces)

@@ -27,7 +27,8 @@ _CHECK = "check the weights and the precision (dtype float32)"
 class ObjectDraft:
     """One object between stages; the attributes are those of `GeneratedObject`.
 
-    A stage that cannot use an object sets ``problem``; the stages after it leave the object out.
+    ``num_faces`` is the number of triangles that the caller wants, if any. A stage that cannot use an object
+    sets ``problem``; the stages after it leave the object out.
     """
 
     logits: Tensor
@@ -36,6 +37,7 @@ class ObjectDraft:
     mesh: trimesh.Trimesh | None = None
     gaussian: Gaussian | None = None
     radiance_field: Strivec | None = None
+    num_faces: int | None = None
 
     def finished(self, object_id: int) -> GeneratedObject:
         """The object as the caller gets it."""

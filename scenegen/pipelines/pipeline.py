@@ -21,6 +21,7 @@ from scenegen.inputs.scene_images import SceneImages
 from scenegen.pipelines.appearance import AppearanceStage, object_cond, with_patch_details
 from scenegen.pipelines.arguments import check_structure, check_views, refuse_old_call
 from scenegen.pipelines.drafts import MAX_VOXELS, ObjectDraft, draft_objects, usable
+from scenegen.pipelines.face_budget import share_faces
 from scenegen.pipelines.memory import StageMeter, repeatable_kernels
 from scenegen.pipelines.progress import OnProgress, ProgressReporter, ShouldStop
 from scenegen.pipelines.result import SceneResult
@@ -206,10 +207,11 @@ class SceneGenPipeline:
                 logits = settings.structure[list(order)].float().cpu()
         drafts = draft_objects(sample, logits, MAX_VOXELS if objects is not None else None)
         shaped = usable(drafts)
+        share_faces([drafts[row] for row in shaped], settings.faces, settings.scene_faces)
         if objects is not None and shaped:
             self._add_appearance(drafts, objects, generator, settings, meter, reporter)
         with meter.stage("mesh"):
-            add_surfaces([drafts[row] for row in shaped], settings.max_faces, reporter)
+            add_surfaces([drafts[row] for row in shaped], settings, reporter)
         if sample.positions is None:
             place_in_row(drafts)
         return drafts
@@ -254,7 +256,7 @@ class SceneGenPipeline:
 
     def _provenance(self) -> dict[str, Any]:
         """What made the scene, beside the arguments of the run."""
-        record: dict[str, Any] = {"torch": torch.__version__}
+        record: dict[str, Any] = {"torch": torch.__version__, "threads": torch.get_num_threads()}
         if self.source is not None:
             record["checkpoint"] = self.source.path.resolve().name
             record["dtype"] = str(self.source.dtype).removeprefix("torch.")

@@ -12,9 +12,11 @@ from trellis_modules.representations.gaussian import Gaussian
 from trellis_modules.representations.strivec import Strivec
 
 QUERY_FRAME = (
-    "query object: origin at its box centre, y up, front +z, unit = its longest side; x_query = scale * "
-    "R(rotation_wxyz) * p + translation for p in the object's own frame of the same kind"
+    "query object: its own frame; x_query = scale * R(rotation_wxyz) @ p + translation for p in an object's "
+    "own frame: y up, front +z, origin at the centre of the cube that its shape was generated in, unit = the "
+    "edge of that cube; box tells where its mesh lies there, generated to be centred with longest side 1"
 )
+"""The words beside the poses: the networks place cubes of objects, which the meshes fill almost exactly."""
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,8 @@ DECODER_ROLES: Mapping[Representation, str] = {
 }
 """The network that makes each representation."""
 
+_TEXTURE = TextureSettings()
+
 SEEDS = range(-(2**63), 2**64)
 """What PyTorch's generators take: whole numbers of 64 bits, with or without sign."""
 
@@ -45,7 +47,11 @@ class RunSettings:
         positions_type: which sampling steps the poses come from, see `sample_structure`.
         structure: (B, R, R, R) occupancy logits in the caller's order that replace those of the structure
             stage, for shapes that are known or edited; poses still come from sampling.
-        max_faces: triangles of an object without an appearance stage; None keeps all.
+        max_faces: most triangles of an object without an appearance stage; None keeps all.
+        faces: triangles of each object, with and without appearance stage, in place of ``max_faces`` and
+            ``texture.simplify``. It is reached within 2 % where the surface has as many.
+        scene_faces: likewise for the scene; objects share it by their areas as they are placed.
+        simplify: likewise as the share of the triangles that simplification removes, in [0, 1).
         texture: how meshes of the appearance stage are textured; None leaves them as they are decoded, with
             colours at their many vertices.
         representations: what else the objects are returned as.
@@ -60,6 +66,9 @@ class RunSettings:
     positions_type: PositionsType = "last"
     structure: Tensor | None = field(default=None, compare=False)
     max_faces: int | None = 20_000
+    faces: int | None = None
+    scene_faces: int | None = None
+    simplify: float | None = None
     texture: TextureSettings | None = TextureSettings()
     representations: Collection[Representation] = ()
 
@@ -68,6 +77,19 @@ class RunSettings:
             raise ValueError(f"run: seed: expected a whole number from -2^63 to 2^64 - 1, got {self.seed!r}")
         if unknown := sorted(set(self.representations) - DECODER_ROLES.keys()):
             raise ValueError(f"run: unknown representation {unknown[0]!r}; known: {sorted(DECODER_ROLES)}")
+        self._check_faces()
+
+    def _check_faces(self) -> None:
+        for name in ("faces", "scene_faces"):
+            if (count := getattr(self, name)) is not None and count < 1:
+                raise ValueError(f"run: {name}: expected a number of triangles above 0, got {count}")
+        if self.simplify is not None and not 0 <= self.simplify < 1:
+            raise ValueError(f"run: simplify: expected a share in [0, 1), got {self.simplify}")
+        given = [name for name in ("faces", "scene_faces", "simplify") if getattr(self, name) is not None]
+        if self.texture is not None and self.texture.simplify != _TEXTURE.simplify:
+            given.append("texture.simplify")
+        if len(given) > 1:
+            raise ValueError(f"run: expected one number of faces, got {', '.join(given)}; keep one of them")
 
     def resolve(self, config: PipelineConfig, roles: Collection[str]) -> ResolvedSettings:
         """What these settings are for a checkpoint.
@@ -81,9 +103,6 @@ class RunSettings:
             ValueError: something is asked for that the checkpoint or the other settings do not allow.
         """
         sampling = merge_params(config.sparse_structure_sampler.params, self.sampling, "run")
-        texture = self.texture and replace(
-            self.texture, source=self.texture.source or config.default_texture_source
-        )
         resolved = ResolvedSettings(
             seed=self.seed,
             sampling=sampling,
@@ -93,18 +112,48 @@ class RunSettings:
             positions_type=self.positions_type,
             structure=self.structure,
             max_faces=self.max_faces,
-            texture=texture,
+            faces=self.faces,
+            scene_faces=self.scene_faces,
+            simplify=self.simplify,
+            texture=self._texture(config),
             representations=frozenset(self.representations),
         )
         _check_decoders(resolved, roles)
         return resolved
 
+    def _texture(self, config: PipelineConfig) -> TextureSettings | None:
+        """How meshes are textured here; nothing is asked that would have no effect."""
+        if not (self.appearance and config.has_appearance):
+            if self.texture not in (None, _TEXTURE):
+                raise ValueError(f"run: texture was given, but {self._why_plain()}; leave it out")
+            return self.texture
+        if self.texture is None:
+            if any(value is not None for value in (self.faces, self.scene_faces, self.simplify)):
+                raise ValueError(
+                    "run: faces, scene_faces and simplify change meshes that are textured, but texture is "
+                    "None, which leaves them as they are decoded; give texture=TextureSettings()"
+                )
+            return None
+        texture = replace(
+            self.texture,
+            source=self.texture.source or config.default_texture_source,
+            simplify=self.texture.simplify if self.simplify is None else self.simplify,
+        )
+        if texture.source == "mesh" and texture.mode != _TEXTURE.mode:
+            raise ValueError(
+                f"run: texture mode {texture.mode!r} is for the colours of Gaussians, but they come from the "
+                "mesh; give source 'gaussian', or leave the mode out"
+            )
+        return texture
+
+    def _why_plain(self) -> str:
+        return "the checkpoint has no appearance stage" if self.appearance else "appearance is False"
+
     def _slat_sampling(self, config: PipelineConfig) -> SamplingParams | None:
         if self.appearance and config.has_appearance:
             return merge_params(config.slat_sampler.params, self.slat_sampling, "run: slat_sampling")
         if self.slat_sampling:
-            reason = "the checkpoint has no appearance stage" if self.appearance else "appearance is False"
-            raise ValueError(f"run: slat_sampling was given, but {reason}")
+            raise ValueError(f"run: slat_sampling was given, but {self._why_plain()}")
         return None
 
 
@@ -124,6 +173,9 @@ class ResolvedSettings:
     positions_type: PositionsType
     structure: Tensor | None = field(compare=False)
     max_faces: int | None
+    faces: int | None
+    scene_faces: int | None
+    simplify: float | None
     texture: TextureSettings | None
     representations: frozenset[Representation]
 
@@ -137,6 +189,8 @@ class ResolvedSettings:
             "positions_type": self.positions_type,
             "given_structure": self.structure is not None,
         }
+        counts = {"faces": self.faces, "scene_faces": self.scene_faces, "simplify": self.simplify}
+        record |= {name: value for name, value in counts.items() if value is not None}
         if self.slat_sampling is None:
             return record | {"max_faces": self.max_faces}
         texture = None if self.texture is None else asdict(self.texture)

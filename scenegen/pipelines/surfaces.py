@@ -16,18 +16,24 @@ from scenegen.pipelines.decoding import occupancy_to_mesh
 from scenegen.pipelines.drafts import EMPTY, ObjectDraft
 from scenegen.pipelines.progress import ProgressReporter
 from scenegen.pipelines.result import GeneratedObject
+from scenegen.pipelines.settings import ResolvedSettings
 
 logger = logging.getLogger(__name__)
 
 
-def add_surfaces(drafts: Sequence[ObjectDraft], max_faces: int | None, reporter: ProgressReporter) -> None:
+def add_surfaces(
+    drafts: Sequence[ObjectDraft], settings: ResolvedSettings, reporter: ProgressReporter
+) -> None:
     """Give drafts without a mesh the surface of their structure; it has no colours."""
     plain = [draft for draft in drafts if draft.mesh is None]
     if not plain:
         return
     advance = reporter.counter("meshes", len(plain))
     for draft in plain:
-        draft.mesh = occupancy_to_mesh(draft.logits.numpy(), max_faces)
+        if draft.num_faces is None:
+            draft.mesh = occupancy_to_mesh(draft.logits.numpy(), settings.max_faces, settings.simplify)
+        else:
+            draft.mesh = occupancy_to_mesh(draft.logits.numpy(), draft.num_faces)
         if draft.problem is not None:
             logger.warning("%s; the object gets the surface of its structure", draft.problem)
         elif draft.mesh is None:

@@ -26,6 +26,9 @@ TEXTURE_PIECES = 3
 # Views of the Gaussians and pixels along their edge; the published number is 100 of 1024.
 _VIEWS = {"cpu": (24, 512), "cuda": (100, 1024)}
 
+# Faces before hidden ones are removed, of those that are wanted: decoded shells have two sides, and more.
+_BEFORE_CLEANING = 4
+
 
 @dataclass(frozen=True)
 class TextureSettings:
@@ -67,6 +70,7 @@ def texture_mesh(
     settings: TextureSettings,
     device: torch.device,
     *,
+    num_faces: int | None = None,
     on_piece: Callable[[int], object] | None = None,
 ) -> trimesh.Trimesh | None:
     """Clean, simplify, unwrap and texture one object.
@@ -76,6 +80,8 @@ def texture_mesh(
         gaussian: source of the texture; None takes the colours of the mesh.
         settings: see `TextureSettings`; its ``source`` is the caller's business.
         device: where the work is done.
+        num_faces: triangles of the result, in place of ``settings.simplify``; fewer where the clean mesh has
+            not so many.
         on_piece: called with the number of finished pieces before the last of `TEXTURE_PIECES`; what it
             raises ends the work.
 
@@ -85,8 +91,12 @@ def texture_mesh(
     Raises:
         ValueError: numbers are not finite or far outside of the object cube, or the mesh has no colours.
     """
+    simplify = settings.simplify
+    if num_faces is not None:
+        simplify = max(0.0, 1 - _BEFORE_CLEANING * num_faces / len(mesh.faces))
     common: dict[str, Any] = {
-        "simplify": settings.simplify,
+        "simplify": simplify,
+        "num_faces": num_faces,
         "fill_holes": settings.fill_holes,
         "texture_size": settings.size,
         "device": device,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,13 @@ from PIL import Image
 
 from scenegen.inputs.boxes import read_boxes
 from scenegen.inputs.image_files import SceneInputError
-from scenegen.inputs.label_image import label_map, write_labels
+from scenegen.inputs.label_image import is_as_written, label_map, write_labels
 from scenegen.inputs.layout import InputPhoto
 from scenegen.inputs.names import BOXES_NAME, LABELS_NAME
 from scenegen.inputs.photos import open_photo
 from scenegen.segmentation.segmenter import Segmenter
+
+logger = logging.getLogger(__name__)
 
 
 def find_masks(segmenter: Segmenter, photo: Image.Image, boxes: np.ndarray | None = None) -> np.ndarray:
@@ -70,6 +73,8 @@ def find_labels(
 def write_found_labels(segmenter: Segmenter, layout: InputPhoto, folder: Path) -> None:
     """Find the masks of a photo on disk, in its boxes or automatically, and write its label image.
 
+    A label image that a person corrected, or put there, stays and counts.
+
     Args:
         segmenter: finds them.
         layout: of the photo.
@@ -80,6 +85,12 @@ def write_found_labels(segmenter: Segmenter, layout: InputPhoto, folder: Path) -
         SceneInputError: photo or boxes are faulty, or no object is found.
         OSError: the disk refuses.
     """
+    target = layout.found_labels(folder)
+    if target.exists() and not is_as_written(target):
+        logger.warning(
+            "%s: changed by hand, so it is used as it is; delete it to find the masks again", target
+        )
+        return
     photo = open_photo(layout.photo)
     if layout.boxes is not None:
         labels = find_labels(segmenter, photo, read_boxes(layout.boxes, photo.size), layout.boxes)
@@ -90,7 +101,7 @@ def write_found_labels(segmenter: Segmenter, layout: InputPhoto, folder: Path) -
         )
     else:
         labels = find_labels(segmenter, photo, where=layout.photo)
-    write_labels(labels, layout.found_labels(folder))
+    write_labels(labels, target)
 
 
 def _check_every_box(labels: np.ndarray, masks: np.ndarray, where: Path | str) -> None:

@@ -96,11 +96,29 @@ def test_appearance_can_be_left_out(tmp_path, write_scene, shared_appearance_che
 
 
 @pytest.mark.parametrize(
-    "asked", [{"slat_sampling": {"steps": 1}}, {"representations": ("gaussian",)}], ids=["steps", "gaussian"]
+    "asked",
+    [{"slat_sampling": {"steps": 1}}, {"representations": ("gaussian",)}, {"texture": SMALL}],
+    ids=["steps", "gaussian", "texture"],
 )
 def test_what_the_appearance_stage_makes_is_refused_without_it(pipeline, scene, asked):
     with pytest.raises(ValueError, match="appearance"):
         pipeline.run([scene], RunSettings(appearance=False, **asked))
+
+
+@pytest.mark.parametrize("appearance", [True, False])
+def test_faces_are_as_many_as_asked_with_and_without_the_appearance_stage(pipeline, scene, appearance):
+    common = {"structure": _dumbbell(2), "appearance": appearance}
+    common |= {"texture": SMALL} if appearance else {}
+    for item in pipeline.run([scene], RunSettings(faces=40, **common)).objects:
+        assert abs(len(item.mesh.faces) - 40) <= 2  # this small untrained surface has few edges to collapse
+    result = pipeline.run([scene], RunSettings(scene_faces=100, **common))
+    assert abs(sum(len(item.mesh.faces) for item in result.objects) - 100) <= 3
+    assert result.settings["scene_faces"] == 100 and result.settings["threads"] == torch.get_num_threads()
+    whole, half = (
+        pipeline.run([scene], RunSettings(simplify=share, **common)).objects for share in (0.0, 0.5)
+    )
+    counts = [sum(len(item.mesh.faces) for item in objects) for objects in (whole, half)]
+    assert counts[1] == pytest.approx(counts[0] / 2, rel=0.05)
 
 
 def test_gaussians_and_radiance_fields_come_on_request(pipeline, scene):
@@ -271,6 +289,15 @@ def test_flow_that_sees_the_colours_of_patches(tmp_path, scene, colour_checkpoin
         ({"representations": ["points"]}, "unknown representation 'points'"),
         ({"slat_sampling": {"steps": 0}}, "steps must be at least 1"),
         ({"slat_sampling": {"heat": 1}}, "'heat'"),
+        ({"faces": 0}, "faces: expected a number of triangles above 0, got 0"),
+        ({"simplify": 1.0}, r"simplify: expected a share in \[0, 1\), got 1.0"),
+        ({"faces": 10, "simplify": 0.5}, "expected one number of faces, got faces, simplify"),
+        ({"faces": 10, "texture": TextureSettings(simplify=0.5)}, "got faces, texture.simplify"),
+        ({"faces": 10, "texture": None}, "texture is None, which leaves them as they are decoded"),
+        (
+            {"texture": TextureSettings(source="mesh", mode="views")},
+            "mode 'views' is for the colours of Gaussians",
+        ),
     ],
 )
 def test_bad_settings_are_refused(pipeline, scene, options, expected):

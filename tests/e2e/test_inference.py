@@ -146,7 +146,7 @@ def test_viewer_shows_the_output_beside_its_truth(tmp_path, run, write_scene, mo
     folder = write_scene(tmp_path / "masked_images_test" / "room", 1).parent
     (tmp_path / "scene_test").mkdir()
     assert run("--input", folder, "--formats", "glb", flag, "--port", "7000") == 0
-    assert shown == [((tmp_path / "out", tmp_path / "scene_test"), {"host": "127.0.0.1", "port": 7000})]
+    assert shown == [((tmp_path / "out", tmp_path / "scene_test"), {"port": 7000})]
 
 
 def test_bad_scene_does_not_stop_the_others(tmp_path, summary, write_scene, caplog):
@@ -317,7 +317,7 @@ def test_half_precision_runs(tmp_path, run, write_scene, dtype):
         (("--formats", "all,stl"), "unknown format 'stl'; known: glb, objects, poses, preview"),
         (("--cfg", "-1"), "expected a number of at least 0, got '-1'"),
         (("--texture-size", "8"), "size must be in [64, 8192], got 8"),
-        (("--simplify", "1"), "simplify must be in [0, 1), got 1.0"),
+        (("--simplify", "1"), "simplify: expected a share in [0, 1), got 1.0"),
         (("--device", "abacus"), "expected cpu, cuda or cuda:<n>, got 'abacus'"),
         (("--device", "cuda:99"), "expected a device of this machine, got 'cuda:99'"),
         (("--seed", "x"), "expected a whole number, got 'x'"),
@@ -325,6 +325,22 @@ def test_half_precision_runs(tmp_path, run, write_scene, dtype):
         (("--port", "0"), "expected a whole number from 1 to 65535, got '0'"),
         (("--no_appearance", "--slat-steps", "2"), "--slat-steps: needs the appearance stage"),
         (("--no_appearance", "--formats", "ply"), "--formats ply: needs the appearance stage"),
+        (("--no_appearance", "--texture", "mesh"), "--texture: needs the appearance stage"),
+        (("--no_appearance", "--texture-mode", "direct"), "--texture-mode: needs the appearance stage"),
+        (("--no_appearance", "--texture-size", "1024"), "--texture-size: needs the appearance stage"),
+        (("--no_appearance", "--texture-format", "jpeg"), "--texture-format: needs the appearance stage"),
+        (("--texture", "mesh", "--texture-mode", "views"), "--texture-mode: is for the colours of Gaussians"),
+        (
+            ("--texture-format", "webp", "--formats", "obj"),
+            "'webp': changes only the formats glb, objects, got obj",
+        ),
+        (("--compress", "--formats", "obj"), "compress: changes only the formats glb, objects, got obj"),
+        (("--faces", "0"), "expected a whole number above 0, got '0'"),
+        (("--faces", "10", "--simplify", "0.5"), "not allowed with argument --faces"),
+        (("--host", "0.0.0.0"), "--host: of the page that --viewer opens; add --viewer or leave it out"),
+        (("--port", "80", "--truth", "t"), "--truth, --port: of the page that --viewer opens"),
+        (("--masks", "m.png", "--sam2", "there"), "--sam2: finds masks, which --masks gives"),
+        (("--checkpoint", ".", "--revision", "x"), "--revision: of a repository on the hub, but"),
     ],
 )
 def test_bad_argument_exits_with_2(run, capsys, arguments, expected):

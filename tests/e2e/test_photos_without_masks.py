@@ -105,6 +105,22 @@ def test_the_written_labels_give_the_same_scene(tmp_path, run, photo, loads):
     assert loads.names == ["segmenter", "pipeline", "pipeline"]
 
 
+def test_labels_that_were_corrected_by_hand_stay_and_count(tmp_path, run, photo, loads, caplog):
+    boxes = ("--boxes", tmp_path / "boxes.json", "--overwrite")
+    path = tmp_path / "out" / "lounge" / "labels.png"
+    assert run(photo, *boxes) == 0
+    found = path.read_bytes()
+    assert run(photo, *boxes) == 0
+    assert path.read_bytes() == found and not caplog.messages  # nobody changed them: they are found again
+    corrected = np.where(_labels(path) == 2, 0, _labels(path))
+    Image.fromarray(corrected.astype(np.uint8)).save(path)
+    mine = path.read_bytes()
+    assert run(photo, *boxes) == 0
+    assert path.read_bytes() == mine and "changed by hand, so it is used as it is" in caplog.text
+    scene = trimesh.load(path.with_name("scene.glb"))
+    assert sorted(scene.graph.nodes_geometry) == ["obj_0"]
+
+
 def test_one_segmenter_serves_the_scenes_without_masks(
     tmp_path, run, write_scene, write_boxes, loads, capsys
 ):

@@ -214,6 +214,15 @@ def test_stored_pictures_take_the_place_of_packs(tmp_path, run, pack, caplog):
     assert "got picture_set" in caplog.messages[-1]
 
 
+@pytest.mark.parametrize("option", ["--workers", "--latent_encoder"])
+def test_options_that_stored_pictures_make_void_are_refused(monkeypatch, capsys, option):
+    options = ["--config", "c.json", "--output_dir", "out", "--pictures", "p.safetensors", option, "1"]
+    monkeypatch.setattr(sys, "argv", ["train.py", *options])
+    with pytest.raises(SystemExit) as exit_:
+        train.parse_arguments()
+    assert exit_.value.code == 2 and "leave them out with --pictures" in capsys.readouterr().err
+
+
 def test_the_appearance_stage_joins_the_checkpoint(tmp_path, run, encoder, monkeypatch):
     latents = trained_encoder(run, tmp_path, "structured_latent_vae")
     run("scene_flow", tmp_path / "scene_flow", "--latent_encoder", str(encoder))

@@ -10,6 +10,7 @@ import fast_simplification
 import numpy as np
 import torch
 
+from trellis_modules.postprocess.face_count import simplify_to
 from trellis_modules.postprocess.hidden_faces import remove_hidden_faces
 from trellis_modules.postprocess.hole_filling import fill_holes
 from trellis_modules.postprocess.visibility import face_visibility
@@ -32,11 +33,13 @@ class CleaningConfig:
         simplify: share of the faces to remove, in [0, 1); 0 keeps them all.
         fill_holes: remove faces that cannot be seen from outside, and close small holes.
         fill_holes_max_size: area of the largest hole that removing hidden faces may leave (to be closed).
+        num_faces: simplify the clean mesh to so many faces; None leaves it at what ``simplify`` gave.
     """
 
     simplify: float = 0.95
     fill_holes: bool = True
     fill_holes_max_size: float = 0.04
+    num_faces: int | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.simplify < 1:
@@ -111,6 +114,9 @@ def clean_mesh(
         visible = remove_hidden_faces(vertices, faces, visibility, config.fill_holes_max_size)
         vertices, faces = _unless_empty("removal of hidden faces", (vertices, faces), visible)
         vertices, faces = fill_holes(vertices, faces, config.max_hole_edges)
+    if config.num_faces is not None:
+        fewer = simplify_to(vertices, faces.astype(np.int32), config.num_faces, _weld)
+        vertices, faces = _unless_empty("simplification", (vertices, faces), fewer)
     return vertices, faces
 
 
@@ -118,7 +124,12 @@ def _simplify(
     vertices: np.ndarray, faces: np.ndarray, config: CleaningConfig
 ) -> tuple[np.ndarray, np.ndarray]:
     fewer = fast_simplification.simplify(vertices, faces.astype(np.int32), target_reduction=config.simplify)
-    vertices, faces, _ = weld(fewer[0].astype(np.float32), fewer[1].astype(np.int64))
+    return _weld(*fewer)
+
+
+def _weld(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Join what simplification left, whose types are its own."""
+    vertices, faces, _ = weld(vertices.astype(np.float32), faces.astype(np.int64))
     return vertices, faces
 
 

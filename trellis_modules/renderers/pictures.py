@@ -112,8 +112,10 @@ def _write_mp4(frames: Sequence[np.ndarray], path: Path, fps: int) -> None:
             f"{path}: videos need the packages imageio and imageio-ffmpeg ({error}); "
             "pip install 'scenegen[video]', or choose a name that ends in .gif"
         ) from error
-    # the codec wants even edges; the default of 16 would scale small pictures
-    with get_writer(path, format="FFMPEG", fps=fps, codec="libx264", macro_block_size=2) as writer:
+    # The codec wants even edges; the default of 16 would scale small pictures. With the index in front of the
+    # frames players on the web begin before they have the whole file.
+    options = {"macro_block_size": 2, "output_params": ["-movflags", "+faststart"]}
+    with get_writer(path, format="FFMPEG", fps=fps, codec="libx264", **options) as writer:
         for frame in frames:
             writer.append_data(frame)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -190,13 +190,16 @@ class Gaussian:
             return self
         return Gaussian(self.config, *(getattr(self, name)[kept] for name in _HIDDEN))
 
-    def save_ply(self, path: Path, transform: Matrix3 | None = Z_UP_TO_PLY) -> None:
+    def save_ply(
+        self, path: Path, transform: Matrix3 | None = Z_UP_TO_PLY, *, comments: Sequence[str] = ()
+    ) -> None:
         """Write the file format of Gaussian-splatting viewers.
 
         Args:
             path: file to write.
             transform: rotation from the object frame to the file's; None = no change, and the quaternions
                 keep their length.
+            comments: lines of the file's header.
 
         Raises:
             ValueError: a value is not finite, or ``transform`` is no rotation.
@@ -205,7 +208,7 @@ class Gaussian:
         if not np.isfinite(table).all():
             bad = int((~np.isfinite(table)).any(axis=1).sum())
             raise ValueError(f"{path}: {bad} of {len(self)} Gaussians are not finite; check their source")
-        write_ply_vertices(path, dict(zip(_PLY_COLUMNS, table.T)))
+        write_ply_vertices(path, dict(zip(_PLY_COLUMNS, table.T)), comments)
 
     @classmethod
     def load_ply(

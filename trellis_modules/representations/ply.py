@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +17,13 @@ _FORMAT = "format binary_little_endian 1.0"
 _MAX_HEADER_LINES = 1000
 
 
-def write_ply_vertices(path: Path, columns: Mapping[str, np.ndarray]) -> None:
+def write_ply_vertices(path: Path, columns: Mapping[str, np.ndarray], comments: Sequence[str] = ()) -> None:
     """Write columns of equal length as float32 vertex properties, in the order given.
+
+    Args:
+        path: file to write.
+        columns: (N,) by name.
+        comments: lines of ASCII for the end of the header: some viewers count the lines at its beginning.
 
     Raises:
         ValueError: a column is not one-dimensional or has another length than the first.
@@ -31,7 +36,7 @@ def write_ply_vertices(path: Path, columns: Mapping[str, np.ndarray]) -> None:
     for name, column in columns.items():
         table[name] = column
     lines = ["ply", _FORMAT, f"element vertex {count}", *(f"property float {name}" for name in columns)]
-    header = "\n".join([*lines, "end_header", ""])
+    header = "\n".join([*lines, *(f"comment {line}" for line in comments), "end_header", ""])
     Path(path).write_bytes(header.encode("ascii") + table.tobytes())
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
 import trimesh
+from trimesh.exchange.gltf import export_glb
 
 from dataset_toolkits.subsets.sweethome3d.catalogue import CatalogueEntry
 from dataset_toolkits.subsets.sweethome3d.meshes import TexturedPart, face_coloured, load_parts, place_parts
@@ -111,7 +113,15 @@ def textured_glb(parts: list[TexturedPart], name: str) -> bytes:
         visual = trimesh.visual.TextureVisuals(uv=part.uv, material=material)
         mesh = trimesh.Trimesh(part.vertices, part.faces, visual=visual, process=False)
         scene.add_geometry(mesh, node_name=f"{name}#{number}", geom_name=f"part_{number}")
-    return scene.export(file_type="glb")
+    return export_glb(scene, tree_postprocessor=_name_images)
+
+
+def _name_images(tree: dict[str, Any]) -> None:
+    """Name images for their materials, which trimesh leaves out; converters keep textures by name."""
+    for material in tree.get("materials", []):
+        texture = material["pbrMetallicRoughness"].get("baseColorTexture")
+        if texture is not None:
+            tree["images"][tree["textures"][texture["index"]]["source"]].setdefault("name", material["name"])
 
 
 def _linear(srgb: np.ndarray) -> np.ndarray:

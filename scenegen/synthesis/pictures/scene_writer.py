@@ -14,6 +14,7 @@ Objects are numbered by visible area, so object 0, the query, is the one with th
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,7 +25,15 @@ import numpy as np
 import trimesh
 from PIL import Image
 
-from scenegen.geometry import ROTATION, SCALE, SCENE_EXTENT, TRANSLATION, pose_to_transform
+from scenegen.geometry import (
+    CAMERA_FRAME,
+    GLB_FRAME,
+    ROTATION,
+    SCALE,
+    SCENE_EXTENT,
+    TRANSLATION,
+    pose_to_transform,
+)
 from scenegen.inputs.cutouts import cut_out
 from scenegen.inputs.names import PHOTO_NAMES, cutout_name, mask_name
 from scenegen.synthesis.furniture.records import FurnitureMesh, ModelInfo
@@ -37,10 +46,12 @@ from scenegen.synthesis.layouts.scene_layout import (
 )
 from scenegen.synthesis.pictures.scene_renderer import ScenePicture
 from trellis_modules.files import atomic_write, atomic_write_bytes, atomic_write_text
+from trellis_modules.gltf import GltfMesh, GltfNode, encode_glb
 
 CUTOUT_SIZE = 518
 FRAME = "query object: origin at its box centre, y up, front +z, unit = its longest side"
 _JPEG_QUALITY = 92
+_PICTURE = re.compile(r"\d+(_mask)?\.png")
 
 
 @dataclass(frozen=True)
@@ -98,13 +109,17 @@ def write_masked_scene(
     if with_depth:
         write_depth(picture.depth, paths.depth)
     scene, normalisation = truth_scene(layout, meshes)
-    atomic_write_bytes(paths.glb, scene.export(file_type="glb"))
+    atomic_write_bytes(paths.glb, truth_glb(scene))
     truth = truth_record(layout, infos, picture.instances.shape[0], normalisation)
     atomic_write_text(paths.truth, json.dumps(truth, indent=1) + "\n")
 
 
 def write_images(layout: SceneLayout, picture: ScenePicture, folder: Path) -> None:
-    """Write the masked-image folder of a scene, under a temporary name first."""
+    """Write the masked-image folder of a scene, under a temporary name first.
+
+    Of an earlier run of the scene only the pictures are replaced, or removed where it had more objects; other
+    files in the folder stay.
+    """
     temporary = folder.with_name(folder.name + ".part")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
@@ -114,8 +129,13 @@ def write_images(layout: SceneLayout, picture: ScenePicture, folder: Path) -> No
         cutout(picture.colour, mask).save(temporary / cutout_name(number), optimize=True)
         channels = np.repeat(mask[..., None], 3, axis=2).astype(np.uint8) * 255
         Image.fromarray(channels).save(temporary / mask_name(number), optimize=True)
-    shutil.rmtree(folder, ignore_errors=True)
-    temporary.rename(folder)
+    folder.mkdir(exist_ok=True)
+    for path in folder.iterdir():
+        if _PICTURE.fullmatch(path.name) and not (temporary / path.name).is_file():
+            path.unlink()
+    for path in temporary.iterdir():
+        path.replace(folder / path.name)
+    temporary.rmdir()
 
 
 def cutout(colour: np.ndarray, mask: np.ndarray, size: int = CUTOUT_SIZE) -> Image.Image:
@@ -156,7 +176,7 @@ def write_depth(depth: np.ndarray, path: Path) -> None:
 def truth_scene(
     layout: SceneLayout, meshes: Mapping[str, FurnitureMesh]
 ) -> tuple[trimesh.Scene, dict[str, Any]]:
-    """Assemble the truth: nodes ``obj_k`` whose geometry is in the object frame, placed by node matrices.
+    """Assemble the truth: nodes ``obj_k`` whose geometry is in the object frame, placed by their nodes.
 
     Returns:
         The scene, and {"scale", "centre"} with ``x_glb = scale * (x_query - centre)``.
@@ -175,6 +195,17 @@ def truth_scene(
         name = f"obj_{number}"
         scene.add_geometry(mesh, node_name=name, geom_name=name, transform=normalise @ matrix)
     return scene, {"scale": scale, "centre": centre.tolist()}
+
+
+def truth_glb(scene: trimesh.Scene) -> bytes:
+    """Encode a truth: flat faces; each object has a node of translation, rotation, scale, and a material."""
+    nodes = []
+    for name in scene.graph.nodes_geometry:
+        transform, geometry = scene.graph[name]
+        mesh = scene.geometry[geometry]
+        colours = np.asarray(mesh.visual.vertex_colors)
+        nodes.append(GltfNode(name, GltfMesh(mesh.vertices, mesh.faces, colours=colours), transform))
+    return encode_glb(nodes, {"frame": GLB_FRAME})
 
 
 def truth_record(
@@ -205,12 +236,13 @@ def truth_record(
         "query_size_m": query.size_m,
         "objects": objects,
         "camera": {
+            "frame": CAMERA_FRAME,
             "extrinsics": query_to_camera.tolist(),
             "intrinsics": layout.camera.intrinsics().tolist(),
             "fov_deg": layout.camera.fov_deg,
             "image_size": image_size,
         },
-        "glb": dict(normalisation),
+        "glb": {"frame": GLB_FRAME, **normalisation},
     }
 
 

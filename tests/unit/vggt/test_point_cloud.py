@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,17 @@ def test_glb_is_upright_with_linear_colours(count: int, tmp_path: Path) -> None:
     np.testing.assert_allclose(cloud.vertices, XYZ[:count] * (1, -1, -1), atol=1e-6)
     linear = [[0, 1, 255], [55, 13, 0], [255, 255, 255]]  # of the sRGB levels 10: 0.8, 128: 55.0, 64: 13.1
     assert cloud.colors[:, :3].tolist() == linear[:count] and (cloud.colors[:, 3] == 255).all()
+
+
+def test_files_say_their_frame_and_the_glb_names_its_parts(tmp_path: Path) -> None:
+    PointCloud(XYZ, RGB).save_ply(tmp_path / "a.ply")
+    PointCloud(XYZ, RGB).save_glb(tmp_path / "a.glb")
+    assert b"comment frame of cameras.json" in (tmp_path / "a.ply").read_bytes()
+    content = (tmp_path / "a.glb").read_bytes()
+    tree = json.loads(content[20 : 20 + int.from_bytes(content[12:16], "little")])
+    assert "y up" in tree["asset"]["extras"]["frame"] and "matrix" not in tree["nodes"][0]
+    names = [tree[kind][0]["name"] for kind in ("nodes", "meshes", "materials")]
+    assert names == ["points"] * 3 and tree["meshes"][0]["primitives"][0]["material"] == 0
 
 
 def test_thinning_keeps_the_order_and_the_ends() -> None:

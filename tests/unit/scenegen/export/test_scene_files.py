@@ -3,21 +3,31 @@
 import io
 import json
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import trimesh
+from scipy.spatial.transform import Rotation
 
+from scenegen.evaluation.glb import read_glb
 from scenegen.export.glb import glb_bytes
 from scenegen.export.meshes import build_scene, joined_mesh, srgb_to_linear
+from scenegen.export.options import ExportOptions
 from scenegen.export.scene_files import ExportError, is_complete, write_scene
-from scenegen.photo.camera import PhotoView
+from scenegen.photo.camera import PhotoView, rotation_of
 from scenegen.pipelines.result import GeneratedObject, SceneResult
 from trellis_modules.postprocess import TexturedMesh
 
 LOGITS = torch.zeros(2, 2, 2)
+VIEW = PhotoView(
+    np.block([[rotation_of(0.5, 0.3), np.array([[0.2], [0.1], [5.0]])], [np.zeros((1, 3)), np.ones((1, 1))]]),
+    focal=1.2,
+    aspect=0.75,
+    overlap=0.5,
+)
 IDENTITY = torch.tensor([0.0, 0, 0, 1, 0, 0, 0, 1])
 BESIDE = torch.tensor([2.0, 0, 0, 0.7071068, 0, 0.7071068, 0, 0.5])
 
@@ -65,16 +75,69 @@ def test_glb_has_a_rough_material_linear_colours_and_unit_normals(result):
     glb = glb_bytes(build_scene(result), {"seed": 7})
     tree = _gltf_json(glb)
     assert tree["asset"]["extras"]["settings"] == {"seed": 7}
-    (material,) = tree["materials"]
-    assert material["pbrMetallicRoughness"] == {"metallicFactor": 0.0, "roughnessFactor": 1.0}
-    for mesh in tree["meshes"]:
+    assert [material["name"] for material in tree["materials"]] == ["obj_0", "obj_4"]
+    for material in tree["materials"]:
+        assert material["pbrMetallicRoughness"] == {"metallicFactor": 0.0, "roughnessFactor": 1.0}
+    for index, mesh in enumerate(tree["meshes"]):
         for primitive in mesh["primitives"]:
-            assert primitive["material"] == 0
+            assert primitive["material"] == index
             assert {"POSITION", "NORMAL", "COLOR_0"} <= primitive["attributes"].keys()
     loaded = trimesh.load(io.BytesIO(glb), file_type="glb", process=False).geometry["obj_0"]
     expected = np.rint(255 * srgb_to_linear(np.array([200, 100, 50]) / 255))
     assert (loaded.visual.vertex_attributes["color"][:, :3] == expected).all()
     np.testing.assert_allclose(np.linalg.norm(loaded.vertex_normals, axis=1), 1, atol=1e-5)
+
+
+def test_nodes_have_the_numbers_of_the_poses(tmp_path, result):
+    write_scene(replace(result, view=VIEW), tmp_path / "room", ["glb"])
+    record = json.loads((tmp_path / "room" / "poses.json").read_text())
+    nodes = {
+        node["name"]: node for node in _gltf_json((tmp_path / "room" / "scene.glb").read_bytes())["nodes"]
+    }
+    scale, centre = record["glb"]["scale"], np.array(record["glb"]["centre"])
+    for entry in (record["objects"][0], record["objects"][2]):
+        node, (w, *xyz) = nodes[entry["node"]], entry["rotation_wxyz"]
+        assert "matrix" not in node
+        np.testing.assert_allclose(
+            node["translation"], scale * (np.array(entry["translation"]) - centre), atol=1e-6
+        )
+        np.testing.assert_allclose(node["rotation"], [*xyz, w], atol=1e-6)
+        np.testing.assert_allclose(node["scale"], [scale * entry["scale"]] * 3, atol=1e-6)
+    assert nodes["photo"]["camera"] == 0
+
+
+def test_camera_of_the_glb_shows_the_scene_as_the_photo(tmp_path, result):
+    write_scene(replace(result, view=VIEW), tmp_path / "room", ["glb"])
+    tree = _gltf_json((tmp_path / "room" / "scene.glb").read_bytes())
+    lens = tree["cameras"][0]["perspective"]
+    scene = trimesh.load_scene(tmp_path / "room" / "scene.glb", process=False)
+    assert len(scene.geometry) == 2
+    node = next(node for node in tree["nodes"] if node["name"] == "photo")
+    turn = Rotation.from_quat(node["rotation"]).as_matrix()
+    corner = result.objects[0].mesh.vertices[5]  # the query's frame is the object's own
+    in_camera = (trimesh.transform_points([corner], scene.graph["obj_0"][0])[0] - node["translation"]) @ turn
+    across = (
+        in_camera[:2] / -in_camera[2] / (2 * np.tan(lens["yfov"] / 2))
+    )  # in heights from the centre, y up
+    (u, v), _ = VIEW.project(corner)  # in widths, y down
+    np.testing.assert_allclose(across * VIEW.aspect, [u, -v], atol=1e-6)
+    assert lens["aspectRatio"] == pytest.approx(1 / VIEW.aspect)
+
+
+def test_compressed_glb_is_smaller_and_reads_the_same(tmp_path, result):
+    for name in ("plain", "small"):
+        write_scene(result, tmp_path / name, ["glb", "objects"], ExportOptions(compress=name == "small"))
+    for file in ("scene.glb", "obj_4.glb"):
+        plain, small = (tmp_path / name / file for name in ("plain", "small"))
+        tree = _gltf_json(small.read_bytes())
+        assert json.loads(small.with_name("poses.json").read_text())["export"]["compress"]
+        assert tree["extensionsRequired"] == tree["extensionsUsed"] == ["KHR_mesh_quantization"]
+        (before, after) = (trimesh.load_scene(path, process=False).to_mesh() for path in (plain, small))
+        np.testing.assert_allclose(after.vertices, before.vertices, atol=1e-6)
+        lengths = np.linalg.norm(after.vertex_normals, axis=1, keepdims=True)
+        np.testing.assert_allclose(after.vertex_normals / lengths, before.vertex_normals, atol=0.01)
+        (mine, *_), (true, *_) = read_glb(small), read_glb(plain)
+        np.testing.assert_allclose(mine.vertices, true.vertices, atol=1e-6)
 
 
 def test_textured_and_coloured_meshes_keep_their_own_materials():
@@ -123,6 +186,28 @@ def test_record_holds_the_fitted_camera_in_image_sizes(tmp_path, result):
     camera = json.loads((tmp_path / "room" / "poses.json").read_text())["camera"]
     assert camera["extrinsics"] == np.eye(4).tolist()
     np.testing.assert_allclose(camera["intrinsics"], [[1.2, 0, 0.5], [0, 1.6, 0.5], [0, 0, 1]])
+
+
+def test_record_says_in_words_and_matrices_how_the_frames_lie(tmp_path, result):
+    write_scene(replace(result, view=VIEW), tmp_path / "room", ("poses",))
+    record = json.loads((tmp_path / "room" / "poses.json").read_text())
+    assert "x right, y down, z forward" in record["camera"]["frame"] and "widths" in record["camera"]["frame"]
+    assert "scale * (x_query - centre)" in record["glb"]["frame"] and "1.96" in record["glb"]["frame"]
+    assert "box" in record["frame"] and "scene.ply" in record["ply_frame"]
+    np.testing.assert_array_equal(record["ply_to_glb"], np.diag([1.0, -1.0, -1.0, 1.0]))
+
+
+def test_record_has_box_and_number_of_faces_of_each_mesh(tmp_path, result):
+    moved = _box()
+    moved.apply_translation((0.01, 0, -0.02))
+    objects = (replace(result.objects[0], mesh=moved), *result.objects[1:])
+    write_scene(replace(result, objects=objects), tmp_path / "room", ("objects",))
+    first, empty, _ = json.loads((tmp_path / "room" / "poses.json").read_text())["objects"]
+    np.testing.assert_allclose(first["box"]["centre"], (0.01, 0, -0.02), atol=1e-9)
+    np.testing.assert_allclose(first["box"]["size"], (1, 0.5, 0.25), atol=1e-9)
+    assert first["faces"] == 12 and "box" not in empty
+    bounds = trimesh.load_scene(tmp_path / "room" / "obj_0.glb").bounds
+    np.testing.assert_allclose(bounds.mean(axis=0), first["box"]["centre"], atol=1e-6)
 
 
 def test_scene_without_meshes_is_refused(tmp_path):

@@ -2,8 +2,9 @@
 
 import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
-from scenegen.inputs.label_image import PALETTE, label_map, read_labels, write_labels
+from scenegen.inputs.label_image import PALETTE, is_as_written, label_map, read_labels, write_labels
 from scenegen.inputs.scene_folder import read_photo
 
 HEIGHT, WIDTH = 24, 40
@@ -37,6 +38,25 @@ def test_written_labels_are_read_as_the_same_masks(tmp_path):
     (images,) = read_photo(tmp_path / "room.png", tmp_path / "new" / "labels.png")
     assert images.object_ids == (0, 1, 2)
     assert (np.stack(images.masks) == masks).all()
+
+
+def test_labels_are_known_again_until_somebody_changes_them(tmp_path):
+    path = tmp_path / "labels.png"
+    labels = label_map(_masks((20, 1, 30, 12), (1, 1, 12, 20)))
+    write_labels(labels, path)
+    assert is_as_written(path)
+    image = Image.open(path)
+    image.copy().save(path)  # as a paint program saves it: the same labels, without the note
+    assert not is_as_written(path)
+    write_labels(labels, path)
+    changed, note = Image.open(path), PngInfo()
+    for key, value in changed.text.items():
+        note.add_text(key, value)
+    changed.putpixel((0, 0), 5)
+    changed.save(path, pnginfo=note)
+    assert not is_as_written(path)
+    path.write_text("no picture")
+    assert not is_as_written(path)
 
 
 def test_64_labels_have_colours_of_their_own():

@@ -86,3 +86,11 @@ def test_logits_that_are_not_finite_are_refused():
     logits[0, 0, 0] = np.nan
     with pytest.raises(ValueError, match="expected finite logits"):
         occupancy_to_mesh(logits)
+
+
+def test_share_of_faces_is_removed():
+    x, y, z = _grid()
+    ball = _logits(x**2 + y**2 + z**2 < 0.16)
+    whole = len(occupancy_to_mesh(ball, max_faces=None).faces)
+    assert len(occupancy_to_mesh(ball, simplify=0.75).faces) == pytest.approx(whole / 4, rel=0.02)
+    assert len(occupancy_to_mesh(ball, max_faces=10, simplify=0.0).faces) == whole

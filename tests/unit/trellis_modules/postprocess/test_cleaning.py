@@ -34,6 +34,17 @@ def test_fine_closed_surface_keeps_its_faces(simplify):
     assert cleaned.volume == pytest.approx(trimesh.Trimesh(vertices, faces).volume, rel=0.01)
 
 
+@pytest.mark.parametrize("fill_holes", [False, True])
+def test_number_of_faces_is_reached_after_the_rest(fill_holes):
+    outer, inner = trimesh.creation.icosphere(subdivisions=4), trimesh.creation.icosphere(subdivisions=4)
+    outer.vertices *= 0.45
+    inner.vertices *= 0.3  # hidden: its faces are not those that are counted
+    both = trimesh.util.concatenate([outer, inner])
+    config = CleaningConfig(simplify=0.0, fill_holes=fill_holes, num_faces=700)
+    _, faces = clean_mesh(both.vertices, both.faces, config, torch.device("cpu"))
+    assert abs(len(faces) - 700) <= 14
+
+
 def test_debris_inside_goes():
     vertices, faces = dented_sphere(4)
     inside = trimesh.creation.box(extents=[0.1, 0.1, 0.1])

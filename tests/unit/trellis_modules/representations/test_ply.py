@@ -18,6 +18,13 @@ def test_round_trip(tmp_path):
     assert vertices["weight"].tolist() == [-3.0, 4.0]
 
 
+def test_comments_stand_where_viewers_that_count_lines_do_not_miss_any(tmp_path):
+    write_ply_vertices(tmp_path / "a.ply", {"x": np.array([1.0])}, ["y is down"])
+    lines = (tmp_path / "a.ply").read_bytes().split(b"\n")
+    assert lines[2:6] == [b"element vertex 1", b"property float x", b"comment y is down", b"end_header"]
+    assert read_ply_vertices(tmp_path / "a.ply")["x"].tolist() == [1.0]
+
+
 def test_reads_mixed_types_comments_and_ignores_later_elements(tmp_path):
     header = HEADER + "comment by hand\nelement vertex 1\nproperty double x\nproperty uchar red\n"
     header += "element face 1\nproperty list uchar int vertex_indices\nend_header\n"

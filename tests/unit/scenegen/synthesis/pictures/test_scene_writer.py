@@ -2,6 +2,7 @@
 
 import json
 import math
+import struct
 from dataclasses import replace
 
 import numpy as np
@@ -27,6 +28,7 @@ from scenegen.synthesis.pictures.scene_writer import (
     ScenePaths,
     cutout,
     write_depth,
+    write_images,
     write_masked_scene,
 )
 
@@ -90,6 +92,35 @@ def test_the_written_scene_reads_back(scene, tmp_path):
     depth = np.asarray(Image.open(paths.depth))
     seen = picture.depth < 65  # what 16 bits of millimetres can hold
     np.testing.assert_allclose(depth[seen] / 1000, picture.depth[seen], atol=6e-4)
+
+
+def test_writing_a_scene_again_leaves_other_files_beside_its_pictures(scene, tmp_path):
+    layout, picture = scene
+    folder = tmp_path / "room"
+    write_images(layout, picture, folder)
+    for name in ("notes.txt", "boxes.json", "0_mask_corrected.png", "7.png"):
+        (folder / name).write_text("mine")
+    (folder / "0.png").write_text("old")
+    write_images(layout, picture, folder)
+    assert not (folder / "7.png").exists()  # of an object that is no more
+    assert all(
+        (folder / name).read_text() == "mine" for name in ("notes.txt", "boxes.json", "0_mask_corrected.png")
+    )
+    assert Image.open(folder / "0.png").mode == "RGBA" and not (tmp_path / "room.part").exists()
+
+
+def test_truth_glb_has_nodes_that_can_be_moved_and_materials_of_their_own(scene, tmp_path):
+    layout, picture = scene
+    paths = ScenePaths.of(tmp_path, "test", "room")
+    write_masked_scene(layout, picture, MESHES, INFOS, paths)
+    content = paths.glb.read_bytes()
+    tree = json.loads(content[20 : 20 + struct.unpack_from("<I", content, 12)[0]])
+    names = [f"obj_{number}" for number in range(len(layout.objects))]
+    for kind in ("nodes", "meshes", "materials"):
+        assert [entry["name"] for entry in tree[kind]] == names
+    assert all("matrix" not in node and len(node["rotation"]) == 4 for node in tree["nodes"])
+    truth = json.loads(paths.truth.read_text())
+    assert "scale * (x_query - centre)" in truth["glb"]["frame"] and "widths" in truth["camera"]["frame"]
 
 
 def test_truth_poses_and_glb_agree_with_the_world(scene, tmp_path):

@@ -88,6 +88,12 @@ def test_a_pack_with_test_models_is_refused(tmp_path, pack, furniture):
         source("shapes", pack, path)
 
 
+def test_an_encoder_that_nothing_would_use_is_refused(tmp_path, pack):
+    message = "image_encoder: --latent_encoder is for scene_flow and structured_latent_flow; leave it out"
+    with pytest.raises(ValueError, match=message):
+        source("image_encoder", pack, encoder=tmp_path / "encoder")
+
+
 def test_packs_are_joined(pack):
     assert len(source("shapes", pack, pack).pool.bank.infos) == 16
 

@@ -1,0 +1,60 @@
+"""The frames of the files: how the query frame, ``scene.glb``, the photo and the splats lie to each other."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import trimesh
+from torch import Tensor
+
+from scenegen.geometry import ROTATION, SCALE, TRANSLATION, pose_to_transform, sanitize_pose
+from scenegen.photo.camera import PhotoView
+from scenegen.pipelines.result import SceneResult
+from trellis_modules.gltf import GltfCamera, GltfNode
+
+PHOTO_NODE = "photo"
+"""Name of the camera of the photo in scene files."""
+
+PLY_TO_GLB = np.diag([1.0, -1.0, -1.0, 1.0])
+"""Takes ``scene.ply`` to ``scene.glb`` and ``obj_<k>.ply`` to ``obj_<k>.glb``, acting on column vectors."""
+
+PLY_FRAME = (
+    "scene.ply and obj_<k>.ply: y down, z away from the viewer, as splat viewers show them upright; "
+    "x_glb = ply_to_glb @ (x_ply, 1) holds for scene.ply and scene.glb, and for obj_<k>.ply and obj_<k>.glb"
+)
+
+_CAMERA_AXES = np.diag([1.0, -1.0, -1.0, 1.0])  # y down, z forward <-> y up, z backward
+
+
+@dataclass(frozen=True)
+class SceneFrame:
+    """Where a scene file lies in the query frame: ``x_glb = scale * (x_query - centre)``."""
+
+    scale: float
+    centre: np.ndarray
+
+    @classmethod
+    def of(cls, result: SceneResult, scene: trimesh.Scene) -> SceneFrame:
+        """The frame of a scene that `scenegen.export.meshes.build_scene` made of a result."""
+        item = next(item for item in result.objects if item.mesh is not None)
+        placed = pose_to_transform(sanitize_pose(item.pose.double())).numpy()
+        query_to_glb = scene.graph[item.node][0] @ np.linalg.inv(placed)
+        scale = float(query_to_glb[0, 0])
+        return cls(scale, -query_to_glb[:3, 3] / scale)
+
+    def pose(self, pose: Tensor) -> Tensor:
+        """A pose (8,) of the query frame as one of the scene file."""
+        centre = torch.as_tensor(self.centre, dtype=pose.dtype)
+        moved = self.scale * (pose[TRANSLATION] - centre)
+        return torch.cat([moved, pose[ROTATION], self.scale * pose[SCALE]])
+
+    def photo_node(self, view: PhotoView) -> GltfNode:
+        """The camera of the photo in the scene file; through it the scene lies over the photo."""
+        to_query = np.linalg.inv(view.extrinsics) @ _CAMERA_AXES
+        transform = to_query.copy()
+        transform[:3, 3] = self.scale * (to_query[:3, 3] - self.centre)
+        lens = GltfCamera(yfov=2 * math.atan(view.aspect / 2 / view.focal), aspect=1 / view.aspect)
+        return GltfNode(PHOTO_NODE, lens, transform)

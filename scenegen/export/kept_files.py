@@ -1,0 +1,95 @@
+"""Which files of a scene folder are ours: those that its record lists and that nobody changed since.
+
+A record lists its files with their sha256. A run that writes a scene again deletes and replaces these alone;
+what a person changed or put in their place is kept under another name, and a line says so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from scenegen.export.poses import POSES_FILE
+from scenegen.export.registry import can_have_written
+
+logger = logging.getLogger(__name__)
+
+_DIGESTS = "sha256"
+
+
+def read_record(folder: Path) -> dict[str, Any] | None:
+    """The record of a scene folder; None where there is none, or one that is not ours."""
+    try:
+        record = json.loads((folder / POSES_FILE).read_text(encoding="utf-8"))
+        is_ours = all(isinstance(name, str) for name in (*record["files"], *record["formats"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return record if is_ours else None
+
+
+def with_digests(record: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """A record together with the sha256 of the files that it lists, and of itself without these."""
+    digests = {name: _file_digest(folder / name) for name in record["files"] if name != POSES_FILE}
+    return {**record, _DIGESTS: digests | {POSES_FILE: _record_digest(record)}}
+
+
+def make_room(folder: Path, names: Sequence[str]) -> None:
+    """Remove the files of an earlier run from a scene folder, the record first.
+
+    A file of a person that has one of ``names`` is renamed to ``<name>.bak``; one that the record lists but
+    that was changed since stays where nothing replaces it. Without a record nobody knows whose files they
+    are: those that this project may have written are renamed, too. All others are left alone.
+
+    Args:
+        folder: of the scene.
+        names: of the files that will be written.
+    """
+    record = read_record(folder)
+    if record is None:
+        listed = [path.name for path in folder.iterdir() if can_have_written(path.name)]
+    else:
+        listed = [name for name in record["files"] if can_have_written(name)]
+    for name in sorted({*listed, *names}, key=lambda name: (name != POSES_FILE, name)):
+        path = folder / name
+        if not path.is_file():
+            continue
+        if record is not None and name in listed and _is_unchanged(path, record):
+            path.unlink()
+        elif record is None or name in names:
+            kept = _free_name(path)
+            os.replace(path, kept)
+            logger.warning("%s: not as an earlier run wrote it; kept as %s", path, kept.name)
+        else:
+            logger.warning("%s: changed since it was written; it stays, but is no part of the scene", path)
+
+
+def _is_unchanged(path: Path, record: Mapping[str, Any]) -> bool:
+    """Whether a file is what its record says; records of earlier versions say nothing."""
+    digests = record.get(_DIGESTS)
+    if not isinstance(digests, dict) or path.name not in digests:
+        return True
+    actual = _record_digest(record) if path.name == POSES_FILE else _file_digest(path)
+    return actual == digests[path.name]
+
+
+def _file_digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _record_digest(record: Mapping[str, Any]) -> str:
+    content = {key: value for key, value in record.items() if key != _DIGESTS}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode("utf-8")).hexdigest()
+
+
+def _free_name(path: Path) -> Path:
+    """``<name>.bak``, or ``<name>.bak2`` and so on where that is taken."""
+    kept, number = path.with_name(f"{path.name}.bak"), 1
+    while kept.exists():
+        number += 1
+        kept = path.with_name(f"{path.name}.bak{number}")
+    return kept

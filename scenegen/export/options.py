@@ -1,0 +1,29 @@
+"""How the files of a scene are written, whatever their format."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+TextureFormat = Literal["png", "jpeg", "webp"]
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What a caller may choose about files.
+
+    Attributes:
+        texture_format: of the pictures in GLB, OBJ and USD files; OBJ and USD, whose readers do not know
+            WebP, get PNG in its place. PNG keeps every texel.
+        compress: quantised normals in GLB files (KHR_mesh_quantization): a fifth less for each vertex.
+    """
+
+    texture_format: TextureFormat = "png"
+    compress: bool = False
+
+    def __post_init__(self) -> None:
+        if self.texture_format not in get_args(TextureFormat):
+            raise ValueError(
+                f"ExportOptions: texture_format must be one of {get_args(TextureFormat)}, "
+                f"got {self.texture_format!r}"
+            )
