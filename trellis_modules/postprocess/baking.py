@@ -47,6 +47,7 @@ def to_textured_mesh(
     simplify: float = 0.95,
     fill_holes: bool = True,
     fill_holes_max_size: float = 0.04,
+    solid: bool = False,
     texture_size: int = 1024,
     mode: str = "fast",
     optimization: TextureOptimization | None = None,
@@ -62,6 +63,7 @@ def to_textured_mesh(
         simplify: share of the faces to remove, in [0, 1).
         fill_holes: remove faces that cannot be seen from outside, and close small holes.
         fill_holes_max_size: area of the largest hole that may be made (and closed) by that.
+        solid: for closed surfaces, in place of the two above: leave a manifold one without crumbs.
         texture_size: texels per edge.
         mode: "fast", the weighted mean of the views; "opt" refines it until its pictures match the views,
             which is sharper and takes longer (two to three times as long on a CPU).
@@ -79,7 +81,7 @@ def to_textured_mesh(
     """
     if mode not in MODES:
         raise ValueError(f"to_textured_mesh: expected mode in {MODES}, got {mode!r}")
-    cleaning = CleaningConfig(simplify, fill_holes, fill_holes_max_size)
+    cleaning = CleaningConfig(simplify, fill_holes, fill_holes_max_size, solid)
     canvas = _canvas("to_textured_mesh", vertices, faces, cleaning, texture_size, device)
     if canvas is None:
         return TexturedMesh.empty(_plain_texture(texture_size))
@@ -103,6 +105,7 @@ def bake_gaussians(
     simplify: float = 0.95,
     fill_holes: bool = True,
     fill_holes_max_size: float = 0.04,
+    solid: bool = False,
     texture_size: int = 1024,
     device: torch.device | str | None = None,
 ) -> TexturedMesh:
@@ -110,7 +113,7 @@ def bake_gaussians(
 
     The other arguments, the result and the errors are those of :func:`to_textured_mesh`.
     """
-    cleaning = CleaningConfig(simplify, fill_holes, fill_holes_max_size)
+    cleaning = CleaningConfig(simplify, fill_holes, fill_holes_max_size, solid)
     canvas = _canvas("bake_gaussians", vertices, faces, cleaning, texture_size, device)
     if canvas is None:
         return TexturedMesh.empty(_plain_texture(texture_size))
@@ -130,6 +133,7 @@ def bake_vertex_colours(
     simplify: float = 0.95,
     fill_holes: bool = True,
     fill_holes_max_size: float = 0.04,
+    solid: bool = False,
     texture_size: int = 1024,
     device: torch.device | str | None = None,
 ) -> TexturedMesh:
@@ -142,7 +146,7 @@ def bake_vertex_colours(
             f"bake_vertex_colours: expected vertex_colours ({len(vertices)}, 3), "
             f"got {tuple(vertex_colours.shape)}"
         )
-    cleaning = CleaningConfig(simplify, fill_holes, fill_holes_max_size)
+    cleaning = CleaningConfig(simplify, fill_holes, fill_holes_max_size, solid)
     canvas = _canvas("bake_vertex_colours", vertices, faces, cleaning, texture_size, device)
     if canvas is None:
         return TexturedMesh.empty(_plain_texture(texture_size))

@@ -1,4 +1,4 @@
-"""From a decoder's mesh to one worth texturing: simplified, without hidden faces and small holes."""
+"""From a decoder's mesh to one worth texturing: simplified, and solid or, as released, seen from outside."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import torch
 
 from trellis_modules.postprocess.hidden_faces import remove_hidden_faces
 from trellis_modules.postprocess.hole_filling import fill_holes
-from trellis_modules.postprocess.topology import weld
+from trellis_modules.postprocess.solid import tidy_solid
+from trellis_modules.postprocess.topology import face_areas, weld
 from trellis_modules.postprocess.visibility import face_visibility
 
 logger = logging.getLogger(__name__)
@@ -30,6 +31,8 @@ class CleaningConfig:
 
     Attributes:
         simplify: share of the faces to remove, in [0, 1); 0 keeps them all.
+        solid: make a closed surface manifold and drop its crumbs, see `tidy_solid`. The two settings below
+            are those of the released way, which is taken otherwise.
         fill_holes: remove faces that cannot be seen from outside, and close small holes.
         fill_holes_max_size: area of the largest hole that removing hidden faces may leave (to be closed).
     """
@@ -37,6 +40,7 @@ class CleaningConfig:
     simplify: float = 0.95
     fill_holes: bool = True
     fill_holes_max_size: float = 0.04
+    solid: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.simplify < 1:
@@ -87,7 +91,7 @@ def check_mesh(where: str, vertices: np.ndarray, faces: np.ndarray) -> None:
 def clean_mesh(
     vertices: np.ndarray, faces: np.ndarray, config: CleaningConfig, device: torch.device
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Weld, simplify, drop hidden faces and close small holes.
+    """Weld and simplify; then make a solid, or drop hidden faces and close small holes.
 
     A step that would leave nothing is skipped with a warning.
 
@@ -101,8 +105,11 @@ def clean_mesh(
         Vertices (W, 3) float32 and faces (G, 3) int64; both empty for a mesh without area.
     """
     vertices, faces = weld(vertices.astype(np.float32), faces.astype(np.int64))
-    if _area(vertices, faces) < _MIN_AREA:
+    if face_areas(vertices, faces).sum() < _MIN_AREA:
         return vertices[:0], faces[:0]
+    if config.solid:
+        solid = tidy_solid(vertices, faces, round((1 - config.simplify) * len(faces)))
+        return _unless_empty("making a solid", (vertices, faces), solid)
     if config.simplify > 0:
         fewer = _simplify(vertices, faces, config)
         vertices, faces = _unless_empty("simplification", (vertices, faces), fewer)
@@ -112,11 +119,6 @@ def clean_mesh(
         vertices, faces = _unless_empty("removal of hidden faces", (vertices, faces), visible)
         vertices, faces = fill_holes(vertices, faces, config.max_hole_edges)
     return vertices, faces
-
-
-def _area(vertices: np.ndarray, faces: np.ndarray) -> float:
-    a, b, c = vertices[faces].astype(np.float64).transpose(1, 0, 2)
-    return float(np.linalg.norm(np.cross(b - a, c - a), axis=1).sum() / 2)
 
 
 def _simplify(

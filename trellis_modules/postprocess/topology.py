@@ -64,6 +64,12 @@ def connected_labels(pairs: np.ndarray, count: int) -> np.ndarray:
     return connected_components(graph, directed=False)[1].astype(np.int64)
 
 
+def face_areas(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """(F,) float64 areas, in squares of the unit of the vertices (V, 3)."""
+    a, b, c = vertices[faces].astype(np.float64).transpose(1, 0, 2)
+    return np.linalg.norm(np.cross(b - a, c - a), axis=1) / 2
+
+
 def weld(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Merge vertices at equal places and drop faces that lose a side, and vertices that no face uses."""
     _, first, inverse = np.unique(vertices + 0.0, axis=0, return_index=True, return_inverse=True)

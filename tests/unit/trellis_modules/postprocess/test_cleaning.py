@@ -7,7 +7,7 @@ import pytest
 import torch
 import trimesh
 
-from trellis_modules.postprocess import CleaningConfig, clean_mesh
+from trellis_modules.postprocess import CleaningConfig, clean_mesh, report_solid
 
 CPU = torch.device("cpu")
 
@@ -42,6 +42,18 @@ def test_debris_inside_goes():
     assert len(cleaned) == len(vertices)
     kept, _ = clean_mesh(*both, CleaningConfig(0.0, fill_holes=False), CPU)
     assert len(kept) == len(vertices) + len(inside.vertices)
+
+
+@pytest.mark.parametrize("simplify", [0.0, 0.9])
+def test_solids_are_manifold_without_crumbs(simplify):
+    vertices, faces = dented_sphere(5)
+    crumb = trimesh.creation.box(extents=[0.01] * 3)
+    crumb.apply_translation([0, 0, 0.48])
+    both = np.concatenate([vertices, crumb.vertices]), np.concatenate([faces, crumb.faces + len(vertices)])
+    solid = clean_mesh(*both, CleaningConfig(simplify, solid=True), CPU)
+    report = report_solid(*solid)
+    assert report.watertight and report.faces == pytest.approx((1 - simplify) * len(faces), rel=0.01)
+    assert report.volume == pytest.approx(trimesh.Trimesh(vertices, faces).volume, rel=0.01)
 
 
 def test_mesh_that_would_vanish_stays(caplog):
