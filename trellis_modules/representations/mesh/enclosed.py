@@ -33,8 +33,8 @@ class Closing:
             )
 
     def gap_radius(self, resolution: int) -> int:
-        """Half the widest gap, in cells of a grid with ``resolution`` cells along the cube's edge."""
-        return round(self.gap * resolution / 2 + 1e-6)  # halves go up
+        """Half the widest gap, in whole cells of a grid with ``resolution`` cells along the cube's edge."""
+        return int(self.gap * resolution / 2)
 
     def opening_radii(self, resolution: int) -> list[int]:
         """Half widths of openings, in cells, each twice the one before."""

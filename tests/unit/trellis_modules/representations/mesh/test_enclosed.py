@@ -36,15 +36,15 @@ def test_a_compartment_as_wide_as_its_opening_is_no_cavity():
 def test_gaps_are_filled_up_to_their_width():
     slats = np.zeros((20, 20, 4), dtype=bool)
     slats[::3] = True  # gaps of two points
-    assert enclosed_points(slats, RESOLUTION)[:19].sum() == (~slats[:19]).sum()
-    assert not enclosed_points(slats, RESOLUTION, Closing(gap=0)).any()
+    assert enclosed_points(slats, 128)[:19].sum() == (~slats[:19]).sum()
+    assert not enclosed_points(slats, 128, Closing(gap=0)).any()
     slats[1::3] = False
     slats[3::6] = False  # gaps of five
-    assert not enclosed_points(slats, RESOLUTION).any()
+    assert not enclosed_points(slats, 128).any()
 
 
 def test_widths_are_shares_of_the_cube():
-    assert [Closing().gap_radius(resolution) for resolution in (8, 64, 128, 256)] == [0, 1, 1, 2]
+    assert [Closing().gap_radius(resolution) for resolution in (8, 64, 128, 256)] == [0, 0, 1, 2]
     assert Closing().opening_radii(128) == [1, 2, 4, 8] and Closing().opening_radii(8) == []
 
 
