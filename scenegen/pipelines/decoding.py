@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import fast_simplification
 import numpy as np
 import trimesh
 from scipy import ndimage
 from skimage.measure import marching_cubes
+
+from trellis_modules.postprocess import tidy_solid
+from trellis_modules.representations.mesh.enclosed import enclosed_points
 
 LOGIT_LIMIT = 4.0
 """Logits are clipped to this before the surface is drawn: a very sure voxel would pull it off the border."""
@@ -18,7 +20,7 @@ MIN_PART_FRACTION = 0.02
 def occupancy_to_mesh(logits: np.ndarray, max_faces: int | None = 20_000) -> trimesh.Trimesh | None:
     """Draw the surface of one object's occupancy.
 
-    Hollow interiors are closed first, so that a shell of voxels gives one outer surface; specks are removed.
+    Hollow interiors are filled first, so that a shell of voxels gives one outer surface; specks are removed.
 
     Args:
         logits: (R, R, R) occupancy logits, axes x, y, z of the object z-up frame; voxel i covers
@@ -26,7 +28,8 @@ def occupancy_to_mesh(logits: np.ndarray, max_faces: int | None = 20_000) -> tri
         max_faces: simplify to about this many triangles; None keeps them all.
 
     Returns:
-        A mesh in the object y-up frame within [-0.5, 0.5]^3, faces outward; None when nothing is occupied.
+        A solid in the object y-up frame within [-0.5, 0.5]^3, manifold, faces outward; None when nothing is
+        occupied.
 
     Raises:
         ValueError: logits is not a cube or not finite.
@@ -43,32 +46,22 @@ def occupancy_to_mesh(logits: np.ndarray, max_faces: int | None = 20_000) -> tri
     vertices, faces, _, _ = marching_cubes(
         np.pad(filled, 1, constant_values=-LOGIT_LIMIT), level=0.0, gradient_direction="ascent"
     )
-    vertices, faces = _simplify(vertices.astype(np.float32), faces, max_faces)
     xyz_zup = (vertices - 0.5) / logits.shape[0] - 0.5  # padded index 1 is voxel 0, whose centre is 0.5 / R
+    xyz_zup, faces = tidy_solid(xyz_zup, faces, max_faces)
     x, y, z = xyz_zup.T
-    mesh = trimesh.Trimesh(np.stack((x, z, -y), axis=1), faces, process=False)
-    mesh.update_faces(mesh.nondegenerate_faces())
-    mesh.remove_unreferenced_vertices()
-    return mesh if len(mesh.faces) else None
+    return trimesh.Trimesh(np.stack((x, z, -y), axis=1), faces, process=False) if len(faces) else None
 
 
 def _solid_logits(logits: np.ndarray) -> np.ndarray:
-    """Clip, close hollow interiors and drop specks."""
+    """Clip, drop specks and fill hollow interiors."""
     clipped = np.clip(logits, -LOGIT_LIMIT, LOGIT_LIMIT)
     occupied = clipped > 0
-    solid = ndimage.binary_fill_holes(occupied)
-    clipped[solid & ~occupied] = LOGIT_LIMIT
-    parts, count = ndimage.label(solid, structure=np.ones((3, 3, 3)))
+    parts, count = ndimage.label(occupied, structure=np.ones((3, 3, 3)))
     if count > 1:
         sizes = np.bincount(parts.ravel())
         sizes[0] = 0
-        clipped[(sizes < MIN_PART_FRACTION * sizes.max())[parts] & solid] = -LOGIT_LIMIT
+        speck = (sizes < MIN_PART_FRACTION * sizes.max())[parts] & occupied
+        clipped[speck] = -LOGIT_LIMIT
+        occupied &= ~speck
+    clipped[enclosed_points(occupied, len(occupied))] = LOGIT_LIMIT
     return clipped
-
-
-def _simplify(
-    vertices: np.ndarray, faces: np.ndarray, max_faces: int | None
-) -> tuple[np.ndarray, np.ndarray]:
-    if max_faces is None or len(faces) <= max_faces:
-        return vertices, faces
-    return fast_simplification.simplify(vertices, faces, target_count=max_faces)
