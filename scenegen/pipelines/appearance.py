@@ -27,7 +27,7 @@ from scenegen.pipelines.image_preparation import images_to_tensor
 from scenegen.pipelines.networks import Networks
 from scenegen.pipelines.options import RunOptions
 from scenegen.pipelines.sampling import FlowFunction, occupied_coords, prepare_cond, prepare_neg_cond
-from scenegen.pipelines.texturing import texture_mesh, vertex_coloured_mesh
+from scenegen.pipelines.texturing import TextureSettings, texture_mesh, vertex_coloured_mesh
 from trellis_modules.models import SLatFlowModel
 from trellis_modules.representations.mesh.mesh_result import MeshExtractResult
 from trellis_modules.samplers import FlowEulerSampler, MultiViewCond, SamplingParams
@@ -112,21 +112,25 @@ class AppearanceStage:
         if "radiance_field" in options.wanted:
             for row, field in self._decoded(SLAT_RADIANCE_FIELD_ROLE, drafts, elements).items():
                 drafts[row].radiance_field = field
-        meshes = self._decoded(SLAT_MESH_ROLE, drafts, elements)
+        surface = (options.texture or TextureSettings()).surface
+        meshes = self._decoded(SLAT_MESH_ROLE, drafts, elements, surface=surface)
         for row, mesh in meshes.items():
             if not mesh.success:
                 drafts[row].problem = f"{SLAT_MESH_ROLE}: it left no surface"
         return {row: meshes[row] for row in usable(drafts)}
 
     def _decoded(
-        self, role: str, drafts: Sequence[ObjectDraft], elements: Mapping[int, SparseTensor]
+        self, role: str, drafts: Sequence[ObjectDraft], elements: Mapping[int, SparseTensor], **options: Any
     ) -> dict[int, Any]:
-        """What a decoder makes of the usable drafts, by row, on the CPU; a refusal becomes a problem."""
+        """What a decoder, with its options, makes of the usable drafts, by row, on the CPU.
+
+        A refusal becomes a problem.
+        """
         decoded = {}
         with self.networks.use(role) as decoder:
             for row in usable(drafts):
                 try:
-                    decoded[row] = to_cpu(decoder(elements[row])[0])
+                    decoded[row] = to_cpu(decoder(elements[row], **options)[0])
                 except ValueError as error:  # features that are not finite
                     drafts[row].problem = f"{role}: {error}"
         return decoded

@@ -17,6 +17,9 @@ from trellis_modules.representations.mesh.mesh_result import MeshExtractResult
 TextureMode = Literal["direct", "views", "opt"]
 """Colours of Gaussians read at the surface, averaged over views, or fitted to the views by optimisation."""
 
+SolidMode = Literal["solid", "released"]
+"""Objects as solids, or as released: post-processed double skins with openings."""
+
 MIN_TEXTURE_SIZE, MAX_TEXTURE_SIZE = 64, 8192
 
 # Views of the Gaussians and pixels along their edge; the published number is 100 of 1024.
@@ -33,7 +36,8 @@ class TextureSettings:
         mode: how the colours of Gaussians are taken; those of a mesh are always read directly.
         size: texels along the edge of the texture.
         simplify: share of the faces that simplification removes, in [0, 1).
-        fill_holes: remove hidden faces and close small holes.
+        fill_holes: where surfaces are as released, remove hidden faces and close small holes.
+        surface: see `SolidMode`.
     """
 
     source: TextureSource | None = None
@@ -41,6 +45,7 @@ class TextureSettings:
     size: int = 1024
     simplify: float = 0.95
     fill_holes: bool = True
+    surface: SolidMode = "solid"
 
     def __post_init__(self) -> None:
         if self.source not in (None, "gaussian", "mesh"):
@@ -48,6 +53,10 @@ class TextureSettings:
         if self.mode not in get_args(TextureMode):
             raise ValueError(
                 f"TextureSettings: mode must be one of {get_args(TextureMode)}, got {self.mode!r}"
+            )
+        if self.surface not in get_args(SolidMode):
+            raise ValueError(
+                f"TextureSettings: surface must be one of {get_args(SolidMode)}, got {self.surface!r}"
             )
         if not 0 <= self.simplify < 1:
             raise ValueError(f"TextureSettings: simplify must be in [0, 1), got {self.simplify}")
@@ -80,6 +89,7 @@ def texture_mesh(
     common: dict[str, Any] = {
         "simplify": settings.simplify,
         "fill_holes": settings.fill_holes,
+        "solid": settings.surface == "solid",
         "texture_size": settings.size,
         "device": device,
     }
