@@ -12,7 +12,7 @@ from scenegen.batch import BatchOptions
 from scenegen.pipelines.export import ALL_FORMATS, FORMATS
 from scenegen.pipelines.formats.registry import EXTRA_FORMATS, FormatUnavailable, check_format
 from scenegen.pipelines.options import SEEDS
-from scenegen.pipelines.texturing import TextureMode, TextureSettings
+from scenegen.pipelines.texturing import SolidMode, TextureMode, TextureSettings
 from scenegen.segmentation import DEFAULT_SAM2
 from scenegen.viewer import ViewerUnavailable, check_viewer
 
@@ -106,6 +106,12 @@ def add_result_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--texture-size", type=positive_int, default=texture.size)
     parser.add_argument("--simplify", type=float, default=texture.simplify, help="share of faces to remove")
+    parser.add_argument(
+        "--surface",
+        choices=get_args(SolidMode),
+        default=texture.surface,
+        help="textured objects as solids, or as the released decoder's meshes are post-processed",
+    )
     parser.add_argument(
         "--refine", action="store_true", help="push objects out of each other and onto the floor"
     )
@@ -210,7 +216,11 @@ def batch_options(options: argparse.Namespace) -> BatchOptions:
         sampling=given(steps=options.steps, cfg_strength=options.cfg),
         slat_sampling=given(steps=options.slat_steps, cfg_strength=options.slat_cfg),
         texture=TextureSettings(
-            options.texture, options.texture_mode, options.texture_size, options.simplify
+            options.texture,
+            options.texture_mode,
+            options.texture_size,
+            options.simplify,
+            surface=options.surface,
         ),
         overwrite=options.overwrite,
         scene_attention=not options.no_scene_attention,
