@@ -12,6 +12,7 @@ from typing import Literal, get_args
 
 import numpy as np
 import torch
+from scipy.spatial import cKDTree
 from torch import Tensor
 
 from trellis_modules.representations.mesh.cube_grid import (
@@ -102,7 +103,7 @@ def sparse_features_to_mesh(
         resolution: cubes per edge of the object cube, in [1, 2^20].
         use_color: whether there are colour channels.
         training: also return the loss terms, and put a vertex at the centre of each quad.
-        surface: see `SurfaceKind`; "solid" takes a byte for each vertex of the box around the cubes.
+        surface: see `SurfaceKind`; "solid" takes some 20 bytes for each vertex of the box around the cubes.
 
     Returns:
         The mesh, z up in [-0.5, 0.5]; empty when nothing is inside. Differentiable in ``feats``.
@@ -182,28 +183,41 @@ class _Field:
 
 
 def _filled(field: _Field, resolution: int) -> _Field:
-    """The field whose inside also holds what its shell encloses."""
-    low = field.vertices.amin(dim=0)
-    place = (field.vertices - low + 2).cpu().numpy()  # room for the neighbours of neighbours
-    known = np.full(place.max(axis=0) + 3, -1)
+    """The field whose inside also holds what its shell encloses.
+
+    Vertices without features around the new surface take the colour of the nearest one that has some.
+    """
+    origin = field.vertices.amin(dim=0).cpu().numpy() - 2  # room for the neighbours of neighbours
+    place = field.vertices.cpu().numpy() - origin
+    known = np.full(place.max(axis=0) + 3, -1, dtype=np.int32)
     known[tuple(place.T)] = np.arange(len(place))
     shell = np.zeros(known.shape, dtype=bool)
-    shell[tuple(place[(field.values[:, _SDF] < 0).cpu().numpy()[:, 0]].T)] = True
+    shell[tuple(place[(field.values[:, 0] < 0).cpu().numpy()].T)] = True
     enclosed = enclosed_points(shell, resolution)
     inside = shell | enclosed
     rim = inside & near(~inside)
-    # Vertices deeper inside are corners of no crossed cube.
-    held = (known >= 0) | (enclosed & near(rim))
-    points = torch.from_numpy(np.argwhere(held)).to(low)
-    rows = torch.from_numpy(known[held]).to(low)
-    within = torch.from_numpy(enclosed[held]).to(low.device)
-    values = torch.where((rows >= 0)[:, None], field.values[rows], _outside(field.values))
-    sdf = torch.where(within[:, None], -_OUTSIDE_SDF, values[:, _SDF])
+    around = near(rim)  # all corners of crossed cubes
+    points = np.argwhere(around | (known >= 0))
+    points = points[((points + origin >= 0) & (points + origin <= resolution)).all(axis=1)]
+    rows = known[tuple(points.T)]
+    unknown = rows < 0
+    source = np.argwhere(around & (known >= 0))
+    rows[unknown] = known[tuple(source[cKDTree(source).query(points[unknown])[1]].T)]
+    values = field.values[_like(rows, field.vertices)]
+    neutral = _outside(values)
+    sdf = torch.where(_like(unknown, values)[:, None] > 0, neutral[_SDF], values[:, _SDF])
+    sdf = torch.where(_like(enclosed[tuple(points.T)], values)[:, None] > 0, -_OUTSIDE_SDF, sdf)
+    deform = torch.where(_like(unknown, values)[:, None] > 0, neutral[_DEFORM], values[:, _DEFORM])
     return _Field(
-        points + low - 2,
-        torch.cat([sdf, values[:, _SDF.stop :]], dim=1),
-        torch.from_numpy(np.argwhere(rim)).to(low) + low - 2,
+        _like(points + origin, field.vertices),
+        torch.cat([sdf, deform, values[:, _COLOUR]], dim=1),
+        _like(np.argwhere(rim) + origin, field.vertices),
     )
+
+
+def _like(array: np.ndarray, tensor: Tensor) -> Tensor:
+    """An array on the device and in the dtype of a tensor."""
+    return torch.from_numpy(array).to(tensor)
 
 
 def _extract(
@@ -221,17 +235,20 @@ def _extract(
     padded = resolution + 2 * margin
     cubes = _cubes_touching(field.crossed + margin, padded)
     grid_vertices, corners = shared_corners(cubes, padded)
-    grid_values = _spread(
-        field.values, _outside(field.values), field.vertices + margin, grid_vertices, padded + 1
-    )
+    in_grid = (grid_vertices - margin).clamp(0, resolution)
+    neutral = _outside(field.values)
+    grid_values = _spread(field.values, neutral, field.vertices, in_grid, resolution + 1)
+    # Beyond the grid only the colour is that of its border.
+    beyond = (in_grid != grid_vertices - margin).any(dim=1, keepdim=True)
+    sdf = torch.where(beyond, neutral[_SDF], grid_values[:, _SDF])
+    deform = torch.where(beyond, neutral[_DEFORM], grid_values[:, _DEFORM])
     order = point_keys(coords, resolution).argsort()
     grid_weights = _spread(
         weights[order], weights.new_zeros(NUM_WEIGHTS), coords[order] + margin, cubes, padded
     )
-    in_grid = (grid_vertices - margin).clamp(0, resolution)
     return flexicubes(
-        deformed_positions(in_grid, grid_values[:, _DEFORM], resolution),
-        grid_values[:, 0],
+        deformed_positions(in_grid, deform, resolution),
+        sdf[:, 0],
         cubes,
         corners,
         resolution=padded,

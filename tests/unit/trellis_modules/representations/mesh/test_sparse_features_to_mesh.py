@@ -132,6 +132,28 @@ def test_a_shell_becomes_one_solid_with_the_same_outer_skin(tear):
     assert torch.cdist(below, solid.vertices).min(dim=1).values.max() == 0
 
 
+def coloured(coords, raw):
+    feats = torch.zeros(len(coords), num_channels(True))
+    feats[:, :8], feats[:, 53:] = -0.5, raw
+    return coords, feats
+
+
+def test_colours_reach_the_faces_of_the_cube():
+    coords, _ = block((0, 0, 0), (16, 16, 16), 32)
+    mesh = sparse_features_to_mesh(*coloured(coords, 3.0), 32)
+    in_face = (mesh.vertices[:, 0] < 1e-6 - 0.5) & (mesh.vertices[:, 1:] + 0.25).abs().lt(0.2).all(dim=1)
+    expected = torch.full_like(mesh.vertex_attrs[in_face], 3.0).sigmoid()
+    assert len(expected) > 50
+    torch.testing.assert_close(mesh.vertex_attrs[in_face], expected)
+
+
+@pytest.mark.parametrize("shift", [0, 6])  # inside of the grid, and at its border
+def test_closed_openings_have_the_colour_of_their_surroundings(shift):
+    coords, _ = hollow_block(tear=2)
+    mesh = sparse_features_to_mesh(*coloured(coords - shift, 3.0), 32, surface="solid")
+    torch.testing.assert_close(mesh.vertex_attrs, torch.full_like(mesh.vertex_attrs, 3.0).sigmoid())
+
+
 def test_a_compartment_stays_open():
     coords, feats = hollow_block(tear=18)
     skins = sparse_features_to_mesh(coords, feats, 32, use_color=False)
