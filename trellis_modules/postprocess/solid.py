@@ -59,7 +59,8 @@ def tidy_solid(
         vertices: (V, 3) float32.
         faces: (F, 3) int, oriented alike. Where they do not close, the result is open too.
         num_faces: about how many to keep; None keeps all.
-        min_part: share of the whole area below which a part is dropped, in [0, 1).
+        min_part: share of the whole area below which a part is dropped, in [0, 1). Parts at least half as
+            large as the largest stay, as the leaves of a plant.
 
     Returns:
         Vertices (W, 3) float32 and faces (G, 3) int64; empty if nothing has a volume.
@@ -87,7 +88,7 @@ def _whole(vertices: np.ndarray, faces: np.ndarray, min_part: float) -> np.ndarr
     area = np.bincount(part, face_areas(vertices, faces))
     open_sides = np.bincount(part, (edges.degree[edges.of_face] == 1).sum(axis=1))
     is_cavity = (np.bincount(part, _face_volumes(vertices, faces)) <= 0) & (open_sides == 0)
-    return ((area >= min_part * area.sum()) & ~is_cavity)[part]
+    return ((area >= min(min_part * area.sum(), area.max(initial=0) / 2)) & ~is_cavity)[part]
 
 
 def _face_volumes(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:

@@ -45,6 +45,15 @@ def test_crumbs_and_cavities_go_and_parts_stay():
     assert trimesh.Trimesh(*tidy_solid(mesh.vertices, mesh.faces, min_part=0.2)).body_count == 1
 
 
+def test_parts_that_are_all_small_stay():
+    leaves = []
+    for place in np.ndindex(7, 7, 7):
+        leaves.append(trimesh.creation.box(extents=[0.05, 0.05, 0.01]))
+        leaves[-1].apply_translation(np.array(place) / 8 - 0.4)
+    mesh = trimesh.util.concatenate(leaves)
+    assert len(tidy_solid(mesh.vertices, mesh.faces, min_part=0.005)[1]) == len(mesh.faces)
+
+
 def test_a_mesh_turned_inside_out_is_turned():
     ball = trimesh.creation.icosphere(radius=0.3)
     vertices, faces = tidy_solid(ball.vertices, ball.faces[:, ::-1])
