@@ -179,11 +179,17 @@ def surface_gaussians(vertices: Tensor, faces: Tensor, count: int) -> Gaussian:
 def warm_up(shape: Shape, options: argparse.Namespace) -> None:
     """Load kernels and libraries with a coarse mesh; a GPU also gets memory for textures of full size."""
     bake_gaussians(
-        shape.vertices, shape.faces, shape.gaussian, simplify=0.99, texture_size=options.texture_size
+        shape.vertices,
+        shape.faces,
+        shape.gaussian,
+        cleaning=CleaningConfig(simplify=0.99),
+        texture_size=options.texture_size,
     )
     if {"views", "opt"} & set(options.methods):
         observations = observe(shape.gaussian, 1, options.view_size)
-        to_textured_mesh(shape.vertices, shape.faces, observations, simplify=0.99, texture_size=64)
+        to_textured_mesh(
+            shape.vertices, shape.faces, observations, cleaning=CleaningConfig(simplify=0.99), texture_size=64
+        )
 
 
 def measure(
@@ -195,7 +201,7 @@ def measure(
         vertices, faces = clean_mesh(*arrays, CleaningConfig(simplify), recorder.device)
     with recorder.stage("unwrap"):
         unwrap(vertices, faces, options.texture_size)
-    settings = {"simplify": simplify, "texture_size": options.texture_size}
+    settings = {"cleaning": CleaningConfig(simplify), "texture_size": options.texture_size}
     with recorder.stage("total"):
         mesh = bake(shape, method, settings, options, recorder)
     return mesh, recorder.rows[-1]["seconds"]

@@ -7,11 +7,12 @@ The axes are those of the matrices in the code, so that the figure cannot say so
 
 from __future__ import annotations
 
-import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from scenegen.cli.parser import CommandParser
 from scenegen.export.frames import PLY_TO_GLB
 
 FIGURE = Path(__file__).resolve().parents[1] / "docs" / "frames.svg"
@@ -47,11 +48,11 @@ _ARROWS = (
 )
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Write the figure."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = CommandParser(__doc__)
     parser.add_argument("--output", type=Path, default=FIGURE, help="default: %(default)s")
-    parser.parse_args().output.write_text(figure(), encoding="utf-8")
+    parser.parse_args(arguments).output.write_text(figure(), encoding="utf-8")
 
 
 def figure() -> str:

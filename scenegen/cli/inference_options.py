@@ -23,7 +23,7 @@ from scenegen.export.registry import (
 )
 from scenegen.hub.releases import SMALL_MODEL
 from scenegen.pipelines.settings import RunSettings
-from scenegen.pipelines.texturing import TextureMode, TextureSettings
+from scenegen.pipelines.texturing import SolidMode, TextureMode, TextureSettings
 from scenegen.segmentation import DEFAULT_SAM2
 
 
@@ -151,6 +151,15 @@ def add_result_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"of the triangles to remove; default {texture.simplify}, of plain surfaces what exceeds 20,000",
     )
     parser.add_argument(
+        "--surface",
+        choices=get_args(SolidMode),
+        help="textured objects as solids, or as the released decoder's meshes are post-processed; "
+        f"default {texture.surface}",
+    )
+    parser.add_argument(
+        "--solid", action="store_true", help="insist on watertight objects; what nothing closes is remeshed"
+    )
+    parser.add_argument(
         "--refine", action="store_true", help="push objects out of each other and onto the floor"
     )
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
@@ -197,6 +206,8 @@ def batch_options(options: argparse.Namespace) -> BatchOptions:
         raise ValueError(
             f"{', '.join(wanted)}: of the page that --viewer opens; add --viewer or leave it out"
         )
+    if options.solid and options.surface == "released":
+        raise ValueError("--solid: surfaces as released are open; leave one of --solid and --surface out")
     if options.masks and options.sam2 != DEFAULT_SAM2:
         raise ValueError("--sam2: finds masks, which --masks gives; leave one of them out")
     if options.revision and Path(options.checkpoint).expanduser().is_dir():
@@ -226,6 +237,7 @@ def appearance_flags(options: argparse.Namespace) -> list[str]:
         "--texture": options.texture is not None,
         "--texture-mode": options.texture_mode is not None,
         "--texture-size": options.texture_size is not None,
+        "--surface": options.surface is not None,
         "--texture-format": options.texture_format != ExportOptions().texture_format,
     }
     return [flag for flag, is_asked in asked.items() if is_asked]
@@ -242,11 +254,17 @@ def run_settings(options: argparse.Namespace) -> RunSettings:
         sampling=given(steps=options.steps, cfg_strength=options.cfg),
         slat_sampling=given(steps=options.slat_steps, cfg_strength=options.slat_cfg),
         texture=TextureSettings(
-            **given(source=options.texture, mode=options.texture_mode, size=options.texture_size)
+            **given(
+                source=options.texture,
+                mode=options.texture_mode,
+                size=options.texture_size,
+                surface=options.surface,
+            )
         ),
         faces=options.faces,
         scene_faces=options.scene_faces,
         simplify=options.simplify,
+        solid=options.solid,
         scene_attention=not options.no_scene_attention,
         appearance=not options.no_appearance,
     )

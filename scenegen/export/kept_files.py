@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from scenegen.export.poses import POSES_FILE
+from scenegen.export.names import POSES_FILE
 from scenegen.export.registry import can_have_written
 
 logger = logging.getLogger(__name__)

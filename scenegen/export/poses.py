@@ -10,6 +10,7 @@ from scenegen.export.frames import PLY_FRAME, PLY_TO_GLB, SceneFrame
 from scenegen.geometry import CAMERA_FRAME, GLB_FRAME
 from scenegen.photo.camera import PhotoView
 from scenegen.pipelines.result import QUERY_FRAME, GeneratedObject, SceneResult
+from trellis_modules.postprocess import report_solid
 
 
 def poses_record(result: SceneResult, scene: trimesh.Scene, scene_id: str) -> dict[str, Any]:
@@ -48,11 +49,14 @@ def _object_record(item: GeneratedObject) -> dict[str, Any]:
 
 
 def _mesh_record(mesh: trimesh.Trimesh) -> dict[str, Any]:
-    """What the mesh is, in the object's own frame: its box, and the number of its triangles."""
+    """What the mesh is, in the object's own frame: its box, its triangles, and whether it is a solid."""
     low, high = mesh.bounds
+    solid = report_solid(mesh.vertices, mesh.faces)
     return {
         "box": {"centre": ((low + high) / 2).tolist(), "size": (high - low).tolist()},
-        "faces": len(mesh.faces),
+        "faces": solid.faces,
+        "watertight": solid.watertight,
+        "volume": solid.volume,
     }
 
 

@@ -1,8 +1,9 @@
-"""A video of one turn around the scene, lit from the camera's side, on white."""
+"""A video of one turn around the scene, lit from the camera's side, on white; back faces are dark."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -15,6 +16,8 @@ from scenegen.export.preview import DEFAULT_DIRECTION_DEG
 from scenegen.geometry import yup_to_zup
 from scenegen.pipelines.result import SceneResult
 from trellis_modules.renderers import Rendering, render_mesh, turntable, write_video
+from trellis_modules.renderers.cameras import camera_rays
+from trellis_modules.renderers.snapshot import BACK_SHADE
 
 VIDEO_FILE = "turntable.mp4"
 FRAMES = 96
@@ -53,7 +56,7 @@ def turntable_frames(scene: trimesh.Scene, num_frames: int, size: int, azimuth_d
 
     def draw(extrinsics: Tensor, intrinsics: Tensor) -> Rendering:
         extrinsics = extrinsics @ to_first.to(extrinsics)  # the cameras go round, the light stays
-        return render_mesh(
+        rendering = render_mesh(
             vertices,
             faces,
             extrinsics,
@@ -63,6 +66,9 @@ def turntable_frames(scene: trimesh.Scene, num_frames: int, size: int, azimuth_d
             background=_BACKGROUND,
             near=0.1,
         )
+        rays = camera_rays(intrinsics, (size, size)) @ extrinsics[:, None, :3, :3]  # in the world
+        is_back = (rendering.normal * rays).sum(dim=-1, keepdim=True) > 0
+        return replace(rendering, colour=rendering.colour * torch.where(is_back, BACK_SHADE, 1.0))
 
     return turntable(draw, num_frames, shaded_pictures)
 
@@ -76,7 +82,7 @@ def _turn_about_z(angle_deg: float) -> Tensor:
 
 
 def shaded_pictures(rendering: Rendering) -> Tensor:
-    """Colours (V, S, S, 3) under a sky and one lamp; both sides of a surface are lit."""
+    """Colours (V, S, S, 3) under a sky and one lamp, which lights what faces away from it, too."""
     light = torch.nn.functional.normalize(torch.tensor(_LIGHT_FROM), dim=0).to(rendering.normal)
     shade = _AMBIENT + (1 - _AMBIENT) * (rendering.normal @ light).abs()
     cover = rendering.alpha[..., None]

@@ -29,7 +29,7 @@ from scenegen.pipelines.drafts import ObjectDraft, latents_problem, usable
 from scenegen.pipelines.progress import ProgressReporter
 from scenegen.pipelines.sampling import FlowFunction, occupied_coords, prepare_cond, prepare_neg_cond
 from scenegen.pipelines.settings import ResolvedSettings
-from scenegen.pipelines.texturing import TEXTURE_PIECES, texture_mesh, vertex_coloured_mesh
+from scenegen.pipelines.texturing import TEXTURE_PIECES, TextureSettings, texture_mesh, vertex_coloured_mesh
 from trellis_modules.models import SLatFlowModel
 from trellis_modules.representations.mesh.mesh_result import MeshExtractResult
 from trellis_modules.samplers import FlowEulerSampler, MultiViewCond, SamplingParams
@@ -123,7 +123,8 @@ class AppearanceStage:
             for row, radiance_field in fields.items():
                 drafts[row].radiance_field = radiance_field
         advance = reporter.counter("meshes", len(usable(drafts)))
-        meshes = self._decoded(SLAT_MESH_ROLE, drafts, elements, advance)
+        surface = (settings.texture or TextureSettings()).surface
+        meshes = self._decoded(SLAT_MESH_ROLE, drafts, elements, advance, surface=surface)
         for row, mesh in meshes.items():
             if not mesh.success:
                 drafts[row].problem = f"{SLAT_MESH_ROLE}: it left no surface"
@@ -135,13 +136,17 @@ class AppearanceStage:
         drafts: Sequence[ObjectDraft],
         elements: Mapping[int, SparseTensor],
         on_object: Callable[[], object],
+        **options: Any,
     ) -> dict[int, Any]:
-        """What a decoder makes of the usable drafts, by row, on the CPU; a refusal becomes a problem."""
+        """What a decoder, with its options, makes of the usable drafts, by row, on the CPU.
+
+        A refusal becomes a problem.
+        """
         decoded = {}
         with self.networks.use(role) as decoder:
             for row in usable(drafts):
                 try:
-                    decoded[row] = to_cpu(decoder(elements[row])[0])
+                    decoded[row] = to_cpu(decoder(elements[row], **options)[0])
                 except ValueError as error:  # features that are not finite
                     drafts[row].problem = f"{role}: {error}"
                 on_object()
@@ -170,6 +175,7 @@ class AppearanceStage:
                     settings.texture,
                     self.device,
                     num_faces=drafts[row].num_faces,
+                    watertight=settings.solid,
                     on_piece=lambda pieces, done=done: reporter.report("texture", done + pieces, total),
                 )
             except ValueError as error:  # what the decoders made is out of range

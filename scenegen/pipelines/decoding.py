@@ -7,7 +7,8 @@ import trimesh
 from scipy import ndimage
 from skimage.measure import marching_cubes
 
-from trellis_modules.postprocess.face_count import simplify_to
+from trellis_modules.postprocess import remesh_solid, solid_of_faces
+from trellis_modules.representations.mesh.enclosed import enclosed_points
 
 LOGIT_LIMIT = 4.0
 """Logits are clipped to this before the surface is drawn: a very sure voxel would pull it off the border."""
@@ -17,20 +18,26 @@ MIN_PART_FRACTION = 0.02
 
 
 def occupancy_to_mesh(
-    logits: np.ndarray, max_faces: int | None = 20_000, simplify: float | None = None
+    logits: np.ndarray,
+    max_faces: int | None = 20_000,
+    simplify: float | None = None,
+    *,
+    watertight: bool = False,
 ) -> trimesh.Trimesh | None:
     """Draw the surface of one object's occupancy.
 
-    Hollow interiors are closed first, so that a shell of voxels gives one outer surface; specks are removed.
+    Hollow interiors are filled first, so that a shell of voxels gives one outer surface; specks are removed.
 
     Args:
         logits: (R, R, R) occupancy logits, axes x, y, z of the object z-up frame; voxel i covers
             [i / R - 0.5, (i + 1) / R - 0.5] and is occupied where its logit is above 0.
         max_faces: simplify to this many triangles, within 2 %; None keeps them all.
         simplify: share of the triangles to remove, in place of ``max_faces``.
+        watertight: draw a surface anew that is not closed.
 
     Returns:
-        A mesh in the object y-up frame within [-0.5, 0.5]^3, faces outward; None when nothing is occupied.
+        A solid in the object y-up frame within [-0.5, 0.5]^3, manifold, faces outward; None when nothing is
+        occupied.
 
     Raises:
         ValueError: logits is not a cube or not finite.
@@ -49,25 +56,24 @@ def occupancy_to_mesh(
     )
     if simplify is not None:
         max_faces = round((1 - simplify) * len(faces))
-    if max_faces is not None:
-        vertices, faces = simplify_to(vertices.astype(np.float32), faces, max_faces)
     xyz_zup = (vertices - 0.5) / logits.shape[0] - 0.5  # padded index 1 is voxel 0, whose centre is 0.5 / R
+    xyz_zup, faces = solid_of_faces(xyz_zup, faces, max_faces)
+    if watertight:
+        xyz_zup, faces = remesh_solid(xyz_zup, faces, num_faces=max_faces)
     x, y, z = xyz_zup.T
-    mesh = trimesh.Trimesh(np.stack((x, z, -y), axis=1), faces, process=False)
-    mesh.update_faces(mesh.nondegenerate_faces())
-    mesh.remove_unreferenced_vertices()
-    return mesh if len(mesh.faces) else None
+    return trimesh.Trimesh(np.stack((x, z, -y), axis=1), faces, process=False) if len(faces) else None
 
 
 def _solid_logits(logits: np.ndarray) -> np.ndarray:
-    """Clip, close hollow interiors and drop specks."""
+    """Clip, drop specks and fill hollow interiors."""
     clipped = np.clip(logits, -LOGIT_LIMIT, LOGIT_LIMIT)
     occupied = clipped > 0
-    solid = ndimage.binary_fill_holes(occupied)
-    clipped[solid & ~occupied] = LOGIT_LIMIT
-    parts, count = ndimage.label(solid, structure=np.ones((3, 3, 3)))
+    parts, count = ndimage.label(occupied, structure=np.ones((3, 3, 3)))
     if count > 1:
         sizes = np.bincount(parts.ravel())
         sizes[0] = 0
-        clipped[(sizes < MIN_PART_FRACTION * sizes.max())[parts] & solid] = -LOGIT_LIMIT
+        speck = (sizes < MIN_PART_FRACTION * sizes.max())[parts] & occupied
+        clipped[speck] = -LOGIT_LIMIT
+        occupied &= ~speck
+    clipped[enclosed_points(occupied, len(occupied))] = LOGIT_LIMIT
     return clipped

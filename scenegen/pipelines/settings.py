@@ -52,6 +52,7 @@ class RunSettings:
             ``texture.simplify``. It is reached within 2 % where the surface has as many.
         scene_faces: likewise for the scene; objects share it by their areas as they are placed.
         simplify: likewise as the share of the triangles that simplification removes, in [0, 1).
+        solid: insist on watertight objects: one that nothing else closes is drawn anew on a grid.
         texture: how meshes of the appearance stage are textured; None leaves them as they are decoded, with
             colours at their many vertices.
         representations: what else the objects are returned as.
@@ -69,6 +70,7 @@ class RunSettings:
     faces: int | None = None
     scene_faces: int | None = None
     simplify: float | None = None
+    solid: bool = False
     texture: TextureSettings | None = TextureSettings()
     representations: Collection[Representation] = ()
 
@@ -115,6 +117,7 @@ class RunSettings:
             faces=self.faces,
             scene_faces=self.scene_faces,
             simplify=self.simplify,
+            solid=self.solid,
             texture=self._texture(config),
             representations=frozenset(self.representations),
         )
@@ -128,12 +131,17 @@ class RunSettings:
                 raise ValueError(f"run: texture was given, but {self._why_plain()}; leave it out")
             return self.texture
         if self.texture is None:
-            if any(value is not None for value in (self.faces, self.scene_faces, self.simplify)):
+            counts = (self.faces, self.scene_faces, self.simplify)
+            if self.solid or any(value is not None for value in counts):
                 raise ValueError(
-                    "run: faces, scene_faces and simplify change meshes that are textured, but texture is "
-                    "None, which leaves them as they are decoded; give texture=TextureSettings()"
+                    "run: solid, faces, scene_faces and simplify change meshes that are textured, but "
+                    "texture is None, which leaves them as they are decoded; give texture=TextureSettings()"
                 )
             return None
+        if self.solid and self.texture.surface == "released":
+            raise ValueError(
+                "run: solid: surfaces as released are open; leave one of solid and texture.surface out"
+            )
         texture = replace(
             self.texture,
             source=self.texture.source or config.default_texture_source,
@@ -176,6 +184,7 @@ class ResolvedSettings:
     faces: int | None
     scene_faces: int | None
     simplify: float | None
+    solid: bool
     texture: TextureSettings | None
     representations: frozenset[Representation]
 
@@ -191,6 +200,8 @@ class ResolvedSettings:
         }
         counts = {"faces": self.faces, "scene_faces": self.scene_faces, "simplify": self.simplify}
         record |= {name: value for name, value in counts.items() if value is not None}
+        if self.solid:
+            record["solid"] = True
         if self.slat_sampling is None:
             return record | {"max_faces": self.max_faces}
         texture = None if self.texture is None else asdict(self.texture)

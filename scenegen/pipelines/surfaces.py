@@ -30,10 +30,13 @@ def add_surfaces(
         return
     advance = reporter.counter("meshes", len(plain))
     for draft in plain:
-        if draft.num_faces is None:
-            draft.mesh = occupancy_to_mesh(draft.logits.numpy(), settings.max_faces, settings.simplify)
-        else:
-            draft.mesh = occupancy_to_mesh(draft.logits.numpy(), draft.num_faces)
+        counted = draft.num_faces is not None
+        draft.mesh = occupancy_to_mesh(
+            draft.logits.numpy(),
+            draft.num_faces if counted else settings.max_faces,
+            None if counted else settings.simplify,
+            watertight=settings.solid,
+        )
         if draft.problem is not None:
             logger.warning("%s; the object gets the surface of its structure", draft.problem)
         elif draft.mesh is None:

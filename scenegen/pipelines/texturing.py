@@ -11,12 +11,21 @@ import trimesh
 
 from scenegen.checkpoints.schema import TextureSource
 from scenegen.geometry import zup_to_yup
-from trellis_modules.postprocess import bake_gaussians, bake_vertex_colours, observe, to_textured_mesh
+from trellis_modules.postprocess import (
+    CleaningConfig,
+    bake_gaussians,
+    bake_vertex_colours,
+    observe,
+    to_textured_mesh,
+)
 from trellis_modules.representations.gaussian import Gaussian
 from trellis_modules.representations.mesh.mesh_result import MeshExtractResult
 
 TextureMode = Literal["direct", "views", "opt"]
 """Colours of Gaussians read at the surface, averaged over views, or fitted to the views by optimisation."""
+
+SolidMode = Literal["solid", "released"]
+"""Objects as solids, or as released: post-processed double skins with openings."""
 
 MIN_TEXTURE_SIZE, MAX_TEXTURE_SIZE = 64, 8192
 
@@ -40,7 +49,8 @@ class TextureSettings:
         mode: how the colours of Gaussians are taken; those of a mesh are always read directly.
         size: texels along the edge of the texture.
         simplify: share of the faces that simplification removes, in [0, 1).
-        fill_holes: remove hidden faces and close small holes.
+        fill_holes: where surfaces are as released, remove hidden faces and close small holes.
+        surface: see `SolidMode`.
     """
 
     source: TextureSource | None = None
@@ -48,6 +58,7 @@ class TextureSettings:
     size: int = 1024
     simplify: float = 0.95
     fill_holes: bool = True
+    surface: SolidMode = "solid"
 
     def __post_init__(self) -> None:
         if self.source not in (None, "gaussian", "mesh"):
@@ -55,6 +66,10 @@ class TextureSettings:
         if self.mode not in get_args(TextureMode):
             raise ValueError(
                 f"TextureSettings: mode must be one of {get_args(TextureMode)}, got {self.mode!r}"
+            )
+        if self.surface not in get_args(SolidMode):
+            raise ValueError(
+                f"TextureSettings: surface must be one of {get_args(SolidMode)}, got {self.surface!r}"
             )
         if not 0 <= self.simplify < 1:
             raise ValueError(f"TextureSettings: simplify must be in [0, 1), got {self.simplify}")
@@ -71,6 +86,7 @@ def texture_mesh(
     device: torch.device,
     *,
     num_faces: int | None = None,
+    watertight: bool = False,
     on_piece: Callable[[int], object] | None = None,
 ) -> trimesh.Trimesh | None:
     """Clean, simplify, unwrap and texture one object.
@@ -82,6 +98,7 @@ def texture_mesh(
         device: where the work is done.
         num_faces: triangles of the result, in place of ``settings.simplify``; fewer where the clean mesh has
             not so many.
+        watertight: draw a surface anew that is not closed; only for ``settings.surface`` "solid".
         on_piece: called with the number of finished pieces before the last of `TEXTURE_PIECES`; what it
             raises ends the work.
 
@@ -95,9 +112,13 @@ def texture_mesh(
     if num_faces is not None:
         simplify = max(0.0, 1 - _BEFORE_CLEANING * num_faces / len(mesh.faces))
     common: dict[str, Any] = {
-        "simplify": simplify,
-        "num_faces": num_faces,
-        "fill_holes": settings.fill_holes,
+        "cleaning": CleaningConfig(
+            simplify,
+            settings.fill_holes,
+            num_faces=num_faces,
+            solid=settings.surface == "solid",
+            watertight=watertight,
+        ),
         "texture_size": settings.size,
         "device": device,
         "on_piece": on_piece,

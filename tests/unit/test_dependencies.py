@@ -58,6 +58,7 @@ ALLOWED = {
     "vggt.geometry": set(),
     "vggt.heads": {"vggt.heads", "vggt.layers"},
     "vggt.images": set(),
+    "vggt.kept_files": set(),
     "vggt.layers": {"vggt.layers"},
     "vggt.models": {"vggt.models", "vggt.heads", "vggt.images", "vggt.layers"},
     "vggt.output_files": {"vggt.images", "vggt.point_cloud", "vggt.reconstruction"},
@@ -72,6 +73,7 @@ ALLOWED = {
     "trellis_modules.config": set(),
     "trellis_modules.files": set(),
     "trellis_modules.flow_output": set(),
+    "trellis_modules.gltf": set(),
     "trellis_modules.memory": set(),
     "trellis_modules.models": {
         "trellis_modules.models",

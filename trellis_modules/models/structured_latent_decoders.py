@@ -22,7 +22,11 @@ from trellis_modules.models.torso import full_precision
 from trellis_modules.renderers.low_discrepancy import hammersley_set
 from trellis_modules.representations.gaussian import Gaussian, GaussianConfig
 from trellis_modules.representations.mesh.mesh_result import MeshExtractResult
-from trellis_modules.representations.mesh.sparse_features_to_mesh import num_channels, sparse_features_to_mesh
+from trellis_modules.representations.mesh.sparse_features_to_mesh import (
+    SurfaceKind,
+    num_channels,
+    sparse_features_to_mesh,
+)
 from trellis_modules.representations.octree import OctreeNodes
 from trellis_modules.representations.strivec import Strivec
 from trellis_modules.sparse import SparseLinear, SparseTensor
@@ -66,11 +70,12 @@ class StructuredLatentDecoder(StructuredLatentTrunk, Generic[Representation]):
         """
         return self.project(self.transform(x))
 
-    def forward(self, x: SparseTensor) -> list[Representation]:
+    def forward(self, x: SparseTensor, **options: Any) -> list[Representation]:
         """Decode structured latents.
 
         Args:
             x: (B, latent_channels), coordinates in [0, resolution).
+            options: of ``represent``, where it takes any.
 
         Returns:
             B representations in the object frame, z up.
@@ -82,7 +87,7 @@ class StructuredLatentDecoder(StructuredLatentTrunk, Generic[Representation]):
         h = self.features(x)
         if not self.training:
             self._check_finite(h.feats)
-        return [self.represent(h.coords[rows, 1:], h.feats[rows]) for rows in h.layout]
+        return [self.represent(h.coords[rows, 1:], h.feats[rows], **options) for rows in h.layout]
 
     def _check_finite(self, feats: Tensor) -> None:
         """Before anything is rendered or written from them."""
@@ -290,12 +295,20 @@ class SLatMeshDecoder(StructuredLatentDecoder[MeshExtractResult]):
         with full_precision(h.device):
             return self.out_layer(h.to(torch.float32))
 
-    def represent(self, coords: Tensor, feats: Tensor) -> MeshExtractResult:
-        """The surface inside the cubes; in training mode with the terms that a loss needs."""
+    def represent(
+        self, coords: Tensor, feats: Tensor, surface: SurfaceKind = "released"
+    ) -> MeshExtractResult:
+        """The surface inside the cubes; in training mode with the terms that a loss needs.
+
+        Args:
+            coords, feats: see the base class.
+            surface: what becomes of the border of the grid and of closed shells.
+        """
         return sparse_features_to_mesh(
             coords,
             feats,
             self.mesh_resolution,
             use_color=self.use_color,
             training=self.training,
+            surface=surface,
         )

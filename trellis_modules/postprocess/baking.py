@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 OnPiece = Callable[[int], object]
 """Called with the number of finished pieces of the work on one mesh."""
 
+DEFAULT_CLEANING = CleaningConfig()
 MODES = ("fast", "opt")
 _MAX_TEXTURE_SIZE = 8192
 _UNKNOWN_GREY = 0.5
@@ -48,10 +49,7 @@ def to_textured_mesh(
     faces: Tensor | np.ndarray,
     observations: Observations,
     *,
-    simplify: float = 0.95,
-    fill_holes: bool = True,
-    fill_holes_max_size: float = 0.04,
-    num_faces: int | None = None,
+    cleaning: CleaningConfig = DEFAULT_CLEANING,
     texture_size: int = 1024,
     mode: str = "fast",
     optimization: TextureOptimization | None = None,
@@ -65,10 +63,7 @@ def to_textured_mesh(
         vertices: (V, 3) float, object z-up frame.
         faces: (F, 3) integer, counter-clockwise seen from outside.
         observations: pictures of the appearance, see ``observe``.
-        simplify: share of the faces to remove, in [0, 1).
-        fill_holes: remove faces that cannot be seen from outside, and close small holes.
-        fill_holes_max_size: area of the largest hole that may be made (and closed) by that.
-        num_faces: of the result, within 2 % where the clean mesh has as many; None keeps what it has.
+        cleaning: what is done to the mesh first.
         texture_size: texels per edge.
         mode: "fast", the weighted mean of the views; "opt" refines it until its pictures match the views,
             which is sharper and takes longer (two to three times as long on a CPU).
@@ -88,7 +83,6 @@ def to_textured_mesh(
     """
     if mode not in MODES:
         raise ValueError(f"to_textured_mesh: expected mode in {MODES}, got {mode!r}")
-    cleaning = CleaningConfig(simplify, fill_holes, fill_holes_max_size, num_faces)
     canvas = _canvas("to_textured_mesh", vertices, faces, cleaning, texture_size, device, on_piece)
     if canvas is None:
         return TexturedMesh.empty(_plain_texture(texture_size))
@@ -109,10 +103,7 @@ def bake_gaussians(
     faces: Tensor | np.ndarray,
     gaussian: Gaussian,
     *,
-    simplify: float = 0.95,
-    fill_holes: bool = True,
-    fill_holes_max_size: float = 0.04,
-    num_faces: int | None = None,
+    cleaning: CleaningConfig = DEFAULT_CLEANING,
     texture_size: int = 1024,
     device: torch.device | str | None = None,
     on_piece: OnPiece | None = None,
@@ -121,7 +112,6 @@ def bake_gaussians(
 
     The other arguments, the result and the errors are those of :func:`to_textured_mesh`.
     """
-    cleaning = CleaningConfig(simplify, fill_holes, fill_holes_max_size, num_faces)
     canvas = _canvas("bake_gaussians", vertices, faces, cleaning, texture_size, device, on_piece)
     if canvas is None:
         return TexturedMesh.empty(_plain_texture(texture_size))
@@ -138,10 +128,7 @@ def bake_vertex_colours(
     faces: Tensor | np.ndarray,
     vertex_colours: Tensor | np.ndarray,
     *,
-    simplify: float = 0.95,
-    fill_holes: bool = True,
-    fill_holes_max_size: float = 0.04,
-    num_faces: int | None = None,
+    cleaning: CleaningConfig = DEFAULT_CLEANING,
     texture_size: int = 1024,
     device: torch.device | str | None = None,
     on_piece: OnPiece | None = None,
@@ -155,7 +142,6 @@ def bake_vertex_colours(
             f"bake_vertex_colours: expected vertex_colours ({len(vertices)}, 3), "
             f"got {tuple(vertex_colours.shape)}"
         )
-    cleaning = CleaningConfig(simplify, fill_holes, fill_holes_max_size, num_faces)
     canvas = _canvas("bake_vertex_colours", vertices, faces, cleaning, texture_size, device, on_piece)
     if canvas is None:
         return TexturedMesh.empty(_plain_texture(texture_size))

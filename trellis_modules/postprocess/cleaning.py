@@ -1,4 +1,4 @@
-"""From a decoder's mesh to one worth texturing: simplified, without hidden faces and small holes."""
+"""From a decoder's mesh to one worth texturing: simplified, and solid or, as released, seen from outside."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ import torch
 from trellis_modules.postprocess.face_count import simplify_to
 from trellis_modules.postprocess.hidden_faces import remove_hidden_faces
 from trellis_modules.postprocess.hole_filling import fill_holes
+from trellis_modules.postprocess.remesh import remesh_solid
+from trellis_modules.postprocess.solid import solid_of_faces, tidy_solid
 from trellis_modules.postprocess.visibility import face_visibility
 from trellis_modules.representations.mesh.triangle_arrays import triangle_areas, weld
 
@@ -31,15 +33,20 @@ class CleaningConfig:
 
     Attributes:
         simplify: share of the faces to remove, in [0, 1); 0 keeps them all.
-        fill_holes: remove faces that cannot be seen from outside, and close small holes.
+        fill_holes: remove faces that cannot be seen from outside, and close small holes: the released way.
         fill_holes_max_size: area of the largest hole that removing hidden faces may leave (to be closed).
         num_faces: simplify the clean mesh to so many faces; None leaves it at what ``simplify`` gave.
+        solid: in place of the released way, make a closed surface manifold and drop its crumbs, see
+            `tidy_solid`.
+        watertight: with ``solid``, draw a surface anew that is not closed even then, see `remesh_solid`.
     """
 
     simplify: float = 0.95
     fill_holes: bool = True
     fill_holes_max_size: float = 0.04
     num_faces: int | None = None
+    solid: bool = False
+    watertight: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.simplify < 1:
@@ -90,7 +97,7 @@ def check_mesh(where: str, vertices: np.ndarray, faces: np.ndarray) -> None:
 def clean_mesh(
     vertices: np.ndarray, faces: np.ndarray, config: CleaningConfig, device: torch.device
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Weld, simplify, drop hidden faces and close small holes.
+    """Weld and simplify; then make a solid, or drop hidden faces and close small holes.
 
     A step that would leave nothing is skipped with a warning.
 
@@ -106,6 +113,8 @@ def clean_mesh(
     vertices, faces, _ = weld(vertices.astype(np.float32), faces.astype(np.int64))
     if triangle_areas(vertices, faces).sum() < _MIN_AREA:
         return vertices[:0], faces[:0]
+    if config.solid:
+        return _unless_empty("making a solid", (vertices, faces), _solid(vertices, faces, config))
     if config.simplify > 0:
         fewer = _simplify(vertices, faces, config)
         vertices, faces = _unless_empty("simplification", (vertices, faces), fewer)
@@ -118,6 +127,15 @@ def clean_mesh(
         fewer = simplify_to(vertices, faces.astype(np.int32), config.num_faces, _weld)
         vertices, faces = _unless_empty("simplification", (vertices, faces), fewer)
     return vertices, faces
+
+
+def _solid(vertices: np.ndarray, faces: np.ndarray, config: CleaningConfig) -> tuple[np.ndarray, np.ndarray]:
+    if config.num_faces is not None:
+        count, solid = config.num_faces, solid_of_faces(vertices, faces, config.num_faces)
+    else:
+        count = round((1 - config.simplify) * len(faces))
+        solid = tidy_solid(vertices, faces, count)
+    return remesh_solid(*solid, num_faces=count) if config.watertight else solid
 
 
 def _simplify(

@@ -15,6 +15,9 @@ from trellis_modules.representations.mesh.normals import face_normals
 _KEY_LIGHT = (0.35, 0.8, 0.5)  # direction towards the light in the camera-facing, y-up frame
 _AMBIENT, _DIFFUSE = 0.45, 0.6
 
+BACK_SHADE = 0.15
+"""Light on faces seen from behind: openings in a surface show, as in programs that cull back faces."""
+
 
 def _downsample(image: Tensor, factor: int) -> Tensor:
     """Average (H*f, W*f, C) over f x f blocks."""
@@ -35,7 +38,7 @@ def render_snapshot(
     supersample: int = 2,
     background: tuple[float, float, float] = (1, 1, 1),
 ) -> Tensor:
-    """Picture of a y-up mesh from a camera that sees all of it.
+    """Picture of a y-up mesh from a camera that sees all of it; faces seen from behind are dark.
 
     Args:
         vertices: (V, 3) float, y up.
@@ -91,6 +94,8 @@ def _shade(
     )
     light = torch.nn.functional.normalize(torch.tensor(_KEY_LIGHT, device=vertices.device) @ turn, dim=0)
     normal = face_normals(vertices[faces])
-    facing = torch.where((normal @ backward)[:, None] < 0, -normal, normal)  # two-sided
-    colour = face_colours * (_AMBIENT + _DIFFUSE * (facing @ light).clamp(min=0))[:, None]
+    to_camera = centre + distance * backward - vertices[faces].mean(dim=1)
+    is_back = (normal * to_camera).sum(dim=1) < 0
+    shade = torch.where(is_back, BACK_SHADE, _AMBIENT + _DIFFUSE * (normal @ light).clamp(min=0))
+    colour = face_colours * shade[:, None]
     return torch.where((face >= 0)[..., None], colour[face.clamp(min=0)], canvas)

@@ -1,4 +1,4 @@
-"""From decoder features of sparse cubes to a mesh, without a dense grid.
+"""From decoder features of sparse cubes to a mesh, without a dense grid of features.
 
 The features define a field on the whole grid: vertices of no active cube lie outside (sdf +1), cubes without
 features have neutral weights.  Only cubes that touch an inside vertex can be crossed, so only the vertices of
@@ -8,8 +8,11 @@ the active cubes and the cubes around inside vertices are ever stored; the mesh 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
+import numpy as np
 import torch
+from scipy.spatial import cKDTree
 from torch import Tensor
 
 from trellis_modules.representations.mesh.cube_grid import (
@@ -22,8 +25,17 @@ from trellis_modules.representations.mesh.cube_grid import (
     point_keys,
     shared_corners,
 )
+from trellis_modules.representations.mesh.enclosed import enclosed_points, near
 from trellis_modules.representations.mesh.flexicubes import CubeWeights, DualMesh, flexicubes
 from trellis_modules.representations.mesh.mesh_result import MeshExtractResult, MeshTrainingTerms
+
+SurfaceKind = Literal["released", "closed", "solid"]
+"""What becomes of the field at the border of the grid and inside of closed shells.
+
+"released": surfaces end at the border, as those of the released decoder do. "closed": beyond the grid is
+outside, so surfaces are closed there; where nothing inside touches the border, the same. "solid": besides,
+what a shell encloses is inside, so that a double skin becomes one outer surface.
+"""
 
 NUM_WEIGHTS = 21
 NUM_COLOUR_CHANNELS = 6  # colour and normal map
@@ -75,7 +87,13 @@ def num_channels(use_color: bool) -> int:
 
 
 def sparse_features_to_mesh(
-    coords: Tensor, feats: Tensor, resolution: int, *, use_color: bool = True, training: bool = False
+    coords: Tensor,
+    feats: Tensor,
+    resolution: int,
+    *,
+    use_color: bool = True,
+    training: bool = False,
+    surface: SurfaceKind = "closed",
 ) -> MeshExtractResult:
     """Extract the surface that the features of active cubes describe.
 
@@ -85,16 +103,21 @@ def sparse_features_to_mesh(
         resolution: cubes per edge of the object cube, in [1, 2^20].
         use_color: whether there are colour channels.
         training: also return the loss terms, and put a vertex at the centre of each quad.
+        surface: see `SurfaceKind`; "solid" takes some 20 bytes for each vertex of the box around the cubes.
 
     Returns:
         The mesh, z up in [-0.5, 0.5]; empty when nothing is inside. Differentiable in ``feats``.
 
     Raises:
         ValueError: shapes that do not fit, coordinates that are no integers, outside the grid or given twice,
-            features not finite.
+            features not finite, or an unknown kind of surface.
 
     Source: TRELLIS, arXiv:2412.01506, sec. 3.3; FlexiCubes (2023).
     """
+    if surface not in get_args(SurfaceKind):
+        raise ValueError(
+            f"sparse_features_to_mesh: expected surface in {get_args(SurfaceKind)}, got {surface!r}"
+        )
     _check_cubes(coords, feats, resolution)
     # positions on fine grids need more digits than half precision has
     feats = feats.to(torch.promote_types(feats.dtype, torch.float32))
@@ -102,7 +125,11 @@ def sparse_features_to_mesh(
     features = CubeFeatures.split(feats, use_color, sdf_bias=-1 / resolution)
     vertices, corners = shared_corners(coords, resolution)
     values = mean_over_cubes(features.corners, corners, len(vertices))
-    mesh = _extract(vertices, values, coords, features.weights, resolution, training)
+    field = _Field(vertices, values, vertices[values[:, 0] < 0])
+    if surface == "solid" and len(field.crossed):
+        field = _filled(field, resolution)
+    margin = 0 if surface == "released" else 1
+    mesh = _extract(field, coords, features.weights, resolution, margin, training)
     attributes = mesh.attributes if use_color else None
     terms = None
     if training:
@@ -140,27 +167,91 @@ def _check_cubes(coords: Tensor, feats: Tensor, resolution: int) -> None:
         )
 
 
+@dataclass(frozen=True)
+class _Field:
+    """Values at the grid vertices that are known; the others are outside.
+
+    Attributes:
+        vertices: (V, 3) int64, sorted by x, y, z.
+        values: (V, 4 or 10) sdf, deform, raw colour.
+        crossed: (N, 3) inside vertices around which the surface is looked for.
+    """
+
+    vertices: Tensor
+    values: Tensor
+    crossed: Tensor
+
+
+def _filled(field: _Field, resolution: int) -> _Field:
+    """The field whose inside also holds what its shell encloses.
+
+    Vertices without features around the new surface take the colour of the nearest one that has some.
+    """
+    origin = field.vertices.amin(dim=0).cpu().numpy() - 2  # room for the neighbours of neighbours
+    place = field.vertices.cpu().numpy() - origin
+    known = np.full(place.max(axis=0) + 3, -1, dtype=np.int32)
+    known[tuple(place.T)] = np.arange(len(place))
+    shell = np.zeros(known.shape, dtype=bool)
+    shell[tuple(place[(field.values[:, 0] < 0).cpu().numpy()].T)] = True
+    enclosed = enclosed_points(shell, resolution)
+    inside = shell | enclosed
+    rim = inside & near(~inside)
+    around = near(rim)  # all corners of crossed cubes
+    points = np.argwhere(around | (known >= 0))
+    points = points[((points + origin >= 0) & (points + origin <= resolution)).all(axis=1)]
+    rows = known[tuple(points.T)]
+    unknown = rows < 0
+    source = np.argwhere(around & (known >= 0))
+    rows[unknown] = known[tuple(source[cKDTree(source).query(points[unknown])[1]].T)]
+    values = field.values[_like(rows, field.vertices)]
+    neutral = _outside(values)
+    sdf = torch.where(_like(unknown, values)[:, None] > 0, neutral[_SDF], values[:, _SDF])
+    sdf = torch.where(_like(enclosed[tuple(points.T)], values)[:, None] > 0, -_OUTSIDE_SDF, sdf)
+    deform = torch.where(_like(unknown, values)[:, None] > 0, neutral[_DEFORM], values[:, _DEFORM])
+    return _Field(
+        _like(points + origin, field.vertices),
+        torch.cat([sdf, deform, values[:, _COLOUR]], dim=1),
+        _like(np.argwhere(rim) + origin, field.vertices),
+    )
+
+
+def _like(array: np.ndarray, tensor: Tensor) -> Tensor:
+    """An array on the device and in the dtype of a tensor."""
+    return torch.from_numpy(array).to(tensor)
+
+
 def _extract(
-    vertices: Tensor, values: Tensor, coords: Tensor, weights: Tensor, resolution: int, training: bool
+    field: _Field, coords: Tensor, weights: Tensor, resolution: int, margin: int, training: bool
 ) -> DualMesh:
-    """FlexiCubes on the cubes around inside vertices.
+    """FlexiCubes on the cubes around the crossed vertices.
 
     Args:
-        vertices: (V, 3) sorted grid vertices of the active cubes.
-        values: (V, 4 or 10) sdf, deform, raw colour.
+        field: of the grid.
         coords, weights: (C, 3) and (C, 21) of the active cubes.
+        resolution: cubes per edge of the grid.
+        margin: layers of cubes around the grid, which are flat: what they close lies in its faces.
+        training: see `sparse_features_to_mesh`.
     """
-    cubes = _cubes_touching(vertices[values[:, 0] < 0], resolution)
-    grid_vertices, corners = shared_corners(cubes, resolution)
-    grid_values = _spread(values, _outside(values), vertices, grid_vertices, resolution + 1)
+    padded = resolution + 2 * margin
+    cubes = _cubes_touching(field.crossed + margin, padded)
+    grid_vertices, corners = shared_corners(cubes, padded)
+    in_grid = (grid_vertices - margin).clamp(0, resolution)
+    neutral = _outside(field.values)
+    grid_values = _spread(field.values, neutral, field.vertices, in_grid, resolution + 1)
+    # Beyond the grid only the colour is that of its border.
+    beyond = (in_grid != grid_vertices - margin).any(dim=1, keepdim=True)
+    sdf = torch.where(beyond, neutral[_SDF], grid_values[:, _SDF])
+    deform = torch.where(beyond, neutral[_DEFORM], grid_values[:, _DEFORM])
     order = point_keys(coords, resolution).argsort()
-    grid_weights = _spread(weights[order], weights.new_zeros(NUM_WEIGHTS), coords[order], cubes, resolution)
+    grid_weights = _spread(
+        weights[order], weights.new_zeros(NUM_WEIGHTS), coords[order] + margin, cubes, padded
+    )
     return flexicubes(
-        deformed_positions(grid_vertices, grid_values[:, _DEFORM], resolution),
-        grid_values[:, 0],
+        deformed_positions(in_grid, deform, resolution),
+        sdf[:, 0],
         cubes,
         corners,
-        resolution=resolution,
+        resolution=padded,
         weights=CubeWeights.split(grid_weights),
         attributes=grid_values[:, _COLOUR].sigmoid(),
         training=training,

@@ -75,13 +75,21 @@ def test_scene_folders_take_boxes_where_there_are_some_and_keep_masks(tmp_path, 
 
 def test_label_images_that_are_there_stay_unless_asked(tmp_path, run, loads):
     photo = write_photo(tmp_path / "lounge.jpg")
+    assert run(photo) == 0 and run(photo) == 0 and len(loads) == 1
+    assert run(photo, "--overwrite") == 0 and len(loads) == 2
+
+
+def test_a_label_image_that_was_corrected_stays_even_so(tmp_path, run, loads):
+    photo = write_photo(tmp_path / "lounge.jpg")
     assert run(photo) == 0
     corrected = Image.new("L", (48, 36), 7)
     corrected.save(tmp_path / "out" / "lounge" / "labels.png")
     assert run(photo) == 0
     assert (labels(tmp_path, "lounge") == 7).all() and len(loads) == 1
     assert run(photo, "--overwrite") == 0
-    assert labels(tmp_path, "lounge").max() == 1
+    assert (labels(tmp_path, "lounge") == 7).all()
+    (tmp_path / "out" / "lounge" / "labels.png").unlink()
+    assert run(photo) == 0 and labels(tmp_path, "lounge").max() == 1
 
 
 def test_a_faulty_scene_does_not_stop_the_others(tmp_path, run, capsys, caplog):

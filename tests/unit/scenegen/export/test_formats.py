@@ -358,3 +358,15 @@ def test_missing_package_is_named_with_its_remedy(monkeypatch):
     )
     with pytest.raises(FormatUnavailable, match=r"'imageio_ffmpeg'.*pip install 'scenegen\[video\]'"):
         check_formats(["mp4"])
+
+
+def test_openings_of_a_surface_show_in_the_turntable():
+    box = _coloured_box()
+    closed, opened = box.copy(), box.copy()
+    opened.update_faces(~np.isclose(box.face_normals[:, 2], 1.0))  # without its front, the inside shows
+    pictures = []
+    for mesh in (closed, opened):
+        result = SceneResult((GeneratedObject(0, IDENTITY, LOGITS, mesh),), query_id=0)
+        pictures.append(turntable_frames(build_scene(result), 1, 48, azimuth_deg=0.0)[0].float())
+    middle = [picture[20:28, 20:28].mean() for picture in pictures]
+    assert middle[1] < 0.4 * middle[0]

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from scenegen.pipelines.decoding import occupancy_to_mesh
+from trellis_modules.postprocess import report_solid
 
 RESOLUTION = 16
 
@@ -15,6 +16,10 @@ def _grid():
 
 def _logits(occupied: np.ndarray, level: float = 8.0) -> np.ndarray:
     return np.where(occupied, level, -level).astype(np.float32)
+
+
+def _arrays(mesh):
+    return np.asarray(mesh.vertices), np.asarray(mesh.faces)
 
 
 def test_box_of_voxels_fills_its_voxels_in_the_y_up_frame():
@@ -39,6 +44,21 @@ def test_hollow_shell_gets_one_outer_surface():
     mesh = occupancy_to_mesh(_logits((radius < 0.45) & (radius > 0.3)), max_faces=None)
     assert mesh.body_count == 1
     assert mesh.volume == pytest.approx((radius < 0.45).mean(), rel=0.05)
+
+
+def test_openings_narrower_than_the_inside_are_closed():
+    x, y, z = np.meshgrid(*[(np.arange(48) + 0.5) / 48 - 0.5] * 3, indexing="ij")
+    radius = np.sqrt(x**2 + y**2 + z**2)
+    torn = (radius < 0.45) & (radius > 0.38) & ~((z > 0) & (np.hypot(x, y) < 0.04))
+    mesh = occupancy_to_mesh(_logits(torn), max_faces=None)
+    assert mesh.is_watertight and mesh.volume == pytest.approx((radius < 0.45).mean(), rel=0.05)
+
+
+@pytest.mark.parametrize("max_faces", [None, 300])
+def test_voxels_that_touch_make_a_manifold(max_faces):
+    occupied = np.random.default_rng(0).random((RESOLUTION,) * 3) < 0.3
+    report = report_solid(*_arrays(occupancy_to_mesh(_logits(occupied), max_faces)))
+    assert report.watertight and report.volume > 0
 
 
 def test_certainty_does_not_move_the_surface():

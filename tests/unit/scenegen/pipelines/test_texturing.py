@@ -20,6 +20,7 @@ def _tetrahedron(colour: tuple[float, float, float] | None) -> MeshExtractResult
     ("settings", "expected"),
     [
         ({"source": "sky"}, "source must be 'gaussian' or 'mesh', got 'sky'"),
+        ({"surface": "open"}, "surface must be one of .*'solid', 'released'.*got 'open'"),
         ({"mode": "best"}, "mode must be one of"),
         ({"simplify": 1.0}, r"simplify must be in \[0, 1\), got 1.0"),
         ({"size": 9000}, r"size must be in \[64, 8192\], got 9000"),
@@ -36,6 +37,17 @@ def test_texture_takes_the_colours_of_the_mesh_and_turns_it_upright():
     np.testing.assert_allclose(mesh.bounds, [[0, 0, -0.3], [0.4, 0.2, 0]], atol=1e-6)
     assert mesh.visual.kind == "texture"
     assert np.abs(mesh.visual.to_color().vertex_colors[:, :3] - np.array([255.0, 0, 128])).max() <= 1
+
+
+@pytest.mark.parametrize(("surface", "parts"), [("solid", 1), ("released", 2)])
+def test_solids_have_no_crumbs(surface, parts):
+    whole = _tetrahedron((1.0, 0.0, 0.5))
+    crumb = VERTICES * 0.02 + torch.tensor([-0.3, 0, 0])
+    both = MeshExtractResult(
+        torch.cat([VERTICES, crumb]), torch.cat([FACES, FACES + 4]), whole.vertex_attrs.repeat(2, 1), 64
+    )
+    settings = TextureSettings(source="mesh", size=64, simplify=0.0, fill_holes=False, surface=surface)
+    assert len(texture_mesh(both, None, settings, torch.device("cpu")).faces) == 4 * parts
 
 
 def test_mesh_without_colours_has_no_texture():

@@ -7,7 +7,7 @@ import pytest
 import torch
 import trimesh
 
-from trellis_modules.postprocess import CleaningConfig, clean_mesh
+from trellis_modules.postprocess import CleaningConfig, clean_mesh, report_solid
 
 CPU = torch.device("cpu")
 
@@ -55,8 +55,33 @@ def test_debris_inside_goes():
     assert len(kept) == len(vertices) + len(inside.vertices)
 
 
+@pytest.mark.parametrize("simplify", [0.0, 0.9])
+def test_solids_are_manifold_without_crumbs(simplify):
+    vertices, faces = dented_sphere(5)
+    crumb = trimesh.creation.box(extents=[0.01] * 3)
+    crumb.apply_translation([0, 0, 0.48])
+    both = np.concatenate([vertices, crumb.vertices]), np.concatenate([faces, crumb.faces + len(vertices)])
+    solid = clean_mesh(*both, CleaningConfig(simplify, solid=True), CPU)
+    report = report_solid(*solid)
+    assert report.watertight and report.faces == pytest.approx((1 - simplify) * len(faces), rel=0.01)
+    assert report.volume == pytest.approx(trimesh.Trimesh(vertices, faces).volume, rel=0.01)
+
+
 def test_mesh_that_would_vanish_stays(caplog):
     triangle = np.eye(3, dtype=np.float32) * 0.4, np.array([[0, 1, 2]])
     with caplog.at_level(logging.WARNING):
         _, faces = clean_mesh(*triangle, CleaningConfig(0.95, fill_holes=False), CPU)
     assert len(faces) == 1 and "simplification would leave nothing" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"simplify": 1.0}, r"simplify.*in \[0, 1\), got 1.0"),
+        ({"simplify": -0.1}, r"got -0.1"),
+        ({"fill_holes_max_size": float("nan")}, "fill_holes_max_size >= 0, got nan"),
+    ],
+)
+def test_settings_out_of_range(change, message):
+    with pytest.raises(ValueError, match=message):
+        CleaningConfig(**change)

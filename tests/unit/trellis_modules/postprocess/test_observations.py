@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from trellis_modules.postprocess import Observations, observe, to_textured_mesh
+from trellis_modules.postprocess import CleaningConfig, Observations, observe, to_textured_mesh
 from trellis_modules.representations.octree import OctreeNodes, VoxelOctree
 from trellis_modules.representations.strivec import Strivec
 
@@ -43,7 +43,9 @@ def test_textures_are_baked_from_octrees(sphere, appearance):
     # the object, which is 2 away, is not cut: its nearest point hides what lies behind it
     middle = observations.alpha[:, 30:34, 30:34]
     torch.testing.assert_close(middle, torch.full_like(middle, 0.999), atol=2e-3, rtol=0)
-    mesh = to_textured_mesh(sphere.vertices, sphere.faces, observations, simplify=0.8, texture_size=96)
+    mesh = to_textured_mesh(
+        sphere.vertices, sphere.faces, observations, cleaning=CleaningConfig(simplify=0.8), texture_size=96
+    )
     assert sphere.error(mesh).mean() < 0.05
 
 

@@ -1,5 +1,7 @@
 """Sparse extraction against the dense grid it stands for, and its defined failures."""
 
+from itertools import product
+
 import pytest
 import torch
 
@@ -48,10 +50,129 @@ def dense_mesh(coords, feats):
 @pytest.mark.parametrize("count", [1, 60, RESOLUTION**3])
 def test_equals_the_dense_extraction(count):
     coords, feats = some_cubes(count)
-    mesh, dense = sparse_features_to_mesh(coords, feats, RESOLUTION), dense_mesh(coords, feats)
+    mesh = sparse_features_to_mesh(coords, feats, RESOLUTION, surface="released")
+    dense = dense_mesh(coords, feats)
     assert torch.equal(mesh.faces, dense.faces)
     torch.testing.assert_close(mesh.vertices, dense.vertices, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(mesh.vertex_attrs, dense.attributes, rtol=1e-5, atol=1e-6)
+
+
+def block(low, high, resolution, value=-0.5):
+    """All cubes between two corners of the grid, with one distance at their corners and neutral weights."""
+    axes = [torch.arange(a, b) for a, b in zip(low, high)]
+    coords = torch.cartesian_prod(*axes)
+    feats = torch.zeros(len(coords), num_channels(False))
+    feats[:, :8] = value
+    return coords, feats
+
+
+def open_sides(mesh):
+    """How many sides of faces no other face runs the other way."""
+    sides = torch.cat([mesh.faces[:, [0, 1]], mesh.faces[:, [1, 2]], mesh.faces[:, [2, 0]]])
+    forward, backward = (
+        (pair[:, 0] * len(mesh.vertices) + pair[:, 1]).sort().values for pair in (sides, sides.flip(1))
+    )
+    return 0 if torch.equal(forward, backward) else len(sides) - int(torch.isin(forward, backward).sum())
+
+
+def volume(mesh):
+    a, b, c = mesh.vertices[mesh.faces].unbind(1)
+    return float((a * torch.linalg.cross(b, c)).sum() / 6)
+
+
+TOUCHING = [corner for corner in product((0, 2, 4), repeat=3) if corner != (2, 2, 2)]
+
+
+@pytest.mark.parametrize("low", TOUCHING)  # six faces, twelve edges and eight corners of the cube
+@pytest.mark.parametrize("surface", ["closed", "solid"])
+def test_surfaces_at_the_border_are_closed_in_its_faces(low, surface):
+    coords, feats = block(low, [start + 4 for start in low], 8)
+    mesh = sparse_features_to_mesh(coords, feats, 8, use_color=False, surface=surface)
+    assert open_sides(mesh) == 0 and volume(mesh) > 0.5**3
+    assert mesh.vertices.abs().max() <= 0.5
+    released = sparse_features_to_mesh(coords, feats, 8, use_color=False, surface="released")
+    assert open_sides(released) > 0
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_any_field_is_closed(training):
+    coords, feats = some_cubes(RESOLUTION**3)
+    assert open_sides(sparse_features_to_mesh(coords, feats, RESOLUTION, training=training)) == 0
+
+
+def test_away_from_the_border_nothing_changes():
+    coords, feats = some_cubes(RESOLUTION**3)
+    inner = ((coords > 0) & (coords < RESOLUTION - 1)).all(dim=1)
+    coords, feats = coords[inner], feats[inner]
+    border = ((coords == 1) | (coords == RESOLUTION - 2)).any(dim=1)
+    feats[border, :8] = feats[border, :8].abs() + 1  # outside
+    released = sparse_features_to_mesh(coords, feats, RESOLUTION, surface="released")
+    closed = sparse_features_to_mesh(coords, feats, RESOLUTION)
+    assert torch.equal(closed.faces, released.faces) and torch.equal(closed.vertices, released.vertices)
+    assert torch.equal(closed.vertex_attrs, released.vertex_attrs)
+
+
+def hollow_block(resolution=32, tear=0):
+    """A hollow cube of cubes one thick, around 18^3 empty ones, with a square tear in its roof."""
+    coords, feats = block((6, 6, 6), (26, 26, 26), resolution)
+    shell = ((coords == 6) | (coords == 25)).any(dim=1)
+    torn = (coords[:, 2] == 25) & ((coords[:, :2] - 16).float() + 0.5).abs().amax(dim=1).lt(tear / 2)
+    keep = shell & ~torn
+    return coords[keep], feats[keep]
+
+
+@pytest.mark.parametrize("tear", [0, 2])
+def test_a_shell_becomes_one_solid_with_the_same_outer_skin(tear):
+    coords, feats = hollow_block(tear=tear)
+    skins = sparse_features_to_mesh(coords, feats, 32, use_color=False)
+    solid = sparse_features_to_mesh(coords, feats, 32, use_color=False, surface="solid")
+    assert open_sides(solid) == 0
+    assert volume(solid) == pytest.approx((20.5 / 32) ** 3, rel=0.05) and volume(solid) > 2 * volume(skins)
+    outer = skins.vertices[skins.vertices.abs().amax(dim=1) > 9.7 / 32]
+    below = outer[outer[:, 2] < 0.25]
+    assert torch.cdist(below, solid.vertices).min(dim=1).values.max() == 0
+
+
+def coloured(coords, raw):
+    feats = torch.zeros(len(coords), num_channels(True))
+    feats[:, :8], feats[:, 53:] = -0.5, raw
+    return coords, feats
+
+
+def test_colours_reach_the_faces_of_the_cube():
+    coords, _ = block((0, 0, 0), (16, 16, 16), 32)
+    mesh = sparse_features_to_mesh(*coloured(coords, 3.0), 32)
+    in_face = (mesh.vertices[:, 0] < 1e-6 - 0.5) & (mesh.vertices[:, 1:] + 0.25).abs().lt(0.2).all(dim=1)
+    expected = torch.full_like(mesh.vertex_attrs[in_face], 3.0).sigmoid()
+    assert len(expected) > 50
+    torch.testing.assert_close(mesh.vertex_attrs[in_face], expected)
+
+
+@pytest.mark.parametrize("shift", [0, 6])  # inside of the grid, and at its border
+def test_closed_openings_have_the_colour_of_their_surroundings(shift):
+    coords, _ = hollow_block(tear=2)
+    mesh = sparse_features_to_mesh(*coloured(coords - shift, 3.0), 32, surface="solid")
+    torch.testing.assert_close(mesh.vertex_attrs, torch.full_like(mesh.vertex_attrs, 3.0).sigmoid())
+
+
+def test_a_compartment_stays_open():
+    coords, feats = hollow_block(tear=18)
+    skins = sparse_features_to_mesh(coords, feats, 32, use_color=False)
+    solid = sparse_features_to_mesh(coords, feats, 32, use_color=False, surface="solid")
+    assert volume(solid) == pytest.approx(volume(skins), rel=0.02)
+
+
+def test_solids_pass_gradients_to_the_skin():
+    coords, feats = hollow_block()
+    feats.requires_grad_()
+    mesh = sparse_features_to_mesh(coords, feats, 32, use_color=False, surface="solid")
+    mesh.vertices.square().sum().backward()
+    assert feats.grad.isfinite().all() and feats.grad[:, :8].abs().sum() > 0
+
+
+def test_unknown_surfaces_are_refused():
+    with pytest.raises(ValueError, match="expected surface in .*got 'open'"):
+        sparse_features_to_mesh(*some_cubes(), RESOLUTION, surface="open")
 
 
 def test_features_stay_untouched_and_receive_gradients():
@@ -113,12 +234,14 @@ def test_keys_beyond_32_bits_stay_apart():
     resolution = 2**20
     coords = torch.tensor([[0, 4, 4], [4096, 4, 4], [resolution - 5] * 3])  # the first two equal modulo 2^32
     mesh = sparse_features_to_mesh(coords, torch.full((3, 53), -1.0), resolution, use_color=False)
-    # The first is cut off at the border of the grid.
-    assert len(mesh.vertices) > 2 * 26 and mesh.vertices.isfinite().all()
+    # The first touches the border of the grid and is closed there.
+    assert len(mesh.vertices) == 3 * 26 and mesh.vertices.isfinite().all()
 
 
-def test_single_cube_that_fills_its_grid_has_no_crossing():
-    assert not sparse_features_to_mesh(torch.zeros(1, 3).int(), -torch.ones(1, 101), 1).success
+def test_single_cube_that_fills_its_grid():
+    cube = torch.zeros(1, 3).int(), -torch.ones(1, 101), 1
+    assert not sparse_features_to_mesh(*cube, surface="released").success
+    assert volume(sparse_features_to_mesh(*cube)) == pytest.approx(1.0, abs=0.5)
 
 
 def test_half_precision_features_are_computed_in_single():
