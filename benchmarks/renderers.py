@@ -14,7 +14,8 @@ values. Stages:
     radiance field    the same
     ..., gradients    the same, and the gradients of all parameters, view by view
 
-Backends that are not installed are left out. diffoctreerast draws radiance fields with its own samples.
+Backends that are not installed are left out; where one does not draw a stage, its row says why. The package
+diffoctreerast draws radiance fields with its own samples.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ import torch
 from torch import Tensor
 
 from scenegen.cli.parser import CommandParser
+from trellis_modules.backends import BackendUnavailable
 from trellis_modules.renderers import (
     Rendering,
     render_gaussians,
@@ -74,12 +76,17 @@ def main() -> None:
     extrinsics, intrinsics = extrinsics.to(device), intrinsics.to(device)
     for size in options.sizes:
         for (stage, backend), draw in stages(device, extrinsics, intrinsics, size).items():
-            seconds, peak = measure(draw, device)
-            memory = "" if peak is None else f"{peak / 2**20:.0f}"
-            print(
-                f"| {stage} | {backend} | {size} | {1e3 * seconds / options.views:.2f} | {memory} |",
-                flush=True,
-            )
+            print(f"| {stage} | {backend} | {size} | {figures(draw, device, options.views)} |", flush=True)
+
+
+def figures(draw: Callable[[], object], device: torch.device, views: int) -> str:
+    """The last two cells of a row, time and memory, or why the backend does not draw this."""
+    try:
+        seconds, peak = measure(draw, device)
+    except BackendUnavailable as error:
+        return f"{error} | "
+    memory = "" if peak is None else f"{peak / 2**20:.0f}"
+    return f"{1e3 * seconds / views:.2f} | {memory}"
 
 
 def stages(

@@ -9,7 +9,8 @@ picture a call. What it would draw otherwise than the other backends is refused:
 - gradients through leaves of different sizes, or by final colours of a radiance field, which it gets wrong.
 
 Radiance fields are sampled on its comb; without offsets the comb is shifted by half a step everywhere. Depths
-are those of its samples, of voxels those of their centres.
+are those of its samples, of voxels those of their centres. What it gets wrong in the gradient by a field's
+depth is put right here.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def run(octree: VoxelOctree | Strivec, cameras: Cameras, samples: RaySamples) ->
     if not len(cameras):
         return _nothing(octree, cameras)
     views = []
-    with torch.cuda.device(octree.nodes.position.device):
+    with torch.cuda.device_of(octree.nodes.position):
         for number, (camera, shown) in enumerate(zip(cameras.split(1), seen.any(dim=1).tolist())):
             # where there is nothing to draw the package would leave its buffers unset
             views.append(_draw(octree, camera, samples.view(number)) if shown else _nothing(octree, camera))
@@ -99,7 +100,7 @@ def _field_reasons(field: Strivec, cameras: Cameras) -> list[str]:
 
 def _depth_reasons(nodes: OctreeNodes, cameras: Cameras, seen: Tensor) -> list[str]:
     """Why leaves that are seen (V, N) would be cut, or drawn wrongly near the eye."""
-    half = (nodes.size[:, None] * cameras.extrinsics[:, None, 2, :3].abs()).sum(-1) / 2  # (V, N)
+    half = (nodes.size * cameras.extrinsics[:, None, 2, :3].abs()).sum(-1) / 2  # (V, N)
     centre = to_camera(nodes.xyz, cameras.extrinsics)[..., 2]
     nearest, farthest = centre - half, centre + half
     wrong = seen & ((centre <= _NEAREST_CENTRE) | (nearest <= 0))
@@ -178,13 +179,14 @@ def _draw_field(field: Strivec, settings: SimpleNamespace, shifts: Tensor, camer
     """Draw one picture with the comb shifted by (H, W)."""
     nodes, absent = field.nodes, field.nodes.position.new_empty(0)
     settings.density_shift, settings.used_rank = field.density_shift, field.components
-    shs, plain = absent, absent
     if field.leaf_colours is None:
         coefficients, settings.sh_degree = harmonics(field)
         unused = field.rank - field.components
         shs = torch.nn.functional.pad(coefficients, (0, 0, 0, 0, 0, unused)).contiguous()
+        plain = absent
     else:
-        plain = field.leaf_colours.contiguous()
+        # without coefficients its kernel ended with an illegal access to memory
+        shs, plain = field.density.new_zeros((len(nodes), field.rank, 1, 3)), field.leaf_colours.contiguous()
     middle = torch.full_like(shifts, 0.5)  # of the pixel
     colour, depth, alpha, percent_depth = rasterize_octree_trivec(
         nodes.position.contiguous(),
@@ -198,7 +200,20 @@ def _draw_field(field: Strivec, settings: SimpleNamespace, shifts: Tensor, camer
         plain,
         settings,
     )
-    # its gradient by depth lacks the factor from distance along the ray to camera depth
-    slant = 1 / camera_rays(camera.intrinsics[0], camera.shape).norm(dim=-1)
-    depth = depth * slant + (depth - depth * slant).detach()
+    depth = _with_true_gradient(depth, alpha, camera)
     return BlendedViews(colour.permute(1, 2, 0)[None], depth[None], alpha[None], percent_depth.detach()[None])
+
+
+def _with_true_gradient(depth: Tensor, alpha: Tensor, camera: Cameras) -> Tensor:
+    """The depth (H, W) of a radiance field, with the gradient that it has in truth.
+
+    The package sums up distances s along the ray, D = sum of w * s, and returns D * cos, cos from distance to
+    camera depth. Its backward pass returns the gradient of D, without cos, and to know what lies behind a
+    sample it starts from D * cos instead of D. That is too little by D * (1 - cos), which adds as much to the
+    gradient by the optical thickness of each sample.
+    """
+    cosine = 1 / camera_rays(camera.intrinsics[0], camera.shape).norm(dim=-1)
+    thickness = -torch.log1p(-alpha)  # a ray ends before alpha is 1
+    excess = (depth / cosine - depth).detach()
+    followed = cosine * (depth - excess * thickness)
+    return depth.detach() + (followed - followed.detach())

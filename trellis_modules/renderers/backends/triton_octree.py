@@ -32,8 +32,11 @@ from trellis_modules.renderers.cameras import Cameras, eye_positions
 from trellis_modules.representations.octree import MAX_DEPTH, VoxelOctree
 from trellis_modules.representations.strivec import Strivec
 
-_VOXEL_PIXELS, _TRIVEC_PIXELS = 64, 32  # of a program
-_DRAW_WARPS, _DIFFERENTIATE_WARPS = 2, 4  # of a program for local tensors
+# Pixels and warps of a program. Those for local tensors are the fastest of 16, 32 and 64 pixels with 1, 2 and
+# 4 warps on an H200; with gradients, 64 pixels with 1 warp take eight times as long as 16.
+_VOXEL_PIXELS, _VOXEL_WARPS = 64, 2
+_DRAW_PIXELS, _DRAW_WARPS = 32, 4
+_DIFFERENTIATE_PIXELS, _DIFFERENTIATE_WARPS = 16, 1
 _SMALLEST_DOT = 16  # rows and columns that Triton's matrix product takes at least
 _LARGEST_SIZE = 64  # components, and values of a vector; the registers of a program do not hold many more
 _MAX_LEAVES = 1 << 20  # of all the views that are drawn at once
@@ -78,7 +81,10 @@ class _DrawVoxels(torch.autograd.Function):
         pictures = scene.new_pictures()
         if len(scene.lists.items):
             draw_voxels[scene.programs(_VOXEL_PIXELS)](
-                *scene.arguments(table, pictures), *_scalars(scene, table), PIXELS=_VOXEL_PIXELS, num_warps=2
+                *scene.arguments(table, pictures),
+                *_scalars(scene, table),
+                PIXELS=_VOXEL_PIXELS,
+                num_warps=_VOXEL_WARPS,
             )
         ctx.scene = scene
         ctx.save_for_backward(table, pictures)
@@ -94,7 +100,7 @@ class _DrawVoxels(torch.autograd.Function):
                 *scene.arguments(table, pictures, gradient.contiguous(), by_table),
                 *_scalars(scene, table),
                 PIXELS=_VOXEL_PIXELS,
-                num_warps=2,
+                num_warps=_VOXEL_WARPS,
             )
         return None, by_table
 
@@ -131,10 +137,11 @@ class _DrawTrivecs(torch.autograd.Function):
         pictures = scene.new_pictures()
         ctx.constants = _trivec_constants(sampling, vectors)
         if len(scene.lists.items):
-            draw_trivecs[scene.programs(_TRIVEC_PIXELS)](
+            draw_trivecs[scene.programs(_DRAW_PIXELS)](
                 *scene.arguments(vectors, mix, sampling.offsets, pictures),
                 *_trivec_scalars(scene, sampling, vectors, mix),
                 **ctx.constants,
+                PIXELS=_DRAW_PIXELS,
                 num_warps=_DRAW_WARPS,
             )
         ctx.scene, ctx.sampling = scene, sampling
@@ -148,7 +155,7 @@ class _DrawTrivecs(torch.autograd.Function):
         scene, sampling = ctx.scene, ctx.sampling
         by_vectors, by_mix = torch.zeros_like(vectors), torch.zeros_like(mix)
         if len(scene.lists.items):
-            differentiate_trivecs[scene.programs(_TRIVEC_PIXELS)](
+            differentiate_trivecs[scene.programs(_DIFFERENTIATE_PIXELS)](
                 *scene.arguments(vectors, mix, sampling.offsets, pictures),
                 gradient.contiguous(),
                 by_vectors,
@@ -157,6 +164,7 @@ class _DrawTrivecs(torch.autograd.Function):
                 **ctx.constants,
                 NODES=max(_SMALLEST_DOT, triton.next_power_of_2(vectors.shape[2])),
                 ROWS=_SMALLEST_DOT,
+                PIXELS=_DIFFERENTIATE_PIXELS,
                 num_warps=_DIFFERENTIATE_WARPS,
             )
         return None, None, by_vectors, by_mix
@@ -183,7 +191,6 @@ def _trivec_constants(sampling: _Sampling, vectors: Tensor) -> dict[str, int | b
         "RANK": rank,
         "RANKS": max(_SMALLEST_DOT, triton.next_power_of_2(rank)),
         "DIM": dim,
-        "PIXELS": _TRIVEC_PIXELS,
     }
 
 

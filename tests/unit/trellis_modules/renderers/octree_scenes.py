@@ -63,15 +63,25 @@ def field_parameters(nodes: OctreeNodes, rank: int = 3, dim: int = 4, degree: in
 
 
 def draw_and_differentiate(
-    octree: VoxelOctree | Strivec, parameters: dict[str, Tensor], extrinsics: Tensor, size, **options
+    octree: VoxelOctree | Strivec,
+    parameters: dict[str, Tensor],
+    extrinsics: Tensor,
+    size,
+    counted: Tensor | None = None,
+    **options,
 ) -> tuple[Rendering, dict[str, Tensor]]:
-    """A picture of the octree with other parameters, and the gradient of a sum over all of its values."""
+    """A picture of the octree with other parameters, and the gradient of a sum over all of its values.
+
+    Of the values, only those of pixels in ``counted`` (V, H, W) are added up.
+    """
     leaves = {name: value.detach().clone().requires_grad_() for name, value in parameters.items()}
     picture = render_octree(
         replace(octree, **leaves), extrinsics, LENS, size, background=BACKGROUND, **options
     )
     generator = torch.Generator().manual_seed(3)
     layers = picture.colour, picture.depth * picture.alpha, picture.alpha
+    if counted is not None:
+        layers = tuple(layer[counted] for layer in layers)
     loss = sum((layer * torch.randn(layer.shape, generator=generator).to(layer)).sum() for layer in layers)
     return picture, dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values()))))
 
