@@ -146,7 +146,7 @@ def test_viewer_shows_the_output_beside_its_truth(tmp_path, run, write_scene, mo
     folder = write_scene(tmp_path / "masked_images_test" / "room", 1).parent
     (tmp_path / "scene_test").mkdir()
     assert run("--input", folder, "--formats", "glb", flag, "--port", "7000") == 0
-    assert shown == [((tmp_path / "out", tmp_path / "scene_test"), {"port": 7000})]
+    assert shown == [((tmp_path / "out", tmp_path / "scene_test"), {"host": "127.0.0.1", "port": 7000})]
 
 
 def test_bad_scene_does_not_stop_the_others(tmp_path, summary, write_scene, caplog):

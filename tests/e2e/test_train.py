@@ -214,13 +214,19 @@ def test_stored_pictures_take_the_place_of_packs(tmp_path, run, pack, caplog):
     assert "got picture_set" in caplog.messages[-1]
 
 
-@pytest.mark.parametrize("option", ["--workers", "--latent_encoder"])
-def test_options_that_stored_pictures_make_void_are_refused(monkeypatch, capsys, option):
-    options = ["--config", "c.json", "--output_dir", "out", "--pictures", "p.safetensors", option, "1"]
-    monkeypatch.setattr(sys, "argv", ["train.py", *options])
-    with pytest.raises(SystemExit) as exit_:
-        train.parse_arguments()
-    assert exit_.value.code == 2 and "leave them out with --pictures" in capsys.readouterr().err
+@pytest.mark.parametrize("option", ["--workers", "--packs", "--latent-encoder"])
+def test_options_that_stored_pictures_make_void_are_refused(tmp_path, caplog, option):
+    source = {"name": "picture_set", "args": {"files": ["p.safetensors"], "objects_per_step": 3}}
+    config = {
+        "objective": {"name": "structured_latent_flow", "args": {}},
+        "models": EXPERIMENTS["structured_latent_flow"],
+        "source": source,
+        "trainer": TRAINER,
+    }
+    (tmp_path / "flow.json").write_text(json.dumps(config))
+    options = ["--config", tmp_path / "flow.json", "--output-dir", tmp_path / "out", option, "1"]
+    assert train.main([str(value) for value in options]) == 1
+    assert f"source picture_set: expected no {option}" in caplog.messages[-1]
 
 
 def test_the_appearance_stage_joins_the_checkpoint(tmp_path, run, encoder, monkeypatch):
