@@ -46,7 +46,7 @@ from scenegen.evaluation.scene import ScenePair, fingerprint
 from scenegen.export.scene_files import write_scene
 from scenegen.geometry import place_yup
 from scenegen.inputs.scene_folder import read_scene
-from scenegen.photo.camera import fit_photo_view
+from scenegen.photo.camera import fit_photo_camera
 from scenegen.photo.colouring import MIN_OVERLAP
 from scenegen.pipelines.result import GeneratedObject, SceneResult
 from scenegen.refinement.placement import refine_result, total_shared_volume
@@ -124,8 +124,8 @@ def with_camera(result: SceneResult, masks: Sequence[np.ndarray]) -> SceneResult
     """Fit the photo's camera to the masks and keep it if it explains them, as the pipeline does."""
     shown = [row for row, item in enumerate(result.objects) if item.mesh is not None]
     clouds = [_placed(result.objects[row]) for row in shown]
-    view = fit_photo_view(clouds, [masks[row] for row in shown])
-    return replace(result, view=view if view.overlap >= MIN_OVERLAP else None)
+    view = fit_photo_camera(clouds, [masks[row] for row in shown])
+    return replace(result, camera=view if view.overlap >= MIN_OVERLAP else None)
 
 
 def penetration(results: Sequence[SceneResult]) -> list[float]:
@@ -184,7 +184,7 @@ def measure(
         aligned_after,
         unaligned_before,
         unaligned_after,
-        before.view is not None,
+        before.camera is not None,
         seconds,
     )
 

@@ -11,7 +11,7 @@ import trimesh
 from torch import Tensor
 
 from scenegen.geometry import ROTATION, SCALE, TRANSLATION, pose_to_transform, sanitize_pose
-from scenegen.photo.camera import PhotoView
+from scenegen.photo.camera import PhotoCamera
 from scenegen.pipelines.result import SceneResult
 from trellis_modules.gltf import GltfCamera, GltfNode
 
@@ -51,7 +51,7 @@ class SceneFrame:
         moved = self.scale * (pose[TRANSLATION] - centre)
         return torch.cat([moved, pose[ROTATION], self.scale * pose[SCALE]])
 
-    def photo_node(self, view: PhotoView) -> GltfNode:
+    def photo_node(self, view: PhotoCamera) -> GltfNode:
         """The camera of the photo in the scene file; through it the scene lies over the photo."""
         to_query = np.linalg.inv(view.extrinsics) @ _CAMERA_AXES
         transform = to_query.copy()

@@ -23,7 +23,7 @@ def write(result: SceneResult, scene: trimesh.Scene, folder: Path, options: Expo
 
     Where the photo's camera is known, a camera node ``photo`` shows the scene as the photo does.
     """
-    cameras = [] if result.view is None else [SceneFrame.of(result, scene).photo_node(result.view)]
+    cameras = [] if result.camera is None else [SceneFrame.of(result, scene).photo_node(result.camera)]
     (folder / SCENE_FILE).write_bytes(glb_bytes(scene, result.settings, options, cameras))
     return [SCENE_FILE]
 

@@ -8,7 +8,7 @@ import trimesh
 
 from scenegen.export.frames import PLY_FRAME, PLY_TO_GLB, SceneFrame
 from scenegen.geometry import CAMERA_FRAME, GLB_FRAME
-from scenegen.photo.camera import PhotoView
+from scenegen.photo.camera import PhotoCamera
 from scenegen.pipelines.result import QUERY_FRAME, GeneratedObject, SceneResult
 from trellis_modules.postprocess import report_solid
 
@@ -21,7 +21,7 @@ def poses_record(result: SceneResult, scene: trimesh.Scene, scene_id: str) -> di
         "frame": QUERY_FRAME,
         "query": result.query_id,
         "objects": [_object_record(item) for item in result.objects],
-        "camera": None if result.view is None else _camera_record(result.view),
+        "camera": None if result.camera is None else _camera_record(result.camera),
         "glb": {"frame": GLB_FRAME, "scale": frame.scale, "centre": frame.centre.tolist()},
         "ply_frame": PLY_FRAME,
         "ply_to_glb": PLY_TO_GLB.tolist(),
@@ -60,7 +60,7 @@ def _mesh_record(mesh: trimesh.Trimesh) -> dict[str, Any]:
     }
 
 
-def _camera_record(view: PhotoView) -> dict[str, Any]:
+def _camera_record(view: PhotoCamera) -> dict[str, Any]:
     """The fitted camera: query frame to camera (x right, y down, z forward), intrinsics in image sizes."""
     focal_y = view.focal / view.aspect
     return {

@@ -12,7 +12,7 @@ from PIL import Image
 from scenegen.export.meshes import joined_mesh
 from scenegen.export.names import PREVIEW_FILE
 from scenegen.export.options import ExportOptions
-from scenegen.photo.camera import PhotoView
+from scenegen.photo.camera import PhotoCamera
 from scenegen.pipelines.result import SceneResult
 from trellis_modules.renderers import render_snapshot
 
@@ -24,11 +24,11 @@ SECOND_VIEW_PITCH_DEG = 35.0
 
 def write(result: SceneResult, scene: trimesh.Scene, folder: Path, options: ExportOptions) -> list[str]:
     """Write ``preview.png``."""
-    Image.fromarray(render_preview(scene, result.view)).save(folder / PREVIEW_FILE)
+    Image.fromarray(render_preview(scene, result.camera)).save(folder / PREVIEW_FILE)
     return [PREVIEW_FILE]
 
 
-def render_preview(scene: trimesh.Scene, view: PhotoView | None, size: int = PREVIEW_SIZE) -> np.ndarray:
+def render_preview(scene: trimesh.Scene, view: PhotoCamera | None, size: int = PREVIEW_SIZE) -> np.ndarray:
     """Draw a y-up scene with vertex colours from two sides.
 
     Args:

@@ -33,7 +33,7 @@ _RADIUS = 0.66  # of the largest ball at the origin that the cameras see in full
 
 def write(result: SceneResult, scene: trimesh.Scene, folder: Path, options: ExportOptions) -> list[str]:
     """Write ``turntable.mp4``; its first frame, which file managers show, has the photo's side."""
-    azimuth_deg, _ = DEFAULT_DIRECTION_DEG if result.view is None else result.view.direction_deg()
+    azimuth_deg, _ = DEFAULT_DIRECTION_DEG if result.camera is None else result.camera.direction_deg()
     frames = turntable_frames(scene, FRAMES, SIZE, azimuth_deg)
     write_video(frames, folder / VIDEO_FILE, FRAMES_PER_SECOND)
     return [VIDEO_FILE]

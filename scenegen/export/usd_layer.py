@@ -22,7 +22,7 @@ from scenegen.export.meshes import srgb_to_linear, vertex_colours
 from scenegen.export.options import ExportOptions
 from scenegen.export.textures import base_colour, encode_picture, is_textured, suffix, widely_read
 from scenegen.geometry import GLB_FRAME
-from scenegen.photo.camera import PhotoView
+from scenegen.photo.camera import PhotoCamera
 from scenegen.pipelines.result import SceneResult
 from trellis_modules.gltf import unit_normals
 
@@ -165,8 +165,8 @@ def _files(result: SceneResult, scene: trimesh.Scene, options: ExportOptions) ->
             colours = _VERTEX_COLOURS.format(colours=_tuples(linear))
             shaders, output = _VERTEX_COLOUR_SHADER, "result"
         parts.append(_object(node, mesh, transform, colours, shaders, output))
-    if result.view is not None:
-        parts.append(_camera(result.view, SceneFrame.of(result, scene)))
+    if result.camera is not None:
+        parts.append(_camera(result.camera, SceneFrame.of(result, scene)))
     return {SCENE_FILE: ("\n".join([*parts, "}"]) + "\n").encode("ascii"), **pictures}
 
 
@@ -183,7 +183,7 @@ def _archive(files: Mapping[str, bytes]) -> bytes:
     return stream.getvalue()
 
 
-def _camera(view: PhotoView, frame: SceneFrame) -> str:
+def _camera(view: PhotoCamera, frame: SceneFrame) -> str:
     node = frame.photo_node(view)
     return _CAMERA.format(
         name=node.name,

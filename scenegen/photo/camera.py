@@ -25,7 +25,7 @@ _MIN_DEPTH = 0.05
 
 
 @dataclass(frozen=True)
-class PhotoView:
+class PhotoCamera:
     """A pinhole camera without roll, in the query frame.
 
     Attributes:
@@ -52,7 +52,7 @@ class PhotoView:
         return float(np.rad2deg(np.arctan2(x, z))), float(np.rad2deg(np.arcsin(np.clip(y, -1, 1))))
 
 
-def fit_photo_view(clouds: Sequence[np.ndarray], masks: Sequence[np.ndarray]) -> PhotoView:
+def fit_photo_camera(clouds: Sequence[np.ndarray], masks: Sequence[np.ndarray]) -> PhotoCamera:
     """Fit the camera under which each object's points cover its mask.
 
     Args:
@@ -151,7 +151,7 @@ def _search(clouds: np.ndarray, boxes: np.ndarray, aspect: float) -> list[np.nda
     return starts
 
 
-def _refine(start: np.ndarray, clouds: np.ndarray, boxes: np.ndarray, aspect: float) -> PhotoView:
+def _refine(start: np.ndarray, clouds: np.ndarray, boxes: np.ndarray, aspect: float) -> PhotoCamera:
     """Minimise the distance of box edges; the soft loss forgives masks cut by other objects."""
 
     def residuals(parameters: np.ndarray) -> np.ndarray:
@@ -165,11 +165,11 @@ def _refine(start: np.ndarray, clouds: np.ndarray, boxes: np.ndarray, aspect: fl
     return _view(fit.x, aspect)
 
 
-def _view(parameters: np.ndarray, aspect: float) -> PhotoView:
+def _view(parameters: np.ndarray, aspect: float) -> PhotoCamera:
     extrinsics = np.eye(4)
     extrinsics[:3, :3] = rotation_of(parameters[0], parameters[1])
     extrinsics[:3, 3] = parameters[3:]
-    return PhotoView(extrinsics, float(np.exp(parameters[2])), aspect)
+    return PhotoCamera(extrinsics, float(np.exp(parameters[2])), aspect)
 
 
 def _mask_silhouette(mask: np.ndarray) -> np.ndarray:
@@ -180,7 +180,7 @@ def _mask_silhouette(mask: np.ndarray) -> np.ndarray:
     return mask[np.ix_(np.minimum(rows.astype(int), height - 1), columns.astype(int))]
 
 
-def _overlap(view: PhotoView, clouds: Sequence[np.ndarray], silhouettes: Sequence[np.ndarray]) -> float:
+def _overlap(view: PhotoCamera, clouds: Sequence[np.ndarray], silhouettes: Sequence[np.ndarray]) -> float:
     """Mean intersection over union of the masks with projected points, closed to silhouettes."""
     overlaps = []
     for cloud, mask in zip(clouds, silhouettes, strict=True):

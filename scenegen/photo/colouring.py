@@ -15,7 +15,7 @@ from scipy.spatial import cKDTree
 
 from scenegen.geometry import apply_transform
 from scenegen.inputs.cutouts import OPAQUE_ALPHA
-from scenegen.photo.camera import PhotoView
+from scenegen.photo.camera import PhotoCamera
 
 MIN_OVERLAP = 0.25
 """Below this mean silhouette overlap the fitted camera is not believed."""
@@ -33,7 +33,7 @@ _MAX_BOX_STRETCH = 1.5
 
 
 def colour_from_photo(
-    mesh: trimesh.Trimesh, to_query: np.ndarray, view: PhotoView, photo: np.ndarray, mask: np.ndarray
+    mesh: trimesh.Trimesh, to_query: np.ndarray, view: PhotoCamera, photo: np.ndarray, mask: np.ndarray
 ) -> bool:
     """Colour the vertices of a mesh, in place, with the pixels that show them.
 
@@ -90,7 +90,7 @@ def _scale(to_query: np.ndarray) -> float:
 
 
 def _project_onto_mask(
-    mesh: trimesh.Trimesh, to_query: np.ndarray, view: PhotoView, mask: np.ndarray
+    mesh: trimesh.Trimesh, to_query: np.ndarray, view: PhotoCamera, mask: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Pixels (V, 2) and depths (V,), moved and stretched so that the object's box meets its mask's.
 
@@ -107,7 +107,7 @@ def _project_onto_mask(
     return (pixels - (box_low + box_high) / 2) * stretch + (low + high) / 2, depth
 
 
-def _facing_camera(mesh: trimesh.Trimesh, to_query: np.ndarray, view: PhotoView) -> np.ndarray:
+def _facing_camera(mesh: trimesh.Trimesh, to_query: np.ndarray, view: PhotoCamera) -> np.ndarray:
     """Which vertices (V,) lie on a surface turned towards the camera."""
     to_camera = view.extrinsics @ to_query
     xyz = apply_transform(to_camera, mesh.vertices)

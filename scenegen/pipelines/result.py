@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import trimesh
 from torch import Tensor
 
-from scenegen.photo.camera import PhotoView
+from scenegen.photo.camera import PhotoCamera
 from trellis_modules.representations.gaussian import Gaussian
 from trellis_modules.representations.strivec import Strivec
 
@@ -57,7 +57,7 @@ class SceneResult:
     Attributes:
         objects: in the caller's order.
         query_id: the object whose frame the poses are in.
-        view: the photo's camera, fitted to the masks; None where no camera explains them.
+        camera: the photo's camera, fitted to the masks; None where no camera explains them.
         settings: what made the scene (checkpoint, seed, steps, ...), written to ``poses.json``.
         timings: seconds per stage, in order of work.
         peak_bytes: most memory in use, by stage on a GPU, under "process" on a CPU.
@@ -65,7 +65,7 @@ class SceneResult:
 
     objects: tuple[GeneratedObject, ...]
     query_id: int
-    view: PhotoView | None = None
+    camera: PhotoCamera | None = None
     settings: dict[str, object] = field(default_factory=dict)
     timings: dict[str, float] = field(default_factory=dict)
     peak_bytes: dict[str, int] = field(default_factory=dict)

@@ -9,7 +9,7 @@ import numpy as np
 
 from scenegen.geometry import apply_transform, pose_to_transform
 from scenegen.inputs.scene_images import SceneImages
-from scenegen.photo.camera import PhotoView, fit_photo_view
+from scenegen.photo.camera import PhotoCamera, fit_photo_camera
 from scenegen.photo.colouring import MIN_OVERLAP, colour_by_height, colour_from_photo
 from scenegen.pipelines.assembly import row_poses
 from scenegen.pipelines.decoding import occupancy_to_mesh
@@ -51,7 +51,7 @@ def place_in_row(drafts: Sequence[ObjectDraft]) -> None:
         draft.pose = pose
 
 
-def colour_objects(objects: Sequence[GeneratedObject], view: SceneImages) -> PhotoView | None:
+def colour_objects(objects: Sequence[GeneratedObject], view: SceneImages) -> PhotoCamera | None:
     """Colour the meshes that have no colours yet, in place, from the photo.
 
     Args:
@@ -66,7 +66,7 @@ def colour_objects(objects: Sequence[GeneratedObject], view: SceneImages) -> Pho
         return None
     transforms = {index: pose_to_transform(objects[index].pose.double()).numpy() for index in shown}
     clouds = [apply_transform(transforms[index], objects[index].mesh.vertices) for index in shown]
-    camera = fit_photo_view(clouds, [view.masks[index] for index in shown])
+    camera = fit_photo_camera(clouds, [view.masks[index] for index in shown])
     is_believed = camera.overlap >= MIN_OVERLAP
     pixels = np.asarray(view.photo.convert("RGB"))
     for index in shown:

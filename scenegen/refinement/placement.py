@@ -22,7 +22,7 @@ import trimesh
 from torch import Tensor
 
 from scenegen.geometry import ROTATION, SCALE, TRANSLATION, check_pose, rotation_angle_deg, sanitize_pose
-from scenegen.photo.camera import PhotoView
+from scenegen.photo.camera import PhotoCamera
 from scenegen.pipelines.result import SceneResult
 from scenegen.refinement.search import PlacementSearch
 from scenegen.refinement.settings import DEFAULT_SETTINGS, RefinementSettings
@@ -69,7 +69,7 @@ def refine_result(
         [result.objects[row].mesh for row in shown],
         torch.stack([result.objects[row].pose for row in shown]),
         shown.index(query),
-        view=result.view,
+        view=result.camera,
         masks=None if masks is None else [masks[row] for row in shown],
         settings=settings,
     )
@@ -90,7 +90,7 @@ def refine_scene(
     poses: Tensor,
     query: int,
     *,
-    view: PhotoView | None = None,
+    view: PhotoCamera | None = None,
     masks: Sequence[np.ndarray] | None = None,
     settings: RefinementSettings = DEFAULT_SETTINGS,
 ) -> RefinedScene:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from scenegen.geometry import place_yup
-from scenegen.photo.camera import PhotoView
+from scenegen.photo.camera import PhotoCamera
 from scenegen.refinement.solid import Solid
 
 GRID_WIDTH = 64
@@ -59,7 +59,7 @@ class MaskTarget:
         return torch.maximum(shown, -F.max_pool2d(-grown, 3, 1, 1)).squeeze(1)
 
 
-def mask_targets(view: PhotoView, masks: Sequence[np.ndarray]) -> list[MaskTarget]:
+def mask_targets(view: PhotoCamera, masks: Sequence[np.ndarray]) -> list[MaskTarget]:
     """Prepare the masks of a scene, (H, W) bool each and all of one size."""
     covers = torch.stack([_coarse(mask) for mask in masks])
     camera = torch.from_numpy(view.extrinsics[:3]).float()

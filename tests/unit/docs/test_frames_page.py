@@ -15,7 +15,7 @@ from PIL import Image
 
 from scenegen.export.scene_files import write_scene
 from scenegen.geometry import place_yup
-from scenegen.photo.camera import PhotoView, rotation_of
+from scenegen.photo.camera import PhotoCamera, rotation_of
 from scenegen.pipelines.result import GeneratedObject, SceneResult
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -38,7 +38,7 @@ def folder(tmp_path):
     extrinsics = np.eye(4)
     extrinsics[:3, :3] = rotation_of(np.deg2rad(25), np.deg2rad(20))
     extrinsics[:3, 3] = (-0.3, 0.1, 4.0)
-    view = PhotoView(extrinsics, focal=1.3, aspect=PHOTO_SIZE[1] / PHOTO_SIZE[0])
+    view = PhotoCamera(extrinsics, focal=1.3, aspect=PHOTO_SIZE[1] / PHOTO_SIZE[0])
     objects = tuple(GeneratedObject(k, pose, torch.zeros(2, 2, 2), mesh) for k, pose in enumerate(POSES))
     write_scene(SceneResult(objects, 0, view), tmp_path / "outputs" / "lounge", ["glb"])
     Image.new("RGB", PHOTO_SIZE).save(tmp_path / "lounge.jpg")

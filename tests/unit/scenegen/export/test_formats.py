@@ -30,7 +30,7 @@ from scenegen.export.registry import (
 )
 from scenegen.export.textures import corner_texture
 from scenegen.export.turntable import turntable_frames
-from scenegen.photo.camera import PhotoView, rotation_of
+from scenegen.photo.camera import PhotoCamera, rotation_of
 from scenegen.pipelines.result import GeneratedObject, SceneResult
 from trellis_modules.representations.gaussian import Gaussian
 from trellis_modules.representations.ply import read_ply_vertices
@@ -75,7 +75,7 @@ def seen(result) -> SceneResult:
     extrinsics = np.eye(4)
     extrinsics[:3, :3] = rotation_of(np.deg2rad(30), np.deg2rad(15))
     extrinsics[:3, 3] = (0.2, 0.1, 5.0)
-    return replace(result, view=PhotoView(extrinsics, focal=1.2, aspect=0.75, overlap=0.5))
+    return replace(result, camera=PhotoCamera(extrinsics, focal=1.2, aspect=0.75, overlap=0.5))
 
 
 def _write(name, result, folder, options=DEFAULTS):
@@ -203,8 +203,8 @@ def test_usd_camera_shows_the_scene_as_the_photo(seen, tmp_path):
     scene = build_scene(seen)
     point = seen.objects[0].mesh.vertices[3]  # the query's frame is the object's own
     shown = projection @ view @ scene.graph["obj_0"][0] @ (*point, 1)
-    uv, _ = seen.view.project(point)
-    np.testing.assert_allclose(shown[:2] / shown[3] / 2, uv / (1, -seen.view.aspect), atol=1e-5)
+    uv, _ = seen.camera.project(point)
+    np.testing.assert_allclose(shown[:2] / shown[3] / 2, uv / (1, -seen.camera.aspect), atol=1e-5)
 
 
 @pytest.mark.parametrize("node", ["scene", "obj_4"])

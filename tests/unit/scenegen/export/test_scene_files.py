@@ -17,12 +17,12 @@ from scenegen.export.glb import glb_bytes
 from scenegen.export.meshes import build_scene, joined_mesh, srgb_to_linear
 from scenegen.export.options import ExportOptions
 from scenegen.export.scene_files import ExportError, is_complete, write_scene
-from scenegen.photo.camera import PhotoView, rotation_of
+from scenegen.photo.camera import PhotoCamera, rotation_of
 from scenegen.pipelines.result import GeneratedObject, SceneResult
 from trellis_modules.postprocess import TexturedMesh
 
 LOGITS = torch.zeros(2, 2, 2)
-VIEW = PhotoView(
+VIEW = PhotoCamera(
     np.block([[rotation_of(0.5, 0.3), np.array([[0.2], [0.1], [5.0]])], [np.zeros((1, 3)), np.ones((1, 1))]]),
     focal=1.2,
     aspect=0.75,
@@ -89,7 +89,7 @@ def test_glb_has_a_rough_material_linear_colours_and_unit_normals(result):
 
 
 def test_nodes_have_the_numbers_of_the_poses(tmp_path, result):
-    write_scene(replace(result, view=VIEW), tmp_path / "room", ["glb"])
+    write_scene(replace(result, camera=VIEW), tmp_path / "room", ["glb"])
     record = json.loads((tmp_path / "room" / "poses.json").read_text())
     nodes = {
         node["name"]: node for node in _gltf_json((tmp_path / "room" / "scene.glb").read_bytes())["nodes"]
@@ -107,7 +107,7 @@ def test_nodes_have_the_numbers_of_the_poses(tmp_path, result):
 
 
 def test_camera_of_the_glb_shows_the_scene_as_the_photo(tmp_path, result):
-    write_scene(replace(result, view=VIEW), tmp_path / "room", ["glb"])
+    write_scene(replace(result, camera=VIEW), tmp_path / "room", ["glb"])
     tree = _gltf_json((tmp_path / "room" / "scene.glb").read_bytes())
     lens = tree["cameras"][0]["perspective"]
     scene = trimesh.load_scene(tmp_path / "room" / "scene.glb", process=False)
@@ -180,7 +180,7 @@ def test_empty_object_keeps_its_pose_and_says_why_it_is_missing(tmp_path, result
 
 
 def test_record_holds_the_fitted_camera_in_image_sizes(tmp_path, result):
-    view = PhotoView(np.eye(4), focal=1.2, aspect=0.75, overlap=0.5)
+    view = PhotoCamera(np.eye(4), focal=1.2, aspect=0.75, overlap=0.5)
     seen = SceneResult(result.objects, 0, view)
     write_scene(seen, tmp_path / "room", ("poses", "preview"))
     camera = json.loads((tmp_path / "room" / "poses.json").read_text())["camera"]
@@ -189,7 +189,7 @@ def test_record_holds_the_fitted_camera_in_image_sizes(tmp_path, result):
 
 
 def test_record_says_in_words_and_matrices_how_the_frames_lie(tmp_path, result):
-    write_scene(replace(result, view=VIEW), tmp_path / "room", ("poses",))
+    write_scene(replace(result, camera=VIEW), tmp_path / "room", ("poses",))
     record = json.loads((tmp_path / "room" / "poses.json").read_text())
     assert "x right, y down, z forward" in record["camera"]["frame"] and "widths" in record["camera"]["frame"]
     assert "scale * (x_query - centre)" in record["glb"]["frame"] and "1.96" in record["glb"]["frame"]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import trimesh
 
-from scenegen.photo.camera import PhotoView, fit_photo_view, rotation_of
+from scenegen.photo.camera import PhotoCamera, fit_photo_camera, rotation_of
 
 PIXELS = 96
 
@@ -20,14 +20,14 @@ def _chair(rng: np.random.Generator, turn: float, at: tuple[float, float, float]
     return trimesh.sample.sample_surface(mesh, 4000, seed=int(rng.integers(1 << 30)))[0]
 
 
-def _camera(azimuth_deg: float, elevation_deg: float, focal: float, aspect: float) -> PhotoView:
+def _camera(azimuth_deg: float, elevation_deg: float, focal: float, aspect: float) -> PhotoCamera:
     extrinsics = np.eye(4)
     extrinsics[:3, :3] = rotation_of(np.deg2rad(azimuth_deg), np.deg2rad(elevation_deg))
     extrinsics[:3, 3] = 0.1, -0.05, 5 * focal
-    return PhotoView(extrinsics, focal, aspect)
+    return PhotoCamera(extrinsics, focal, aspect)
 
 
-def _masks(view: PhotoView, clouds: list[np.ndarray]) -> list[np.ndarray]:
+def _masks(view: PhotoCamera, clouds: list[np.ndarray]) -> list[np.ndarray]:
     """Masks of point clouds; the nearest object owns a pixel."""
     shape = round(PIXELS * view.aspect), PIXELS
     depths = np.full((len(clouds), *shape), np.inf)
@@ -40,7 +40,7 @@ def _masks(view: PhotoView, clouds: list[np.ndarray]) -> list[np.ndarray]:
     return [owner == index for index in range(len(clouds))]
 
 
-def _angle_deg(first: PhotoView, second: PhotoView) -> float:
+def _angle_deg(first: PhotoCamera, second: PhotoCamera) -> float:
     turn = first.extrinsics[:3, :3] @ second.extrinsics[:3, :3].T
     return float(np.rad2deg(np.arccos(np.clip((np.trace(turn) - 1) / 2, -1, 1))))
 
@@ -53,7 +53,7 @@ def test_camera_is_recovered_from_three_objects(azimuth_deg, elevation_deg, foca
     rng = np.random.default_rng(0)
     clouds = [_chair(rng, 0.0, (0, 0, 0)), _chair(rng, 1.0, (1.2, 0, 0.6)), _chair(rng, 2.5, (-0.9, 0, 1.1))]
     truth = _camera(azimuth_deg, elevation_deg, focal, aspect)
-    found = fit_photo_view(clouds, _masks(truth, clouds))
+    found = fit_photo_camera(clouds, _masks(truth, clouds))
     assert _angle_deg(found, truth) < 8
     assert found.overlap > 0.5
     assert found.aspect == pytest.approx(aspect, rel=0.02)
@@ -63,7 +63,7 @@ def test_fit_is_deterministic():
     rng = np.random.default_rng(0)
     clouds = [_chair(rng, 0.3, (0, 0, 0)), _chair(rng, 1.0, (1.2, 0, 0.6))]
     masks = _masks(_camera(50, 20, 1.2, 1.0), clouds)
-    first, second = fit_photo_view(clouds, masks), fit_photo_view(clouds, masks)
+    first, second = fit_photo_camera(clouds, masks), fit_photo_camera(clouds, masks)
     np.testing.assert_array_equal(first.extrinsics, second.extrinsics)
     assert first.focal == second.focal
 
@@ -73,7 +73,7 @@ def test_masks_that_no_camera_explains_have_a_low_overlap():
     clouds = [_chair(rng, 0.0, (0, 0, 0)), _chair(rng, 0.0, (0, 3, 0)), _chair(rng, 0.0, (0, -3, 0))]
     masks = np.zeros((3, PIXELS, PIXELS), bool)
     masks[0, 5:90, 5:8], masks[1, 80:83, 2:90], masks[2, 10:12, 10:12] = True, True, True
-    assert fit_photo_view(clouds, list(masks)).overlap < 0.25
+    assert fit_photo_camera(clouds, list(masks)).overlap < 0.25
 
 
 @pytest.mark.parametrize(("azimuth_deg", "elevation_deg"), [(0, 0), (30, 25), (-120, 60)])

@@ -5,7 +5,7 @@ import pytest
 import trimesh
 from PIL import Image
 
-from scenegen.photo.camera import PhotoView, rotation_of
+from scenegen.photo.camera import PhotoCamera, rotation_of
 from scenegen.photo.colouring import GREY, colour_by_height, colour_from_photo
 
 SIZE = 64
@@ -18,11 +18,11 @@ def box() -> trimesh.Trimesh:
 
 
 @pytest.fixture
-def front_view() -> PhotoView:
+def front_view() -> PhotoCamera:
     extrinsics = np.eye(4)
     extrinsics[:3, :3] = rotation_of(0.0, 0.0)
     extrinsics[2, 3] = 4.0
-    return PhotoView(extrinsics, 2.0, 1.0)
+    return PhotoCamera(extrinsics, 2.0, 1.0)
 
 
 def _photo() -> tuple[np.ndarray, np.ndarray]:

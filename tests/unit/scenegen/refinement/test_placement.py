@@ -9,7 +9,7 @@ import torch
 import trimesh
 
 from scenegen.geometry import place_yup
-from scenegen.photo.camera import PhotoView, rotation_of
+from scenegen.photo.camera import PhotoCamera, rotation_of
 from scenegen.pipelines.result import GeneratedObject, SceneResult
 from scenegen.refinement.placement import refine_result, refine_scene
 from scenegen.refinement.settings import RefinementSettings
@@ -83,7 +83,7 @@ def test_masks_and_camera_pull_an_object_to_where_it_is_seen():
     extrinsics = np.eye(4)
     extrinsics[:3, :3] = rotation_of(0.3, math.radians(35))
     extrinsics[2, 3] = 4.0
-    view = PhotoView(extrinsics, focal=1.2, aspect=0.75)
+    view = PhotoCamera(extrinsics, focal=1.2, aspect=0.75)
     truth = torch.stack([pose(), pose(0.9, -0.25, 0.6, 0.5)])
     solid = solid_of(CUBE, 32)
     blank = [np.zeros((48, 64), bool)] * 2
@@ -100,7 +100,7 @@ def test_masks_and_camera_pull_an_object_to_where_it_is_seen():
 def test_behind_other_masks_an_object_may_go_on():
     extrinsics = np.eye(4)
     extrinsics[2, 3] = 3.0
-    view = PhotoView(extrinsics, focal=1.0, aspect=1.0)
+    view = PhotoCamera(extrinsics, focal=1.0, aspect=1.0)
     solid, poses = solid_of(CUBE, 32), torch.stack([pose()])
     seen = (
         mask_targets(view, [np.zeros((64, 64), bool)])[0]

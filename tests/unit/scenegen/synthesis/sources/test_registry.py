@@ -89,9 +89,10 @@ def test_a_pack_with_test_models_is_refused(tmp_path, pack, furniture):
 
 
 def test_an_encoder_that_nothing_would_use_is_refused(tmp_path, pack):
-    message = "image_encoder: --latent_encoder is for scene_flow and structured_latent_flow; leave it out"
-    with pytest.raises(ValueError, match=message):
-        source("image_encoder", pack, encoder=tmp_path / "encoder")
+    with pytest.raises(
+        ConfigError, match="source scenes: expected no --latent-encoder, which it does not use"
+    ):
+        source("scenes", pack, encoder=tmp_path / "encoder")
 
 
 def test_packs_are_joined(pack):
