@@ -165,11 +165,11 @@ class AppearanceStage:
         done, total = 0, TEXTURE_PIECES * len(meshes)
         reporter.report("texture", done, total)
         for row, mesh in meshes.items():
-            gaussian = drafts[row].gaussian if settings.texture.source == "gaussian" else None
+            sources = {"gaussian": drafts[row].gaussian, "radiance_field": drafts[row].radiance_field}
             try:
                 drafts[row].mesh = texture_mesh(
                     mesh,
-                    gaussian,
+                    sources.get(settings.texture.source),
                     settings.texture,
                     self.device,
                     num_faces=drafts[row].num_faces,

@@ -31,7 +31,7 @@ class GeneratedObject:
             a PBR base-colour texture (``mesh.visual.kind == "texture"``), without it vertex colours
             ("vertex"). None for an object that could not be made.
         gaussian: object z-up frame, float32 on the CPU; None without the appearance stage or its decoder.
-        radiance_field: likewise, only where it was asked for.
+        radiance_field: likewise, only where it was asked for or the texture comes from it.
         problem: one line that says why ``mesh`` is None or only the plain surface of the structure; None for
             an object that was made as it should be.
     """
