@@ -26,7 +26,7 @@ from trellis_modules.config import ConfigError, NamedConfig, build, load_json, t
 from trellis_modules.samplers.registry import SamplerConfig
 
 TextureSource = Literal["gaussian", "mesh", "radiance_field"]
-"""Where textures come from: the Gaussians, the colours of the decoded mesh, or views of the radiance field."""
+"""Where textures come from: Gaussians, the decoded mesh's own colours, or views of the radiance field."""
 
 
 @dataclass(frozen=True)
