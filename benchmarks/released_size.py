@@ -9,9 +9,8 @@ with networks loaded in turn (low mode); scenes of other sizes are sampled for a
 memory. Random structures would be full or empty, so every object is a shell of --voxels voxels. The tensors
 stay in main memory; --folder writes them to files and reads those, and keeps them for the next run.
 
-With --radiance-field the checkpoint has that decoder, too. The complete scene is textured from views of the
-fields, and structures, fields and (with the packages for videos) turntables of fields and Gaussians are drawn.
-
+With --radiance-field the complete scene has radiance fields and is textured from views of them; structures,
+fields and (with the packages for videos) turntables of fields and Gaussians are drawn.
 Every stage is printed as it ends. Fewer --steps, --objects and --modes take less time.
 Exits with status 1 when four objects need more memory than --max-gib (normal) or --max-gib-low.
 """
@@ -62,8 +61,8 @@ from scenegen.hub.releases import PublishedNetwork, load_networks
 from scenegen.inputs.scene_images import SceneImages
 from scenegen.models.registry import build_model
 from scenegen.pipelines.pipeline import SceneGenPipeline
-from scenegen.pipelines.result import SceneResult
-from scenegen.pipelines.settings import Representation, RunSettings
+from scenegen.pipelines.result import Representation, SceneResult
+from scenegen.pipelines.settings import RunSettings
 from scenegen.pipelines.texturing import TextureSettings
 from trellis_modules.checkpoint import save_checkpoint
 from trellis_modules.config import NamedConfig
@@ -379,19 +378,14 @@ def complete_glb(result: SceneResult, folder: Path) -> str:
 
 
 def draw_representations(result: SceneResult, folder: Path, device: str) -> None:
-    """Write pictures of voxels, fields and Gaussians, each kind in a folder of its own, and print the times."""
-    kinds = [
-        ("structure", "mesh"),
-        ("radiance_field", "mesh"),
-        ("mp4", "radiance_field"),
-        ("mp4", "gaussian"),
-    ]
+    """Write pictures of voxels, fields and Gaussians, each kind to a folder, and print the times."""
     say("| pictures | seconds |\n|---|---:|")
-    for kind, turntable in kinds:
-        name = f"turntable_{turntable}" if kind == "mp4" else kind
+    for name in ("structure", "radiance_field", "turntable_radiance_field", "turntable_gaussian"):
+        _, is_video, source = name.partition("turntable_")
+        options = ExportOptions(turntable=source or "mesh", device=device)
         start = time.perf_counter()
         try:
-            write_scene(result, folder / name, (kind,), ExportOptions(turntable=turntable, device=device))
+            write_scene(result, folder / name, ("mp4" if is_video else name,), options)
             say(f"| {name} | {time.perf_counter() - start:.2f} |")
         except FormatUnavailable as error:
             say(f"| {name} | left out: {error} |")

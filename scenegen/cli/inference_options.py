@@ -25,7 +25,8 @@ from scenegen.export.registry import (
     representation_requests,
 )
 from scenegen.hub.releases import SMALL_MODEL
-from scenegen.pipelines.settings import DECODER_ROLES, Representation, RunSettings
+from scenegen.pipelines.result import Representation
+from scenegen.pipelines.settings import DECODER_ROLES, RunSettings
 from scenegen.pipelines.texturing import TEXTURE_MODES, SolidMode, TextureMode, TextureSettings
 from scenegen.segmentation import DEFAULT_SAM2
 

@@ -16,8 +16,7 @@ from pathlib import Path
 import trimesh
 
 from scenegen.export.options import ExportOptions
-from scenegen.pipelines.result import SceneResult
-from scenegen.pipelines.settings import Representation
+from scenegen.pipelines.result import Representation, SceneResult
 
 
 class FormatUnavailable(RuntimeError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import trimesh
 from torch import Tensor
@@ -10,6 +11,9 @@ from torch import Tensor
 from scenegen.photo.camera import PhotoView
 from trellis_modules.representations.gaussian import Gaussian
 from trellis_modules.representations.strivec import Strivec
+
+Representation = Literal["gaussian", "radiance_field"]
+"""What an object can be returned as beside its mesh; attributes of `GeneratedObject`."""
 
 QUERY_FRAME = (
     "query object: its own frame; x_query = scale * R(rotation_wxyz) @ p + translation for p in an object's "

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor
 
 from scenegen.checkpoints.roles import SLAT_GAUSSIAN_ROLE, SLAT_RADIANCE_FIELD_ROLE
 from scenegen.checkpoints.schema import PipelineConfig
 from scenegen.conditioning.parts import CondParts
+from scenegen.pipelines.result import Representation
 from scenegen.pipelines.sampling import PositionsType
 from scenegen.pipelines.texturing import TEXTURE_MODES, TextureSettings
 from trellis_modules.samplers import SamplingParams
 from trellis_modules.samplers.registry import merge_params
-
-Representation = Literal["gaussian", "radiance_field"]
-"""What an object can be returned as beside its mesh."""
 
 DECODER_ROLES: Mapping[Representation, str] = {
     "gaussian": SLAT_GAUSSIAN_ROLE,
