@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 import trimesh
@@ -11,7 +12,7 @@ from torch import Tensor
 from scenegen.export.frames import SceneFrame, zup_transform
 from scenegen.export.gaussian_ply import gaussian_of, join_gaussians, place_gaussian
 from scenegen.geometry import SCALE
-from scenegen.pipelines.result import GeneratedObject, SceneResult
+from scenegen.pipelines.result import GeneratedObject, Representation, SceneResult
 from trellis_modules.renderers import Rendering, render_gaussians, render_octree
 from trellis_modules.renderers.pictures import Draw
 from trellis_modules.renderers.rendering import mean_depth, over_background
@@ -22,17 +23,24 @@ from trellis_modules.representations.strivec import Strivec
 Background = tuple[float, float, float]
 
 
-def draw_gaussians(
+def draw_placed(
+    representation: Representation,
     result: SceneResult,
     scene: trimesh.Scene,
+    *,
     zoom: float,
     size: int,
     background: Background,
     device: torch.device | str,
 ) -> Draw:
-    """What draws the Gaussians of a scene; of objects without, one at each vertex of the mesh.
+    """What draws the Gaussians or the radiance fields of a scene.
+
+    A field cannot be turned, as its leaves lie along the axes: each object is drawn in its own frame, through
+    cameras that are placed there, and the pictures are laid over each other, see `lay_over`.
 
     Args:
+        representation: what is drawn. Gaussians stand in for a field that an object lacks, and one at each
+            vertex of its mesh for its Gaussians.
         result: at least one object has a mesh; those without are left out.
         scene: the same scene put together by `scenegen.export.meshes.build_scene`.
         zoom: by which the scene is scaled about its centre.
@@ -43,39 +51,27 @@ def draw_gaussians(
     Returns:
         Draws from cameras in the frame of the scene, turned z-up.
     """
-    parts = [place_gaussian(gaussian_of(item), pose) for item, pose in _placed(result, scene, zoom)]
-    gaussian = to_device(join_gaussians(parts), device)
+    placed = _placed(result, scene, zoom)
+    if representation == "gaussian":
+        joined = join_gaussians([place_gaussian(gaussian_of(item), pose) for item, pose in placed])
+        return partial(render_gaussians, to_device(joined, device), size=size, background=background)
+    parts = [
+        (to_device(gaussian_of(item) if item.radiance_field is None else item.radiance_field, device), pose)
+        for item, pose in placed
+    ]
+    return partial(_draw_layers, parts, size=size, background=background)
 
-    def draw(extrinsics: Tensor, intrinsics: Tensor) -> Rendering:
-        return render_gaussians(gaussian, extrinsics, intrinsics, size, background=background)
 
-    return draw
-
-
-def draw_radiance_fields(
-    result: SceneResult,
-    scene: trimesh.Scene,
-    zoom: float,
+def _draw_layers(
+    parts: Sequence[tuple[Gaussian | Strivec, Tensor]],
+    extrinsics: Tensor,
+    intrinsics: Tensor,
+    *,
     size: int,
     background: Background,
-    device: torch.device | str,
-) -> Draw:
-    """What draws the radiance fields of a scene; of objects without, the Gaussians.
-
-    A field cannot be turned, as its leaves lie along the axes: each object is drawn in its own frame, through
-    cameras that are placed there, and the pictures are laid over each other, see `lay_over`. Arguments and
-    result are those of :func:`draw_gaussians`.
-    """
-    parts = [
-        (to_device(item.radiance_field or gaussian_of(item), device), pose)
-        for item, pose in _placed(result, scene, zoom)
-    ]
-
-    def draw(extrinsics: Tensor, intrinsics: Tensor) -> Rendering:
-        layers = [_draw_placed(part, pose, extrinsics, intrinsics, size) for part, pose in parts]
-        return lay_over(layers, background)
-
-    return draw
+) -> Rendering:
+    layers = [_draw_object(part, pose, extrinsics, intrinsics, size) for part, pose in parts]
+    return lay_over(layers, background)
 
 
 def _placed(result: SceneResult, scene: trimesh.Scene, zoom: float) -> list[tuple[GeneratedObject, Tensor]]:
@@ -86,7 +82,7 @@ def _placed(result: SceneResult, scene: trimesh.Scene, zoom: float) -> list[tupl
     return [(item, zoomed.pose(item.pose.double()).float()) for item in shown]
 
 
-def _draw_placed(
+def _draw_object(
     part: Gaussian | Strivec, pose: Tensor, extrinsics: Tensor, intrinsics: Tensor, size: int
 ) -> Rendering:
     """One object over black through cameras (V, 4, 4) of the scene, which are moved into its frame.

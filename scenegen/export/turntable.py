@@ -16,7 +16,7 @@ from torch import Tensor
 
 from scenegen.export.meshes import joined_mesh
 from scenegen.export.options import ExportOptions
-from scenegen.export.placed_representations import draw_gaussians, draw_radiance_fields
+from scenegen.export.placed_representations import draw_placed
 from scenegen.export.preview import DEFAULT_DIRECTION_DEG
 from scenegen.geometry import yup_to_zup
 from scenegen.pipelines.result import SceneResult
@@ -43,8 +43,15 @@ def write(result: SceneResult, scene: trimesh.Scene, folder: Path, options: Expo
     if options.turntable == "mesh":
         frames = turntable_frames(scene, FRAMES, SIZE, azimuth_deg)
     else:
-        prepare = draw_gaussians if options.turntable == "gaussian" else draw_radiance_fields
-        draw = prepare(result, scene, _zoom(scene), SIZE, _BACKGROUND, options.device)
+        draw = draw_placed(
+            options.turntable,
+            result,
+            scene,
+            zoom=_zoom(scene),
+            size=SIZE,
+            background=_BACKGROUND,
+            device=options.device,
+        )
         frames = turntable(_beginning_at(azimuth_deg, draw), FRAMES)
     write_video(frames, folder / VIDEO_FILE, FRAMES_PER_SECOND)
     return [VIDEO_FILE]

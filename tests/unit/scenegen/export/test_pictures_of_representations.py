@@ -12,12 +12,12 @@ from scenegen.export.frames import zup_transform
 from scenegen.export.gaussian_ply import surface_gaussian
 from scenegen.export.meshes import build_scene
 from scenegen.export.options import ExportOptions
-from scenegen.export.placed_representations import draw_gaussians, draw_radiance_fields, lay_over
+from scenegen.export.placed_representations import Background, draw_placed, lay_over
 from scenegen.export.registry import write_format
 from scenegen.export.scene_files import ExportError, write_scene
 from scenegen.export.turntable import write as write_turntable
 from scenegen.geometry import place, transform_points, yup_to_zup
-from scenegen.pipelines.result import GeneratedObject, SceneResult
+from scenegen.pipelines.result import GeneratedObject, Representation, SceneResult
 from tests.unit.scenegen.export.fields import solid_field
 from trellis_modules.renderers import Rendering, render_mesh
 from trellis_modules.renderers.cameras import snapshot_cameras
@@ -55,6 +55,13 @@ def result() -> SceneResult:
     return SceneResult((_cube(0, STRAIGHT, RED), _cube(3, ASKEW, BLUE)), query_id=0)
 
 
+def _drawn(representation: Representation, result: SceneResult, background: Background) -> Rendering:
+    draw = draw_placed(
+        representation, result, build_scene(result), zoom=0.4, size=64, background=background, device="cpu"
+    )
+    return draw(*snapshot_cameras())
+
+
 def _mesh_pictures(result: SceneResult, zoom: float, size: int) -> Rendering:
     scene = build_scene(result)
     parts = [scene.geometry[name].copy().apply_transform(scene.graph[name][0]) for name in scene.geometry]
@@ -65,11 +72,10 @@ def _mesh_pictures(result: SceneResult, zoom: float, size: int) -> Rendering:
     return render_mesh(vertices, faces, *snapshot_cameras(), size, vertex_attributes=colours)
 
 
-@pytest.mark.parametrize("prepare", [draw_gaussians, draw_radiance_fields])
-def test_objects_are_drawn_where_their_meshes_are_and_hide_each_other_likewise(result, prepare):
+@pytest.mark.parametrize("representation", ["gaussian", "radiance_field"])
+def test_objects_are_drawn_where_their_meshes_are_and_hide_each_other_likewise(result, representation):
     """A field fills the cube of its mesh, and small Gaussians on its surface cover it."""
-    draw = prepare(result, build_scene(result), 0.4, 64, BLACK, "cpu")
-    drawn, expected = draw(*snapshot_cameras()), _mesh_pictures(result, 0.4, 64)
+    drawn, expected = _drawn(representation, result, BLACK), _mesh_pictures(result, 0.4, 64)
     shown, mesh = drawn.alpha > 0.5, expected.alpha > 0.5
     assert (shown & mesh).sum() / (shown | mesh).sum() > 0.9
     inside = (drawn.alpha > 0.95) & (expected.alpha == 1)
@@ -82,10 +88,7 @@ def test_objects_are_drawn_where_their_meshes_are_and_hide_each_other_likewise(r
 def test_object_without_a_field_is_drawn_by_its_gaussians(result):
     plain = replace(result.objects[1], radiance_field=None, problem="decoder: nothing came")
     mixed = replace(result, objects=(result.objects[0], plain))
-    pictures = [
-        draw_radiance_fields(each, build_scene(each), 0.4, 64, WHITE, "cpu")(*snapshot_cameras()).colour
-        for each in (result, mixed)
-    ]
+    pictures = [_drawn("radiance_field", each, WHITE).colour for each in (result, mixed)]
     is_blue = [(picture[..., 2] - picture[..., 0] > 0.5).sum() for picture in pictures]
     assert 0.7 < is_blue[1] / is_blue[0] < 1.3
 
