@@ -1,6 +1,7 @@
 """The published layout at its real sizes with random weights: loading, a complete GLB, time, peak memory.
 
     python benchmarks/released_size.py [--device cuda] [--objects 1 4 7 12] [--modes normal low]
+    python benchmarks/released_size.py --radiance-field --output pictures --modes normal --objects
 
 Random weights in half precision (6.6 GB) in the published layout are loaded, strictly, as the published files
 would be. One scene of four objects runs through every stage to a GLB that is read again, in normal mode and
@@ -8,6 +9,8 @@ with networks loaded in turn (low mode); scenes of other sizes are sampled for a
 memory. Random structures would be full or empty, so every object is a shell of --voxels voxels. The tensors
 stay in main memory; --folder writes them to files and reads those, and keeps them for the next run.
 
+With --radiance-field the complete scene has radiance fields and is textured from views of them; structures,
+fields and (with the packages for videos) turntables of fields and Gaussians are drawn.
 Every stage is printed as it ends. Fewer --steps, --objects and --modes take less time.
 Exits with status 1 when four objects need more memory than --max-gib (normal) or --max-gib-low.
 """
@@ -21,7 +24,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -46,16 +49,19 @@ from scenegen.checkpoints.roles import (
     SLAT_FLOW_ROLE,
     SLAT_GAUSSIAN_ROLE,
     SLAT_MESH_ROLE,
+    SLAT_RADIANCE_FIELD_ROLE,
 )
 from scenegen.checkpoints.schema import PipelineConfig
 from scenegen.cli.parser import CommandParser
 from scenegen.export.names import SCENE_FILE
+from scenegen.export.options import ExportOptions
+from scenegen.export.registry import FormatUnavailable
 from scenegen.export.scene_files import write_scene
 from scenegen.hub.releases import PublishedNetwork, load_networks
 from scenegen.inputs.scene_images import SceneImages
 from scenegen.models.registry import build_model
 from scenegen.pipelines.pipeline import SceneGenPipeline
-from scenegen.pipelines.result import SceneResult
+from scenegen.pipelines.result import Representation, SceneResult
 from scenegen.pipelines.settings import RunSettings
 from scenegen.pipelines.texturing import TextureSettings
 from trellis_modules.checkpoint import save_checkpoint
@@ -65,8 +71,12 @@ from trellis_modules.memory import release_memory
 GIB = 2**30
 DTYPE = torch.float16  # of the published files
 FULL_SCENE = 4  # objects of the scene that is completed
+OUT_STD = 1e-4  # of random output layers
 SHELL_RADIUS = 24.0  # voxels of 64 an edge
 PHOTO_SIZE = (1024, 768)
+
+FIELD_DECODER = "slat_dec_rf_swin8_B_64l8r16_fp16"  # published; part of the checkpoint with --radiance-field
+FIELD_OUT_STD = 0.1  # of its random output layer: fields that hide what is behind them
 
 #: Published file name -> role. The encoders lie beside the folder, as their publishers have them.
 NETWORKS = {
@@ -101,7 +111,7 @@ def main(arguments: list[str] | None = None) -> int:
             start = time.perf_counter()
             pipeline = open_pipeline(mode == "low")
             say(f"\n{mode}: opened in {time.perf_counter() - start:.1f} s")
-            peaks[mode] = measure_mode(pipeline, mode, options, Path(scratch))
+            peaks[mode] = measure_mode(pipeline, mode, options, options.output or Path(scratch))
             del pipeline
             release_memory()
     for mode, peak in peaks.items():
@@ -124,8 +134,10 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--probe-steps", type=int, default=2, help="the same in low mode and for scenes that show memory"
     )
-    parser.add_argument("--texture-mode", default=TextureSettings().mode, help="see inference.py")
+    parser.add_argument("--texture-mode", help="see inference.py")
     parser.add_argument("--texture-size", type=int, default=TextureSettings().size)
+    parser.add_argument("--radiance-field", action="store_true", help="make and draw radiance fields, too")
+    parser.add_argument("--output", type=Path, help="keep the files of the complete scenes there")
     parser.add_argument("--max-gib", type=float, default=10.0)
     parser.add_argument("--max-gib-low", type=float, default=6.0)
     return parser.parse_args(arguments)
@@ -167,14 +179,15 @@ def prepare(folder: Path, options: argparse.Namespace) -> Callable[[bool], Scene
     """Make the checkpoint unless its files are there; returns what loads it, in low mode or not."""
     device, dtype = torch.device(options.device), getattr(torch, options.dtype)
     checkpoint = folder / "scenegen"
+    networks = NETWORKS | ({FIELD_DECODER: SLAT_RADIANCE_FIELD_ROLE} if options.radiance_field else {})
     start = time.perf_counter()
     if options.folder is not None:
         if not (checkpoint / PIPELINE_FILE).is_file():
-            write_released_layout(folder, load_networks(), device)
+            write_released_layout(folder, load_networks(), device, networks=networks)
             say(f"random checkpoint written in {time.perf_counter() - start:.1f} s")
         return lambda low: SceneGenPipeline.from_pretrained(checkpoint, device, dtype, offload=low)
     tensors: dict[Path, dict[str, Tensor]] = {}
-    write_released_layout(folder, load_networks(), device, tensors)
+    write_released_layout(folder, load_networks(), device, tensors, networks)
     release_memory()
     size = sum(tensor.nbytes for state in tensors.values() for tensor in state.values())
     say(f"{size / 1e9:.2f} GB of random weights made in {time.perf_counter() - start:.1f} s")
@@ -193,17 +206,20 @@ def write_released_layout(
     published: Mapping[str, PublishedNetwork],
     device: torch.device,
     tensors: dict[Path, dict[str, Tensor]] | None = None,
+    networks: Mapping[str, str] = NETWORKS,
 ) -> None:
     """Write ``scenegen/``, ``VGGT-1B/`` and ``dinov2_vitl14_reg/`` with random weights in half precision.
 
     Args:
         folder: where all checkpoints go.
-        published: configurations of the names in `NETWORKS`.
+        published: configurations of the networks.
         device: where the weights are drawn.
         tensors: takes the state dict of each weight file, which is left empty; None writes them.
+        networks: published name -> role.
     """
-    for name, role in NETWORKS.items():
-        network = random_network(published[name].config, device)
+    for name, role in networks.items():
+        out_std = FIELD_OUT_STD if role == SLAT_RADIANCE_FIELD_ROLE else OUT_STD
+        network = random_network(published[name].config, device, out_std)
         is_encoder = role in ENCODER_ROLES
         stem = folder / name / "model" if is_encoder else folder / "scenegen" / "ckpts" / name
         if tensors is None:
@@ -215,7 +231,7 @@ def write_released_layout(
         if role == GEOMETRY_ENCODER_ROLE:
             (folder / name / "config.json").write_text(json.dumps(published[name].args))
         say(f"  {name}: {sum(weights.numel() for weights in network.parameters()) / 1e6:.1f} M weights")
-    content = {"name": PIPELINE_NAME, "args": description()}
+    content = {"name": PIPELINE_NAME, "args": description(networks)}
     (folder / "scenegen" / PIPELINE_FILE).write_text(json.dumps(content, indent=2))
 
 
@@ -236,10 +252,10 @@ def half_state(network: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def description() -> dict:
+def description(networks: Mapping[str, str]) -> dict:
     """The ``args`` of the published ``pipeline.json``."""
     return {
-        "models": {role: f"ckpts/{name}" for name, role in NETWORKS.items() if role not in ENCODER_ROLES},
+        "models": {role: f"ckpts/{name}" for name, role in networks.items() if role not in ENCODER_ROLES},
         "sparse_structure_sampler": {"name": "FlowEulerGuidanceIntervalSamplerVGGT", **SAMPLER},
         "slat_sampler": {"name": "FlowEulerGuidanceIntervalSampler", **SAMPLER},
         "slat_normalization": {"mean": list(SLAT_MEAN), "std": list(SLAT_STD)},
@@ -249,10 +265,11 @@ def description() -> dict:
 
 
 @torch.no_grad()
-def random_network(config: NamedConfig, device: torch.device) -> nn.Module:
+def random_network(config: NamedConfig, device: torch.device, out_std: float = OUT_STD) -> nn.Module:
     """A network with its initial weights, and small ones where those are zero, so that every branch works.
 
-    Output layers stay near zero: decoded surfaces then follow the voxels, as those of trained weights do.
+    Output layers, with the deviation ``out_std``, stay near zero: decoded surfaces then follow the voxels, as
+    those of trained weights do.
     """
     torch.manual_seed(0)
     args = {key: value for key, value in config.args.items() if key != "use_fp16"}
@@ -260,7 +277,7 @@ def random_network(config: NamedConfig, device: torch.device) -> nn.Module:
         network = build_model({"name": config.name, "args": args}).eval()
     for name, parameter in network.named_parameters():
         if not parameter.any():
-            nn.init.normal_(parameter, std=1e-4 if name.startswith("out_layer") else 0.02)
+            nn.init.normal_(parameter, std=out_std if name.startswith("out_layer") else 0.02)
     return network
 
 
@@ -270,9 +287,10 @@ def random_network(config: NamedConfig, device: torch.device) -> nn.Module:
 def measure_mode(pipeline: SceneGenPipeline, mode: str, options: argparse.Namespace, folder: Path) -> float:
     """Complete one scene, sample the others, print both; returns the peak of the completed scene in GiB."""
     steps = options.steps if mode == "normal" else options.probe_steps
-    texture = TextureSettings(mode=options.texture_mode, size=options.texture_size)
+    source, wanted = ("radiance_field", ("gaussian",)) if options.radiance_field else (None, ())
+    texture = TextureSettings(source=source, mode=options.texture_mode, size=options.texture_size)
     start = time.perf_counter()
-    result = run_scene(pipeline, FULL_SCENE, options.voxels, steps, texture)
+    result = run_scene(pipeline, FULL_SCENE, options.voxels, steps, texture, wanted)
     generated = time.perf_counter() - start
     files = complete_glb(result, folder / f"scene_{mode}")
     written = time.perf_counter() - start - generated
@@ -282,6 +300,8 @@ def measure_mode(pipeline: SceneGenPipeline, mode: str, options: argparse.Namesp
         say(f"| {stage} | {seconds:.2f} | {result.peak_bytes.get(stage, 0) / GIB:.2f} |")
     say(f"| write | {written:.2f} | |")
     say(f"| **total** | **{generated + written:.2f}** | **{peak_gib(result):.2f}** |\n")
+    if options.radiance_field:
+        draw_representations(result, folder / f"pictures_{mode}", options.device)
     lines = []
     for count in options.objects:
         start = time.perf_counter()
@@ -297,7 +317,12 @@ def measure_mode(pipeline: SceneGenPipeline, mode: str, options: argparse.Namesp
 
 
 def run_scene(
-    pipeline: SceneGenPipeline, count: int, voxels: int, steps: int, texture: TextureSettings | None
+    pipeline: SceneGenPipeline,
+    count: int,
+    voxels: int,
+    steps: int,
+    texture: TextureSettings | None,
+    representations: Collection[Representation] = (),
 ) -> SceneResult:
     """A scene of ``count`` objects in a photo of coloured rectangles."""
     width, height = PHOTO_SIZE
@@ -315,6 +340,7 @@ def run_scene(
         slat_sampling=sampling,
         structure=shells(count, voxels, resolution_of(pipeline)),
         texture=texture,
+        representations=representations,
     )
     return pipeline.run([SceneImages(Image.fromarray(pixels), cutouts, masks)], settings)
 
@@ -349,6 +375,20 @@ def complete_glb(result: SceneResult, folder: Path) -> str:
     assert all(mesh.visual.material.baseColorTexture is not None for mesh in loaded.geometry.values())
     faces = sum(len(mesh.faces) for mesh in loaded.geometry.values())
     return f"GLB of {path.stat().st_size / 2**20:.1f} MiB, {faces} faces, {len(loaded.geometry)} textures"
+
+
+def draw_representations(result: SceneResult, folder: Path, device: str) -> None:
+    """Write pictures of voxels, fields and Gaussians, each kind to a folder, and print the times."""
+    say("| pictures | seconds |\n|---|---:|")
+    for name in ("structure", "radiance_field", "turntable_radiance_field", "turntable_gaussian"):
+        _, is_video, source = name.partition("turntable_")
+        options = ExportOptions(turntable=source or "mesh", device=device)
+        start = time.perf_counter()
+        try:
+            write_scene(result, folder / name, ("mp4" if is_video else name,), options)
+            say(f"| {name} | {time.perf_counter() - start:.2f} |")
+        except FormatUnavailable as error:
+            say(f"| {name} | left out: {error} |")
 
 
 def peak_gib(result: SceneResult) -> float:

@@ -9,9 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from scenegen.checkpoints.roles import SLAT_GAUSSIAN_ROLE
 from scenegen.export.options import ExportOptions
-from scenegen.export.registry import DEFAULT_FORMATS
+from scenegen.export.registry import DEFAULT_FORMATS, representation_requests
 from scenegen.export.scene_files import ExportError, is_complete, write_scene
 from scenegen.inputs.image_files import SceneInputError
 from scenegen.inputs.layout import InputPhoto, InputScene
@@ -21,7 +20,7 @@ from scenegen.inputs.scene_images import SceneImages
 from scenegen.pipelines.pipeline import SceneGenPipeline
 from scenegen.pipelines.progress import OnProgress
 from scenegen.pipelines.result import SceneResult
-from scenegen.pipelines.settings import RunSettings
+from scenegen.pipelines.settings import DECODER_ROLES, RunSettings
 from scenegen.refinement.placement import refine_result
 from scenegen.segmentation import Segmenter
 from scenegen.segmentation.masks import write_found_labels
@@ -153,10 +152,18 @@ def generate(
     options: BatchOptions,
     on_progress: OnProgress | None = None,
 ) -> SceneResult:
-    """Generate one scene from its photos."""
+    """Generate one scene from its photos, as all that its formats draw.
+
+    Raises:
+        ValueError: a format draws what the checkpoint has no decoder for.
+    """
     settings = options.settings
-    if "ply" in options.formats and SLAT_GAUSSIAN_ROLE in pipeline.networks.roles:
-        settings = replace(settings, representations={*settings.representations, "gaussian"})
+    wanted = {
+        request.representation
+        for request in representation_requests(options.formats, options.export)
+        if request.is_needed or DECODER_ROLES[request.representation] in pipeline.networks.roles
+    }
+    settings = replace(settings, representations={*settings.representations, *wanted})
     result = pipeline.run(views, settings, on_progress=on_progress)
     return refine_result(result, views[0].masks) if options.refine else result
 

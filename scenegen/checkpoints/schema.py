@@ -25,8 +25,8 @@ from trellis_modules.checkpoint import CheckpointError
 from trellis_modules.config import ConfigError, NamedConfig, build, load_json, to_json
 from trellis_modules.samplers.registry import SamplerConfig
 
-TextureSource = Literal["gaussian", "mesh"]
-"""Where textures come from: views of the Gaussians, or the colours of the decoded mesh itself."""
+TextureSource = Literal["gaussian", "mesh", "radiance_field"]
+"""Where textures come from: Gaussians, the decoded mesh's own colours, or views of the radiance field."""
 
 
 @dataclass(frozen=True)

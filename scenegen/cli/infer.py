@@ -28,10 +28,14 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from scenegen.batch.scenes import SceneReport, is_pending, make_scene, needs_masks, segment_scenes
-from scenegen.checkpoints.schema import PipelineConfig
 from scenegen.cli.bundled import EXAMPLE_SCENES
 from scenegen.cli.demo import show_page
-from scenegen.cli.inference_options import appearance_flags, parse_arguments
+from scenegen.cli.inference_options import (
+    appearance_flags,
+    needed_representations,
+    parse_arguments,
+    texture_mode_problem,
+)
 from scenegen.cli.reports import count_statuses, set_up_logging, summary
 from scenegen.demo.viewer import default_truth_folder
 from scenegen.export.scene_files import ExportError, check_output
@@ -40,6 +44,7 @@ from scenegen.inputs.layout import InputScene, detect_scene, find_scene_folders
 from scenegen.inputs.names import scene_id_of
 from scenegen.pipelines.pipeline import SceneGenPipeline
 from scenegen.pipelines.progress import Progress
+from scenegen.pipelines.settings import DECODER_ROLES
 from scenegen.segmentation import Segmenter
 from trellis_modules.checkpoint import CheckpointError
 
@@ -127,26 +132,32 @@ def load_pipeline(options: argparse.Namespace) -> SceneGenPipeline:
         revision=options.revision,
         offload=options.low_vram,
     )
-    check_checkpoint(pipeline.config, options)
+    check_checkpoint(pipeline, options)
     return pipeline
 
 
-def check_checkpoint(config: PipelineConfig, options: argparse.Namespace) -> None:
-    """Refuse options that have no effect with a checkpoint.
+def check_checkpoint(pipeline: SceneGenPipeline, options: argparse.Namespace) -> None:
+    """Refuse options that have no effect with a checkpoint, or that it has no networks for.
 
     Raises:
-        CheckpointError: the checkpoint has no appearance stage, or takes its textures from the mesh.
+        CheckpointError: the checkpoint has no appearance stage, lacks a decoder, or takes its textures from
+            where colours are not read in the mode that was given.
     """
+    config = pipeline.config
     if not config.has_appearance and (wanted := appearance_flags(options)):
         raise CheckpointError(
             f"{options.checkpoint}: {', '.join(wanted)}: needs an appearance stage, the checkpoint has none; "
             "leave it out"
         )
-    if options.texture_mode and (options.texture or config.default_texture_source) == "mesh":
-        raise CheckpointError(
-            f"{options.checkpoint}: --texture-mode: is for the colours of Gaussians, and the checkpoint "
-            "takes those of the mesh; give --texture gaussian or leave it out"
-        )
+    for flag, representation in needed_representations(options).items():
+        if (role := DECODER_ROLES[representation]) not in pipeline.networks.roles:
+            raise CheckpointError(
+                f"{options.checkpoint}: {flag}: needs the network {role!r}, the checkpoint has none; "
+                "leave it out"
+            )
+    source = options.texture or config.default_texture_source
+    if problem := texture_mode_problem(source, options.texture_mode):
+        raise CheckpointError(f"{options.checkpoint}: {problem}")
 
 
 def find_missing_masks(

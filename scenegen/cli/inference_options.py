@@ -8,22 +8,26 @@ from pathlib import Path
 from typing import Any, get_args
 
 from scenegen.batch.scenes import BatchOptions
+from scenegen.checkpoints.schema import TextureSource
 from scenegen.cli.bundled import EXAMPLE_SCENES, bundled
 from scenegen.cli.demo import add_address_arguments
 from scenegen.cli.parser import CommandParser
 from scenegen.cli.types import device, non_negative, positive_int, seed
 from scenegen.demo.viewer import ViewerUnavailable, check_viewer
-from scenegen.export.options import ExportOptions, TextureFormat
+from scenegen.export.options import ExportOptions, TextureFormat, Turntable
 from scenegen.export.registry import (
     ALL_FORMATS,
     DEFAULT_FORMATS,
+    FORMATS_OF_ANY_CHECKPOINT,
     FormatUnavailable,
     check_formats,
     check_options,
+    representation_requests,
 )
 from scenegen.hub.releases import SMALL_MODEL
-from scenegen.pipelines.settings import RunSettings
-from scenegen.pipelines.texturing import SolidMode, TextureMode, TextureSettings
+from scenegen.pipelines.result import Representation
+from scenegen.pipelines.settings import DECODER_ROLES, RunSettings
+from scenegen.pipelines.texturing import TEXTURE_MODES, SolidMode, TextureMode, TextureSettings
 from scenegen.segmentation import DEFAULT_SAM2
 
 
@@ -120,16 +124,18 @@ def add_result_arguments(parser: argparse.ArgumentParser) -> None:
         "--formats",
         type=formats,
         default=DEFAULT_FORMATS,
-        help=f"all, or some of {','.join(ALL_FORMATS)}; default {','.join(DEFAULT_FORMATS)}",
+        help=f"some of {','.join(ALL_FORMATS)}, or all that need no decoder which checkpoints may lack; "
+        f"default {','.join(DEFAULT_FORMATS)}",
     )
     parser.add_argument("--overwrite", action="store_true", help="make finished scenes again")
     parser.add_argument(
-        "--texture", choices=("gaussian", "mesh"), help="source of the colours; default: the checkpoint's"
+        "--texture", choices=get_args(TextureSource), help="source of the colours; default: the checkpoint's"
     )
     parser.add_argument(
         "--texture-mode",
         choices=get_args(TextureMode),
-        help=f"how colours of Gaussians are taken; default {texture.mode}",
+        help="how colours are taken; default "
+        + ", ".join(f"{TEXTURE_MODES[source][0]} of a {source}" for source in DECODER_ROLES),
     )
     parser.add_argument("--texture-size", type=positive_int, help=f"texels per edge; default {texture.size}")
     parser.add_argument(
@@ -137,6 +143,12 @@ def add_result_arguments(parser: argparse.ArgumentParser) -> None:
         choices=get_args(TextureFormat),
         default=ExportOptions().texture_format,
         help="of the pictures in GLB, OBJ and USD files; webp for GLB alone",
+    )
+    parser.add_argument(
+        "--turntable",
+        choices=get_args(Turntable),
+        default=ExportOptions().turntable,
+        help="what the video of --formats mp4 shows (%(default)s)",
     )
     parser.add_argument("--compress", action="store_true", help="smaller GLB files: quantised attributes")
     faces = parser.add_mutually_exclusive_group()
@@ -177,9 +189,11 @@ def add_viewer_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def formats(text: str) -> tuple[str, ...]:
-    """Names of output formats, separated by commas; ``all`` stands for every one."""
+    """Names of output formats, separated by commas; ``all`` stands for those of any checkpoint."""
     parts = [part.strip() for part in text.split(",")]
-    names = tuple(name for part in parts for name in (ALL_FORMATS if part == "all" else (part,)))
+    names = tuple(
+        name for part in parts for name in (FORMATS_OF_ANY_CHECKPOINT if part == "all" else (part,))
+    )
     if unknown := sorted(set(names) - set(ALL_FORMATS)):
         raise argparse.ArgumentTypeError(
             f"unknown format {unknown[0]!r}; known: {', '.join(ALL_FORMATS)}, all"
@@ -198,8 +212,10 @@ def batch_options(options: argparse.Namespace) -> BatchOptions:
         ValueError: a texture setting is out of range, or something is asked of an appearance stage that is
             left out.
     """
-    gaussians = ["--formats ply"] if "ply" in options.formats else []
-    if options.no_appearance and (wanted := [*appearance_flags(options), *gaussians]):
+    export = ExportOptions(options.texture_format, options.compress, options.turntable, str(options.device))
+    check_options(options.formats, export)
+    drawn = [request.flag for request in representation_requests(options.formats, export)]
+    if options.no_appearance and (wanted := [*appearance_flags(options), *drawn]):
         raise ValueError(f"{', '.join(wanted)}: needs the appearance stage; leave --no-appearance out")
     page = {"--truth": options.truth, "--host": options.host, "--port": options.port}
     if wanted := [flag for flag, value in page.items() if value is not None and not options.viewer]:
@@ -212,12 +228,8 @@ def batch_options(options: argparse.Namespace) -> BatchOptions:
         raise ValueError("--sam2: finds masks, which --masks gives; leave one of them out")
     if options.revision and Path(options.checkpoint).expanduser().is_dir():
         raise ValueError("--revision: of a repository on the hub, but --checkpoint is a folder; leave it out")
-    if options.texture == "mesh" and options.texture_mode is not None:
-        raise ValueError(
-            "--texture-mode: is for the colours of Gaussians; give --texture gaussian or leave it out"
-        )
-    export = ExportOptions(options.texture_format, options.compress)
-    check_options(options.formats, export)
+    if problem := texture_mode_problem(options.texture, options.texture_mode):
+        raise ValueError(problem)
     return BatchOptions(
         options.output,
         options.formats,
@@ -227,6 +239,35 @@ def batch_options(options: argparse.Namespace) -> BatchOptions:
         refine=options.refine,
         auto_masks=options.auto_masks,
     )
+
+
+def texture_mode_problem(source: TextureSource | None, mode: TextureMode | None) -> str | None:
+    """Why colours of a source are not taken in a mode, if both are known."""
+    if source is None or mode is None:
+        return None
+    if source == "mesh":
+        return (
+            "--texture-mode: is for the colours of Gaussians and radiance fields, not for those of the mesh; "
+            "give --texture gaussian or leave it out"
+        )
+    if mode not in TEXTURE_MODES[source]:
+        return (
+            f"--texture-mode {mode}: is not for the colours of the {source}; "
+            f"give {' or '.join(TEXTURE_MODES[source])} or leave it out"
+        )
+    return None
+
+
+def needed_representations(options: argparse.Namespace) -> dict[str, Representation]:
+    """What the checkpoint needs a decoder for, by the flag that asks for it."""
+    needed = {
+        request.flag: request.representation
+        for request in representation_requests(options.batch.formats, options.batch.export)
+        if request.is_needed
+    }
+    if options.texture in DECODER_ROLES:
+        needed[f"--texture {options.texture}"] = options.texture
+    return needed
 
 
 def appearance_flags(options: argparse.Namespace) -> list[str]:

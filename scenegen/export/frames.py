@@ -10,7 +10,14 @@ import torch
 import trimesh
 from torch import Tensor
 
-from scenegen.geometry import ROTATION, SCALE, TRANSLATION, pose_to_transform, sanitize_pose
+from scenegen.geometry import (
+    ROTATION,
+    SCALE,
+    TRANSLATION,
+    pose_to_transform,
+    sanitize_pose,
+    yup_to_zup,
+)
 from scenegen.photo.camera import PhotoCamera
 from scenegen.pipelines.result import SceneResult
 from trellis_modules.gltf import GltfCamera, GltfNode
@@ -27,6 +34,16 @@ PLY_FRAME = (
 )
 
 _CAMERA_AXES = np.diag([1.0, -1.0, -1.0, 1.0])  # y down, z forward <-> y up, z backward
+
+
+def zup_transform(pose: Tensor) -> Tensor:
+    """Matrices (..., 4, 4) of poses (..., 8) between z-up frames: the object's, and the scene turned."""
+    placed = pose_to_transform(pose)
+    turned = placed.clone()
+    turned[..., :3, 3] = yup_to_zup(placed[..., :3, 3])
+    columns = yup_to_zup(placed[..., :3, :3].mT)  # the scene's side of the rotation
+    turned[..., :3, :3] = yup_to_zup(columns.mT)  # the object's side
+    return turned
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from scenegen.export.frames import PLY_TO_GLB, SceneFrame
 from scenegen.export.meshes import vertex_colours
 from scenegen.export.options import ExportOptions
 from scenegen.geometry import ROTATION, SCALE, place, yup_to_zup
-from scenegen.pipelines.result import SceneResult
+from scenegen.pipelines.result import GeneratedObject, SceneResult
 from trellis_modules.quaternions import matrix_to_quaternion, quaternion_multiply, quaternion_to_matrix
 from trellis_modules.renderers.spherical_harmonics import rgb_to_sh
 from trellis_modules.representations.gaussian import Gaussian, GaussianConfig
@@ -39,7 +39,7 @@ def write(result: SceneResult, scene: trimesh.Scene, folder: Path, options: Expo
     for item in result.objects:
         if item.mesh is None:
             continue
-        gaussian = surface_gaussian(item.mesh) if item.gaussian is None else item.gaussian
+        gaussian = gaussian_of(item)
         gaussian.save_ply(folder / f"{item.node}.ply", comments=_comments(f"{item.node}.glb"))
         names.append(f"{item.node}.ply")
         placed.append(place_gaussian(gaussian, frame.pose(item.pose.double()).float()))
@@ -51,6 +51,11 @@ def _comments(glb: str) -> list[str]:
     """Lines of the header that say how the file lies to a GLB."""
     rows = "; ".join(" ".join(f"{value:g}" for value in row) for row in PLY_TO_GLB)
     return [f"frame: y down; ply_to_glb (4 x 4, rows) takes it to {glb}", f"ply_to_glb: {rows}"]
+
+
+def gaussian_of(item: GeneratedObject) -> Gaussian:
+    """The Gaussians of an object that has a mesh, or those of its surface where it was made without."""
+    return surface_gaussian(item.mesh) if item.gaussian is None else item.gaussian
 
 
 def surface_gaussian(mesh: trimesh.Trimesh) -> Gaussian:

@@ -7,6 +7,9 @@ from typing import Literal, get_args
 
 TextureFormat = Literal["png", "jpeg", "webp"]
 
+Turntable = Literal["mesh", "gaussian", "radiance_field"]
+"""What the video is drawn from."""
+
 
 @dataclass(frozen=True)
 class ExportOptions:
@@ -16,14 +19,22 @@ class ExportOptions:
         texture_format: of the pictures in GLB, OBJ and USD files; OBJ and USD, whose readers do not know
             WebP, get PNG in its place. PNG keeps every texel.
         compress: quantised normals in GLB files (KHR_mesh_quantization): a fifth less for each vertex.
+        turntable: what the video shows: shaded meshes, or Gaussians or radiance fields in their own colours.
+        device: where Gaussians, radiance fields and voxels are drawn.
     """
 
     texture_format: TextureFormat = "png"
     compress: bool = False
+    turntable: Turntable = "mesh"
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
         if self.texture_format not in get_args(TextureFormat):
             raise ValueError(
                 f"ExportOptions: texture_format must be one of {get_args(TextureFormat)}, "
                 f"got {self.texture_format!r}"
+            )
+        if self.turntable not in get_args(Turntable):
+            raise ValueError(
+                f"ExportOptions: turntable must be one of {get_args(Turntable)}, got {self.turntable!r}"
             )

@@ -16,7 +16,7 @@ from pathlib import Path
 import trimesh
 
 from scenegen.export.options import ExportOptions
-from scenegen.pipelines.result import SceneResult
+from scenegen.pipelines.result import Representation, SceneResult
 
 
 class FormatUnavailable(RuntimeError):
@@ -32,6 +32,8 @@ class Format:
         files: regular expression of the names of the files that it writes.
         function: name of the function in it: (result, scene, folder, options) -> names of the files written.
         has_textures: whether `ExportOptions.texture_format` changes its files.
+        representation: what it draws objects from; they have to be generated as that for it.
+        has_stand_in: whether it also takes objects that were generated without.
         packages: what it imports besides the core dependencies.
         extra: the extra of this project that installs them.
     """
@@ -40,21 +42,42 @@ class Format:
     files: str
     function: str = "write"
     has_textures: bool = False
+    representation: Representation | None = None
+    has_stand_in: bool = False
     packages: tuple[str, ...] = ()
     extra: str = ""
+
+
+@dataclass(frozen=True)
+class RepresentationRequest:
+    """Something that objects have to be generated as, for a file.
+
+    Attributes:
+        flag: what asks for it, as on the command line.
+        representation: what it is.
+        is_needed: whether nothing stands in for it.
+    """
+
+    flag: str
+    representation: Representation
+    is_needed: bool
 
 
 _FORMATS = {
     "glb": Format("glb", r"scene\.glb", has_textures=True),
     "objects": Format("glb", r"obj_\d+\.glb", "write_objects", has_textures=True),
     "preview": Format("preview", r"preview\.png"),
-    "ply": Format("gaussian_ply", r"(scene|obj_\d+)\.ply"),
+    "ply": Format("gaussian_ply", r"(scene|obj_\d+)\.ply", representation="gaussian", has_stand_in=True),
     "obj": Format(
         "wavefront_obj", r"(scene|obj_\d+)\.(obj|mtl)|obj_\d+_colour\.(png|jpg)", has_textures=True
     ),
     "usd": Format("usd_layer", r"scene\.usda|obj_\d+_usd\.(png|jpg)", has_textures=True),
     "usdz": Format("usd_layer", r"scene\.usdz", "write_archive", has_textures=True),
     "mp4": Format("turntable", r"turntable\.mp4", packages=("imageio", "imageio_ffmpeg"), extra="video"),
+    "structure": Format("structure", r"(obj_\d+_)?structure\.png"),
+    "radiance_field": Format(
+        "radiance_field", r"obj_\d+_radiance_field\.png", representation="radiance_field"
+    ),
 }
 _RECORD_FILE = r"poses\.json"
 
@@ -64,6 +87,13 @@ RECORD = "poses"
 DEFAULT_FORMATS = ("glb", "objects", RECORD, "preview")
 ALL_FORMATS = (*DEFAULT_FORMATS, *(name for name in _FORMATS if name not in DEFAULT_FORMATS))
 """Names as the command line takes them."""
+
+FORMATS_OF_ANY_CHECKPOINT = tuple(
+    name
+    for name in ALL_FORMATS
+    if name == RECORD or _FORMATS[name].representation is None or _FORMATS[name].has_stand_in
+)
+"""Those of them that need no network which some checkpoints lack."""
 
 
 def check_formats(names: Sequence[str]) -> None:
@@ -104,6 +134,18 @@ def write_format(
     return getattr(module, found.function)(result, scene, folder, options)
 
 
+def representation_requests(names: Sequence[str], options: ExportOptions) -> list[RepresentationRequest]:
+    """What objects have to be generated as for some formats."""
+    requests = [
+        RepresentationRequest(f"--formats {name}", found.representation, not found.has_stand_in)
+        for name, found in _FORMATS.items()
+        if name in names and found.representation is not None
+    ]
+    if "mp4" in names and options.turntable != "mesh":
+        requests.append(RepresentationRequest(f"--turntable {options.turntable}", options.turntable, True))
+    return requests
+
+
 def in_order(names: Sequence[str]) -> list[str]:
     """The formats among ``names`` without the record, in the order in which they are written."""
     return [name for name in _FORMATS if name in names]
@@ -129,6 +171,8 @@ def check_options(names: Sequence[str], options: ExportOptions) -> None:
         _need_some(names, wanted, f"texture format {options.texture_format!r}")
     if options.compress:
         _need_some(names, [name for name, each in _FORMATS.items() if each.module == "glb"], "compress")
+    if options.turntable != default.turntable:
+        _need_some(names, ["mp4"], f"turntable {options.turntable!r}")
 
 
 def _need_some(names: Sequence[str], wanted: Sequence[str], what: str) -> None:

@@ -25,6 +25,7 @@ from scenegen.export.registry import (
     check_formats,
     check_options,
     in_order,
+    representation_requests,
     write_format,
 )
 from scenegen.pipelines.progress import OnProgress, ProgressReporter
@@ -91,7 +92,7 @@ def write_scene(
         The files written.
 
     Raises:
-        ExportError: no object has a mesh.
+        ExportError: no object has a mesh, or one lacks what a format draws it from and has no `problem`.
         FormatUnavailable: a format needs a package that is not installed.
         ValueError: unknown format, or no format heeds an option.
         OSError: the disk refuses.
@@ -105,6 +106,7 @@ def write_scene(
             f"{folder.name}: expected at least one object with a surface, got none of {len(result.objects)} "
             f"({problems}); try another --seed or check the photo and the masks"
         )
+    _check_representations(result, folder.name, formats, options)
     staging = folder.parent / _STAGING / folder.name
     shutil.rmtree(staging, ignore_errors=True)  # left by a run that was killed
     _make_folder(staging)
@@ -116,6 +118,21 @@ def write_scene(
         with suppress(OSError):  # not empty: other processes write other scenes
             staging.parent.rmdir()
     return [folder / name for name in names]
+
+
+def _check_representations(
+    result: SceneResult, scene_id: str, formats: Sequence[str], options: ExportOptions
+) -> None:
+    """Refuse objects that were generated without what a format draws them from."""
+    for request in representation_requests(formats, options):
+        name = request.representation
+        lacking = [item.node for item in result.objects if getattr(item, name) is None and not item.problem]
+        if request.is_needed and lacking:
+            raise ExportError(
+                f"{scene_id}: {request.flag}: expected objects with a {name}, "
+                f"{', '.join(lacking)} came without; "
+                f"generate them with RunSettings(representations=({name!r},))"
+            )
 
 
 def _make_folder(path: Path) -> None:

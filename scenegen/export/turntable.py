@@ -1,4 +1,8 @@
-"""A video of one turn around the scene, lit from the camera's side, on white; back faces are dark."""
+"""A video of one turn around the scene on white.
+
+Meshes are lit from the camera's side and their back faces are dark; Gaussians and radiance fields are
+shown in their own colours.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +16,13 @@ from torch import Tensor
 
 from scenegen.export.meshes import joined_mesh
 from scenegen.export.options import ExportOptions
+from scenegen.export.placed_representations import draw_placed
 from scenegen.export.preview import DEFAULT_DIRECTION_DEG
 from scenegen.geometry import yup_to_zup
 from scenegen.pipelines.result import SceneResult
 from trellis_modules.renderers import Rendering, render_mesh, turntable, write_video
 from trellis_modules.renderers.cameras import camera_rays
+from trellis_modules.renderers.pictures import Draw
 from trellis_modules.renderers.snapshot import BACK_SHADE
 
 VIDEO_FILE = "turntable.mp4"
@@ -34,7 +40,19 @@ _RADIUS = 0.66  # of the largest ball at the origin that the cameras see in full
 def write(result: SceneResult, scene: trimesh.Scene, folder: Path, options: ExportOptions) -> list[str]:
     """Write ``turntable.mp4``; its first frame, which file managers show, has the photo's side."""
     azimuth_deg, _ = DEFAULT_DIRECTION_DEG if result.camera is None else result.camera.direction_deg()
-    frames = turntable_frames(scene, FRAMES, SIZE, azimuth_deg)
+    if options.turntable == "mesh":
+        frames = turntable_frames(scene, FRAMES, SIZE, azimuth_deg)
+    else:
+        draw = draw_placed(
+            options.turntable,
+            result,
+            scene,
+            zoom=_zoom(scene),
+            size=SIZE,
+            background=_BACKGROUND,
+            device=options.device,
+        )
+        frames = turntable(_beginning_at(azimuth_deg, draw), FRAMES)
     write_video(frames, folder / VIDEO_FILE, FRAMES_PER_SECOND)
     return [VIDEO_FILE]
 
@@ -51,11 +69,9 @@ def turntable_frames(scene: trimesh.Scene, num_frames: int, size: int, azimuth_d
         (num_frames, size, size, 3) uint8.
     """
     vertices, faces, colours = joined_mesh(scene)
-    vertices = yup_to_zup(vertices) * (_RADIUS / vertices.norm(dim=1).max())
-    to_first = _turn_about_z(_FIRST_SIDE_DEG - azimuth_deg)
+    vertices = yup_to_zup(vertices) * _zoom(scene)
 
     def draw(extrinsics: Tensor, intrinsics: Tensor) -> Rendering:
-        extrinsics = extrinsics @ to_first.to(extrinsics)  # the cameras go round, the light stays
         rendering = render_mesh(
             vertices,
             faces,
@@ -70,7 +86,19 @@ def turntable_frames(scene: trimesh.Scene, num_frames: int, size: int, azimuth_d
         is_back = (rendering.normal * rays).sum(dim=-1, keepdim=True) > 0
         return replace(rendering, colour=rendering.colour * torch.where(is_back, BACK_SHADE, 1.0))
 
-    return turntable(draw, num_frames, shaded_pictures)
+    return turntable(_beginning_at(azimuth_deg, draw), num_frames, shaded_pictures)
+
+
+def _zoom(scene: trimesh.Scene) -> float:
+    """Factor by which a scene at the origin fills the pictures."""
+    vertices, _, _ = joined_mesh(scene)
+    return float(_RADIUS / vertices.norm(dim=1).max())
+
+
+def _beginning_at(azimuth_deg: float, draw: Draw) -> Draw:
+    """Draws from cameras that begin at another side; they go round, the light stays."""
+    to_first = _turn_about_z(_FIRST_SIDE_DEG - azimuth_deg)
+    return lambda extrinsics, intrinsics: draw(extrinsics @ to_first.to(extrinsics), intrinsics)
 
 
 def _turn_about_z(angle_deg: float) -> Tensor:

@@ -5,11 +5,10 @@ Objects no longer see each other here: the condition of each is its own crop, an
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,12 +31,11 @@ from scenegen.pipelines.settings import ResolvedSettings
 from scenegen.pipelines.texturing import TEXTURE_PIECES, TextureSettings, texture_mesh, vertex_coloured_mesh
 from trellis_modules.models import SLatFlowModel
 from trellis_modules.representations.mesh.mesh_result import MeshExtractResult
+from trellis_modules.representations.moving import to_device
 from trellis_modules.samplers import FlowEulerSampler, MultiViewCond, SamplingParams
 from trellis_modules.sparse import SparseTensor, sparse_cat
 
 _VOXELS_AT_ONCE = 64_000
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -146,7 +144,7 @@ class AppearanceStage:
         with self.networks.use(role) as decoder:
             for row in usable(drafts):
                 try:
-                    decoded[row] = to_cpu(decoder(elements[row], **options)[0])
+                    decoded[row] = to_device(decoder(elements[row], **options)[0], "cpu")
                 except ValueError as error:  # features that are not finite
                     drafts[row].problem = f"{role}: {error}"
                 on_object()
@@ -167,11 +165,11 @@ class AppearanceStage:
         done, total = 0, TEXTURE_PIECES * len(meshes)
         reporter.report("texture", done, total)
         for row, mesh in meshes.items():
-            gaussian = drafts[row].gaussian if settings.texture.source == "gaussian" else None
+            sources = {"gaussian": drafts[row].gaussian, "radiance_field": drafts[row].radiance_field}
             try:
                 drafts[row].mesh = texture_mesh(
                     mesh,
-                    gaussian,
+                    sources.get(settings.texture.source),
                     settings.texture,
                     self.device,
                     num_faces=drafts[row].num_faces,
@@ -184,21 +182,6 @@ class AppearanceStage:
                 drafts[row].problem = "texturing: nothing is left of the decoded mesh"
             done += TEXTURE_PIECES
             reporter.report("texture", done, total)
-
-
-def to_cpu(value: T) -> T:
-    """A representation (a dataclass of tensors) on the CPU."""
-    if isinstance(value, Tensor):
-        return value.cpu()
-    if not dataclasses.is_dataclass(value):
-        return value
-    parts = {part.name: getattr(value, part.name) for part in dataclasses.fields(value) if part.init}
-    moved = {name: to_cpu(part) for name, part in parts.items() if _holds_tensors(part)}
-    return dataclasses.replace(value, **moved)
-
-
-def _holds_tensors(value: object) -> bool:
-    return isinstance(value, Tensor) or dataclasses.is_dataclass(value)
 
 
 def object_cond(scene: SceneCond) -> SceneCond:

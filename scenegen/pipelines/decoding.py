@@ -8,13 +8,17 @@ from scipy import ndimage
 from skimage.measure import marching_cubes
 
 from trellis_modules.postprocess import remesh_solid, solid_of_faces
-from trellis_modules.representations.mesh.enclosed import enclosed_points
+from trellis_modules.representations.mesh.enclosed import Closing, enclosed_points
 
 LOGIT_LIMIT = 4.0
 """Logits are clipped to this before the surface is drawn: a very sure voxel would pull it off the border."""
 
 MIN_PART_FRACTION = 0.02
 """Loose parts with fewer voxels than this share of the largest part are noise of the decoder."""
+
+# Tears of two voxels. On a grid as coarse as that of structures, filling behind wider openings takes real ones
+# away: docs/solids.md has the figures.
+_CLOSING = Closing(gap=1 / 64, opening=1 / 32)
 
 
 def occupancy_to_mesh(
@@ -75,5 +79,5 @@ def _solid_logits(logits: np.ndarray) -> np.ndarray:
         speck = (sizes < MIN_PART_FRACTION * sizes.max())[parts] & occupied
         clipped[speck] = -LOGIT_LIMIT
         occupied &= ~speck
-    clipped[enclosed_points(occupied, len(occupied))] = LOGIT_LIMIT
+    clipped[enclosed_points(occupied, len(occupied), _CLOSING)] = LOGIT_LIMIT
     return clipped

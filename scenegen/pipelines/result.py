@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import trimesh
 from torch import Tensor
@@ -10,6 +11,9 @@ from torch import Tensor
 from scenegen.photo.camera import PhotoCamera
 from trellis_modules.representations.gaussian import Gaussian
 from trellis_modules.representations.strivec import Strivec
+
+Representation = Literal["gaussian", "radiance_field"]
+"""What an object can be returned as beside its mesh; attributes of `GeneratedObject`."""
 
 QUERY_FRAME = (
     "query object: its own frame; x_query = scale * R(rotation_wxyz) @ p + translation for p in an object's "
@@ -31,7 +35,7 @@ class GeneratedObject:
             a PBR base-colour texture (``mesh.visual.kind == "texture"``), without it vertex colours
             ("vertex"). None for an object that could not be made.
         gaussian: object z-up frame, float32 on the CPU; None without the appearance stage or its decoder.
-        radiance_field: likewise, only where it was asked for.
+        radiance_field: likewise, only where it was asked for or the texture comes from it.
         problem: one line that says why ``mesh`` is None or only the plain surface of the structure; None for
             an object that was made as it should be.
     """

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor
 
 from scenegen.checkpoints.roles import SLAT_GAUSSIAN_ROLE, SLAT_RADIANCE_FIELD_ROLE
 from scenegen.checkpoints.schema import PipelineConfig
 from scenegen.conditioning.parts import CondParts
+from scenegen.pipelines.result import Representation
 from scenegen.pipelines.sampling import PositionsType
-from scenegen.pipelines.texturing import TextureSettings
+from scenegen.pipelines.texturing import TEXTURE_MODES, TextureSettings
 from trellis_modules.samplers import SamplingParams
 from trellis_modules.samplers.registry import merge_params
-
-Representation = Literal["gaussian", "radiance_field"]
-"""What an object can be returned as beside its mesh."""
 
 DECODER_ROLES: Mapping[Representation, str] = {
     "gaussian": SLAT_GAUSSIAN_ROLE,
@@ -142,17 +140,16 @@ class RunSettings:
             raise ValueError(
                 "run: solid: surfaces as released are open; leave one of solid and texture.surface out"
             )
-        texture = replace(
-            self.texture,
-            source=self.texture.source or config.default_texture_source,
-            simplify=self.texture.simplify if self.simplify is None else self.simplify,
-        )
-        if texture.source == "mesh" and texture.mode != _TEXTURE.mode:
+        source = self.texture.source or config.default_texture_source
+        modes = TEXTURE_MODES[source]
+        mode = self.texture.mode or modes[0]
+        if mode not in modes:
             raise ValueError(
-                f"run: texture mode {texture.mode!r} is for the colours of Gaussians, but they come from the "
-                "mesh; give source 'gaussian', or leave the mode out"
+                f"run: texture mode: expected {' or '.join(map(repr, modes))} for the colours of the source "
+                f"{source!r}, got {mode!r}; give another source, or leave the mode out"
             )
-        return texture
+        simplify = self.texture.simplify if self.simplify is None else self.simplify
+        return replace(self.texture, source=source, mode=mode, simplify=simplify)
 
     def _why_plain(self) -> str:
         return "the checkpoint has no appearance stage" if self.appearance else "appearance is False"
@@ -210,9 +207,9 @@ class ResolvedSettings:
     @property
     def wanted(self) -> frozenset[Representation]:
         """The representations that have to be decoded, for the caller or for the texture."""
-        if self.slat_sampling is not None and self.texture is not None and self.texture.source == "gaussian":
-            return self.representations | {"gaussian"}
-        return self.representations
+        if self.slat_sampling is None or self.texture is None or self.texture.source not in DECODER_ROLES:
+            return self.representations
+        return self.representations | {self.texture.source}
 
 
 def _check_decoders(settings: ResolvedSettings, roles: Collection[str]) -> None:

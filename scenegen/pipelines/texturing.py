@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -20,9 +20,18 @@ from trellis_modules.postprocess import (
 )
 from trellis_modules.representations.gaussian import Gaussian
 from trellis_modules.representations.mesh.mesh_result import MeshExtractResult
+from trellis_modules.representations.moving import to_device
+from trellis_modules.representations.strivec import Strivec
 
 TextureMode = Literal["direct", "views", "opt"]
-"""Colours of Gaussians read at the surface, averaged over views, or fitted to the views by optimisation."""
+"""Colours read at the surface, averaged over views, or fitted to the views by optimisation."""
+
+TEXTURE_MODES: Mapping[TextureSource, tuple[TextureMode, ...]] = {
+    "gaussian": ("direct", "views", "opt"),
+    "mesh": ("direct",),
+    "radiance_field": ("views", "opt"),
+}
+"""How the colours of each source can be taken; the first is the default."""
 
 SolidMode = Literal["solid", "released"]
 """Objects as solids, or as released: post-processed double skins with openings."""
@@ -32,7 +41,7 @@ MIN_TEXTURE_SIZE, MAX_TEXTURE_SIZE = 64, 8192
 TEXTURE_PIECES = 3
 """Pieces of the work on one object: it is cleaned, unwrapped and coloured."""
 
-# Views of the Gaussians and pixels along their edge; the published number is 100 of 1024.
+# Views of the appearance and pixels along their edge; the published number is 100 of 1024.
 _VIEWS = {"cpu": (24, 512), "cuda": (100, 1024)}
 
 # Faces before hidden ones are removed, of those that are wanted: decoded shells have two sides, and more.
@@ -44,9 +53,9 @@ class TextureSettings:
     """How decoded meshes become textured ones.
 
     Attributes:
-        source: "gaussian" takes the colours of the Gaussians, "mesh" those of the decoded mesh; None takes
-            the checkpoint's choice.
-        mode: how the colours of Gaussians are taken; those of a mesh are always read directly.
+        source: "gaussian" takes the colours of the Gaussians, "mesh" those of the decoded mesh and
+            "radiance_field" those of views of the field; None takes the checkpoint's choice.
+        mode: one of `TEXTURE_MODES` of the source; None takes the first.
         size: texels along the edge of the texture.
         simplify: share of the faces that simplification removes, in [0, 1).
         fill_holes: where surfaces are as released, remove hidden faces and close small holes.
@@ -54,16 +63,18 @@ class TextureSettings:
     """
 
     source: TextureSource | None = None
-    mode: TextureMode = "direct"
+    mode: TextureMode | None = None
     size: int = 1024
     simplify: float = 0.95
     fill_holes: bool = True
     surface: SolidMode = "solid"
 
     def __post_init__(self) -> None:
-        if self.source not in (None, "gaussian", "mesh"):
-            raise ValueError(f"TextureSettings: source must be 'gaussian' or 'mesh', got {self.source!r}")
-        if self.mode not in get_args(TextureMode):
+        if self.source not in (None, *get_args(TextureSource)):
+            raise ValueError(
+                f"TextureSettings: source must be one of {get_args(TextureSource)}, got {self.source!r}"
+            )
+        if self.mode not in (None, *get_args(TextureMode)):
             raise ValueError(
                 f"TextureSettings: mode must be one of {get_args(TextureMode)}, got {self.mode!r}"
             )
@@ -81,7 +92,7 @@ class TextureSettings:
 
 def texture_mesh(
     mesh: MeshExtractResult,
-    gaussian: Gaussian | None,
+    appearance: Gaussian | Strivec | None,
     settings: TextureSettings,
     device: torch.device,
     *,
@@ -92,9 +103,9 @@ def texture_mesh(
     """Clean, simplify, unwrap and texture one object.
 
     Args:
-        mesh: not empty, with colours when there is no ``gaussian``.
-        gaussian: source of the texture; None takes the colours of the mesh.
-        settings: see `TextureSettings`; its ``source`` is the caller's business.
+        mesh: not empty, with colours when there is no ``appearance``.
+        appearance: source of the texture; None takes the colours of the mesh.
+        settings: see `TextureSettings`; its ``source`` is the caller's business, and its ``mode`` fits it.
         device: where the work is done.
         num_faces: triangles of the result, in place of ``settings.simplify``; fewer where the clean mesh has
             not so many.
@@ -123,15 +134,16 @@ def texture_mesh(
         "device": device,
         "on_piece": on_piece,
     }
-    if gaussian is None:
+    if appearance is None:
         if mesh.vertex_attrs is None:
             raise ValueError("texture_mesh: expected a mesh with colours, its decoder gives none")
         textured = bake_vertex_colours(mesh.vertices, mesh.faces, mesh.vertex_attrs[:, :3], **common)
-    elif settings.mode == "direct":
-        textured = bake_gaussians(mesh.vertices, mesh.faces, gaussian, **common)
+    elif isinstance(appearance, Gaussian) and settings.mode in (None, "direct"):
+        textured = bake_gaussians(mesh.vertices, mesh.faces, appearance, **common)
     else:
         mode = "opt" if settings.mode == "opt" else "fast"
-        observations = observe(gaussian.to(device), *_VIEWS["cuda" if device.type == "cuda" else "cpu"])
+        views, size = _VIEWS["cuda" if device.type == "cuda" else "cpu"]
+        observations = observe(to_device(appearance, device), views, size)
         textured = to_textured_mesh(mesh.vertices, mesh.faces, observations, mode=mode, **common)
     return None if textured.is_empty else textured.to_trimesh()
 

@@ -111,6 +111,14 @@ def _fill_zeros(network: torch.nn.Module) -> None:
             torch.nn.init.normal_(parameter, std=0.1)
 
 
+@pytest.fixture
+def small_pictures(monkeypatch) -> None:
+    """Pictures of voxels and radiance fields, and videos, that take a blink."""
+    for name in ("structure.OBJECT_SIZE", "structure.SCENE_SIZE", "radiance_field.SIZE", "turntable.SIZE"):
+        monkeypatch.setattr(f"scenegen.export.{name}", 32)
+    monkeypatch.setattr("scenegen.export.turntable.FRAMES", 3)
+
+
 @pytest.fixture(scope="session")
 def shared_checkpoint(tmp_path_factory) -> Path:
     """A checkpoint that tests only read; its objects are solid blocks."""

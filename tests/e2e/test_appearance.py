@@ -12,13 +12,14 @@ import torch
 import trimesh
 
 import inference
-from scenegen.checkpoints.roles import SLAT_GAUSSIAN_ROLE, SLAT_MESH_ROLE
+from scenegen.checkpoints.roles import SLAT_GAUSSIAN_ROLE, SLAT_MESH_ROLE, SLAT_RADIANCE_FIELD_ROLE
 from scenegen.inputs.scene_folder import read_scene
 from scenegen.inputs.scene_images import SceneImages
 from scenegen.pipelines.pipeline import SceneGenPipeline
 from scenegen.pipelines.progress import Cancelled
 from scenegen.pipelines.settings import RunSettings
 from scenegen.pipelines.texturing import TextureSettings
+from trellis_modules.representations.strivec import Strivec
 from trellis_modules.sparse import SparseTensor
 
 SMALL = TextureSettings(source="mesh", size=64, fill_holes=False)  # hidden faces take most of the time
@@ -129,6 +130,69 @@ def test_gaussians_and_radiance_fields_come_on_request(pipeline, scene):
         assert len(item.gaussian) == 4 * voxels and len(item.radiance_field.nodes) == voxels
         assert item.mesh.visual.kind == "texture" and item.problem is None
     assert pipeline.run([scene], settings).objects[0].gaussian is None
+
+
+def test_command_draws_radiance_fields_and_structures_and_takes_textures_from_fields(
+    tmp_path, write_scene, shared_appearance_checkpoint, small_pictures, monkeypatch
+):
+    pytest.importorskip("imageio_ffmpeg", reason="imageio-ffmpeg is not installed (extra video)")
+    monkeypatch.setattr("scenegen.pipelines.texturing._VIEWS", {"cpu": (6, 48)})
+    write_scene(tmp_path / "in" / "room", 2)
+    arguments = [
+        "--input", tmp_path / "in", "--output", tmp_path / "out", "--texture-size", 64, "--texture",
+        "radiance_field", "--turntable", "radiance_field", "--checkpoint", shared_appearance_checkpoint,
+        "--formats", "glb,structure,radiance_field,mp4",
+    ]  # fmt: skip
+    assert inference.main([str(argument) for argument in arguments]) == 0
+    record = json.loads((tmp_path / "out" / "room" / "poses.json").read_text())
+    pictures = [f"obj_{k}_{name}.png" for name in ("radiance_field", "structure") for k in range(2)]
+    assert {"structure.png", "turntable.mp4", *pictures} <= set(record["files"])
+    texture = record["settings"]["texture"]
+    assert (texture["source"], texture["mode"]) == ("radiance_field", "views")
+    assert record["export"]["turntable"] == "radiance_field"
+
+
+def test_texture_has_the_colours_of_the_radiance_field(pipeline, scene, monkeypatch):
+    """A field that is opaque and of one colour, whatever the latents are."""
+    monkeypatch.setattr("scenegen.pipelines.texturing._VIEWS", {"cpu": (6, 48)})
+    colour = torch.tensor([0.8, 0.4, 0.2])
+    with pipeline.networks.use(SLAT_RADIANCE_FIELD_ROLE) as decoder:
+        forward = decoder.forward
+
+    def plain(latents):
+        return [
+            Strivec(field.nodes, torch.ones_like(field.trivec), torch.full_like(field.density, 500.0),
+                    leaf_colours=colour.repeat(len(field.nodes), 1))
+            for field in forward(latents)
+        ]  # fmt: skip
+
+    monkeypatch.setattr(decoder, "forward", plain)
+    texture = replace(SMALL, source="radiance_field")
+    result = pipeline.run([scene], RunSettings(texture=texture, structure=_dumbbell(2)))
+    for item in result.objects:
+        assert item.problem is None and item.radiance_field is not None and item.gaussian is None
+        colours = item.mesh.visual.to_color().vertex_colors[:, :3] / 255
+        assert np.abs(np.median(colours, axis=0) - colour.numpy()).max() < 0.02
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--formats", "glb,radiance_field"),
+        ("--turntable", "radiance_field", "--formats", "mp4"),
+        ("--texture", "radiance_field"),
+    ],
+)
+def test_what_a_checkpoint_has_no_decoder_for_is_refused(
+    tmp_path, write_scene, appearance_checkpoint, caplog, arguments
+):
+    (appearance_checkpoint / "ckpts" / "slat_dec_rf.safetensors").unlink()
+    write_scene(tmp_path / "in" / "room", 2)
+    common = ("--input", tmp_path / "in", "--output", tmp_path / "out", "--checkpoint", appearance_checkpoint)
+    assert inference.main([str(argument) for argument in (*common, *arguments)]) == 2
+    (message,) = caplog.messages
+    flag = " ".join(arguments[:2]).replace("glb,", "")
+    assert f"{flag}: needs the network 'slat_decoder_rf', the checkpoint has none; leave it out" in message
 
 
 def test_without_texture_the_decoded_mesh_keeps_its_vertices(pipeline, scene):
@@ -296,7 +360,11 @@ def test_flow_that_sees_the_colours_of_patches(tmp_path, scene, colour_checkpoin
         ({"faces": 10, "texture": None}, "texture is None, which leaves them as they are decoded"),
         (
             {"texture": TextureSettings(source="mesh", mode="views")},
-            "mode 'views' is for the colours of Gaussians",
+            "mode: expected 'direct' for the colours of the source 'mesh', got 'views'",
+        ),
+        (
+            {"texture": TextureSettings(source="radiance_field", mode="direct")},
+            "expected 'views' or 'opt' for the colours of the source 'radiance_field', got 'direct'",
         ),
     ],
 )

@@ -94,12 +94,12 @@ def test_same_seed_gives_the_same_files_and_another_seed_does_not(tmp_path, run,
     assert scene_bytes("--seed", "2") != first
 
 
-def test_all_formats_by_one_word(tmp_path, run, write_scene):
+def test_all_formats_by_one_word(tmp_path, run, write_scene, small_pictures):
     pytest.importorskip("imageio_ffmpeg", reason="imageio-ffmpeg is not installed (extra video)")
     write_scene(tmp_path / "in" / "room", 1)
     assert run("--formats", "all") == 0
     record = json.loads((tmp_path / "out" / "room" / "poses.json").read_text())
-    assert record["formats"] == sorted(registry.ALL_FORMATS)
+    assert record["formats"] == sorted(registry.FORMATS_OF_ANY_CHECKPOINT)
 
 
 def test_label_image_and_single_scene_folder_as_input(tmp_path, run, write_scene):
@@ -330,6 +330,18 @@ def test_half_precision_runs(tmp_path, run, write_scene, dtype):
         (("--no_appearance", "--texture-size", "1024"), "--texture-size: needs the appearance stage"),
         (("--no_appearance", "--texture-format", "jpeg"), "--texture-format: needs the appearance stage"),
         (("--texture", "mesh", "--texture-mode", "views"), "--texture-mode: is for the colours of Gaussians"),
+        (
+            ("--texture", "radiance_field", "--texture-mode", "direct"),
+            "--texture-mode direct: is not for the colours of the radiance_field; give views or opt",
+        ),
+        (
+            ("--turntable", "gaussian"),
+            "turntable 'gaussian': changes only the formats mp4, got glb, objects, poses, preview",
+        ),
+        (
+            ("--no_appearance", "--formats", "radiance_field"),
+            "--formats radiance_field: needs the appearance stage",
+        ),
         (
             ("--texture-format", "webp", "--formats", "obj"),
             "'webp': changes only the formats glb, objects, got obj",

@@ -81,8 +81,8 @@ def toy_sizes(monkeypatch):
     monkeypatch.setattr(pipeline_networks, "_VGGT_KEYS", (*pipeline_networks._VGGT_KEYS, *toy_keys))
 
 
-def _run(pipeline: SceneGenPipeline, count: int):
-    small = TextureSettings(size=64, fill_holes=False)
+def _run(pipeline: SceneGenPipeline, count: int, source=None, representations=()):
+    small = TextureSettings(source=source, size=64, fill_holes=False)
     masks = np.zeros((count, 40, 60), bool)
     for index in range(count):
         masks[index, 4:30, 4 + 20 * index : 20 + 18 * index] = True
@@ -93,6 +93,7 @@ def _run(pipeline: SceneGenPipeline, count: int):
         slat_sampling={"steps": 1},
         structure=released_size.shells(count, 60, resolution=8),
         texture=small,
+        representations=representations,
     )
     return pipeline.run([SceneImages(released_size.Image.fromarray(photo), cutouts, list(masks))], settings)
 
@@ -103,6 +104,27 @@ def test_scenegen_release_loads_as_it_is_and_makes_a_complete_scene(release, tmp
     text = released_size.complete_glb(result, tmp_path / "scene")
     assert "2 textures" in text
     assert result.settings["texture"]["source"] == "gaussian" and result.settings["dtype"] == "bfloat16"
+
+
+def test_benchmark_draws_radiance_fields(published, tmp_path, monkeypatch, small_pictures):
+    pytest.importorskip("imageio_ffmpeg", reason="imageio-ffmpeg is not installed (extra video)")
+    monkeypatch.setattr("scenegen.pipelines.texturing._VIEWS", {"cpu": (4, 48)})
+    monkeypatch.setattr(released_size, "FIELD_OUT_STD", 1.0)  # as narrow a decoder gives fields of mist
+    name, role = released_size.FIELD_DECODER, "slat_decoder_rf"
+    args = {**SLAT, "model_channels": WIDTH, "representation_config": {"rank": 2, "dim": 3}}
+    decoder = PublishedNetwork(role, 0, "ElasticSLatRadianceFieldDecoder", args)
+    networks = {**released_size.NETWORKS, name: role}
+    released_size.write_released_layout(
+        tmp_path, {**published, name: decoder}, torch.device("cpu"), networks=networks
+    )
+    pipeline = SceneGenPipeline.from_pretrained(tmp_path / "scenegen", dtype=torch.bfloat16)
+    result = _run(pipeline, 2, "radiance_field", ("gaussian",))
+    released_size.draw_representations(result, tmp_path / "pictures", "cpu")
+    picture = released_size.Image.open(tmp_path / "pictures/radiance_field/obj_1_radiance_field.png")
+    assert np.asarray(picture).std() > 10  # not all of it white
+    assert (tmp_path / "pictures/structure/structure.png").is_file()
+    for source in ("radiance_field", "gaussian"):
+        assert (tmp_path / f"pictures/turntable_{source}/turntable.mp4").is_file()
 
 
 def test_trellis_release_stands_its_objects_in_a_row(release, tmp_path):

@@ -25,6 +25,11 @@ def to_uint8(pictures: Tensor) -> Tensor:
     return (pictures.clamp(0, 1) * 255).round().to(torch.uint8)
 
 
+def two_by_two(pictures: Tensor) -> Tensor:
+    """Four pictures (4, H, W, C) as one (2 * H, 2 * W, C), row by row."""
+    return torch.cat([torch.cat([*pictures[:2]], dim=1), torch.cat([*pictures[2:]], dim=1)])
+
+
 def colour_pictures(rendering: Rendering) -> Tensor:
     """(V, S, S, 3) in [0, 1].
 

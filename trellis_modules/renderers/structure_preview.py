@@ -10,7 +10,7 @@ from torch import Tensor
 
 from trellis_modules.renderers.cameras import fov_intrinsics, orbit_extrinsics
 from trellis_modules.renderers.octree_renderer import render_octree
-from trellis_modules.renderers.pictures import to_uint8
+from trellis_modules.renderers.pictures import to_uint8, two_by_two
 from trellis_modules.representations.octree import OctreeNodes, VoxelOctree
 
 OBJECT_SIZE, SCENE_SIZE = 512, 1024  # pixels per edge of a view
@@ -148,4 +148,4 @@ def _grid_of_views(
             render_octree(octree, pose[None], intrinsics, size, ssaa=ssaa, backend=backend).colour[0]
             for pose in orbit_extrinsics(yaw, pitch, _DISTANCE)
         ]
-    return to_uint8(torch.cat([torch.cat(views[:2], dim=1), torch.cat(views[2:], dim=1)]))
+    return to_uint8(two_by_two(torch.stack(views)))

@@ -26,17 +26,21 @@ from scenegen.export.registry import (
     can_have_written,
     check_formats,
     check_options,
+    representation_requests,
     write_format,
 )
 from scenegen.export.textures import corner_texture
 from scenegen.export.turntable import turntable_frames
 from scenegen.photo.camera import PhotoCamera, rotation_of
 from scenegen.pipelines.result import GeneratedObject, SceneResult
+from tests.unit.scenegen.export.fields import solid_field
 from trellis_modules.representations.gaussian import Gaussian
 from trellis_modules.representations.ply import read_ply_vertices
 
+pytestmark = pytest.mark.usefixtures("small_pictures")
+
 DEFAULTS = ExportOptions()
-LOGITS = torch.zeros(2, 2, 2)
+LOGITS = torch.tensor([1.0, 0, 0, 0, 0, 0, 0, 1]).reshape(2, 2, 2)
 IDENTITY = torch.tensor([0.0, 0, 0, 1, 0, 0, 0, 1])
 BESIDE = torch.tensor([2.0, 0, 0, 0.7071068, 0, 0.7071068, 0, 0.5])
 ORANGE = (200, 100, 50)
@@ -63,7 +67,7 @@ def result() -> SceneResult:
         (
             GeneratedObject(0, IDENTITY, LOGITS, _coloured_box()),
             GeneratedObject(2, BESIDE, LOGITS, None),
-            GeneratedObject(4, BESIDE, LOGITS, _textured_box()),
+            GeneratedObject(4, BESIDE, LOGITS, _textured_box(), radiance_field=solid_field(ORANGE)),
         ),
         query_id=0,
     )
@@ -336,9 +340,39 @@ def test_options_without_effect_are_refused(options, formats, message):
     check_options([*formats, "glb"], options)
 
 
-def test_unknown_texture_format_is_refused():
+def test_unknown_options_are_refused():
     with pytest.raises(ValueError, match="texture_format must be one of .*, got 'gif'"):
         ExportOptions("gif")
+    with pytest.raises(ValueError, match="turntable must be one of .*, got 'voxels'"):
+        ExportOptions(turntable="voxels")
+
+
+def test_turntable_without_a_video_is_refused():
+    options = ExportOptions(turntable="gaussian")
+    with pytest.raises(ValueError, match="turntable 'gaussian': changes only the formats mp4, got glb"):
+        check_options(["glb"], options)
+    check_options(["mp4"], options)
+
+
+@pytest.mark.parametrize(
+    ("formats", "turntable", "expected"),
+    [
+        (["glb", "mp4", "structure"], "mesh", []),
+        (["ply"], "mesh", [("--formats ply", "gaussian", False)]),
+        (["mp4"], "gaussian", [("--turntable gaussian", "gaussian", True)]),
+        (
+            ["mp4", "radiance_field", "poses"],
+            "radiance_field",
+            [
+                ("--formats radiance_field", "radiance_field", True),
+                ("--turntable radiance_field", "radiance_field", True),
+            ],
+        ),
+    ],
+)
+def test_formats_say_what_objects_have_to_be_generated_as(formats, turntable, expected):
+    requests = representation_requests(formats, ExportOptions(turntable=turntable))
+    assert [(each.flag, each.representation, each.is_needed) for each in requests] == expected
 
 
 def test_unknown_format_is_refused():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 import torch
 
@@ -15,7 +13,6 @@ from scenegen.pipelines.appearance import (
     object_cond,
     sample_structured_latents,
     select_objects,
-    to_cpu,
 )
 from trellis_modules.models import SLatFlowModel, build_model
 from trellis_modules.samplers import FlowEulerSampler, MultiViewCond, SamplingParams
@@ -112,18 +109,3 @@ def test_condition_of_the_objects_does_not_say_where_they_lie(objects):
 def test_noise_for_another_number_of_objects_is_refused(model, objects, noise):
     with pytest.raises(ValueError, match="expected noise for 3 objects, got 2"):
         _sample(model, objects, noise[:2])
-
-
-def test_representations_move_with_what_they_hold():
-    @dataclasses.dataclass(frozen=True)
-    class Inner:
-        values: torch.Tensor
-
-    @dataclasses.dataclass(frozen=True)
-    class Outer:
-        inner: Inner
-        points: torch.Tensor
-        name: str = "x"
-
-    moved = to_cpu(Outer(Inner(torch.ones(2)), torch.zeros(1)))
-    assert moved.inner.values.device.type == moved.points.device.type == "cpu" and moved.name == "x"

@@ -19,7 +19,7 @@ def _tetrahedron(colour: tuple[float, float, float] | None) -> MeshExtractResult
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        ({"source": "sky"}, "source must be 'gaussian' or 'mesh', got 'sky'"),
+        ({"source": "sky"}, "source must be one of .*'gaussian', 'mesh', 'radiance_field'.*got 'sky'"),
         ({"surface": "open"}, "surface must be one of .*'solid', 'released'.*got 'open'"),
         ({"mode": "best"}, "mode must be one of"),
         ({"simplify": 1.0}, r"simplify must be in \[0, 1\), got 1.0"),
