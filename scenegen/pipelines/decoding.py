@@ -16,8 +16,8 @@ LOGIT_LIMIT = 4.0
 MIN_PART_FRACTION = 0.02
 """Loose parts with fewer voxels than this share of the largest part are noise of the decoder."""
 
-# Tears of two voxels. On a grid as coarse as that of structures, filling behind wider openings takes real ones
-# away: docs/solids.md has the figures.
+# Tears of two voxels. On a grid as coarse as that of structures, filling behind wider openings takes away real
+# ones: docs/solids.md has the figures.
 _CLOSING = Closing(gap=1 / 64, opening=1 / 32)
 
 

@@ -46,12 +46,15 @@ def test_hollow_shell_gets_one_outer_surface():
     assert mesh.volume == pytest.approx((radius < 0.45).mean(), rel=0.05)
 
 
-def test_openings_narrower_than_the_inside_are_closed():
-    x, y, z = np.meshgrid(*[(np.arange(48) + 0.5) / 48 - 0.5] * 3, indexing="ij")
+@pytest.mark.parametrize(("width", "is_filled"), [(2, True), (8, False)])
+def test_tears_are_closed_and_openings_stay(width, is_filled):
+    x, y, z = np.meshgrid(*[(np.arange(64) + 0.5) / 64 - 0.5] * 3, indexing="ij")
     radius = np.sqrt(x**2 + y**2 + z**2)
-    torn = (radius < 0.45) & (radius > 0.38) & ~((z > 0) & (np.hypot(x, y) < 0.04))
-    mesh = occupancy_to_mesh(_logits(torn), max_faces=None)
-    assert mesh.is_watertight and mesh.volume == pytest.approx((radius < 0.45).mean(), rel=0.05)
+    opening = (z > 0) & (np.maximum(np.abs(x), np.abs(y)) < width / 128)
+    shell = (radius < 0.45) & (radius > 0.38) & ~opening
+    mesh = occupancy_to_mesh(_logits(shell), max_faces=None)
+    expected = (radius < 0.45) if is_filled else shell
+    assert mesh.is_watertight and mesh.volume == pytest.approx(expected.mean(), rel=0.05)
 
 
 @pytest.mark.parametrize("max_faces", [None, 300])
