@@ -16,9 +16,8 @@ LOGIT_LIMIT = 4.0
 MIN_PART_FRACTION = 0.02
 """Loose parts with fewer voxels than this share of the largest part are noise of the decoder."""
 
-# Tears of two voxels. On a grid as coarse as that of structures, filling behind wider openings takes away real
-# ones: docs/solids.md has the figures.
-_CLOSING = Closing(gap=1 / 64, opening=1 / 32)
+# On a grid as coarse as that of structures, filling behind openings takes away real ones: docs/solids.md.
+_NO_OPENINGS = Closing(gap=0, opening=0)
 
 
 def occupancy_to_mesh(
@@ -30,14 +29,15 @@ def occupancy_to_mesh(
 ) -> trimesh.Trimesh | None:
     """Draw the surface of one object's occupancy.
 
-    Hollow interiors are filled first, so that a shell of voxels gives one outer surface; specks are removed.
+    What no path from outside reaches is filled first, so that a closed shell of voxels gives one outer
+    surface; specks are removed.
 
     Args:
         logits: (R, R, R) occupancy logits, axes x, y, z of the object z-up frame; voxel i covers
             [i / R - 0.5, (i + 1) / R - 0.5] and is occupied where its logit is above 0.
         max_faces: simplify to this many triangles, within 2 %; None keeps them all.
         simplify: share of the triangles to remove, in place of ``max_faces``.
-        watertight: draw a surface anew that is not closed.
+        watertight: fill cavities behind narrow openings too, and draw a surface anew that is not closed.
 
     Returns:
         A solid in the object y-up frame within [-0.5, 0.5]^3, manifold, faces outward; None when nothing is
@@ -52,7 +52,7 @@ def occupancy_to_mesh(
         raise ValueError(
             "occupancy_to_mesh: expected finite logits, got nan or inf; check weights and precision"
         )
-    filled = _solid_logits(logits.astype(np.float32))
+    filled = _solid_logits(logits.astype(np.float32), Closing() if watertight else _NO_OPENINGS)
     if filled.max() <= 0:
         return None
     vertices, faces, _, _ = marching_cubes(
@@ -68,7 +68,7 @@ def occupancy_to_mesh(
     return trimesh.Trimesh(np.stack((x, z, -y), axis=1), faces, process=False) if len(faces) else None
 
 
-def _solid_logits(logits: np.ndarray) -> np.ndarray:
+def _solid_logits(logits: np.ndarray, closing: Closing) -> np.ndarray:
     """Clip, drop specks and fill hollow interiors."""
     clipped = np.clip(logits, -LOGIT_LIMIT, LOGIT_LIMIT)
     occupied = clipped > 0
@@ -79,5 +79,5 @@ def _solid_logits(logits: np.ndarray) -> np.ndarray:
         speck = (sizes < MIN_PART_FRACTION * sizes.max())[parts] & occupied
         clipped[speck] = -LOGIT_LIMIT
         occupied &= ~speck
-    clipped[enclosed_points(occupied, len(occupied), _CLOSING)] = LOGIT_LIMIT
+    clipped[enclosed_points(occupied, len(occupied), closing)] = LOGIT_LIMIT
     return clipped

@@ -132,8 +132,8 @@ def _draw(octree: VoxelOctree | Strivec, camera: Cameras, samples: RaySamples) -
 
 def _nothing(octree: VoxelOctree | Strivec, cameras: Cameras) -> BlendedViews:
     """Pictures without anything in them; their gradient by the octree is 0."""
-    trained = octree.density if isinstance(octree, VoxelOctree) else octree.trivec
-    empty = trained.new_zeros((len(cameras), *cameras.shape)) + trained[:0].sum()
+    trained = sum(value[:0].sum() for value in vars(octree).values() if isinstance(value, Tensor))
+    empty = octree.nodes.position.new_zeros((len(cameras), *cameras.shape)) + trained
     percent = None if isinstance(octree, VoxelOctree) else empty.detach()
     return BlendedViews(empty[..., None].expand(*empty.shape, 3), empty, empty, percent)
 

@@ -46,13 +46,15 @@ def test_hollow_shell_gets_one_outer_surface():
     assert mesh.volume == pytest.approx((radius < 0.45).mean(), rel=0.05)
 
 
-@pytest.mark.parametrize(("width", "is_filled"), [(2, True), (8, False)])
-def test_tears_are_closed_and_openings_stay(width, is_filled):
+@pytest.mark.parametrize(
+    ("insist", "width", "is_filled"), [(False, 2, False), (True, 2, True), (True, 24, False)]
+)
+def test_tears_are_filled_where_solids_are_insisted_on(insist, width, is_filled):
     x, y, z = np.meshgrid(*[(np.arange(64) + 0.5) / 64 - 0.5] * 3, indexing="ij")
     radius = np.sqrt(x**2 + y**2 + z**2)
     opening = (z > 0) & (np.maximum(np.abs(x), np.abs(y)) < width / 128)
     shell = (radius < 0.45) & (radius > 0.38) & ~opening
-    mesh = occupancy_to_mesh(_logits(shell), max_faces=None)
+    mesh = occupancy_to_mesh(_logits(shell), max_faces=None, watertight=insist)
     expected = (radius < 0.45) if is_filled else shell
     assert mesh.is_watertight and mesh.volume == pytest.approx(expected.mean(), rel=0.05)
 
