@@ -1,16 +1,8 @@
-"""Areas of masks, and the order of a scene's objects by area."""
+"""The order of a scene's objects by the area of their masks."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-import numpy as np
-from PIL import Image
-
-
-def mask_area(mask: Image.Image) -> int:
-    """Pixels above 0 of a mask of any mode, counted once whatever its channels."""
-    return int((np.asarray(mask.convert("L")) > 0).sum())
 
 
 def order_by_area(areas: Sequence[int]) -> list[int]:
