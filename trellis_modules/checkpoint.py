@@ -12,9 +12,11 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from safe_files.regular import UnreadableFile
+from safe_files.weights import read_weights
 from trellis_modules.config import ConfigError, NamedConfig, load_json
 from trellis_modules.files import atomic_write
 from trellis_modules.models.registry import MODELS, ModelBuilder, build_model
@@ -183,8 +185,8 @@ def read_state(path: Path) -> dict[str, Tensor]:
     """
     refuse_pickle(path)
     try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
+        return read_weights(path)
+    except (UnreadableFile, OSError) as error:
         raise CheckpointError(
             f"{path}: not a readable weight file ({_first_line(error)}); it is truncated or damaged, "
             "copy or download it again"

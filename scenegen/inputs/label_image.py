@@ -10,6 +10,8 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from safe_files.pictures import open_picture
+
 _PUBLISHED = (  # label 1 and on, as in the published demo
     (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (255, 0, 255), (0, 255, 255), (128, 0, 0),
     (0, 128, 0), (0, 0, 128), (128, 128, 0), (128, 0, 128), (0, 128, 128), (64, 0, 0), (0, 64, 0), (0, 0, 64),
@@ -75,7 +77,7 @@ def write_labels(labels: np.ndarray, path: Path) -> None:
 def is_as_written(path: Path) -> bool:
     """Whether `write_labels` wrote this file and nobody changed its labels since."""
     try:
-        with Image.open(path) as image:
+        with open_picture(path) as image:
             return image.mode == "P" and image.info.get(_NOTE) == _digest(np.asarray(image))
     except (OSError, ValueError):  # whatever it is, it is not ours
         return False

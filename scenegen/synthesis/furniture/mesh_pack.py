@@ -14,9 +14,10 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from safe_files.regular import UnreadableFile
+from safe_files.weights import open_weights
 from scenegen.synthesis.furniture.records import FurnitureMesh, ModelInfo
 from scenegen.synthesis.furniture.split import check_split
 from trellis_modules.files import atomic_write
@@ -159,14 +160,14 @@ class MeshPack:
             PackError: missing, truncated or not a mesh pack.
         """
         try:
-            with safe_open(path, framework="numpy") as file:
+            with open_weights(path, "numpy") as file:
                 metadata = file.metadata() or {}
                 if metadata.get("format") != FORMAT:
                     raise PackError(
                         f"{path}: expected a {FORMAT} file, got format {metadata.get('format')!r}"
                     )
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        except (OSError, SafetensorError) as error:
+        except (OSError, UnreadableFile) as error:
             raise PackError(
                 f"{path}: expected a readable mesh pack: {error}; "
                 "build it with python -m dataset_toolkits.build_mesh_packs"

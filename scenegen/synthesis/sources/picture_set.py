@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
+from safe_files.regular import UnreadableFile
+from safe_files.weights import read_weights
 from scenegen.synthesis.sources.batch import LatentPictureBatch
 from trellis_modules.ragged import expand
 
@@ -70,9 +71,9 @@ class PictureSet:
             ValueError: it is no picture set.
         """
         try:
-            tensors = load_file(path)
+            tensors = read_weights(path)
             return cls(*(tensors[name] for name in _NAMES))
-        except (SafetensorError, KeyError) as error:
+        except (UnreadableFile, KeyError) as error:
             raise ValueError(
                 f"{path}: expected a file of dataset_toolkits.build_picture_set ({error}); make it again"
             ) from error
