@@ -75,6 +75,14 @@ MAX_IMAGE_SIDE_PX = 2048
 MAX_STEPS = 10_000
 """Steps of a sampler; 25 to 100 are usual."""
 
+# ---- processes and samples
+
+MAX_WORKERS = 1024
+"""Processes that a command starts."""
+
+MAX_SURFACE_POINTS = 10_000_000
+"""Points on the surface of an object that the evaluation draws."""
+
 # ---- downloads and conversion
 
 MAX_DESCRIPTION_BYTES = 4 << 20

@@ -128,12 +128,13 @@ def save_checkpoint(
         config.write_text(description, encoding="utf-8")
 
 
-def write_state(state: Mapping[str, Tensor], path: Path) -> None:
+def write_state(state: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str] | None = None) -> None:
     """Write a state dict as safetensors, readable for those who may read new files of this user.
 
     Args:
         state: contiguous tensors that share no memory.
         path: replaced where it exists.
+        metadata: notes in the file.
 
     Raises:
         OSError: the disk refuses.
@@ -141,7 +142,7 @@ def write_state(state: Mapping[str, Tensor], path: Path) -> None:
     path.touch()
     permissions = path.stat().st_mode
     try:
-        save_file(dict(state), path)
+        save_file(dict(state), path, None if metadata is None else dict(metadata))
     except SafetensorError as error:
         raise OSError(f"{path}: {_first_line(error)}") from error
     path.chmod(permissions)  # safetensors replaces the file by one that only its owner may read

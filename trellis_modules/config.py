@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import math
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +20,9 @@ from safe_files.json_reader import read_json
 from safe_files.regular import UnreadableFile, shown
 
 T = TypeVar("T")
+
+MAX_SEED = 1 << 32
+"""Of training and its data, whose generators mix it with the number of the step."""
 
 
 class ConfigError(ValueError):
@@ -71,6 +75,17 @@ def load_json(path: Path) -> Any:
         raise ConfigError(f"{path}: {error}") from error
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+
+
+def check_range(name: str, value: float, low: float, high: float = math.inf) -> None:
+    """Check a number of a configuration.
+
+    Raises:
+        ValueError: it is not finite, or not from ``low`` to ``high``.
+    """
+    if not low <= value <= high or not math.isfinite(value):
+        wanted = f"at least {low}" if high == math.inf else f"{low} to {high}"
+        raise ValueError(f"{name}: expected {wanted}, got {shown(value)}")
 
 
 def to_json(config: Any) -> Any:

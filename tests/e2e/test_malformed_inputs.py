@@ -276,7 +276,7 @@ CASES: dict[str, Case] = {
         "flow.json: missing key 'name'", lambda i: i.network(lambda raw: raw.pop("name"))
     ),
     "network unknown": _checkpoint(
-        "flow.json: unknown name 'os.system'; known: [",
+        "for the role 'sparse_structure_flow_model', got 'os.system'; correct",
         lambda i: i.network(lambda raw: raw.update(name="os.system")),
     ),
     "network lacks an argument": _checkpoint(
