@@ -37,8 +37,8 @@ HIGHEST_MAX_PIXELS = 178_956_970
 
 # ---- scenes as GLB
 
-MAX_GLB_BYTES = 4 << 30
-"""Of a GLB file; its header counts in 32 bits."""
+MAX_GLB_BYTES = 1 << 30
+"""Of a GLB file, which is read as a whole."""
 
 MAX_GLB_NODES = 65_536
 """Visits of nodes in one walk of the node tree; a node that several parents share is visited for each."""
