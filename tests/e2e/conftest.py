@@ -205,3 +205,10 @@ def inputs(tmp_path, shared_checkpoint, write_scene, monkeypatch, capsys, caplog
     }
     with Hub(files).serve() as hub:
         yield Inputs(root, checkpoint, scene, hub, run)
+
+
+@pytest.fixture
+def appearance_inputs(inputs, appearance_checkpoint) -> Inputs:
+    """The same with a checkpoint that has an appearance stage."""
+    inputs.checkpoint = appearance_checkpoint
+    return inputs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -21,6 +22,7 @@ from scenegen.hub.conversion import convert
 from scenegen.inputs.image_files import SceneInputError
 from scenegen.inputs.scene_folder import read_scene
 from scenegen.pipelines.pipeline import SceneGenPipeline
+from tests.glb_files import glb_bytes, triangle_document
 from tests.hub_server import Hub
 from trellis_modules.checkpoint import CheckpointError
 
@@ -67,9 +69,22 @@ class Inputs:
         """Load the checkpoint."""
         SceneGenPipeline.from_pretrained(self.checkpoint)
 
-    def network(self, change: Callable[[dict[str, Any]], Any]) -> None:
-        """Change the flow's description, and load the checkpoint."""
-        path = self.checkpoint / "ckpts" / "flow.json"
+    def describe_without_digests(self) -> None:
+        """Let files be replaced without a word about their digests."""
+        path = self.checkpoint / "pipeline.json"
+        raw = json.loads(path.read_text())
+        raw["args"]["sha256"] = {}
+        path.write_text(json.dumps(raw))
+
+    def pipe(self, path: Path) -> Path:
+        """Put a named pipe in the place of a file."""
+        path.unlink(missing_ok=True)
+        os.mkfifo(path)
+        return path
+
+    def network(self, change: Callable[[dict[str, Any]], Any], stem: str = "flow") -> None:
+        """Change a network's description, and load the checkpoint."""
+        path = self.checkpoint / "ckpts" / f"{stem}.json"
         raw = json.loads(path.read_text())
         change(raw)
         path.write_text(json.dumps(raw))
@@ -86,6 +101,20 @@ class Inputs:
         path = self.root / "poses.json"
         path.write_text(value if isinstance(value, str) else json.dumps(value))
         load_poses(path)
+
+    def glb(
+        self,
+        change: Callable[[dict[str, Any]], Any],
+        binary: Callable[[bytes], bytes] = bytes,
+        cut: int = 0,
+    ) -> Path:
+        """Write a scene of one triangle, its JSON and buffer changed, without its last ``cut`` bytes."""
+        document, content = triangle_document()
+        change(document)
+        path = self.root / "scene.glb"
+        whole = glb_bytes(document, binary(content))
+        path.write_bytes(whole[: len(whole) - cut])
+        return path
 
     def pickle(self, content: Any, **keywords: Any) -> None:
         """Convert a pickle."""

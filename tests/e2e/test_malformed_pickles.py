@@ -64,6 +64,68 @@ CASES: dict[str, Case] = {
         "a.pt: expected a pickle (.pt, .pth, .bin, .ckpt), found no such file",
         lambda i: convert(i.root / "a.pt"),
     ),
+    "pickle of one number that claims a billion": hub_case(
+        "tensor 'a': claims 4000000000 bytes, of which 4 are stored",
+        lambda i: i.pickle({"a": TENSOR.expand(10**9)}),
+    ),
+    "pickle of a thousand names for one tensor": hub_case(
+        "expected tensors of at most 4 times the",
+        lambda i: i.pickle(dict.fromkeys(map(str, range(1000)), torch.zeros(10_000))),
+    ),
+    "pickle of a conjugate view": hub_case(
+        "tensor 'a': expected real numbers, got torch.complex64",
+        lambda i: i.pickle({"a": torch.zeros(3, dtype=torch.complex64).conj()}),
+    ),
+    "pickle of halved complex numbers": hub_case(
+        "tensor 'a': expected real numbers, got torch.complex32",
+        lambda i: i.pickle({"a": torch.zeros(3, dtype=torch.complex32)}),
+    ),
+    "pickle of a tensor without numbers": hub_case(
+        "tensor 'a': expected numbers, got a tensor on the device meta, which holds none",
+        lambda i: i.pickle({"a": torch.empty(10**9, device="meta")}),
+    ),
+    "pickle of nested tensors": hub_case(
+        "tensor 'a': expected a dense tensor, got another layout",
+        lambda i: i.pickle({"a": torch.nested.nested_tensor([torch.zeros(2), torch.zeros(3)])}),
+    ),
+    "pickle of a jagged tensor": hub_case(
+        "tensor 'a': expected a dense tensor, got another layout",
+        lambda i: i.pickle(
+            {"a": torch.nested.nested_tensor([torch.zeros(2, 2), torch.zeros(3, 2)], layout=torch.jagged)}
+        ),
+    ),
+    "pickle of a sparse tensor": hub_case(
+        "tensor 'a': expected a dense tensor, got another layout",
+        lambda i: i.pickle({"a": torch.eye(3).to_sparse()}),
+    ),
+    "pickle with the name of notes": hub_case(
+        "tensor '__metadata__': expected a name of 1 to 1024 characters other than __metadata__",
+        lambda i: i.pickle({"__metadata__": TENSOR}),
+    ),
+    "pickle with a name of two lines": hub_case(
+        "tensor 'a\\nb': expected a name of 1 to 1024 characters", lambda i: i.pickle({"a\nb": TENSOR})
+    ),
+    "pickle with a name of 4000 characters": hub_case(
+        "expected a name of 1 to 1024 characters", lambda i: i.pickle({"n" * 4000: TENSOR})
+    ),
+    "pickle without a name": hub_case(
+        "tensor '': expected a name of 1 to 1024 characters", lambda i: i.pickle({"": TENSOR})
+    ),
+    "pickle in a named pipe": hub_case(
+        "a.pt: expected a file, got a named pipe", lambda i: convert(i.pipe(i.root / "a.pt"))
+    ),
+    "pickle that is a folder": hub_case("expected a file, got a folder", lambda i: convert(i.scene)),
+    "pickle of text": hub_case(
+        "a.pt: not a readable pickle",
+        lambda i: ((i.root / "a.pt").write_text("hello"), convert(i.root / "a.pt")),
+    ),
+    "pickle empty file": hub_case(
+        "a.pt: not a readable pickle", lambda i: ((i.root / "a.pt").write_text(""), convert(i.root / "a.pt"))
+    ),
+    "network described in a named pipe": hub_case(
+        "like.json: expected a file, got a named pipe",
+        lambda i: find_network(str(i.pipe(i.root / "like.json"))),
+    ),
 }
 
 
