@@ -194,7 +194,7 @@ CASES: dict[str, tuple[Callable[[Run], Any], str]] = {
     "unknown network": (in_experiment("models", "encoder", name="os.system"), "unknown name 'os.system'"),
     "network too many": (
         lambda run: run.change("models", painter=run.experiment["models"]["encoder"]),
-        "models: expected encoder, decoder for the objective structure_vae, got 'encoder', 'decoder', 'painter'",
+        "for the objective structure_vae, got 'encoder', 'decoder', 'painter'",
     ),
     "network missing": (lambda run: run.experiment["models"].pop("decoder"), "expected encoder, decoder"),
     "no networks": (in_experiment(models={}), "expected encoder, decoder for the objective"),
