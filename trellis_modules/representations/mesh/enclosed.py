@@ -77,7 +77,7 @@ def near(points: np.ndarray, steps: int = 1) -> np.ndarray:
     bits = np.packbits(points, axis=2, bitorder="little")
     done = 0
     while done < steps:
-        step = min(done + 1, steps - done)  # farther would leave points out that only the grid's edge is behind
+        step = min(done + 1, steps - done)  # farther would go over points between, or beyond the grid's edge
         for axis in range(2):
             rows = np.moveaxis(bits, axis, 0)
             before = rows.copy()
