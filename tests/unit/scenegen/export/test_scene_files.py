@@ -211,7 +211,7 @@ def test_record_has_box_and_number_of_faces_of_each_mesh(tmp_path, result):
 
 
 def test_centres_of_boxes_are_where_the_frames_in_words_put_them(tmp_path, result):
-    """As ``frame`` and ``glb`` of poses.json say it: from an object's frame to the query's and to scene.glb."""
+    """As ``frame`` and ``glb`` of poses.json say: from an object's frame to the query's and to scene.glb."""
     moved = _box()
     moved.apply_translation((0.01, 0, -0.02))
     objects = tuple(item if item.mesh is None else replace(item, mesh=moved) for item in result.objects)
