@@ -156,14 +156,19 @@ class AppearanceStage:
         meshes: dict[int, MeshExtractResult],
         settings: ResolvedSettings,
         reporter: ProgressReporter,
+        on_object: Callable[[int, ObjectDraft], object],
     ) -> None:
-        """Put the textured meshes into the drafts; a mesh that cannot be textured becomes a problem."""
+        """Put the textured meshes into the drafts; a mesh that cannot be textured becomes a problem.
+
+        ``on_object`` is called with the row and the draft of every object that has its mesh.
+        """
         if settings.texture is None:
             for row, mesh in meshes.items():
                 drafts[row].mesh = vertex_coloured_mesh(mesh)
+                on_object(row, drafts[row])
             return
         done, total = 0, TEXTURE_PIECES * len(meshes)
-        reporter.report("texture", done, total)
+        reporter.report("textures", done, total)
         for row, mesh in meshes.items():
             sources = {"gaussian": drafts[row].gaussian, "radiance_field": drafts[row].radiance_field}
             try:
@@ -174,14 +179,16 @@ class AppearanceStage:
                     self.device,
                     num_faces=drafts[row].num_faces,
                     watertight=settings.solid,
-                    on_piece=lambda pieces, done=done: reporter.report("texture", done + pieces, total),
+                    on_piece=lambda pieces, done=done: reporter.report("textures", done + pieces, total),
                 )
             except ValueError as error:  # what the decoders made is out of range
                 drafts[row].problem = f"texturing: {error}"
             if drafts[row].mesh is None and drafts[row].problem is None:
                 drafts[row].problem = "texturing: nothing is left of the decoded mesh"
             done += TEXTURE_PIECES
-            reporter.report("texture", done, total)
+            if drafts[row].mesh is not None:
+                on_object(row, drafts[row])
+            reporter.report("textures", done, total)
 
 
 def object_cond(scene: SceneCond) -> SceneCond:
@@ -258,7 +265,7 @@ def sample_structured_latents(
         normalization: undone on the result.
         max_voxels: objects are sampled in groups of about this many voxels, to bound memory; an object is
             never split. None takes all at once. The noise does not depend on it.
-        on_step: called with (steps done, steps), over all groups, after every step.
+        on_step: called with (steps done, steps), over all groups, before the first step and after every one.
 
     Returns:
         (B, C) latents at the voxels of ``noise``.
@@ -274,6 +281,8 @@ def sample_structured_latents(
         )
     groups = _groups(noise.lengths, max_voxels)
     total = params.steps * len(groups)
+    if on_step is not None:
+        on_step(0, total)
     samples = []
     for index, rows in enumerate(groups):
         chosen, done = select_objects(objects, rows), params.steps * index

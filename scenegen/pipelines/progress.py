@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Stage = Literal["condition", "structure", "latents", "meshes", "texture", "files"]
-"""The stages of a scene in order of work; a scene without appearance has no latents and no texture."""
+Stage = Literal["condition", "structure", "latents", "meshes", "textures", "files"]
+"""The stages of a scene in order of work; a scene without appearance has no latents and no textures."""
 
 
 class Cancelled(RuntimeError):
@@ -22,7 +22,7 @@ class Progress:
         stage: what is being done.
         done: parts that are finished; 0 when the stage begins.
         total: photos of "condition", steps of "structure" and "latents", objects of "meshes", three pieces an
-            object (cleaned, unwrapped, coloured) of "texture", formats of "files".
+            object (cleaned, unwrapped, coloured) of "textures", formats of "files".
     """
 
     stage: Stage

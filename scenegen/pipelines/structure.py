@@ -99,6 +99,7 @@ class StructureStage:
             noise = structure_noise(
                 cond.num_assets, flow.config.in_channels, flow.config.resolution, generator, self.device
             )
+            reporter.report("structure", 0, settings.sampling.steps)
             return sample_structure(
                 flow if settings.scene_attention else WithoutSceneAttention(flow),
                 self.config.sparse_structure_sampler.build_sampler(),
@@ -111,8 +112,15 @@ class StructureStage:
                 on_step=partial(reporter.report, "structure"),
             )
 
-    def decode(self, latents: Tensor) -> Tensor:
-        """Occupancy logits (B, R, R, R), float32 on the CPU, of latents (B, C, r, r, r)."""
+    def decode(self, latents: Tensor, reporter: ProgressReporter) -> Tensor:
+        """Occupancy logits (B, R, R, R), float32 on the CPU, of latents (B, C, r, r, r).
+
+        Raises:
+            Cancelled: the caller wants to stop.
+        """
+        chunks = []
         with self.networks.use(DECODER_ROLE) as decoder:
-            chunks = [decoder(chunk).float().cpu() for chunk in latents.split(_OBJECTS_DECODED_AT_ONCE)]
+            for chunk in latents.split(_OBJECTS_DECODED_AT_ONCE):
+                reporter.check()
+                chunks.append(decoder(chunk).float().cpu())
         return torch.cat(chunks).squeeze(1)
