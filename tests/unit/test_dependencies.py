@@ -23,10 +23,15 @@ PACKAGES = (*LIBRARIES, "dataset_toolkits")
 SCRIPT_FOLDERS = ("scripts", "benchmarks", "examples")
 PROJECT_MODULES = {*PACKAGES, *SCRIPT_FOLDERS, "tests", *(path.stem for path in ROOT.glob("*.py"))}
 
-TESTED_EXTRAS = ("data", "train", "eval", "hub", "segment", "usd", "video", "demo", "dev")
+TESTED_EXTRAS = ("data", "train", "eval", "hub", "segment", "cutout", "usd", "video", "demo", "dev")
 EXTRAS = (*TESTED_EXTRAS, "cuda", "background")
 # Import names that are not their distribution's name.
-DISTRIBUTIONS = {"PIL": "pillow", "skimage": "scikit-image", "pxr": "usd-core"}
+DISTRIBUTIONS = {
+    "PIL": "pillow",
+    "skimage": "scikit-image",
+    "pxr": "usd-core",
+    "cv2": "opencv-python-headless",
+}
 # GPU kernels that setup.sh installs by flag; only the backend file that uses one imports it.
 KERNEL_MODULES = {
     "xformers",
