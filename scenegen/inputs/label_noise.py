@@ -116,7 +116,7 @@ def fill(labels: np.ndarray, gaps: np.ndarray) -> np.ndarray:
 
 
 def _drawn_colours(pixels: np.ndarray, palette: np.ndarray | None, fewest: int) -> np.ndarray | None:
-    """The colours (K, C) of steady pixels (N, C): of the palette where they fit it, else the frequent ones."""
+    """The colours (K, C) of steady pixels (N, C): of the palette where they fit it, else the commonest."""
     values, _, counts = _distinct(pixels)
     if palette is not None:
         nearest, distance = _nearest(values, palette)
