@@ -10,15 +10,12 @@ import pandas as pd
 from dataset_toolkits.subsets.sweethome3d.catalogue import CatalogueEntry
 from dataset_toolkits.subsets.sweethome3d.licences import Licence
 from dataset_toolkits.subsets.sweethome3d.prepare import PreparedModel, mesh_path
+from scenegen.datasets.tables import MetadataError
 from scenegen.synthesis.furniture.records import ModelInfo
 from scenegen.synthesis.furniture.split import SplitEntry
 from trellis_modules.files import atomic_write
 
 METADATA_NAME = "metadata.csv"
-
-
-class MetadataError(ValueError):
-    """metadata.csv is missing or lacks columns."""
 
 
 def metadata_row(
