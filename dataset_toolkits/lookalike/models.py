@@ -56,10 +56,9 @@ def draw_furniture(sources: Sequence[str], split: str, count: int, seed: int) ->
     if list(sources) == [PROCEDURAL]:
         return _procedural(rng, split, count)
     available = [item for source in sources for item in _stored(Path(source), split)]
-    small = [item for item in available if item[1].tier == "small"]
-    floor = [item for item in available if item[1].tier == "floor"]
-    rng.shuffle(small)
-    rng.shuffle(floor)
+    shuffled = [available[index] for index in rng.permutation(len(available))]
+    small = [item for item in shuffled if item[1].tier == "small"]
+    floor = [item for item in shuffled if item[1].tier == "floor"]
     chosen: list[Furniture] = []
     while len(chosen) < count and (floor or small):
         wants_small = chosen and len(chosen) % _SMALL_SHARE == 0

@@ -85,14 +85,15 @@ def table_text(models: Iterable[RawModel]) -> str:
     """The published table's columns, and those that say which furniture a model is and whom to credit."""
     text = io.StringIO()
     columns = ["sha256", "file_identifier", "aesthetic_score", "captions"]
-    columns += ["furniture_id", "split", "symmetry", "licence", "creator"]
+    columns += ["id", "name", "super_category", "tier", "split", "symmetry", "licence", "creator"]
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
     for model in models:
         info = model.info
         identifier, captions = f"{MODEL_FOLDER}/{model.model_id}", json.dumps([info.name])
         row = [model.sha256, identifier, model.aesthetic_score, captions]
-        writer.writerow([*row, info.id, info.split, info.symmetry, info.licence, info.creator])
+        row += [info.id, info.name, info.super_category, info.tier, info.split]
+        writer.writerow([*row, info.symmetry, info.licence, info.creator])
     return text.getvalue()
 
 

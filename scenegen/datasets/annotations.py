@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from scenegen.datasets.tables import Vector3
-from scenegen.inputs.coco_masks import SegmentationError, decode_segmentation
+from scenegen.inputs.coco_masks import decode_segmentation
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")  # names become file names
 _MAX_SIDE = 20_000
@@ -53,9 +53,9 @@ class AnnotatedPhoto:
     height: int
     annotations: tuple[Mapping[str, Any], ...]
 
-    def where(self, annotation: Mapping[str, Any]) -> str:
+    def name_of(self, annotation: Mapping[str, Any]) -> str:
         """How messages name an object."""
-        return f"{self.source}: annotation {annotation.get('id')} of {self.file_name}"
+        return f"annotation {annotation.get('id')} of {self.file_name}"
 
     def fov(self) -> float:
         """Horizontal field of view in radians; 60 degrees where no annotation has one.
@@ -65,7 +65,7 @@ class AnnotatedPhoto:
         """
         values = {a["fov"] for a in self.annotations if isinstance(a.get("fov"), (int, float))}
         if strange := [a for a in self.annotations if not isinstance(a.get("fov"), (int, float, type(None)))]:
-            raise AnnotationError(f"{self.where(strange[0])}: expected a fov in radians")
+            raise AnnotationError(f"{self.source}: {self.name_of(strange[0])}: expected a fov in radians")
         if len(values) > 1:
             raise AnnotationError(
                 f"{self.source}: {self.file_name}: expected one fov for a photo, got "
@@ -100,33 +100,39 @@ class KeptObject:
 
 
 @dataclass(frozen=True)
+class Fault:
+    """What is wrong with one entry of an annotation file: which one, and why."""
+
+    item: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class KeptObjects:
     """What `kept_objects` found.
 
     Attributes:
         objects: the kept ones, by number.
         hidden: those with model and pose but without a pixel, numbered after the kept ones.
-        faults: one message for each annotation that is wrong, which names file and annotation.
+        faults: the annotations that are wrong.
         left_out: how many annotations were left out, by reason.
     """
 
     objects: tuple[KeptObject, ...]
     hidden: tuple[KeptObject, ...]
-    faults: tuple[str, ...]
+    faults: tuple[Fault, ...]
     left_out: Mapping[str, int]
 
 
-def read_annotations(
-    path: Path, on_error: Callable[[AnnotationError], None] | None = None
-) -> list[AnnotatedPhoto]:
+def read_annotations(path: Path, on_fault: Callable[[Fault], None] | None = None) -> list[AnnotatedPhoto]:
     """Read the photos of an annotation file, in its order.
 
     Args:
         path: JSON with ``images`` (id, file_name, width, height) and ``annotations`` (id, image_id, ...).
-        on_error: takes the error of a single photo or annotation, which is left out; None raises it.
+        on_fault: takes what is wrong with a single photo or annotation, which is left out; None raises it.
 
     Raises:
-        AnnotationError: the file is missing or is no such JSON; without `on_error` also for a single photo.
+        AnnotationError: the file is missing or is no such JSON; without `on_fault` also for a single photo.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -139,38 +145,39 @@ def read_annotations(
             "place the file again"
         ) from error
 
-    def refuse(message: str) -> None:
-        error = AnnotationError(f"{path}: {message}")
-        if on_error is None:
-            raise error
-        on_error(error)
+    def refuse(item: str, reason: str) -> None:
+        if on_fault is None:
+            raise AnnotationError(f"{path}: {item}: {reason}")
+        on_fault(Fault(item, reason))
 
     photos: dict[int, Mapping[str, Any]] = {}
-    names: set[str] = set()
+    names, refused = set(), set()
     for number, image in enumerate(images):
         if problem := _photo_problem(image, photos, names):
-            refuse(f"image {number}: {problem}")
+            refuse(f"image {number}", problem)
+            refused.update([image["id"]] if isinstance(image, dict) and type(image.get("id")) is int else [])
             continue
         photos[image["id"]] = image
         names.add(image["file_name"])
     by_photo: dict[int, list[Mapping[str, Any]]] = {image_id: [] for image_id in photos}
     for number, annotation in enumerate(annotations):
         image_id = annotation.get("image_id") if isinstance(annotation, dict) else None
-        if isinstance(image_id, int) and image_id in by_photo:
+        if type(image_id) is int and image_id in by_photo:
             by_photo[image_id].append(annotation)
-        else:
-            refuse(f"annotation {number}: expected the image_id of a photo of this file, got {image_id!r}")
+        elif type(image_id) is not int or image_id not in refused:
+            refuse(f"annotation {number}", f"expected the image_id of a photo of this file, got {image_id!r}")
     return [
         AnnotatedPhoto(path, key, image["file_name"], image["width"], image["height"], tuple(by_photo[key]))
         for key, image in photos.items()
     ]
 
 
-def kept_objects(photo: AnnotatedPhoto, has_model: Callable[[str], bool]) -> KeptObjects:
+def kept_objects(photo: AnnotatedPhoto, check_model: Callable[[str], object]) -> KeptObjects:
     """Choose and number the objects of a photo; a wrong annotation never keeps the others from their place.
 
     Args:
-        has_model: whether the file of a model is there.
+        check_model: raises ValueError for a model whose file is missing or cannot be used, for example
+            `scenegen.datasets.model_boxes.ModelBoxes.box`.
     """
     found: list[tuple[Mapping[str, Any], np.ndarray]] = []
     faults, left_out = [], Counter()
@@ -181,14 +188,15 @@ def kept_objects(photo: AnnotatedPhoto, has_model: Callable[[str], bool]) -> Kep
             left_out["no pose"] += 1
         else:
             try:
-                _check_object(annotation, has_model)
+                _check_object(annotation)
+                check_model(annotation["model_id"])
                 mask = decode_segmentation(annotation.get("segmentation"), photo.height, photo.width)
                 found.append((annotation, mask))
-            except (AnnotationError, SegmentationError) as error:
-                faults.append(f"{photo.where(annotation)}: {error}")
+            except ValueError as error:  # all three of them raise kinds of it
+                faults.append(Fault(photo.name_of(annotation), str(error)))
                 left_out["wrong"] += 1
     hidden = [annotation for annotation, mask in found if not mask.any()]
-    faults += [f"{photo.where(annotation)}: its mask has no pixel inside the photo" for annotation in hidden]
+    faults += [Fault(photo.name_of(item), "its mask has no pixel inside the photo") for item in hidden]
     left_out["no pixel"] += len(hidden)
     ordered = sorted(found, key=lambda pair: not pair[1].any())  # stable: the kept ones keep their order
     objects = [_kept(number, *pair) for number, pair in enumerate(ordered)]
@@ -226,8 +234,8 @@ def _pose_numbers(annotation: Mapping[str, Any], name: str) -> Any:
     return pose.get(name) if isinstance(pose, dict) else None
 
 
-def _check_object(annotation: Mapping[str, Any], has_model: Callable[[str], bool]) -> None:
-    """Refuse an annotation whose model or pose cannot be used.
+def _check_object(annotation: Mapping[str, Any]) -> None:
+    """Refuse an annotation whose model's name or pose cannot be used.
 
     Raises:
         AnnotationError: without the name of the annotation, which the caller has.
@@ -240,8 +248,6 @@ def _check_object(annotation: Mapping[str, Any], has_model: Callable[[str], bool
         numbers = isinstance(values, list) and len(values) == 3
         if not numbers or not all(isinstance(v, (int, float)) and math.isfinite(v) for v in values):
             raise AnnotationError(f"pose.{name}: expected three finite numbers, got {str(values)[:80]}")
-    if not has_model(model_id):
-        raise AnnotationError(f"model {model_id} has no raw_model.obj below the data root")
 
 
 def _kept(number: int, annotation: Mapping[str, Any], mask: np.ndarray) -> KeptObject:
