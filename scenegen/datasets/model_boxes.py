@@ -87,20 +87,35 @@ class ModelBoxes:
             return {}
 
 
+def load_model(path: Path, *, with_materials: bool = True) -> trimesh.Scene:
+    """Read a model file as it is.
+
+    Raises:
+        ModelFileError: the file is missing or cannot be read.
+    """
+    if not path.is_file():
+        raise ModelFileError(f"{path}: no such file; unpack the models with download.py")
+    try:
+        return trimesh.load_scene(path, process=False, skip_materials=not with_materials)
+    except (OSError, ValueError, IndexError, KeyError, TypeError) as error:  # what trimesh's reader raises
+        raise ModelFileError(f"{path}: expected a readable OBJ model, got {error}") from error
+
+
+def used_vertices(model: trimesh.Scene) -> np.ndarray:
+    """Vertices (V, 3) that faces of a model use, in its own coordinates."""
+    parts = [part for part in model.dump() if len(part.faces)]
+    return np.concatenate([np.zeros((0, 3)), *(part.vertices[np.unique(part.faces)] for part in parts)])
+
+
 def measure(path: Path) -> ModelBox:
     """Read the box of a model file; only vertices of faces count.
 
     Raises:
         ModelFileError: the file is missing, cannot be read, or has no size.
     """
-    if not path.is_file():
-        raise ModelFileError(f"{path}: no such file; unpack the models with download.py")
-    try:
-        scene = trimesh.load_scene(path, process=False, skip_materials=True)
-        bounds = scene.bounds
-    except (OSError, ValueError, IndexError, KeyError, TypeError) as error:  # what trimesh's reader raises
-        raise ModelFileError(f"{path}: expected a readable OBJ model, got {error}") from error
-    if bounds is None or not np.isfinite(bounds).all() or not (bounds[1] - bounds[0]).max() > 0:
+    vertices = used_vertices(load_model(path, with_materials=False))
+    if not len(vertices) or not np.isfinite(vertices).all() or not np.ptp(vertices, axis=0).max() > 0:
         raise ModelFileError(f"{path}: expected a model with triangles and a size, found none")
-    x, y, z = ((bounds[0] + bounds[1]) / 2).tolist()
-    return ModelBox((x, y, z), float((bounds[1] - bounds[0]).max()))
+    low, high = vertices.min(axis=0), vertices.max(axis=0)
+    x, y, z = ((low + high) / 2).tolist()
+    return ModelBox((x, y, z), float((high - low).max()))
