@@ -117,11 +117,15 @@ def write_masked_scene(
 def write_images(layout: SceneLayout, picture: ScenePicture, folder: Path) -> None:
     """Write the masked-image folder of a composed scene, see `write_object_images`."""
     masks = [picture.instances == number for number in range(len(layout.objects))]
-    write_object_images(picture.colour, masks, folder)
+    write_object_images(picture.colour, masks, folder, optimize=True)
 
 
 def write_object_images(
-    colour: np.ndarray, masks: Sequence[np.ndarray], folder: Path, with_masks: bool = True
+    colour: np.ndarray,
+    masks: Sequence[np.ndarray],
+    folder: Path,
+    with_masks: bool = True,
+    optimize: bool = False,
 ) -> None:
     """Write the masked-image folder of a photo, under a temporary name first.
 
@@ -132,6 +136,7 @@ def write_object_images(
         colour: (H, W, 3) uint8.
         masks: (H, W) bool, one an object, none empty.
         with_masks: whether masks are written beside the cut-outs.
+        optimize: make files a twentieth smaller in seven times the time.
 
     Raises:
         ValueError: a mask is empty.
@@ -141,10 +146,10 @@ def write_object_images(
     temporary.mkdir(parents=True)
     Image.fromarray(colour).save(temporary / PHOTO_NAMES[0], quality=_JPEG_QUALITY, subsampling=0)
     for number, mask in enumerate(masks):
-        cutout(colour, mask).save(temporary / cutout_name(number), optimize=True)
+        cutout(colour, mask).save(temporary / cutout_name(number), optimize=optimize)
         if with_masks:
             channels = np.repeat(mask[..., None], 3, axis=2).astype(np.uint8) * 255
-            Image.fromarray(channels).save(temporary / mask_name(number), optimize=True)
+            Image.fromarray(channels).save(temporary / mask_name(number), optimize=optimize)
     folder.mkdir(exist_ok=True)
     for path in folder.iterdir():
         if _PICTURE.fullmatch(path.name) and not (temporary / path.name).is_file():
