@@ -1,7 +1,7 @@
 """Runs inside Blender: blender -b --factory-startup --python render_truth.py -- job.json
 
 Draws a scene as a GLB from the camera of its photo, before nothing: {"glb", "picture", "camera_pos",
-"camera_rotation" (degrees, fixed axes), "fov", "width", "height", "samples"}, places in Blender's frame (z up).
+"camera_rotation" (degrees, fixed axes), "fov", "width", "height", "samples"}, in Blender's frame (z up).
 Lights and settings are those of the published pictures of true scenes.
 """
 
