@@ -2,8 +2,8 @@
 
 python dataset_toolkits/build_scene.py 3D-FUTURE --output_dir R --blender_path /opt/blender
 
-Writes ``scene_test/<photo>.glb`` with nodes ``obj_<n>``, numbered as the masks are, ``scene_test/<photo>.json``
-with the poses that ``evaluate.py`` reads, ``scene_test_render/<photo>.png`` and the cameras in
+Writes ``scene_test/<photo>.glb`` with nodes ``obj_<n>``, numbered as the masks are, the poses that
+``evaluate.py`` reads in ``scene_test/<photo>.json``, ``scene_test_render/<photo>.png``, and the cameras in
 ``scene_test_render/render_cfg.json``. Safe to run again: what is there already is not made again. Several
 processes share the photos by ``--gpu_num``, ``--gpu_id``, ``--num_workers`` and ``--worker_id``; after them
 ``--merge_only`` brings their cameras together, as ``build_scene.sh`` does.

@@ -67,8 +67,8 @@ def draw_furniture(sources: Sequence[str], split: str, count: int, seed: int) ->
         chosen.append((mesh() if callable(mesh) else mesh, info))
     if len(chosen) < count:
         raise ValueError(
-            f"{' '.join(sources)}: expected {count} models of the {split} split, got {len(chosen)}; give more "
-            "--source or fewer --assets"
+            f"{' '.join(sources)}: expected {count} models of the {split} split, got {len(chosen)}; "
+            "give more --source or fewer --assets"
         )
     check_split((info.id for _, info in chosen), split)
     return chosen

@@ -85,10 +85,7 @@ def finished(_finished_root, tmp_path) -> Path:
 
 @pytest.fixture
 def lookalike(_raw_roots, tmp_path) -> Callable[..., Path]:
-    """Function (faults=False) -> data root of 3 models, 2 train photos and 1 test photo that a test may change.
-
-    Every call gives another copy.
-    """
+    """Function (faults=False) -> a new copy of a data root of 3 models, 2 train photos and 1 test photo."""
     made = []
 
     def copy(faults: bool = False) -> Path:

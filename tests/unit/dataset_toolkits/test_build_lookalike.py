@@ -118,7 +118,8 @@ def test_packs_give_each_set_the_furniture_of_its_split(tmp_path, furniture_of_s
         furniture_of_split(split, 2).save(tmp_path / f"{split}.safetensors")
     packs = [str(tmp_path / f"{split}.safetensors") for split in ("train", "test")]
     root = tmp_path / "root"
-    command = ["--output_dir", str(root), "--assets", "4", "--scenes", "2", "--size", "48", "--max_objects", "2"]
+    command = ["--output_dir", str(root), "--assets", "4", "--scenes", "2", "--size", "48"]
+    command += ["--max_objects", "2"]
     assert build_lookalike.main([*command, "--source", *packs]) == 1  # 3 train models of 2
     command[3] = "3"
     assert build_lookalike.main([*command, "--source", *packs]) == 0

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -131,7 +132,9 @@ def test_a_damaged_table_is_made_whole_again(finished, run, damage):
     assert contents(root) == before
 
 
-@pytest.mark.parametrize("name", ["masked_images/{0}/0.png", "masked_images/{0}/0_mask.png", "vggt_features/{0}.npz"])
+@pytest.mark.parametrize(
+    "name", ["masked_images/{0}/0.png", "masked_images/{0}/0_mask.png", "vggt_features/{0}.npz"]
+)
 @pytest.mark.parametrize("damage", [Path.unlink, _cut])
 def test_lost_files_are_made_again(finished, run, name, damage):
     root = finished
@@ -156,7 +159,7 @@ def test_two_processes_and_a_last_run_do_what_one_does(finished, lookalike, run)
 def test_columns_of_assets_are_brought_up_to_date(lookalike, run):
     root = lookalike()
     assets = read_assets(root / "metadata.csv")
-    write_assets([*map(lambda a: a.__class__(**{**vars(a), "cond_rendered": False}), assets)], root / "metadata.csv")
+    write_assets([replace(asset, cond_rendered=False) for asset in assets], root / "metadata.csv")
     assert run(root) == 0
     assert not any(row.cond_rendered for row in read_scenes(root / "metadata_scene.csv"))
     write_assets(assets, root / "metadata.csv")
@@ -168,7 +171,8 @@ def test_faults_are_named_and_counted_and_the_good_is_as_without_them(finished, 
     good, bad = finished, lookalike(faults=True)
     assert run(bad, "--save_mask", "--max_failures", "0") == 1
     assert run(bad, "--save_mask", "--max_failures", "20") == 0
-    failed = {cells["item"]: cells["error"] for _, cells in read_lines(bad / "failed_metadata_scene_0.csv", [])}
+    lines = read_lines(bad / "failed_metadata_scene_0.csv", ["item", "error"])
+    failed = {cells["item"]: cells["error"] for _, cells in lines}
     listed = [f for f in json.loads((bad / "faults.json").read_text()) if "train_set" in f["file"]]
     for fault in listed:
         if fault["kind"] == "two fields of view":
@@ -227,7 +231,8 @@ def test_a_missing_encoder_is_one_line(lookalike, run, caplog, tmp_path):
 
 
 def test_other_data_sets_and_wrong_flags_are_refused(capsys):
-    for command in (["ABO"], ["3D-FUTURE", "--set", "test", "--use_render_cond"], ["3D-FUTURE", "--rank", "1"]):
+    ours = "3D-FUTURE"
+    for command in (["ABO"], [ours, "--set", "test", "--use_render_cond"], [ours, "--rank", "1"]):
         with pytest.raises(SystemExit):
             build_metadata_scene.main([*command, "--output_dir", "nowhere"])
     assert "3D-FUTURE" in capsys.readouterr().err

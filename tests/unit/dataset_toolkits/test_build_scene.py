@@ -1,4 +1,4 @@
-"""True scenes: that predicting them is perfect, their frames, cameras, pictures, and what is named as wrong."""
+"""True scenes: that predicting them is perfect, their frames, cameras and pictures, and what is named."""
 
 import dataclasses
 import json
@@ -89,7 +89,7 @@ def test_predicting_the_truth_is_perfect_whichever_object_is_the_query(truth, tm
 
 
 def test_poses_without_the_centres_would_not_be_perfect(truth, tmp_path):
-    """The published targets take a file's origin for the centre of its box; that shows for origins at the floor."""
+    """The published targets take a file's origin for the centre of its box, which shows at the floor."""
     rows = [row for row in read_scenes(truth / "metadata_scene_test.csv") if row.scene_id == PHOTO]
     right, published = training_poses(rows, [0, 1], centred=True), training_poses(rows, [0, 1])
     moved = [dataclasses.replace(row, center=(0.0, 0.0, 0.0)) for row in rows]
@@ -113,7 +113,7 @@ def test_a_scene_is_centred_and_its_nodes_are_numbered_as_the_masks(truth):
 
 
 def test_legacy_normalisation_is_that_of_the_published_scenes(truth, tmp_path):
-    """x -> f x - c of the scene in the coordinates of the first model's file, which stands turned by Rx(90)."""
+    """x -> f x - c of the scene in the coordinates of the first model's file."""
     rows = [row for row in read_scenes(truth / "metadata_scene_test.csv") if row.scene_id == PHOTO]
     shutil.rmtree(truth / "scene_test")
     assert run(truth, "--no_render", "--legacy_normalize") == 0

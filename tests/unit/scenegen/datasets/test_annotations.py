@@ -20,8 +20,8 @@ SQUARE = [2, 2, 6, 2, 6, 6, 2, 6]
 
 def annotation(number: int, **changes) -> dict:
     pose = {"translation": [0.0, 1.0, -2.0], "euler": [0.0, 90.0, 0.0]}
-    base = {"id": number, "image_id": 7, "segmentation": [SQUARE], "model_id": f"model-{number}", "pose": pose}
-    return base | changes
+    place = {"id": number, "image_id": 7, "segmentation": [SQUARE], "pose": pose}
+    return place | {"model_id": f"model-{number}"} | changes
 
 
 def read(path, annotations, images=None):
@@ -71,7 +71,7 @@ def test_objects_without_a_pixel_are_numbered_after_the_others(path):
     [
         ({"segmentation": {"counts": "?"}}, "end inside a number|run lengths"),
         ({"segmentation": 3}, "expected polygons or run lengths"),
-        ({"pose": {"translation": [0.0, math.nan, 0.0], "euler": [0, 0, 0]}}, "pose.translation: expected three"),
+        ({"pose": {"translation": [0, math.nan, 0], "euler": [0, 0, 0]}}, "translation: expected three"),
         ({"pose": {"translation": [0, 0, 0], "euler": [0, 0]}}, "pose.euler: expected three"),
         ({"pose": {"translation": [0, 0, 0]}}, "pose.euler: expected three"),
         ({"model_id": "../escape"}, "expected a model_id of letters"),
@@ -130,7 +130,7 @@ def test_a_photo_or_annotation_that_is_there_twice_or_of_no_photo_is_named(path)
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"images": []}', '{"images": 3, "annotations": []}'])
 def test_another_file_is_refused_in_one_line(path, text):
     path.write_text(text)
-    with pytest.raises(AnnotationError, match="train_set.json: expected annotations in the form of COCO") as error:
+    with pytest.raises(AnnotationError, match="train_set.json: expected annotations in the form") as error:
         read_annotations(path)
     assert "\n" not in str(error.value)
 
