@@ -127,6 +127,7 @@ ALLOWED = {
     "scenegen.models": {"scenegen.models", "scenegen.geometry", "trellis_modules"},
     "scenegen.models.registry": {"scenegen.models", "trellis_modules", "vggt"},  # lists every network by name
     "scenegen.inputs": {"scenegen.inputs", "trellis_modules.config", "trellis_modules.files"},
+    "scenegen.datasets": {"scenegen.datasets", "scenegen.geometry", "trellis_modules"},
     "scenegen.segmentation": {
         "scenegen.segmentation",
         "scenegen.inputs",
@@ -181,6 +182,7 @@ ALLOWED = {
     "scenegen.synthesis": {
         "scenegen.synthesis",
         "scenegen.conditioning",
+        "scenegen.datasets",
         "scenegen.geometry",
         "scenegen.inputs",
         "scenegen.models",
@@ -190,6 +192,7 @@ ALLOWED = {
         "scenegen.trainers",
         "scenegen.synthesis",
         "scenegen.conditioning",
+        "scenegen.datasets",
         "scenegen.geometry",
         "scenegen.models",
         "trellis_modules",
@@ -354,6 +357,7 @@ def test_every_module_has_the_rule_of_its_own_package():
 @pytest.mark.parametrize(
     ("package", "never"),
     [
+        ("scenegen.datasets", ("scenegen.synthesis", "scenegen.inputs", "vggt")),
         ("scenegen.synthesis", ("scenegen.trainers", "scenegen.pipelines", "scenegen.export")),
         ("scenegen.trainers", ("scenegen.pipelines.texturing", "scenegen.export")),
         ("scenegen.hub", ("scenegen.checkpoints.networks", "scenegen.checkpoints.schema")),
