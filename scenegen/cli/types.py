@@ -12,6 +12,7 @@ from collections.abc import Callable
 import torch
 
 from safe_files.regular import shown
+from scenegen.inputs.label_image import MAX_LABELS
 from scenegen.pipelines.settings import SEEDS
 
 _DIGITS = 18  # Python refuses to read numbers of thousands of them
@@ -41,6 +42,13 @@ def whole_number(text: str) -> int:
     """A whole number of at least 0."""
     if not text.isdecimal() or len(text) > _DIGITS:
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 0, got {shown(text)}")
+    return int(text)
+
+
+def object_count(text: str) -> int:
+    """How many objects one photo may have: no more than a label image has labels."""
+    if not text.isdecimal() or not 1 <= int(text) <= MAX_LABELS:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 to {MAX_LABELS}, got {text!r}")
     return int(text)
 
 
