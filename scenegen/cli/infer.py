@@ -3,6 +3,7 @@
 Reads <input>/<scene>/ with either
   scene.jpg and 0.png, 0_mask.png, 1.png, ...   cut-outs, masks, or both
   scene.jpg and labels.png or masks.npy         one grey value, or one mask, per object
+  scene.jpg and coco.json                       polygons or run lengths
   0.png, 1.png, ...                             RGBA cut-outs of one size alone
   scene.jpg and boxes.json                      one box per object; SAM 2 finds the masks
   view_0/, view_1/, ...                         several photos of one scene, each as above
@@ -87,7 +88,7 @@ def find_sources(options: argparse.Namespace) -> list[Path]:
             f"{photo}: expected the example scenes, found none; they come with the source code and not with "
             "an installed package: pass a photo or a folder of scenes as --input"
         )
-    if photo.is_file() and not (masks or options.auto_masks):
+    if photo.is_file() and not (masks or options.auto_masks) and detect_scene(photo).photos[0].form is None:
         raise SceneInputError(
             f"{photo}: expected masks for this photo; add --masks, --boxes or --auto-masks, or pass a folder"
         )

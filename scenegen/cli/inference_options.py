@@ -25,7 +25,7 @@ from scenegen.export.registry import (
     representation_requests,
 )
 from scenegen.hub.releases import SMALL_MODEL
-from scenegen.inputs.read_options import ReadOptions
+from scenegen.inputs.read_options import InvertedMasks, ReadOptions
 from scenegen.pipelines.result import Representation
 from scenegen.pipelines.settings import DECODER_ROLES, RunSettings
 from scenegen.pipelines.texturing import TEXTURE_MODES, SolidMode, TextureMode, TextureSettings
@@ -69,7 +69,9 @@ def add_input_arguments(parser: argparse.ArgumentParser) -> None:
         help="a photo, a scene folder or a folder of them; default: the example scenes of a checkout",
     )
     masks = parser.add_mutually_exclusive_group()
-    masks.add_argument("--masks", type=Path, help="label image or .npy array, when --input is a photo")
+    masks.add_argument(
+        "--masks", type=Path, help="label image, array, COCO JSON or folder of masks, when --input is a photo"
+    )
     masks.add_argument(
         "--boxes", type=Path, help="JSON list of [x0, y0, x1, y1] in pixels, when --input is a photo"
     )
@@ -85,6 +87,16 @@ def add_input_arguments(parser: argparse.ArgumentParser) -> None:
         type=whole_number,
         metavar="PIXELS",
         help="of label images, smaller specks are left out; default: a 10,000th of the photo",
+    )
+    parser.add_argument(
+        "--strict", action="store_true", help="refuse a scene with a mask that cannot be used"
+    )
+    parser.add_argument(
+        "--inverted-masks",
+        choices=get_args(InvertedMasks),
+        default=ReadOptions().inverted,
+        help="masks that cover most of the photo and its border: invert them, keep them, or leave their "
+        "objects out and say so (%(default)s)",
     )
     parser.add_argument("--limit", type=positive_int, help="only the first N scenes")
 
@@ -251,7 +263,7 @@ def batch_options(options: argparse.Namespace) -> BatchOptions:
         export=export,
         refine=options.refine,
         auto_masks=options.auto_masks,
-        reading=ReadOptions(options.max_objects, options.min_area),
+        reading=ReadOptions(options.max_objects, options.min_area, options.strict, options.inverted_masks),
     )
 
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from safe_files.json_reader import parse_json
 from scenegen.evaluation.comparison import EvaluationSettings
 from scenegen.evaluation.loading import EvaluationError, find_scene_files
 from scenegen.evaluation.scene import Record, ScenePair, evaluate_scene, fingerprint
@@ -92,7 +93,7 @@ class RecordStore:
 def _read_lines(path: Path) -> Iterator[tuple[str, Record]]:
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         try:
-            entry = json.loads(line)
+            entry = parse_json(line)
             yield entry["fingerprint"], entry["record"]
         except (ValueError, KeyError, TypeError):
             _LOG.warning(

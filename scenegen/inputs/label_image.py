@@ -11,9 +11,10 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from safe_files.pictures import open_picture
 from scenegen.inputs.image_files import SceneInputError, over_background
 from scenegen.inputs.label_noise import Colours, component_sizes, fill, is_crisp, restore_labels
-from scenegen.inputs.limits import MAX_OBJECTS
+from scenegen.inputs.limits import MAX_OBJECTS, MIN_MASK_PX
 
 _PUBLISHED = (  # label 1 and on, as in the published demo
     (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (255, 0, 255), (0, 255, 255), (128, 0, 0),
@@ -118,7 +119,7 @@ class LabelImage:
 
 def default_min_area(shape: Sequence[int]) -> int:
     """Pixels below which an area of a label image of shape (H, W) is taken for a speck."""
-    return max(1, round(_SMALLEST_SHARE * shape[0] * shape[1]))
+    return max(MIN_MASK_PX, round(_SMALLEST_SHARE * shape[0] * shape[1]))
 
 
 def label_map(masks: np.ndarray) -> np.ndarray:
@@ -161,7 +162,7 @@ def write_labels(labels: np.ndarray, path: Path) -> None:
 def is_as_written(path: Path) -> bool:
     """Whether `write_labels` wrote this file and nobody changed its labels since."""
     try:
-        with Image.open(path) as image:
+        with open_picture(path) as image:
             return image.mode == "P" and image.info.get(_NOTE) == _digest(np.asarray(image))
     except (OSError, ValueError):  # whatever it is, it is not ours
         return False
