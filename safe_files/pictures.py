@@ -43,7 +43,7 @@ def pixel_limit(max_pixels: int) -> Iterator[None]:
         ValueError: the limit is not between 1 and `HIGHEST_MAX_PIXELS`.
     """
     if not 1 <= max_pixels <= HIGHEST_MAX_PIXELS:
-        raise ValueError(f"pixel_limit: expected 1 to {HIGHEST_MAX_PIXELS}, got {max_pixels}")
+        raise ValueError(f"--max-pixels: expected 1 to {HIGHEST_MAX_PIXELS}, got {max_pixels}")
     token = _limit.set(max_pixels)
     try:
         yield

@@ -45,6 +45,22 @@ EVALUATED, MISSING, FAILED = "evaluated", "missing", "failed"
 
 _PREDICTION_STREAM, _TRUTH_STREAM, _ALIGNMENT_STREAM = range(3)  # of random numbers of one scene
 
+RECORD_KEYS = frozenset(
+    (
+        "id",
+        "status",
+        "error",
+        "warnings",
+        "n_truth",
+        "n_prediction",
+        "alignment",
+        "metrics",
+        "penalties",
+        "objects",
+    )
+)
+"""Names that every record has."""
+
 Record = dict[str, Any]
 
 

@@ -45,7 +45,7 @@ def write_body(response: HTTPResponse, part: Path, start: int, highest: int, on_
     try:
         with part.open("ab" if start else "wb") as file:
             received, looked = 0, _LOOKS
-            speed = _Speed()
+            speed = Speed()
             on_progress(start)
             while block := _read(response):
                 if start + received + len(block) > highest:
@@ -83,7 +83,7 @@ def _check_free(part: Path) -> None:
         )
 
 
-class _Speed:
+class Speed:
     """Watches that bytes keep coming."""
 
     def __init__(self) -> None:

@@ -7,6 +7,7 @@ published networks; sizes there follow from their shapes and dtypes, so a file i
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -200,7 +201,7 @@ def missing_weights(where: Path, stem: str) -> HubError:
         An error to raise: which file, where it comes from, how large it is, and what works without it.
     """
     path = where.parent / stem
-    if path.with_name(path.name + ".json").is_file():
+    if os.path.isfile(f"{path}.json"):  # False too for names that no file can have
         expected = f"{path}{WEIGHTS_SUFFIX}: expected weights beside {path.name}.json, found none"
     else:
         expected = f"{where}: expected the checkpoint {path}.json, found none"

@@ -5,6 +5,7 @@ Only what a checkpoint's ``pipeline.json`` names is fetched, and of that JSON an
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -103,9 +104,9 @@ def resolve_checkpoint(
         HubError: there is no such folder or repository, a file is missing, or the hub cannot be reached.
     """
     path = Path(path_or_repo).expanduser()
-    if path.is_dir():
+    if os.path.isdir(path):  # False too for names that no folder can have
         return path
-    if path.exists():
+    if os.path.exists(path):
         raise HubError(f"{path}: expected a checkpoint folder, got a file; pass the folder that holds it")
     parts = split_repository(str(path_or_repo))
     if parts is None:
@@ -170,7 +171,7 @@ def split_repository(text: str) -> tuple[str, str] | None:
     parts = text.split("/")
     if len(parts) < 2 or not all(_PART.fullmatch(part) for part in parts) or not is_inside(text):
         return None
-    if Path(parts[0]).is_dir() or parts[0] == PurePosixPath(SMALL_MODEL).parts[0]:
+    if os.path.isdir(parts[0]) or parts[0] == PurePosixPath(SMALL_MODEL).parts[0]:
         return None
     return "/".join(parts[:2]), "/".join(parts[2:])
 

@@ -121,7 +121,7 @@ ALLOWED = {
     "scenegen.geometry": {"trellis_modules.quaternions"},
     "scenegen.models": {"scenegen.models", "scenegen.geometry", "trellis_modules"},
     "scenegen.models.registry": {"scenegen.models", "trellis_modules", "vggt"},  # lists every network by name
-    "scenegen.inputs": {"scenegen.inputs", "trellis_modules.config"},
+    "scenegen.inputs": {"scenegen.inputs", "trellis_modules.config", "trellis_modules.files"},
     "scenegen.segmentation": {
         "scenegen.segmentation",
         "scenegen.inputs",
