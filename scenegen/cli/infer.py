@@ -5,7 +5,7 @@ Reads <input>/<scene>/ with either
   scene.jpg and labels.png or masks.npy         one grey value, or one mask, per object
   scene.jpg and coco.json                       polygons or run lengths
   0.png, 1.png, ...                             RGBA cut-outs of one size alone
-  scene.jpg and boxes.json                      one box per object; SAM 2 finds the masks
+  scene.jpg and boxes.json                      one box per object, or points; SAM 2 finds the masks
   view_0/, view_1/, ...                         several photos of one scene, each as above
 or one photo as <input> with its masks in a file (--masks), boxes in a file (--boxes), or neither
 (--auto-masks), and writes
@@ -36,6 +36,7 @@ from scenegen.cli.inference_options import (
     appearance_flags,
     needed_representations,
     parse_arguments,
+    segmenter_of,
     texture_mode_problem,
 )
 from scenegen.cli.reports import count_statuses, set_up_logging, summary
@@ -47,7 +48,6 @@ from scenegen.inputs.names import scene_id_of
 from scenegen.pipelines.pipeline import SceneGenPipeline
 from scenegen.pipelines.progress import Progress
 from scenegen.pipelines.settings import DECODER_ROLES
-from scenegen.segmentation import Segmenter
 from trellis_modules.checkpoint import CheckpointError
 
 logger = logging.getLogger(__name__)
@@ -171,7 +171,7 @@ def find_missing_masks(
     Raises:
         CheckpointError: the segmenter cannot be had, and there is no other scene to go on with.
     """
-    load = partial(Segmenter.from_pretrained, options.sam2, options.device)
+    load = partial(segmenter_of, options)
     try:
         with logging_redirect_tqdm():
             return segment_scenes(tqdm(scenes, desc="masks", unit="scene"), options.batch, load)

@@ -11,11 +11,8 @@ from collections.abc import Callable
 
 import torch
 
-<<<<<<< HEAD
-from scenegen.inputs.label_image import MAX_LABELS
-=======
 from safe_files.regular import shown
->>>>>>> i18b
+from scenegen.inputs.label_image import MAX_LABELS
 from scenegen.pipelines.settings import SEEDS
 
 _DIGITS = 18  # Python refuses to read numbers of thousands of them

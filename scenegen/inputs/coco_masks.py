@@ -1,147 +1,138 @@
-"""Masks of a COCO file: polygons, and run lengths as lists or as COCO's compressed text.
+"""Masks as COCO annotations hold them: polygons, and run lengths as numbers or as compressed text.
 
-Source: the COCO data format (https://cocodataset.org/#format-data) and the run lengths of its maskApi.c.
+Source: T.-Y. Lin et al., Microsoft COCO, arXiv:1405.0312, and the format of its published mask tools: runs
+go down the columns, zeros first; compressed text has five bits and a continuation bit a character, counted
+from "0", and from the fourth run on the difference to the run before the last.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from scenegen.inputs.image_files import SceneInputError
-from scenegen.inputs.photos import ScenePhoto
-
-_FINER = 4  # polygons have corners between pixels: they are drawn so many times larger
-_LARGEST_FINE = 1 << 24  # pixels up to which they are
+_FIRST_CHARACTER = 48
+_BITS, _VALUE, _SIGN, _MORE = 5, 0x1F, 0x10, 0x20
+_MAX_GROUPS = 8  # characters of one run: 40 bits are far beyond the pixels of any photo
 
 
-def annotations_of(raw: Any, where: Path | str) -> list[Mapping[str, Any]]:
-    """The annotations of the one photo in a COCO file.
+class SegmentationError(ValueError):
+    """A segmentation cannot be decoded; the message says what was expected and what came."""
+
+
+def decode_segmentation(segmentation: Any, height: int, width: int) -> np.ndarray:
+    """Turn the ``segmentation`` of an annotation into a mask.
 
     Args:
-        raw: ``{"images": [...], "annotations": [...]}``, ``{"image": {...}, "annotations": [...]}`` or the
-            bare list that SAM's automatic mask generator makes.
-        where: begins messages.
+        segmentation: a list of polygons ``[x0, y0, x1, y1, ...]`` in pixels, whose union is the object, or
+            ``{"size": [height, width], "counts": text, bytes or list of runs}``.
+        height, width: size of the photo.
+
+    Returns:
+        (height, width) bool. A polygon covers the pixels of its outline too; parts outside the photo are cut
+        off, so that the mask may be empty.
 
     Raises:
-        SceneInputError: something else, no annotation, or annotations of several photos.
+        SegmentationError: it has another form, other numbers than coordinates or runs, or another size.
     """
-    annotations = raw.get("annotations") if isinstance(raw, Mapping) else raw
-    if not isinstance(annotations, list) or not all(
-        isinstance(each, Mapping) and each.get("segmentation") for each in annotations
-    ):
-        raise SceneInputError(
-            f'{where}: expected COCO annotations, a list of {{"segmentation": ...}}, got something else; '
-            "export the masks as COCO JSON, not boxes or key points alone"
-        )
-    if not annotations:
-        raise SceneInputError(f"{where}: expected at least one annotation, got none; mark the objects")
-    photos = {str(each.get("image_id")) for each in annotations}
-    if len(photos) > 1:
-        raise SceneInputError(
-            f"{where}: expected annotations of one photo, got those of {len(photos)}; export one file a photo"
-        )
-    return annotations
+    if isinstance(segmentation, dict):
+        return _decode_runs(segmentation, height, width)
+    if isinstance(segmentation, (list, tuple)):
+        return _fill_polygons(segmentation, height, width)
+    raise SegmentationError(
+        f"segmentation: expected polygons or run lengths, got {type(segmentation).__name__}"
+    )
 
 
-def mask_of(annotation: Mapping[str, Any], photo: ScenePhoto, where: str) -> np.ndarray:
-    """The mask (H, W) bool of an annotation on the upright photo.
+def encode_counts(mask: np.ndarray) -> list[int]:
+    """Run lengths of a mask (H, W) bool, down its columns, zeros first."""
+    flat = np.asarray(mask, bool).ravel(order="F")
+    edges = np.flatnonzero(np.diff(flat)) + 1
+    runs = np.diff(np.concatenate([[0], edges, [flat.size]])).tolist()
+    return [0, *runs] if flat.size and flat[0] else runs
+
+
+def compress_counts(counts: Sequence[int]) -> str:
+    """Run lengths as the text of COCO's compressed form."""
+    characters = []
+    for index, run in enumerate(counts):
+        value = run - counts[index - 2] if index > 2 else run
+        more = True
+        while more:
+            bits = value & _VALUE
+            value >>= _BITS
+            more = value != (-1 if bits & _SIGN else 0)
+            characters.append(chr(_FIRST_CHARACTER + (bits | _MORE if more else bits)))
+    return "".join(characters)
+
+
+def decompress_counts(text: str) -> list[int]:
+    """Run lengths of COCO's compressed form.
 
     Raises:
-        SceneInputError: it is no polygon and no run lengths, or belongs to a picture of another size.
+        SegmentationError: a character does not belong to the form, or the text ends inside a number.
     """
-    shape = annotation["segmentation"]
-    if isinstance(shape, list):
-        return _from_polygons(shape, photo.shape, where)
-    if not isinstance(shape, Mapping):
-        raise _unknown(where, shape)
-    height, width = _size(shape, where)
-    mask = np.zeros(height * width, bool)
-    ends = np.cumsum(_counts(shape.get("counts"), height * width, where))
-    for start, end in zip(ends[::2], ends[1::2]):
-        mask[start:end] = True
-    picture = Image.fromarray(np.ascontiguousarray(mask.reshape(width, height).T))
-    return np.asarray(photo.lay_on(Path(where), picture, "a mask"))
-
-
-def _size(shape: Mapping[str, Any], where: str) -> tuple[int, int]:
-    size = shape.get("size")
-    if (
-        not isinstance(size, list)
-        or len(size) != 2
-        or not all(isinstance(side, int) and 0 < side < 1 << 16 for side in size)
-        or size[0] * size[1] > 1 << 28
-    ):
-        raise SceneInputError(f"{where}: expected the size [height, width] of its photo, got {size!r:.60}")
-    return size[0], size[1]
-
-
-def _counts(counts: Any, pixels: int, where: str) -> list[int]:
-    """Run lengths, of background and object in turn; they fill the picture column by column."""
-    if isinstance(counts, str):
-        counts = _decoded(counts, where)
-    if not isinstance(counts, list) or not all(isinstance(run, int) and run >= 0 for run in counts):
-        raise _unknown(where, counts)
-    if sum(counts) != pixels:
-        raise SceneInputError(
-            f"{where}: expected run lengths of {pixels} pixels in all, got {sum(counts)}; export it again"
-        )
+    counts: list[int] = []
+    value = groups = 0
+    for character in text:
+        bits = ord(character) - _FIRST_CHARACTER
+        if not 0 <= bits < 2 * _MORE or groups == _MAX_GROUPS:
+            raise SegmentationError(f"segmentation: {character!r} does not belong to compressed run lengths")
+        value |= (bits & _VALUE) << (_BITS * groups)
+        groups += 1
+        if bits & _MORE:
+            continue
+        if bits & _SIGN:
+            value -= 1 << (_BITS * groups)
+        counts.append(value + counts[-2] if len(counts) > 2 else value)
+        value = groups = 0
+    if groups:
+        raise SegmentationError("segmentation: the compressed run lengths end inside a number")
     return counts
 
 
-def _decoded(text: str, where: str) -> list[int]:
-    """COCO's compressed run lengths: five bits a character, and differences from the fourth run on."""
-    runs: list[int] = []
-    position = 0
-    while position < len(text):
-        value, shift, more = 0, 0, True
-        while more:
-            code = ord(text[position]) - 48 if position < len(text) else -1
-            if not 0 <= code < 64 or shift > 60:
-                raise SceneInputError(f"{where}: expected COCO's compressed run lengths, got a damaged text")
-            value |= (code & 31) << shift
-            more, shift, position = bool(code & 32), shift + 5, position + 1
-            if not more and code & 16:
-                value -= 1 << shift
-        runs.append(value + (runs[-2] if len(runs) > 2 else 0))
-    return runs
+def _decode_runs(segmentation: dict[str, Any], height: int, width: int) -> np.ndarray:
+    counts, size = segmentation.get("counts"), segmentation.get("size")
+    if size is not None and list(size) != [height, width]:
+        raise SegmentationError(f"segmentation: expected a mask of {height} x {width} pixels, got {size}")
+    if isinstance(counts, bytes):
+        counts = counts.decode("ascii", errors="replace")
+    if isinstance(counts, str):
+        counts = decompress_counts(counts)
+    whole = isinstance(counts, list) and all(type(run) is int and run >= 0 for run in counts)
+    if not whole or sum(counts) != height * width:
+        got = f"runs over {sum(counts)} pixels" if whole else "other values"
+        raise SegmentationError(
+            f"segmentation: expected run lengths over the {height * width} pixels of the photo, got {got}"
+        )
+    values = np.arange(len(counts)) % 2 == 1
+    return np.repeat(values, counts).reshape(width, height).T.copy()
 
 
-def _from_polygons(polygons: Sequence[Any], shape: tuple[int, int], where: str) -> np.ndarray:
-    """The area inside polygons ``[x0, y0, x1, y1, ...]`` in pixels of the photo."""
-    height, width = shape
-    finer = _FINER if height * width * _FINER**2 <= _LARGEST_FINE else 1
-    canvas = Image.new("L", (width * finer, height * finer))
-    for polygon in [polygons] if polygons and not isinstance(polygons[0], list) else polygons:
-        if (
-            not isinstance(polygon, list)
-            or len(polygon) < 6
-            or len(polygon) % 2
-            or not all(_is_coordinate(value) for value in polygon)
-        ):
-            raise _unknown(where, polygon)
-        if max(polygon[::2]) > width + 1 or max(polygon[1::2]) > height + 1:
-            raise SceneInputError(
-                f"{where}: expected a polygon inside the photo, {width}x{height}, got one up to "
-                f"{max(polygon[::2]):g}, {max(polygon[1::2]):g}; export it for the photo at full size"
-            )
-        corners = [(x * finer, y * finer) for x, y in zip(polygon[::2], polygon[1::2])]
-        ImageDraw.Draw(canvas).polygon(corners, fill=255)
-    return np.asarray(canvas.resize((width, height), Image.Resampling.BOX)) > 127
+def _fill_polygons(polygons: Sequence[Any], height: int, width: int) -> np.ndarray:
+    picture = Image.new("1", (width, height))
+    draw = ImageDraw.Draw(picture)
+    for polygon in polygons:
+        corners = _corners(polygon)
+        draw.polygon(corners, fill=1)
+        draw.line([*corners, corners[0]], fill=1)  # Pillow's own outline leaves out parts of thin polygons
+    return np.asarray(picture, dtype=bool).copy()
 
 
-def _is_coordinate(value: Any) -> bool:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_number and math.isfinite(value) and -1e6 < value < 1e6
+def _corners(polygon: Any) -> list[tuple[int, int]]:
+    """Corners in whole pixels.
 
-
-def _unknown(where: str, got: Any) -> SceneInputError:
-    return SceneInputError(
-        f"{where}: expected polygons [[x0, y0, x1, y1, x2, y2, ...], ...] or run lengths "
-        f'{{"size": ..., "counts": ...}}, got {got!r:.60}; export it again as COCO JSON'
-    )
+    Raises:
+        SegmentationError: there are fewer than three, or a coordinate is no finite number.
+    """
+    if not isinstance(polygon, (list, tuple)) or len(polygon) < 6 or len(polygon) % 2:
+        raise SegmentationError("segmentation: expected polygons [x0, y0, x1, y1, x2, y2, ...]")
+    if not all(isinstance(value, (int, float)) and math.isfinite(value) for value in polygon):
+        raise SegmentationError("segmentation: expected finite coordinates in polygons")
+    if max(map(abs, polygon)) > 1e6:
+        raise SegmentationError("segmentation: expected coordinates within a million pixels of the photo")
+    whole = [int(value) for value in polygon]  # truncated, as the published pipeline does for its filler
+    return list(zip(whole[::2], whole[1::2]))

@@ -23,10 +23,15 @@ PACKAGES = (*LIBRARIES, "dataset_toolkits")
 SCRIPT_FOLDERS = ("scripts", "benchmarks", "examples")
 PROJECT_MODULES = {*PACKAGES, *SCRIPT_FOLDERS, "tests", *(path.stem for path in ROOT.glob("*.py"))}
 
-TESTED_EXTRAS = ("data", "train", "eval", "hub", "segment", "usd", "video", "demo", "heic", "dev")
+TESTED_EXTRAS = ("data", "train", "eval", "hub", "segment", "cutout", "usd", "video", "demo", "heic", "dev")
 EXTRAS = (*TESTED_EXTRAS, "cuda", "background")
 # Import names that are not their distribution's name.
-DISTRIBUTIONS = {"PIL": "pillow", "skimage": "scikit-image", "pxr": "usd-core"}
+DISTRIBUTIONS = {
+    "PIL": "pillow",
+    "skimage": "scikit-image",
+    "pxr": "usd-core",
+    "cv2": "opencv-python-headless",
+}
 # GPU kernels that setup.sh installs by flag; only the backend file that uses one imports it.
 KERNEL_MODULES = {
     "xformers",
@@ -122,6 +127,7 @@ ALLOWED = {
     "scenegen.models": {"scenegen.models", "scenegen.geometry", "trellis_modules"},
     "scenegen.models.registry": {"scenegen.models", "trellis_modules", "vggt"},  # lists every network by name
     "scenegen.inputs": {"scenegen.inputs", "trellis_modules.config", "trellis_modules.files"},
+    "scenegen.datasets": {"scenegen.datasets", "scenegen.geometry", "trellis_modules"},
     "scenegen.segmentation": {
         "scenegen.segmentation",
         "scenegen.inputs",
@@ -176,6 +182,7 @@ ALLOWED = {
     "scenegen.synthesis": {
         "scenegen.synthesis",
         "scenegen.conditioning",
+        "scenegen.datasets",
         "scenegen.geometry",
         "scenegen.inputs",
         "scenegen.models",
@@ -185,6 +192,7 @@ ALLOWED = {
         "scenegen.trainers",
         "scenegen.synthesis",
         "scenegen.conditioning",
+        "scenegen.datasets",
         "scenegen.geometry",
         "scenegen.models",
         "trellis_modules",
@@ -349,6 +357,7 @@ def test_every_module_has_the_rule_of_its_own_package():
 @pytest.mark.parametrize(
     ("package", "never"),
     [
+        ("scenegen.datasets", ("scenegen.synthesis", "scenegen.inputs", "vggt")),
         ("scenegen.synthesis", ("scenegen.trainers", "scenegen.pipelines", "scenegen.export")),
         ("scenegen.trainers", ("scenegen.pipelines.texturing", "scenegen.export")),
         ("scenegen.hub", ("scenegen.checkpoints.networks", "scenegen.checkpoints.schema")),

@@ -10,10 +10,22 @@ import numpy as np
 from safe_files.regular import open_regular
 
 _TYPES = {
-    "char": "<i1", "int8": "<i1", "uchar": "<u1", "uint8": "<u1",
-    "short": "<i2", "int16": "<i2", "ushort": "<u2", "uint16": "<u2",
-    "int": "<i4", "int32": "<i4", "uint": "<u4", "uint32": "<u4",
-    "float": "<f4", "float32": "<f4", "double": "<f8", "float64": "<f8",
+    "char": "<i1",
+    "int8": "<i1",
+    "uchar": "<u1",
+    "uint8": "<u1",
+    "short": "<i2",
+    "int16": "<i2",
+    "ushort": "<u2",
+    "uint16": "<u2",
+    "int": "<i4",
+    "int32": "<i4",
+    "uint": "<u4",
+    "uint32": "<u4",
+    "float": "<f4",
+    "float32": "<f4",
+    "double": "<f8",
+    "float64": "<f8",
 }
 _FORMAT = "format binary_little_endian 1.0"
 _MAX_HEADER_LINES = 1000

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
+from scenegen.inputs.coco_masks import compress_counts, encode_counts
 from scenegen.inputs.image_files import SceneInputError
 from scenegen.inputs.label_image import PALETTE
 from scenegen.inputs.layout import detect_scene, find_scene_folders
@@ -132,27 +133,6 @@ def polygon(mask: np.ndarray) -> list[float]:
     return [float(value) for value in (left, top, right, top, right, bottom, left, bottom)]
 
 
-def runs(mask: np.ndarray) -> list[int]:
-    """Run lengths down the columns, of background first."""
-    flat = np.concatenate([[0], mask.T.ravel().astype(int)])
-    changes = np.flatnonzero(np.diff(flat))
-    return np.diff(np.concatenate([[0], changes, [mask.size]])).tolist()
-
-
-def compressed(counts: list[int]) -> str:
-    """COCO's text of run lengths, as its maskApi.c writes it."""
-    text = ""
-    for index, count in enumerate(counts):
-        value = count - (counts[index - 2] if index > 2 else 0)
-        more = True
-        while more:
-            bits = value & 31
-            value >>= 5
-            more = value != (-1 if bits & 16 else 0)
-            text += chr((bits | 32 if more else bits) + 48)
-    return text
-
-
 def coco(shape: Callable[[np.ndarray], Any], image_id: int = 7) -> dict[str, Any]:
     return {
         "images": [{"id": image_id, "file_name": "scene.jpg", "width": WIDTH, "height": HEIGHT}],
@@ -164,11 +144,11 @@ def coco(shape: Callable[[np.ndarray], Any], image_id: int = 7) -> dict[str, Any
 
 
 def rle(mask: np.ndarray) -> dict[str, Any]:
-    return {"size": [HEIGHT, WIDTH], "counts": runs(mask)}
+    return {"size": [HEIGHT, WIDTH], "counts": encode_counts(mask)}
 
 
 def rle_text(mask: np.ndarray) -> dict[str, Any]:
-    return {"size": [HEIGHT, WIDTH], "counts": compressed(runs(mask))}
+    return {"size": [HEIGHT, WIDTH], "counts": compress_counts(encode_counts(mask))}
 
 
 def smooth(image: Image.Image) -> Image.Image:
@@ -540,18 +520,18 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "COCO of another size": (
         beside(data("coco.json", coco(lambda mask: {"size": [8, 8], "counts": [10, 54]}))),
-        "expected a mask of 96x64 like the photo, got 8x8",
+        "expected run lengths of the size [64, 96] [height, width] like the photo, got [8, 8]; export",
     ),
     "COCO run lengths too short": (
         beside(data("coco.json", coco(lambda mask: {"size": [HEIGHT, WIDTH], "counts": [10, 5]}))),
-        "expected run lengths of 6144 pixels in all, got 15; export it again",
+        "expected run lengths over the 6144 pixels of the photo, got runs over 15 pixels; export it again",
     ),
     "COCO text damaged": (
         beside(data("coco.json", coco(lambda mask: {"size": [HEIGHT, WIDTH], "counts": "é~~~"}))),
-        "expected COCO's compressed run lengths, got a damaged text",
+        "does not belong to compressed run lengths; export it again as COCO JSON",
     ),
     "COCO polygon of two corners": (
-        beside(data("coco.json", coco(lambda mask: [[1, 2, 3, 4]]))), "expected polygons [[x0, y0, x1, y1",
+        beside(data("coco.json", coco(lambda mask: [[1, 2, 3, 4]]))), "expected polygons [x0, y0, x1, y1, x2",
     ),
     "COCO polygon outside": (
         beside(data("coco.json", coco(lambda mask: [[0, 0, 900, 0, 900, 700]]))),
