@@ -52,8 +52,8 @@ def run_setup(checkout: Path, *flags: str, env: dict[str, str] | None = None) ->
 
 def test_help_describes_every_flag(checkout):
     parser = (ROOT / "setup.sh").read_text(encoding="utf-8").split("parse_flags()")[1].split("esac")[0]
-    parsed = set(re.findall(r"--[a-z-]+(?=[ )])", parser))
-    described = set(re.findall(r"^  (--[a-z-]+)", run_setup(checkout, "--help").stdout, re.MULTILINE))
+    parsed = set(re.findall(r"--[a-z0-9-]+(?=[ )])", parser))
+    described = set(re.findall(r"^  (--[a-z0-9-]+)", run_setup(checkout, "--help").stdout, re.MULTILINE))
     assert described == parsed
     assert {f"--{name}" for name in (*KERNELS, *EXTRAS)} <= described
 
