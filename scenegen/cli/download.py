@@ -149,7 +149,7 @@ def fetch_all(
                 unit="B",
                 unit_scale=True,
                 leave=False,
-                disable=item.is_complete,
+                disable=True if item.is_complete else None,
             ) as bar,
         ):
             try:

@@ -13,7 +13,16 @@ from scenegen.checkpoints.schema import TextureSource
 from scenegen.cli.bundled import EXAMPLE_SCENES, bundled
 from scenegen.cli.demo import add_address_arguments
 from scenegen.cli.parser import CommandParser
-from scenegen.cli.types import device, non_negative, object_count, positive_int, seed, up_to, whole_number
+from scenegen.cli.types import (
+    default_device,
+    device,
+    non_negative,
+    object_count,
+    positive_int,
+    seed,
+    up_to,
+    whole_number,
+)
 from scenegen.demo.viewer import ViewerUnavailable, check_viewer
 from scenegen.export.options import ExportOptions, TextureFormat, Turntable
 from scenegen.export.registry import (
@@ -168,7 +177,12 @@ def add_segmenter_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="of --segmenter grabcut: ONNX file of a network that tells what stands out, such as IS-Net",
     )
-    parser.add_argument("--device", type=device, default="cpu", help="cpu, cuda, cuda:1, ... (%(default)s)")
+    parser.add_argument(
+        "--device",
+        type=device,
+        default=default_device(),
+        help="cuda, cuda:1, ..., mps or cpu; default: the first that this machine has",
+    )
 
 
 def check_segmenter_arguments(options: argparse.Namespace) -> None:

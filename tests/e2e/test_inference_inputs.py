@@ -67,3 +67,29 @@ def test_folder_of_any_name_becomes_a_scene_of_that_name(tmp_path, run, write_sc
     (tmp_path / "in" / name / "0_mask.png").write_bytes(b"")
     assert run("--overwrite") == 1
     assert all("\n" not in record.getMessage() for record in caplog.records)
+
+
+def test_device_scenes_and_what_to_open_are_told(tmp_path, run, write_scene, capsys, caplog):
+    for name in ("bath", "room"):
+        write_scene(tmp_path / "in" / name, 1)
+    with caplog.at_level("INFO", "scenegen.cli"):
+        assert run() == 0
+    first, *scenes = [record.getMessage() for record in caplog.records]
+    assert first.startswith("device: ") and first.endswith(("float32", "float16"))
+    assert [line.split(",")[0] for line in scenes] == ["1 of 2: bath done", "2 of 2: room done"]
+    last = capsys.readouterr().out.splitlines()[-1]
+    folder = tmp_path / "out" / "bath"
+    assert last == f"look at: {folder / 'preview.png'}; open in a 3D program: {folder / 'scene.glb'}"
+
+
+def test_progress_bars_are_for_terminals(tmp_path, run, write_scene, capfd):
+    write_scene(tmp_path / "in" / "room", 1)
+    assert run("--formats", "poses") == 0
+    assert "\r" not in capfd.readouterr().err
+
+
+def test_16_bits_on_a_cpu_are_warned_of(tmp_path, run, write_scene, caplog, monkeypatch):
+    monkeypatch.setattr("trellis_modules.devices._CPU_INFO", tmp_path / "none")
+    write_scene(tmp_path / "in" / "room", 1)
+    run("--dtype", "bfloat16", "--device", "cpu", "--formats", "poses")
+    assert "torch.bfloat16 takes several times as long as float32 on this CPU" in caplog.text
