@@ -311,7 +311,7 @@ def test_half_precision_runs(tmp_path, run, write_scene, dtype):
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (("--steps", "0"), "expected a whole number above 0, got '0'"),
+        (("--steps", "0"), "expected a whole number from 1 to 10000, got '0'"),
         (("--limit", "-1"), "expected a whole number above 0, got '-1'"),
         (("--formats", "glb,stl"), "unknown format 'stl'; known: glb, objects, poses, preview"),
         (("--formats", "all,stl"), "unknown format 'stl'; known: glb, objects, poses, preview"),
