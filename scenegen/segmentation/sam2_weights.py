@@ -51,7 +51,7 @@ def load_sam2(path_or_repo: Path | str, device: torch.device, revision: str | No
     if importlib.util.find_spec("transformers") is None:
         raise SegmenterUnavailable(
             "masks from boxes: expected the package 'transformers', which is not installed; "
-            f"pip install 'scenegen[segment]', {_OTHERWISE}"
+            f"run bash setup.sh --segment, {_OTHERWISE}"
         )
     folder = _find_folder(path_or_repo, revision)
     description, weights = (folder / name for name in FOLDER_FILES)
