@@ -2,10 +2,11 @@
 
 python dataset_toolkits/pack_scenes.py --output_dir R --set train
 
-From ``metadata_scene.csv`` it writes ``shards/scenes_train-00000.safetensors``, ...; with ``--kind latents``,
-from ``metadata.csv``, ``shards/latents_train-00000.safetensors``, ... . `scenegen.datasets.scene_samples` reads
-them. Rows whose files are missing or damaged are named and left out. Safe to run again: a shard is made again
-when a row or a file of it changed. With ``--world_size`` several processes share the shards.
+From ``metadata_scene.csv`` it writes ``shards/scenes_train-00000.safetensors`` and so on; with
+``--kind latents``, from ``metadata.csv``, ``shards/latents_train-00000.safetensors`` and so on.
+`scenegen.datasets.scene_samples` reads them. Rows whose files are missing or damaged are named and left out.
+Safe to run again: a shard is made again when a row or a file of it changed. With ``--world_size`` several
+processes share the shards.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -78,20 +78,20 @@ class Packer:
             OSError: the disk refuses.
             SplitError: a row has furniture of another split than the set.
         """
-        files = [self._files(row) for rows in scenes for row in rows]
+        files = [path for rows in scenes for row in rows for path in self._files(row)]
         source = self._source([[asdict(row) for row in rows] for rows in scenes], files)
         path = self.folder / shard_name(SCENES, self.settings.set_name, number)
         if self._is_there(path, source):
             return path
-        samples, tensors = [], {}
+        samples, tensors, failed = [], {}, {}
         for rows in scenes:
-            packed = self._scene(rows)
+            packed = self._scene(rows, failed)
             if packed is None:
                 continue
             kept, content = packed
             tensors |= {f"{len(samples)}.{name}": tensor for name, tensor in content.items()}
             samples.append(_scene_sample(kept))
-        self._write(path, SCENES, source, samples, tensors)
+        self._write(path, SCENES, source, samples, tensors, failed)
         return path
 
     def latents(self, assets: Sequence[AssetRow], number: int) -> Path:
@@ -101,18 +101,20 @@ class Packer:
         path = self.folder / shard_name(LATENTS, self.settings.set_name, number)
         if self._is_there(path, source):
             return path
-        kept, latents = [], []
+        kept, latents, failed = [], [], {}
         for asset in assets:
             try:
                 latents.append(read_latent(self.settings.latent_path(asset.sha256)))
                 kept.append(asset)
             except SampleError as error:
-                self._fail(asset.sha256, error)
+                failed[asset.sha256] = str(error)
         tensors = {"x_0": torch.stack(latents)} if latents else {}
-        self._write(path, LATENTS, source, [_asset_sample(asset) for asset in kept], tensors)
+        self._write(path, LATENTS, source, [_asset_sample(asset) for asset in kept], tensors, failed)
         return path
 
-    def _scene(self, rows: Sequence[SceneRow]) -> tuple[list[SceneRow], dict[str, Tensor]] | None:
+    def _scene(
+        self, rows: Sequence[SceneRow], failed: dict[str, str]
+    ) -> tuple[list[SceneRow], dict[str, Tensor]] | None:
         """The rows of a scene that can be packed, and their tensors; None when none can."""
         size, root = self.settings.image_size, self.settings.root
         kept, latents, crops, masks = [], [], [], []
@@ -121,7 +123,7 @@ class Packer:
             with _opened(root / rows[0].scene_image_path) as photo:
                 scene_image = _stored(images_to_tensor([photo], size)[0])
         except SampleError as error:
-            self._fail(rows[0].scene_id, error)
+            failed[rows[0].scene_id] = str(error)
             return None
         for row in rows:
             try:
@@ -130,7 +132,7 @@ class Packer:
                     mask = read_mask(root / row.masked_image_path, crop, size)
                     prepared = _stored(_prepared(crop, size, root / row.masked_image_path))
             except SampleError as error:
-                self._fail(f"{row.scene_id} object {row.instance_id}", error)
+                failed[f"{row.scene_id} object {row.instance_id}"] = str(error)
                 continue
             kept.append(row)
             latents.append(latent)
@@ -154,13 +156,19 @@ class Packer:
         source: str,
         samples: Sequence[ShardSample],
         tensors: dict[str, Tensor],
+        failed: Mapping[str, str],
     ) -> None:
+        self.failed |= failed
+        for item, reason in failed.items():
+            logger.warning("%s: %s", item, reason)
         if not samples:
             logger.warning("%s: none of its samples can be packed; not written", path)
             path.unlink(missing_ok=True)
             return
         settings = self.settings
-        header = ShardHeader(kind, settings.set_name, settings.latent_model, source, tuple(samples))
+        header = ShardHeader(
+            kind, settings.set_name, settings.latent_model, source, tuple(samples), dict(failed)
+        )
         write_shard(path, header, tensors)
         self.num_samples += len(samples)
 
@@ -171,17 +179,16 @@ class Packer:
             header = read_header(path)
         except ValueError:
             return False
-        if header.source == source:
-            self.num_samples += len(header.samples)
-        return header.source == source
+        if header.source != source:
+            return False
+        self.num_samples += len(header.samples)
+        self.failed |= header.failed
+        return True
 
-    def _source(self, rows: object, files: Iterable[Path | Sequence[Path]]) -> str:
-        """Hash of rows, settings, and the sizes and times of all files."""
-        states = []
-        for path in files:
-            for one in path if isinstance(path, (list, tuple)) else (path,):
-                found = one.stat() if one.is_file() else None
-                states.append([found.st_size, found.st_mtime_ns] if found else None)
+    def _source(self, rows: object, files: Iterable[Path]) -> str:
+        """Hash of rows, settings, and the sizes of all files and when they were changed."""
+        found = [path.stat() if path.is_file() else None for path in files]
+        states = [state and [state.st_size, state.st_mtime_ns] for state in found]
         text = json.dumps(
             [rows, states, self.settings.latent_model, self.settings.image_size], sort_keys=True
         )
@@ -196,10 +203,6 @@ class Packer:
             _mask_path(crop),
             *(self.settings.root / n for n in names),
         ]
-
-    def _fail(self, item: str, error: SampleError) -> None:
-        self.failed[item] = str(error)
-        logger.warning("%s: %s", item, error)
 
 
 def read_latent(path: Path) -> Tensor:
@@ -320,5 +323,5 @@ def _asset_sample(asset: AssetRow) -> ShardSample:
 
 
 def is_train(asset: AssetRow) -> bool:
-    """Whether the table lets an asset be learnt from: where it names a split, only those of the train split."""
+    """Whether an asset may be learnt from: where the table names splits, those of the train split."""
     return asset.extra.get("split", TRAIN) == TRAIN

@@ -1,4 +1,4 @@
-"""Shards: files of many samples that are read by place, without unpacking, by the loaders of training.
+"""Shards: files of many samples, which the loaders of training read by place and without unpacking.
 
 A shard is one safetensors file. Its tensors hold the samples, and its header one JSON text that says what they
 are, of which set, and of which furniture, so that a reader can refuse what it must not learn from.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,7 @@ class ShardHeader:
         latent_model: model whose latents it holds.
         source: hash of all that it was made of.
         samples: by place.
+        failed: what could not be packed: reasons by row or scene.
     """
 
     kind: str
@@ -72,6 +73,7 @@ class ShardHeader:
     latent_model: str
     source: str
     samples: tuple[ShardSample, ...]
+    failed: Mapping[str, str] = field(default_factory=dict)
 
 
 def write_shard(path: Path, header: ShardHeader, tensors: Mapping[str, Tensor]) -> None:
@@ -195,7 +197,7 @@ def _furniture(header: ShardHeader) -> Iterable[str]:
 
 
 def _tuples(raw: Mapping[str, Any]) -> dict[str, Any]:
-    known = {field.name for field in fields(ShardSample)}
+    known = {known.name for known in fields(ShardSample)}
     if raw.keys() - known:
         raise ValueError(f"unknown key {sorted(raw.keys() - known)[0]!r}")
     return {name: tuple(value) if isinstance(value, list) else value for name, value in raw.items()}
