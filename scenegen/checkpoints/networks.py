@@ -272,8 +272,8 @@ def _find_network(reference: str) -> NetworkFiles:
         return files
     hint = f"; fetch it with: {download_command(name)}" if name else ""
     raise CheckpointError(
-        f"{reference}: expected a network as {reference}.json and {reference}{WEIGHTS_SUFFIX}, or a published "
-        f"one, found none{hint}"
+        f"{reference}: expected a network as {reference}.json and {reference}{WEIGHTS_SUFFIX}, or a "
+        f"published one, found none{hint}"
     )
 
 
