@@ -37,7 +37,7 @@ def surface_features(model: Path, sha256: str, voxels: np.ndarray, device: torch
         (N, 132) float32 on the CPU; see `voxel_features`.
 
     Raises:
-        ValueError, OSError: the model cannot be read.
+        ValueError: the model cannot be read.
     """
     mesh, _, _ = load_normalised(model)
     corners = zup_to_yup(torch.from_numpy(mesh.vertices[mesh.faces])).to(device)
