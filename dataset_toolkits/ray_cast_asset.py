@@ -41,7 +41,7 @@ def load_normalised(path: Path) -> tuple[RenderMesh, float, np.ndarray]:
         that is added after scaling.
 
     Raises:
-        ValueError, OSError: see `load_model`.
+        ValueError: see `load_model`.
     """
     mesh = load_model(path)
     vertices = mesh.vertices.astype(np.float64)

@@ -17,7 +17,7 @@ READABLE = (".obj", ".glb", ".gltf", ".ply", ".stl")
 """Endings of the models that `load_model` reads."""
 
 # What trimesh raises for files that are cut off, damaged or something else.
-_UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, StructError, EOFError)
+_UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, StructError, EOFError)
 _BLACK_LEVEL = 12  # of 255: exporters write black beside a texture when only the texture counts
 
 
@@ -95,9 +95,8 @@ def load_model(path: Path) -> RenderMesh:
         path: OBJ with its material library, GLB, glTF, PLY or STL.
 
     Raises:
-        ValueError: the file is of another kind, cannot be read, holds no triangle, or vertices that are not
-            finite or all at one point.
-        OSError: it cannot be opened.
+        ValueError: the file, or one that it names, is missing, of another kind, or cut off; it holds no
+            triangle, or vertices that are not finite or all at one point.
     """
     kind = path.suffix.lower()
     if kind not in READABLE:
