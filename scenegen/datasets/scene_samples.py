@@ -117,13 +117,13 @@ class SceneSamples(Dataset[Sample]):
 
         sample = {
             "x_0": normalised_latents(stored("x_0")[rows], self.config.normalization),
-            "cond": stored("cond")[rows].float() / 255,
-            "scene_image": stored("scene_image").float() / 255,
+            "cond": stored("cond")[rows].float().div_(255),
+            "scene_image": stored("scene_image").float().div_(255),
             "vggt_feature": stored("vggt_feature").float(),
             "positions": self._positions(case, stored, rows).float(),
         }
         if self.config.use_mask_cond:
-            masks = stored("mask_cond")[rows].float() / 255  # (N, S, S)
+            masks = stored("mask_cond")[rows].float().div_(255)  # (N, S, S)
             sample["mask_cond"] = masks[:, None].expand(-1, 3, -1, -1)
         return sample
 

@@ -142,6 +142,7 @@ class MeshPack:
 
         Raises:
             PackError: see `load`; or it holds models of another split.
+            SplitError: see `load`.
         """
         pack = cls.load(path)
         if foreign := [info.id for info in pack.infos if info.split != "train"]:
@@ -153,10 +154,11 @@ class MeshPack:
 
     @classmethod
     def load(cls, path: Path | str) -> MeshPack:
-        """Read a pack.
+        """Read a pack, and check that its models are of the split that it says.
 
         Raises:
             PackError: missing, truncated or not a mesh pack.
+            SplitError: a model belongs to another split than the pack says, whatever is written in the file.
         """
         try:
             with safe_open(path, framework="numpy") as file:
@@ -171,6 +173,9 @@ class MeshPack:
                 f"{path}: expected a readable mesh pack: {error}; "
                 "build it with python -m dataset_toolkits.build_mesh_packs"
             ) from error
+        infos = tuple(ModelInfo.from_json(raw) for raw in json.loads(metadata["infos"]))
+        for info in infos:
+            check_split([info.id], info.split)
         palette_starts = np.repeat(tensors["palette_offsets"][:-1], np.diff(tensors["face_offsets"]))
         return cls(
             vertices=tensors["vertices"].astype(np.float32) / np.float32(_LEVELS) - np.float32(0.5),
@@ -178,7 +183,7 @@ class MeshPack:
             face_colours=tensors["palettes"][palette_starts + tensors["palette_indices"]],
             vertex_offsets=tensors["vertex_offsets"],
             face_offsets=tensors["face_offsets"],
-            infos=tuple(ModelInfo.from_json(raw) for raw in json.loads(metadata["infos"])),
+            infos=infos,
         )
 
 
