@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import struct
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -26,6 +27,9 @@ EMBREE = "EMBREE"
 ENGINES = ("CYCLES", EMBREE)
 MAX_WORKERS = 8
 """Assets at a time where there are as many CPUs."""
+
+_PNG_HEADER, _PNG_CHUNK = 8, 12  # bytes of the file's signature, and of a chunk around its data
+_PNG_TEXTS = (b"tEXt", b"zTXt", b"iTXt", b"tIME")
 
 ViewMaker = Callable[[int, np.random.Generator], list[View]]
 
@@ -127,3 +131,17 @@ def _draw(
     run_blender(SCRIPTS / "render.py", job, log, options.timeout, options.blender)
     if not is_drawn(folder, with_mesh):
         raise BlenderError(f"{model}: Blender ended well and left pictures out; check its version")
+    for path in folder.glob("*.png"):
+        path.write_bytes(without_text(path.read_bytes()))  # the time that it took, for example
+
+
+def without_text(png: bytes) -> bytes:
+    """A PNG file without its texts and its date, so that what is drawn again has the same bytes."""
+    kept, place = [png[:_PNG_HEADER]], _PNG_HEADER
+    while place < len(png):
+        (length,) = struct.unpack(">I", png[place : place + 4])
+        end = place + length + _PNG_CHUNK
+        if png[place + 4 : place + 8] not in _PNG_TEXTS:
+            kept.append(png[place:end])
+        place = end
+    return b"".join(kept)

@@ -250,8 +250,6 @@ def set_up_render(options):
     render.resolution_x = render.resolution_y = options.resolution
     render.resolution_percentage = 100
     render.film_transparent = True
-    for name in filter(lambda name: name.startswith("use_stamp"), dir(render)):
-        setattr(render, name, False)  # no dates in the files: what is drawn again has the same bytes
     image.file_format, image.color_mode, image.color_depth = "PNG", "RGBA", "8"
     if options.engine == "CYCLES":
         cycles.device = use_gpu()

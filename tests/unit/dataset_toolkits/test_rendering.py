@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import sys
@@ -11,6 +12,8 @@ import numpy as np
 import pytest
 import torch
 import trimesh
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from dataset_toolkits import render
 from dataset_toolkits.asset_views import (
@@ -23,6 +26,7 @@ from dataset_toolkits.asset_views import (
     write_transforms,
 )
 from dataset_toolkits.ray_cast_asset import draw, load_normalised
+from dataset_toolkits.rendering import without_text
 from dataset_toolkits.surface_features import face_colours
 from scenegen.datasets.metadata import ASSETS_NAME, read_assets
 from scenegen.datasets.records import read_records
@@ -140,7 +144,8 @@ def fake_blender(folder: Path, body: str) -> str:
 
 DRAWS = """
 folder, frames = job["output_folder"], [{"file_path": f"{n:03d}.png"} for n in range(len(job["views"]))]
-for frame in frames: open(os.path.join(folder, frame["file_path"]), "w").write("picture")
+picture = bytes([137, 80, 78, 71, 13, 10, 26, 10])
+for frame in frames: open(os.path.join(folder, frame["file_path"]), "wb").write(picture)
 if job["save_mesh"]: open(os.path.join(folder, "mesh.ply"), "w").write("mesh")
 json.dump({"frames": frames}, open(os.path.join(folder, "transforms.json"), "w"))
 """
@@ -160,6 +165,18 @@ def test_blender_gets_one_job_for_each_asset(downloaded, tmp_path):
     assert len(read_records(downloaded / "rendered_0.csv")) == 3 and not list(
         downloaded.glob(".cache/logs/*")
     )
+
+
+def test_texts_and_dates_of_pictures_are_removed_and_nothing_else():
+    pixels = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
+    info = PngInfo()
+    info.add_text("cycles.total_time", "00:03.14")
+    info.add_itxt("note", "drawn today")
+    files = [io.BytesIO(), io.BytesIO()]
+    Image.fromarray(pixels).save(files[0], "PNG", pnginfo=info)
+    Image.fromarray(pixels).save(files[1], "PNG")
+    assert files[0].getvalue() != files[1].getvalue()
+    assert without_text(files[0].getvalue()) == files[1].getvalue()
 
 
 def test_a_crash_costs_its_own_asset(downloaded, tmp_path):
