@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -15,7 +15,9 @@ from scenegen.pipelines.decoding import occupancy_surface, with_voxels_at
 from scenegen.pipelines.drafts import ObjectDraft, usable
 
 
-def close_contradicted_holes(drafts: Sequence[ObjectDraft], masks: Sequence[np.ndarray]) -> None:
+def close_contradicted_holes(
+    drafts: Sequence[ObjectDraft], masks: Sequence[np.ndarray], check: Callable[[], object]
+) -> None:
     """Occupy, in the logits of drafts, membranes over holes right through them that the photo does not show.
 
     Nothing is done where no camera explains the masks. See `scenegen.photo.through_holes`.
@@ -23,6 +25,7 @@ def close_contradicted_holes(drafts: Sequence[ObjectDraft], masks: Sequence[np.n
     Args:
         drafts: all objects, with poses in the query frame; those that have a problem are left out.
         masks: of the objects in the photo, (H, W) bool.
+        check: called before each object; what it raises ends the work.
     """
     surfaces = {row: occupancy_surface(drafts[row].logits.numpy()) for row in usable(drafts)}
     surfaces = {row: surface for row, surface in surfaces.items() if len(surface[1])}
@@ -35,6 +38,7 @@ def close_contradicted_holes(drafts: Sequence[ObjectDraft], masks: Sequence[np.n
         return
     covered = np.sum(masks, axis=0)
     for row, surface in surfaces.items():
+        check()
         logits, others = drafts[row].logits.numpy(), covered - masks[row] > 0
         points = membranes_of_holes(
             *surface, to_query[row], camera, masks[row], others, voxel=1 / len(logits)

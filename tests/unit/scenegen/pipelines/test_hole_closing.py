@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from scenegen.pipelines.texturing import TextureSettings
 
 BUNDLED = Path(__file__).resolve().parents[4] / "checkpoints" / "scenegen-small"
 RESOLUTION, SIZE = 24, 96
+CHECK = Mock()
 HOLE = (slice(9, 14), slice(0, 24), slice(9, 14))  # right through along y of the object z-up frame
 VIEW = PhotoCamera(
     np.block(
@@ -62,7 +64,9 @@ def test_contradicted_hole_is_closed_and_other_objects_stay(poses):
     logits = [block(4, hole=True), block(12)]
     masks = [mask_of(block(4), poses[0]), mask_of(block(12), poses[1])]
     drafts = [ObjectDraft(each.clone(), pose) for each, pose in zip(logits, poses, strict=True)]
-    close_contradicted_holes(drafts, masks)
+    check = Mock()
+    close_contradicted_holes(drafts, masks, check)
+    assert check.call_count == 2  # so that a run stops between objects
     added = (drafts[0].logits > 0) & (logits[0] <= 0)
     assert added[HOLE].any() and not added[2:22, :8].any() and not added[2:22, 16:].any()
     assert torch.equal(drafts[1].logits, logits[1])
@@ -71,7 +75,7 @@ def test_contradicted_hole_is_closed_and_other_objects_stay(poses):
 def test_opening_of_the_photo_stays(poses):
     logits = [block(4, hole=True), block(12)]
     drafts = [ObjectDraft(each.clone(), pose) for each, pose in zip(logits, poses, strict=True)]
-    close_contradicted_holes(drafts, [mask_of(*each) for each in zip(logits, poses, strict=True)])
+    close_contradicted_holes(drafts, [mask_of(*each) for each in zip(logits, poses, strict=True)], CHECK)
     assert all(torch.equal(draft.logits, each) for draft, each in zip(drafts, logits, strict=True))
 
 
@@ -80,7 +84,7 @@ def test_camera_that_does_not_explain_the_masks_closes_nothing(poses, monkeypatc
     logits, mask = block(4, hole=True), mask_of(block(4), poses[0])
     monkeypatch.setattr(hole_closing, "fit_photo_camera", lambda *_: replace(VIEW, overlap=overlap))
     draft = ObjectDraft(logits.clone(), poses[0])
-    close_contradicted_holes([draft], [mask])
+    close_contradicted_holes([draft], [mask], CHECK)
     assert torch.equal(draft.logits, logits) == (overlap == 0.1)
 
 
@@ -90,7 +94,7 @@ def test_objects_that_are_empty_or_have_a_problem_are_left_out(poses):
         ObjectDraft(empty, poses[0]),
         ObjectDraft(broken, poses[1], problem="its logits are not finite"),
     ]
-    close_contradicted_holes(drafts, [np.ones((8, 8), bool)] * 2)
+    close_contradicted_holes(drafts, [np.ones((8, 8), bool)] * 2, CHECK)
     assert drafts[0].logits is empty and drafts[1].logits is broken
 
 
