@@ -166,6 +166,11 @@ def check_checkpoint(pipeline: SceneGenPipeline, options: argparse.Namespace) ->
             f"{options.checkpoint}: {', '.join(wanted)}: needs an appearance stage, the checkpoint has none; "
             "leave it out"
         )
+    if options.keep_holes and not config.has_scene:
+        raise CheckpointError(
+            f"{options.checkpoint}: --keep-holes: holes are closed where a network places the objects, which "
+            "the checkpoint lacks; leave it out"
+        )
     for flag, representation in needed_representations(options).items():
         if (role := DECODER_ROLES[representation]) not in pipeline.networks.roles:
             raise CheckpointError(

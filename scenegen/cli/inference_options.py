@@ -241,7 +241,17 @@ def add_result_arguments(parser: argparse.ArgumentParser) -> None:
         default=ExportOptions().turntable,
         help="what the video of --formats mp4 shows (%(default)s)",
     )
-    parser.add_argument("--compress", action="store_true", help="smaller GLB files: quantised attributes")
+    parser.add_argument("--compress", action="store_true", help="smaller GLB files: quantised normals")
+    add_shape_arguments(parser)
+    parser.add_argument(
+        "--refine", action="store_true", help="push objects out of each other and onto the floor"
+    )
+    parser.add_argument("--json", action="store_true", help="print the summary as JSON")
+
+
+def add_shape_arguments(parser: argparse.ArgumentParser) -> None:
+    """What meshes are like."""
+    texture = TextureSettings()
     faces = parser.add_mutually_exclusive_group()
     faces.add_argument("--faces", type=positive_int, metavar="N", help="triangles of each object")
     faces.add_argument(
@@ -263,9 +273,8 @@ def add_result_arguments(parser: argparse.ArgumentParser) -> None:
         "--solid", action="store_true", help="insist on watertight objects; what nothing closes is remeshed"
     )
     parser.add_argument(
-        "--refine", action="store_true", help="push objects out of each other and onto the floor"
+        "--keep-holes", action="store_true", help="leave holes open where the photo shows a closed surface"
     )
-    parser.add_argument("--json", action="store_true", help="print the summary as JSON")
 
 
 def add_viewer_arguments(parser: argparse.ArgumentParser) -> None:
@@ -315,6 +324,8 @@ def batch_options(options: argparse.Namespace) -> BatchOptions:
         )
     if options.solid and options.surface == "released":
         raise ValueError("--solid: surfaces as released are open; leave one of --solid and --surface out")
+    if options.keep_holes and options.surface == "released":
+        raise ValueError("--keep-holes: surfaces as released keep theirs; leave it or --surface out")
     given_segmenter = {
         "--segmenter": options.segmenter != SEGMENTERS[0],
         "--sam2": options.sam2 != DEFAULT_SAM2,
@@ -404,6 +415,7 @@ def run_settings(options: argparse.Namespace) -> RunSettings:
         scene_faces=options.scene_faces,
         simplify=options.simplify,
         solid=options.solid,
+        close_holes=not options.keep_holes,
         scene_attention=not options.no_scene_attention,
         appearance=not options.no_appearance,
     )

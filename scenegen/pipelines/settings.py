@@ -51,6 +51,8 @@ class RunSettings:
         scene_faces: likewise for the scene; objects share it by their areas as they are placed.
         simplify: likewise as the share of the triangles that simplification removes, in [0, 1).
         solid: insist on watertight objects: one that nothing else closes is drawn anew on a grid.
+        close_holes: close holes right through objects where the photo shows a closed surface. Not for a
+            ``structure`` that is given, for surfaces as released, and where no network places the objects.
         texture: how meshes of the appearance stage are textured; None leaves them as they are decoded, with
             colours at their many vertices.
         representations: what else the objects are returned as.
@@ -69,6 +71,7 @@ class RunSettings:
     scene_faces: int | None = None
     simplify: float | None = None
     solid: bool = False
+    close_holes: bool = True
     texture: TextureSettings | None = TextureSettings()
     representations: Collection[Representation] = ()
 
@@ -103,6 +106,7 @@ class RunSettings:
             ValueError: something is asked for that the checkpoint or the other settings do not allow.
         """
         sampling = merge_params(config.sparse_structure_sampler.params, self.sampling, "run")
+        texture = self._texture(config)
         resolved = ResolvedSettings(
             seed=self.seed,
             sampling=sampling,
@@ -116,7 +120,8 @@ class RunSettings:
             scene_faces=self.scene_faces,
             simplify=self.simplify,
             solid=self.solid,
-            texture=self._texture(config),
+            close_holes=self._closes_holes(config, texture),
+            texture=texture,
             representations=frozenset(self.representations),
         )
         _check_decoders(resolved, roles)
@@ -151,6 +156,10 @@ class RunSettings:
         simplify = self.texture.simplify if self.simplify is None else self.simplify
         return replace(self.texture, source=source, mode=mode, simplify=simplify)
 
+    def _closes_holes(self, config: PipelineConfig, texture: TextureSettings | None) -> bool:
+        is_released = texture is not None and texture.surface == "released"
+        return self.close_holes and config.has_scene and self.structure is None and not is_released
+
     def _why_plain(self) -> str:
         return "the checkpoint has no appearance stage" if self.appearance else "appearance is False"
 
@@ -182,6 +191,7 @@ class ResolvedSettings:
     scene_faces: int | None
     simplify: float | None
     solid: bool
+    close_holes: bool
     texture: TextureSettings | None
     representations: frozenset[Representation]
 
@@ -194,6 +204,7 @@ class ResolvedSettings:
             "scene_attention": self.scene_attention,
             "positions_type": self.positions_type,
             "given_structure": self.structure is not None,
+            "close_holes": self.close_holes,
         }
         counts = {"faces": self.faces, "scene_faces": self.scene_faces, "simplify": self.simplify}
         record |= {name: value for name, value in counts.items() if value is not None}

@@ -64,7 +64,7 @@ def test_progress_and_stage_times_are_reported(pipeline, scene):
         *(Progress("structure", done, 3) for done in range(4)),
         *(Progress("meshes", done, 3) for done in range(4)),
     ]
-    assert list(result.timings) == ["condition", "sample", "decode", "mesh", "colour"]
+    assert list(result.timings) == ["condition", "sample", "decode", "holes", "mesh", "colour"]
     assert result.settings["steps"] == 3
 
 

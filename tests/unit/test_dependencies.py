@@ -152,7 +152,12 @@ ALLOWED = {
         "trellis_modules",
         "vggt",
     },
-    "scenegen.photo": {"scenegen.photo", "scenegen.geometry", "scenegen.inputs"},
+    "scenegen.photo": {
+        "scenegen.photo",
+        "scenegen.geometry",
+        "scenegen.inputs",
+        "trellis_modules.renderers",
+    },
     "scenegen.pipelines": {
         "scenegen.pipelines",
         "scenegen.checkpoints",
