@@ -7,12 +7,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
+from safe_files.limits import HIGHEST_MAX_PIXELS, MAX_PIXELS, MAX_STEPS
 from scenegen.batch.scenes import BatchOptions
 from scenegen.checkpoints.schema import TextureSource
 from scenegen.cli.bundled import EXAMPLE_SCENES, bundled
 from scenegen.cli.demo import add_address_arguments
 from scenegen.cli.parser import CommandParser
-from scenegen.cli.types import device, non_negative, positive_int, seed
+from scenegen.cli.types import (
+    default_device,
+    device,
+    non_negative,
+    object_count,
+    positive_int,
+    seed,
+    up_to,
+    whole_number,
+)
 from scenegen.demo.viewer import ViewerUnavailable, check_viewer
 from scenegen.export.options import ExportOptions, TextureFormat, Turntable
 from scenegen.export.registry import (
@@ -25,6 +35,7 @@ from scenegen.export.registry import (
     representation_requests,
 )
 from scenegen.hub.releases import SMALL_MODEL
+from scenegen.inputs.read_options import InvertedMasks, ReadOptions
 from scenegen.pipelines.result import Representation
 from scenegen.pipelines.settings import DECODER_ROLES, RunSettings
 from scenegen.pipelines.texturing import TEXTURE_MODES, SolidMode, TextureMode, TextureSettings
@@ -71,14 +82,50 @@ def add_input_arguments(parser: argparse.ArgumentParser) -> None:
         help="a photo, a scene folder or a folder of them; default: the example scenes of a checkout",
     )
     masks = parser.add_mutually_exclusive_group()
-    masks.add_argument("--masks", type=Path, help="label image or .npy array, when --input is a photo")
+    masks.add_argument(
+        "--masks", type=Path, help="label image, array, COCO JSON or folder of masks, when --input is a photo"
+    )
     masks.add_argument(
         "--boxes",
         type=Path,
         help="JSON list of [x0, y0, x1, y1] in pixels, also with points, when --input is a photo",
     )
     masks.add_argument("--auto-masks", action="store_true", help="find the objects of photos without masks")
+    parser.add_argument(
+        "--max-objects",
+        type=object_count,
+        default=ReadOptions().max_objects,
+        help="of one photo, above which it is refused (%(default)s)",
+    )
+    parser.add_argument(
+        "--min-area",
+        type=whole_number,
+        metavar="PIXELS",
+        help="of label images, smaller specks are left out; default: a 10,000th of the photo",
+    )
+    parser.add_argument(
+        "--strict", action="store_true", help="refuse a scene with a mask that cannot be used"
+    )
+    parser.add_argument(
+        "--inverted-masks",
+        choices=get_args(InvertedMasks),
+        default=ReadOptions().inverted,
+        help="masks that cover most of the photo and its border: invert them, keep them, or leave their "
+        "objects out and say so (%(default)s)",
+    )
     parser.add_argument("--limit", type=positive_int, help="only the first N scenes")
+    add_pixel_argument(parser)
+
+
+def add_pixel_argument(parser: argparse.ArgumentParser) -> None:
+    """What keeps a picture from filling the memory."""
+    parser.add_argument(
+        "--max-pixels",
+        type=up_to(HIGHEST_MAX_PIXELS),
+        default=MAX_PIXELS,
+        metavar="N",
+        help="refuse pictures of more pixels before they are decoded (%(default)s)",
+    )
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -97,9 +144,9 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         "--low-vram", action="store_true", help="load each network for its stage and free it after it"
     )
     parser.add_argument("--seed", type=seed, default=42, help="of all noise (%(default)s)")
-    parser.add_argument("--steps", type=positive_int, help="sampling steps; default: the checkpoint's")
+    parser.add_argument("--steps", type=up_to(MAX_STEPS), help="sampling steps; default: the checkpoint's")
     parser.add_argument("--cfg", type=non_negative, help="guidance strength; default: the checkpoint's")
-    parser.add_argument("--slat-steps", type=positive_int, help="sampling steps of the appearance stage")
+    parser.add_argument("--slat-steps", type=up_to(MAX_STEPS), help="sampling steps of the appearance stage")
     parser.add_argument("--slat-cfg", type=non_negative, help="guidance strength of the appearance stage")
     parser.add_argument(
         "--no-scene-attention", action="store_true", help="every object by itself, for comparisons"
@@ -130,7 +177,12 @@ def add_segmenter_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="of --segmenter grabcut: ONNX file of a network that tells what stands out, such as IS-Net",
     )
-    parser.add_argument("--device", type=device, default="cpu", help="cpu, cuda, cuda:1, ... (%(default)s)")
+    parser.add_argument(
+        "--device",
+        type=device,
+        default=default_device(),
+        help="cuda, cuda:1, ..., mps or cpu; default: the first that this machine has",
+    )
 
 
 def check_segmenter_arguments(options: argparse.Namespace) -> None:
@@ -283,6 +335,7 @@ def batch_options(options: argparse.Namespace) -> BatchOptions:
         export=export,
         refine=options.refine,
         auto_masks=options.auto_masks,
+        reading=ReadOptions(options.max_objects, options.min_area, options.strict, options.inverted_masks),
     )
 
 

@@ -27,10 +27,16 @@ from pathlib import Path
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from safe_files.pictures import pixel_limit
 from scenegen.batch.scenes import BatchOptions, SceneReport, segment_scenes
-from scenegen.cli.inference_options import add_segmenter_arguments, check_segmenter_arguments, segmenter_of
+from scenegen.cli.inference_options import (
+    add_pixel_argument,
+    add_segmenter_arguments,
+    check_segmenter_arguments,
+    segmenter_of,
+)
 from scenegen.cli.parser import CommandParser
-from scenegen.cli.reports import count_statuses, set_up_logging, summary
+from scenegen.cli.reports import count_statuses, set_up_logging, summary, tell_device, what_to_open
 from scenegen.cli.types import positive_int
 from scenegen.export.scene_files import ExportError, check_output
 from scenegen.inputs.image_files import SceneInputError
@@ -61,6 +67,7 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) ->
         "--text", help="names of the objects, separated by commas, for photos without boxes; needs --detector"
     )
     parser.add_argument("--detector", help="Grounding DINO: folder, or owner/name on the model hub")
+    add_pixel_argument(parser)
     add_segmenter_arguments(parser)
     options = parser.parse_args(arguments)
     if options.boxes and not options.input.is_file():
@@ -81,12 +88,15 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
     try:
         photo = options.input.is_file()
         sources = [options.input] if photo else find_scene_folders(options.input)
-        reports = segment(sources[: options.limit], options)
+        with pixel_limit(options.max_pixels):
+            reports = segment(sources[: options.limit], options)
     except (SceneInputError, CheckpointError, ExportError) as error:
         logger.error("%s", error)
         return 2
     counts = count_statuses(reports)
     print(summary(counts, options.output))
+    if line := what_to_open(reports, options.output):
+        print(line)
     return 1 if counts["failed"] else 0
 
 
@@ -101,10 +111,12 @@ def segment(sources: Sequence[Path], options: argparse.Namespace) -> list[SceneR
     reports = {source: SceneReport(scene_id_of(source)) for source in sources}
     scenes = [detect_scene(source, boxes=options.boxes) for source in sources]
     if todo := [scene for scene in scenes if is_pending(scene, batch)]:
+        tell_device(options.device, "float32")
         check_output(batch.output)
         load, find_prompts = partial(segmenter_of, options), detector_of(options)
         with logging_redirect_tqdm():
-            failed = segment_scenes(tqdm(todo, desc="masks", unit="scene"), batch, load, find_prompts)
+            bar = tqdm(todo, desc="masks", unit="scene", disable=None)
+            failed = segment_scenes(bar, batch, load, find_prompts)
         reports |= {scene.source: SceneReport(scene.scene_id, "done") for scene in todo} | failed
     return list(reports.values())
 

@@ -5,6 +5,7 @@ Only what a checkpoint's ``pipeline.json`` names is fetched, and of that JSON an
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,6 +33,7 @@ class Repository:
         cache_dir: where files are kept; None is huggingface_hub's own cache.
         local_files_only: use what is in the cache, never the network.
         endpoint: None is the public hub, or HF_ENDPOINT.
+        repo_type: ``model`` or ``dataset``.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Repository:
     cache_dir: Path | str | None = None
     local_files_only: bool = False
     endpoint: str | None = None
+    repo_type: str = "model"
 
     def get(self, file: str) -> Path:
         """A file, fetched unless it is in the cache.
@@ -58,6 +61,7 @@ class Repository:
                     cache_dir=self.cache_dir,
                     local_files_only=self.local_files_only,
                     endpoint=self.endpoint,
+                    repo_type=self.repo_type,
                 )
             )
 
@@ -103,9 +107,9 @@ def resolve_checkpoint(
         HubError: there is no such folder or repository, a file is missing, or the hub cannot be reached.
     """
     path = Path(path_or_repo).expanduser()
-    if path.is_dir():
+    if os.path.isdir(path):  # False too for names that no folder can have
         return path
-    if path.exists():
+    if os.path.exists(path):
         raise HubError(f"{path}: expected a checkpoint folder, got a file; pass the folder that holds it")
     parts = split_repository(str(path_or_repo))
     if parts is None:
@@ -170,7 +174,7 @@ def split_repository(text: str) -> tuple[str, str] | None:
     parts = text.split("/")
     if len(parts) < 2 or not all(_PART.fullmatch(part) for part in parts) or not is_inside(text):
         return None
-    if Path(parts[0]).is_dir() or parts[0] == PurePosixPath(SMALL_MODEL).parts[0]:
+    if os.path.isdir(parts[0]) or parts[0] == PurePosixPath(SMALL_MODEL).parts[0]:
         return None
     return "/".join(parts[:2]), "/".join(parts[2:])
 
@@ -194,15 +198,16 @@ def hub_faults(repository: Repository, file: str) -> Iterator[None]:
     except ImportError as error:
         raise HubError(
             f"{repository.name}: {file}: expected the package huggingface_hub, found none; "
-            "pip install 'scenegen[hub]', or download by hand and pass the folder"
+            "run bash setup.sh --hub, or download by hand and pass the folder"
         ) from error
-    url = f"{repository.endpoint or constants.ENDPOINT}/{repository.name}"
+    kind = "datasets/" if repository.repo_type == "dataset" else ""
+    url = f"{repository.endpoint or constants.ENDPOINT}/{kind}{repository.name}"
     where = f"{url}: {file}"
     try:
         yield
     except errors.LocalEntryNotFoundError as error:
-        kind = MissingFile if repository.local_files_only else HubError
-        raise kind(
+        error_class = MissingFile if repository.local_files_only else HubError
+        raise error_class(
             f"{where}: expected it in the cache or a hub that answers, found neither; check the network or "
             f"the endpoint, or pass a local folder. The bundled small model, {SMALL_MODEL}, needs no download"
         ) from error

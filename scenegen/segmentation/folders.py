@@ -23,7 +23,7 @@ def check_transformers(purpose: str, otherwise: str) -> None:
     if importlib.util.find_spec("transformers") is None:
         raise SegmenterUnavailable(
             f"{purpose}: expected the package 'transformers', which is not installed; "
-            f"pip install 'scenegen[segment]', {otherwise}"
+            f"run bash setup.sh --segment, {otherwise}"
         )
 
 

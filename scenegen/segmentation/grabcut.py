@@ -47,7 +47,7 @@ class GrabCutSegmenter(Segmenter):
         if importlib.util.find_spec("cv2") is None:
             raise SegmenterUnavailable(
                 "masks by GrabCut: expected the package 'opencv-python-headless', which is not installed; "
-                "pip install 'scenegen[demo]', or give SAM 2 (--sam2)"
+                "run bash setup.sh --demo, or give SAM 2 (--sam2)"
             )
         self._cutout = cutout
 

@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import nn
 
-from scenegen.checkpoints.networks import CheckpointFolder, Networks
+from scenegen.checkpoints.networks import CheckpointFolder, Networks, load_network
 from scenegen.checkpoints.schema import PipelineConfig
 from scenegen.models.registry import build_model
 from trellis_modules.checkpoint import CheckpointError, save_checkpoint
+from trellis_modules.samplers.registry import SamplerConfig
 
 DECODER = {
     "name": "SparseStructureDecoder",
@@ -29,7 +30,7 @@ GEOMETRY_ARGS = {
 def _folder(path: Path, **keys: object) -> CheckpointFolder:
     config = PipelineConfig(
         models={"sparse_structure_flow_model": "a", "sparse_structure_decoder": "b"},
-        sparse_structure_sampler=None,
+        sparse_structure_sampler=SamplerConfig("FlowEulerSamplerVGGT"),
         image_cond_model="c",
         vggt_model="d",
     )
@@ -90,8 +91,11 @@ def test_pickle_beside_its_description_is_refused_with_the_remedy(tmp_path):
 
 
 def test_optional_networks_may_be_missing_and_others_may_not(tmp_path):
+    kinds = {"a": ("SparseStructureFlowModel", {"use_global": True}), "c": ("VisionTransformer", {})}
     for stem in "abc":
         _save(tmp_path / stem)
+        if stem in kinds:
+            (tmp_path / f"{stem}.json").write_text(json.dumps(dict(zip(("name", "args"), kinds[stem]))))
     folder = _folder(tmp_path)
     assert folder.networks(optional=["vggt_model"]).roles == folder.config.stems.keys() - {"vggt_model"}
     with pytest.raises(CheckpointError, match="expected the checkpoint .*d.json, found none"):
@@ -120,3 +124,38 @@ def test_kept_networks_are_loaded_once_and_others_for_every_use():
     with pytest.raises(RuntimeError, match="boom"), freed.use("a"):
         raise RuntimeError("boom")
     assert made[-1].weight.is_meta
+
+
+ENCODER = {
+    "name": "SparseStructureEncoder",
+    "args": {
+        "in_channels": 1,
+        "latent_channels": 2,
+        "num_res_blocks": 0,
+        "num_res_blocks_middle": 0,
+        "channels": [4, 4],
+    },
+}
+PUBLISHED = "microsoft/TRELLIS-image-large/ckpts/ss_enc_conv3d_16l8_fp16"
+
+
+@pytest.mark.parametrize(
+    ("place", "reference"),
+    [
+        ("own/enc", "own/enc"),
+        ("checkpoints/trellis-encoders/ckpts/ss_enc_conv3d_16l8_fp16", PUBLISHED),
+    ],
+)
+def test_one_network_is_found_by_its_path_or_where_downloads_go(tmp_path, monkeypatch, place, reference):
+    _save(tmp_path / place, ENCODER)
+    monkeypatch.chdir(tmp_path)
+    assert type(load_network(reference)).__name__ == "SparseStructureEncoder"
+
+
+def test_published_network_that_is_not_there_says_how_to_fetch_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("scenegen.checkpoints.networks.fetch_reference", lambda reference: None)
+    with pytest.raises(CheckpointError, match="scenegen download --only trellis-encoders"):
+        load_network(PUBLISHED)
+    with pytest.raises(CheckpointError, match="own/enc: expected a network as own/enc.json"):
+        load_network("own/enc")

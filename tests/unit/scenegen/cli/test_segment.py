@@ -166,5 +166,5 @@ def test_options_that_contradict_each_other_are_refused(tmp_path, run, capsys, a
 def test_grabcut_needs_boxes(tmp_path, run, caplog):
     pytest.importorskip("cv2", reason="opencv-python-headless is not installed (extra demo)")
     assert run(write_photo(tmp_path / "lounge.jpg"), "--segmenter", "grabcut") == 1
-    assert "lounge.jpg: GrabCut (OpenCV) in the box, without a network: expected boxes or points" in caplog.text
+    assert "lounge.jpg: GrabCut (OpenCV) in the box, without a network: expected boxes" in caplog.text
     assert "since only SAM 2 finds objects without a hint" in caplog.text

@@ -141,7 +141,7 @@ def test_missing_files_and_packages_give_one_line(library, tmp_path, toy_folder,
     with pytest.raises(SegmenterUnavailable, match="expected Grounding DINO in the layout .*fetch it again"):
         load_detector(tmp_path)
     monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(SegmenterUnavailable, match="pip install 'scenegen.segment.', or draw the boxes"):
+    with pytest.raises(SegmenterUnavailable, match="run bash setup.sh --segment, or draw the boxes"):
         load_detector(tmp_path)
 
 
