@@ -102,7 +102,7 @@ class PictureSet:
         """Read a file of `save`, to learn from it.
 
         Raises:
-            ValueError: it is no picture set, cannot be read, or does not name its models, as older files do not.
+            ValueError: it is no picture set, cannot be read, or does not name its models, as older files do.
             SplitError: a model is not of the train split.
         """
         try:
