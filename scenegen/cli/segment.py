@@ -29,14 +29,14 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from safe_files.pictures import pixel_limit
 from scenegen.batch.scenes import BatchOptions, SceneReport, segment_scenes
-from scenegen.cli.inference_options import (
-    add_pixel_argument,
+from scenegen.cli.inference_options import add_pixel_argument
+from scenegen.cli.parser import CommandParser
+from scenegen.cli.reports import count_statuses, set_up_logging, summary, tell_device, what_to_open
+from scenegen.cli.segmenter_options import (
     add_segmenter_arguments,
     check_segmenter_arguments,
     segmenter_of,
 )
-from scenegen.cli.parser import CommandParser
-from scenegen.cli.reports import count_statuses, set_up_logging, summary, tell_device, what_to_open
 from scenegen.cli.types import positive_int
 from scenegen.export.scene_files import ExportError, check_output
 from scenegen.inputs.image_files import SceneInputError
