@@ -37,7 +37,6 @@ from scenegen.cli.inference_options import (
     appearance_flags,
     needed_representations,
     parse_arguments,
-    segmenter_of,
     texture_mode_problem,
 )
 from scenegen.cli.reports import (
@@ -48,6 +47,7 @@ from scenegen.cli.reports import (
     tell_scene,
     what_to_open,
 )
+from scenegen.cli.segmenter_options import segmenter_of
 from scenegen.demo.viewer import default_truth_folder
 from scenegen.export.scene_files import ExportError, check_output
 from scenegen.inputs.image_files import SceneInputError, one_line
