@@ -12,7 +12,7 @@ from scenegen.checkpoints.schema import TextureSource
 from scenegen.cli.bundled import EXAMPLE_SCENES, bundled
 from scenegen.cli.demo import add_address_arguments
 from scenegen.cli.parser import CommandParser
-from scenegen.cli.types import device, non_negative, positive_int, seed
+from scenegen.cli.types import device, non_negative, object_count, positive_int, seed, whole_number
 from scenegen.demo.viewer import ViewerUnavailable, check_viewer
 from scenegen.export.options import ExportOptions, TextureFormat, Turntable
 from scenegen.export.registry import (
@@ -25,6 +25,7 @@ from scenegen.export.registry import (
     representation_requests,
 )
 from scenegen.hub.releases import SMALL_MODEL
+from scenegen.inputs.read_options import ReadOptions
 from scenegen.pipelines.result import Representation
 from scenegen.pipelines.settings import DECODER_ROLES, RunSettings
 from scenegen.pipelines.texturing import TEXTURE_MODES, SolidMode, TextureMode, TextureSettings
@@ -78,6 +79,18 @@ def add_input_arguments(parser: argparse.ArgumentParser) -> None:
         help="JSON list of [x0, y0, x1, y1] in pixels, also with points, when --input is a photo",
     )
     masks.add_argument("--auto-masks", action="store_true", help="find the objects of photos without masks")
+    parser.add_argument(
+        "--max-objects",
+        type=object_count,
+        default=ReadOptions().max_objects,
+        help="of one photo, above which it is refused (%(default)s)",
+    )
+    parser.add_argument(
+        "--min-area",
+        type=whole_number,
+        metavar="PIXELS",
+        help="of label images, smaller specks are left out; default: a 10,000th of the photo",
+    )
     parser.add_argument("--limit", type=positive_int, help="only the first N scenes")
 
 
@@ -283,6 +296,7 @@ def batch_options(options: argparse.Namespace) -> BatchOptions:
         export=export,
         refine=options.refine,
         auto_masks=options.auto_masks,
+        reading=ReadOptions(options.max_objects, options.min_area),
     )
 
 

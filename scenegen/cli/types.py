@@ -10,6 +10,7 @@ import argparse
 
 import torch
 
+from scenegen.inputs.label_image import MAX_LABELS
 from scenegen.pipelines.settings import SEEDS
 
 
@@ -24,6 +25,13 @@ def whole_number(text: str) -> int:
     """A whole number of at least 0."""
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 0, got {text!r}")
+    return int(text)
+
+
+def object_count(text: str) -> int:
+    """How many objects one photo may have: no more than a label image has labels."""
+    if not text.isdecimal() or not 1 <= int(text) <= MAX_LABELS:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 to {MAX_LABELS}, got {text!r}")
     return int(text)
 
 

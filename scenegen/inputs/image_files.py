@@ -15,15 +15,20 @@ class SceneInputError(ValueError):
     """Input of a scene that cannot be used; the message is one line and names the file."""
 
 
-def open_image(path: Path) -> Image.Image:
-    """Decode a whole 8-bit image, turned upright by its EXIF orientation.
+def open_image(path: Path, any_depth: bool = False) -> Image.Image:
+    """Decode a whole image, turned upright by its EXIF orientation.
+
+    Args:
+        path: of the image.
+        any_depth: whether 16 bits a channel are welcome too.
 
     Raises:
         SceneInputError: the file is missing, damaged, or of another kind.
     """
     try:
         with Image.open(path) as image:
-            _check_depth(path, image)
+            if not any_depth:
+                _check_depth(path, image)
             image.load()
             return ImageOps.exif_transpose(image)
     except UnidentifiedImageError as error:

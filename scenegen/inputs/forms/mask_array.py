@@ -11,10 +11,11 @@ from PIL import Image
 from scenegen.inputs.form import Form, check_background
 from scenegen.inputs.image_files import SceneInputError
 from scenegen.inputs.names import MASKS_NAME
+from scenegen.inputs.read_options import ReadOptions
 from scenegen.inputs.scene_images import SceneImages
 
 
-def _read(photo: Image.Image, files: Sequence[Path]) -> SceneImages:
+def _read(photo: Image.Image, files: Sequence[Path], options: ReadOptions) -> SceneImages:
     """Read one mask per object, numbered as in the array."""
     (path,) = files
     masks = _read_numbers(path)
