@@ -201,6 +201,7 @@ ALLOWED = {
     "benchmarks": {*PACKAGES, *SCRIPT_FOLDERS},
     "examples": {"scenegen", "trellis_modules", "vggt"},
     "inference": {"scenegen"},
+    "interactive_demo": {"scenegen"},
     "train": {"scenegen"},
     "evaluate": {"scenegen"},
 }
