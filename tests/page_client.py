@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import httpx
 from gradio_client.utils import apply_diff
 
-TIMEOUT_SECONDS = 120
+TIMEOUT_SECONDS = 60
 
 
 class PageError(RuntimeError):
@@ -70,9 +71,15 @@ class PageClient:
         """
         dependency = self._events[name]
         body = {
-            "data": list(data), "event_data": event, "fn_index": dependency["id"],
-            "session_hash": self.session_hash, "trigger_id": None,
+            "data": list(data), "event_data": None if event is None else {"value": None, **event},
+            "fn_index": dependency["id"], "session_hash": self.session_hash, "trigger_id": None,
         }  # fmt: skip
+        if dependency["queue"] is False:
+            answer = self.http.post("/gradio_api/run/predict", json=body)
+            if answer.is_error:
+                raise PageError(answer.json().get("error") or "the event failed without words")
+            yield self._keep(dependency, answer.json()["data"])
+            return
         joined = self.http.post("/gradio_api/queue/join", json=body).raise_for_status().json()
         last: list[Any] | None = None
         for message in self._messages(joined["event_id"]):
@@ -98,8 +105,11 @@ class PageClient:
 
     def _messages(self, event_id: str) -> Iterator[dict[str, Any]]:
         url = f"/gradio_api/queue/data?session_hash={self.session_hash}"
+        deadline = time.monotonic() + TIMEOUT_SECONDS
         with self.http.stream("GET", url) as answer:
             for line in answer.iter_lines():
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"no end of the event within {TIMEOUT_SECONDS} s")
                 if line.startswith("data:"):
                     message = json.loads(line[5:])
                     if message.get("event_id") == event_id:

@@ -63,7 +63,7 @@ class DemoApi:
         gr.api(generate, api_name="generate", api_description=description, concurrency_limit=None)
 
     def segment(
-        self, session: Session, picture: dict[str, Any], objects: Objects, polygons: bool
+        self, session: Session, picture: dict[str, Any], objects: Objects, polygons: bool = False
     ) -> dict[str, Any]:
         """Find objects in a picture, which becomes the current one of the session.
 

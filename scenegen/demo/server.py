@@ -82,7 +82,7 @@ class DemoServer:
         found = find_examples(examples)
         with ExitStack() as stack:
             root = _session_root(options, stack)
-            os.environ[_UPLOADS_VARIABLE] = str(root)  # where gradio puts uploads, and serves files from
+            _use_for_uploads(root, stack)
             self.service = DemoService(options, root)
             stack.callback(self.service.close)
             page = build_page(self.service, found)
@@ -203,6 +203,16 @@ def _session_root(options: DemoOptions, stack: ExitStack) -> Path:
     return Path(
         stack.enter_context(tempfile.TemporaryDirectory(prefix="sessions-", dir=options.folder))
     ).resolve()
+
+
+def _use_for_uploads(root: Path, stack: ExitStack) -> None:
+    """Let gradio put uploads below a folder and serve files from it; it knows no other way than a variable."""
+    before = os.environ.get(_UPLOADS_VARIABLE)
+    os.environ[_UPLOADS_VARIABLE] = str(root)
+    if before is None:
+        stack.callback(os.environ.pop, _UPLOADS_VARIABLE, None)
+    else:
+        stack.callback(os.environ.__setitem__, _UPLOADS_VARIABLE, before)
 
 
 def _launch(

@@ -109,7 +109,7 @@ def test_labels_that_were_smoothed_or_compressed_are_read(tmp_path):
 @pytest.mark.parametrize(
     ("image", "words"),
     [
-        (Image.fromarray(PALETTE[two_objects()]).resize((80, 60)), "expected labels of 40x30 like the picture, got 80x60"),
+        (Image.fromarray(PALETTE[two_objects()]).resize((80, 60)), "of 40x30 like the picture, got 80x60"),
         (Image.new("RGB", (40, 30)), "all pixels are 0; draw the objects"),
     ],
 )  # fmt: skip
