@@ -27,6 +27,7 @@ import torch
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from safe_files.pictures import pixel_limit
 from scenegen.batch.scenes import SceneReport, is_pending, make_scene, needs_masks, segment_scenes
 from scenegen.cli.bundled import EXAMPLE_SCENES
 from scenegen.cli.demo import show_page
@@ -57,7 +58,8 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
     set_up_logging()
     try:
         sources = find_sources(options)
-        reports = run_scenes(sources[: options.limit], options)
+        with pixel_limit(options.max_pixels):
+            reports = run_scenes(sources[: options.limit], options)
     except (SceneInputError, CheckpointError, ExportError) as error:
         logger.error("%s", error)
         return 2

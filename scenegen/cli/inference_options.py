@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
+from safe_files.limits import HIGHEST_MAX_PIXELS, MAX_PIXELS, MAX_STEPS
 from scenegen.batch.scenes import BatchOptions
 from scenegen.checkpoints.schema import TextureSource
 from scenegen.cli.bundled import EXAMPLE_SCENES, bundled
 from scenegen.cli.demo import add_address_arguments
 from scenegen.cli.parser import CommandParser
-from scenegen.cli.types import device, non_negative, object_count, positive_int, seed, whole_number
+from scenegen.cli.types import device, non_negative, object_count, positive_int, seed, up_to, whole_number
 from scenegen.demo.viewer import ViewerUnavailable, check_viewer
 from scenegen.export.options import ExportOptions, TextureFormat, Turntable
 from scenegen.export.registry import (
@@ -92,6 +93,18 @@ def add_input_arguments(parser: argparse.ArgumentParser) -> None:
         help="of label images, smaller specks are left out; default: a 10,000th of the photo",
     )
     parser.add_argument("--limit", type=positive_int, help="only the first N scenes")
+    add_pixel_argument(parser)
+
+
+def add_pixel_argument(parser: argparse.ArgumentParser) -> None:
+    """What keeps a picture from filling the memory."""
+    parser.add_argument(
+        "--max-pixels",
+        type=up_to(HIGHEST_MAX_PIXELS),
+        default=MAX_PIXELS,
+        metavar="N",
+        help="refuse pictures of more pixels before they are decoded (%(default)s)",
+    )
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -110,9 +123,9 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         "--low-vram", action="store_true", help="load each network for its stage and free it after it"
     )
     parser.add_argument("--seed", type=seed, default=42, help="of all noise (%(default)s)")
-    parser.add_argument("--steps", type=positive_int, help="sampling steps; default: the checkpoint's")
+    parser.add_argument("--steps", type=up_to(MAX_STEPS), help="sampling steps; default: the checkpoint's")
     parser.add_argument("--cfg", type=non_negative, help="guidance strength; default: the checkpoint's")
-    parser.add_argument("--slat-steps", type=positive_int, help="sampling steps of the appearance stage")
+    parser.add_argument("--slat-steps", type=up_to(MAX_STEPS), help="sampling steps of the appearance stage")
     parser.add_argument("--slat-cfg", type=non_negative, help="guidance strength of the appearance stage")
     parser.add_argument(
         "--no-scene-attention", action="store_true", help="every object by itself, for comparisons"

@@ -26,8 +26,14 @@ from pathlib import Path
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from safe_files.pictures import pixel_limit
 from scenegen.batch.scenes import BatchOptions, SceneReport, segment_scenes
-from scenegen.cli.inference_options import add_segmenter_arguments, check_segmenter_arguments, segmenter_of
+from scenegen.cli.inference_options import (
+    add_pixel_argument,
+    add_segmenter_arguments,
+    check_segmenter_arguments,
+    segmenter_of,
+)
 from scenegen.cli.parser import CommandParser
 from scenegen.cli.reports import count_statuses, set_up_logging, summary
 from scenegen.cli.types import positive_int
@@ -54,6 +60,7 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) ->
     )
     parser.add_argument("--overwrite", action="store_true", help="make label images again")
     parser.add_argument("--limit", type=positive_int, help="only the first N scenes")
+    add_pixel_argument(parser)
     add_segmenter_arguments(parser)
     options = parser.parse_args(arguments)
     if options.boxes and not options.input.is_file():
@@ -72,7 +79,8 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
     try:
         photo = options.input.is_file()
         sources = [options.input] if photo else find_scene_folders(options.input)
-        reports = segment(sources[: options.limit], options)
+        with pixel_limit(options.max_pixels):
+            reports = segment(sources[: options.limit], options)
     except (SceneInputError, CheckpointError, ExportError) as error:
         logger.error("%s", error)
         return 2

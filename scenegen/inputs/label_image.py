@@ -11,9 +11,11 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from safe_files.pictures import open_picture
 from scenegen.inputs.image_files import SceneInputError, over_background
 from scenegen.inputs.label_noise import Colours, component_sizes, fill, is_crisp, restore_labels
 from scenegen.inputs.limits import MAX_OBJECTS
+from trellis_modules.files import atomic_write
 
 _PUBLISHED = (  # label 1 and on, as in the published demo
     (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (255, 0, 255), (0, 255, 255), (128, 0, 0),
@@ -152,16 +154,16 @@ def write_labels(labels: np.ndarray, path: Path) -> None:
     """
     image = Image.fromarray(labels)
     image.putpalette(PALETTE.tobytes())
-    path.parent.mkdir(parents=True, exist_ok=True)
     notes = PngInfo()
     notes.add_text(_NOTE, _digest(labels))
-    image.save(path, pnginfo=notes)
+    with atomic_write(path) as temporary:  # half a file would count as one that a person changed
+        image.save(temporary, format="PNG", pnginfo=notes)
 
 
 def is_as_written(path: Path) -> bool:
     """Whether `write_labels` wrote this file and nobody changed its labels since."""
     try:
-        with Image.open(path) as image:
+        with open_picture(path) as image:
             return image.mode == "P" and image.info.get(_NOTE) == _digest(np.asarray(image))
     except (OSError, ValueError):  # whatever it is, it is not ours
         return False

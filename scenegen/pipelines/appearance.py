@@ -74,7 +74,7 @@ class AppearanceStage:
         """
         rows = usable(drafts)
         logits = torch.stack([drafts[row].logits for row in rows])
-        with self.networks.use(SLAT_FLOW_ROLE) as flow:
+        with self.networks.use(SLAT_FLOW_ROLE) as flow, reporter.watching(flow):
             if logits.shape[-1] != flow.config.resolution:
                 raise ValueError(
                     f"appearance stage: expected structures of {flow.config.resolution}^3 voxels, "
@@ -114,15 +114,15 @@ class AppearanceStage:
         for row, element in elements.items():
             drafts[row].problem = latents_problem(element.feats)
         if "gaussian" in settings.wanted:
-            for row, gaussian in self._decoded(SLAT_GAUSSIAN_ROLE, drafts, elements, reporter.check).items():
+            for row, gaussian in self._decoded(SLAT_GAUSSIAN_ROLE, drafts, elements, reporter).items():
                 drafts[row].gaussian = gaussian
         if "radiance_field" in settings.wanted:
-            fields = self._decoded(SLAT_RADIANCE_FIELD_ROLE, drafts, elements, reporter.check)
+            fields = self._decoded(SLAT_RADIANCE_FIELD_ROLE, drafts, elements, reporter)
             for row, radiance_field in fields.items():
                 drafts[row].radiance_field = radiance_field
         advance = reporter.counter("meshes", len(usable(drafts)))
         surface = (settings.texture or TextureSettings()).surface
-        meshes = self._decoded(SLAT_MESH_ROLE, drafts, elements, advance, surface=surface)
+        meshes = self._decoded(SLAT_MESH_ROLE, drafts, elements, reporter, advance, surface=surface)
         for row, mesh in meshes.items():
             if not mesh.success:
                 drafts[row].problem = f"{SLAT_MESH_ROLE}: it left no surface"
@@ -133,7 +133,8 @@ class AppearanceStage:
         role: str,
         drafts: Sequence[ObjectDraft],
         elements: Mapping[int, SparseTensor],
-        on_object: Callable[[], object],
+        reporter: ProgressReporter,
+        on_object: Callable[[], object] | None = None,
         **options: Any,
     ) -> dict[int, Any]:
         """What a decoder, with its options, makes of the usable drafts, by row, on the CPU.
@@ -141,13 +142,14 @@ class AppearanceStage:
         A refusal becomes a problem.
         """
         decoded = {}
-        with self.networks.use(role) as decoder:
+        with self.networks.use(role) as decoder, reporter.watching(decoder):
             for row in usable(drafts):
                 try:
                     decoded[row] = to_device(decoder(elements[row], **options)[0], "cpu")
                 except ValueError as error:  # features that are not finite
                     drafts[row].problem = f"{role}: {error}"
-                on_object()
+                if on_object is not None:
+                    on_object()
         return decoded
 
     def texture(

@@ -73,9 +73,11 @@ class StructureStage:
         """
         with ExitStack() as stack:
             image_encoder = stack.enter_context(self.networks.use(IMAGE_ENCODER_ROLE))
+            stack.enter_context(reporter.watching(image_encoder))
             geometry_encoder = None
             if parts.geometry:
                 geometry_encoder = stack.enter_context(self.networks.use(GEOMETRY_ENCODER_ROLE))
+                stack.enter_context(reporter.watching(geometry_encoder))
             conditioner = SceneConditioner(
                 image_encoder,
                 geometry_encoder,
@@ -95,7 +97,7 @@ class StructureStage:
         reporter: ProgressReporter,
     ) -> StructureSample:
         """Latents and poses of the objects; ``generator`` gives the noise."""
-        with self.networks.use(FLOW_ROLE) as flow:
+        with self.networks.use(FLOW_ROLE) as flow, reporter.watching(flow):
             noise = structure_noise(
                 cond.num_assets, flow.config.in_channels, flow.config.resolution, generator, self.device
             )
@@ -118,9 +120,6 @@ class StructureStage:
         Raises:
             Cancelled: the caller wants to stop.
         """
-        chunks = []
-        with self.networks.use(DECODER_ROLE) as decoder:
-            for chunk in latents.split(_OBJECTS_DECODED_AT_ONCE):
-                reporter.check()
-                chunks.append(decoder(chunk).float().cpu())
+        with self.networks.use(DECODER_ROLE) as decoder, reporter.watching(decoder):
+            chunks = [decoder(chunk).float().cpu() for chunk in latents.split(_OBJECTS_DECODED_AT_ONCE)]
         return torch.cat(chunks).squeeze(1)

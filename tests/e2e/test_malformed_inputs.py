@@ -276,7 +276,7 @@ CASES: dict[str, Case] = {
         "flow.json: missing key 'name'", lambda i: i.network(lambda raw: raw.pop("name"))
     ),
     "network unknown": _checkpoint(
-        "flow.json: unknown name 'os.system'; known: [",
+        "for the role 'sparse_structure_flow_model', got 'os.system'; correct",
         lambda i: i.network(lambda raw: raw.update(name="os.system")),
     ),
     "network lacks an argument": _checkpoint(
@@ -508,7 +508,7 @@ CASES: dict[str, Case] = {
         lambda i: i.poses({"objects": [POSE | {"scale": -1}]}),
     ),
     "pose not finite": _evaluation(
-        "object 0 has a pose that is not finite, a zero quaternion or a scale <= 0",
+        "poses.json: expected a JSON pose file, got not valid JSON: expected a finite number, got NaN",
         lambda i: i.poses(
             '{"objects": [{"id": 0, "translation": [NaN, 0, 0], "rotation_wxyz": [1, 0, 0, 0], "scale": 1}]}'
         ),

@@ -1,16 +1,20 @@
 """What the caller hears and sees of a scene before it is finished, and that the scene is the same."""
 
+import threading
 from itertools import groupby
 
 import pytest
 import torch
+from torch import nn
 
 from scenegen.export.glb import glb_bytes
 from scenegen.export.meshes import build_scene
 from scenegen.inputs.scene_folder import read_scene
 from scenegen.inputs.scene_images import SceneImages
+from scenegen.pipelines import preview
+from scenegen.pipelines.decoding import occupancy_to_mesh
 from scenegen.pipelines.pipeline import SceneGenPipeline
-from scenegen.pipelines.progress import Cancelled, Progress
+from scenegen.pipelines.progress import Cancelled, Progress, ProgressReporter
 from scenegen.pipelines.result import SceneResult
 from scenegen.pipelines.settings import RunSettings
 from scenegen.pipelines.texturing import TextureSettings
@@ -63,12 +67,16 @@ def test_plain_surfaces_come_before_the_latents_and_objects_as_they_are_textured
         on_object=lambda index, item: events.append((index, item)),
     )
     at = next(index for index, event in enumerate(events) if not isinstance(event, tuple))
-    preview = events[at]
+    early_look = events[at]
     assert events[at - 1][0] == "structure" and events[at + 1] == ("latents", 0)
-    assert [item.object_id for item in preview.objects] == [0, 1, 2] and preview.query_id == result.query_id
-    for early, final in zip(preview.objects, result.objects, strict=True):
+    assert [item.object_id for item in early_look.objects] == [
+        0,
+        1,
+        2,
+    ] and early_look.query_id == result.query_id
+    for early, final in zip(early_look.objects, result.objects, strict=True):
         assert torch.equal(early.pose, final.pose) and torch.equal(early.logits, final.logits)
-    first, empty, last = preview.objects
+    first, empty, last = early_look.objects
     assert empty.mesh is None and empty.problem == "the structure decoder left the grid empty"
     for item in (first, last):
         assert item.mesh.visual.kind == "vertex" and item.mesh.is_watertight and item.problem is None
@@ -111,20 +119,47 @@ def test_a_run_stops_in_every_stage_and_the_next_one_is_whole(pipeline, scene, s
     assert pipeline.run([scene], settings).objects[2].mesh.visual.kind == "texture"
 
 
-def test_a_run_stops_before_its_preview_is_shown(pipeline, scene, settings):
-    last, asked = [], []
+def test_a_run_stops_before_its_preview_is_shown(pipeline, scene, settings, monkeypatch):
+    last, drawn = [], []
 
-    def should_stop() -> bool:
-        """Yes, when asked again after the last step of the structure."""
-        asked.append(last[-1].stage == "structure" and last[-1].done == last[-1].total)
-        return asked[-2:] == [True, True]
+    def draw(*arguments):
+        drawn.append(occupancy_to_mesh(*arguments))
+        return drawn[-1]
 
+    monkeypatch.setattr(preview, "occupancy_to_mesh", draw)
     with pytest.raises(Cancelled):
         pipeline.run(
             [scene],
             settings,
             on_progress=last.append,
-            should_stop=should_stop,
+            should_stop=lambda: len(drawn) == 1,
             on_preview=lambda preview: pytest.fail("the preview is shown"),
         )
-    assert last[-1].stage == "structure"
+    assert last[-1].stage == "structure" and len(drawn) == 1
+
+
+def test_a_run_stops_within_a_network_and_leaves_it_as_it_was(pipeline, scene, settings):
+    """One step of a large network takes long on a CPU, so the caller is asked between its blocks."""
+    calls, asked = [], []
+
+    def should_stop() -> bool:
+        asked.append(calls[-1])
+        return len(asked) - asked.index(calls[-1]) == 3 and calls[-1] == Progress("structure", 1, 2)
+
+    with pytest.raises(Cancelled):
+        pipeline.run([scene], settings, on_progress=calls.append, should_stop=should_stop)
+    assert calls[-1] == Progress("structure", 1, 2) and asked.count(calls[-1]) == 3
+    with pipeline.networks.use("sparse_structure_flow_model") as flow:
+        assert not any(module._forward_pre_hooks for module in flow.modules())
+
+
+def test_stopping_one_thread_leaves_another_that_uses_the_same_network():
+    """Two runs may share the networks."""
+    network, answers = nn.Sequential(nn.Linear(2, 2)), []
+    with ProgressReporter(should_stop=lambda: True).watching(network):
+        with pytest.raises(Cancelled):
+            network(torch.zeros(1, 2))
+        other = threading.Thread(target=lambda: answers.append(network(torch.zeros(1, 2))))
+        other.start()
+        other.join()
+    assert len(answers) == 1

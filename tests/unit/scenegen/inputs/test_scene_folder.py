@@ -243,7 +243,7 @@ FAULTS = {
     "photo is a folder": (
         lambda f: ((f / "scene.jpg").unlink(), (f / "scene.jpg").mkdir()),
         "scene.jpg",
-        "reading stopped",
+        "expected a file, got a folder",
     ),
     "photo CMYK": (
         lambda f: _save(_photo().convert("CMYK"), f / "scene.jpg"),

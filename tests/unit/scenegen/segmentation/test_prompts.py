@@ -33,7 +33,7 @@ def test_boxes_up_to_the_border_are_read_in_order(tmp_path):
         pytest.param("[[0, 0, 5, 5], [0, 0, 5]]", "box 1: expected four numbers", id="three numbers"),
         pytest.param('[[0, 0, 5, "5"]]', "box 0: expected four numbers", id="text"),
         pytest.param("[[0, 0, 5, true]]", "box 0: expected four numbers", id="truth value"),
-        pytest.param("[[0, 0, 5, NaN]]", "box 0: expected four numbers", id="not a number"),
+        pytest.param("[[0, 0, 5, NaN]]", "expected a finite number, got NaN", id="not a number"),
         pytest.param("[[5, 0, 5, 9]]", "box 0: expected x0 < x1 and y0 < y1, got [5, 0, 5, 9]", id="empty"),
         pytest.param("[[0, 9, 5, 2]]", "box 0: expected x0 < x1 and y0 < y1", id="corners swapped"),
         pytest.param("[[0, 0, 49, 5]]", "box 0: expected a box inside the photo, 48x32 pixels", id="too far"),
