@@ -12,6 +12,7 @@ from scenegen.demo.object_list import apply_action, object_rows
 from scenegen.demo.page import CLICK_MODES, PictureParts
 from scenegen.demo.pictures import draw_overlay, write_shown
 from scenegen.demo.prompts import CanvasBox, CurrentPicture
+from scenegen.demo.reports import plain_text
 from scenegen.demo.service import DemoService, current_picture
 from scenegen.demo.session import Session
 from scenegen.inputs.image_files import SceneInputError
@@ -109,7 +110,7 @@ class PictureEvents:
                 number = picture.objects.index(picture.selected) + 1
                 self._service.click(session, number, (x, y), positive=mode == CLICK_MODES[0])
             title = picture.title(picture.selected)
-        return self.shown(session, f"Corrected {title}.")
+        return self.shown(session, f"Corrected {plain_text(title)}.")
 
     def change_objects(self, session: Session, event: Any, canvas: Any) -> tuple[Any, ...]:
         """Something was done in the list of objects."""
@@ -266,4 +267,4 @@ def _name_of(image: Any) -> str:
 
 
 def _listed(names: Sequence[str]) -> str:
-    return ", ".join(f"{number} {name}".strip() for number, name in enumerate(names, start=1))
+    return plain_text(", ".join(f"{number} {name}".strip() for number, name in enumerate(names, start=1)))

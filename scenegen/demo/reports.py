@@ -42,7 +42,7 @@ def scene_report(scene: MadeScene, job: Job) -> str:
     names = {item.object_id: object_title(item.object_id + 1, item.name) for item in result.objects}
     stages = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in result.timings.items())
     lines = [
-        f"**{len(result.objects)} objects** in the frame of **{_plain(names[result.query_id])}**, seed "
+        f"**{len(result.objects)} objects** in the frame of **{plain_text(names[result.query_id])}**, seed "
         f"{settings['seed']}, made in {job.seconds:.1f} s ({stages}).",
     ]
     if result.peak_bytes:
@@ -52,7 +52,7 @@ def scene_report(scene: MadeScene, job: Job) -> str:
         lines.append(_refinement_text(refinement))
     for item in result.objects:
         if item.problem is not None:
-            lines.append(f"⚠️ {_plain(names[item.object_id])}: {_plain(item.problem)}.")
+            lines.append(f"⚠️ {plain_text(names[item.object_id])}: {plain_text(item.problem)}.")
     return "\n\n".join(lines)
 
 
@@ -70,7 +70,7 @@ def _memory_text() -> str:
     return "" if peak is None else f", peak memory {peak / _GIB:.2f} GiB"
 
 
-def _plain(text: str) -> str:
+def plain_text(text: str) -> str:
     """Text of a visitor inside Markdown: no markup, no HTML."""
     escaped = escape(text)
     for sign in "\\`*_[]#|":

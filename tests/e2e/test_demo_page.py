@@ -392,10 +392,7 @@ def test_bad_input_is_a_warning_and_the_cache_stays(server, tab, photo, tmp_path
         act(tab, tmp_path)
     assert "Traceback" not in str(caught.value) and str(server.service.sessions.root) not in str(caught.value)
     session = server.service.sessions.get(tab.session_hash)
-    while len(session.pairs) > 1:
-        server.service.delete_pair(session, 1)
-    generate(tab)
-    assert "Done" in tab.shown["status"]
+    assert session.pairs and len(session.pairs[0].names) == 2
 
 
 def test_missing_weights_are_named_and_nothing_is_lost(tmp_path, examples):
