@@ -3,9 +3,9 @@
     python interactive_demo.py &
     python examples/demo_client.py --picture lounge.jpg --boxes boxes.json --output outputs/client
 
-The demo finds the objects in the boxes, makes the scene and sends its files. With --labels in place of --boxes
-the objects come from a label image. Ctrl-C cancels the scene. It needs the package gradio_client, which comes
-with gradio.
+The demo finds the objects in the boxes, makes the scene and sends its files. With --labels in place of
+--boxes the objects come from a label image. Ctrl-C cancels the scene. It needs the package gradio_client,
+which comes with gradio.
 """
 
 from __future__ import annotations

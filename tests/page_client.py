@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import time
 import uuid
@@ -9,10 +10,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
-from gradio_client.utils import apply_diff
+import pytest
 
 TIMEOUT_SECONDS = 60
+
+
+needs_demo = pytest.mark.skipif(
+    any(importlib.util.find_spec(name) is None for name in ("gradio", "gradio_image_annotation")),
+    reason="gradio and gradio_image_annotation are not installed (extra demo)",
+)
 
 
 class PageError(RuntimeError):
@@ -34,6 +40,8 @@ class PageClient:
             url: of the page.
             login: name and password, where the page asks for them.
         """
+        import httpx  # comes with gradio
+
         self.session_hash = uuid.uuid4().hex[:11]
         self.shown: dict[str | int, Any] = {}
         self.http = httpx.Client(base_url=url, timeout=TIMEOUT_SECONDS)
@@ -69,6 +77,8 @@ class PageClient:
             data: values of its inputs.
             event: what a browser tells beside them, for clicks.
         """
+        from gradio_client.utils import apply_diff
+
         dependency = self._events[name]
         body = {
             "data": list(data), "event_data": None if event is None else {"value": None, **event},

@@ -52,6 +52,8 @@ STYLE = """
   background: var(--block-background-fill); }
 #generation_controls { border-color: var(--color-accent); }
 #title h1 { text-align: center; }
+#cached_images .grid-container { grid-template-columns: repeat(2, minmax(0, 1fr)) !important; }
+#cached_images .thumbnail-item { aspect-ratio: 2 / 1; }
 #status progress { width: 100%; height: 14px; accent-color: var(--color-accent); }
 @media (max-width: 480px) { #title h1 { font-size: 1.25em; } }
 """
@@ -182,7 +184,12 @@ def build_picture(segmenter: str, has_texts: bool) -> PictureParts:
         segment = gr.Button("🎯 Run Segmentation", variant="primary", elem_id="segment")
     note = gr.Markdown(f"Masks come from {segmenter}.", elem_id="note")
     overlay = gr.Image(
-        label="Segmentation Result", interactive=False, type="filepath", elem_id="overlay", height=420
+        label="Segmentation Result",
+        interactive=False,
+        type="filepath",
+        elem_id="overlay",
+        height=420,
+        buttons=["download", "fullscreen"],
     )
     click_mode = gr.Radio(
         list(CLICK_MODES), value=CLICK_MODES[0], label="A click on the result", elem_id="mode"
@@ -214,7 +221,7 @@ def build_picture(segmenter: str, has_texts: bool) -> PictureParts:
         labels_file = gr.DownloadButton("📥 Download Label Image", interactive=False, elem_id="labels_file")
     gallery = gr.Gallery(
         label="Cached Images", show_label=False, elem_id="cached_images", columns=3, height=250,
-        object_fit="contain", preview=False, interactive=False,
+        object_fit="contain", preview=False, interactive=False, buttons=["fullscreen"],
     )  # fmt: skip
     with gr.Row():
         add = gr.Button("➕ Add to Cache", elem_id="add")
@@ -284,7 +291,9 @@ def build_result() -> ResultParts:
         )
         cancel = gr.Button("✋ Cancel", size="lg", elem_id="cancel", scale=1, interactive=False)
     status = gr.HTML("", elem_id="status")
-    look = gr.Image(label="First look", interactive=False, visible=False, type="filepath", elem_id="look")
+    look = gr.Image(
+        label="First look", interactive=False, visible=False, type="filepath", elem_id="look", buttons=[]
+    )
     scene = scene_panel("Generated 3D Scene", elem_id="scene")
     visible = gr.CheckboxGroup([], label="Visible objects", elem_id="visible", visible=False)
     glb = glb_button("📥 Download GLB File", elem_id="glb")
@@ -301,7 +310,12 @@ def build_result() -> ResultParts:
     with gr.Accordion("🔎 Poses, and what went in", open=False, elem_id="details"):
         poses = pose_table(elem_id="poses")
         went_in = gr.Gallery(
-            label="What went in", columns=2, object_fit="contain", interactive=False, elem_id="went_in"
+            label="What went in",
+            columns=2,
+            object_fit="contain",
+            interactive=False,
+            buttons=["fullscreen"],
+            elem_id="went_in",
         )
     return ResultParts(
         generate, cancel, status, look, scene, visible, glb, formats, make, files, report, poses, went_in
@@ -318,7 +332,7 @@ def build_examples(examples: Sequence[Example]) -> ExampleParts | None:
     gallery = gr.Gallery(
         [(str(example.photo), example.name) for example in examples],
         label="Examples", show_label=False, columns=EXAMPLES_IN_A_ROW, height=300, object_fit="contain",
-        interactive=False, allow_preview=False, elem_id="examples",
+        interactive=False, allow_preview=False, buttons=[], elem_id="examples",
     )  # fmt: skip
     return ExampleParts(gallery, gr.Button("🚀 Load Example & Auto Generate", elem_id="example"))
 

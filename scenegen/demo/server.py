@@ -206,7 +206,7 @@ def _session_root(options: DemoOptions, stack: ExitStack) -> Path:
 
 
 def _use_for_uploads(root: Path, stack: ExitStack) -> None:
-    """Let gradio put uploads below a folder and serve files from it; it knows no other way than a variable."""
+    """Let gradio put uploads below a folder and serve files from it, which only a variable tells it."""
     before = os.environ.get(_UPLOADS_VARIABLE)
     os.environ[_UPLOADS_VARIABLE] = str(root)
     if before is None:

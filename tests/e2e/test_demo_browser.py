@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
 import io
 import os
 import shutil
@@ -18,16 +20,16 @@ import pytest
 import trimesh
 from PIL import Image
 
-selenium = pytest.importorskip("selenium", reason="selenium is not installed (extra dev)")
-pytest.importorskip("gradio", reason="gradio is not installed (extra demo)")
-
-from selenium import webdriver
-from selenium.webdriver import ActionChains, Keys
-from selenium.webdriver.common.by import By
-
 from scenegen.demo.examples import EXAMPLES_FOLDER
 from scenegen.demo.options import DemoOptions
 from scenegen.demo.server import Address, DemoServer
+
+if importlib.util.find_spec("selenium") is None or importlib.util.find_spec("gradio") is None:
+    pytest.skip("selenium or gradio is not installed (extra dev)", allow_module_level=True)
+
+from selenium import webdriver  # noqa: E402
+from selenium.webdriver import ActionChains, Keys  # noqa: E402
+from selenium.webdriver.common.by import By  # noqa: E402
 
 CHROMIUM, DRIVER = (shutil.which(name) for name in ("chromium", "chromedriver"))
 pytestmark = [
@@ -88,8 +90,11 @@ class Page:
         return " ".join(item.text for item in self.driver.find_elements(By.CSS_SELECTOR, ".toast-body"))
 
     def upload(self, path: Path) -> None:
-        self.find("#canvas input[type=file]").send_keys(str(path))
-        self.wait(lambda: "Draw a box" in self.text("note"))
+        for _ in range(5):  # a page that has just been opened may not listen yet
+            self.find("#canvas input[type=file]").send_keys(str(path))
+            with contextlib.suppress(AssertionError):
+                self.wait(lambda: "Draw a box" in self.text("note"), 20)
+                break
         self.wait(lambda: self.driver.find_elements(By.CSS_SELECTOR, "#canvas canvas"))
         time.sleep(1)  # the canvas fits itself to the picture
 
@@ -239,7 +244,7 @@ def test_a_scene_is_cancelled_in_every_stage(open_page, stage):
 
 
 def test_by_keyboard_alone(open_page):
-    """Every control is reached with the tabulator and worked with the keyboard; the file is given directly."""
+    """Every control is reached with the tabulator; the file is given to the browser directly."""
     page = open_page()
 
     def focus(selector: str) -> None:

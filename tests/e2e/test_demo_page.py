@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import threading
 import zipfile
@@ -13,10 +12,6 @@ import pytest
 import trimesh
 from PIL import Image
 
-pytest.importorskip("gradio", reason="gradio is not installed (extra demo)")
-if importlib.util.find_spec("gradio_image_annotation") is None:
-    pytest.skip("gradio_image_annotation is not installed (extra demo)", allow_module_level=True)
-
 from scenegen.cli import infer
 from scenegen.demo.controls import SceneControls
 from scenegen.demo.jobs import Job
@@ -24,7 +19,9 @@ from scenegen.demo.options import DemoOptions
 from scenegen.demo.server import Address, DemoServer
 from scenegen.inputs.image_files import SceneInputError
 from scenegen.inputs.label_image import PALETTE, write_labels
-from tests.page_client import PageClient, PageError
+from tests.page_client import PageClient, PageError, needs_demo
+
+pytestmark = needs_demo
 
 SIZE = (96, 72)
 BOXES = ((4, 20, 40, 60), (50, 20, 90, 60))
@@ -203,7 +200,7 @@ def test_an_example_makes_a_scene_with_one_press_and_can_be_cached(tab):
 
 @pytest.mark.slow
 def test_textures_replace_plain_surfaces(tmp_path, shared_appearance_checkpoint, examples):
-    """What is seen of a scene while it is made: a picture of plain surfaces, then one more for each object."""
+    """While a scene is made, a picture of plain surfaces is seen, then one more for each object."""
     options = DemoOptions(str(shared_appearance_checkpoint))
     with DemoServer(options, Address(), examples, quiet=True) as server:
         tab = PageClient(server.url)
