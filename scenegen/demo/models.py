@@ -12,12 +12,13 @@ from scenegen.demo.options import DemoOptions
 from scenegen.pipelines.pipeline import SceneGenPipeline
 from scenegen.segmentation.loading import load_segmenter
 from scenegen.segmentation.segmenter import Segmenter
+from scenegen.segmentation.text import TextDetector, detect, load_detector
 from trellis_modules.checkpoint import CheckpointError
 from trellis_modules.config import ConfigError
 
 
 class DemoModels:
-    """One pipeline for each device and one segmenter."""
+    """One pipeline for each device and one segmenter, and what finds objects by their names."""
 
     def __init__(self, options: DemoOptions) -> None:
         """Load nothing yet."""
@@ -25,6 +26,7 @@ class DemoModels:
         self._lock = threading.Lock()
         self._pipelines: dict[torch.device, SceneGenPipeline] = {}
         self._segmenter: Segmenter | None = None
+        self._detector: TextDetector | None = None
 
     def config(self) -> PipelineConfig | None:
         """The checkpoint's description without its networks; None where it is not on this machine."""
@@ -65,3 +67,21 @@ class DemoModels:
                     options.sam2, cutout_model=options.cutout_model, device=options.devices[0]
                 )
             return self._segmenter
+
+    def find_by_names(self, photo: Image.Image, names: list[str]) -> list[ObjectPrompt]:
+        """Boxes of the objects that words name; see `detect`.
+
+        Raises:
+            CheckpointError: no detector was given, or its weights are missing or damaged.
+            SceneInputError: there is no name, or they are too long.
+        """
+        with self._lock:
+            if self._detector is None:
+                options = self._options
+                if options.text_model is None:
+                    raise CheckpointError(
+                        "objects are found by their names by Grounding DINO, which was not given; start the "
+                        "demo with --text-model, or draw boxes"
+                    )
+                self._detector = load_detector(options.text_model, options.devices[0])
+            return detect(photo, names, self._detector)

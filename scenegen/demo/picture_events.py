@@ -135,7 +135,7 @@ class PictureEvents:
         """Objects are looked for by their names."""
         with session.lock:
             self._sync(session, canvas)
-            count = self._service.find_by_text(session, texts)
+            count = self._service.find_by_names(session, texts)
         return self.shown(session, f"Found {count} boxes; run the segmentation to get their masks.")
 
     def add_to_cache(self, session: Session) -> tuple[Any, ...]:

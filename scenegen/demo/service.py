@@ -15,10 +15,11 @@ from scenegen.demo.looks import SceneLook
 from scenegen.demo.models import DemoModels
 from scenegen.demo.options import DemoOptions
 from scenegen.demo.pictures import draw_pair, read_photo, read_uploaded_labels, write_shown
-from scenegen.demo.prompts import CanvasBox, CurrentPicture
+from scenegen.demo.prompts import CanvasBox, CurrentPicture, check_count
 from scenegen.demo.session import Pair, Session, SessionStore
 from scenegen.inputs.image_files import SceneInputError
 from scenegen.inputs.limits import MAX_VIEWS
+from scenegen.segmentation.prompts import ObjectPrompt
 
 logger = logging.getLogger(__name__)
 
@@ -133,6 +134,35 @@ class DemoService:
             picture = current_picture(session)
             self._on_device(lambda: picture.click(self.models.segmenter(), number, point, positive))
 
+    def find_by_names(self, session: Session, names: str) -> int:
+        """Add a box for each object of the current picture that words name.
+
+        Args:
+            names: separated by commas.
+
+        Returns:
+            How many were found.
+
+        Raises:
+            SceneInputError: there is no picture, no name, nothing is found, or too much.
+            CheckpointError, Busy: see `segment`.
+        """
+        wanted = [name.strip() for name in names.split(",") if name.strip()]
+        with session.lock:
+            picture = current_picture(session)
+            found: list[ObjectPrompt] = []
+            self._on_device(
+                lambda: found.extend(self.models.find_by_names(picture.photo, wanted)), has_network=True
+            )
+            if not found:
+                raise SceneInputError(
+                    f"expected objects called {names!r}, found none; try other words or draw boxes"
+                )
+            check_count(len(picture.objects) + len(found), self.options.max_objects)
+            for prompt in found:
+                picture.add(prompt, self.options.max_objects)
+        return len(found)
+
     def add_to_cache(self, session: Session) -> Pair:
         """Put the current picture with its objects into the cache.
 
@@ -221,9 +251,13 @@ class DemoService:
             if not picture.at(number).prompt.name:
                 picture.rename(number, name)
 
-    def _on_device(self, work: Callable[[], None]) -> None:
-        """Run a network of the segmenter when the device is free; what needs no network runs at once."""
-        if self.options.sam2 is None:
+    def _on_device(self, work: Callable[[], None], *, has_network: bool | None = None) -> None:
+        """Run work when the device is free, or at once where it has no network that runs there.
+
+        Args:
+            has_network: None asks whether the segmenter has one.
+        """
+        if not (self.options.sam2 is not None if has_network is None else has_network):
             work()
             return
         job = self.queue.submit(Job(lambda job, device: work()), first=True)
