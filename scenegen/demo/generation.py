@@ -74,7 +74,7 @@ class SceneRequest:
         result = with_names(result, self.pairs[0].names)
         folder = self.session.new_folder("scene")
         write_scene(result, folder, DEFAULT_FORMATS, on_progress=job.report)
-        self.session.scene = MadeScene(result, folder, self.pairs)
+        self.session.scene = MadeScene(result, folder, self.pairs, job.seconds)
         self.session.forget_others(folder)
 
 

@@ -6,11 +6,13 @@ import threading
 from pathlib import Path
 
 import torch
+from PIL import Image
 
 from scenegen.checkpoints.schema import PipelineConfig
 from scenegen.demo.options import DemoOptions
 from scenegen.pipelines.pipeline import SceneGenPipeline
 from scenegen.segmentation.loading import load_segmenter
+from scenegen.segmentation.prompts import ObjectPrompt
 from scenegen.segmentation.segmenter import Segmenter
 from scenegen.segmentation.text import TextDetector, detect, load_detector
 from trellis_modules.checkpoint import CheckpointError

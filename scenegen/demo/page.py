@@ -195,6 +195,25 @@ def build_picture(segmenter: str, has_texts: bool) -> PictureParts:
         list(CLICK_MODES), value=CLICK_MODES[0], label="A click on the result", elem_id="mode"
     )
     objects = object_list()
+    settings = _segmentation_settings(has_texts)
+    gallery = gr.Gallery(
+        label="Cached Images", show_label=False, elem_id="cached_images", columns=3, height=250,
+        object_fit="contain", preview=False, interactive=False, buttons=["fullscreen"],
+    )  # fmt: skip
+    with gr.Row():
+        add = gr.Button("➕ Add to Cache", elem_id="add")
+        delete = gr.Button("🗑️ Delete Selected", elem_id="delete")
+        clear = gr.Button("🧹 Clear All", elem_id="clear")
+    return PictureParts(
+        canvas=canvas, overlay=overlay, objects=objects, note=note, click_mode=click_mode, new=new,
+        segment=segment, gallery=gallery, add=add, delete=delete, clear=clear, **settings,
+    )  # fmt: skip
+
+
+def _segmentation_settings(has_texts: bool) -> dict[str, Any]:
+    """The accordion below the objects; its parts by their names in `PictureParts`."""
+    import gradio as gr
+
     with gr.Accordion("🔧 Segmentation Settings", open=False, elem_id="segmentation_settings"):
         polygons = gr.Checkbox(
             label="Polygon Refinement", info="only the largest outline of each mask, filled"
@@ -219,18 +238,10 @@ def build_picture(segmenter: str, has_texts: bool) -> PictureParts:
         )  # fmt: skip
         labels = gr.UploadButton("📤 Upload Label Image", file_types=["image"], elem_id="labels")
         labels_file = gr.DownloadButton("📥 Download Label Image", interactive=False, elem_id="labels_file")
-    gallery = gr.Gallery(
-        label="Cached Images", show_label=False, elem_id="cached_images", columns=3, height=250,
-        object_fit="contain", preview=False, interactive=False, buttons=["fullscreen"],
-    )  # fmt: skip
-    with gr.Row():
-        add = gr.Button("➕ Add to Cache", elem_id="add")
-        delete = gr.Button("🗑️ Delete Selected", elem_id="delete")
-        clear = gr.Button("🧹 Clear All", elem_id="clear")
-    return PictureParts(
-        canvas, overlay, objects, note, click_mode, new, segment, polygons, priority, labels, min_area,
-        labels_file, box, add_box, texts, find, gallery, add, delete, clear,
-    )  # fmt: skip
+    return {
+        "polygons": polygons, "priority": priority, "labels": labels, "min_area": min_area,
+        "labels_file": labels_file, "box": box, "add_box": add_box, "texts": texts, "find": find,
+    }  # fmt: skip
 
 
 def box_canvas() -> Any:

@@ -36,14 +36,14 @@ def status_line(job: Job, place: int) -> str:
     )
 
 
-def scene_report(scene: MadeScene, job: Job) -> str:
+def scene_report(scene: MadeScene) -> str:
     """Markdown about a finished scene: query, seed, times, memory, refinement, and objects with a problem."""
     result, settings = scene.result, scene.result.settings
     names = {item.object_id: object_title(item.object_id + 1, item.name) for item in result.objects}
     stages = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in result.timings.items())
     lines = [
         f"**{len(result.objects)} objects** in the frame of **{plain_text(names[result.query_id])}**, seed "
-        f"{settings['seed']}, made in {job.seconds:.1f} s ({stages}).",
+        f"{settings['seed']}, made in {scene.seconds:.1f} s ({stages}).",
     ]
     if result.peak_bytes:
         peak = max(result.peak_bytes.values()) / _GIB

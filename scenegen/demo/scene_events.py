@@ -31,10 +31,13 @@ from scenegen.export.names import POSES_FILE
 from scenegen.inputs.image_files import SceneInputError
 
 POLL_SECONDS = 0.25
-_SCENE_OUTPUTS = (
-    "seed", "status", "generate", "cancel", "look", "scene", "visible", "glb", "files", "report", "poses",
-    "went_in",
-)  # fmt: skip
+_MEANWHILE = ("seed", "status", "generate", "cancel", "look", "scene")
+"""What changes while a scene is made, by the names of the parts."""
+
+_AFTERWARDS = ("scene", "visible", "glb", "files", "report", "poses", "went_in")
+"""What shows a finished scene. It is sent by an event of its own, because the 3D view overlooks a file that
+comes after other answers of the same event."""
+
 _CFG_ENDS = ((7, 8), (12, 13))  # places of start and end in `ControlParts.inputs`, of each stage
 
 
@@ -59,7 +62,8 @@ class SceneEvents:
     def connect(self) -> None:
         """Let the components of the page call these functions."""
         controls, result = self._controls, self._result
-        self._on(result.generate.click, self.generate, self._scene_inputs, self._scene_outputs)
+        made = self._on(result.generate.click, self.generate, self._scene_inputs, self._meanwhile)
+        self._on(made.then, self.show_scene, [], self._afterwards)
         self._on(result.cancel.click, self.cancel, [], [result.status], queue=False)
         self._on(result.visible.input, self.show_objects, [result.visible], [result.scene])
         self._on(result.make.click, self.make_files, [result.formats], [result.files])
@@ -85,19 +89,21 @@ class SceneEvents:
         async def auto_generate(session: Session, *inputs: Any) -> AsyncIterator[Any]:
             """The chosen example, or the first one, becomes the whole cache and then a scene."""
             loaded, gallery = await asyncio.to_thread(self._load_into_cache, session, examples)
-            unchanged = (gr.skip(),) * len(self._scene_outputs)
-            yield *loaded, gallery, *unchanged
+            yield *loaded, gallery, *self._answer()
             async for answer in self.generate(session, *inputs):
                 yield *(gr.skip() for _ in (*loaded, gallery)), *answer
 
         self._on(parts.gallery.select, choose_example, [], marking, data=gr.SelectData)
-        outputs = [*marking, shown.gallery, *self._scene_outputs]
-        self._on(parts.run.click, auto_generate, self._scene_inputs, outputs)
+        outputs = [*marking, shown.gallery, *self._meanwhile]
+        made = self._on(parts.run.click, auto_generate, self._scene_inputs, outputs)
+        self._on(made.then, self.show_scene, [], self._afterwards, name="page_show_example_scene")
 
     async def generate(
         self, session: Session, randomize: bool, *values: Any
     ) -> AsyncIterator[tuple[Any, ...]]:
-        """Make a scene of the cache and show it while it grows; answers are those of `_scene_outputs`."""
+        """Make a scene of the cache and show it while it grows; the answers are for `_meanwhile`."""
+        import gradio as gr
+
         controls = controls_of(values)
         if randomize:
             controls = replace(controls, seed=draw_seed())
@@ -108,7 +114,12 @@ class SceneEvents:
         finally:
             if not job.is_finished:  # the page was closed, and nobody waits for the scene
                 self._service.queue.cancel(job)
-        yield self._ended(session, job)
+        yield self._answer(
+            status=self._status(job),
+            generate=gr.Button(interactive=True),
+            cancel=gr.Button(interactive=False),
+            look=gr.Image(None, visible=False),
+        )
         if job.state == "failed":
             raise SceneInputError(str(job.error))
 
@@ -151,82 +162,74 @@ class SceneEvents:
             return gr.Radio(["last", "avg"])
         return gr.Radio(["last"], value="last")
 
-    @property
-    def _scene_inputs(self) -> list[Any]:
-        return [self._controls.randomize, *self._controls.inputs]
-
-    @property
-    def _scene_outputs(self) -> list[Any]:
-        seed, *names = _SCENE_OUTPUTS
-        return [getattr(self._controls, seed), *(getattr(self._result, name) for name in names)]
-
-    async def _watch(self, job: Job, look: SceneLook, seed: int) -> AsyncIterator[tuple[Any, ...]]:
-        """Answers while a job waits and runs: the seed, the status, and the scene as far as it is."""
-        import gradio as gr
-
-        yield self._answer(
-            seed=seed,
-            status=self._status(job),
-            generate=gr.Button(interactive=False),
-            cancel=gr.Button(interactive=True),
-        )
-        shown = None
-        while not job.is_finished:
-            await asyncio.sleep(POLL_SECONDS)
-            path = look.path
-            if path == shown:
-                yield self._answer(status=self._status(job))
-                continue
-            # The 3D view is taken away meanwhile: each new file would turn it back, and drawing it takes time
-            # from the networks where both run on one machine.
-            panel = gr.Model3D(visible=False) if shown is None else gr.skip()
-            shown = path
-            yield self._answer(status=self._status(job), look=gr.Image(str(path), visible=True), scene=panel)
-
-    def _ended(self, session: Session, job: Job) -> tuple[Any, ...]:
-        """The answer after a job: the new scene, or again the one before."""
+    def show_scene(self, session: Session) -> tuple[Any, ...]:
+        """Show the scene that was made last, also after one that failed or was cancelled."""
         import gradio as gr
 
         scene = session.scene
-        ended = {
-            "status": self._status(job),
-            "generate": gr.Button(interactive=True),
-            "cancel": gr.Button(interactive=False),
-            "look": gr.Image(None, visible=False),
-            "scene": gr.Model3D(None if scene is None else str(scene_file(scene)), visible=True),
-        }
-        if job.state == "done" and scene is not None:
-            ended |= self._of_scene(scene, job)
-        return self._answer(**ended)
-
-    def _of_scene(self, scene: MadeScene, job: Job) -> dict[str, Any]:
-        """What the page shows beside the 3D view."""
-        import gradio as gr
-
+        if scene is None:
+            return (gr.skip(),) * len(_AFTERWARDS)
         choices = [
             (object_title(item.object_id + 1, item.name), item.object_id)
             for item in scene.result.objects
             if item.mesh is not None
         ]
-        return {
-            "visible": gr.CheckboxGroup(choices, value=[number for _, number in choices], visible=True),
-            "glb": str(scene_file(scene)),
-            "files": [str(path) for path in sorted(scene.folder.iterdir()) if path.suffix != ".png"],
-            "report": scene_report(scene, job),
-            "poses": pose_rows(scene.folder / POSES_FILE),
-            "went_in": [(str(pair.picture), f"Pair {number}") for number, pair in enumerate(scene.pairs, 1)],
-        }
+        went_in = [(str(pair.picture), f"Pair {number}") for number, pair in enumerate(scene.pairs, start=1)]
+        return (
+            str(scene_file(scene)),
+            gr.CheckboxGroup(choices, value=[number for _, number in choices], visible=True),
+            str(scene_file(scene)),
+            [str(path) for path in sorted(scene.folder.iterdir()) if path.suffix != ".png"],
+            scene_report(scene),
+            pose_rows(scene.folder / POSES_FILE),
+            went_in,
+        )
+
+    @property
+    def _scene_inputs(self) -> list[Any]:
+        return [self._controls.randomize, *self._controls.inputs]
+
+    @property
+    def _meanwhile(self) -> list[Any]:
+        seed, *names = _MEANWHILE
+        return [getattr(self._controls, seed), *(getattr(self._result, name) for name in names)]
+
+    @property
+    def _afterwards(self) -> list[Any]:
+        return [getattr(self._result, name) for name in _AFTERWARDS]
+
+    async def _watch(self, job: Job, look: SceneLook, seed: int) -> AsyncIterator[tuple[Any, ...]]:
+        """Answers while a job waits and runs: the seed, the status, and the scene as far as it is."""
+        import gradio as gr
+
+        # The 3D view is emptied meanwhile: drawing it takes time from the networks where the browser runs on
+        # the same machine.
+        yield self._answer(
+            seed=seed,
+            status=self._status(job),
+            generate=gr.Button(interactive=False),
+            cancel=gr.Button(interactive=True),
+            scene=None,
+        )
+        shown = None
+        while not job.is_finished:
+            await asyncio.sleep(POLL_SECONDS)
+            changed: dict[str, Any] = {"status": self._status(job)}
+            if look.path != shown:
+                shown = look.path
+                changed["look"] = gr.Image(str(shown), visible=True)
+            yield self._answer(**changed)
 
     def _status(self, job: Job) -> str:
         return status_line(job, self._service.queue.place(job))
 
     @staticmethod
     def _answer(**changed: Any) -> tuple[Any, ...]:
-        """An answer for `_scene_outputs` that changes only what is given, by its name in `_SCENE_OUTPUTS`."""
+        """An answer for `_meanwhile` that changes only what is given, by its name."""
         import gradio as gr
 
-        assert changed.keys() <= set(_SCENE_OUTPUTS), changed
-        return tuple(changed.get(name, gr.skip()) for name in _SCENE_OUTPUTS)
+        assert changed.keys() <= set(_MEANWHILE), changed
+        return tuple(changed.get(name, gr.skip()) for name in _MEANWHILE)
 
     def _load(self, session: Session, examples: Sequence[Example]) -> tuple[Any, ...]:
         if not 0 <= session.example < len(examples):
@@ -252,7 +255,7 @@ class SceneEvents:
         data: type | None = None,
         name: str | None = None,
         queue: bool = True,
-    ) -> None:
+    ) -> Any:
         import inspect
 
         found = (
@@ -260,7 +263,7 @@ class SceneEvents:
             if inspect.isasyncgenfunction(work)
             else handler(self._service, work, data)
         )
-        listen(
+        return listen(
             found,
             list(inputs),
             list(outputs),

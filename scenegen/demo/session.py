@@ -63,11 +63,13 @@ class MadeScene:
         result: its objects.
         folder: its files, in a folder of this scene alone.
         pairs: what it was made of.
+        seconds: from its start to its files.
     """
 
     result: SceneResult
     folder: Path
     pairs: tuple[Pair, ...]
+    seconds: float
 
 
 @dataclass(eq=False)

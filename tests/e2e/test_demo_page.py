@@ -103,7 +103,8 @@ def cache(tab, tmp_path, labels, name="labels.png"):
 
 
 def generate(tab, *, seed=7, randomize=False, controls=CONTROLS):
-    return tab.call("page_generate", randomize, seed, *controls)
+    tab.call("page_generate", randomize, seed, *controls)
+    tab.call("page_show_scene")
 
 
 def test_a_scene_from_two_boxes_and_a_second_picture(server, tab, photo):
@@ -188,6 +189,8 @@ def test_the_same_seed_gives_the_bytes_of_inference(tab, tmp_path, shared_checkp
 
 def test_an_example_makes_a_scene_with_one_press_and_can_be_cached(tab):
     tab.call("page_auto_generate", False, 1, *CONTROLS)
+    tab.call("page_show_example_scene")
+    assert len(tab.fetch(tab.shown["scene"])) > 1000
     assert "Done after" in tab.shown["status"] and len(tab.shown["objects"]) == 2
     assert len(tab.shown["cached_images"]) == 1
     tab.call("add_to_cache")
@@ -211,6 +214,7 @@ def test_textures_replace_plain_surfaces(tmp_path, shared_appearance_checkpoint,
             if shown and shown["path"] not in looks:
                 looks[shown["path"]] = tab.shown["status"]
                 assert Image.open(io.BytesIO(tab.fetch(shown))).size == (768, 384)
+        tab.call("page_show_scene")
         tab.close()
     assert len(looks) == 3 and not any("Done" in status for status in looks.values())
     assert tab.shown["look"] is None and tab.shown["scene"]["path"] == tab.shown["glb"]["path"]
