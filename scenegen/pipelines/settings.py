@@ -11,6 +11,7 @@ from torch import Tensor
 from scenegen.checkpoints.roles import SLAT_GAUSSIAN_ROLE, SLAT_RADIANCE_FIELD_ROLE
 from scenegen.checkpoints.schema import PipelineConfig
 from scenegen.conditioning.parts import CondParts
+from scenegen.inputs.masks import ObjectOrder
 from scenegen.pipelines.result import Representation
 from scenegen.pipelines.sampling import PositionsType
 from scenegen.pipelines.texturing import TEXTURE_MODES, TextureSettings
@@ -43,6 +44,9 @@ class RunSettings:
         appearance: without it objects stay the plain surfaces of their structure, in the photo's colours, as
             they are where the checkpoint has no appearance stage; takes less time.
         positions_type: which sampling steps the poses come from, see `sample_structure`.
+        order: in which order the networks see the objects, by the areas of their masks or as given; the first
+            is the query, whose frame the poses are in.
+        query: place of the object that is the query all the same, from 0; None leaves it to ``order``.
         structure: (B, R, R, R) occupancy logits in the caller's order that replace those of the structure
             stage, for shapes that are known or edited; poses still come from sampling.
         max_faces: most triangles of an object without an appearance stage; None keeps all.
@@ -65,6 +69,8 @@ class RunSettings:
     scene_attention: bool = True
     appearance: bool = True
     positions_type: PositionsType = "last"
+    order: ObjectOrder = "largest"
+    query: int | None = None
     structure: Tensor | None = field(default=None, compare=False)
     max_faces: int | None = 20_000
     faces: int | None = None
@@ -114,6 +120,8 @@ class RunSettings:
             cond_parts=self.cond_parts or config.cond_parts,
             scene_attention=self.scene_attention,
             positions_type=self.positions_type,
+            order=self.order,
+            query=self.query,
             structure=self.structure,
             max_faces=self.max_faces,
             faces=self.faces,
@@ -185,6 +193,8 @@ class ResolvedSettings:
     cond_parts: CondParts
     scene_attention: bool
     positions_type: PositionsType
+    order: ObjectOrder
+    query: int | None
     structure: Tensor | None = field(compare=False)
     max_faces: int | None
     faces: int | None
@@ -208,6 +218,10 @@ class ResolvedSettings:
         }
         counts = {"faces": self.faces, "scene_faces": self.scene_faces, "simplify": self.simplify}
         record |= {name: value for name, value in counts.items() if value is not None}
+        if self.order != "largest":
+            record["order"] = self.order
+        if self.query is not None:
+            record["query"] = self.query
         if self.solid:
             record["solid"] = True
         if self.slat_sampling is None:

@@ -20,7 +20,7 @@ else:
 ROOT = Path(__file__).resolve().parents[2]
 LIBRARIES = ("scenegen", "trellis_modules", "vggt", "safe_files")
 PACKAGES = (*LIBRARIES, "dataset_toolkits")
-SCRIPT_FOLDERS = ("scripts", "benchmarks", "examples")
+SCRIPT_FOLDERS = ("scripts", "benchmarks", "examples", "integrations")
 PROJECT_MODULES = {*PACKAGES, *SCRIPT_FOLDERS, "tests", *(path.stem for path in ROOT.glob("*.py"))}
 
 TESTED_EXTRAS = ("data", "train", "eval", "hub", "segment", "cutout", "usd", "video", "demo", "heic", "dev")
@@ -219,7 +219,9 @@ ALLOWED = {
     "scripts": {*PACKAGES, *SCRIPT_FOLDERS},
     "benchmarks": {*PACKAGES, *SCRIPT_FOLDERS},
     "examples": {"scenegen", "trellis_modules", "vggt"},
+    "integrations": {"scenegen", "integrations"},
     "inference": {"scenegen"},
+    "interactive_demo": {"scenegen"},
     "train": {"scenegen"},
     "evaluate": {"scenegen"},
 }
