@@ -179,7 +179,7 @@ CASES: dict[str, Case] = {
     "sparse accessor": scene_glb_case(
         "expected plain accessors", lambda d: d["accessors"][0].update(sparse={"count": 10**9})
     ),
-    "a billion triangles by one mesh many times": scene_glb_case(
+    "one mesh in a hundred thousand places": scene_glb_case(
         "a tree of at most 16384 nodes", lambda d: d["scenes"][0].update(nodes=[0] * 100_000)
     ),
     "GLB that is a named pipe": Case(

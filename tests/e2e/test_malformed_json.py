@@ -18,7 +18,7 @@ from scenegen.export.kept_files import read_record
 from scenegen.hub import HubError
 from scenegen.hub.lock import LOCK_FILE, load_lock
 from scenegen.hub.releases import load_releases
-from scenegen.inputs.boxes import read_boxes
+from scenegen.inputs.boxes import load_boxes
 from scenegen.inputs.image_files import SceneInputError
 from scenegen.synthesis.furniture.mesh_pack import FORMAT, MeshPack, PackError
 from scenegen.synthesis.layouts.scene_list import SceneList, SceneListError
@@ -116,7 +116,7 @@ READERS: dict[str, Reader] = {
     "network": Reader(read_network, CheckpointError),
     "vggt": Reader(read_vggt, VggtCheckpointError),
     "experiment": Reader(lambda f, c: load_experiment(write(f / "e.json", c)), ConfigError),
-    "boxes": Reader(lambda f, c: read_boxes(write(f / "boxes.json", c), (48, 36)), SceneInputError),
+    "boxes": Reader(lambda f, c: load_boxes(write(f / "boxes.json", c)), SceneInputError),
     "poses": Reader(lambda f, c: load_poses(write(f / "poses.json", c)), EvaluationError),
     "lock": Reader(read_lock, HubError),
     "releases": Reader(lambda f, c: load_releases(write(f / "releases.json", c)), HubError),
