@@ -89,7 +89,7 @@ def _collect(plan: EvaluationPlan, options: argparse.Namespace) -> list[Record]:
     with logging_redirect_tqdm():
         with RecordStore(store_path) as store:
             stream = iterate_records(plan, store, options.workers)
-            for record in tqdm(stream, total=len(plan.pairs), desc="evaluate", unit="scene"):
+            for record in tqdm(stream, total=len(plan.pairs), desc="evaluate", unit="scene", disable=None):
                 records[record["id"]] = record
                 for line in filter(None, [record["error"], *record["warnings"]]):
                     _LOG.warning("%s", line)

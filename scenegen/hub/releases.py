@@ -252,8 +252,11 @@ def find_published(folder: str, stem: str) -> tuple[str, str] | None:
     for name, release in releases.items():
         if parts and parts[-1] == release.folder and not release.pipelines:
             return name, next(file for file, known in release.files.items() if known.network)
-        if len(parts) > 2 and "/".join(parts[:2]) == release.repo:
-            return name, "/".join(parts[2:]) + WEIGHTS_SUFFIX
+    if len(parts) > 2:
+        file = "/".join(parts[2:]) + WEIGHTS_SUFFIX
+        published = [name for name, release in releases.items() if release.repo == "/".join(parts[:2])]
+        if published:  # several releases may take their files from one repository
+            return next((name for name in published if file in releases[name].files), published[0]), file
     for name, release in releases.items():
         if release.pipelines and release.folder == folder:
             return name, stem + WEIGHTS_SUFFIX

@@ -198,7 +198,7 @@ def hub_faults(repository: Repository, file: str) -> Iterator[None]:
     except ImportError as error:
         raise HubError(
             f"{repository.name}: {file}: expected the package huggingface_hub, found none; "
-            "pip install 'scenegen[hub]', or download by hand and pass the folder"
+            "run bash setup.sh --hub, or download by hand and pass the folder"
         ) from error
     kind = "datasets/" if repository.repo_type == "dataset" else ""
     url = f"{repository.endpoint or constants.ENDPOINT}/{kind}{repository.name}"

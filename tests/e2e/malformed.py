@@ -20,6 +20,7 @@ from scenegen.evaluation.loading import EvaluationError, load_poses
 from scenegen.hub import HubError, resolve_checkpoint
 from scenegen.hub.conversion import convert
 from scenegen.inputs.image_files import SceneInputError
+from scenegen.inputs.read_options import ReadOptions
 from scenegen.inputs.scene_folder import read_scene
 from scenegen.pipelines.pipeline import SceneGenPipeline
 from tests.glb_files import glb_bytes, triangle_document
@@ -127,7 +128,7 @@ class Inputs:
             (self.scene / name).write_bytes(image)
         else:
             image.save(self.scene / name)
-        read_scene(self.scene)
+        read_scene(self.scene, ReadOptions(strict=True))
 
     def labels(self, image: Image.Image | bytes) -> None:
         """Make a label image the only description of the objects, and read the scene."""

@@ -23,7 +23,7 @@ CASES: dict[str, Case] = {
         lambda i: i.image("0.png", (i.scene / "0.png").read_bytes()[:60]),
     ),
     "photo is HTML": scene_case(
-        "scene.jpg: expected a JPEG or PNG image, got other content",
+        "scene.jpg: expected a JPEG, PNG or other common image, got a web page",
         lambda i: i.image("scene.jpg", b"<!doctype html>"),
     ),
     "photo of one pixel": scene_case(
@@ -42,10 +42,6 @@ CASES: dict[str, Case] = {
         "1_mask.png: expected pixels above 0 on the object, the mask is empty",
         lambda i: i.image("1_mask.png", grey(0)),
     ),
-    "mask with 16 bits": scene_case(
-        "1_mask.png: expected 8 bits a channel, got a 16-bit image",
-        lambda i: i.image("1_mask.png", Image.fromarray(np.ones((36, 48), np.uint16))),
-    ),
     "cut-out fully transparent": scene_case(
         "1.png: expected opaque pixels (alpha above 204), found none",
         lambda i: i.image("1.png", Image.new("RGBA", (9, 9))),
@@ -56,10 +52,6 @@ CASES: dict[str, Case] = {
     ),
     "two photos": scene_case(
         "expected one photo, found scene.jpg and scene.png", lambda i: i.image("scene.png", grey(9))
-    ),
-    "mask with a name": scene_case(
-        "chair_mask.png: expected a mask named <number>_mask.png",
-        lambda i: i.image("chair_mask.png", grey(9)),
     ),
     "two masks of one object": scene_case(
         "01_mask.png: expected one file for object 1, found 1_mask.png too",
@@ -82,7 +74,7 @@ CASES: dict[str, Case] = {
         lambda i: i.labels(Image.fromarray(np.arange(48 * 36).reshape(36, 48).astype(np.uint8))),
     ),
     "labels truncated": scene_case(
-        "labels.png: expected a JPEG or PNG image, got other content",
+        "labels.png: expected a JPEG, PNG or other common image, got other content",
         lambda i: i.labels(b"\x89PNG\r\n\x1a\n"),
     ),
     "labels beside masks": scene_case(
