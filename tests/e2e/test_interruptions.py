@@ -51,7 +51,8 @@ def assert_whole(folder: Path, expected: dict[str, bytes]) -> None:
 
 @pytest.fixture(scope="module")
 def runner(tmp_path_factory) -> Iterator[Runner]:
-    with forked_runs("inference", tmp_path_factory.mktemp("logs"), ["scenegen.cli.infer"]) as started:
+    modules = ["scenegen.cli.infer", "torch._dynamo"]
+    with forked_runs("inference", tmp_path_factory.mktemp("logs"), modules) as started:
         yield started
 
 
@@ -114,7 +115,7 @@ def without_times(report: Path) -> Any:
 
 @pytest.mark.slow
 def test_twenty_kills_of_an_evaluation_leave_nothing_that_the_next_run_does_not_finish(tmp_path, folders):
-    with forked_runs("evaluate", tmp_path, ["scenegen.cli.evaluate"]) as runner:
+    with forked_runs("evaluate", tmp_path, ["scenegen.cli.evaluate", "scenegen.evaluation.runner"]) as runner:
         undisturbed = runner.run(*folders, "--output", tmp_path / "whole.json")
         assert undisturbed.status == 0
         expected, report = without_times(tmp_path / "whole.json"), tmp_path / "out" / "report.json"
