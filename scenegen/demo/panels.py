@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import json
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from safe_files.json_reader import read_json
+
 if TYPE_CHECKING:
     import gradio
+
+logger = logging.getLogger(__name__)
 
 PANEL_HEIGHT = 500
 POSE_COLUMNS = ("object", "x", "y", "z", "w", "x (rotation)", "y (rotation)", "z (rotation)", "scale")
@@ -39,14 +43,16 @@ def pose_rows(poses: Path | None) -> list[list[Any]]:
     """Rows of the pose table (`POSE_COLUMNS`); none where a scene has no pose file."""
     if poses is None:
         return []
-    record = json.loads(poses.read_text(encoding="utf-8"))
-    return [
-        [
-            _shown_id(entry),
-            *(round(value, 3) for value in (*entry["translation"], *entry["rotation_wxyz"], entry["scale"])),
-        ]
-        for entry in record["objects"]
-    ]
+    try:
+        return [_pose_row(entry) for entry in read_json(poses)["objects"]]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        logger.warning("%s: expected the poses of objects, got others (%s); none are shown", poses, error)
+        return []
+
+
+def _pose_row(entry: dict[str, Any]) -> list[Any]:
+    values = (*entry["translation"], *entry["rotation_wxyz"], entry["scale"])
+    return [_shown_id(entry), *(round(value, 3) for value in values)]
 
 
 def _shown_id(entry: dict[str, Any]) -> Any:
