@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
+from safe_files.json_reader import parse_json
+from safe_files.weights import open_weights
+from scenegen.synthesis.furniture.split import check_split
 from scenegen.synthesis.sources.batch import LatentPictureBatch
+from trellis_modules.config import MAX_SEED, check_range
+from trellis_modules.files import atomic_write
 from trellis_modules.ragged import expand
 
+_IDS = "model_ids"
 _NAMES = ("images", "lengths", "xyz", "latents", "projections")
 
 
@@ -27,6 +33,7 @@ class PictureSet:
         xyz: (sum, 3) uint8.
         latents: (sum, C) float16.
         projections: (N, 3, 4) float32, see `appearance_batches.crop_projections`.
+        model_ids: the models of which pictures were made, sorted; all of the train split or procedural.
     """
 
     images: Tensor
@@ -34,6 +41,7 @@ class PictureSet:
     xyz: Tensor
     latents: Tensor
     projections: Tensor
+    model_ids: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.images)
@@ -56,26 +64,58 @@ class PictureSet:
     @classmethod
     def concatenate(cls, sets: Sequence[PictureSet]) -> PictureSet:
         """All pictures of several sets."""
-        return cls(*(torch.cat([getattr(part, name) for part in sets]) for name in _NAMES))
+        ids = sorted({model_id for part in sets for model_id in part.model_ids})
+        return cls(*(torch.cat([getattr(part, name) for part in sets]) for name in _NAMES), tuple(ids))
+
+    def of_models(self, model_ids: Iterable[str]) -> PictureSet:
+        """The same pictures, with the ids of the models of which they were made."""
+        return replace(self, model_ids=tuple(sorted(set(model_ids))))
+
+    def _check(self) -> None:
+        """Refuse tensors that do not belong together."""
+        count, rows = len(self.images), len(self.xyz)
+        side = self.images.shape[-1]
+        fits = self.images.shape == (count, 3, side, side) and self.lengths.shape == (count,)
+        fits = fits and self.xyz.shape == (rows, 3) and self.projections.shape == (count, 3, 4)
+        fits = fits and self.latents.ndim == 2 and len(self.latents) == rows
+        if not fits or int(self.lengths.sum()) != rows or (count and int(self.lengths.min()) < 0):
+            raise ValueError(f"its tensors do not belong together, {count} images and {rows} voxels")
 
     def save(self, path: Path) -> None:
-        """Write a safetensors file."""
-        save_file({name: getattr(self, name).contiguous() for name in _NAMES}, path)
+        """Write a safetensors file that appears whole.
+
+        Raises:
+            SplitError: a model is not of the train split.
+            ValueError: no model is named.
+        """
+        if not self.model_ids:
+            raise ValueError(
+                f"{path}: expected the models that the pictures are of; see PictureSet.of_models"
+            )
+        check_split(self.model_ids, "train")
+        tensors = {name: getattr(self, name).contiguous() for name in _NAMES}
+        with atomic_write(path) as temporary:
+            save_file(tensors, temporary, metadata={_IDS: json.dumps(self.model_ids)})
 
     @classmethod
     def load(cls, path: Path) -> PictureSet:
-        """Read a file of `save`.
+        """Read a file of `save`, to learn from it.
 
         Raises:
-            ValueError: it is no picture set.
+            ValueError: it is no picture set, cannot be read, or does not name its models, as older files do.
+            SplitError: a model is not of the train split.
         """
         try:
-            tensors = load_file(path)
-            return cls(*(tensors[name] for name in _NAMES))
-        except (SafetensorError, KeyError) as error:
+            with open_weights(path, "pt") as file:
+                ids = tuple(parse_json((file.metadata() or {})[_IDS]))
+                pictures = cls(*(file.get_tensor(name) for name in _NAMES), ids)
+            pictures._check()
+        except (OSError, LookupError, TypeError, ValueError) as error:
             raise ValueError(
                 f"{path}: expected a file of dataset_toolkits.build_picture_set ({error}); make it again"
             ) from error
+        check_split(pictures.model_ids, "train")
+        return pictures
 
 
 @dataclass(frozen=True)
@@ -85,6 +125,10 @@ class PictureSetConfig:
     files: tuple[str, ...]  # of `PictureSet.save`
     objects_per_step: int
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_range("objects_per_step", self.objects_per_step, 1)
+        check_range("seed", self.seed, 0, MAX_SEED)
 
 
 class PictureSetSource:
@@ -109,9 +153,10 @@ class PictureSetSource:
         """Read the files of a configuration.
 
         Raises:
-            ValueError: a file is no picture set, or there are too few pictures.
-            FileNotFoundError: there is no such file.
+            ValueError: a file is no picture set or cannot be read, or there are too few pictures.
         """
+        if not config.files:
+            raise ValueError("picture_set: files: expected at least one, got none")
         sets = [PictureSet.load(Path(name)) for name in config.files]
         return cls(PictureSet.concatenate(sets), config, device)
 
