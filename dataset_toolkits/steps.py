@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 from dataset_toolkits.subsets.instances import Outcome, SubsetError
 from dataset_toolkits.subsets.registry import SUBSETS, load_subset
@@ -136,8 +137,9 @@ def write_records(
     Raises:
         OSError: a record could not be written.
     """
-    with RecordWriter(options.output_dir, kind, options.rank, [row.sha256 for row in rows]) as records:
-        for outcome in tqdm(outcomes, desc=kind, total=len(rows), unit="asset", disable=not rows):
+    keys = [row.sha256 for row in rows]
+    with RecordWriter(options.output_dir, kind, options.rank, keys) as records, logging_redirect_tqdm():
+        for outcome in tqdm(outcomes, desc=kind, total=len(rows), unit="asset", disable=None):
             if not outcome.error:
                 records.done(outcome.sha256, **outcome.values)
                 continue
