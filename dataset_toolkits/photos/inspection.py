@@ -134,7 +134,9 @@ def _inspect_set(
         _compare_with_annotations(found, paths, scenes, boxes, progress)
     for name, group in scenes.items():
         _check_scene_poses(found, paths, name, group, boxes)
-    found.lines += _pose_counts(check for (set_name, _), check in found.poses.items() if set_name == paths.name)
+    found.lines += _pose_counts(
+        check for (set_name, _), check in found.poses.items() if set_name == paths.name
+    )
 
 
 def _compare_with_annotations(
@@ -204,4 +206,3 @@ def doubtful_scenes(found: Inspection) -> list[str]:
         for (set_name, name), check in worst
         if check.tilted or check.overlapping
     ]
-

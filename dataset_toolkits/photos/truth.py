@@ -32,8 +32,8 @@ from scenegen.synthesis.pictures.scene_writer import FRAME
 from trellis_modules.quaternions import quaternion_to_matrix
 
 LEGACY_GLB_FRAME = (
-    "scene.glb: x_glb = scale * (x_query - centre), a frame with the axes of the query frame (y up) whose box "
-    "is not centred: the published scenes are scaled about the origin of the first model's file and then "
+    "scene.glb: x_glb = scale * (x_query - centre), a frame with the axes of the query frame (y up) whose "
+    "box is not centred: the published scenes are scaled about the origin of the first model's file and then "
     "moved by the unscaled centre"
 )
 _YUP_TO_ZUP = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]])
