@@ -3,6 +3,11 @@
     python scripts/convert_checkpoint.py dinov2_vitl14_reg4_pretrain.pth --like image_cond_model \\
         --output checkpoints/dinov2_vitl14_reg/model.safetensors
 
+    python scripts/convert_checkpoint.py sam2_hiera_large.pt --like sam2-hiera-large \\
+        --output checkpoints/sam2-hiera-large
+
+A published SAM 2 becomes a folder in the layout of the package transformers.
+
 Exit status: 0 done, 2 the pickle is refused or does not fit.
 """
 
@@ -18,7 +23,8 @@ import torch
 
 from scenegen.cli.parser import CommandParser
 from scenegen.hub.conversion import Conversion, convert, find_network
-from scenegen.hub.releases import HubError
+from scenegen.segmentation.sam2_conversion import convert_sam2, is_published
+from trellis_modules.checkpoint import CheckpointError
 
 DTYPES = {"keep": None, "float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -29,11 +35,14 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = CommandParser(__doc__)
     parser.add_argument("source", type=Path, help="the pickle")
-    parser.add_argument("--output", type=Path, help="safetensors file; default: beside the source")
+    parser.add_argument(
+        "--output", type=Path, help="safetensors file, or folder of a SAM 2; default: beside the source"
+    )
     parser.add_argument(
         "--like",
         help="check names and shapes against a network and write its description beside the weights: "
-        "a role of pipeline.json, a published name such as VGGT-1B, or a .json with name and args",
+        "a role of pipeline.json, a published name such as VGGT-1B or sam2-hiera-large, or a .json "
+        "with name and args",
     )
     parser.add_argument("--dtype", choices=DTYPES, default="keep", help="of the tensors (%(default)s)")
     parser.add_argument("--key", help="entry of the pickle that holds the weights; default: found by itself")
@@ -45,15 +54,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse_arguments(arguments)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
     try:
-        like = find_network(options.like) if options.like else None
-        done = convert(
-            options.source, options.output, like=like, dtype=DTYPES[options.dtype], key=options.key
-        )
-    except HubError as error:
+        done = convert_any(options)
+    except CheckpointError as error:
         logger.error("%s", error)
         return 2
     print(summary(done))
     return 0
+
+
+def convert_any(options: argparse.Namespace) -> Conversion:
+    """Convert a network of ours or a SAM 2.
+
+    Raises:
+        CheckpointError: the pickle is refused or does not fit, or the package transformers is missing.
+    """
+    dtype = DTYPES[options.dtype]
+    if options.like and is_published(options.like):
+        folder = options.output or options.source.with_name(options.like)
+        return convert_sam2(options.source, options.like, folder, dtype=dtype, key=options.key)
+    like = find_network(options.like) if options.like else None
+    return convert(options.source, options.output, like=like, dtype=dtype, key=options.key)
 
 
 def summary(done: Conversion) -> str:

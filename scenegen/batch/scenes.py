@@ -15,6 +15,7 @@ from scenegen.export.scene_files import ExportError, is_complete, write_scene
 from scenegen.inputs.image_files import SceneInputError
 from scenegen.inputs.layout import InputPhoto, InputScene
 from scenegen.inputs.names import scene_id_of
+from scenegen.inputs.read_options import ReadOptions
 from scenegen.inputs.scene_folder import read_layout
 from scenegen.inputs.scene_images import SceneImages
 from scenegen.pipelines.pipeline import SceneGenPipeline
@@ -43,6 +44,7 @@ class BatchOptions:
         export: how files are written.
         refine: afterwards, push objects out of each other and onto the floor.
         auto_masks: find the objects of photos that have neither masks nor boxes.
+        reading: what counts as an object of a photo.
     """
 
     output: Path
@@ -52,6 +54,7 @@ class BatchOptions:
     export: ExportOptions = ExportOptions()
     refine: bool = False
     auto_masks: bool = False
+    reading: ReadOptions = ReadOptions()
 
 
 @dataclass
@@ -165,6 +168,7 @@ def generate(
     }
     settings = replace(settings, representations={*settings.representations, *wanted})
     result = pipeline.run(views, settings, on_progress=on_progress)
+    result = replace(result, left_out=dict(views[0].left_out))
     return refine_result(result, views[0].masks) if options.refine else result
 
 
@@ -200,7 +204,7 @@ def _read(scene: InputScene, options: BatchOptions) -> tuple[SceneImages, ...]:
         photo.with_found_labels(found) if _has_to_be_segmented(photo, options) else photo
         for photo in scene.photos
     )
-    return read_layout(replace(scene, photos=photos))
+    return read_layout(replace(scene, photos=photos), options.reading)
 
 
 def _run(
@@ -220,4 +224,5 @@ def _run(
     write_scene(result, folder, options.formats, options.export, on_progress=on_progress)
     report.seconds = {"read": read_seconds, **result.timings, "write": time.perf_counter() - start}
     report.peak_gib = {stage: peak / 2**30 for stage, peak in result.peak_bytes.items()}
-    report.problems = {item.object_id: item.problem for item in result.objects if item.problem is not None}
+    made = {item.object_id: item.problem for item in result.objects if item.problem is not None}
+    report.problems = {**result.left_out, **made}

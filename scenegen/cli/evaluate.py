@@ -15,8 +15,9 @@ from pathlib import Path
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from safe_files.limits import MAX_SURFACE_POINTS, MAX_WORKERS
 from scenegen.cli.parser import CommandParser
-from scenegen.cli.types import positive_int
+from scenegen.cli.types import positive_int, up_to
 from scenegen.evaluation.alignment import ALIGNMENT_MODES, AlignmentSettings
 from scenegen.evaluation.comparison import EvaluationSettings
 from scenegen.evaluation.glb import GlbError
@@ -43,7 +44,10 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) ->
     )
     parser.add_argument("--csv", action="store_true", help="also write one row per scene beside --output")
     parser.add_argument(
-        "--num-points", type=positive_int, default=10240, help="surface points per object (%(default)s)"
+        "--num-points",
+        type=up_to(MAX_SURFACE_POINTS),
+        default=10240,
+        help="surface points per object (%(default)s)",
     )
     parser.add_argument(
         "--alignment",
@@ -51,7 +55,7 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) ->
         default="best",
         help="best: coarse search, FilterReg and ICP; filterreg: one start, as is (%(default)s)",
     )
-    parser.add_argument("--workers", type=positive_int, default=2, help="processes (%(default)s)")
+    parser.add_argument("--workers", type=up_to(MAX_WORKERS), default=2, help="processes (%(default)s)")
     parser.add_argument("--limit", type=positive_int, help="only the first scenes of the truth")
     parser.add_argument("--strict", action="store_true", help="exit with 1 when a scene is missing or failed")
     options = parser.parse_args(arguments)
@@ -83,11 +87,12 @@ def _collect(plan: EvaluationPlan, options: argparse.Namespace) -> list[Record]:
         store_path = options.output.with_suffix(".records.jsonl")
     records: dict[str, Record] = {}
     with logging_redirect_tqdm():
-        stream = iterate_records(plan, RecordStore(store_path), options.workers)
-        for record in tqdm(stream, total=len(plan.pairs), desc="evaluate", unit="scene"):
-            records[record["id"]] = record
-            for line in filter(None, [record["error"], *record["warnings"]]):
-                _LOG.warning("%s", line)
+        with RecordStore(store_path) as store:
+            stream = iterate_records(plan, store, options.workers)
+            for record in tqdm(stream, total=len(plan.pairs), desc="evaluate", unit="scene", disable=None):
+                records[record["id"]] = record
+                for line in filter(None, [record["error"], *record["warnings"]]):
+                    _LOG.warning("%s", line)
     return [records[pair.scene_id] for pair in plan.pairs]
 
 

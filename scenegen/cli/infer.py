@@ -3,8 +3,9 @@
 Reads <input>/<scene>/ with either
   scene.jpg and 0.png, 0_mask.png, 1.png, ...   cut-outs, masks, or both
   scene.jpg and labels.png or masks.npy         one grey value, or one mask, per object
+  scene.jpg and coco.json                       polygons or run lengths
   0.png, 1.png, ...                             RGBA cut-outs of one size alone
-  scene.jpg and boxes.json                      one box per object; SAM 2 finds the masks
+  scene.jpg and boxes.json                      one box per object, or points; SAM 2 finds the masks
   view_0/, view_1/, ...                         several photos of one scene, each as above
 or one photo as <input> with its masks in a file (--masks), boxes in a file (--boxes), or neither
 (--auto-masks), and writes
@@ -18,6 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
@@ -27,6 +29,7 @@ import torch
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from safe_files.pictures import pixel_limit
 from scenegen.batch.scenes import SceneReport, is_pending, make_scene, needs_masks, segment_scenes
 from scenegen.cli.bundled import EXAMPLE_SCENES
 from scenegen.cli.demo import show_page
@@ -34,18 +37,25 @@ from scenegen.cli.inference_options import (
     appearance_flags,
     needed_representations,
     parse_arguments,
+    segmenter_of,
     texture_mode_problem,
 )
-from scenegen.cli.reports import count_statuses, set_up_logging, summary
+from scenegen.cli.reports import (
+    count_statuses,
+    set_up_logging,
+    summary,
+    tell_device,
+    tell_scene,
+    what_to_open,
+)
 from scenegen.demo.viewer import default_truth_folder
 from scenegen.export.scene_files import ExportError, check_output
-from scenegen.inputs.image_files import SceneInputError
+from scenegen.inputs.image_files import SceneInputError, one_line
 from scenegen.inputs.layout import InputScene, detect_scene, find_scene_folders
 from scenegen.inputs.names import scene_id_of
 from scenegen.pipelines.pipeline import SceneGenPipeline
 from scenegen.pipelines.progress import Progress
 from scenegen.pipelines.settings import DECODER_ROLES
-from scenegen.segmentation import Segmenter
 from trellis_modules.checkpoint import CheckpointError
 
 logger = logging.getLogger(__name__)
@@ -57,7 +67,8 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
     set_up_logging()
     try:
         sources = find_sources(options)
-        reports = run_scenes(sources[: options.limit], options)
+        with pixel_limit(options.max_pixels):
+            reports = run_scenes(sources[: options.limit], options)
     except (SceneInputError, CheckpointError, ExportError) as error:
         logger.error("%s", error)
         return 2
@@ -68,6 +79,8 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
         peak = max((gib for report in reports for gib in report.peak_gib.values()), default=0.0)
         memory = f", peak memory {peak:.2f} GiB" if peak else ""
         print(summary(counts, options.output, memory))
+        if line := what_to_open(reports, options.output):
+            print(line)
     if options.viewer:
         truth = options.truth or default_truth_folder(options.input)
         if not show_page(options.output, truth, options.host, options.port):
@@ -87,7 +100,7 @@ def find_sources(options: argparse.Namespace) -> list[Path]:
             f"{photo}: expected the example scenes, found none; they come with the source code and not with "
             "an installed package: pass a photo or a folder of scenes as --input"
         )
-    if photo.is_file() and not (masks or options.auto_masks):
+    if photo.is_file() and not (masks or options.auto_masks) and detect_scene(photo).photos[0].form is None:
         raise SceneInputError(
             f"{photo}: expected masks for this photo; add --masks, --boxes or --auto-masks, or pass a folder"
         )
@@ -105,6 +118,7 @@ def run_scenes(sources: list[Path], options: argparse.Namespace) -> list[SceneRe
     pending = [source for source in sources if is_pending(source, batch)]
     todo = [detect_scene(source, options.masks, options.boxes) for source in pending]
     if todo:
+        tell_device(options.device, options.dtype)
         check_output(batch.output)
     if waiting := [scene for scene in todo if needs_masks(scene, batch)]:
         failed = find_missing_masks(waiting, options, is_all=waiting == todo)
@@ -113,9 +127,12 @@ def run_scenes(sources: list[Path], options: argparse.Namespace) -> list[SceneRe
     if todo:
         pipeline = load_pipeline(options)
         with logging_redirect_tqdm():
-            for scene in tqdm(todo, unit="scene"):
-                with tqdm(desc=scene.scene_id, leave=False) as bar:
-                    reports[scene.source] = make_scene(pipeline, scene, batch, partial(show_progress, bar))
+            for number, scene in enumerate(tqdm(todo, unit="scene", disable=None), start=1):
+                start = time.perf_counter()
+                with tqdm(desc=one_line(scene.scene_id), leave=False, disable=None) as bar:
+                    report = make_scene(pipeline, scene, batch, partial(show_progress, bar))
+                reports[scene.source] = report
+                tell_scene(report, number, len(todo), time.perf_counter() - start)
     return list(reports.values())
 
 
@@ -168,10 +185,10 @@ def find_missing_masks(
     Raises:
         CheckpointError: the segmenter cannot be had, and there is no other scene to go on with.
     """
-    load = partial(Segmenter.from_pretrained, options.sam2, options.device)
+    load = partial(segmenter_of, options)
     try:
         with logging_redirect_tqdm():
-            return segment_scenes(tqdm(scenes, desc="masks", unit="scene"), options.batch, load)
+            return segment_scenes(tqdm(scenes, desc="masks", unit="scene", disable=None), options.batch, load)
     except CheckpointError as error:
         if is_all:
             raise

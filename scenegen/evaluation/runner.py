@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import multiprocessing
@@ -11,10 +12,13 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import BinaryIO
 
+from safe_files.json_reader import parse_json
+from safe_files.regular import UnreadableFile, check_regular
 from scenegen.evaluation.comparison import EvaluationSettings
 from scenegen.evaluation.loading import EvaluationError, find_scene_files
-from scenegen.evaluation.scene import Record, ScenePair, evaluate_scene, fingerprint
+from scenegen.evaluation.scene import RECORD_KEYS, Record, ScenePair, evaluate_scene, fingerprint
 from scenegen.export.names import SCENE_FILE
 
 _LOG = logging.getLogger(__name__)
@@ -70,12 +74,50 @@ def plan_evaluation(
 class RecordStore:
     """Finished records in a file of JSON lines, keyed by the fingerprint of settings and scene files.
 
-    Each record is one appended line, so that an interrupted run loses at most the scene it was writing.
+    Each record is one appended line, so that an interrupted run loses at most the scene it was writing. While
+    a run has the store open no other one can, since both would do the same work.
     """
 
     def __init__(self, path: Path | None):
+        """Read what earlier runs kept.
+
+        Args:
+            path: the file, made with the first record; None keeps records in memory alone.
+
+        Raises:
+            EvaluationError: it is no regular file, or another run has it open.
+            OSError: it cannot be opened.
+        """
         self._path = path
-        self._records = dict(_read_lines(path)) if path and path.exists() else {}
+        self._records: dict[str, Record] = {}
+        self._file: BinaryIO | None = None
+        if path is None:
+            return
+        if path.exists():
+            try:
+                check_regular(path)
+            except UnreadableFile as error:
+                raise EvaluationError(f"{path}: {error}; choose another --output") from error
+        self._file = path.open("ab+", buffering=0)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self._file.close()
+            raise EvaluationError(
+                f"{path}: another run writes these records; wait for its end, or choose another --output"
+            ) from error
+        self._file.seek(0)
+        content = self._file.read()
+        self._records.update(_read_lines(path, content))
+        if content and not content.endswith(b"\n"):
+            self._file.write(b"\n")  # a run that was killed wrote half a line
+
+    def __enter__(self) -> RecordStore:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._file is not None:
+            self._file.close()
 
     def get(self, key: str) -> Record | None:
         """Return the record of a fingerprint, or None."""
@@ -84,17 +126,19 @@ class RecordStore:
     def add(self, key: str, record: Record) -> None:
         """Keep a record and append it to the file."""
         self._records[key] = record
-        if self._path:
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"fingerprint": key, "record": record}) + "\n")
+        if self._file is not None:
+            self._file.write((json.dumps({"fingerprint": key, "record": record}) + "\n").encode("utf-8"))
 
 
-def _read_lines(path: Path) -> Iterator[tuple[str, Record]]:
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+def _read_lines(path: Path, content: bytes) -> Iterator[tuple[str, Record]]:
+    for number, line in enumerate(content.splitlines(), 1):
         try:
-            entry = json.loads(line)
-            yield entry["fingerprint"], entry["record"]
-        except (ValueError, KeyError, TypeError):
+            entry = parse_json(line)
+            key, record = entry["fingerprint"], entry["record"]
+            if not isinstance(key, str) or not RECORD_KEYS <= record.keys():
+                raise KeyError("record")
+            yield key, record
+        except (ValueError, LookupError, TypeError, AttributeError):
             _LOG.warning(
                 "%s: line %d is no record (an interrupted write?); its scene is evaluated again", path, number
             )

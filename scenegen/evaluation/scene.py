@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from safe_files.limits import MAX_GLB_BYTES
+from safe_files.regular import UnreadableFile, read_bytes
 from scenegen.evaluation.comparison import (
     EvaluationSettings,
     Figures,
@@ -42,6 +44,22 @@ RECORD_FORMAT = 1
 EVALUATED, MISSING, FAILED = "evaluated", "missing", "failed"
 
 _PREDICTION_STREAM, _TRUTH_STREAM, _ALIGNMENT_STREAM = range(3)  # of random numbers of one scene
+
+RECORD_KEYS = frozenset(
+    (
+        "id",
+        "status",
+        "error",
+        "warnings",
+        "n_truth",
+        "n_prediction",
+        "alignment",
+        "metrics",
+        "penalties",
+        "objects",
+    )
+)
+"""Names that every record has."""
 
 Record = dict[str, Any]
 
@@ -96,7 +114,9 @@ def fingerprint(pair: ScenePair, settings: EvaluationSettings) -> str:
     for files in (pair.truth, pair.prediction):
         for path in (files.scene, files.poses) if files else (None, None):
             try:
-                content = path.read_bytes() if path else b""
+                content = read_bytes(path, MAX_GLB_BYTES) if path else b""
+            except UnreadableFile as error:
+                raise EvaluationError(f"{path}: {error}; export it again") from error
             except OSError as error:
                 raise EvaluationError(
                     f"{path}: cannot be read ({error.strerror}); check its permissions"

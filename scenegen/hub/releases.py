@@ -7,11 +7,13 @@ published networks; sizes there follow from their shapes and dtypes, so a file i
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import quote
 
 from scenegen.checkpoints.roles import (
     ENCODER_ROLES,
@@ -121,9 +123,10 @@ class Release:
 
     def address(self, name: str, endpoint: str = DEFAULT_ENDPOINT, revision: str | None = None) -> str:
         """URL of a file of the release."""
+        path = quote(name)
         if self.url is not None:
-            return f"{self.url.rstrip('/')}/{name}"
-        return f"{endpoint.rstrip('/')}/{self.repo}/resolve/{revision or self.revision or 'main'}/{name}"
+            return f"{self.url.rstrip('/')}/{path}"
+        return f"{endpoint.rstrip('/')}/{self.repo}/resolve/{revision or self.revision or 'main'}/{path}"
 
 
 def is_inside(name: str) -> bool:
@@ -198,7 +201,7 @@ def missing_weights(where: Path, stem: str) -> HubError:
         An error to raise: which file, where it comes from, how large it is, and what works without it.
     """
     path = where.parent / stem
-    if path.with_name(path.name + ".json").is_file():
+    if os.path.isfile(f"{path}.json"):  # False too for names that no file can have
         expected = f"{path}{WEIGHTS_SUFFIX}: expected weights beside {path.name}.json, found none"
     else:
         expected = f"{where}: expected the checkpoint {path}.json, found none"

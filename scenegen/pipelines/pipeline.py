@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -23,13 +24,17 @@ from scenegen.pipelines.arguments import check_structure, check_views, refuse_ol
 from scenegen.pipelines.drafts import MAX_VOXELS, ObjectDraft, draft_objects, usable
 from scenegen.pipelines.face_budget import share_faces
 from scenegen.pipelines.memory import StageMeter, repeatable_kernels
+from scenegen.pipelines.preview import OnObject, OnPreview, PartialResults
 from scenegen.pipelines.progress import OnProgress, ProgressReporter, ShouldStop
 from scenegen.pipelines.result import SceneResult
 from scenegen.pipelines.sampling import StructureSample, noise_generator
 from scenegen.pipelines.settings import ResolvedSettings, RunSettings
 from scenegen.pipelines.structure import StructureStage
 from scenegen.pipelines.surfaces import add_surfaces, colour_objects, place_in_row
+from trellis_modules.devices import best_device, default_dtype, is_slow
 from trellis_modules.memory import release_memory
+
+logger = logging.getLogger(__name__)
 
 
 class SceneGenPipeline:
@@ -71,7 +76,7 @@ class SceneGenPipeline:
     def from_pretrained(
         cls,
         path_or_repo: Path | str,
-        device: torch.device | str = "cpu",
+        device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         *,
         revision: str | None = None,
@@ -83,7 +88,7 @@ class SceneGenPipeline:
         Args:
             path_or_repo: folder with ``pipeline.json`` (then the network is never touched), or the name of a
                 repository on the model hub.
-            device: where the networks run.
+            device: where the networks run; None takes an NVIDIA GPU, else Apple's, else the CPU.
             dtype: what their large layers compute in; None takes float32 on a CPU and float16 elsewhere.
             revision: of the repository.
             offload: keep no network in memory: each is loaded for its stage and freed after it.
@@ -92,9 +97,12 @@ class SceneGenPipeline:
         Raises:
             CheckpointError: a file is missing or damaged, differs from its recorded sha256, or does not fit.
         """
-        device = torch.device(device)
-        if dtype is None:
-            dtype = torch.float32 if device.type == "cpu" else torch.float16
+        device = best_device() if device is None else torch.device(device)
+        dtype = default_dtype(device) if dtype is None else dtype
+        if is_slow(device, dtype):
+            logger.warning(
+                "%s takes several times as long as float32 on this CPU, which has no units for it", dtype
+            )
         folder = hub.resolve_checkpoint(path_or_repo, revision)
         is_local = Path(path_or_repo).expanduser() == folder
         source = CheckpointFolder(folder, PipelineConfig.load(folder), device, dtype, from_hub=not is_local)
@@ -141,6 +149,8 @@ class SceneGenPipeline:
         *old_arguments: Any,
         on_progress: OnProgress | None = None,
         should_stop: ShouldStop | None = None,
+        on_preview: OnPreview | None = None,
+        on_object: OnObject | None = None,
         **old_options: Any,
     ) -> SceneResult:
         """Generate a scene.
@@ -156,9 +166,11 @@ class SceneGenPipeline:
             old_arguments, old_options: refused; the form of earlier versions had them.
             on_progress: called as each stage goes on, see `Progress`.
             should_stop: asked between sampling steps, objects and pieces of the texture.
+            on_preview: called with plain surfaces when the structures are known, see `OnPreview`.
+            on_object: called with each textured object, see `OnObject`.
 
         Returns:
-            The objects in the caller's order.
+            The objects in the caller's order; the same whichever functions are given.
 
         Raises:
             TypeError: called in the form of earlier versions; the message shows this one.
@@ -177,39 +189,44 @@ class SceneGenPipeline:
         meter = StageMeter(self.device)
         main = views[0]
         order = order_by_area([int(mask.sum()) for mask in main.masks])
+        record = self._provenance() | resolved.record() | {"views": len(views)}
+        shown = PartialResults(main, order, record, reporter, on_preview, on_object)
         with repeatable_kernels(self.device):
-            drafts = self._generate(views, order, resolved, meter, reporter)
+            drafts = self._generate(views, resolved, meter, shown)
         restore = inverse_order(order)
         objects = tuple(
             drafts[row].finished(object_id) for object_id, row in zip(main.object_ids, restore, strict=True)
         )
+        reporter.check()
         with meter.stage("colour"):
             camera = colour_objects(objects, main)
-        record = self._provenance() | resolved.record() | {"views": len(views)}
         query_id = main.object_ids[order[0]]
         return SceneResult(objects, query_id, camera, record, meter.seconds, meter.peak_bytes)
 
     def _generate(
         self,
         views: Sequence[SceneImages],
-        order: Sequence[int],
         settings: ResolvedSettings,
         meter: StageMeter,
-        reporter: ProgressReporter,
+        shown: PartialResults,
     ) -> list[ObjectDraft]:
         """All objects, the query first; plain surfaces have no colours yet."""
+        order, reporter = shown.order, shown.reporter
         generator = noise_generator(settings.seed)
         sample, objects = self._sample_structure(views, order, generator, settings, meter, reporter)
         with meter.stage("decode"):
             if settings.structure is None:
-                logits = self._structure.decode(sample.latents)
+                logits = self._structure.decode(sample.latents, reporter)
             else:
                 logits = settings.structure[list(order)].float().cpu()
         drafts = draft_objects(sample, logits, MAX_VOXELS if objects is not None else None)
         shaped = usable(drafts)
         share_faces([drafts[row] for row in shaped], settings.faces, settings.scene_faces)
         if objects is not None and shaped:
-            self._add_appearance(drafts, objects, generator, settings, meter, reporter)
+            if shown.on_preview is not None:
+                with meter.stage("preview"):
+                    shown.show_surfaces(drafts, has_poses=sample.positions is not None)
+            self._add_appearance(drafts, objects, generator, settings, meter, shown)
         with meter.stage("mesh"):
             add_surfaces([drafts[row] for row in shaped], settings, reporter)
         if sample.positions is None:
@@ -243,16 +260,17 @@ class SceneGenPipeline:
         generator: torch.Generator,
         settings: ResolvedSettings,
         meter: StageMeter,
-        reporter: ProgressReporter,
+        shown: PartialResults,
     ) -> None:
         release_memory()
+        reporter = shown.reporter
         with meter.stage("sample latents"):
             latents = self._appearance.sample(drafts, objects, generator, settings, reporter)
         with meter.stage("decode latents"):
             meshes = self._appearance.decode(drafts, latents, settings, reporter)
         del latents
         with meter.stage("texture"):
-            self._appearance.texture(drafts, meshes, settings, reporter)
+            self._appearance.texture(drafts, meshes, settings, reporter, shown.show_object)
 
     def _provenance(self) -> dict[str, Any]:
         """What made the scene, beside the arguments of the run."""

@@ -311,14 +311,14 @@ def test_half_precision_runs(tmp_path, run, write_scene, dtype):
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (("--steps", "0"), "expected a whole number above 0, got '0'"),
+        (("--steps", "0"), "expected a whole number from 1 to 10000, got '0'"),
         (("--limit", "-1"), "expected a whole number above 0, got '-1'"),
         (("--formats", "glb,stl"), "unknown format 'stl'; known: glb, objects, poses, preview"),
         (("--formats", "all,stl"), "unknown format 'stl'; known: glb, objects, poses, preview"),
         (("--cfg", "-1"), "expected a number of at least 0, got '-1'"),
         (("--texture-size", "8"), "size must be in [64, 8192], got 8"),
         (("--simplify", "1"), "simplify: expected a share in [0, 1), got 1.0"),
-        (("--device", "abacus"), "expected cpu, cuda or cuda:<n>, got 'abacus'"),
+        (("--device", "abacus"), "expected cpu, cuda, cuda:<n> or mps, got 'abacus'"),
         (("--device", "cuda:99"), "expected a device of this machine, got 'cuda:99'"),
         (("--seed", "x"), "expected a whole number, got 'x'"),
         (("--seed", "-9223372036854775809"), "expected a number from -2^63 to 2^64 - 1"),

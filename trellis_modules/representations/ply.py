@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from safe_files.regular import open_regular
+
 _TYPES = {
     "char": "<i1",
     "int8": "<i1",
@@ -56,9 +58,10 @@ def read_ply_vertices(path: Path) -> np.ndarray:
     """Read the vertices of a binary little-endian PLY file as a structured array; later elements are ignored.
 
     Raises:
+        OSError: it cannot be read.
         ValueError: not such a file, vertices are not its first element, or it is shorter than it says.
     """
-    with Path(path).open("rb") as file:
+    with open_regular(path) as file:
         header = _read_header(path, file.readline)
         count, dtype = _vertex_table(path, header)
         available = Path(path).stat().st_size - file.tell()

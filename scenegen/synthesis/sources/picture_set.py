@@ -8,12 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from safe_files.json_reader import parse_json
+from safe_files.weights import open_weights
 from scenegen.synthesis.furniture.split import check_split
 from scenegen.synthesis.sources.batch import LatentPictureBatch
+from trellis_modules.config import MAX_SEED, check_range
 from trellis_modules.files import atomic_write
 from trellis_modules.ragged import expand
 
@@ -69,6 +71,16 @@ class PictureSet:
         """The same pictures, with the ids of the models of which they were made."""
         return replace(self, model_ids=tuple(sorted(set(model_ids))))
 
+    def _check(self) -> None:
+        """Refuse tensors that do not belong together."""
+        count, rows = len(self.images), len(self.xyz)
+        side = self.images.shape[-1]
+        fits = self.images.shape == (count, 3, side, side) and self.lengths.shape == (count,)
+        fits = fits and self.xyz.shape == (rows, 3) and self.projections.shape == (count, 3, 4)
+        fits = fits and self.latents.ndim == 2 and len(self.latents) == rows
+        if not fits or int(self.lengths.sum()) != rows or (count and int(self.lengths.min()) < 0):
+            raise ValueError(f"its tensors do not belong together, {count} images and {rows} voxels")
+
     def save(self, path: Path) -> None:
         """Write a safetensors file that appears whole.
 
@@ -90,15 +102,15 @@ class PictureSet:
         """Read a file of `save`, to learn from it.
 
         Raises:
-            ValueError: it is no picture set, or does not name its models, as older files do not.
+            ValueError: it is no picture set, cannot be read, or does not name its models, as older files do.
             SplitError: a model is not of the train split.
-            FileNotFoundError: there is no such file.
         """
         try:
-            with safe_open(path, framework="pt") as file:
-                ids = tuple(json.loads((file.metadata() or {})[_IDS]))
+            with open_weights(path, "pt") as file:
+                ids = tuple(parse_json((file.metadata() or {})[_IDS]))
                 pictures = cls(*(file.get_tensor(name) for name in _NAMES), ids)
-        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            pictures._check()
+        except (OSError, LookupError, TypeError, ValueError) as error:
             raise ValueError(
                 f"{path}: expected a file of dataset_toolkits.build_picture_set ({error}); make it again"
             ) from error
@@ -113,6 +125,10 @@ class PictureSetConfig:
     files: tuple[str, ...]  # of `PictureSet.save`
     objects_per_step: int
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_range("objects_per_step", self.objects_per_step, 1)
+        check_range("seed", self.seed, 0, MAX_SEED)
 
 
 class PictureSetSource:
@@ -137,9 +153,10 @@ class PictureSetSource:
         """Read the files of a configuration.
 
         Raises:
-            ValueError: a file is no picture set, or there are too few pictures.
-            FileNotFoundError: there is no such file.
+            ValueError: a file is no picture set or cannot be read, or there are too few pictures.
         """
+        if not config.files:
+            raise ValueError("picture_set: files: expected at least one, got none")
         sets = [PictureSet.load(Path(name)) for name in config.files]
         return cls(PictureSet.concatenate(sets), config, device)
 
