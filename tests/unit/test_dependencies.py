@@ -186,7 +186,7 @@ ALLOWED = {
         "scenegen.pipelines.result",
         "trellis_modules",
     },
-    "scenegen.synthesis.furniture.split": set(),  # the one definition of the split, for whoever reads furniture
+    "scenegen.synthesis.furniture.split": set(),  # the one definition of the split, for all readers
     "scenegen.synthesis": {
         "scenegen.synthesis",
         "scenegen.conditioning",
