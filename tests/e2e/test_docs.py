@@ -61,6 +61,9 @@ NOT_RUN: Mapping[tuple[str, str], str] = {
     ("docs/data.md", "python dataset_toolkits/build_metadata.py folder"): "see test_asset_road.py",
     ("docs/data.md", "python dataset_toolkits/build_metadata.py 3D-FUTURE"): "needs 3D-FUTURE; "
     "see test_three_d_future.py",
+    ("docs/data.md", "python dataset_toolkits/build_metadata_scene.py 3D-FUTURE"): "needs 3D-FUTURE; "
+    "see test_scene_road.py",
+    ("docs/data.md", "python dataset_toolkits/build_lookalike.py"): LONG + "; see test_scene_road.py",
     ("docs/data.md", PROCEDURAL + "8000"): FURNITURE + "see test_part_swap.py",
     ("docs/data.md", "python -m dataset_toolkits.build_scenes"): FURNITURE + "see test_scene_writer.py",
     ("docs/checkpoints.md", "scenegen download"): DOWNLOADS,
