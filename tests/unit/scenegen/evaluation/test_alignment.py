@@ -5,14 +5,12 @@ from scipy.spatial.transform import Rotation
 from scenegen.evaluation.alignment import (
     AlignmentSettings,
     CloudPair,
-    Similarity,
     align,
     align_object,
-    filterreg,
-    fit_similarity,
     refine_scale,
     symmetric_icp,
 )
+from scenegen.evaluation.registration import Similarity, filterreg, fit_similarity
 
 
 @pytest.fixture
