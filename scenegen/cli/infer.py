@@ -9,6 +9,7 @@ Reads <input>/<scene>/ with either
 or one photo as <input> with its masks in a file (--masks), boxes in a file (--boxes), or neither
 (--auto-masks), and writes
 <output>/<scene>/{scene.glb, obj_<k>.glb, poses.json, preview.png}, and labels.png where it found the masks.
+With --output-dir ROOT --set SET it makes the scenes of a data root, to be compared with true ones.
 
 Exit status: 0 every scene is there, 1 a scene failed, 2 nothing could be started.
 """
@@ -18,6 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
@@ -37,6 +39,7 @@ from scenegen.cli.inference_options import (
     texture_mode_problem,
 )
 from scenegen.cli.reports import count_statuses, set_up_logging, summary
+from scenegen.cli.root_options import run_on_gpus, share, speed_line
 from scenegen.demo.viewer import default_truth_folder
 from scenegen.export.scene_files import ExportError, check_output
 from scenegen.inputs.image_files import SceneInputError
@@ -56,8 +59,15 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
     options = parse_arguments(__doc__, arguments, prog)
     set_up_logging()
     try:
-        sources = find_sources(options)
-        reports = run_scenes(sources[: options.limit], options)
+        sources = find_sources(options)[: options.limit]
+        if options.is_root:
+            sources = [source for source in sources if is_pending(source, options.batch)]  # dealt out after
+            sources = share(sources, options)
+        if options.gpus and sources:
+            check_output(options.batch.output)
+            reports = run_on_gpus(sources, options, sys.argv[1:] if arguments is None else arguments)
+        else:
+            reports = run_scenes(sources, options)
     except (SceneInputError, CheckpointError, ExportError) as error:
         logger.error("%s", error)
         return 2
@@ -68,6 +78,8 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
         peak = max((gib for report in reports for gib in report.peak_gib.values()), default=0.0)
         memory = f", peak memory {peak:.2f} GiB" if peak else ""
         print(summary(counts, options.output, memory))
+        if options.is_root:
+            print(speed_line(reports))
     if options.viewer:
         truth = options.truth or default_truth_folder(options.input)
         if not show_page(options.output, truth, options.host, options.port):

@@ -12,6 +12,7 @@ from scenegen.checkpoints.schema import TextureSource
 from scenegen.cli.bundled import EXAMPLE_SCENES, bundled
 from scenegen.cli.demo import add_address_arguments
 from scenegen.cli.parser import CommandParser
+from scenegen.cli.root_options import add_root_arguments, apply_root
 from scenegen.cli.types import device, non_negative, positive_int, seed
 from scenegen.demo.viewer import ViewerUnavailable, check_viewer
 from scenegen.export.options import ExportOptions, TextureFormat, Turntable
@@ -49,8 +50,10 @@ def parse_arguments(
     add_model_arguments(parser)
     add_result_arguments(parser)
     add_viewer_arguments(parser)
+    add_root_arguments(parser)
     options = parser.parse_args(arguments)
     try:
+        apply_root(options)
         options.batch = batch_options(options)
         if options.viewer:
             check_viewer()
@@ -238,6 +241,8 @@ def batch_options(options: argparse.Namespace) -> BatchOptions:
         export=export,
         refine=options.refine,
         auto_masks=options.auto_masks,
+        frame=options.frame,
+        is_root=options.is_root,
     )
 
 

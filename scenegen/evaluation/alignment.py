@@ -22,12 +22,17 @@ from scenegen.evaluation.registration import (
     rigid_cpd,
     rms,
 )
+from scenegen.geometry import SCENE_EXTENT
 
 _SEARCH_POINTS = 2048
-_FIRST_ITERATIONS, _KEPT_STARTS = 6, 3  # of each start, before all but the nearest are given up
+# Of every start, before all but the nearest ones are given up.
+_FIRST_POINTS, _FIRST_ITERATIONS, _KEPT_STARTS = 768, 10, 4
 _LEAF_SIZE = 64  # halves the time of queries from afar against scipy's 16
 _COARSE_ITERATIONS = 20
-_COARSE_YAWS_DEG = (0, 90, 180, 270)
+_RESIZINGS = 2
+_LAST_TOLERANCE = 0.03  # of the tolerance: where a scene ends must not depend on where it began
+_FILTERREG_YAWS_DEG = (0, 90, 180, 270)
+_ICP_YAWS_DEG = (0, 45, 90, 135, 180, 225, 270, 315)
 
 _UNTOUCHED = "unaligned"
 
@@ -159,24 +164,32 @@ def symmetric_icp(
 
 
 def align(
-    pair: CloudPair, settings: AlignmentSettings, rng: np.random.Generator, *, compare: bool = True
+    pair: CloudPair,
+    settings: AlignmentSettings,
+    rng: np.random.Generator,
+    *,
+    compare: bool = True,
+    vertices: np.ndarray | None = None,
 ) -> Alignment:
     """Align a predicted scene to the true one.
 
     `filterreg`, `icp` and `cpd` run once from where the prediction stands and take the result as it is, `cpd`
-    with a scale and on 5,000 points of each cloud. `best` starts from four turns about the vertical axis
-    through the origin, runs FilterReg followed by some ICP and ICP alone from each, refines the candidates
-    of least Chamfer distance by ICP, and keeps the untouched prediction where that is nearer.
+    with a scale and on 5,000 points of each cloud. `best` starts from turns about the vertical axis through
+    the origin, runs FilterReg followed by some ICP from four and ICP alone from eight of them, refines the
+    candidates of least Chamfer distance by ICP, and keeps the untouched prediction where that is nearer. The
+    size of the prediction is then that at which its box has the longest side of scene files along the axes
+    of the truth, whatever axes its file has: how a scene stands in its file changes no figure.
 
     Args:
         pair: clouds in one frame, y up, both centred near the origin.
         settings: mode and iteration limits.
         rng: draws the points on which ICP works.
         compare: also find the neighbours of the untouched prediction, which `best` does in any case.
+        vertices: (V, 3) of the prediction, whose box `best` keeps at that size; None keeps scale 1.
     """
     began = time.perf_counter()
     if settings.mode == "best":
-        transform, method = _search(pair, settings, rng)
+        transform, method = _search(pair, settings, rng, vertices)
     else:
         transform, method = _single_start(pair, settings, rng)
     return _measured(pair, transform, method, settings, compare, began)
@@ -234,24 +247,48 @@ def _single_start(
     return filterreg(pair.prediction, pair.truth, **limits, **cells), "filterreg"
 
 
-def _search(pair: CloudPair, settings: AlignmentSettings, rng: np.random.Generator) -> tuple[Similarity, str]:
+def _search(
+    pair: CloudPair, settings: AlignmentSettings, rng: np.random.Generator, vertices: np.ndarray | None
+) -> tuple[Similarity, str]:
     """Refine the best of several shortly iterated starts; return the transform and the name of its start."""
     limits = {"max_iterations": settings.max_iterations, "tolerance": settings.tolerance}
     first = limits | {"max_iterations": min(_FIRST_ITERATIONS, settings.max_iterations)}
     short = limits | {"max_iterations": min(_COARSE_ITERATIONS, settings.max_iterations)}
     small = pair.subsample(_SEARCH_POINTS, rng)
+    few = small.subsample(_FIRST_POINTS, rng)
     starts = {}
-    for yaw_deg in _COARSE_YAWS_DEG:
+    for yaw_deg in _ICP_YAWS_DEG:
+        starts[f"icp@{yaw_deg}"] = Similarity(rotation=_turn_about_y(yaw_deg))
+    for yaw_deg in _FILTERREG_YAWS_DEG:
         turned = Similarity(rotation=_turn_about_y(yaw_deg))
-        starts[f"icp@{yaw_deg}"] = turned
         starts[f"filterreg+icp@{yaw_deg}"] = filterreg(
             pair.prediction, pair.truth, turned, **limits, cell_in_sigma=COARSE_CELLS
         )
-    candidates = {name: symmetric_icp(small, start, **first) for name, start in starts.items()}
-    nearest = sorted(candidates, key=lambda name: small.match(candidates[name]).chamfer)[:_KEPT_STARTS]
+    candidates = {name: symmetric_icp(few, start, **first) for name, start in starts.items()}
+    nearest = sorted(candidates, key=lambda name: few.match(candidates[name]).chamfer)[:_KEPT_STARTS]
     candidates = {name: symmetric_icp(small, candidates[name], **short) for name in nearest}
+    if vertices is not None:
+        candidates = {name: _resized(small, start, vertices, short) for name, start in candidates.items()}
     method = min(candidates, key=lambda name: small.match(candidates[name]).chamfer)
-    return symmetric_icp(small, candidates[method], **limits), method
+    fine = limits | {"tolerance": settings.tolerance * _LAST_TOLERANCE}
+    if vertices is not None:
+        return _resized(small, candidates[method], vertices, fine), method
+    return symmetric_icp(small, candidates[method], **fine), method
+
+
+def _resized(
+    pair: CloudPair, start: Similarity, vertices: np.ndarray, limits: dict[str, float]
+) -> Similarity:
+    """Refine a transform by ICP, and the scale that gives the box of the vertices its longest side."""
+    transform = start
+    for _ in range(_RESIZINGS):
+        sides = np.ptp(vertices @ transform.rotation.T, axis=0)
+        scale = SCENE_EXTENT / float(sides.max())
+        middle = transform.apply(np.zeros(3))  # of the prediction's box, about which it grows
+        sized = CloudPair(scale * pair.prediction, pair.truth)
+        rigid = symmetric_icp(sized, Similarity(transform.rotation, middle), **limits)
+        transform = Similarity(rigid.rotation, rigid.translation, scale)
+    return transform
 
 
 def _turn_about_y(angle_deg: float) -> np.ndarray:

@@ -30,7 +30,7 @@ from scenegen.evaluation.pictures.embeddings import (
     lpips_distance,
 )
 from scenegen.evaluation.pictures.figures import frechet_distance, kernel_distance, psnr, ssim
-from scenegen.evaluation.pictures.ray_casting import LIGHTS, SAMPLES, cast, load_triangles
+from scenegen.evaluation.pictures.ray_casting import EXPOSURE, LIGHTS, SAMPLES, cast, load_triangles
 from scenegen.evaluation.registration import Similarity
 from scenegen.evaluation.settings import AppearanceSettings
 from scenegen.inputs.image_files import SceneInputError
@@ -198,7 +198,7 @@ class ScenePictures:
         """Hash of everything that a picture depends on."""
         drawn = {
             "camera": self.camera.as_json(),
-            "renderer": [self._settings.renderer, self._settings.samples, LIGHTS],
+            "renderer": [self._settings.renderer, self._settings.samples, LIGHTS, EXPOSURE],
             "rotation": np.round(transform.rotation, 9).tolist(),
             "translation": np.round(transform.translation, 9).tolist(),
             "scale": round(transform.scale, 9),

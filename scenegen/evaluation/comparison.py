@@ -88,7 +88,8 @@ def compare_scenes(
 ) -> SceneFigures:
     """Compare whole scenes, and objects with the same index in their places, aligned and not."""
     pair = CloudPair(prediction.cloud, truth.cloud)
-    alignment = align(pair, settings.alignment, rng)
+    vertices = np.concatenate([item.vertices for item in prediction.scene.objects.values()])
+    alignment = align(pair, settings.alignment, rng, vertices=vertices)
     scaled = refine_scale(pair, alignment.transform, settings.alignment, rng)
     variants = [
         (alignment.transform, alignment.aligned),

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.spatial.distance import cdist
 
-FINE_CELLS, COARSE_CELLS = 1 / 6, 1 / 3
+FINE_CELLS, COARSE_CELLS = 1 / 8, 1 / 3
 """Sides of FilterReg's cells in sigma. With the fine ones it ends within 0.1 degree of where all pairs of
 points end; the coarse ones are for starts that are refined afterwards."""
 
+_FINE_TOLERANCE = 0.1  # of the tolerance: steps become small long before the end is near
 _LEAST_SIGMA2 = 1e-12
 
 
@@ -104,8 +105,9 @@ def filterreg(
         return start
     transform = start
     for cell in sorted({COARSE_CELLS, cell_in_sigma}, reverse=True):
+        end = tolerance if cell == COARSE_CELLS else tolerance * _FINE_TOLERANCE
         transform = _filterreg_of_cells(
-            source, target, transform, sigma2, cell * np.sqrt(sigma2), max_iterations, tolerance
+            source, target, transform, sigma2, cell * np.sqrt(sigma2), max_iterations, end
         )
     return transform
 

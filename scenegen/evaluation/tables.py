@@ -36,7 +36,7 @@ LOWER_IS_BETTER = ("_cd", "lpips", "fid", "kid", "error", "add_s", "floor_gap", 
 """Parts of the names of figures that are better when they are smaller."""
 
 ALIGNER_NAMES = {
-    "best": "four yaw starts with FilterReg and ICP, the nearest kept",
+    "best": "twelve starts about the vertical with FilterReg and ICP, the nearest kept",
     "filterreg": "FilterReg, one run as it is",
     "icp": "ICP, one run as it is",
     "cpd": "coherent point drift with scale on 5,000 points, one run as it is",

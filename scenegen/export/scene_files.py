@@ -100,12 +100,7 @@ def write_scene(
     options = options or ExportOptions()
     check_formats(formats)
     check_options(formats, options)
-    if all(item.mesh is None for item in result.objects):
-        problems = "; ".join(sorted({str(item.problem) for item in result.objects}))
-        raise ExportError(
-            f"{folder.name}: expected at least one object with a surface, got none of {len(result.objects)} "
-            f"({problems}); try another --seed or check the photo and the masks"
-        )
+    check_meshes(result, folder.name)
     _check_representations(result, folder.name, formats, options)
     staging = folder.parent / _STAGING / folder.name
     shutil.rmtree(staging, ignore_errors=True)  # left by a run that was killed
@@ -118,6 +113,20 @@ def write_scene(
         with suppress(OSError):  # not empty: other processes write other scenes
             staging.parent.rmdir()
     return [folder / name for name in names]
+
+
+def check_meshes(result: SceneResult, scene_id: str) -> None:
+    """Refuse a scene in which no object has a mesh.
+
+    Raises:
+        ExportError: it is one.
+    """
+    if all(item.mesh is None for item in result.objects):
+        problems = "; ".join(sorted({str(item.problem) for item in result.objects}))
+        raise ExportError(
+            f"{scene_id}: expected at least one object with a surface, got none of {len(result.objects)} "
+            f"({problems}); try another --seed or check the photo and the masks"
+        )
 
 
 def _check_representations(

@@ -1,8 +1,8 @@
 """Pictures of scene files by ray casting (embree): the light of the true pictures, without bounces.
 
 Point lights stand where the renders of the true scenes have them and shine on rough surfaces, with shadows.
-Light that surfaces throw on each other, and the path tracer's noise, are left out; predictions and truth are
-drawn alike. Colours are computed in linear light and stored as sRGB.
+Light that surfaces throw on each other, and the tone curve of a path tracer, are left out; predictions and
+truth are drawn alike. Colours are computed in linear light and stored as sRGB.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from PIL import Image
 from scenegen.evaluation.loading import EvaluationError
 from scenegen.evaluation.pictures.cameras import SceneCamera
 from scenegen.evaluation.registration import Similarity
+from scenegen.geometry import apply_transform
 
 # Watts and places of the lights in the frame of a scene file, whose box is [-1, 1]^3, y up.
 LIGHTS = (
@@ -30,6 +31,9 @@ LIGHTS = (
     (1500.0, (-4.0, 4.0, -4.0)),
     (1000.0, (0.0, -5.0, 0.0)),
 )
+EXPOSURE = 0.4
+"""Share of the light that is kept, so that a white floor amid the lights stays just below white."""
+
 SAMPLES = 2
 """Rays along each edge of a pixel."""
 
@@ -69,9 +73,12 @@ def load_triangles(path: Path) -> ColouredTriangles:
     """
     try:
         scene = trimesh.load_scene(path, process=False)
-        parts = [part for part in scene.dump() if len(getattr(part, "faces", ()))]
         pictures: list[np.ndarray] = []
-        pieces = [_piece(part, pictures) for part in parts]
+        pieces = []
+        for node in scene.graph.nodes_geometry:
+            to_scene, name = scene.graph[node]
+            if len(getattr(scene.geometry[name], "faces", ())):
+                pieces.append(_piece(scene.geometry[name], to_scene, pictures))
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, OSError) as error:
         raise EvaluationError(
             f"{path}: expected a GLB with triangles and their colours, got {type(error).__name__}: {error}; "
@@ -82,10 +89,10 @@ def load_triangles(path: Path) -> ColouredTriangles:
     return ColouredTriangles(*(np.concatenate(arrays) for arrays in zip(*pieces)), tuple(pictures))
 
 
-def _piece(part: trimesh.Trimesh, pictures: list[np.ndarray]) -> tuple[np.ndarray, ...]:
+def _piece(part: trimesh.Trimesh, to_scene: np.ndarray, pictures: list[np.ndarray]) -> tuple[np.ndarray, ...]:
     """Corners, corner colours, uv and texture index of the faces of one mesh; adds its texture."""
     faces, count = np.asarray(part.faces), len(part.faces)
-    corners = np.asarray(part.vertices, np.float32)[faces]
+    corners = apply_transform(to_scene, np.asarray(part.vertices)).astype(np.float32)[faces]
     uv, textures = np.zeros((count, 3, 2), np.float32), np.full(count, -1, np.int32)
     visual = part.visual
     if visual.kind != "texture":
@@ -188,7 +195,7 @@ def _received(
     starts = points + _OFF_SURFACE * normals
     total = np.zeros(len(points), np.float32)
     for watts, place in LIGHTS:
-        total += _from_light(scene, starts, normals, watts, np.asarray(place, np.float32))
+        total += EXPOSURE * _from_light(scene, starts, normals, watts, np.asarray(place, np.float32))
     return total[:, None]
 
 

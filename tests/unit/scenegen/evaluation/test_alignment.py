@@ -130,5 +130,5 @@ def test_clouds_without_finite_points_are_refused(bad):
 
 
 def test_unknown_mode_is_refused():
-    with pytest.raises(ValueError, match="'cpd'"):
-        AlignmentSettings("cpd")
+    with pytest.raises(ValueError, match="'nearest'"):
+        AlignmentSettings("nearest")

@@ -4,10 +4,11 @@ import logging
 import pytest
 
 from scenegen.evaluation.alignment import AlignmentSettings
-from scenegen.evaluation.comparison import EvaluationSettings
 from scenegen.evaluation.glb import GlbError
 from scenegen.evaluation.loading import EvaluationError
-from scenegen.evaluation.runner import RecordStore, iterate_records, plan_evaluation
+from scenegen.evaluation.records import RecordStore
+from scenegen.evaluation.runner import iterate_records, plan_evaluation
+from scenegen.evaluation.settings import EvaluationSettings
 
 SETTINGS = EvaluationSettings(100, alignment=AlignmentSettings("none"))
 
