@@ -244,12 +244,12 @@ def check_reports(parser: argparse.ArgumentParser, options: argparse.Namespace) 
 
 def _config_file(arguments: Sequence[str]) -> Path | None:
     """The value of --config, which is read before the other arguments."""
-    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    finder.add_argument("--config", "--config-name", "--config_name", type=Path)
-    try:
-        return finder.parse_known_args(list(arguments))[0].config
-    except argparse.ArgumentError:
-        return None  # the parser of the command tells it
+    found = None
+    for text, following in zip(arguments, [*arguments[1:], None]):
+        name, equals, value = text.partition("=")
+        if name.replace("_", "-") in ("--config", "--config-name"):
+            found = value if equals else following
+    return Path(found) if found else None
 
 
 def _configuration(path: Path | None) -> dict[str, Any]:

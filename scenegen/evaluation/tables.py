@@ -45,7 +45,7 @@ ALIGNER_NAMES = {
 
 
 @dataclass(frozen=True)
-class Block:
+class FigureTable:
     """Figures that share one aligner.
 
     Attributes:
@@ -59,17 +59,17 @@ class Block:
     suffix: str = ""
 
 
-def blocks(report: dict[str, Any], protocol: str) -> list[Block]:
+def blocks(report: dict[str, Any], protocol: str) -> list[FigureTable]:
     """The tables of a protocol, in their order."""
     settings = report["settings"]
     if protocol == PAPER:
         scene, objects = (settings["paper"][level]["mode"] for level in ("scene", "objects"))
         return [
-            Block(
+            FigureTable(
                 f"scene: {ALIGNER_NAMES[scene]}",
                 ("scene_cd", "scene_fscore", "iou_bbox", *APPEARANCE_FIGURES),
             ),
-            Block(f"each object: {ALIGNER_NAMES[objects]}", ("object_cd", "object_fscore")),
+            FigureTable(f"each object: {ALIGNER_NAMES[objects]}", ("object_cd", "object_fscore")),
         ]
     mode = settings["alignment"]["mode"]
     scene = ("scene_cd", "scene_fscore", "iou_bbox")
@@ -80,16 +80,16 @@ def blocks(report: dict[str, Any], protocol: str) -> list[Block]:
     alone = "FilterReg or none, the nearer" if mode == "best" else ALIGNER_NAMES[mode]
     poses = ("rotation_error_deg", "rotation_error_symmetric_deg", "translation_error", "size_agreement")
     return [
-        Block(f"scene: {ALIGNER_NAMES[mode]}", (*scene, *placed)),
-        Block(f"scene: {ALIGNER_NAMES['none']}", (*unaligned, *still), "_unaligned"),
-        Block(
+        FigureTable(f"scene: {ALIGNER_NAMES[mode]}", (*scene, *placed)),
+        FigureTable(f"scene: {ALIGNER_NAMES['none']}", (*unaligned, *still), "_unaligned"),
+        FigureTable(
             f"scene: {ALIGNER_NAMES[mode]}, then ICP with scale",
             tuple(f"{name}_similarity" for name in scene),
             "_similarity",
         ),
-        Block(f"each object: {alone}", shapes),
-        Block("colours of each object in its own frame, without alignment", COLOUR_FIGURES),
-        Block("poses relative to the query, without alignment", (*poses, "scale_ratio")),
+        FigureTable(f"each object: {alone}", shapes),
+        FigureTable("colours of each object in its own frame, without alignment", COLOUR_FIGURES),
+        FigureTable("poses relative to the query, without alignment", (*poses, "scale_ratio")),
     ]
 
 
@@ -143,7 +143,7 @@ def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.4f}"
 
 
-def _rows(report: dict[str, Any], protocol: str, block: Block) -> Iterator[tuple[Any, ...]]:
+def _rows(report: dict[str, Any], protocol: str, block: FigureTable) -> Iterator[tuple[Any, ...]]:
     """Name, mean, interval, median, mean over scenes and mean of what is matched of each figure."""
     summary = report["protocols"][protocol]["summary"]
     for name in block.names:

@@ -26,7 +26,7 @@ PROJECT_MODULES = {*PACKAGES, *SCRIPT_FOLDERS, "tests", *(path.stem for path in 
 TESTED_EXTRAS = ("data", "train", "eval", "hub", "segment", "usd", "video", "demo", "dev")
 EXTRAS = (*TESTED_EXTRAS, "cuda", "background")
 # Import names that are not their distribution's name.
-DISTRIBUTIONS = {"PIL": "pillow", "skimage": "scikit-image", "pxr": "usd-core"}
+DISTRIBUTIONS = {"PIL": "pillow", "skimage": "scikit-image", "pxr": "usd-core", "yaml": "pyyaml"}
 # GPU kernels that setup.sh installs by flag; only the backend file that uses one imports it.
 KERNEL_MODULES = {
     "xformers",
@@ -146,6 +146,7 @@ ALLOWED = {
         "scenegen.photo",
         "trellis_modules",
     },
+    "scenegen.refinement.solid": {"scenegen.geometry", "trellis_modules"},
     "scenegen.refinement": {
         "scenegen.refinement",
         "scenegen.geometry",
@@ -185,6 +186,8 @@ ALLOWED = {
         "scenegen.export.names",
         "scenegen.geometry",
         "scenegen.inputs",
+        "scenegen.models",
+        "scenegen.refinement.solid",
         "trellis_modules",
     },
     "scenegen.batch": {"scenegen", "trellis_modules"},
