@@ -19,6 +19,7 @@ More Python packages
   --train             training
   --eval              evaluation
   --segment           masks from boxes or automatic (SAM2)
+  --cutout            masks by GrabCut, started by an ONNX network of yours
   --hub               download and publish checkpoints
   --usd               USD output
   --video             turntable video output
@@ -96,7 +97,8 @@ parse_flags() {
         case "$1" in
             --run) run_examples=true ;;
             --test) run_tests=true; extras+=(dev) ;;
-            --demo | --background | --data | --train | --eval | --segment | --hub | --usd | --video | --dev)
+            --demo | --background | --data | --train | --eval | --segment | --cutout | --hub | --usd | --video | \
+                --dev)
                 extras+=("${1#--}") ;;
             --xformers | --flash-attn | --spconv | --gsplat | --kaolin | --nvdiffrast | --diffoctreerast)
                 kernels+=("${1#--}") ;;

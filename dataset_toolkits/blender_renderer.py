@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,14 +10,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from dataset_toolkits.blender import SCRIPTS, BlenderError, run_blender
 from scenegen.geometry import pose_to_transform
 from scenegen.synthesis.layouts.scene_layout import SceneLayout, world_poses
-
-SCRIPT = Path(__file__).parent / "blender_script" / "render_scene.py"
-
-
-class BlenderError(RuntimeError):
-    """Blender is missing or did not render the scene."""
 
 
 def render_with_blender(
@@ -28,7 +21,8 @@ def render_with_blender(
     size: int,
     samples: int,
     log: Path,
-    executable: str = "blender",
+    executable: str | None = None,
+    timeout: float | None = None,
 ) -> np.ndarray:
     """Render a layout with Cycles.
 
@@ -36,8 +30,7 @@ def render_with_blender(
         glbs: model id -> GLB in the object frame.
         size: pixels per side.
         samples: paths a pixel.
-        log: file for Blender's output; kept when it fails.
-        executable: name or path of Blender, 3.4 or newer.
+        log, executable, timeout: see `run_blender`.
 
     Returns:
         (size, size, 3) uint8.
@@ -46,19 +39,14 @@ def render_with_blender(
         BlenderError: no such program, it failed, or the layout has mirrored or stretched objects.
     """
     with tempfile.TemporaryDirectory() as folder:
-        job, picture = Path(folder) / "job.json", Path(folder) / "picture.png"
-        job.write_text(json.dumps(blender_job(layout, glbs, size, samples, picture)))
-        command = [executable, "-b", "--factory-startup", "--python-exit-code", "1"]
-        command += ["--python", str(SCRIPT), "--", str(job)]
-        log.parent.mkdir(parents=True, exist_ok=True)
+        picture = Path(folder) / "picture.png"
+        job = blender_job(layout, glbs, size, samples, picture)
         try:
-            with log.open("wb") as output:
-                ended = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, check=False)
-        except FileNotFoundError as error:
-            raise BlenderError(f"{executable}: no such program; install Blender 3.4 or newer") from error
-        if ended.returncode != 0 or not picture.is_file():
-            raise BlenderError(f"{layout.scene_id}: Blender ended with status {ended.returncode}; see {log}")
-        log.unlink()
+            run_blender(SCRIPTS / "render_scene.py", job, log, timeout, executable)
+        except BlenderError as error:
+            raise BlenderError(f"{layout.scene_id}: {error}") from error
+        if not picture.is_file():
+            raise BlenderError(f"{layout.scene_id}: Blender wrote no picture; check its version")
         with Image.open(picture) as image:
             return np.asarray(image.convert("RGB"))
 

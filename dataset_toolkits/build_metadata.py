@@ -1,59 +1,61 @@
-"""Prepare meshes, write metadata.csv: python -m dataset_toolkits.build_metadata sweethome3d --output-dir R.
+"""List the assets of a source, or take in what the steps recorded: metadata.csv and statistics.txt.
 
-Safe to run again: models that are prepared already are only read.
+``python dataset_toolkits/build_metadata.py 3D-FUTURE --output_dir R``, first and again after every step.
 """
 
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
-from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 
-from dataset_toolkits.download import SUBSETS
-from dataset_toolkits.subsets.sweethome3d.attribution import attribution_markdown
-from dataset_toolkits.subsets.sweethome3d.catalogue import CatalogueError
-from dataset_toolkits.subsets.sweethome3d.data_set import build_metadata
-from dataset_toolkits.subsets.sweethome3d.metadata import read_metadata
-from dataset_toolkits.subsets.sweethome3d.source import SourceError
-from scenegen.cli.parser import CommandParser
-
-logger = logging.getLogger("build_metadata")
+from dataset_toolkits.merging import FIELDS, failures, merge_records, set_from_files, statistics
+from dataset_toolkits.steps import add_output_dir, read_table, run_step, subset_parser
+from dataset_toolkits.subsets.registry import load_subset
+from scenegen.datasets.metadata import ASSETS_NAME, write_assets
+from scenegen.datasets.records import move_to_merged
+from trellis_modules.files import atomic_write_text
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = CommandParser(__doc__)
-    parser.add_argument("subset", choices=SUBSETS)
-    parser.add_argument("--output-dir", type=Path, required=True, help="data root, e.g. data/sweethome3d")
+    """Read the command line; the source adds its own options."""
+    parser = subset_parser(__doc__, arguments)
+    add_output_dir(parser)
     parser.add_argument(
-        "--source", type=Path, help="folder with .sh3f files; default: <output_dir>/raw/package"
+        "--field",
+        default="all",
+        help=f"with --from-file: comma list of {', '.join(FIELDS)} and names of models; default: all",
     )
     parser.add_argument(
-        "--attribution", type=Path, help="also write the credits to this file (ATTRIBUTION.md)"
+        "--from-file", action="store_true", help="also believe files that are there without a record"
     )
     return parser.parse_args(arguments)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Prepare, list and count; 1 when a model or everything failed."""
-    options = parse_arguments(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
-    logging.getLogger("trimesh").setLevel(logging.WARNING)  # it tells of every polygon it triangulates
+def build(options: argparse.Namespace) -> int:
+    """Read or fetch the table, merge the records, write table and statistics."""
     root = options.output_dir
-    try:
-        count, failed = build_metadata(root, options.source or root / "raw" / "package")
-    except (SourceError, CatalogueError) as error:
-        logger.error("%s", error)
-        return 1
-    table = read_metadata(root)
-    if options.attribution:
-        options.attribution.write_text(attribution_markdown(table), encoding="utf-8")
-    print(f"{count} models in {root / 'metadata.csv'}, {len(failed)} failed")
-    print("yaw symmetry:", dict(Counter(table["symmetry"])))
-    return 1 if failed else 0
+    if (root / ASSETS_NAME).is_file():
+        rows = read_table(root)
+    else:
+        rows = load_subset(options.subset).get_metadata(root, options)
+    rows, records = merge_records(root, rows)
+    if options.from_file:
+        rows = set_from_files(root, rows, None if options.field == "all" else set(options.field.split(",")))
+    write_assets(rows, root / ASSETS_NAME)
+    move_to_merged(records, root)  # not before: the table has them now
+    text = statistics(rows)
+    atomic_write_text(root / "statistics.txt", text)
+    print(text, end="")
+    for kind, count in failures(root, rows).items():
+        print(f"{count} assets failed in {kind}, see {root}/failed_{kind}_*.csv")
+    return 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """List or merge; 1 when there is nothing to list."""
+    options = parse_arguments(arguments)
+    return run_step(lambda: build(options))
 
 
 if __name__ == "__main__":

@@ -18,11 +18,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from dataset_toolkits.blender_renderer import BlenderError, render_with_blender
+from dataset_toolkits.blender import BlenderError
+from dataset_toolkits.blender_renderer import render_with_blender
 from dataset_toolkits.subsets.mesh_library import MeshLibrary
-from dataset_toolkits.subsets.sweethome3d.metadata import MetadataError
 from scenegen.cli.parser import CommandParser
 from scenegen.cli.types import positive_int, whole_number
+from scenegen.datasets.tables import MetadataError
 from scenegen.synthesis.furniture.split import SplitError
 from scenegen.synthesis.layouts.scene_composer import CompositionError
 from scenegen.synthesis.layouts.scene_layout import SceneLayout

@@ -14,7 +14,7 @@ PAGES = tuple(
         *sorted((ROOT / "docs").glob("*.md")),
         ROOT / "checkpoints/scenegen-small/README.md",
     )
-    if path.name != "ATTRIBUTION.md"  # written by dataset_toolkits.build_metadata
+    if path.name != "ATTRIBUTION.md"  # written by dataset_toolkits.build_attribution
 )
 
 

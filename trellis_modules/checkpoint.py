@@ -12,9 +12,11 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from safe_files.regular import UnreadableFile
+from safe_files.weights import read_weights
 from trellis_modules.config import ConfigError, NamedConfig, load_json
 from trellis_modules.files import atomic_write
 from trellis_modules.models.registry import MODELS, ModelBuilder, build_model
@@ -126,12 +128,13 @@ def save_checkpoint(
         config.write_text(description, encoding="utf-8")
 
 
-def write_state(state: Mapping[str, Tensor], path: Path) -> None:
+def write_state(state: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str] | None = None) -> None:
     """Write a state dict as safetensors, readable for those who may read new files of this user.
 
     Args:
         state: contiguous tensors that share no memory.
         path: replaced where it exists.
+        metadata: notes in the file.
 
     Raises:
         OSError: the disk refuses.
@@ -139,7 +142,7 @@ def write_state(state: Mapping[str, Tensor], path: Path) -> None:
     path.touch()
     permissions = path.stat().st_mode
     try:
-        save_file(dict(state), path)
+        save_file(dict(state), path, None if metadata is None else dict(metadata))
     except SafetensorError as error:
         raise OSError(f"{path}: {_first_line(error)}") from error
     path.chmod(permissions)  # safetensors replaces the file by one that only its owner may read
@@ -183,8 +186,8 @@ def read_state(path: Path) -> dict[str, Tensor]:
     """
     refuse_pickle(path)
     try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
+        return read_weights(path)
+    except (UnreadableFile, OSError) as error:
         raise CheckpointError(
             f"{path}: not a readable weight file ({_first_line(error)}); it is truncated or damaged, "
             "copy or download it again"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import json
+import math
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +16,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from safe_files.json_reader import read_json
+from safe_files.regular import UnreadableFile, shown
+
 T = TypeVar("T")
+
+MAX_SEED = 1 << 32
+"""Of training and its data, whose generators mix it with the number of the step."""
 
 
 class ConfigError(ValueError):
@@ -51,26 +57,35 @@ def lookup(registry: Mapping[str, T], name: str, where: str) -> T:
         ConfigError: the name is not registered.
     """
     if name not in registry:
-        raise ConfigError(f"{where}: unknown name {name!r}; known: {sorted(registry)}")
+        raise ConfigError(f"{where}: unknown name {shown(name)}; known: {sorted(registry)}")
     return registry[name]
 
 
 def load_json(path: Path) -> Any:
-    """Parse a JSON file.
+    """Parse a JSON file, see `safe_files.json_reader`.
 
     Raises:
-        ConfigError: the file is missing, unreadable or not JSON.
+        ConfigError: the file is missing, unreadable, or not JSON within the limits.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return read_json(path)
     except FileNotFoundError as error:
         raise ConfigError(f"{path}: no such configuration file; check the path") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read as text ({error})") from error
-    except json.JSONDecodeError as error:
-        raise ConfigError(
-            f"{path}: not valid JSON, line {error.lineno} column {error.colno}: {error.msg}"
-        ) from error
+    except UnreadableFile as error:
+        raise ConfigError(f"{path}: {error}") from error
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+
+
+def check_range(name: str, value: float, low: float, high: float = math.inf) -> None:
+    """Check a number of a configuration.
+
+    Raises:
+        ValueError: it is not finite, or not from ``low`` to ``high``.
+    """
+    if not low <= value <= high or not math.isfinite(value):
+        wanted = f"at least {low}" if high == math.inf else f"{low} to {high}"
+        raise ValueError(f"{name}: expected {wanted}, got {shown(value)}")
 
 
 def to_json(config: Any) -> Any:
@@ -99,7 +114,7 @@ def build(cls: type[T] | Callable[..., T], raw: Mapping[str, Any], where: str) -
     parameters = inspect.signature(cls).parameters
     if unknown := sorted(raw.keys() - parameters.keys()):
         raise ConfigError(
-            f"{where}: unknown key {unknown[0]!r} for {cls.__name__}; known: {sorted(parameters)}"
+            f"{where}: unknown key {shown(unknown[0])} for {cls.__name__}; known: {sorted(parameters)}"
         )
     missing = [name for name, p in parameters.items() if p.default is p.empty and name not in raw]
     if missing:
@@ -127,13 +142,13 @@ def convert(value: Any, hint: Any, where: str) -> Any:
         return _convert_union(value, arguments, where)
     if origin is typing.Literal:
         if value not in arguments:
-            raise ConfigError(f"{where}: expected one of {list(arguments)}, got {value!r}")
+            raise ConfigError(f"{where}: expected one of {list(arguments)}, got {shown(value)}")
         return value
     if origin in (list, tuple, Sequence):
         return _convert_sequence(value, origin, arguments, where)
     if origin in (dict, Mapping):
         _require(isinstance(value, Mapping), "an object", value, where)
-        return {key: convert(item, arguments[1], f"{where}[{key!r}]") for key, item in value.items()}
+        return {key: convert(item, arguments[1], f"{where}[{shown(key)}]") for key, item in value.items()}
     if dataclasses.is_dataclass(hint):
         if isinstance(value, hint):
             return value
@@ -180,4 +195,4 @@ def _convert_scalar(value: Any, hint: Any, where: str) -> Any:
 
 def _require(condition: bool, expected: str, value: Any, where: str) -> None:
     if not condition:
-        raise ConfigError(f"{where}: expected {expected}, got {value!r}")
+        raise ConfigError(f"{where}: expected {expected}, got {shown(value)}")

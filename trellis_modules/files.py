@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,6 +33,41 @@ def atomic_write(path: Path, *, shared: bool = False) -> Iterator[Path]:
     except BaseException:  # an interruption by the keyboard too; it goes on
         temporary.unlink(missing_ok=True)
         raise
+
+
+class InUse(OSError):
+    """Another process holds what this one wants to write."""
+
+
+@contextmanager
+def locked(folder: Path, *, wait: bool) -> Iterator[None]:
+    """Hold a folder, so that of several processes that use this function one at a time goes on.
+
+    The end of the process gives it back, however it ends, and nothing is left in the folder. On file systems
+    that know no locks nothing is held.
+
+    Args:
+        folder: exists.
+        wait: for the process that holds it, rather than raise.
+
+    Raises:
+        InUse: another process holds it, and ``wait`` is false.
+        OSError: the folder cannot be opened.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise InUse(
+            f"{folder}: another run writes to it; wait for its end, or choose another folder"
+        ) from error
+    except OSError:
+        pass  # no locks here, as on some network file systems
+    try:
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def atomic_write_text(path: Path, text: str) -> None:

@@ -24,6 +24,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from safe_files.limits import MAX_PIXELS
+from safe_files.pictures import pixel_limit
+from safe_files.regular import shown
 from vggt.checkpoint import VggtCheckpointError, load_vggt
 from vggt.images import CROP, PAD, Placement, place_images, preprocess_images, read_images
 from vggt.kept_files import results_folder
@@ -41,7 +44,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse_arguments(arguments)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
     try:
-        run(options)
+        with pixel_limit(options.max_pixels):
+            run(options)
     except (VggtCheckpointError, OSError, ValueError) as error:
         logger.error("%s", error)
         return 2
@@ -93,6 +97,12 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--max-points", type=positive_int, default=1_000_000, help="(default: %(default)s)")
     parser.add_argument(  # the same with an underscore, as other commands of the project take it
         "--max_points", type=positive_int, default=argparse.SUPPRESS, help=argparse.SUPPRESS
+    )
+    parser.add_argument(
+        "--max-pixels",
+        type=positive_int,
+        default=MAX_PIXELS,
+        help="refuse pictures of more pixels before they are decoded (default: %(default)s)",
     )
     parser.add_argument(
         "--formats", type=formats, default=FORMATS, help="of the point cloud: glb, ply or both (default)"
@@ -194,8 +204,8 @@ def share(text: str) -> float:
 
 def positive_int(text: str) -> int:
     """A whole number above 0."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number above 0, got {text!r}")
+    if not text.isdecimal() or len(text) > 18 or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number above 0, got {shown(text)}")
     return int(text)
 
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
+from safe_files.json_reader import read_json
+from safe_files.networks import check_sizes
+from safe_files.regular import UnreadableFile
+from safe_files.weights import read_weights
 from vggt.models.vggt import VGGT
 
 #: File names in a folder of the released layout, without suffix.
@@ -37,6 +38,7 @@ def load_vggt(path: Path | str, device: torch.device | str = "cpu") -> VGGT:
     config_path, weights_path = _checkpoint_files(Path(path))
     arguments = _read_arguments(config_path)
     try:
+        check_sizes(arguments)
         with torch.device("meta"):  # neither draws nor holds weights that are overwritten
             model = VGGT(**arguments)
     except (TypeError, ValueError) as error:
@@ -64,7 +66,7 @@ def _checkpoint_files(path: Path) -> tuple[Path, Path]:
 
 def _read_arguments(path: Path) -> Mapping[str, Any]:
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        raw = read_json(path)
     except (OSError, ValueError) as error:
         raise VggtCheckpointError(f"{path}: not a readable JSON file ({error})") from error
     if isinstance(raw, dict) and raw.keys() == {"name", "args"}:
@@ -80,8 +82,8 @@ def _read_arguments(path: Path) -> Mapping[str, Any]:
 
 def _read_weights(path: Path) -> dict[str, Tensor]:
     try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
+        return read_weights(path)
+    except (UnreadableFile, OSError) as error:
         raise VggtCheckpointError(
             f"{path}: not a readable weight file ({error}); it is truncated or damaged, download it again"
         ) from error

@@ -12,6 +12,9 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from safe_files.pictures import open_picture
+from safe_files.regular import UnreadableFile
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -67,12 +70,16 @@ def read_images(paths: Sequence[str | Path]) -> list[Image.Image]:
 
     Raises:
         OSError: a file is missing or no image.
+        UnreadableFile: a path leads to no regular file, or a picture has too many pixels.
     """
     images = []
     for path in paths:
-        with Image.open(path) as image:
-            image.load()
-            images.append(image)
+        try:
+            with open_picture(path) as image:
+                image.load()
+                images.append(image)
+        except UnreadableFile as error:
+            raise UnreadableFile(f"{path}: {error}") from error
     return images
 
 

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from safe_files.json_reader import read_json
+
 logger = logging.getLogger(__name__)
 
 DIGESTS_FILE = "files.json"
@@ -46,7 +48,7 @@ def results_folder(folder: Path) -> Iterator[Path]:
 
 def _read_digests(folder: Path) -> dict[str, str]:
     try:
-        noted = json.loads((folder / DIGESTS_FILE).read_text(encoding="utf-8"))["sha256"]
+        noted = read_json(folder / DIGESTS_FILE)["sha256"]
     except (OSError, ValueError, KeyError, TypeError):
         return {}
     return noted if isinstance(noted, dict) else {}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dataset_toolkits.subsets.sweethome3d.metadata import MetadataError, model_infos, read_metadata
+from dataset_toolkits.subsets.sweethome3d.metadata import model_infos, read_metadata
 from dataset_toolkits.subsets.sweethome3d.prepare import load_prepared, mesh_path
+from scenegen.datasets.tables import MetadataError
 from scenegen.synthesis.furniture.records import FurnitureMesh, ModelInfo
 from scenegen.synthesis.layouts.scene_layout import SceneLayout
 from scenegen.synthesis.pictures.render_mesh import RenderMesh, load_glb
@@ -59,8 +60,7 @@ class MeshLibrary:
             prepared = load_prepared(self.root, model_id)
             if prepared is None:
                 raise MetadataError(
-                    f"{model_id}: no prepared mesh below {self.root}; "
-                    "run python -m dataset_toolkits.build_metadata"
+                    f"{model_id}: no prepared mesh below {self.root}; run build_metadata.py and download.py"
                 )
             meshes[model_id] = prepared.outer_mesh()
         return meshes

@@ -17,6 +17,7 @@ from scenegen.export.scene_files import ExportError, is_complete, write_scene
 from scenegen.inputs.image_files import SceneInputError
 from scenegen.inputs.layout import InputPhoto, InputScene
 from scenegen.inputs.names import scene_id_of
+from scenegen.inputs.read_options import ReadOptions
 from scenegen.inputs.scene_folder import read_layout
 from scenegen.inputs.scene_images import SceneImages
 from scenegen.pipelines.pipeline import SceneGenPipeline
@@ -48,6 +49,7 @@ class BatchOptions:
         frame: "query" or "first": the object in whose frame the files stand, the query or the one with the
             lowest number.
         is_root: write ``<output>/<scene_id>.glb`` and ``.json``, as true scenes lie, and no folder.
+        reading: what counts as an object of a photo.
     """
 
     output: Path
@@ -59,6 +61,7 @@ class BatchOptions:
     auto_masks: bool = False
     frame: str = "query"
     is_root: bool = False
+    reading: ReadOptions = ReadOptions()
 
 
 @dataclass
@@ -211,7 +214,7 @@ def _read(scene: InputScene, options: BatchOptions) -> tuple[SceneImages, ...]:
         photo.with_found_labels(found) if _has_to_be_segmented(photo, options) else photo
         for photo in scene.photos
     )
-    return read_layout(replace(scene, photos=photos))
+    return read_layout(replace(scene, photos=photos), options.reading)
 
 
 def _run(

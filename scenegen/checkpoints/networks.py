@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from scenegen.checkpoints.fitting import Described, check_fit
 from scenegen.checkpoints.roles import GEOMETRY_ENCODER_ROLE, PIPELINE_FILE
 from scenegen.checkpoints.schema import PipelineConfig
 from scenegen.hub import fetch_reference, file_sha256, missing_weights
@@ -144,17 +146,19 @@ class CheckpointFolder:
             optional: roles whose files may be missing; they are left out then.
 
         Raises:
-            CheckpointError: files are missing.
+            CheckpointError: files are missing, or networks do not belong to their roles or to each other.
         """
-        loaders = {}
+        loaders, described = {}, {}
         for role, stem in self.config.stems.items():
             try:
-                self.find(stem)
+                files = self.find(stem)
             except CheckpointError:
                 if role not in optional:
                     raise
                 continue
             loaders[role] = self._loader(role, stem)
+            described[role] = Described(files.described_by, files.config)
+        check_fit(self.config, described, str(self.path / PIPELINE_FILE))
         return Networks(loaders, keep)
 
     def _loader(self, role: str, stem: str) -> Callable[[], nn.Module]:
@@ -237,9 +241,9 @@ class CheckpointFolder:
 def _pair(stem: Path) -> NetworkFiles | None:
     """``STEM.json`` and ``STEM.safetensors``."""
     description, weights = (stem.with_name(stem.name + suffix) for suffix in (".json", WEIGHTS_SUFFIX))
-    if not description.is_file():
+    if not os.path.isfile(description):  # False too for names that no file can have
         return None
-    if not weights.is_file():
+    if not os.path.isfile(weights):
         for suffix in PICKLE_SUFFIXES:
             refuse_pickle(stem.with_name(stem.name + suffix))
         return None
@@ -249,8 +253,8 @@ def _pair(stem: Path) -> NetworkFiles | None:
 def _published(stem: Path) -> NetworkFiles | None:
     """A network in its publisher's layout: a folder, or one file, whose name or ``config.json`` tells all."""
     single = stem.with_name(stem.name + ".safetensors")
-    weights = single if single.is_file() else stem / _FOLDER_WEIGHTS
-    if not weights.is_file():
+    weights = single if os.path.isfile(single) else stem / _FOLDER_WEIGHTS
+    if not os.path.isfile(weights):
         return None
     if stem.name in RELEASED_SIZES:
         return NetworkFiles(_vision_transformer(stem.name), weights, stem.name)
@@ -258,6 +262,8 @@ def _published(stem: Path) -> NetworkFiles | None:
     if not description.is_file():
         return None
     raw = _read_json(description)
+    if not isinstance(raw, dict):
+        raise CheckpointError(f"{description}: expected an object, got {type(raw).__name__}; copy it again")
     if "name" in raw:
         return NetworkFiles(_named_config(description), weights, str(description))
     args = {key: raw[key] for key in _VGGT_KEYS if key in raw}

@@ -1,13 +1,16 @@
 """What ``pipeline.json`` is written with: the name of the file, its pipelines, and the roles of networks.
 
-The functions take the parsed content of such a file, ``{"name": ..., "args": {...}}``. Nothing of the project
-is imported here, so that whatever reads or writes checkpoints may share these names.
+The functions take the parsed content of such a file, ``{"name": ..., "args": {...}}``. No network is imported
+here, so that whatever reads or writes checkpoints may share these names.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+
+from safe_files.limits import MAX_JSON_NAME, MAX_NETWORKS
+from safe_files.regular import shown
 
 PIPELINE_FILE = "pipeline.json"
 
@@ -44,13 +47,30 @@ def model_stems(content: Any) -> dict[str, str]:
     """Role -> stem of the networks in the table ``models``.
 
     Raises:
-        ValueError: there is no such table, or an entry of it is not a text.
+        ValueError: there is no such table, an entry of it is not a text, or see `check_stems`.
     """
     args = content.get("args") if isinstance(content, Mapping) else None
     models = args.get("models") if isinstance(args, Mapping) else None
     if not isinstance(models, Mapping) or not all(isinstance(stem, str) for stem in models.values()):
         raise ValueError("expected args.models with a stem for each role, got something else")
+    check_stems(models)
     return dict(models)
+
+
+def check_stems(stems: Mapping[str, str]) -> None:
+    """Check the number of networks, and that their stems can be names of files.
+
+    Raises:
+        ValueError: there are too many, or a stem is empty, too long or not printable.
+    """
+    if len(stems) > MAX_NETWORKS:
+        raise ValueError(f"models: expected at most {MAX_NETWORKS} networks, got {len(stems)}")
+    for role, stem in stems.items():
+        if not stem.isprintable() or not 0 < len(stem) <= MAX_JSON_NAME:
+            raise ValueError(
+                f"{shown(role)}: expected a stem of 1 to {MAX_JSON_NAME} printable characters, got "
+                f"{shown(stem)}"
+            )
 
 
 def network_stems(content: Any) -> dict[str, str]:
@@ -66,6 +86,7 @@ def network_stems(content: Any) -> dict[str, str]:
             raise ValueError(f"expected a stem in args.{role}, got {type(stem).__name__}")
         if stem is not None:
             stems[role] = stem
+    check_stems(stems)
     return stems
 
 

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from safe_files.limits import MAX_IMAGE_SIDE_PX
+from safe_files.regular import shown
 from scenegen.checkpoints.roles import (
     DECODER_ROLE,
     FLOW_ROLE,
     GEOMETRY_ENCODER_ROLE,
     IMAGE_ENCODER_ROLE,
+    MODEL_ROLES,
     OBJECT_PIPELINE_NAME,
     PIPELINE_FILE,
     PIPELINE_NAME,
     SLAT_FLOW_ROLE,
     SLAT_GAUSSIAN_ROLE,
     SLAT_MESH_ROLE,
+    SLAT_RADIANCE_FIELD_ROLE,
+    check_stems,
 )
 from scenegen.conditioning.image_preparation import IMAGE_SIZE
 from scenegen.conditioning.parts import CondParts
@@ -24,6 +31,10 @@ from scenegen.hub import missing_checkpoint
 from trellis_modules.checkpoint import CheckpointError
 from trellis_modules.config import ConfigError, NamedConfig, build, load_json, to_json
 from trellis_modules.samplers.registry import SamplerConfig
+
+logger = logging.getLogger(__name__)
+
+_SCENE_SAMPLER = "VGGT"  # end of the published names of samplers of scenes
 
 TextureSource = Literal["gaussian", "mesh", "radiance_field"]
 """Where textures come from: Gaussians, the decoded mesh's own colours, or views of the radiance field."""
@@ -41,6 +52,8 @@ class SlatNormalization:
             raise ValueError(
                 f"slat_normalization: expected as many means as stds, got {len(self.mean)}, {len(self.std)}"
             )
+        if not all(map(math.isfinite, (*self.mean, *self.std))) or min(self.std) <= 0:
+            raise ValueError("slat_normalization: expected finite means and stds above 0, got others")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,10 +103,53 @@ class PipelineConfig:
                 raise ValueError(f"models: expected the role {role!r}, got {sorted(self.models)}")
         if self.has_scene and self.vggt_model is None:
             raise ValueError("vggt_model: expected the stem of the geometry encoder, got none")
+        self._check_sizes()
+        self._check_samplers()
         if self.has_appearance and (self.slat_sampler is None or self.slat_normalization is None):
             raise ValueError(
                 f"slat_sampler, slat_normalization: expected both beside the role {SLAT_FLOW_ROLE!r}"
             )
+
+    def _check_sizes(self) -> None:
+        check_stems(self.stems)
+        if not 1 <= self.image_size <= MAX_IMAGE_SIDE_PX:
+            raise ValueError(f"image_size: expected 1 to {MAX_IMAGE_SIDE_PX} pixels, got {self.image_size}")
+        if not 0 <= self.slat_patch_grid <= self.image_size:
+            raise ValueError(
+                f"slat_patch_grid: expected 0 to {self.image_size} patches, got {self.slat_patch_grid}"
+            )
+        needed = {"gaussian": SLAT_GAUSSIAN_ROLE, "radiance_field": SLAT_RADIANCE_FIELD_ROLE}
+        role = needed.get(self.texture_source)
+        if self.has_appearance and role is not None and role not in self.models:
+            raise ValueError(f"texture_source: {self.texture_source!r} needs the role {role!r}, got none")
+
+    def _check_samplers(self) -> None:
+        is_of_scenes = self.sparse_structure_sampler.name.endswith(_SCENE_SAMPLER)
+        if is_of_scenes != self.has_scene:
+            wanted = f"a name that ends with {_SCENE_SAMPLER}" if self.has_scene else "one of single objects"
+            raise ValueError(
+                f"sparse_structure_sampler: expected {wanted} for the pipeline {self.name}, got "
+                f"{self.sparse_structure_sampler.name!r}"
+            )
+        if self.slat_sampler is not None and self.slat_sampler.name.endswith(_SCENE_SAMPLER):
+            raise ValueError(
+                f"slat_sampler: expected a sampler of single objects, got {self.slat_sampler.name!r}"
+            )
+
+    def unused(self) -> list[str]:
+        """What is named and no stage uses, one line each."""
+        lines = [
+            f"models: {shown(role)} is no role that a stage uses"
+            for role in self.models
+            if role not in MODEL_ROLES
+        ]
+        if not self.has_appearance:
+            named = [role for role in self.models if role.startswith("slat_") and role in MODEL_ROLES]
+            named += [name for name in ("slat_sampler", "slat_normalization") if getattr(self, name)]
+            lines += [f"{name}: not used without the role {SLAT_FLOW_ROLE!r}" for name in named]
+        if self.vggt_model is not None and not self.has_scene:
+            lines.append(f"vggt_model: not used by the pipeline {self.name}")
+        return lines
 
     @property
     def stems(self) -> dict[str, str]:
@@ -142,9 +198,12 @@ class PipelineConfig:
             raise missing_checkpoint(folder)
         try:
             named = NamedConfig.parse(load_json(path), str(path))
-            return cls.parse(named, str(path))
+            config = cls.parse(named, str(path))
         except ConfigError as error:
             raise CheckpointError(str(error)) from error
+        for line in config.unused():
+            logger.warning("%s: %s; it has no effect", path, line)
+        return config
 
     @classmethod
     def parse(cls, named: NamedConfig, where: str) -> PipelineConfig:

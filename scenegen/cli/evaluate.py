@@ -36,7 +36,6 @@ from scenegen.evaluation.records import (
     RunHeader,
     merge_records,
     records_path,
-    sole_writer,
 )
 from scenegen.evaluation.report import build_report, write_json
 from scenegen.evaluation.runner import EvaluationPlan, iterate_records, plan_evaluation
@@ -61,8 +60,8 @@ def evaluate(options: argparse.Namespace) -> int:
     is_part = options.world_size > 1
     path = records_path(options.output, options.rank if is_part else None) if options.output else None
     part = plan.part(options.rank, options.world_size)
-    with sole_writer(path):
-        records = _collect(part, RecordStore(path, header), options.workers)
+    with RecordStore(path, header) as store:
+        records = _collect(part, store, options.workers)
     if is_part:
         print(f"{len(records)} of {len(plan.pairs)} scenes in {path}; join the parts with: evaluate.py merge")
         return _status(options, any(record["error"] for record in records))

@@ -11,9 +11,10 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from safe_files.limits import MAX_SURFACE_POINTS, MAX_WORKERS
 from scenegen.cli.bundled import bundled
 from scenegen.cli.parser import CommandParser
-from scenegen.cli.types import non_negative, positive_int, whole_number
+from scenegen.cli.types import non_negative, positive_int, up_to, whole_number
 from scenegen.evaluation.alignment import ALIGNMENT_MODES
 from scenegen.evaluation.settings import LEVELS, PROTOCOLS
 
@@ -137,7 +138,10 @@ def _add_geometry(parser: argparse.ArgumentParser) -> None:
         "--protocol", choices=("both", *PROTOCOLS), default="both", help="how to measure (%(default)s)"
     )
     parser.add_argument(
-        "--num-points", type=positive_int, default=10240, help="surface points per object (%(default)s)"
+        "--num-points",
+        type=up_to(MAX_SURFACE_POINTS),
+        default=10240,
+        help="surface points per object (%(default)s)",
     )
     parser.add_argument(
         "--fscore-threshold", type=non_negative, default=0.1, help="distance of a found point (%(default)s)"
@@ -205,7 +209,7 @@ def add_reports(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--csv", action="store_true", help="also one row a scene, and one an object")
     parser.add_argument("--markdown", action="store_true", help="also the paper's columns and all tables")
-    parser.add_argument("--workers", type=positive_int, default=2, help="processes (%(default)s)")
+    parser.add_argument("--workers", type=up_to(MAX_WORKERS), default=2, help="processes (%(default)s)")
     parser.add_argument("--html", type=Path, metavar="DIR", help="also a page that shows every scene")
 
 

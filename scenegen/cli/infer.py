@@ -4,7 +4,7 @@ Reads <input>/<scene>/ with either
   scene.jpg and 0.png, 0_mask.png, 1.png, ...   cut-outs, masks, or both
   scene.jpg and labels.png or masks.npy         one grey value, or one mask, per object
   0.png, 1.png, ...                             RGBA cut-outs of one size alone
-  scene.jpg and boxes.json                      one box per object; SAM 2 finds the masks
+  scene.jpg and boxes.json                      one box per object, or points; SAM 2 finds the masks
   view_0/, view_1/, ...                         several photos of one scene, each as above
 or one photo as <input> with its masks in a file (--masks), boxes in a file (--boxes), or neither
 (--auto-masks), and writes
@@ -29,6 +29,7 @@ import torch
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from safe_files.pictures import pixel_limit
 from scenegen.batch.scenes import SceneReport, is_pending, make_scene, needs_masks, segment_scenes
 from scenegen.cli.bundled import EXAMPLE_SCENES
 from scenegen.cli.demo import show_page
@@ -36,6 +37,7 @@ from scenegen.cli.inference_options import (
     appearance_flags,
     needed_representations,
     parse_arguments,
+    segmenter_of,
     texture_mode_problem,
 )
 from scenegen.cli.reports import count_statuses, set_up_logging, summary
@@ -48,7 +50,6 @@ from scenegen.inputs.names import scene_id_of
 from scenegen.pipelines.pipeline import SceneGenPipeline
 from scenegen.pipelines.progress import Progress
 from scenegen.pipelines.settings import DECODER_ROLES
-from scenegen.segmentation import Segmenter
 from trellis_modules.checkpoint import CheckpointError
 
 logger = logging.getLogger(__name__)
@@ -67,7 +68,8 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
             check_output(options.batch.output)
             reports = run_on_gpus(sources, options, sys.argv[1:] if arguments is None else arguments)
         else:
-            reports = run_scenes(sources, options)
+            with pixel_limit(options.max_pixels):
+                reports = run_scenes(sources, options)
     except (SceneInputError, CheckpointError, ExportError) as error:
         logger.error("%s", error)
         return 2
@@ -180,7 +182,7 @@ def find_missing_masks(
     Raises:
         CheckpointError: the segmenter cannot be had, and there is no other scene to go on with.
     """
-    load = partial(Segmenter.from_pretrained, options.sam2, options.device)
+    load = partial(segmenter_of, options)
     try:
         with logging_redirect_tqdm():
             return segment_scenes(tqdm(scenes, desc="masks", unit="scene"), options.batch, load)

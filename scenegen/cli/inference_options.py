@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
+from safe_files.limits import HIGHEST_MAX_PIXELS, MAX_PIXELS, MAX_STEPS
 from scenegen.batch.scenes import BatchOptions
 from scenegen.checkpoints.schema import TextureSource
 from scenegen.cli.bundled import EXAMPLE_SCENES, bundled
 from scenegen.cli.demo import add_address_arguments
 from scenegen.cli.parser import CommandParser
 from scenegen.cli.root_options import add_root_arguments, apply_root
-from scenegen.cli.types import device, non_negative, positive_int, seed
+from scenegen.cli.types import device, non_negative, object_count, positive_int, seed, up_to, whole_number
 from scenegen.demo.viewer import ViewerUnavailable, check_viewer
 from scenegen.export.options import ExportOptions, TextureFormat, Turntable
 from scenegen.export.registry import (
@@ -26,10 +27,14 @@ from scenegen.export.registry import (
     representation_requests,
 )
 from scenegen.hub.releases import SMALL_MODEL
+from scenegen.inputs.read_options import ReadOptions
 from scenegen.pipelines.result import Representation
 from scenegen.pipelines.settings import DECODER_ROLES, RunSettings
 from scenegen.pipelines.texturing import TEXTURE_MODES, SolidMode, TextureMode, TextureSettings
-from scenegen.segmentation import DEFAULT_SAM2
+from scenegen.segmentation import DEFAULT_SAM2, Segmenter, load_segmenter
+from scenegen.segmentation.loading import GRABCUT
+
+SEGMENTERS = ("sam2", GRABCUT)
 
 
 def parse_arguments(
@@ -73,10 +78,36 @@ def add_input_arguments(parser: argparse.ArgumentParser) -> None:
     masks = parser.add_mutually_exclusive_group()
     masks.add_argument("--masks", type=Path, help="label image or .npy array, when --input is a photo")
     masks.add_argument(
-        "--boxes", type=Path, help="JSON list of [x0, y0, x1, y1] in pixels, when --input is a photo"
+        "--boxes",
+        type=Path,
+        help="JSON list of [x0, y0, x1, y1] in pixels, also with points, when --input is a photo",
     )
     masks.add_argument("--auto-masks", action="store_true", help="find the objects of photos without masks")
+    parser.add_argument(
+        "--max-objects",
+        type=object_count,
+        default=ReadOptions().max_objects,
+        help="of one photo, above which it is refused (%(default)s)",
+    )
+    parser.add_argument(
+        "--min-area",
+        type=whole_number,
+        metavar="PIXELS",
+        help="of label images, smaller specks are left out; default: a 10,000th of the photo",
+    )
     parser.add_argument("--limit", type=positive_int, help="only the first N scenes")
+    add_pixel_argument(parser)
+
+
+def add_pixel_argument(parser: argparse.ArgumentParser) -> None:
+    """What keeps a picture from filling the memory."""
+    parser.add_argument(
+        "--max-pixels",
+        type=up_to(HIGHEST_MAX_PIXELS),
+        default=MAX_PIXELS,
+        metavar="N",
+        help="refuse pictures of more pixels before they are decoded (%(default)s)",
+    )
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -95,9 +126,9 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         "--low-vram", action="store_true", help="load each network for its stage and free it after it"
     )
     parser.add_argument("--seed", type=seed, default=42, help="of all noise (%(default)s)")
-    parser.add_argument("--steps", type=positive_int, help="sampling steps; default: the checkpoint's")
+    parser.add_argument("--steps", type=up_to(MAX_STEPS), help="sampling steps; default: the checkpoint's")
     parser.add_argument("--cfg", type=non_negative, help="guidance strength; default: the checkpoint's")
-    parser.add_argument("--slat-steps", type=positive_int, help="sampling steps of the appearance stage")
+    parser.add_argument("--slat-steps", type=up_to(MAX_STEPS), help="sampling steps of the appearance stage")
     parser.add_argument("--slat-cfg", type=non_negative, help="guidance strength of the appearance stage")
     parser.add_argument(
         "--no-scene-attention", action="store_true", help="every object by itself, for comparisons"
@@ -112,11 +143,45 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
 def add_segmenter_arguments(parser: argparse.ArgumentParser) -> None:
     """What finds masks, and the device of all networks."""
     parser.add_argument(
+        "--segmenter",
+        choices=SEGMENTERS,
+        default=SEGMENTERS[0],
+        help="for masks from boxes and points: SAM 2, or GrabCut, which needs no weights (%(default)s)",
+    )
+    parser.add_argument(
         "--sam2",
         default=DEFAULT_SAM2,
-        help="for masks from boxes or automatic: folder, or owner/name on the model hub; default %(default)s",
+        help="a name such as sam2.1-hiera-tiny, a folder, or owner/name on the model hub; "
+        "default %(default)s",
+    )
+    parser.add_argument(
+        "--cutout-model",
+        type=Path,
+        help="of --segmenter grabcut: ONNX file of a network that tells what stands out, such as IS-Net",
     )
     parser.add_argument("--device", type=device, default="cpu", help="cpu, cuda, cuda:1, ... (%(default)s)")
+
+
+def check_segmenter_arguments(options: argparse.Namespace) -> None:
+    """Refuse options of a segmenter that is not used.
+
+    Raises:
+        ValueError: such an option is given.
+    """
+    if options.segmenter == GRABCUT and options.sam2 != DEFAULT_SAM2:
+        raise ValueError("--sam2: is for --segmenter sam2; leave one of them out")
+    if options.segmenter != GRABCUT and options.cutout_model is not None:
+        raise ValueError("--cutout-model: starts GrabCut; add --segmenter grabcut or leave it out")
+
+
+def segmenter_of(options: argparse.Namespace) -> Segmenter:
+    """Load the segmenter of a command line.
+
+    Raises:
+        CheckpointError: it cannot be had, see `load_segmenter`.
+    """
+    name = GRABCUT if options.segmenter == GRABCUT else options.sam2
+    return load_segmenter(name, cutout_model=options.cutout_model, device=options.device)
 
 
 def add_result_arguments(parser: argparse.ArgumentParser) -> None:
@@ -227,8 +292,14 @@ def batch_options(options: argparse.Namespace) -> BatchOptions:
         )
     if options.solid and options.surface == "released":
         raise ValueError("--solid: surfaces as released are open; leave one of --solid and --surface out")
-    if options.masks and options.sam2 != DEFAULT_SAM2:
-        raise ValueError("--sam2: finds masks, which --masks gives; leave one of them out")
+    given_segmenter = {
+        "--segmenter": options.segmenter != SEGMENTERS[0],
+        "--sam2": options.sam2 != DEFAULT_SAM2,
+        "--cutout-model": options.cutout_model is not None,
+    }
+    if options.masks and (wanted := [flag for flag, is_given in given_segmenter.items() if is_given]):
+        raise ValueError(f"{', '.join(wanted)}: finds masks, which --masks gives; leave one of them out")
+    check_segmenter_arguments(options)
     if options.revision and Path(options.checkpoint).expanduser().is_dir():
         raise ValueError("--revision: of a repository on the hub, but --checkpoint is a folder; leave it out")
     if problem := texture_mode_problem(options.texture, options.texture_mode):
@@ -243,6 +314,7 @@ def batch_options(options: argparse.Namespace) -> BatchOptions:
         auto_masks=options.auto_masks,
         frame=options.frame,
         is_root=options.is_root,
+        reading=ReadOptions(options.max_objects, options.min_area),
     )
 
 

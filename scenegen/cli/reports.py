@@ -11,8 +11,10 @@ from scenegen.batch.scenes import SceneReport
 
 
 def set_up_logging() -> None:
-    """Warnings and errors go to stderr, one line each."""
+    """Warnings and errors go to stderr, one line each, and so does what was made of inputs on the way."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    for name in ("scenegen.cli", "scenegen.inputs"):
+        logging.getLogger(name).setLevel(logging.INFO)
     # The hub's package writes a line for each try, ours tell the end. It sets its level while it is loaded.
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
 

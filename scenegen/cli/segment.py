@@ -3,6 +3,7 @@
     scenegen segment --input lounge.jpg                       # everything that looks like a whole object
     scenegen segment --input lounge.jpg --boxes boxes.json    # one object in each box
     scenegen segment --input photos                           # scene folders, with a boxes.json or without
+    scenegen segment --input lounge.jpg --boxes boxes.json --segmenter grabcut    # without network weights
 
 writes <output>/<scene>/labels.png: as large as the photo, black for the background, one grey value for each
 object. Where a mask is wrong, correct the image in any paint program, without smoothing, and pass it on:
@@ -25,8 +26,14 @@ from pathlib import Path
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from safe_files.pictures import pixel_limit
 from scenegen.batch.scenes import BatchOptions, SceneReport, segment_scenes
-from scenegen.cli.inference_options import add_segmenter_arguments
+from scenegen.cli.inference_options import (
+    add_pixel_argument,
+    add_segmenter_arguments,
+    check_segmenter_arguments,
+    segmenter_of,
+)
 from scenegen.cli.parser import CommandParser
 from scenegen.cli.reports import count_statuses, set_up_logging, summary
 from scenegen.cli.types import positive_int
@@ -34,7 +41,6 @@ from scenegen.export.scene_files import ExportError, check_output
 from scenegen.inputs.image_files import SceneInputError
 from scenegen.inputs.layout import InputScene, detect_scene, find_scene_folders
 from scenegen.inputs.names import scene_id_of
-from scenegen.segmentation import Segmenter
 from trellis_modules.checkpoint import CheckpointError
 
 logger = logging.getLogger(__name__)
@@ -45,17 +51,24 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) ->
     parser = CommandParser(__doc__, prog)
     parser.add_argument("--input", type=Path, required=True, help="a photo, or a folder of scenes")
     parser.add_argument(
-        "--boxes", type=Path, help="JSON list of [x0, y0, x1, y1] in pixels, when --input is a photo"
+        "--boxes",
+        type=Path,
+        help="JSON list of [x0, y0, x1, y1] in pixels, also with points, when --input is a photo",
     )
     parser.add_argument(
         "--output", type=Path, default="outputs", help="folder for the results (default: %(default)s)"
     )
     parser.add_argument("--overwrite", action="store_true", help="make label images again")
     parser.add_argument("--limit", type=positive_int, help="only the first N scenes")
+    add_pixel_argument(parser)
     add_segmenter_arguments(parser)
     options = parser.parse_args(arguments)
     if options.boxes and not options.input.is_file():
         parser.error(f"--boxes: expected the photo that they belong to as --input, got {options.input}")
+    try:
+        check_segmenter_arguments(options)
+    except ValueError as error:
+        parser.error(str(error))
     return options
 
 
@@ -66,7 +79,8 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
     try:
         photo = options.input.is_file()
         sources = [options.input] if photo else find_scene_folders(options.input)
-        reports = segment(sources[: options.limit], options)
+        with pixel_limit(options.max_pixels):
+            reports = segment(sources[: options.limit], options)
     except (SceneInputError, CheckpointError, ExportError) as error:
         logger.error("%s", error)
         return 2
@@ -87,7 +101,7 @@ def segment(sources: Sequence[Path], options: argparse.Namespace) -> list[SceneR
     scenes = [detect_scene(source, boxes=options.boxes) for source in sources]
     if todo := [scene for scene in scenes if is_pending(scene, batch)]:
         check_output(batch.output)
-        load = partial(Segmenter.from_pretrained, options.sam2, options.device)
+        load = partial(segmenter_of, options)
         with logging_redirect_tqdm():
             failed = segment_scenes(tqdm(todo, desc="masks", unit="scene"), batch, load)
         reports |= {scene.source: SceneReport(scene.scene_id, "done") for scene in todo} | failed

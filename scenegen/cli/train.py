@@ -19,12 +19,12 @@ import torch
 
 from scenegen.cli.parser import CommandParser
 from scenegen.cli.types import default_device, device, non_negative, whole_number
-from scenegen.synthesis.furniture.mesh_pack import PackError
 from scenegen.synthesis.sources.registry import SOURCES, SourceOptions
 from scenegen.trainers.experiment import build_experiment, load_experiment
 from scenegen.trainers.trainer import Trainer
 from trellis_modules.checkpoint import CheckpointError, save_checkpoint
 from trellis_modules.config import ConfigError, lookup, to_json
+from trellis_modules.files import InUse, atomic_write_text, locked
 
 logger = logging.getLogger(__name__)
 
@@ -67,13 +67,13 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) ->
 
 
 def make_trainer(options: argparse.Namespace) -> tuple[Trainer, Collection[str]]:
-    """Build what the experiment names; save its resolved configuration in the output folder.
+    """Build what the experiment names.
 
     Returns:
         The trainer and the names of the networks that are exported at the end.
 
     Raises:
-        ConfigError, CheckpointError, PackError: the experiment cannot be built.
+        ValueError, CheckpointError: the experiment cannot be built.
     """
     config = load_experiment(options.config)
     torch.manual_seed(config.trainer.seed)
@@ -82,10 +82,20 @@ def make_trainer(options: argparse.Namespace) -> tuple[Trainer, Collection[str]]
     workers = DEFAULT_WORKERS if options.workers is None else options.workers
     files = SourceOptions(options.device, tuple(options.packs), options.latent_encoder, workers)
     objective, source = build_experiment(config, files)
-    trainer = Trainer(objective, source, config.trainer, options.output_dir, options.device)
-    resolved = json.dumps(to_json(config), indent=2) + "\n"
-    (options.output_dir / "config.json").write_text(resolved, encoding="utf-8")
+    trainer = Trainer(
+        objective,
+        source,
+        config.trainer,
+        options.output_dir,
+        options.device,
+        settings=to_json(config),
+    )
     return trainer, config.models
+
+
+def save_resolved(trainer: Trainer, folder: Path) -> None:
+    """Write the experiment with every default filled in."""
+    atomic_write_text(folder / "config.json", json.dumps(trainer.settings, indent=2) + "\n")
 
 
 def export(trainer: Trainer, models: Collection[str]) -> None:
@@ -103,11 +113,37 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     try:
+        options.output_dir.mkdir(parents=True, exist_ok=True)
+        with locked(options.output_dir, wait=False):
+            return train(options)
+    except InUse as error:
+        logger.error("--output-dir %s", error)
+    except OSError as error:  # faults of the other files are told by errors of their own
+        logger.error(
+            "--output-dir %s: expected a folder to write to, the disk refuses (%s); check the path, the free "
+            "space and the permissions, and run the command again: it goes on from the last state",
+            options.output_dir,
+            error,
+        )
+    return 1
+
+
+def train(options: argparse.Namespace) -> int:
+    """Build, go on from the state of an earlier run, train, export; returns the exit status.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    try:
         trainer, models = make_trainer(options)
-    except (ConfigError, CheckpointError, PackError) as error:
-        logger.error("%s", error)
+        trainer.resume()
+    except (
+        ValueError,
+        CheckpointError,
+    ) as error:  # of configurations, packs, splits
+        logger.error("%s", str(error).partition("\n")[0])
         return 1
-    trainer.resume()
+    save_resolved(trainer, options.output_dir)
     finished = trainer.run(options.time_limit, options.anneal)
     export(trainer, models)
     logger.info(

@@ -7,23 +7,48 @@ what came; the parser adds which argument it was.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 
 import torch
 
+from safe_files.regular import shown
+from scenegen.inputs.label_image import MAX_LABELS
 from scenegen.pipelines.settings import SEEDS
+
+_DIGITS = 18  # Python refuses to read numbers of thousands of them
 
 
 def positive_int(text: str) -> int:
     """A whole number above 0."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number above 0, got {text!r}")
+    if not text.isdecimal() or len(text) > _DIGITS or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number above 0, got {shown(text)}")
     return int(text)
+
+
+def up_to(highest: int) -> Callable[[str], int]:
+    """A type for whole numbers from 1 to ``highest``."""
+
+    def number(text: str) -> int:
+        if not text.isdecimal() or len(text) > _DIGITS or not 1 <= int(text) <= highest:
+            raise argparse.ArgumentTypeError(
+                f"expected a whole number from 1 to {highest}, got {shown(text)}"
+            )
+        return int(text)
+
+    return number
 
 
 def whole_number(text: str) -> int:
     """A whole number of at least 0."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 0, got {text!r}")
+    if not text.isdecimal() or len(text) > _DIGITS:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 0, got {shown(text)}")
+    return int(text)
+
+
+def object_count(text: str) -> int:
+    """How many objects one photo may have: no more than a label image has labels."""
+    if not text.isdecimal() or not 1 <= int(text) <= MAX_LABELS:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 to {MAX_LABELS}, got {text!r}")
     return int(text)
 
 
@@ -42,18 +67,16 @@ def seed(text: str) -> int:
     """A seed of PyTorch's generators."""
     try:
         value = int(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"expected a whole number, got {text!r}") from error
+    except ValueError as error:  # also of thousands of digits
+        raise argparse.ArgumentTypeError(f"expected a whole number, got {shown(text)}") from error
     if value not in SEEDS:
-        raise argparse.ArgumentTypeError(f"expected a number from -2^63 to 2^64 - 1, got {text!r}")
+        raise argparse.ArgumentTypeError(f"expected a number from -2^63 to 2^64 - 1, got {shown(text)}")
     return value
 
 
 def port(text: str) -> int:
     """A TCP port."""
-    if not text.isdecimal() or not 1 <= int(text) <= 65535:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1 to 65535, got {text!r}")
-    return int(text)
+    return up_to(65535)(text)
 
 
 def device(text: str) -> torch.device:

@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from safe_files.json_reader import read_json
+from safe_files.regular import UnreadableFile
 from scenegen.evaluation.comparison import Figures
 from scenegen.evaluation.loading import EvaluationError, SceneFiles
 from scenegen.evaluation.pictures.cameras import SceneCamera, camera_of_render_config, camera_of_truth
@@ -289,8 +291,8 @@ def scene_camera(truth: SceneFiles, size: tuple[int, int] | None, render_config:
 @cache
 def _render_entries(path: Path) -> Mapping[str, Any]:
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        raw = read_json(path)
+    except (OSError, UnreadableFile) as error:
         raise EvaluationError(
             f"{path}: expected the cameras of the true pictures, got {error}; write them again"
         ) from error

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from safe_files.json_reader import read_json
+from safe_files.regular import UnreadableFile
 from scenegen.evaluation.loading import EvaluationError
+from scenegen.evaluation.records import with_infinity
 from scenegen.evaluation.report import bootstrap_interval, scene_values, with_colours
 from scenegen.evaluation.scene import RECORD_FORMAT
 
@@ -22,8 +24,8 @@ def read_report(path: Path) -> dict[str, Any]:
         EvaluationError: it cannot be read or is none.
     """
     try:
-        report = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        report = with_infinity(read_json(path))
+    except (OSError, UnreadableFile) as error:
         raise EvaluationError(f"{path}: expected a report of evaluate.py, got {error}") from error
     if not isinstance(report, dict) or report.get("format") != RECORD_FORMAT or "protocols" not in report:
         raise EvaluationError(

@@ -8,7 +8,6 @@ Source: glTF 2.0 specification (Khronos Group), sections 3.5 to 3.7 and 4.4 (GLB
 
 from __future__ import annotations
 
-import json
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,16 @@ from typing import Any
 
 import numpy as np
 from scipy.spatial.transform import Rotation
+
+from safe_files.json_reader import parse_json
+from safe_files.limits import (
+    MAX_GLB_BYTES,
+    MAX_GLB_DEPTH,
+    MAX_GLB_NODES,
+    MAX_GLB_ROWS,
+    MAX_JSON_NAME,
+)
+from safe_files.regular import UnreadableFile, read_bytes, shown
 
 _MAGIC = b"glTF"
 _CHUNK_JSON = 0x4E4F534A
@@ -62,7 +71,7 @@ def read_glb(path: Path) -> list[GlbMesh]:
         return _GlbTriangles(document, binary).meshes()
     except GlbError as error:
         raise GlbError(f"{path}: {error}; export it again as plain GLB") from error
-    except (KeyError, IndexError, TypeError, ValueError, RecursionError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         # A damaged document can break any look-up; each of these means that the file contradicts itself.
         raise GlbError(
             f"{path}: expected a valid glTF 2.0 scene, got an inconsistent one "
@@ -72,7 +81,9 @@ def read_glb(path: Path) -> list[GlbMesh]:
 
 def _read_chunks(path: Path) -> tuple[dict[str, Any], bytes]:
     try:
-        content = path.read_bytes()
+        content = read_bytes(path, MAX_GLB_BYTES)
+    except UnreadableFile as error:
+        raise GlbError(f"{path}: {error}; export the scene as .glb") from error
     except OSError as error:
         raise GlbError(
             f"{path}: cannot be read ({error.strerror}); check the path and its permissions"
@@ -106,11 +117,9 @@ def _read_chunks(path: Path) -> tuple[dict[str, Any], bytes]:
 
 def _parse_json(path: Path, chunk: bytes) -> Any:
     try:
-        return json.loads(chunk)
-    except ValueError as error:
-        raise GlbError(
-            f"{path}: expected JSON in the first chunk, got {error}; write the file again"
-        ) from error
+        return parse_json(chunk)
+    except UnreadableFile as error:
+        raise GlbError(f"{path}: first chunk: {error}; write the file again") from error
 
 
 class _GlbTriangles:
@@ -119,6 +128,8 @@ class _GlbTriangles:
     def __init__(self, document: dict[str, Any], binary: bytes):
         self._document = document
         self._binary = binary
+        self._visits = 0
+        self._rows = 0
 
     def meshes(self) -> list[GlbMesh]:
         scenes = self._document.get("scenes", [])
@@ -126,21 +137,30 @@ class _GlbTriangles:
             return []
         found: list[GlbMesh] = []
         for root in scenes[self._document.get("scene", 0)].get("nodes", []):
-            self._visit(root, (), np.eye(4), found)
+            with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused
+                self._visit(root, (), np.eye(4), found)
         return found
 
     def _visit(
         self, index: int, parents: tuple[str, ...], to_scene: np.ndarray, found: list[GlbMesh]
     ) -> None:
+        self._visits += 1
+        if self._visits > MAX_GLB_NODES or len(parents) >= MAX_GLB_DEPTH:
+            raise GlbError(
+                f"expected a tree of at most {MAX_GLB_NODES} nodes and {MAX_GLB_DEPTH} levels, got more"
+            )
         node = self._document["nodes"][index]
-        node_path = (*parents, node.get("name", ""))
+        name = node.get("name", "")
+        if not isinstance(name, str) or len(name) > MAX_JSON_NAME:
+            raise GlbError(f"expected node names of at most {MAX_JSON_NAME} characters, got {shown(name)}")
+        node_path = (*parents, name)
         to_scene = to_scene @ _node_matrix(node)
         if "mesh" in node:
             vertices, faces = self._triangles(self._document["meshes"][node["mesh"]])
             if len(faces):
                 placed = vertices @ to_scene[:3, :3].T + to_scene[:3, 3]
                 if not np.isfinite(placed).all():
-                    raise GlbError(f"node {node_path[-1]!r} has coordinates that are not finite")
+                    raise GlbError(f"node {shown(name)} has coordinates that are not finite")
                 found.append(GlbMesh(node_path, placed, faces))
         for child in node.get("children", []):
             self._visit(child, node_path, to_scene, found)
@@ -159,7 +179,8 @@ class _GlbTriangles:
                 corners = self._accessor(primitive["indices"]).astype(np.int64).ravel()
             else:
                 corners = np.arange(len(positions))
-            if len(corners) % 3 or (len(corners) and corners.max() >= len(positions)):
+            inside = not len(corners) or 0 <= corners.min() <= corners.max() < len(positions)
+            if len(corners) % 3 or not inside:
                 raise GlbError("a face refers to a vertex that does not exist")
             vertices.append(positions)
             faces.append(corners.reshape(-1, 3) + count)
@@ -177,11 +198,20 @@ class _GlbTriangles:
             raise GlbError("expected one embedded buffer, got an external one")
         dtype = np.dtype(_COMPONENT_TYPES[accessor["componentType"]])
         columns = _COMPONENT_COUNTS[accessor["type"]]
-        stride = view.get("byteStride", dtype.itemsize * columns)
+        row = dtype.itemsize * columns
+        stride, count = view.get("byteStride", row), accessor["count"]
         start = view.get("byteOffset", 0) + accessor.get("byteOffset", 0)
-        shape = (accessor["count"], columns)
-        # np.ndarray checks that the strided window lies inside the buffer (TypeError otherwise).
-        values = np.ndarray(shape, dtype, self._binary, start, (stride, dtype.itemsize))
+        if not all(isinstance(number, int) and number >= 0 for number in (stride, count, start)):
+            raise GlbError(f"accessor {index}: expected whole numbers as count, stride and offset")
+        if stride < row or start + (count - 1) * stride + row > len(self._binary):
+            raise GlbError(
+                f"accessor {index}: expected {shown(count)} rows of {row} bytes inside the buffer of "
+                f"{len(self._binary)}, got stride {shown(stride)} from byte {shown(start)} on"
+            )
+        self._rows += count
+        if self._rows > MAX_GLB_ROWS:
+            raise GlbError(f"expected at most {MAX_GLB_ROWS} vertices and corners of triangles, got more")
+        values = np.ndarray((count, columns), dtype, self._binary, start, (stride, dtype.itemsize))
         if accessor.get("normalized") and dtype.kind in "iu":
             return np.maximum(values / np.iinfo(dtype).max, -1.0)
         return values

@@ -6,7 +6,6 @@ with an optional `<id>/poses.json`.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,6 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from safe_files.json_reader import read_json
+from safe_files.limits import MAX_SYMMETRY
+from safe_files.regular import UnreadableFile, shown
 from scenegen.evaluation.glb import GlbMesh, read_glb
 from scenegen.evaluation.registration import Similarity
 from scenegen.export.names import POSES_FILE, SCENE_FILE
@@ -24,7 +26,7 @@ from scenegen.geometry import ROTATION, SCALE, SCENE_EXTENT, check_pose
 from scenegen.inputs.names import natural_key
 from trellis_modules.representations.mesh.triangle_arrays import triangle_areas
 
-_OBJECT_NAME = re.compile(r"obj_(\d+)")
+_OBJECT_NAME = re.compile(r"obj_(\d{1,9})")
 
 
 class EvaluationError(ValueError):
@@ -122,7 +124,7 @@ def load_scene(path: Path) -> EvaluationScene:
     warnings = []
     for mesh, index in zip(meshes, indices, strict=True):
         if index is None:
-            warnings.append(f"{path}: node {mesh.node_path[-1]!r} is no part of an obj_<n>; left out")
+            warnings.append(f"{path}: node {shown(mesh.node_path[-1])} is no part of an obj_<n>; left out")
         else:
             parts.setdefault(index, []).append(mesh)
     objects = {}
@@ -218,8 +220,8 @@ def load_poses(path: Path) -> ScenePoses:
             no pose, a quaternion is zero or a scale is not positive.
     """
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        raw = read_json(path)
+    except (OSError, UnreadableFile) as error:
         raise EvaluationError(f"{path}: expected a JSON pose file, got {error}; write it again") from error
     try:
         entries = raw["objects"]
@@ -227,7 +229,7 @@ def load_poses(path: Path) -> ScenePoses:
         poses = {int(entry["id"]): _pose(entry) for entry in entries}
         symmetry = {int(entry["id"]): _symmetry(entry) for entry in entries}
         query = int(raw.get("query", 0))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise EvaluationError(
             f"{path}: expected objects with id, translation, rotation_wxyz and scale, got "
             f"{type(error).__name__}: {error}; write the pose file again"
@@ -242,7 +244,9 @@ def load_poses(path: Path) -> ScenePoses:
 
 def _pose(entry: dict[str, Any]) -> Tensor:
     numbers = [*entry["translation"], *entry["rotation_wxyz"], entry["scale"]]
-    pose = torch.tensor(numbers, dtype=torch.float64)
+    if not all(isinstance(number, int | float) and not isinstance(number, bool) for number in numbers):
+        raise TypeError(f"object {shown(entry['id'])} has a pose of something else than numbers")
+    pose = torch.tensor([float(number) for number in numbers], dtype=torch.float64)
     check_pose(pose, f"object {entry['id']}")
     if not torch.isfinite(pose).all() or not pose[ROTATION].any() or pose[SCALE] <= 0:
         raise ValueError(
@@ -255,8 +259,9 @@ def _symmetry(entry: dict[str, Any]) -> int:
     order = entry.get("symmetry")
     if order is None:
         return 1
-    if isinstance(order, bool) or not isinstance(order, int) or order < 0:
+    if isinstance(order, bool) or not isinstance(order, int) or not 0 <= order <= MAX_SYMMETRY:
         raise ValueError(
-            f"object {entry['id']} has symmetry {order!r}, known are 0 (continuous), 1, 2, 4, ..."
+            f"object {shown(entry['id'])} has symmetry {shown(order)}, known are 0 (continuous), 1, 2, 4, "
+            f"... up to {MAX_SYMMETRY}"
         )
     return order

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+from safe_files.json_reader import parse_json
+from safe_files.regular import UnreadableFile, check_regular
 from scenegen.evaluation.loading import EvaluationError
-from scenegen.evaluation.scene import Record
+from scenegen.evaluation.scene import RECORD_KEYS, Record
 from scenegen.evaluation.scene_list import canonical_sha256
 
-if os.name == "posix":
-    import fcntl
-
 _LOG = logging.getLogger(__name__)
+
+_INFINITE = "inf"
 
 SUFFIX = ".records.jsonl"
 KILLED = "killed"
@@ -54,26 +54,59 @@ def records_path(output: Path, rank: int | None = None) -> Path:
 class RecordStore:
     """Finished records in a file of JSON lines, keyed by the fingerprint of settings and scene files.
 
-    Each record is one appended line, so that an interrupted run loses at most the scene it was writing.
+    Each record is one appended line, so that an interrupted run loses at most the scene it was writing. While
+    a run has the store open no other one can, since both would do the same work.
     """
 
     def __init__(self, path: Path | None, header: RunHeader | None = None):
-        """Read the records of earlier runs.
+        """Read what earlier runs kept.
 
         Args:
-            path: of the file; None keeps records in memory alone.
+            path: the file, made where it is missing; None keeps records in memory alone.
             header: written first, for `merge_records`.
+
+        Raises:
+            EvaluationError: it is no regular file, or another run has it open.
+            OSError: it cannot be opened.
         """
-        self._path, self._header = path, header
+        self._header = header
         self._records: dict[str, Record] = {}
         self._runs: dict[str, str | None] = {}
-        for entry in _lines(path) if path and path.exists() else ():
+        self._file: BinaryIO | None = None
+        if path is None:
+            return
+        if path.exists():
+            _check(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("ab+", buffering=0)
+        self._hold(path)
+        self._file.seek(0)
+        content = self._file.read()
+        if content and not content.endswith(b"\n"):
+            self._file.write(b"\n")  # a run that was killed wrote half a line
+        for entry in _entries(path, content, RECORD_KEYS if header else frozenset()):
             if "record" in entry and not entry["record"].get(KILLED):
                 self._records[entry["fingerprint"]] = entry["record"]
                 self._runs[entry["fingerprint"]] = entry.get("run")
-        if path and header:
-            content = {"settings": header.settings, "scenes": header.scenes, "inputs": header.inputs}
-            self._append({"run": header.key, "header": content})
+        if header:
+            shared = {"settings": header.settings, "scenes": header.scenes, "inputs": header.inputs}
+            self._append({"run": header.key, "header": shared})
+
+    def _hold(self, path: Path) -> None:
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self._file.close()
+            raise EvaluationError(
+                f"{path}: another run writes these records; wait for its end, or choose another --output"
+            ) from error
+
+    def __enter__(self) -> RecordStore:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._file is not None:
+            self._file.close()
 
     def get(self, key: str) -> Record | None:
         """Return the record of a fingerprint, or None."""
@@ -89,48 +122,34 @@ class RecordStore:
     def add(self, key: str, record: Record) -> None:
         """Keep a record and append it to the file."""
         self._records[key] = record
-        if self._path:
-            entry = {"fingerprint": key, "record": record}
-            if self._header:
-                entry["run"] = self._header.key
-            self._append(entry)
+        entry = {"fingerprint": key, "record": record}
+        self._append(entry | {"run": self._header.key} if self._header else entry)
 
     def _append(self, entry: dict[str, Any]) -> None:
-        with self._path.open("a+", encoding="utf-8") as file:
-            file.seek(0, os.SEEK_END)
-            torn = file.tell() > 0 and not _ends_a_line(self._path)
-            file.write(("\n" if torn else "") + json.dumps(entry) + "\n")
+        if self._file is not None:
+            self._file.write((dump_json(entry) + "\n").encode("utf-8"))
 
 
-def _ends_a_line(path: Path) -> bool:
-    """Whether a file that is not empty ends with a line break: a kill may leave half a line."""
-    with path.open("rb") as file:
-        file.seek(-1, os.SEEK_END)
-        return file.read(1) == b"\n"
+def dump_json(value: Any, indent: int | None = None) -> str:
+    """JSON that any reader takes: the infinite ratio of equal pictures is the text "inf"."""
+    return json.dumps(_without_infinity(value), indent=indent, allow_nan=False)
 
 
-@contextmanager
-def sole_writer(path: Path | None) -> Iterator[None]:
-    """Hold the records file of a run, so that a second run on the same output is refused.
+def _without_infinity(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_infinity(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_infinity(item) for item in value]
+    return _INFINITE if value == float("inf") else value
 
-    The hold ends with the process, however it ends. Systems without POSIX locks do without.
 
-    Raises:
-        EvaluationError: another run holds it.
-    """
-    if path is None or os.name != "posix":
-        yield
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise EvaluationError(
-                f"{path}: expected to be the only run that writes here, another one does; wait for its end, "
-                "or choose another --output or --rank"
-            ) from error
-        yield
+def with_infinity(value: Any) -> Any:
+    """What `dump_json` was given, from what a reader of JSON returns."""
+    if isinstance(value, dict):
+        return {name: with_infinity(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [with_infinity(item) for item in value]
+    return float("inf") if value == _INFINITE else value
 
 
 def merge_records(output: Path) -> tuple[RunHeader, list[Record]]:
@@ -152,7 +171,11 @@ def merge_records(output: Path) -> tuple[RunHeader, list[Record]]:
             f"{output}: expected parts {output.stem}.rank<k>{SUFFIX} beside it, found none; run evaluate.py "
             "with --rank and --world-size first"
         )
-    headers = {path: _last_header(path) for path in paths}
+    entries = {}
+    for path in paths:
+        _check(path)
+        entries[path] = list(_entries(path, path.read_bytes(), RECORD_KEYS))
+    headers = {path: _last_header(path, found) for path, found in entries.items()}
     header = headers[paths[-1]]
     for path, found in headers.items():
         if found.key != header.key:
@@ -161,8 +184,8 @@ def merge_records(output: Path) -> tuple[RunHeader, list[Record]]:
                 "of the older run or evaluate again"
             )
     records: dict[str, Record] = {}
-    for path in paths:
-        for entry in _lines(path):
+    for found in entries.values():
+        for entry in found:
             if entry.get("run") == header.key and "record" in entry:
                 records[entry["record"]["id"]] = entry["record"]
     if missing := [scene_id for scene_id in header.scenes["ids"] if scene_id not in records]:
@@ -177,9 +200,16 @@ def _existing(path: Path) -> list[Path]:
     return [path] if path.is_file() else []
 
 
-def _last_header(path: Path) -> RunHeader:
+def _check(path: Path) -> None:
+    try:
+        check_regular(path)
+    except UnreadableFile as error:
+        raise EvaluationError(f"{path}: {error}; choose another --output") from error
+
+
+def _last_header(path: Path, entries: list[dict[str, Any]]) -> RunHeader:
     header = None
-    for entry in _lines(path):
+    for entry in entries:
         header = entry.get("header", header)
     try:
         return RunHeader(**header)
@@ -189,20 +219,17 @@ def _last_header(path: Path) -> RunHeader:
         ) from error
 
 
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The entries of a file of records; a line that is none is told and left out."""
-    try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError as error:
-        raise EvaluationError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
-    for number, line in enumerate(lines, 1):
+def _entries(path: Path, content: bytes, keys: frozenset[str]) -> Iterator[dict[str, Any]]:
+    """The headers and records in a file; a line that is none, or lacks a key, is told and left out."""
+    for number, line in enumerate(content.splitlines(), 1):
         try:
-            entry = json.loads(line)
-            if not ("header" in entry or (entry["fingerprint"] and entry["record"]["id"])):
-                raise ValueError("neither header nor record")
-        except (ValueError, KeyError, TypeError):
-            if line:
-                text = "%s: line %d is no record (an interrupted write?); its scene is evaluated again"
-                _LOG.warning(text, path, number)
+            entry = with_infinity(parse_json(line)) if line else {}
+            if line and "header" not in entry:
+                if not isinstance(entry["fingerprint"], str) or not keys <= entry["record"].keys():
+                    raise KeyError("record")
+        except (ValueError, LookupError, TypeError, AttributeError):
+            _LOG.warning(
+                "%s: line %d is no record (an interrupted write?); its scene is evaluated again", path, number
+            )
             continue
         yield entry

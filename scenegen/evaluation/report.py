@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -13,6 +12,7 @@ import numpy as np
 
 from scenegen.evaluation.appearance import distances_of_all
 from scenegen.evaluation.pictures.object_colours import colour_figures
+from scenegen.evaluation.records import dump_json
 from scenegen.evaluation.scene import RECORD_FORMAT, Record
 from scenegen.evaluation.scene_appearance import COLOURS, FEATURES
 from scenegen.evaluation.scene_files import EVALUATED, FAILED, MISSING
@@ -187,4 +187,4 @@ def bootstrap_interval(values: SceneValues) -> list[float]:
 
 def write_json(path: Path, report: dict[str, Any]) -> None:
     """Write the report; a half-written file never shows."""
-    atomic_write_text(path, json.dumps(report, indent=1) + "\n")
+    atomic_write_text(path, dump_json(report, indent=1) + "\n")

@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from safe_files.limits import MAX_GLB_BYTES
+from safe_files.regular import UnreadableFile, read_bytes
 from scenegen.evaluation.alignment import Alignment
 from scenegen.evaluation.appearance import AppearanceSources
 from scenegen.evaluation.arrangement import object_volume
@@ -51,6 +53,11 @@ RECORD_FORMAT = 2
 # Of random numbers of one scene; equal meshes get equal points, so that their distance is 0.
 _POINT_STREAM, _ALIGNMENT_STREAM = range(2)
 
+RECORD_KEYS = frozenset(
+    ("id", "status", "error", "warnings", "n_truth", "n_prediction", "n_matched", "protocols", "seconds")
+)
+"""Names that every record has."""
+
 Record = dict[str, Any]
 
 
@@ -84,7 +91,9 @@ def fingerprint(
         paths += sources.camera_files(pair.truth)
     for path in paths:
         try:
-            content = path.read_bytes() if path else b""
+            content = read_bytes(path, MAX_GLB_BYTES) if path else b""
+        except UnreadableFile as error:
+            raise EvaluationError(f"{path}: {error}; export it again") from error
         except OSError as error:
             raise EvaluationError(
                 f"{path}: cannot be read ({error.strerror}); check its permissions"

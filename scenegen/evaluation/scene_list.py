@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safe_files.json_reader import read_json
+from safe_files.regular import UnreadableFile
 from scenegen.evaluation.loading import EvaluationError
 
 FORM = '{"sha256": ..., "scenes": [ids, or objects with scene_id]}'
@@ -45,8 +47,8 @@ class ListedScenes:
                 scenes do not have the hash that it states.
         """
         try:
-            raw = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            raw = read_json(path)
+        except (OSError, UnreadableFile) as error:
             raise EvaluationError(
                 f"{path}: expected a list of scenes as JSON, got {error}; check the path"
             ) from error

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from safe_files.json_reader import read_json
 from scenegen.export.names import POSES_FILE
 from scenegen.export.registry import can_have_written
 
@@ -25,7 +26,7 @@ _DIGESTS = "sha256"
 def read_record(folder: Path) -> dict[str, Any] | None:
     """The record of a scene folder; None where there is none, or one that is not ours."""
     try:
-        record = json.loads((folder / POSES_FILE).read_text(encoding="utf-8"))
+        record = read_json(folder / POSES_FILE)
         is_ours = all(isinstance(name, str) for name in (*record["files"], *record["formats"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None

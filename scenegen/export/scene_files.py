@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Sequence
-from contextlib import suppress
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from scenegen.export.registry import (
 )
 from scenegen.pipelines.progress import OnProgress, ProgressReporter
 from scenegen.pipelines.result import SceneResult
+from trellis_modules.files import InUse, locked
 
 _STAGING = ".partial"
 _ATTEMPTS = 100
@@ -77,9 +79,9 @@ def write_scene(
 ) -> list[Path]:
     """Write a scene folder; a run that is killed on the way leaves no folder that looks complete.
 
-    The files are made in ``<parent>/.partial/<name>`` and then renamed into place; those of an earlier run of
-    the same scene are replaced. Other files in the folder stay, also what a person made of ours, see
-    `scenegen.export.kept_files`.
+    The files are made below ``<parent>/.partial/<name>`` and then renamed into place; those of an earlier run
+    of the same scene are replaced, and so are those of another process that makes it at the same time. Other
+    files in the folder stay, also what a person made of ours, see `scenegen.export.kept_files`.
 
     Args:
         result: at least one object has a mesh.
@@ -102,16 +104,11 @@ def write_scene(
     check_options(formats, options)
     check_meshes(result, folder.name)
     _check_representations(result, folder.name, formats, options)
-    staging = folder.parent / _STAGING / folder.name
-    shutil.rmtree(staging, ignore_errors=True)  # left by a run that was killed
-    _make_folder(staging)
-    try:
+    with _staging_folder(folder) as staging:
         names = _write_files(result, staging, folder.name, formats, options, ProgressReporter(on_progress))
-        _move_into_place(staging, folder, names)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-        with suppress(OSError):  # not empty: other processes write other scenes
-            staging.parent.rmdir()
+        folder.mkdir(exist_ok=True)
+        with locked(folder, wait=True):
+            _move_into_place(staging, folder, names)
     return [folder / name for name in names]
 
 
@@ -144,14 +141,38 @@ def _check_representations(
             )
 
 
-def _make_folder(path: Path) -> None:
-    """Make a folder and those above it, even while other processes remove the empty ones among them."""
-    for _ in range(_ATTEMPTS):
+@contextmanager
+def _staging_folder(folder: Path) -> Iterator[Path]:
+    """An empty folder of this process, on the disk of the scene's folder, for the length of a block.
+
+    What runs left that were killed is removed. A folder that is held belongs to a process that lives.
+    """
+    parent = folder.parent / _STAGING / folder.name
+    with ExitStack() as held:
+        staging = _held_folder(parent, held)
+        for other in parent.iterdir():
+            if other != staging:
+                with suppress(OSError), locked(other, wait=False):
+                    shutil.rmtree(other) if other.is_dir() else other.unlink()
         try:
-            return path.mkdir(parents=True)
-        except FileNotFoundError:
-            continue
-    path.mkdir(parents=True)
+            yield staging
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+            for empty in (parent, parent.parent):
+                with suppress(OSError):  # not empty: other processes write this scene or others
+                    empty.rmdir()
+
+
+def _held_folder(parent: Path, held: ExitStack) -> Path:
+    """Make a folder and hold it, even while other processes remove what is empty or held by nobody."""
+    for _ in range(_ATTEMPTS):
+        with suppress(FileNotFoundError, InUse):
+            parent.mkdir(parents=True, exist_ok=True)
+            path = Path(tempfile.mkdtemp(dir=parent))
+            held.enter_context(locked(path, wait=False))
+            if path.exists():
+                return path
+    raise ExportError(f"{parent}: expected a folder that stays, other processes remove it; run again")
 
 
 def _write_files(
@@ -181,7 +202,6 @@ def _write_files(
 
 def _move_into_place(staging: Path, folder: Path, names: Sequence[str]) -> None:
     """Rename finished files into the scene folder; the record goes first out and last in."""
-    folder.mkdir(exist_ok=True)
     make_room(folder, names)
     for name in names:
         os.replace(staging / name, folder / name)

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from torch import Tensor
 
+from safe_files.limits import MAX_JSON_NAME, MAX_SHARING
+from safe_files.regular import UnreadableFile, check_regular, shown
+from safe_files.weights import open_weights
 from scenegen.hub.array_pickles import read_arrays
 from scenegen.hub.releases import HubError, load_networks
 from scenegen.models.registry import build_model
@@ -34,6 +36,12 @@ STATE_KEYS = ("model", "state_dict", "model_state_dict", "module", "teacher")
 
 _WRAPPERS = ("module.", "_orig_mod.", "backbone.")  # of data-parallel, compiled and self-distilled networks
 _CHUNKED_BLOCK = re.compile(r"^(.*\bblocks)\.\d+\.(\d+\.)")  # DINOv2 in training: blocks.<chunk>.<block>.
+_REMEDY = "export the weights as a plain state dict"
+_NOTES = "__metadata__"  # safetensors keeps its notes under this name
+_DTYPES = {
+    torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2,
+    torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool,
+}  # fmt: skip
 _REFUSED_GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
 
 
@@ -104,6 +112,7 @@ def convert(
             check_state(_on_meta(like), state, str(source))
         if metric is not None:
             check_state(metric.network(), state, str(source))
+        check_claims(state, source.stat().st_size, str(source))
         stored = independent_tensors(state, dtype, str(source))
     except (CheckpointError, ConfigError) as error:
         raise HubError(str(error)) from error
@@ -137,10 +146,14 @@ def read_pickle(path: Path) -> Any:
     """
     if path.suffix == WEIGHTS_SUFFIX:
         raise HubError(f"{path}: expected a pickle, got safetensors, which need no conversion")
-    if not path.is_file():
+    try:
+        check_regular(path)
+    except UnreadableFile as error:
+        raise HubError(f"{path}: {error}; check the path") from error
+    except OSError as error:
         raise HubError(
             f"{path}: expected a pickle ({', '.join(PICKLE_SUFFIXES)}), found no such file; check the path"
-        )
+        ) from error
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
@@ -150,7 +163,20 @@ def read_pickle(path: Path) -> Any:
                 "refused, nothing was run. Get safetensors, or a plain state dict, from the publisher"
             ) from error
         raise HubError(_damaged(path, error)) from error
-    except (EOFError, OSError, RuntimeError, ValueError, KeyError, IndexError) as error:
+    except (
+        EOFError,
+        OSError,
+        RuntimeError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        AssertionError,
+        OverflowError,
+        NotImplementedError,
+        MemoryError,
+        zipfile.BadZipFile,
+    ) as error:  # what PyTorch's unpickler raises for content that contradicts itself
         raise HubError(_damaged(path, error)) from error
 
 
@@ -182,8 +208,8 @@ def find_state(content: Any, where: str, key: str | None = None) -> tuple[dict[s
     for name, value in state.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
             raise HubError(
-                f"{where}: expected a tensor for each name, got {type(value).__name__} for {name!r}; name "
-                f"the entry that holds the weights with --key: {_names(content)}"
+                f"{where}: expected a tensor for each name, got {type(value).__name__} for {shown(name)}; "
+                f"name the entry that holds the weights with --key: {_names(content)}"
             )
     return dict(state), left_out
 
@@ -211,15 +237,51 @@ def independent_tensors(
     seen: set[int] = set()
     stored = {}
     for name, tensor in state.items():
-        if tensor.layout is not torch.strided or tensor.is_quantized:
-            raise HubError(f"{where}: tensor {name!r}: expected a dense tensor, got another layout")
-        tensor = for_disk(tensor, dtype or tensor.dtype, f"{where}: tensor {name!r}")
+        tensor = for_disk(tensor.resolve_neg(), dtype or tensor.dtype, f"{where}: tensor {name!r}")
         storage = tensor.untyped_storage()
         if storage.data_ptr() in seen or storage.nbytes() != tensor.nbytes:
             tensor = tensor.clone()
         seen.add(tensor.untyped_storage().data_ptr())
         stored[name] = tensor
     return stored
+
+
+def check_claims(state: Mapping[str, Tensor], size: int, where: str) -> None:
+    """Check that tensors are plain numbers, and that the file holds as many as they claim.
+
+    Args:
+        state: as unpickled; nothing is copied.
+        size: bytes of the file.
+        where: named in errors.
+
+    Raises:
+        HubError: a tensor is of a kind that networks do not have, or claims more numbers than are stored.
+    """
+    claimed = 0
+    for name, tensor in state.items():
+        if problem := _tensor_problem(name, tensor):
+            raise HubError(f"{where}: tensor {shown(name)}: {problem}; {_REMEDY}")
+        claimed += tensor.nbytes
+    if claimed > MAX_SHARING * size:
+        raise HubError(
+            f"{where}: expected tensors of at most {MAX_SHARING} times the {size} bytes of the file, they "
+            f"claim {claimed}; {_REMEDY}"
+        )
+
+
+def _tensor_problem(name: str, tensor: Tensor) -> str | None:
+    """Why a tensor is not stored, if it is not."""
+    if name == _NOTES or not name.isprintable() or not 0 < len(name) <= MAX_JSON_NAME:
+        return f"expected a name of 1 to {MAX_JSON_NAME} characters other than {_NOTES}"
+    if tensor.is_nested or tensor.layout is not torch.strided or tensor.is_quantized:
+        return "expected a dense tensor, got another layout"
+    if tensor.device.type != "cpu":
+        return f"expected numbers, got a tensor on the device {tensor.device.type}, which holds none"
+    if tensor.dtype not in _DTYPES:
+        return f"expected real numbers, got {tensor.dtype}"
+    if tensor.nbytes > tensor.untyped_storage().nbytes():
+        return f"claims {tensor.nbytes} bytes, of which {tensor.untyped_storage().nbytes()} are stored"
+    return None
 
 
 def find_network(name: str) -> NamedConfig:
@@ -238,7 +300,7 @@ def find_network(name: str) -> NamedConfig:
         if network.role == name:
             return network.config
     path = Path(name)
-    if path.suffix == ".json" and path.is_file():
+    if path.suffix == ".json" and path.exists():
         try:
             return NamedConfig.parse(load_json(path), name)
         except ConfigError as error:
@@ -252,7 +314,7 @@ def find_network(name: str) -> NamedConfig:
 
 def _compare(written: Mapping[str, Tensor], path: Path) -> None:
     """Read a file back, one tensor at a time."""
-    with safe_open(path, framework="pt") as file:
+    with open_weights(path, "pt") as file:
         for name, tensor in written.items():
             read = file.get_tensor(name)
             if read.dtype != tensor.dtype or not torch.equal(_bytes(read), _bytes(tensor)):

@@ -13,7 +13,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
+from safe_files.limits import MAX_DESCRIPTION_BYTES, MAX_DOWNLOAD_BYTES
 from scenegen.checkpoints.roles import PIPELINE_FILE, model_stems
+from scenegen.hub.body import SPARE_BYTES, Progress
 from scenegen.hub.digest import file_sha256
 from scenegen.hub.lock import LOCK_FILE, LockEntry, write_lock
 from scenegen.hub.releases import (
@@ -25,12 +27,9 @@ from scenegen.hub.releases import (
     is_inside,
     size_text,
 )
-from scenegen.hub.transfer import Announcement, NotPublished, Progress, announce, fetch, part_path
+from scenegen.hub.transfer import Announcement, NotPublished, announce, fetch, part_path
 from trellis_modules.checkpoint import WEIGHTS_SUFFIX
 from trellis_modules.config import ConfigError, load_json
-
-SPARE_BYTES = 64 << 20
-"""Left free on the disk."""
 
 
 @dataclass(frozen=True)
@@ -144,6 +143,11 @@ def _plan_file(
     url = release.address(prefix + file, source.endpoint)
     announced = announce(url, source.token_for(release))
     known = locked.known(file, release.files.get(file, ReleaseFile()))
+    if announced.size is not None and announced.size > _highest(file):
+        raise HubError(
+            f"{url}: expected at most {size_text(_highest(file))}, the server announces "
+            f"{size_text(announced.size)}; check the endpoint and the revision"
+        )
     if None not in (known.size, announced.size) and known.size != announced.size:
         raise HubError(
             f"{url}: expected {known.size} bytes as recorded, the server has {announced.size}; its "
@@ -176,7 +180,7 @@ def _network_files(release: Release, description: str, source: Source) -> list[s
     url = release.address(description, source.endpoint)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / PIPELINE_FILE
-        fetch(url, path, Announcement(), token=source.token_for(release))
+        fetch(url, path, Announcement(), token=source.token_for(release), max_bytes=MAX_DESCRIPTION_BYTES)
         stems = own_stems(path, url)
     return [stem + suffix for stem in stems for suffix in (".json", WEIGHTS_SUFFIX)]
 
@@ -263,6 +267,7 @@ def get(
             download.announced,
             sha256=download.known.sha256,
             token=token,
+            max_bytes=_highest(download.name),
             on_progress=on_progress,
         )
     elif download.name not in entry.files:
@@ -273,6 +278,11 @@ def get(
     write_lock(output, lock)
     if convert and download.converted and not download.converted.is_file():
         convert(download)
+
+
+def _highest(name: str) -> int:
+    """Bytes that a file may have where its server does not tell."""
+    return MAX_DESCRIPTION_BYTES if name.endswith(".json") else MAX_DOWNLOAD_BYTES
 
 
 def _existing(path: Path) -> Path:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import quote
 
 from scenegen.checkpoints.roles import (
     ENCODER_ROLES,
@@ -121,9 +122,10 @@ class Release:
 
     def address(self, name: str, endpoint: str = DEFAULT_ENDPOINT, revision: str | None = None) -> str:
         """URL of a file of the release."""
+        path = quote(name)
         if self.url is not None:
-            return f"{self.url.rstrip('/')}/{name}"
-        return f"{endpoint.rstrip('/')}/{self.repo}/resolve/{revision or self.revision or 'main'}/{name}"
+            return f"{self.url.rstrip('/')}/{path}"
+        return f"{endpoint.rstrip('/')}/{self.repo}/resolve/{revision or self.revision or 'main'}/{path}"
 
 
 def is_inside(name: str) -> bool:

@@ -32,6 +32,7 @@ class Repository:
         cache_dir: where files are kept; None is huggingface_hub's own cache.
         local_files_only: use what is in the cache, never the network.
         endpoint: None is the public hub, or HF_ENDPOINT.
+        repo_type: ``model`` or ``dataset``.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Repository:
     cache_dir: Path | str | None = None
     local_files_only: bool = False
     endpoint: str | None = None
+    repo_type: str = "model"
 
     def get(self, file: str) -> Path:
         """A file, fetched unless it is in the cache.
@@ -58,6 +60,7 @@ class Repository:
                     cache_dir=self.cache_dir,
                     local_files_only=self.local_files_only,
                     endpoint=self.endpoint,
+                    repo_type=self.repo_type,
                 )
             )
 
@@ -196,13 +199,14 @@ def hub_faults(repository: Repository, file: str) -> Iterator[None]:
             f"{repository.name}: {file}: expected the package huggingface_hub, found none; "
             "pip install 'scenegen[hub]', or download by hand and pass the folder"
         ) from error
-    url = f"{repository.endpoint or constants.ENDPOINT}/{repository.name}"
+    kind = "datasets/" if repository.repo_type == "dataset" else ""
+    url = f"{repository.endpoint or constants.ENDPOINT}/{kind}{repository.name}"
     where = f"{url}: {file}"
     try:
         yield
     except errors.LocalEntryNotFoundError as error:
-        kind = MissingFile if repository.local_files_only else HubError
-        raise kind(
+        error_class = MissingFile if repository.local_files_only else HubError
+        raise error_class(
             f"{where}: expected it in the cache or a hub that answers, found neither; check the network or "
             f"the endpoint, or pass a local folder. The bundled small model, {SMALL_MODEL}, needs no download"
         ) from error

@@ -8,16 +8,17 @@ import logging
 import os
 import re
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.client import HTTPException, HTTPMessage, HTTPResponse
 from pathlib import Path
-from typing import IO
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
+from safe_files.limits import MAX_DOWNLOAD_BYTES
+from safe_files.regular import shown
+from scenegen.hub.body import Interrupted, Progress, write_body
 from scenegen.hub.digest import file_sha256
 from scenegen.hub.releases import HubError
 
@@ -25,16 +26,13 @@ ATTEMPTS = 5
 TIMEOUT_S = 30.0
 FIRST_PAUSE_S = 1.0
 
-_BLOCK = 1 << 18
 _LINKED_SIZE = "X-Linked-Size"
+_DIGITS = 18  # of a size in bytes
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _HEAD_REFUSED = {HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED}
 _RETRIED_STATUS = {408, 425, 429, 500, 502, 503, 504}
 
 logger = logging.getLogger(__name__)
-
-Progress = Callable[[int], None]
-"""Called with the bytes of the file that are on the disk."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +73,7 @@ def announce(url: str, token: str | None = None, timeout_s: float = TIMEOUT_S) -
         if not 300 <= error.code < 400 or _LINKED_SIZE not in error.headers:
             raise _fault(url, error) from error
         headers = error.headers
-    except (OSError, HTTPException) as error:
+    except (OSError, HTTPException, ValueError) as error:  # ValueError: an address that is none
         raise _fault(url, error) from error
     first = redirects.headers or headers
     linked = _unquoted(first.get("X-Linked-Etag"))
@@ -94,6 +92,7 @@ def fetch(
     *,
     sha256: str | None = None,
     token: str | None = None,
+    max_bytes: int = MAX_DOWNLOAD_BYTES,
     on_progress: Progress | None = None,
     attempts: int = ATTEMPTS,
     pause_s: float = FIRST_PAUSE_S,
@@ -107,6 +106,7 @@ def fetch(
         announced: see `announce`; a part is continued only while the server's file is still the same.
         sha256: expected digest; None takes the announced one, if any.
         token: sent to the host of ``url``, not to where it redirects.
+        max_bytes: what the file may have where its size was not announced.
         on_progress: see `Progress`.
         attempts: connections that may break before giving up.
         pause_s: wait after the first break; doubled after each.
@@ -116,18 +116,20 @@ def fetch(
         The digest of the file.
 
     Raises:
-        HubError: the server refuses, the connection keeps breaking, or the file is another than expected.
+        HubError: the server refuses, the connection keeps breaking or is too slow, the file is another or
+            larger than expected, or the disk is nearly full.
         OSError: the disk cannot be written.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     part = part_path(target, announced)
+    highest = max_bytes if announced.size is None else announced.size
     if announced.etag is None and announced.commit is None:
         part.unlink(missing_ok=True)  # nothing tells whether it is the same file
     for attempt in range(1, attempts + 1):
         try:
-            _continue(url, part, announced, token, on_progress or (lambda done: None), timeout_s)
+            _continue(url, part, announced, highest, token, on_progress or (lambda done: None), timeout_s)
             break
-        except _Interrupted as error:
+        except Interrupted as error:
             if attempt == attempts:
                 done = part.stat().st_size if part.is_file() else 0
                 raise HubError(
@@ -161,14 +163,11 @@ def _checked(url: str, part: Path, expected: str | None) -> str:
     return digest
 
 
-class _Interrupted(Exception):
-    """A transfer that may be continued."""
-
-
 def _continue(
     url: str,
     part: Path,
     announced: Announcement,
+    highest: int,
     token: str | None,
     on_progress: Progress,
     timeout_s: float,
@@ -177,17 +176,19 @@ def _continue(
     done = part.stat().st_size if part.is_file() else 0
     if done and done == announced.size:
         return
+    if done > highest:
+        part.unlink()
+        done = 0
     with _open(url, token, part, done, timeout_s) as response:
         continues = response.status == HTTPStatus.PARTIAL_CONTENT and _range_start(response.headers) == done
         expected = _length(response.headers.get("Content-Length"))
-        with part.open("ab" if continues else "wb") as file:
-            received = _copy(response, file, done if continues else 0, on_progress)
+        received = write_body(response, part, done if continues else 0, highest, on_progress)
     if expected is not None and received < expected:
-        raise _Interrupted(f"got {received} of {expected} bytes")
+        raise Interrupted(f"got {received} of {expected} bytes")
     size = part.stat().st_size
     if announced.size is not None and size != announced.size:
         part.unlink()
-        raise _Interrupted(f"expected {announced.size} bytes, got {size}")
+        raise Interrupted(f"expected {announced.size} bytes, got {size}")
 
 
 def _open(url: str, token: str | None, part: Path, done: int, timeout_s: float) -> HTTPResponse:
@@ -199,28 +200,14 @@ def _open(url: str, token: str | None, part: Path, done: int, timeout_s: float) 
     except HTTPError as error:
         if error.code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             part.unlink()
-            raise _Interrupted("the server has fewer bytes than were fetched") from error
+            raise Interrupted("the server has fewer bytes than were fetched") from error
         if error.code in _RETRIED_STATUS:
-            raise _Interrupted(f"status {error.code}") from error
+            raise Interrupted(f"status {error.code}") from error
+        raise _fault(url, error) from error
+    except ValueError as error:  # an address that is none; http.client's InvalidURL is one of these
         raise _fault(url, error) from error
     except (OSError, HTTPException) as error:
-        raise _Interrupted(str(error) or type(error).__name__) from error
-
-
-def _copy(response: HTTPResponse, file: IO[bytes], done: int, on_progress: Progress) -> int:
-    """Write a response to a file and return its bytes; faults of the disk are no interruption."""
-    received = 0
-    on_progress(done)
-    while True:
-        try:
-            block = response.read(_BLOCK)
-        except (OSError, HTTPException) as error:
-            raise _Interrupted(str(error) or type(error).__name__) from error
-        if not block:
-            return received
-        file.write(block)
-        received += len(block)
-        on_progress(done + received)
+        raise Interrupted(str(error) or type(error).__name__) from error
 
 
 class _Redirects(HTTPRedirectHandler):
@@ -239,7 +226,13 @@ class _Redirects(HTTPRedirectHandler):
         if redirected is None or (req.get_method() == "HEAD" and _LINKED_SIZE in headers):
             return None
         redirected.method = req.get_method()
-        if urlsplit(newurl).netloc != urlsplit(req.full_url).netloc:
+        old, new = urlsplit(req.full_url), urlsplit(newurl)
+        if new.scheme not in ("http", "https") or (old.scheme, new.scheme) == ("https", "http"):
+            raise HubError(
+                f"{req.full_url}: expected a redirection to a web address, and none from https to http, got "
+                f"{shown(newurl)}; name another mirror with --endpoint"
+            )
+        if (new.scheme, new.netloc) != (old.scheme, old.netloc):
             redirected.remove_header("Authorization")
         return redirected
 
@@ -263,15 +256,17 @@ def _fault(url: str, error: Exception) -> HubError:
                 f"{url}: the server refuses ({error.code}); accept the terms on the page of the repository, "
                 "then set HF_TOKEN to an access token"
             )
-        return HubError(f"{url}: the server answers {error.code} {error.reason}; try again later")
-    reason = error.reason if isinstance(error, URLError) else error
+        return HubError(
+            f"{url}: the server answers {error.code} {' '.join(str(error.reason).split())}; try again later"
+        )
+    reason = " ".join(str(error.reason if isinstance(error, URLError) else error).split())
     return HubError(
         f"{url}: cannot be reached ({reason}); check the network, or name a mirror with --endpoint"
     )
 
 
 def _length(text: str | None) -> int | None:
-    return int(text) if text is not None and text.isdecimal() else None
+    return int(text) if text is not None and text.isdecimal() and len(text) <= _DIGITS else None
 
 
 def _range_start(headers: HTTPMessage) -> int | None:

@@ -1,5 +1,7 @@
 """Boxes around the objects of a photo: ``boxes.json`` holds a list of ``[x0, y0, x1, y1]``.
 
+`scenegen.segmentation.prompts` reads that file; points may stand in it beside boxes, or in their place.
+
 Numbers are pixels of the photo as it is seen (upright), from its left top corner; x0 < x1 <= width and
 y0 < y1 <= height. The k-th box, from 0, becomes object k.
 """
@@ -19,26 +21,18 @@ from trellis_modules.config import ConfigError, load_json
 _FORM = "[x0, y0, x1, y1] in pixels"
 
 
-def read_boxes(path: Path, size: tuple[int, int]) -> np.ndarray:
-    """Read and check a file of boxes.
-
-    Args:
-        path: JSON.
-        size: width and height of the photo in pixels.
-
-    Returns:
-        (N, 4) float32, columns x0, y0, x1, y1; N >= 1.
+def load_boxes(path: Path) -> Any:
+    """What a file of boxes holds, not checked yet.
 
     Raises:
-        SceneInputError: no such file, not JSON, or something else than boxes inside the photo.
+        SceneInputError: no such file, or not JSON.
     """
     if not path.is_file():
         raise SceneInputError(f"{path}: expected a list of boxes {_FORM}, found no such file; check the path")
     try:
-        raw = load_json(path)
+        return load_json(path)
     except ConfigError as error:
         raise SceneInputError(f"{error}; write a list of boxes {_FORM}") from error
-    return check_boxes(raw, size, str(path))
 
 
 def check_boxes(boxes: Any, size: tuple[int, int], where: str) -> np.ndarray:
@@ -57,6 +51,22 @@ def check_boxes(boxes: Any, size: tuple[int, int], where: str) -> np.ndarray:
     """
     if isinstance(boxes, np.ndarray):
         boxes = boxes.tolist()
+    check_count(boxes, where)
+    for index, box in enumerate(boxes):
+        check_box(box, size, f"{where}: box {index}")
+    return np.asarray(boxes, np.float32)
+
+
+def check_count(boxes: Any, where: str) -> None:
+    """Make sure that this is a list with a number of boxes that a scene can have.
+
+    Args:
+        boxes: of a file or a caller, not checked yet.
+        where: begins the message.
+
+    Raises:
+        SceneInputError: it is no list, empty or too long.
+    """
     if not isinstance(boxes, list):
         raise SceneInputError(
             f"{where}: expected a list of boxes {_FORM}, got {type(boxes).__name__}; "
@@ -68,13 +78,20 @@ def check_boxes(boxes: Any, size: tuple[int, int], where: str) -> np.ndarray:
         raise SceneInputError(
             f"{where}: expected at most {MAX_OBJECTS} boxes, got {len(boxes)}; split the scene"
         )
-    for index, box in enumerate(boxes):
-        _check_box(box, size, f"{where}: box {index}")
-    return np.asarray(boxes, np.float32)
 
 
-def _check_box(box: Any, size: tuple[int, int], where: str) -> None:
-    if not isinstance(box, list) or len(box) != 4 or not all(_is_number(value) for value in box):
+def check_box(box: Any, size: tuple[int, int], where: str) -> None:
+    """Make sure that this is a box inside a photo.
+
+    Args:
+        box: of a file or a caller, not checked yet.
+        size: width and height of the photo in pixels.
+        where: begins the message.
+
+    Raises:
+        SceneInputError: it is malformed, empty or not inside the photo.
+    """
+    if not isinstance(box, list) or len(box) != 4 or not all(is_number(value) for value in box):
         raise SceneInputError(f"{where}: expected four numbers {_FORM}, got {box!r}; correct the box")
     x0, y0, x1, y1 = box
     if x0 >= x1 or y0 >= y1:
@@ -90,5 +107,6 @@ def _check_box(box: Any, size: tuple[int, int], where: str) -> None:
         )
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Whether a value of a file is a finite number."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

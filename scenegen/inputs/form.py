@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from scenegen.inputs.image_files import SceneInputError
+from scenegen.inputs.read_options import ReadOptions
 from scenegen.inputs.scene_images import SceneImages
 
 
@@ -24,8 +25,9 @@ class Form:
     Attributes:
         title: what messages call its files.
         claims: whether a file of this name, in the folder of a photo, belongs to the form.
-        read: the photo and the form's files, in natural order and at least one -> the photo with its
-            objects; raises `SceneInputError`. The photo is RGB, or None where ``needs_photo`` allows it.
+        read: the photo, the form's files, in natural order and at least one, and what counts as an object
+            -> the photo with its objects; raises `SceneInputError`. The photo is RGB, or None where
+            ``needs_photo`` allows it.
         needs_photo: whether these files of the form are of no use without a photo.
         suffixes: of files that are the form also under any other name, when a user names the file; in small
             letters. A file that no form claims by its suffix is taken for a label image.
@@ -33,7 +35,7 @@ class Form:
 
     title: str
     claims: Callable[[str], bool]
-    read: Callable[[Image.Image | None, Sequence[Path]], SceneImages]
+    read: Callable[[Image.Image | None, Sequence[Path], ReadOptions], SceneImages]
     needs_photo: Callable[[Sequence[Path]], bool] = _always
     suffixes: tuple[str, ...] = ()
 

@@ -7,6 +7,9 @@ from pathlib import Path
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from safe_files.pictures import open_picture
+from safe_files.regular import UnreadableFile, open_regular
+
 _EIGHT_BIT_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX"}
 _PNG_BIT_DEPTH_OFFSET = 24  # signature 8, chunk length and type 8, width and height 8
 
@@ -15,25 +18,28 @@ class SceneInputError(ValueError):
     """Input of a scene that cannot be used; the message is one line and names the file."""
 
 
-def open_image(path: Path) -> Image.Image:
-    """Decode a whole 8-bit image, turned upright by its EXIF orientation.
+def open_image(path: Path, any_depth: bool = False) -> Image.Image:
+    """Decode a whole image, turned upright by its EXIF orientation.
+
+    Args:
+        path: of the image.
+        any_depth: whether 16 bits a channel are welcome too.
 
     Raises:
-        SceneInputError: the file is missing, damaged, or of another kind.
+        SceneInputError: the file is missing, damaged, of another kind, or has too many pixels.
     """
     try:
-        with Image.open(path) as image:
-            _check_depth(path, image)
+        with open_picture(path) as image:
+            if not any_depth:
+                _check_depth(path, image)
             image.load()
             return ImageOps.exif_transpose(image)
     except UnidentifiedImageError as error:
         raise SceneInputError(
             f"{path}: expected a JPEG or PNG image, got other content; save it again"
         ) from error
-    except Image.DecompressionBombError as error:
-        raise SceneInputError(
-            f"{path}: expected an image of ordinary size, got too many pixels; shrink it"
-        ) from error
+    except UnreadableFile as error:
+        raise SceneInputError(f"{path}: {error}") from error
     except SceneInputError:
         raise
     except (
@@ -60,7 +66,7 @@ def _check_depth(path: Path, image: Image.Image) -> None:
 
 def _png_bit_depth(path: Path) -> int:
     """Bit depth in a PNG's header; Pillow opens 16-bit RGB as 8-bit without saying so."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         header = file.read(_PNG_BIT_DEPTH_OFFSET + 1)
     return header[_PNG_BIT_DEPTH_OFFSET]
 

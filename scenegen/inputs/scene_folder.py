@@ -26,14 +26,18 @@ from pathlib import Path
 
 from scenegen.inputs.image_files import SceneInputError
 from scenegen.inputs.layout import InputPhoto, InputScene, detect_scene
-from scenegen.inputs.limits import MAX_OBJECTS
 from scenegen.inputs.names import BOXES_NAME, LABELS_NAME, cutout_name, mask_name
 from scenegen.inputs.photos import open_photo
+from scenegen.inputs.read_options import ReadOptions
 from scenegen.inputs.scene_images import SceneImages
 
 
-def read_scene(folder: Path) -> tuple[SceneImages, ...]:
+def read_scene(folder: Path, options: ReadOptions | None = None) -> tuple[SceneImages, ...]:
     """Read and check one scene folder (layouts in the module's text).
+
+    Args:
+        folder: of the scene.
+        options: what counts as an object; None takes the defaults.
 
     Returns:
         The photos of the scene with their objects, in natural order of the numbers; all photos have the same.
@@ -41,15 +45,16 @@ def read_scene(folder: Path) -> tuple[SceneImages, ...]:
     Raises:
         SceneInputError: a file is missing, unreadable or contradicts another.
     """
-    return read_layout(detect_scene(folder))
+    return read_layout(detect_scene(folder), options)
 
 
-def read_photo(path: Path, masks: Path) -> tuple[SceneImages, ...]:
+def read_photo(path: Path, masks: Path, options: ReadOptions | None = None) -> tuple[SceneImages, ...]:
     """Read a photo and the masks of its objects from two files.
 
     Args:
         path: JPEG or PNG.
         masks: a label image, or an array as ``masks.npy``.
+        options: what counts as an object; None takes the defaults.
 
     Returns:
         A scene of one photo.
@@ -57,11 +62,15 @@ def read_photo(path: Path, masks: Path) -> tuple[SceneImages, ...]:
     Raises:
         SceneInputError: a file is missing, unreadable or contradicts the other.
     """
-    return read_layout(detect_scene(path, masks))
+    return read_layout(detect_scene(path, masks), options)
 
 
-def read_layout(layout: InputScene) -> tuple[SceneImages, ...]:
+def read_layout(layout: InputScene, options: ReadOptions | None = None) -> tuple[SceneImages, ...]:
     """Read and check a scene whose files are known.
+
+    Args:
+        layout: of the scene.
+        options: what counts as an object; None takes the defaults.
 
     Returns:
         As `read_scene`.
@@ -71,7 +80,7 @@ def read_layout(layout: InputScene) -> tuple[SceneImages, ...]:
     """
     if layout.fault is not None:
         raise SceneInputError(layout.fault)
-    scene = tuple(_read(photo) for photo in layout.photos)
+    scene = tuple(_read(photo, options or ReadOptions()) for photo in layout.photos)
     first = layout.photos[0]
     ids = list(scene[0].object_ids)
     for photo, images in zip(layout.photos, scene, strict=True):
@@ -83,16 +92,17 @@ def read_layout(layout: InputScene) -> tuple[SceneImages, ...]:
     return scene
 
 
-def _read(layout: InputPhoto) -> SceneImages:
+def _read(layout: InputPhoto, options: ReadOptions) -> SceneImages:
     photo = None if layout.photo is None else open_photo(layout.photo)
     if layout.form is None:
         raise SceneInputError(
             f"{layout.place}: expected masks ({mask_name(0)} with {cutout_name(0)}, ...) or {LABELS_NAME}, "
             f"found none; add them, or {BOXES_NAME}, or use --auto-masks"
         )
-    images = layout.form.read(photo, layout.files)
-    if (count := len(images.object_ids)) > MAX_OBJECTS:
+    images = layout.form.read(photo, layout.files, options)
+    if (count := len(images.object_ids)) > options.max_objects:
         raise SceneInputError(
-            f"{layout.place}: expected at most {MAX_OBJECTS} objects, found {count}; split the scene"
+            f"{layout.place}: expected at most {options.max_objects} objects, found {count}; split the "
+            "scene, or raise --max-objects"
         )
     return images

@@ -74,7 +74,7 @@ class AppearanceStage:
         """
         rows = usable(drafts)
         logits = torch.stack([drafts[row].logits for row in rows])
-        with self.networks.use(SLAT_FLOW_ROLE) as flow:
+        with self.networks.use(SLAT_FLOW_ROLE) as flow, reporter.watching(flow):
             if logits.shape[-1] != flow.config.resolution:
                 raise ValueError(
                     f"appearance stage: expected structures of {flow.config.resolution}^3 voxels, "
@@ -114,15 +114,15 @@ class AppearanceStage:
         for row, element in elements.items():
             drafts[row].problem = latents_problem(element.feats)
         if "gaussian" in settings.wanted:
-            for row, gaussian in self._decoded(SLAT_GAUSSIAN_ROLE, drafts, elements, reporter.check).items():
+            for row, gaussian in self._decoded(SLAT_GAUSSIAN_ROLE, drafts, elements, reporter).items():
                 drafts[row].gaussian = gaussian
         if "radiance_field" in settings.wanted:
-            fields = self._decoded(SLAT_RADIANCE_FIELD_ROLE, drafts, elements, reporter.check)
+            fields = self._decoded(SLAT_RADIANCE_FIELD_ROLE, drafts, elements, reporter)
             for row, radiance_field in fields.items():
                 drafts[row].radiance_field = radiance_field
         advance = reporter.counter("meshes", len(usable(drafts)))
         surface = (settings.texture or TextureSettings()).surface
-        meshes = self._decoded(SLAT_MESH_ROLE, drafts, elements, advance, surface=surface)
+        meshes = self._decoded(SLAT_MESH_ROLE, drafts, elements, reporter, advance, surface=surface)
         for row, mesh in meshes.items():
             if not mesh.success:
                 drafts[row].problem = f"{SLAT_MESH_ROLE}: it left no surface"
@@ -133,7 +133,8 @@ class AppearanceStage:
         role: str,
         drafts: Sequence[ObjectDraft],
         elements: Mapping[int, SparseTensor],
-        on_object: Callable[[], object],
+        reporter: ProgressReporter,
+        on_object: Callable[[], object] | None = None,
         **options: Any,
     ) -> dict[int, Any]:
         """What a decoder, with its options, makes of the usable drafts, by row, on the CPU.
@@ -141,13 +142,14 @@ class AppearanceStage:
         A refusal becomes a problem.
         """
         decoded = {}
-        with self.networks.use(role) as decoder:
+        with self.networks.use(role) as decoder, reporter.watching(decoder):
             for row in usable(drafts):
                 try:
                     decoded[row] = to_device(decoder(elements[row], **options)[0], "cpu")
                 except ValueError as error:  # features that are not finite
                     drafts[row].problem = f"{role}: {error}"
-                on_object()
+                if on_object is not None:
+                    on_object()
         return decoded
 
     def texture(
@@ -156,14 +158,19 @@ class AppearanceStage:
         meshes: dict[int, MeshExtractResult],
         settings: ResolvedSettings,
         reporter: ProgressReporter,
+        on_object: Callable[[int, ObjectDraft], object],
     ) -> None:
-        """Put the textured meshes into the drafts; a mesh that cannot be textured becomes a problem."""
+        """Put the textured meshes into the drafts; a mesh that cannot be textured becomes a problem.
+
+        ``on_object`` is called with the row and the draft of every object that has its mesh.
+        """
         if settings.texture is None:
             for row, mesh in meshes.items():
                 drafts[row].mesh = vertex_coloured_mesh(mesh)
+                on_object(row, drafts[row])
             return
         done, total = 0, TEXTURE_PIECES * len(meshes)
-        reporter.report("texture", done, total)
+        reporter.report("textures", done, total)
         for row, mesh in meshes.items():
             sources = {"gaussian": drafts[row].gaussian, "radiance_field": drafts[row].radiance_field}
             try:
@@ -174,14 +181,16 @@ class AppearanceStage:
                     self.device,
                     num_faces=drafts[row].num_faces,
                     watertight=settings.solid,
-                    on_piece=lambda pieces, done=done: reporter.report("texture", done + pieces, total),
+                    on_piece=lambda pieces, done=done: reporter.report("textures", done + pieces, total),
                 )
             except ValueError as error:  # what the decoders made is out of range
                 drafts[row].problem = f"texturing: {error}"
             if drafts[row].mesh is None and drafts[row].problem is None:
                 drafts[row].problem = "texturing: nothing is left of the decoded mesh"
             done += TEXTURE_PIECES
-            reporter.report("texture", done, total)
+            if drafts[row].mesh is not None:
+                on_object(row, drafts[row])
+            reporter.report("textures", done, total)
 
 
 def object_cond(scene: SceneCond) -> SceneCond:
@@ -258,7 +267,7 @@ def sample_structured_latents(
         normalization: undone on the result.
         max_voxels: objects are sampled in groups of about this many voxels, to bound memory; an object is
             never split. None takes all at once. The noise does not depend on it.
-        on_step: called with (steps done, steps), over all groups, after every step.
+        on_step: called with (steps done, steps), over all groups, before the first step and after every one.
 
     Returns:
         (B, C) latents at the voxels of ``noise``.
@@ -274,6 +283,8 @@ def sample_structured_latents(
         )
     groups = _groups(noise.lengths, max_voxels)
     total = params.steps * len(groups)
+    if on_step is not None:
+        on_step(0, total)
     samples = []
     for index, rows in enumerate(groups):
         chosen, done = select_objects(objects, rows), params.steps * index

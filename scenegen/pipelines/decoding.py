@@ -9,6 +9,7 @@ from skimage.measure import marching_cubes
 
 from trellis_modules.postprocess import remesh_solid, solid_of_faces
 from trellis_modules.representations.mesh.enclosed import Closing, enclosed_points
+from trellis_modules.representations.mesh.triangle_arrays import weld
 
 LOGIT_LIMIT = 4.0
 """Logits are clipped to this before the surface is drawn: a very sure voxel would pull it off the border."""
@@ -61,6 +62,7 @@ def occupancy_to_mesh(
     if simplify is not None:
         max_faces = round((1 - simplify) * len(faces))
     xyz_zup = (vertices - 0.5) / logits.shape[0] - 0.5  # padded index 1 is voxel 0, whose centre is 0.5 / R
+    xyz_zup, faces, _ = weld(xyz_zup.astype(np.float32), faces)
     xyz_zup, faces = solid_of_faces(xyz_zup, faces, max_faces)
     if watertight:
         xyz_zup, faces = remesh_solid(xyz_zup, faces, num_faces=max_faces)

@@ -23,6 +23,7 @@ from scenegen.pipelines.arguments import check_structure, check_views, refuse_ol
 from scenegen.pipelines.drafts import MAX_VOXELS, ObjectDraft, draft_objects, usable
 from scenegen.pipelines.face_budget import share_faces
 from scenegen.pipelines.memory import StageMeter, repeatable_kernels
+from scenegen.pipelines.preview import OnObject, OnPreview, PartialResults
 from scenegen.pipelines.progress import OnProgress, ProgressReporter, ShouldStop
 from scenegen.pipelines.result import SceneResult
 from scenegen.pipelines.sampling import StructureSample, noise_generator
@@ -141,6 +142,8 @@ class SceneGenPipeline:
         *old_arguments: Any,
         on_progress: OnProgress | None = None,
         should_stop: ShouldStop | None = None,
+        on_preview: OnPreview | None = None,
+        on_object: OnObject | None = None,
         **old_options: Any,
     ) -> SceneResult:
         """Generate a scene.
@@ -156,9 +159,11 @@ class SceneGenPipeline:
             old_arguments, old_options: refused; the form of earlier versions had them.
             on_progress: called as each stage goes on, see `Progress`.
             should_stop: asked between sampling steps, objects and pieces of the texture.
+            on_preview: called with plain surfaces when the structures are known, see `OnPreview`.
+            on_object: called with each textured object, see `OnObject`.
 
         Returns:
-            The objects in the caller's order.
+            The objects in the caller's order; the same whichever functions are given.
 
         Raises:
             TypeError: called in the form of earlier versions; the message shows this one.
@@ -177,39 +182,44 @@ class SceneGenPipeline:
         meter = StageMeter(self.device)
         main = views[0]
         order = order_by_area([int(mask.sum()) for mask in main.masks])
+        record = self._provenance() | resolved.record() | {"views": len(views)}
+        shown = PartialResults(main, order, record, reporter, on_preview, on_object)
         with repeatable_kernels(self.device):
-            drafts = self._generate(views, order, resolved, meter, reporter)
+            drafts = self._generate(views, resolved, meter, shown)
         restore = inverse_order(order)
         objects = tuple(
             drafts[row].finished(object_id) for object_id, row in zip(main.object_ids, restore, strict=True)
         )
+        reporter.check()
         with meter.stage("colour"):
             camera = colour_objects(objects, main)
-        record = self._provenance() | resolved.record() | {"views": len(views)}
         query_id = main.object_ids[order[0]]
         return SceneResult(objects, query_id, camera, record, meter.seconds, meter.peak_bytes)
 
     def _generate(
         self,
         views: Sequence[SceneImages],
-        order: Sequence[int],
         settings: ResolvedSettings,
         meter: StageMeter,
-        reporter: ProgressReporter,
+        shown: PartialResults,
     ) -> list[ObjectDraft]:
         """All objects, the query first; plain surfaces have no colours yet."""
+        order, reporter = shown.order, shown.reporter
         generator = noise_generator(settings.seed)
         sample, objects = self._sample_structure(views, order, generator, settings, meter, reporter)
         with meter.stage("decode"):
             if settings.structure is None:
-                logits = self._structure.decode(sample.latents)
+                logits = self._structure.decode(sample.latents, reporter)
             else:
                 logits = settings.structure[list(order)].float().cpu()
         drafts = draft_objects(sample, logits, MAX_VOXELS if objects is not None else None)
         shaped = usable(drafts)
         share_faces([drafts[row] for row in shaped], settings.faces, settings.scene_faces)
         if objects is not None and shaped:
-            self._add_appearance(drafts, objects, generator, settings, meter, reporter)
+            if shown.on_preview is not None:
+                with meter.stage("preview"):
+                    shown.show_surfaces(drafts, has_poses=sample.positions is not None)
+            self._add_appearance(drafts, objects, generator, settings, meter, shown)
         with meter.stage("mesh"):
             add_surfaces([drafts[row] for row in shaped], settings, reporter)
         if sample.positions is None:
@@ -243,16 +253,17 @@ class SceneGenPipeline:
         generator: torch.Generator,
         settings: ResolvedSettings,
         meter: StageMeter,
-        reporter: ProgressReporter,
+        shown: PartialResults,
     ) -> None:
         release_memory()
+        reporter = shown.reporter
         with meter.stage("sample latents"):
             latents = self._appearance.sample(drafts, objects, generator, settings, reporter)
         with meter.stage("decode latents"):
             meshes = self._appearance.decode(drafts, latents, settings, reporter)
         del latents
         with meter.stage("texture"):
-            self._appearance.texture(drafts, meshes, settings, reporter)
+            self._appearance.texture(drafts, meshes, settings, reporter, shown.show_object)
 
     def _provenance(self) -> dict[str, Any]:
         """What made the scene, beside the arguments of the run."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Stage = Literal["condition", "structure", "latents", "meshes", "texture", "files"]
-"""The stages of a scene in order of work; a scene without appearance has no latents and no texture."""
+from torch import nn
+
+Stage = Literal["condition", "structure", "latents", "meshes", "textures", "files"]
+"""The stages of a scene in order of work; a scene without appearance has no latents and no textures."""
 
 
 class Cancelled(RuntimeError):
@@ -22,7 +26,7 @@ class Progress:
         stage: what is being done.
         done: parts that are finished; 0 when the stage begins.
         total: photos of "condition", steps of "structure" and "latents", objects of "meshes", three pieces an
-            object (cleaned, unwrapped, coloured) of "texture", formats of "files".
+            object (cleaned, unwrapped, coloured) of "textures", formats of "files".
     """
 
     stage: Stage
@@ -34,7 +38,7 @@ OnProgress = Callable[[Progress], Any]
 """Called whenever a part of a stage is finished."""
 
 ShouldStop = Callable[[], bool]
-"""Asked between the parts of a stage; true ends the run with `Cancelled`."""
+"""Asked between the parts of a stage and the layers of a network; true ends the run with `Cancelled`."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,27 @@ class ProgressReporter:
         """
         if self.should_stop is not None and self.should_stop():
             raise Cancelled("the run was stopped")
+
+    @contextmanager
+    def watching(self, network: nn.Module) -> Iterator[None]:
+        """Ask the caller also before each module of a network runs, for the length of a ``with`` block.
+
+        One step of a large network may take minutes on a CPU. Its numbers do not change, and other threads
+        that use the network meanwhile are not stopped.
+
+        Raises:
+            Cancelled: in the ``with`` block, the caller wants to stop.
+        """
+        owner = threading.get_ident()
+
+        def ask(*_: Any) -> None:
+            if threading.get_ident() == owner:
+                self.check()
+
+        with ExitStack() as hooks:
+            for module in network.modules() if self.should_stop is not None else ():
+                hooks.callback(module.register_forward_pre_hook(ask).remove)
+            yield
 
     def counter(self, stage: Stage, total: int) -> Callable[[], None]:
         """Begin a stage of ``total`` parts; returns what is called after each of them."""

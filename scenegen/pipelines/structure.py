@@ -73,9 +73,11 @@ class StructureStage:
         """
         with ExitStack() as stack:
             image_encoder = stack.enter_context(self.networks.use(IMAGE_ENCODER_ROLE))
+            stack.enter_context(reporter.watching(image_encoder))
             geometry_encoder = None
             if parts.geometry:
                 geometry_encoder = stack.enter_context(self.networks.use(GEOMETRY_ENCODER_ROLE))
+                stack.enter_context(reporter.watching(geometry_encoder))
             conditioner = SceneConditioner(
                 image_encoder,
                 geometry_encoder,
@@ -95,10 +97,11 @@ class StructureStage:
         reporter: ProgressReporter,
     ) -> StructureSample:
         """Latents and poses of the objects; ``generator`` gives the noise."""
-        with self.networks.use(FLOW_ROLE) as flow:
+        with self.networks.use(FLOW_ROLE) as flow, reporter.watching(flow):
             noise = structure_noise(
                 cond.num_assets, flow.config.in_channels, flow.config.resolution, generator, self.device
             )
+            reporter.report("structure", 0, settings.sampling.steps)
             return sample_structure(
                 flow if settings.scene_attention else WithoutSceneAttention(flow),
                 self.config.sparse_structure_sampler.build_sampler(),
@@ -111,8 +114,12 @@ class StructureStage:
                 on_step=partial(reporter.report, "structure"),
             )
 
-    def decode(self, latents: Tensor) -> Tensor:
-        """Occupancy logits (B, R, R, R), float32 on the CPU, of latents (B, C, r, r, r)."""
-        with self.networks.use(DECODER_ROLE) as decoder:
+    def decode(self, latents: Tensor, reporter: ProgressReporter) -> Tensor:
+        """Occupancy logits (B, R, R, R), float32 on the CPU, of latents (B, C, r, r, r).
+
+        Raises:
+            Cancelled: the caller wants to stop.
+        """
+        with self.networks.use(DECODER_ROLE) as decoder, reporter.watching(decoder):
             chunks = [decoder(chunk).float().cpu() for chunk in latents.split(_OBJECTS_DECODED_AT_ONCE)]
         return torch.cat(chunks).squeeze(1)

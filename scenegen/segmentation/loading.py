@@ -1,127 +1,72 @@
-"""SAM 2 from a folder or a hub repository, in the layout of the package transformers.
-
-A folder holds ``config.json`` and ``model.safetensors``. The published ones are of the network for videos,
-which contains that for photos; both are taken.
-"""
+"""Which segmenter a name, a folder or nothing stands for."""
 
 from __future__ import annotations
 
-import importlib.util
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
-from scenegen.hub.releases import download_command, expected_size, load_releases, size_text
-from scenegen.hub.repository import FOLDER_FILES, Repository, split_repository
-from scenegen.inputs.names import LABELS_NAME
-from trellis_modules.checkpoint import CheckpointError, materialize, read_state
-from trellis_modules.config import ConfigError, load_json
+from scenegen.segmentation.cutout_model import CutoutModel
+from scenegen.segmentation.grabcut import GrabCutSegmenter
+from scenegen.segmentation.sam2 import Sam2Segmenter
+from scenegen.segmentation.sam2_weights import DEFAULT_SAM2
+from scenegen.segmentation.segmenter import Segmenter
+from scenegen.segmentation.unavailable import SegmenterUnavailable
 
-if TYPE_CHECKING:
-    from transformers import Sam2Model
+GRABCUT = "grabcut"
 
-RELEASE = "sam2"
-DEFAULT_SAM2 = "checkpoints/sam2.1-hiera-large"
-
-_PHOTO_MODEL, _VIDEO_MODEL = "sam2", "sam2_video"
-_PARTS = ("vision_config", "prompt_encoder_config", "mask_decoder_config")
-_SAME_TENSOR = (  # two names of the network for one tensor of SAM 2: a file may hold it once
-    "shared_image_embedding.positional_embedding",
-    "prompt_encoder.shared_embedding.positional_embedding",
-)
-_OTHERWISE = f"or give the masks in a file ({LABELS_NAME}, --masks)"
+_CHECKPOINTS = Path(DEFAULT_SAM2).parent
+_OWNER = "facebook"  # of the published sizes on the model hub
+_SIZES = ("tiny", "small", "base-plus", "large")
+_PUBLISHED = re.compile(rf"sam2(\.1)?-hiera-({'|'.join(_SIZES)})")
 
 
-class SegmenterUnavailable(CheckpointError):
-    """SAM 2 cannot be used: its package or its files are missing or damaged; the message is one line."""
-
-
-def load_sam2(path_or_repo: Path | str, device: torch.device, revision: str | None = None) -> Sam2Model:
-    """Load the network for photos in float32, with every weight from the checkpoint.
+def load_segmenter(
+    name_or_path: Path | str | None = None,
+    *,
+    cutout_model: Path | str | None = None,
+    device: torch.device | str = "cpu",
+) -> Segmenter:
+    """Load what finds masks; its ``description`` says in words what that is.
 
     Args:
-        path_or_repo: a folder, or a repository as ``owner/name``.
-        device: where it will run.
-        revision: of a repository.
+        name_or_path: a published SAM 2, such as "sam2.1-hiera-large" or "sam2-hiera-tiny", which is taken
+            from the folder of that name in ``checkpoints``, or else from the model hub; a folder with one, a
+            file in it, or a repository ``owner/name``; None, or "grabcut", for OpenCV's GrabCut.
+        cutout_model: ONNX file of a network whose map starts GrabCut, see `CutoutModel`.
+        device: where SAM 2 runs; GrabCut runs on the CPU.
 
     Raises:
-        SegmenterUnavailable: the package or a file is missing, or the description is of something else.
-        CheckpointError: the weights are damaged, or not those of the description.
+        SegmenterUnavailable: a package or a file is missing or damaged, or a cut-out model is given to SAM 2.
+        CheckpointError: the weights are damaged, or not those of their description.
         HubError: the repository cannot be had.
     """
-    if importlib.util.find_spec("transformers") is None:
+    if name_or_path is None or str(name_or_path) == GRABCUT:
+        return GrabCutSegmenter(None if cutout_model is None else CutoutModel(cutout_model))
+    if cutout_model is not None:
         raise SegmenterUnavailable(
-            "masks from boxes: expected the package 'transformers', which is not installed; "
-            f"pip install 'scenegen[segment]', {_OTHERWISE}"
+            f"{cutout_model}: a cut-out model starts GrabCut, while {name_or_path} is SAM 2, which needs "
+            "none; leave one of them out"
         )
-    folder = _find_folder(path_or_repo, revision)
-    description, weights = (folder / name for name in FOLDER_FILES)
-    raw = _read_description(description)
-    model = _build(raw, description)
-    state = read_state(weights)
-    if raw["model_type"] == _VIDEO_MODEL:
-        wanted = model.state_dict().keys()
-        state = {name: tensor for name, tensor in state.items() if name in wanted}
-    materialize(model, _with_both_names(state), str(weights), device)
-    return model.requires_grad_(False)
+    return Sam2Segmenter.from_pretrained(resolve_sam2(name_or_path), device)
 
 
-def _find_folder(path_or_repo: Path | str, revision: str | None) -> Path:
-    """The folder with both files, fetched where the text names a repository and no folder."""
-    folder = Path(path_or_repo).expanduser()
-    parts = None if folder.exists() else split_repository(str(path_or_repo))
-    if parts is not None and not parts[1]:
-        repository = Repository(parts[0], revision)
-        folder = [repository.get(name) for name in FOLDER_FILES][0].parent
-    for name in reversed(FOLDER_FILES):  # of two missing files, name the one that takes the space
-        if not (folder / name).is_file():
-            raise _missing(folder / name)
-    return folder
+def resolve_sam2(name_or_path: Path | str) -> Path | str:
+    """The folder or the repository that a name, a folder or a file of SAM 2 stands for.
 
-
-def _missing(path: Path) -> SegmenterUnavailable:
-    release = load_releases()[RELEASE]
-    size = expected_size(release, path.name)
-    about = f", about {size_text(size)}" if size else ""
-    return SegmenterUnavailable(
-        f"{path}: expected a file of SAM 2, found none; it comes from {release.repo} "
-        f"({release.address(path.name)}{about}): {download_command(RELEASE)}; "
-        f"{_OTHERWISE}"
-    )
-
-
-def _read_description(path: Path) -> dict[str, Any]:
-    try:
-        raw = load_json(path)
-    except ConfigError as error:
-        raise SegmenterUnavailable(f"{error}; fetch it again") from error
-    kind = raw.get("model_type") if isinstance(raw, dict) else None
-    if kind not in (_PHOTO_MODEL, _VIDEO_MODEL):
+    Raises:
+        SegmenterUnavailable: it is a name that was not published.
+    """
+    path = Path(name_or_path).expanduser()
+    if path.is_file():
+        return path.parent
+    if path.exists() or len(path.parts) > 1 or not str(name_or_path).startswith("sam2"):
+        return name_or_path
+    if not _PUBLISHED.fullmatch(str(name_or_path)):
         raise SegmenterUnavailable(
-            f"{path}: expected model_type {_PHOTO_MODEL!r} or {_VIDEO_MODEL!r}, got {kind!r}; "
-            "pass a folder of SAM 2"
+            f"{name_or_path}: expected a folder, or sam2-hiera-SIZE or sam2.1-hiera-SIZE with a size of "
+            f"{', '.join(_SIZES)}; correct the name"
         )
-    return raw
-
-
-def _build(raw: dict[str, Any], path: Path) -> Sam2Model:
-    """The network without weights."""
-    from huggingface_hub.errors import StrictDataclassError
-    from transformers import Sam2Config, Sam2Model
-
-    try:
-        with torch.device("meta"):
-            return Sam2Model(Sam2Config(**{part: raw[part] for part in _PARTS if part in raw}))
-    except (StrictDataclassError, TypeError, ValueError, KeyError) as error:
-        cause = " ".join(str(error).split())
-        raise SegmenterUnavailable(
-            f"{path}: expected the sizes of a SAM 2 network, building it stopped ({cause}); fetch it again"
-        ) from error
-
-
-def _with_both_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    one, other = _SAME_TENSOR
-    same = {one: state.get(one, state.get(other)), other: state.get(other, state.get(one))}
-    return state | {name: tensor for name, tensor in same.items() if tensor is not None}
+    local = _CHECKPOINTS / str(name_or_path)
+    return local if local.exists() or local == Path(DEFAULT_SAM2) else f"{_OWNER}/{name_or_path}"

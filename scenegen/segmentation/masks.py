@@ -1,63 +1,109 @@
-"""The masks of a photo's objects, found in its boxes or without a hint: in memory, and as a label image."""
+"""The masks of a photo's objects, found by prompts or without a hint: in memory, and as a label image."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 from PIL import Image
 
-from scenegen.inputs.boxes import read_boxes
 from scenegen.inputs.image_files import SceneInputError
 from scenegen.inputs.label_image import is_as_written, label_map, write_labels
 from scenegen.inputs.layout import InputPhoto
 from scenegen.inputs.names import BOXES_NAME, LABELS_NAME
 from scenegen.inputs.photos import open_photo
+from scenegen.segmentation.prompts import ObjectPrompt, read_prompts
 from scenegen.segmentation.segmenter import Segmenter
 
 logger = logging.getLogger(__name__)
 
+Priority = Literal["smallest", "score", "order"]
+"""Which mask a pixel of several goes to: the smallest, the one of the best score, or the last one."""
 
-def find_masks(segmenter: Segmenter, photo: Image.Image, boxes: np.ndarray | None = None) -> np.ndarray:
+
+def merge_masks(
+    masks: np.ndarray, priority: Priority = "smallest", scores: np.ndarray | Sequence[float] | None = None
+) -> np.ndarray:
+    """Give each pixel to one object.
+
+    Args:
+        masks: (N, H, W) bool, N < 256; in the order in which they were drawn.
+        priority: see `Priority`. A later mask counts as drawn over an earlier one.
+        scores: (N,), for "score".
+
+    Returns:
+        (H, W) uint8: k + 1 on object k, 0 on the background. A label is missing where others cover all of a
+        mask, or where it is empty.
+
+    Raises:
+        ValueError: an unknown priority, or "score" without a finite score for each mask.
+    """
+    if priority not in get_args(Priority):
+        raise ValueError(f"merge_masks: expected a priority of {get_args(Priority)}, got {priority!r}")
+    if priority == "smallest":
+        return label_map(masks)
+    order = range(len(masks))
+    if priority == "score":
+        if scores is None or len(scores) != len(masks) or not np.isfinite(scores).all():
+            raise ValueError(
+                f"merge_masks: expected a score for each of {len(masks)} masks, got {scores}; choose another "
+                "priority where the segmenter gives none"
+            )
+        order = np.argsort(scores, kind="stable")
+    labels = np.zeros(masks.shape[1:], np.uint8)
+    for index in order:
+        labels[masks[index]] = index + 1
+    return labels
+
+
+def find_masks(
+    segmenter: Segmenter, photo: Image.Image, prompts: np.ndarray | Sequence[ObjectPrompt] | None = None
+) -> np.ndarray:
     """Find the masks of a photo's objects, as `SceneImages.from_masks` takes them.
 
     Args:
         segmenter: finds them.
         photo: RGB.
-        boxes: (N, 4) pixels: left, top, right, bottom, one for each object; None finds whole objects without
-            a hint.
+        prompts: one for each object: prompts, or boxes (N, 4) in pixels: left, top, right, bottom; None finds
+            whole objects without a hint.
 
     Returns:
-        (N, H, W) bool: none is empty, and none overlaps another. With boxes there is one for each, in their
+        (N, H, W) bool: none is empty, and none overlaps another. With prompts there is one for each, in their
         order.
 
     Raises:
-        SceneInputError: there is no box, a box is not inside the photo or holds no object of its own, or
-            without boxes no object is found.
+        SceneInputError: there is no prompt, one is not inside the photo or shows no object of its own, or
+            without prompts no object is found.
     """
-    labels = find_labels(segmenter, photo, boxes)
+    labels = find_labels(segmenter, photo, prompts)
     return labels == np.unique(labels[labels > 0])[:, None, None]
 
 
 def find_labels(
-    segmenter: Segmenter, photo: Image.Image, boxes: np.ndarray | None = None, where: Path | str = "photo"
+    segmenter: Segmenter,
+    photo: Image.Image,
+    prompts: np.ndarray | Sequence[ObjectPrompt] | None = None,
+    where: Path | str = "photo",
 ) -> np.ndarray:
     """Find the objects of a photo, each pixel given to one of them.
 
     Args:
-        segmenter, photo, boxes: see `find_masks`.
+        segmenter, photo, prompts: see `find_masks`.
         where: begins messages.
 
     Returns:
-        (H, W) uint8, 0 on the background and k + 1 on object k. Without boxes a label may be missing, where
+        (H, W) uint8, 0 on the background and k + 1 on object k. Without prompts a label may be missing, where
         smaller objects cover all of what was found.
 
     Raises:
         SceneInputError: see `find_masks`.
     """
-    if boxes is not None:
-        masks = segmenter.segment_boxes(photo, boxes)
+    if prompts is not None:
+        find = segmenter.segment_boxes if isinstance(prompts, np.ndarray) else segmenter.segment_prompts
+        masks = find(photo, prompts)
         labels = label_map(masks)
         _check_every_box(labels, masks, where)
         return labels
@@ -93,7 +139,7 @@ def write_found_labels(segmenter: Segmenter, layout: InputPhoto, folder: Path) -
         return
     photo = open_photo(layout.photo)
     if layout.boxes is not None:
-        labels = find_labels(segmenter, photo, read_boxes(layout.boxes, photo.size), layout.boxes)
+        labels = find_labels(segmenter, photo, read_prompts(layout.boxes, photo.size), layout.boxes)
     elif layout.view is not None:
         raise SceneInputError(
             f"{layout.place}: expected masks or {BOXES_NAME}, found neither; masks that are found "

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
+from safe_files.regular import shown
 from scenegen.models.registry import build_model
 from scenegen.synthesis.sources.registry import SOURCES, SourceOptions, build_source
 from scenegen.synthesis.sources.source import BatchSource
@@ -26,7 +30,7 @@ from scenegen.trainers.objectives.structured_latent_vae import (
 )
 from scenegen.trainers.trainer import TrainerConfig
 from trellis_modules.checkpoint import CheckpointError, find_weights, load_state, read_state
-from trellis_modules.config import ConfigError, NamedConfig, build, load_json, lookup
+from trellis_modules.config import ConfigError, NamedConfig, build, check_range, load_json, lookup
 
 #: objective name -> (its class, its configuration); the class is called with the models and the configuration
 OBJECTIVES: Mapping[str, tuple[type[Objective], type]] = {
@@ -37,6 +41,9 @@ OBJECTIVES: Mapping[str, tuple[type[Objective], type]] = {
     "structured_latent_vae": (StructuredLatentVaeObjective, StructuredLatentVaeConfig),
     "structured_latent_flow": (StructuredLatentFlowObjective, StructuredLatentFlowConfig),
 }
+
+
+_SHARE = ("p_", "sigma_min")
 
 
 @dataclass(frozen=True)
@@ -57,7 +64,10 @@ def load_experiment(path: Path) -> ExperimentConfig:
     Raises:
         ConfigError: a key is unknown, missing, or of the wrong type.
     """
-    return build(ExperimentConfig, load_json(path), str(path))
+    raw = load_json(path)
+    if not isinstance(raw, Mapping):
+        raise ConfigError(f"{path}: expected an experiment as an object, got {type(raw).__name__}")
+    return build(ExperimentConfig, raw, str(path))
 
 
 def load_superset(module: nn.Module, stem: Path) -> None:
@@ -124,4 +134,28 @@ def build_objective(config: ExperimentConfig) -> Objective:
         load_superset(lookup(models, role, "start_from"), Path(stem))
     freeze(models, config.frozen)
     kind, settings = lookup(OBJECTIVES, config.objective.name, "objective")
-    return kind(**models, config=build(settings, config.objective.args, "objective"))
+    wanted = [name for name in inspect.signature(kind).parameters if name != "config"]
+    if sorted(models) != sorted(wanted):
+        raise ConfigError(
+            f"models: expected {', '.join(wanted)} for the objective {config.objective.name}, got "
+            f"{', '.join(map(shown, models)) or 'none'}"
+        )
+    chosen = build(settings, config.objective.args, "objective")
+    check_weights(chosen)
+    return kind(**models, config=chosen)
+
+
+def check_weights(config: Any) -> None:
+    """Check the numbers of an objective's configuration: weights, shares (``p_...``) and counts.
+
+    Raises:
+        ConfigError: a number is negative or not finite, or a share above 1.
+    """
+    for field_ in fields(config):
+        value = getattr(config, field_.name)
+        if isinstance(value, int | float):
+            highest = 1 if field_.name.startswith(_SHARE) else math.inf
+            try:
+                check_range(field_.name, value, 0, highest)
+            except ValueError as error:
+                raise ConfigError(f"objective: {error}") from error

@@ -7,7 +7,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,19 @@ from scenegen.synthesis.sources.source import BatchSource
 from scenegen.trainers.cuda_graph import GraphedGradients
 from scenegen.trainers.objective import Objective
 from scenegen.trainers.prefetch import Prefetcher
-from trellis_modules.files import atomic_write
+from scenegen.trainers.saved_state import (
+    STATE_FILE,
+    StateError,
+    TrainingState,
+    check_settings,
+    load_state,
+    save_state,
+)
+from trellis_modules.checkpoint import check_state
+from trellis_modules.config import MAX_SEED, check_range, to_json
 
 logger = logging.getLogger(__name__)
 
-STATE_FILE = "state.pt"
 LOG_FILE = "log.jsonl"
 
 
@@ -46,6 +54,15 @@ class TrainerConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for name in ("max_steps", "log_every", "save_every"):
+            check_range(f"trainer.{name}", getattr(self, name), 1)
+        for name in ("learning_rate", "weight_decay", "warmup_steps", "grad_clip"):
+            check_range(f"trainer.{name}", getattr(self, name), 0)
+        for name in ("decay_fraction", "ema_rate"):
+            check_range(f"trainer.{name}", getattr(self, name), 0, 1)
+        for name, factor in self.rate_factors.items():
+            check_range(f"trainer.rate_factors[{name!r}]", factor, 0)
+        check_range("trainer.seed", self.seed, 0, MAX_SEED)
         if self.precision not in ("float32", "bfloat16"):
             raise ValueError(f"trainer.precision: expected 'float32' or 'bfloat16', got {self.precision!r}")
 
@@ -72,6 +89,7 @@ class Trainer:
         output_dir: Path,
         device: torch.device,
         clock: Callable[[], float] = time.monotonic,
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
         """Make ready to train, or to go on after `resume`.
 
@@ -82,6 +100,7 @@ class Trainer:
             output_dir: folder of state and log; made where it is missing.
             device: where networks are trained.
             clock: seconds from any point in time on; never goes back.
+            settings: the whole experiment as JSON types, for a saved state to agree with; None: ``config``.
         """
         self.objective, self.source, self.config = objective.to(device), source, config
         self.output_dir, self.device, self._clock = output_dir, device, clock
@@ -104,6 +123,7 @@ class Trainer:
         self.step = 0
         self.seconds = 0.0
         self._progress = lambda: self.step / config.max_steps
+        self.settings = {"trainer": to_json(config)} if settings is None else settings
         output_dir.mkdir(parents=True, exist_ok=True)
 
     def _parameter_groups(self) -> list[dict[str, Any]]:
@@ -123,29 +143,50 @@ class Trainer:
 
     def save(self) -> None:
         """Write the state; a kill never leaves a broken one."""
-        state = {
-            "step": self.step,
-            "seconds": self.seconds,
-            "config": asdict(self.config),
-            "modules": self.objective.state_dict(),
-            "ema": self.ema,
-            "optimizer": self.optimizer.state_dict(),
-        }
-        with atomic_write(self.output_dir / STATE_FILE) as temporary:
-            torch.save(state, temporary)
+        state = TrainingState(
+            self.step,
+            self.seconds,
+            self.settings,
+            self.objective.state_dict(),
+            self.ema,
+            self.optimizer.state_dict(),
+        )
+        save_state(self.output_dir / STATE_FILE, state)
 
     def resume(self) -> bool:
-        """Load the state file if there is one; True when training goes on from it."""
-        path = self.output_dir / STATE_FILE
-        if not path.exists():
+        """Load the state file if there is one; True when training goes on from it.
+
+        Raises:
+            CheckpointError: it is damaged, of other settings or of other networks; nothing was changed.
+        """
+        state = load_state(self.output_dir, self.device)
+        if state is None:
             return False
-        state = torch.load(path, map_location=self.device, weights_only=True)
-        self.objective.load_state_dict(state["modules"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.ema = state["ema"]
-        self.step, self.seconds = state["step"], state["seconds"]
+        path = self.output_dir / STATE_FILE
+        check_settings(path, state.settings, self.settings)
+        check_state(self.objective, state.modules, f"{path}: modules")
+        check_state(self.objective, state.ema, f"{path}: ema")
+        self._check_moments(path, state.optimizer)
+        self.objective.load_state_dict(state.modules)
+        self.optimizer.load_state_dict(state.optimizer)
+        self.ema = dict(state.ema)
+        self.step, self.seconds = state.step, state.seconds
         logger.info("resumed %s at step %d", path, self.step)
         return True
+
+    def _check_moments(self, path: Path, saved: Mapping[str, Any]) -> None:
+        """Refuse a state of the optimiser that is of other parameters."""
+        groups = self.optimizer.state_dict()["param_groups"]
+        parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        fits = [group.get("params") for group in saved["param_groups"]] == [g["params"] for g in groups]
+        for index, moments in saved["state"].items():
+            fits = fits and index < len(parameters) and moments.keys() >= {"step", "exp_avg", "exp_avg_sq"}
+            fits = fits and all(value.shape in ((), parameters[index].shape) for value in moments.values())
+        if not fits:
+            raise StateError(
+                f"{path}: expected the optimiser's state of {len(parameters)} tensors, got another; remove "
+                "the file to start anew, or choose another --output-dir"
+            )
 
     def averaged_networks(self) -> dict[str, nn.Module]:
         """The networks of the objective with their averaged weights (in place: call at the end of a run)."""

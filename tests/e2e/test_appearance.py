@@ -213,12 +213,12 @@ def test_networks_loaded_in_turn_give_the_same_scene(pipeline, shared_appearance
         np.testing.assert_allclose(one.mesh.bounds, other.mesh.bounds, atol=1e-3)
     # structure, then appearance: all objects together, then one by one
     told = [(each.stage, each.done, each.total) for each in calls]
-    start = [("condition", 0, 1), ("condition", 1, 1), ("structure", 1, 2), ("structure", 2, 2)]
+    start = [("condition", 0, 1), ("condition", 1, 1), *(("structure", done, 2) for done in range(3))]
     meshes = [("meshes", done, 2) for done in range(3)]
-    texture = [("texture", done, 6) for done in range(7)]
-    together = [*start, ("latents", 1, 2), ("latents", 2, 2), *meshes, *texture]
+    texture = [("textures", done, 6) for done in range(7)]
+    together = [*start, *(("latents", done, 2) for done in range(3)), *meshes, *texture]
     assert told[: len(together)] == together
-    one_by_one = [("latents", done, 4) for done in (1, 2, 3, 4)]
+    one_by_one = [("latents", done, 4) for done in range(5)]
     assert told[len(together) :] == [*start, *one_by_one, *meshes, *texture]
 
 
@@ -383,7 +383,7 @@ def test_saved_checkpoint_makes_the_same_scene(pipeline, scene, tmp_path):
         assert np.array_equal(one.mesh.vertices, other.mesh.vertices)
 
 
-@pytest.mark.parametrize("last", [("latents", 1), ("meshes", 1), ("texture", 1), ("texture", 4)])
+@pytest.mark.parametrize("last", [("latents", 1), ("meshes", 1), ("textures", 1), ("textures", 4)])
 def test_a_run_can_be_stopped_between_steps_objects_and_pieces(pipeline, scene, last):
     calls = []
     with pytest.raises(Cancelled):

@@ -11,7 +11,7 @@ from PIL import Image
 
 import inference
 from scenegen.pipelines.pipeline import SceneGenPipeline
-from scenegen.segmentation import Segmenter
+from scenegen.segmentation import Sam2Segmenter
 from tests.box_filler import BoxFiller
 
 BOXES = [[26, 4, 44, 14], [3, 4, 20, 12]]
@@ -42,7 +42,7 @@ def loads(monkeypatch) -> Loads:
         assert [made() for made in noted.segmenters] == [None] * len(noted.segmenters), "SAM 2 is not freed"
         return load_pipeline(*arguments, **keywords)
 
-    monkeypatch.setattr(Segmenter, "from_pretrained", noted.segmenter)
+    monkeypatch.setattr(Sam2Segmenter, "from_pretrained", noted.segmenter)
     monkeypatch.setattr(SceneGenPipeline, "from_pretrained", pipeline)
     return noted
 

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from tests.parity.golden import FAMILIES, GoldenCase, evaluate_input
 
-for _module in ("networks", "vggt", "sampling", "scene", "representations", "sparse", "octrees"):
+for _module in ("networks", "vggt", "sampling", "scene", "representations", "sparse", "octrees", "data"):
     importlib.import_module(f"tests.parity.families.{_module}")
 
 

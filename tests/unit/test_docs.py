@@ -17,7 +17,7 @@ from trellis_modules.backends import BackendRegistry
 from trellis_modules.renderers import backends as renderers
 from trellis_modules.sparse.conv.backends import REGISTRY as SPARSE_CONV
 
-PACKAGES = ("scenegen", "trellis_modules", "vggt", "dataset_toolkits")
+PACKAGES = ("scenegen", "trellis_modules", "vggt", "safe_files", "dataset_toolkits")
 
 # Paths in the text that a command makes.
 MADE_BY_COMMANDS = re.compile(

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("scenegen", "trellis_modules", "vggt", "dataset_toolkits")
+PACKAGES = ("scenegen", "trellis_modules", "vggt", "safe_files", "dataset_toolkits")
 FOLDERS = (*PACKAGES, "scripts", "benchmarks", "examples")
 LONGEST_FILE, LONGEST_FUNCTION = 400, 60
 

@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 KERNELS = ("xformers", "flash-attn", "spconv", "gsplat", "kaolin", "nvdiffrast", "diffoctreerast")
-EXTRAS = ("demo", "background", "data", "train", "eval", "dev")
+EXTRAS = ("demo", "background", "data", "train", "eval", "segment", "cutout", "dev")
 
 
 @pytest.fixture

@@ -7,7 +7,9 @@ from typing import Any
 
 from torch import nn
 
-from trellis_modules.config import NamedConfig, build, lookup
+from safe_files.networks import check_sizes
+from safe_files.regular import UnreadableFile
+from trellis_modules.config import ConfigError, NamedConfig, build, lookup
 from trellis_modules.models.sparse_structure_flow import SparseStructureFlowConfig, SparseStructureFlowModel
 from trellis_modules.models.sparse_structure_vae import SparseStructureDecoder, SparseStructureEncoder
 from trellis_modules.models.structured_latent_decoders import (
@@ -69,9 +71,15 @@ def build_model(
         models: the registry of names.
 
     Raises:
-        ConfigError: the name or an argument is unknown, missing or of the wrong type.
+        ConfigError: the name or an argument is unknown, missing, of the wrong type or beyond its limit, or
+            arguments contradict each other.
     """
     named = NamedConfig.parse(raw, where)
-    model = lookup(models, named.name, where)(named.args, where)
+    builder = lookup(models, named.name, where)
+    try:
+        check_sizes(named.args)
+        model = builder(named.args, where)
+    except UnreadableFile as error:
+        raise ConfigError(f"{where}: {error}") from error
     model.named_config = named
     return model

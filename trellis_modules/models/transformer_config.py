@@ -23,6 +23,11 @@ class TransformerConfig:
     def __post_init__(self) -> None:
         if self.pe_mode != "ape":
             raise ValueError(f"pe_mode must be 'ape' (no released model uses another), got {self.pe_mode!r}")
+        if not self.heads:
+            raise ValueError(
+                f"model_channels {self.model_channels} must be at least num_head_channels "
+                f"{self.num_head_channels} where num_heads is not given"
+            )
         if self.model_channels % self.heads:
             raise ValueError(
                 f"model_channels {self.model_channels} must be divisible by num_heads {self.heads}"

@@ -10,7 +10,7 @@ from trellis_modules.postprocess.solid import report_solid, tidy_solid
 from trellis_modules.representations.mesh.cube_grid import shared_corners
 from trellis_modules.representations.mesh.enclosed import Closing, enclosed_points, near
 from trellis_modules.representations.mesh.flexicubes import flexicubes
-from trellis_modules.representations.mesh.triangle_arrays import triangle_areas
+from trellis_modules.representations.mesh.triangle_arrays import triangle_areas, weld
 
 _SHELL_RADIUS = 0.9  # of a cell: half the diagonal of a cube, below which a shell leaks, and a little more
 _SKIN = 0.1  # of a cell: what remains of that when the surface is drawn back, so that sheets keep two sides
@@ -56,7 +56,8 @@ def remesh_solid(
     cell = float((vertices[faces].max(axis=(0, 1)) - low).max()) / resolution
     samples = _surface_samples((vertices[faces] - low) / cell + _MARGIN)
     points, corners = _solid_around(samples, resolution, closing)
-    points, corners = tidy_solid(_drawn_back(points, samples), corners, num_faces)
+    points, corners, _ = weld(_drawn_back(points, samples), corners)
+    points, corners = tidy_solid(points, corners, num_faces)
     return ((points - _MARGIN) * cell + low).astype(np.float32), corners
 
 

@@ -52,7 +52,7 @@ def tidy_solid(
     """Simplify a closed surface and leave a manifold one of whole parts whose faces look outwards.
 
     Args:
-        vertices: (V, 3) float32.
+        vertices: (V, 3) float32, all at different places, as `weld` leaves them.
         faces: (F, 3) int, oriented alike. Where they do not close, the result is open too.
         num_faces: about how many to keep; None keeps all.
         min_part: share of the whole area below which a part is dropped, in [0, 1). Parts at least half as
@@ -66,7 +66,6 @@ def tidy_solid(
     """
     if not 0 <= min_part < 1:
         raise ValueError(f"tidy_solid: expected min_part in [0, 1), got {min_part}")
-    vertices, faces, _ = weld(vertices.astype(np.float32), faces)
     if num_faces is not None and num_faces < len(faces):
         vertices, faces = fast_simplification.simplify(
             vertices, faces.astype(np.int32), target_count=num_faces
@@ -81,10 +80,14 @@ def solid_of_faces(
     vertices: np.ndarray, faces: np.ndarray, num_faces: int | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """As `tidy_solid`, with a number of faces that is reached closely, see `simplify_to`; None keeps all."""
-    vertices, faces, _ = weld(vertices.astype(np.float32), faces.astype(np.int64))
     if num_faces is None or num_faces >= len(faces):
         return tidy_solid(vertices, faces)
-    return simplify_to(vertices, faces.astype(np.int32), num_faces, tidy_solid)
+    return simplify_to(vertices, faces.astype(np.int32), num_faces, _tidy_welded)
+
+
+def _tidy_welded(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """`tidy_solid` of what simplification left, which may have brought vertices to one place."""
+    return tidy_solid(*weld(vertices.astype(np.float32), faces)[:2])
 
 
 def _whole(vertices: np.ndarray, faces: np.ndarray, min_part: float) -> np.ndarray:

@@ -7,11 +7,25 @@ from pathlib import Path
 
 import numpy as np
 
+from safe_files.regular import open_regular
+
 _TYPES = {
-    "char": "<i1", "int8": "<i1", "uchar": "<u1", "uint8": "<u1",
-    "short": "<i2", "int16": "<i2", "ushort": "<u2", "uint16": "<u2",
-    "int": "<i4", "int32": "<i4", "uint": "<u4", "uint32": "<u4",
-    "float": "<f4", "float32": "<f4", "double": "<f8", "float64": "<f8",
+    "char": "<i1",
+    "int8": "<i1",
+    "uchar": "<u1",
+    "uint8": "<u1",
+    "short": "<i2",
+    "int16": "<i2",
+    "ushort": "<u2",
+    "uint16": "<u2",
+    "int": "<i4",
+    "int32": "<i4",
+    "uint": "<u4",
+    "uint32": "<u4",
+    "float": "<f4",
+    "float32": "<f4",
+    "double": "<f8",
+    "float64": "<f8",
 }
 _FORMAT = "format binary_little_endian 1.0"
 _MAX_HEADER_LINES = 1000
@@ -44,9 +58,10 @@ def read_ply_vertices(path: Path) -> np.ndarray:
     """Read the vertices of a binary little-endian PLY file as a structured array; later elements are ignored.
 
     Raises:
+        OSError: it cannot be read.
         ValueError: not such a file, vertices are not its first element, or it is shorter than it says.
     """
-    with Path(path).open("rb") as file:
+    with open_regular(path) as file:
         header = _read_header(path, file.readline)
         count, dtype = _vertex_table(path, header)
         available = Path(path).stat().st_size - file.tell()

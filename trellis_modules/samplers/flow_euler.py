@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from safe_files.limits import MAX_STEPS
 from trellis_modules.flow_output import FlowOutput
 from trellis_modules.samplers.conditioning import (
     Cond,
@@ -52,6 +54,13 @@ class SamplingParams:
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise ValueError(f"SamplingParams: steps must be at least 1, got {self.steps}")
+        if self.steps > MAX_STEPS:
+            raise ValueError(f"SamplingParams: steps must be at most {MAX_STEPS}, got {self.steps}")
+        if not math.isfinite(self.rescale_t) or not math.isfinite(self.cfg_strength):
+            raise ValueError(
+                f"SamplingParams: rescale_t and cfg_strength must be finite, got {self.rescale_t}, "
+                f"{self.cfg_strength}"
+            )
         if self.rescale_t <= 0:
             raise ValueError(f"SamplingParams: rescale_t must be positive, got {self.rescale_t}")
         if len(self.cfg_interval) != 2 or not 0 <= self.cfg_interval[0] <= self.cfg_interval[1] <= 1:

@@ -8,6 +8,7 @@ from typing import Any
 
 from trellis_modules.config import build, lookup, to_json
 from trellis_modules.samplers.flow_euler import FlowEulerSampler, Guidance, SamplingParams
+from trellis_modules.samplers.flow_matching import FlowPath
 
 GUIDANCE_BY_NAME: dict[str, Guidance] = {
     "FlowEulerSampler": Guidance.OFF,
@@ -25,6 +26,9 @@ class SamplerArgs:
     """Constructor arguments of a sampler entry."""
 
     sigma_min: float = 1e-5
+
+    def __post_init__(self) -> None:
+        FlowPath(self.sigma_min)  # refuses what is out of range
 
 
 @dataclass(frozen=True)

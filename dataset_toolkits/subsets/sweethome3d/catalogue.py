@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from dataset_toolkits.subsets.instances import SubsetError
+
 CATALOGUE_NAME = "PluginFurnitureCatalog.properties"
 IDENTITY_ROTATION = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
@@ -18,7 +20,7 @@ _ENTRY_PATTERN = re.compile(
 )
 
 
-class CatalogueError(ValueError):
+class CatalogueError(SubsetError):
     """A furniture library cannot be read."""
 
 

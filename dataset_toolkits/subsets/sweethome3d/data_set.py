@@ -1,21 +1,18 @@
-"""The steps of preparing this data set: fetch it, prepare and list its models, pack them by split."""
+"""This data set as a source of assets: list its models, prepare their meshes, pack them by split."""
 
 from __future__ import annotations
 
+import argparse
+import hashlib
 import logging
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
+from dataset_toolkits.subsets.instances import InstanceFunction, Outcome, attempt, for_each, keep_unique
 from dataset_toolkits.subsets.sweethome3d.licences import licence_of
-from dataset_toolkits.subsets.sweethome3d.meshes import MeshError
-from dataset_toolkits.subsets.sweethome3d.metadata import (
-    MetadataError,
-    metadata_row,
-    model_infos,
-    read_metadata,
-    write_metadata,
-)
+from dataset_toolkits.subsets.sweethome3d.metadata import asset_row, measured, model_infos, read_metadata
 from dataset_toolkits.subsets.sweethome3d.prepare import load_prepared, prepare_model
 from dataset_toolkits.subsets.sweethome3d.source import (
     fetch_package,
@@ -24,6 +21,8 @@ from dataset_toolkits.subsets.sweethome3d.source import (
     unpack_deb,
     unpack_models,
 )
+from scenegen.datasets.metadata import AssetRow
+from scenegen.datasets.tables import MetadataError
 from scenegen.synthesis.furniture.mesh_pack import MeshPack
 from scenegen.synthesis.furniture.records import FurnitureMesh, ModelInfo
 from scenegen.synthesis.furniture.simplification import simplify
@@ -34,51 +33,83 @@ MAX_FACES = {"floor": 12_000, "small": 4_000, "mounted": 4_000}
 logger = logging.getLogger(__name__)
 
 
-def download(root: Path, source: Path | None) -> int:
-    """Unpack the indoor models below `root`, from `source` (folder or .deb) or else from the Debian package.
+def add_args(parser: argparse.ArgumentParser) -> None:
+    """Declare where the libraries are."""
+    parser.add_argument(
+        "--source",
+        type=Path,
+        help="folder with .sh3f files, or the .deb (build_metadata, download); default: apt-get download",
+    )
 
-    Returns:
-        Number of models unpacked.
+
+def get_metadata(output_dir: Path, options: argparse.Namespace) -> list[AssetRow]:
+    """Unpack the indoor models and list them; the key of each is the hash of its OBJ.
 
     Raises:
-        SourceError: nothing could be fetched or found.
+        SubsetError: the libraries cannot be fetched or read.
     """
+    libraries = find_libraries(_unpacked(output_dir, options.source))
+    paths, split = unpack_models(libraries, output_dir), load_split()
+    rows = []
+    for model_id, entry in sorted(read_entries(libraries).items()):
+        obj_path = output_dir / paths[model_id]
+        digest = hashlib.sha256(obj_path.read_bytes()).hexdigest()
+        licence = licence_of(entry, obj_path.parent)
+        rows.append(asset_row(entry, split[model_id], licence, paths[model_id], digest))
+    return keep_unique(rows)
+
+
+def download(rows: Sequence[AssetRow], output_dir: Path, options: argparse.Namespace) -> Iterator[Outcome]:
+    """Prepare the mesh of each model: a GLB in its true proportions, upright, with its front towards +z.
+
+    What is prepared already is only read.
+
+    Raises:
+        SubsetError: the libraries cannot be fetched or read.
+    """
+    libraries = find_libraries(_unpacked(output_dir, options.source))
+    paths, entries = unpack_models(libraries, output_dir), read_entries(libraries)
+
+    def prepare(row: AssetRow) -> Mapping[str, object]:
+        entry = entries.get(row.file_identifier)
+        if entry is None:
+            raise ValueError(f"{row.file_identifier}: not in the furniture libraries; give --source with it")
+        prepared = prepare_model(output_dir, paths[entry.id], entry)
+        if prepared.obj_sha256 != row.sha256:
+            raise ValueError(
+                f"{paths[entry.id]}: expected sha256 {row.sha256[:12]}... as in the table, got "
+                f"{prepared.obj_sha256[:12]}...; the libraries are of another version"
+            )
+        return measured(entry, prepared)
+
+    for row in rows:
+        yield attempt(row.sha256, lambda row=row: prepare(row))
+
+
+def foreach_instance(
+    rows: Sequence[AssetRow], output_dir: Path, function: InstanceFunction, max_workers: int | None = None
+) -> Iterator[Outcome]:
+    """Call a function for the prepared mesh of every model; see `for_each`.
+
+    Raises:
+        MetadataError: the table is of an earlier version, whose paths are those of unprepared models.
+    """
+    if any("mesh_path" in row.extra for row in rows):
+        raise MetadataError(
+            "metadata.csv: was written by an earlier version; remove it, and run build_metadata.py, "
+            "download.py and build_metadata.py again: prepared meshes are kept"
+        )
+    return for_each(rows, output_dir, function, max_workers)
+
+
+def _unpacked(output_dir: Path, source: Path | None) -> Path:
+    """The folder with the libraries."""
     if source is None:
-        source = fetch_package(root / "raw")
-    elif source.suffix == ".deb":
-        unpack_deb(source, root / "raw" / "package")
-        source = root / "raw" / "package"
-    return len(unpack_models(find_libraries(source), root))
-
-
-def build_metadata(root: Path, source: Path) -> tuple[int, list[str]]:
-    """Prepare every indoor model and write `root`/metadata.csv.
-
-    Args:
-        root: data root.
-        source: folder with the .sh3f libraries.
-
-    Returns:
-        Number of rows written and the ids of models that could not be prepared (logged).
-
-    Raises:
-        SourceError, CatalogueError: the libraries cannot be read.
-    """
-    libraries = find_libraries(source)
-    paths = unpack_models(libraries, root)
-    split = load_split()
-    rows, failed = [], []
-    for model_id, entry in tqdm(sorted(read_entries(libraries).items()), desc="models", unit="model"):
-        try:
-            prepared = prepare_model(root, paths[model_id], entry)
-        except MeshError as error:
-            logger.error("%s: left out: %s", model_id, error)
-            failed.append(model_id)
-            continue
-        licence = licence_of(entry, (root / paths[model_id]).parent)
-        rows.append(metadata_row(entry, split[model_id], licence, paths[model_id], prepared))
-    write_metadata(rows, root)
-    return len(rows), failed
+        return fetch_package(output_dir / "raw")
+    if source.suffix != ".deb":
+        return source
+    unpack_deb(source, output_dir / "raw" / "package")
+    return output_dir / "raw" / "package"
 
 
 def build_mesh_pack(root: Path, split: str, *, keep_hidden: bool = False) -> MeshPack:
@@ -100,7 +131,7 @@ def _packed(root: Path, info: ModelInfo, keep_hidden: bool) -> tuple[FurnitureMe
     prepared = load_prepared(root, info.id)
     if prepared is None:
         raise MetadataError(
-            f"{info.id}: no prepared mesh below {root}; run python -m dataset_toolkits.build_metadata again"
+            f"{info.id}: no prepared mesh below {root}; run download.py and build_metadata.py again"
         )
     mesh = prepared.mesh if keep_hidden else prepared.outer_mesh()
     return simplify(mesh, max_faces=MAX_FACES[info.tier]), info

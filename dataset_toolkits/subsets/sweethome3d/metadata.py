@@ -1,97 +1,106 @@
-"""metadata.csv of the furniture: one row per model, with licence, split, true size and measures."""
+"""The furniture's rows of metadata.csv, with more columns: licence, split, true size and measures."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
-
-import pandas as pd
 
 from dataset_toolkits.subsets.sweethome3d.catalogue import CatalogueEntry
 from dataset_toolkits.subsets.sweethome3d.licences import Licence
 from dataset_toolkits.subsets.sweethome3d.prepare import PreparedModel, mesh_path
+from scenegen.datasets.metadata import ASSETS_NAME, AssetRow, read_assets
+from scenegen.datasets.tables import MetadataError
 from scenegen.synthesis.furniture.records import ModelInfo
 from scenegen.synthesis.furniture.split import SplitEntry
-from trellis_modules.files import atomic_write
 
-METADATA_NAME = "metadata.csv"
-
-
-class MetadataError(ValueError):
-    """metadata.csv is missing or lacks columns."""
+_COLUMNS = ("id", "name", "super_category", "tier", "split", "licence", "creator", "symmetry")
 
 
-def metadata_row(
-    entry: CatalogueEntry, place: SplitEntry, licence: Licence, obj_path: Path, prepared: PreparedModel
-) -> dict[str, object]:
-    """One row of metadata.csv; lengths in metres, paths relative to the data root."""
+def asset_row(
+    entry: CatalogueEntry, place: SplitEntry, licence: Licence, obj_path: Path, obj_sha256: str
+) -> AssetRow:
+    """The row of a model that is not prepared yet; lengths in metres, paths relative to the data root."""
     width, height, depth = entry.size_m
+    return AssetRow(
+        sha256=obj_sha256,
+        file_identifier=entry.id,
+        extra={
+            "id": entry.id,
+            "name": entry.name,
+            "category": entry.category,
+            "super_category": place.super_category,
+            "tier": place.tier,
+            "group": place.group,
+            "split": place.split,
+            "width_m": repr(round(width, 5)),
+            "height_m": repr(round(height, 5)),
+            "depth_m": repr(round(depth, 5)),
+            "elevation_m": repr(round(entry.elevation_m, 5)),
+            "licence": licence.name,
+            "licence_url": licence.url,
+            "creator": licence.creator,
+            "source_url": licence.source_url,
+            "source_path": obj_path.as_posix(),
+        },
+    )
+
+
+def measured(entry: CatalogueEntry, prepared: PreparedModel) -> dict[str, object]:
+    """What the preparation of a model adds to its row."""
     return {
-        "sha256": prepared.obj_sha256,
-        "id": entry.id,
-        "name": entry.name,
-        "category": entry.category,
-        "super_category": place.super_category,
-        "tier": place.tier,
-        "group": place.group,
-        "split": place.split,
-        "width_m": round(width, 5),
-        "height_m": round(height, 5),
-        "depth_m": round(depth, 5),
-        "elevation_m": round(entry.elevation_m, 5),
-        "licence": licence.name,
-        "licence_url": licence.url,
-        "creator": licence.creator,
-        "source_url": licence.source_url,
-        "local_path": obj_path.as_posix(),
-        "mesh_path": mesh_path(entry.id).as_posix(),
+        "local_path": mesh_path(entry.id).as_posix(),
         "num_faces": len(prepared.mesh.faces),
         "num_visible_faces": int(prepared.visible.sum()),
         "symmetry": prepared.symmetry,
     }
 
 
-def write_metadata(rows: Iterable[dict[str, object]], root: Path) -> Path:
-    """Write metadata.csv, sorted by id, under a temporary name first."""
-    path = root / METADATA_NAME
-    with atomic_write(path) as temporary:
-        pd.DataFrame(list(rows)).sort_values("id").to_csv(temporary, index=False)
-    return path
-
-
-def read_metadata(root: Path) -> pd.DataFrame:
-    """Read metadata.csv with text columns as text.
+def read_metadata(root: Path) -> list[AssetRow]:
+    """The furniture below a data root.
 
     Raises:
-        MetadataError: the file is missing or of another form.
+        MetadataError: there is no table, or it is of something else.
     """
-    path = root / METADATA_NAME
+    path = root / ASSETS_NAME
     if not path.is_file():
         raise MetadataError(
-            f"{path}: no metadata; run python -m dataset_toolkits.build_metadata sweethome3d "
-            f"--output_dir {root}"
+            f"{path}: no metadata; run "
+            f"python dataset_toolkits/build_metadata.py sweethome3d --output_dir {root}"
         )
-    table = pd.read_csv(path, keep_default_na=False)
-    if missing := sorted({"id", "split", "tier", "symmetry", "licence", "creator"} - set(table.columns)):
+    rows = read_assets(path)
+    for column in _COLUMNS:
+        if not any(column in row.extra for row in rows):
+            raise MetadataError(
+                f"{path}: expected furniture of sweethome3d with the column {column!r}; run "
+                "build_metadata.py, download.py and build_metadata.py again"
+            )
+    return rows
+
+
+def model_infos(rows: Sequence[AssetRow]) -> dict[str, ModelInfo]:
+    """Records by id of the models that are prepared.
+
+    Raises:
+        MetadataError: a column does not hold what it should.
+    """
+    return {row.extra["id"]: _model_info(row) for row in rows if row.local_path}
+
+
+def _model_info(row: AssetRow) -> ModelInfo:
+    text = row.extra
+    try:
+        return ModelInfo(
+            id=text["id"],
+            name=text["name"],
+            super_category=text["super_category"],
+            tier=text["tier"],
+            split=text["split"],
+            size_m=(float(text["width_m"]), float(text["height_m"]), float(text["depth_m"])),
+            symmetry=int(float(text["symmetry"])),
+            licence=text["licence"],
+            creator=text["creator"],
+        )
+    except (KeyError, ValueError) as error:
         raise MetadataError(
-            f"{path}: expected column {missing[0]!r}; run python -m dataset_toolkits.build_metadata again"
-        )
-    return table
-
-
-def model_infos(table: pd.DataFrame) -> dict[str, ModelInfo]:
-    """The rows of metadata.csv as records by id."""
-    return {
-        row.id: ModelInfo(
-            id=row.id,
-            name=row.name,
-            super_category=row.super_category,
-            tier=row.tier,
-            split=row.split,
-            size_m=(row.width_m, row.height_m, row.depth_m),
-            symmetry=int(row.symmetry),
-            licence=row.licence,
-            creator=row.creator,
-        )
-        for row in table.itertuples(index=False)
-    }
+            f"{ASSETS_NAME}: {row.file_identifier or row.sha256}: {error}; write the table again"
+        ) from error

@@ -9,6 +9,7 @@ import tempfile
 import zipfile
 from pathlib import Path, PurePosixPath
 
+from dataset_toolkits.subsets.instances import SubsetError
 from dataset_toolkits.subsets.sweethome3d.catalogue import CatalogueEntry, CatalogueError, read_catalogue
 from scenegen.synthesis.furniture.split import load_split
 
@@ -18,7 +19,7 @@ PACKAGE = "sweethome3d-furniture"
 RAW_FOLDER = Path("raw") / PACKAGE
 
 
-class SourceError(RuntimeError):
+class SourceError(SubsetError):
     """The furniture libraries cannot be fetched or found."""
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from safe_files.json_reader import read_json
 from scenegen.evaluation.loading import EvaluationError
 
 _ZUP_TO_YUP = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])  # Blender's world to that of GLB
@@ -66,7 +66,7 @@ def camera_of_render_config(entry: Mapping[str, Any], where: str) -> SceneCamera
         to_camera = _BACKWARD_TO_FORWARD @ turn.T @ _ZUP_TO_YUP.T
         focal = max(width, height) / 2 / math.tan(fov / 2)
         extrinsics = _rigid(to_camera, -to_camera @ position)
-    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise EvaluationError(
             f"{where}: expected camera_pos, camera_rotation, fov, width and height, got "
             f"{type(error).__name__}: {error}; write the true pictures again"
@@ -85,7 +85,7 @@ def camera_of_truth(path: Path, size: tuple[int, int] | None) -> SceneCamera:
         EvaluationError: the file has no camera, or one that cannot be used.
     """
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        raw = read_json(path)
         camera, frame = raw["camera"], raw["glb"]
         width, height = size or (int(camera["image_size"]),) * 2
         query_to_camera = np.asarray(camera["extrinsics"], dtype=np.float64)
@@ -96,7 +96,7 @@ def camera_of_truth(path: Path, size: tuple[int, int] | None) -> SceneCamera:
         extrinsics = _rigid(turn, scale * (turn @ centre + query_to_camera[:3, 3]))
         focal = float(intrinsics[0, 0]) * width, float(intrinsics[1, 1]) * height
         middle = float(intrinsics[0, 2]) * width, float(intrinsics[1, 2]) * height
-    except (OSError, KeyError, TypeError, ValueError, IndexError) as error:
+    except (OSError, LookupError, TypeError, ValueError, AttributeError) as error:
         raise EvaluationError(
             f"{path}: expected the photo's camera and the frame of the scene file, got "
             f"{type(error).__name__}: {error}; appearance needs one of them or render_cfg.json"

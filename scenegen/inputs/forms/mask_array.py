@@ -8,13 +8,16 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from safe_files.arrays import read_array_file
+from safe_files.regular import UnreadableFile
 from scenegen.inputs.form import Form, check_background
 from scenegen.inputs.image_files import SceneInputError
 from scenegen.inputs.names import MASKS_NAME
+from scenegen.inputs.read_options import ReadOptions
 from scenegen.inputs.scene_images import SceneImages
 
 
-def _read(photo: Image.Image, files: Sequence[Path]) -> SceneImages:
+def _read(photo: Image.Image, files: Sequence[Path], options: ReadOptions) -> SceneImages:
     """Read one mask per object, numbered as in the array."""
     (path,) = files
     masks = _read_numbers(path)
@@ -35,9 +38,8 @@ def _read(photo: Image.Image, files: Sequence[Path]) -> SceneImages:
 
 def _read_numbers(path: Path) -> np.ndarray:
     try:
-        with path.open("rb") as file:
-            return np.lib.format.read_array(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        return read_array_file(path)
+    except (OSError, UnreadableFile) as error:
         raise SceneInputError(
             f"{path}: expected an array file of numbers, reading stopped ({error}); save it with numpy.save"
         ) from error

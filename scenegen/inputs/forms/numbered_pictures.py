@@ -19,6 +19,7 @@ from scenegen.inputs.cutouts import OPAQUE_ALPHA, alpha_of, cut_out, has_alpha
 from scenegen.inputs.form import Form, check_background
 from scenegen.inputs.image_files import SceneInputError, open_image, over_background, size_text
 from scenegen.inputs.names import PHOTO_NAMES, mask_name
+from scenegen.inputs.read_options import ReadOptions
 from scenegen.inputs.scene_images import SceneImages
 
 _FILE = re.compile(r"(?P<stem>.+?)(?P<mask>_mask)?\.png", re.IGNORECASE)
@@ -42,7 +43,7 @@ def _needs_photo(files: Sequence[Path]) -> bool:
     return any(_FILE.fullmatch(path.name)["mask"] for path in files)
 
 
-def _read(photo: Image.Image | None, files: Sequence[Path]) -> SceneImages:
+def _read(photo: Image.Image | None, files: Sequence[Path], options: ReadOptions) -> SceneImages:
     """Read each object, in ascending order of the numbers in the file names."""
     objects = _by_number(files)
     if photo is None:

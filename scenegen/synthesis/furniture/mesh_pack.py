@@ -8,15 +8,18 @@ only; `MeshPack.save` refuses anything else, so that a test model cannot slip in
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from safe_files.json_reader import parse_json
+from safe_files.regular import UnreadableFile
+from safe_files.weights import open_weights
 from scenegen.synthesis.furniture.records import FurnitureMesh, ModelInfo
 from scenegen.synthesis.furniture.split import check_split
 from trellis_modules.files import atomic_write
@@ -159,27 +162,52 @@ class MeshPack:
             PackError: missing, truncated or not a mesh pack.
         """
         try:
-            with safe_open(path, framework="numpy") as file:
+            with open_weights(path, "numpy") as file:
                 metadata = file.metadata() or {}
                 if metadata.get("format") != FORMAT:
                     raise PackError(
                         f"{path}: expected a {FORMAT} file, got format {metadata.get('format')!r}"
                     )
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        except (OSError, SafetensorError) as error:
+        except (OSError, UnreadableFile) as error:
             raise PackError(
                 f"{path}: expected a readable mesh pack: {error}; "
                 "build it with python -m dataset_toolkits.build_mesh_packs"
             ) from error
+        try:
+            return cls._assembled(tensors, parse_json(metadata["infos"]))
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise PackError(
+                f"{path}: expected the tensors of a mesh pack, got others ({type(error).__name__}: {error}); "
+                "build it again with python -m dataset_toolkits.build_mesh_packs"
+            ) from error
+
+    @classmethod
+    def _assembled(cls, tensors: Mapping[str, np.ndarray], infos: Sequence[Mapping[str, Any]]) -> MeshPack:
         palette_starts = np.repeat(tensors["palette_offsets"][:-1], np.diff(tensors["face_offsets"]))
-        return cls(
+        pack = cls(
             vertices=tensors["vertices"].astype(np.float32) / np.float32(_LEVELS) - np.float32(0.5),
             faces=tensors["faces"].astype(np.int32),
             face_colours=tensors["palettes"][palette_starts + tensors["palette_indices"]],
             vertex_offsets=tensors["vertex_offsets"],
             face_offsets=tensors["face_offsets"],
-            infos=tuple(ModelInfo.from_json(raw) for raw in json.loads(metadata["infos"])),
+            infos=tuple(ModelInfo.from_json(raw) for raw in infos),
         )
+        counts = _counts("vertex_offsets", pack.vertex_offsets, len(pack.vertices))
+        owners = np.repeat(counts, _counts("face_offsets", pack.face_offsets, len(pack.faces)))
+        if not len(pack) == len(counts) == len(pack.face_offsets) - 1 or not len(pack):
+            raise ValueError(f"expected a record for each of {len(counts)} meshes, got {len(pack)}")
+        if len(pack.faces) and not (pack.faces.min() >= 0 and (pack.faces < owners[:, None]).all()):
+            raise ValueError("a face refers to a vertex that does not exist")
+        return pack
+
+
+def _counts(name: str, offsets: np.ndarray, total: int) -> np.ndarray:
+    """Rows of each mesh; offsets that do not lead from 0 to the last row in steps are refused."""
+    counts = np.diff(offsets)
+    if offsets[0] != 0 or offsets[-1] != total or (counts < 0).any():
+        raise ValueError(f"{name}: expected offsets from 0 to {total}, got others")
+    return counts
 
 
 def palette_of(colours: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -6,11 +6,12 @@ nothing trained, tuned or selected may see a test model.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+
+from safe_files.json_reader import read_json
 
 SPLITS = ("train", "validation", "test")
 TIERS = ("floor", "small", "mounted", "flat", "drop")
@@ -43,7 +44,7 @@ def load_split(path: Path = SPLIT_FILE) -> dict[str, SplitEntry]:
     """
     entries = {}
     split_of_group: dict[str, str] = {}
-    for raw in json.loads(path.read_text(encoding="utf-8"))["models"]:
+    for raw in read_json(path)["models"]:
         entry = SplitEntry(**raw)
         if entry.split not in SPLITS or entry.tier not in TIERS:
             raise SplitError(f"{path}: {entry.id}: unknown split {entry.split!r} or tier {entry.tier!r}")

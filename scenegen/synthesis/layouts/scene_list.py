@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safe_files.json_reader import read_json
+from safe_files.regular import UnreadableFile
 from scenegen.synthesis.furniture.split import check_split
 from scenegen.synthesis.layouts.scene_layout import SceneLayout, layouts_sha256
 from trellis_modules.files import atomic_write_text
@@ -68,8 +70,8 @@ class SceneList:
             SplitError: a model does not belong to the list's split.
         """
         try:
-            raw = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+            raw = read_json(path)
+        except (OSError, UnreadableFile) as error:
             raise SceneListError(f"{path}: expected a readable scene list: {error}") from error
         if not isinstance(raw, dict) or raw.get("format") != FORMAT:
             raise SceneListError(
@@ -81,6 +83,10 @@ class SceneList:
             stated = raw["sha256"]
         except KeyError as error:
             raise SceneListError(f"{path}: expected key {error}; restore the committed file") from error
+        except (TypeError, ValueError, AttributeError) as error:
+            raise SceneListError(
+                f"{path}: expected scenes as layouts, got others ({error}); restore the committed file"
+            ) from error
         if scene_list.sha256 != stated:
             raise SceneListError(
                 f"{path}: expected scenes with sha256 {stated}, got {scene_list.sha256}; "

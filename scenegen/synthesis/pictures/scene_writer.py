@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -115,20 +115,41 @@ def write_masked_scene(
 
 
 def write_images(layout: SceneLayout, picture: ScenePicture, folder: Path) -> None:
-    """Write the masked-image folder of a scene, under a temporary name first.
+    """Write the masked-image folder of a composed scene, see `write_object_images`."""
+    masks = [picture.instances == number for number in range(len(layout.objects))]
+    write_object_images(picture.colour, masks, folder, optimize=True)
+
+
+def write_object_images(
+    colour: np.ndarray,
+    masks: Sequence[np.ndarray],
+    folder: Path,
+    with_masks: bool = True,
+    optimize: bool = False,
+) -> None:
+    """Write the masked-image folder of a photo, under a temporary name first.
 
     Of an earlier run of the scene only the pictures are replaced, or removed where it had more objects; other
     files in the folder stay.
+
+    Args:
+        colour: (H, W, 3) uint8.
+        masks: (H, W) bool, one an object, none empty.
+        with_masks: whether masks are written beside the cut-outs.
+        optimize: make files a twentieth smaller in seven times the time.
+
+    Raises:
+        ValueError: a mask is empty.
     """
     temporary = folder.with_name(folder.name + ".part")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    Image.fromarray(picture.colour).save(temporary / PHOTO_NAMES[0], quality=_JPEG_QUALITY, subsampling=0)
-    for number in range(len(layout.objects)):
-        mask = picture.instances == number
-        cutout(picture.colour, mask).save(temporary / cutout_name(number), optimize=True)
-        channels = np.repeat(mask[..., None], 3, axis=2).astype(np.uint8) * 255
-        Image.fromarray(channels).save(temporary / mask_name(number), optimize=True)
+    Image.fromarray(colour).save(temporary / PHOTO_NAMES[0], quality=_JPEG_QUALITY, subsampling=0)
+    for number, mask in enumerate(masks):
+        cutout(colour, mask).save(temporary / cutout_name(number), optimize=optimize)
+        if with_masks:
+            channels = np.repeat(mask[..., None], 3, axis=2).astype(np.uint8) * 255
+            Image.fromarray(channels).save(temporary / mask_name(number), optimize=optimize)
     folder.mkdir(exist_ok=True)
     for path in folder.iterdir():
         if _PICTURE.fullmatch(path.name) and not (temporary / path.name).is_file():

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from safe_files.limits import MAX_GRID
 from scenegen.geometry import pose_to_transform, zup_to_yup
 from scenegen.synthesis.shapes.recolouring import Recolouring
 from scenegen.synthesis.shapes.shape_bank import Triangles, Variants
@@ -17,6 +18,7 @@ from scenegen.synthesis.sources.scene_batches import PictureSource
 from scenegen.synthesis.sources.scene_studio import Shot
 from scenegen.synthesis.sources.shape_pool import ShapePool, SourceConfig, step_generator
 from scenegen.synthesis.sources.source import Latest
+from trellis_modules.config import check_range
 from trellis_modules.ragged import expand
 
 _FIELDS_AT_ONCE = 24
@@ -31,6 +33,13 @@ class AppearanceSourceConfig(SourceConfig):
     extra_voxels: float = 0.05  # see voxel_fields
     missing_voxels: float = 0.03
     variant_share: float = 0.0  # of the objects whose latents are of another variant than the picture
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_range("subdivision", self.subdivision, 1, MAX_GRID)
+        check_range("anchors", self.anchors, 1, MAX_GRID)
+        for name in ("extra_voxels", "missing_voxels", "variant_share"):
+            check_range(name, getattr(self, name), 0, 1)
 
 
 def _fields(pool: ShapePool, triangles: Triangles, count: int, generator: torch.Generator) -> VoxelFields:

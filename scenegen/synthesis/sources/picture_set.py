@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
+from safe_files.weights import read_weights
 from scenegen.synthesis.sources.batch import LatentPictureBatch
+from trellis_modules.config import MAX_SEED, check_range
 from trellis_modules.ragged import expand
 
 _NAMES = ("images", "lengths", "xyz", "latents", "projections")
@@ -58,6 +59,16 @@ class PictureSet:
         """All pictures of several sets."""
         return cls(*(torch.cat([getattr(part, name) for part in sets]) for name in _NAMES))
 
+    def _check(self) -> None:
+        """Refuse tensors that do not belong together."""
+        count, rows = len(self.images), len(self.xyz)
+        side = self.images.shape[-1]
+        fits = self.images.shape == (count, 3, side, side) and self.lengths.shape == (count,)
+        fits = fits and self.xyz.shape == (rows, 3) and self.projections.shape == (count, 3, 4)
+        fits = fits and self.latents.ndim == 2 and len(self.latents) == rows
+        if not fits or int(self.lengths.sum()) != rows or (count and int(self.lengths.min()) < 0):
+            raise ValueError(f"its tensors do not belong together, {count} images and {rows} voxels")
+
     def save(self, path: Path) -> None:
         """Write a safetensors file."""
         save_file({name: getattr(self, name).contiguous() for name in _NAMES}, path)
@@ -67,12 +78,14 @@ class PictureSet:
         """Read a file of `save`.
 
         Raises:
-            ValueError: it is no picture set.
+            ValueError: it is no picture set, or cannot be read.
         """
         try:
-            tensors = load_file(path)
-            return cls(*(tensors[name] for name in _NAMES))
-        except (SafetensorError, KeyError) as error:
+            tensors = read_weights(path)
+            pictures = cls(*(tensors[name] for name in _NAMES))
+            pictures._check()
+            return pictures
+        except (OSError, LookupError, ValueError) as error:
             raise ValueError(
                 f"{path}: expected a file of dataset_toolkits.build_picture_set ({error}); make it again"
             ) from error
@@ -85,6 +98,10 @@ class PictureSetConfig:
     files: tuple[str, ...]  # of `PictureSet.save`
     objects_per_step: int
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_range("objects_per_step", self.objects_per_step, 1)
+        check_range("seed", self.seed, 0, MAX_SEED)
 
 
 class PictureSetSource:
@@ -109,9 +126,10 @@ class PictureSetSource:
         """Read the files of a configuration.
 
         Raises:
-            ValueError: a file is no picture set, or there are too few pictures.
-            FileNotFoundError: there is no such file.
+            ValueError: a file is no picture set or cannot be read, or there are too few pictures.
         """
+        if not config.files:
+            raise ValueError("picture_set: files: expected at least one, got none")
         sets = [PictureSet.load(Path(name)) for name in config.files]
         return cls(PictureSet.concatenate(sets), config, device)
 

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from safe_files.limits import MAX_GRID, MAX_IMAGE_SIDE_PX, MAX_WORKERS
 from scenegen.synthesis.layouts.layout_arrays import step_rng
 from scenegen.synthesis.shapes.shape_bank import ShapeBank, Variants, make_variants, surface_occupancy
 from scenegen.synthesis.sources.batch import ShapeBatch
 from scenegen.synthesis.sources.source import Latest
+from trellis_modules.config import MAX_SEED, check_range
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,23 @@ class SourceConfig:
     repeat: int = 1  # steps in a row that see the same pictures (with other times and noise)
     workers: int = 0
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("shapes", "refresh_steps", "objects_per_step", "patch_grid", "surface_samples"):
+            check_range(name, getattr(self, name), 1)
+        for name in ("render_size", "image_size"):
+            check_range(name, getattr(self, name), 1, MAX_IMAGE_SIDE_PX)
+        check_range("repeat", self.repeat, 1)
+        check_range("resolution", self.resolution, 1, MAX_GRID)
+        check_range("real_share", self.real_share, 0, 1)
+        check_range("max_stretch", self.max_stretch, 1)
+        check_range("max_bend", self.max_bend, 0)
+        check_range("workers", self.workers, 0, MAX_WORKERS)
+        check_range("seed", self.seed, 0, MAX_SEED)
+        for weight in self.object_counts:
+            check_range("object_counts", weight, 0)
+        if not sum(self.object_counts) > 0:
+            raise ValueError(f"object_counts: expected a weight above 0, got {list(self.object_counts)}")
 
 
 def step_generator(device: torch.device, config: SourceConfig, step: int, purpose: str) -> torch.Generator:

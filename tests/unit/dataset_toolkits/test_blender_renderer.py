@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dataset_toolkits.blender_renderer import BlenderError, blender_job, render_with_blender
+from dataset_toolkits.blender import BlenderError
+from dataset_toolkits.blender_renderer import blender_job, render_with_blender
 from scenegen.synthesis.layouts.scene_layout import Camera, Lighting, PlacedObject, Room, SceneLayout
 
 LAYOUT = SceneLayout(
@@ -34,7 +35,7 @@ def test_changed_models_are_refused(tmp_path):
 
 def test_a_missing_program_and_a_failed_run_are_named(tmp_path):
     log = tmp_path / "blender.log"
-    with pytest.raises(BlenderError, match="no-such-blender: no such program"):
+    with pytest.raises(BlenderError, match="s: no-such-blender: no such program"):
         render_with_blender(LAYOUT, GLBS, 64, 4, log, executable="no-such-blender")
-    with pytest.raises(BlenderError, match="s: Blender ended with status 1; see .*blender.log"):
+    with pytest.raises(BlenderError, match="s: false ended with status 1; see .*blender.log"):
         render_with_blender(LAYOUT, GLBS, 64, 4, log, executable="false")

@@ -141,9 +141,7 @@ def test_a_loaded_model_does_not_depend_on_its_file(decoder: nn.Module, stem: Pa
 
 def test_missing_files_are_named(stem: Path) -> None:
     weights(stem).unlink()
-    with pytest.raises(
-        CheckpointError, match=r"expected weights in decoder_v1.5.safetensors, found none"
-    ):
+    with pytest.raises(CheckpointError, match=r"expected weights in decoder_v1.5.safetensors, found none"):
         load_checkpoint(stem)
     with pytest.raises(
         CheckpointError, match="nowhere.json: no such configuration|nowhere: expected weights"

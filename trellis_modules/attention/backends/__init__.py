@@ -24,9 +24,7 @@ _AMPERE = (8, 0)
 BACKENDS: dict[str, Backend] = {
     backend.name: backend
     for backend in (
-        Backend(
-            "varlen", f"{__name__}.torch_varlen", "torch.nn.attention.varlen", ("cuda",), _HALF, _AMPERE
-        ),
+        Backend("varlen", f"{__name__}.torch_varlen", "torch.nn.attention.varlen", ("cuda",), _HALF, _AMPERE),
         Backend("sdpa", f"{__name__}.torch_sdpa", "torch"),
         Backend("flash_attn", f"{__name__}.flash_attn", "flash_attn", ("cuda",), _HALF, _AMPERE),
         Backend("xformers", f"{__name__}.xformers", "xformers", ("cuda",), (*_HALF, torch.float32)),

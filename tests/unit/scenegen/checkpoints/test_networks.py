@@ -13,6 +13,7 @@ from scenegen.checkpoints.networks import CheckpointFolder, Networks
 from scenegen.checkpoints.schema import PipelineConfig
 from scenegen.models.registry import build_model
 from trellis_modules.checkpoint import CheckpointError, save_checkpoint
+from trellis_modules.samplers.registry import SamplerConfig
 
 DECODER = {
     "name": "SparseStructureDecoder",
@@ -29,7 +30,7 @@ GEOMETRY_ARGS = {
 def _folder(path: Path, **keys: object) -> CheckpointFolder:
     config = PipelineConfig(
         models={"sparse_structure_flow_model": "a", "sparse_structure_decoder": "b"},
-        sparse_structure_sampler=None,
+        sparse_structure_sampler=SamplerConfig("FlowEulerSamplerVGGT"),
         image_cond_model="c",
         vggt_model="d",
     )
@@ -90,8 +91,11 @@ def test_pickle_beside_its_description_is_refused_with_the_remedy(tmp_path):
 
 
 def test_optional_networks_may_be_missing_and_others_may_not(tmp_path):
+    kinds = {"a": ("SparseStructureFlowModel", {"use_global": True}), "c": ("VisionTransformer", {})}
     for stem in "abc":
         _save(tmp_path / stem)
+        if stem in kinds:
+            (tmp_path / f"{stem}.json").write_text(json.dumps(dict(zip(("name", "args"), kinds[stem]))))
     folder = _folder(tmp_path)
     assert folder.networks(optional=["vggt_model"]).roles == folder.config.stems.keys() - {"vggt_model"}
     with pytest.raises(CheckpointError, match="expected the checkpoint .*d.json, found none"):

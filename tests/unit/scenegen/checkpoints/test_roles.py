@@ -23,7 +23,7 @@ from trellis_modules.samplers.registry import SamplerConfig
 
 CONFIG = PipelineConfig(
     models={FLOW_ROLE: "ckpts/flow", DECODER_ROLE: "ckpts/decoder"},
-    sparse_structure_sampler=SamplerConfig("FlowEulerSampler"),
+    sparse_structure_sampler=SamplerConfig("FlowEulerSamplerVGGT"),
     image_cond_model="ckpts/image",
     vggt_model="owner/VGGT-1B",
 )

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from scenegen.cli import segment
-from scenegen.segmentation import Segmenter
+from scenegen.segmentation import Sam2Segmenter
 from tests.box_filler import BoxFiller
 
 BOXES = [[26, 4, 44, 14], [3, 4, 20, 12]]
@@ -24,7 +24,7 @@ def loads(monkeypatch):
         noted.append(arguments)
         return BoxFiller(found)
 
-    monkeypatch.setattr(Segmenter, "from_pretrained", load)
+    monkeypatch.setattr(Sam2Segmenter, "from_pretrained", load)
     return noted
 
 

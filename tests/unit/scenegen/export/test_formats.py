@@ -193,6 +193,18 @@ def test_usdz_is_an_aligned_archive_without_compression_that_usd_opens(result, t
     assert stage.GetPrimAtPath("/Scene/obj_4/mesh") and stage.GetDefaultPrim().GetName() == "Scene"
 
 
+@pytest.mark.parametrize("name", ["usd", "usdz"])
+def test_validators_of_usd_find_nothing(name, seen, tmp_path):
+    """They check stages, cameras, materials and textures, and what an archive may hold and point to."""
+    usd = pytest.importorskip("pxr.Usd", reason="usd-core is not installed; it only reads the file back here")
+    validation = pytest.importorskip("pxr.UsdValidation", reason="this usd-core has no validators")
+    validators = validation.ValidationRegistry().GetOrLoadAllValidators()
+    assert "usdUtilsValidators:UsdzPackageValidator" in {each.GetMetadata().name for each in validators}
+    stage = usd.Stage.Open(str(tmp_path / _write(name, seen, tmp_path)[0]))
+    errors = validation.ValidationContext(validators).Validate(stage)
+    assert not errors, [error.GetMessage() for error in errors]
+
+
 def test_usd_camera_shows_the_scene_as_the_photo(seen, tmp_path):
     usd = pytest.importorskip("pxr.Usd", reason="usd-core is not installed; it only reads the file back here")
     from pxr import UsdGeom

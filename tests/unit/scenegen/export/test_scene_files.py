@@ -210,6 +210,26 @@ def test_record_has_box_and_number_of_faces_of_each_mesh(tmp_path, result):
     np.testing.assert_allclose(bounds.mean(axis=0), first["box"]["centre"], atol=1e-6)
 
 
+def test_centres_of_boxes_are_where_the_frames_in_words_put_them(tmp_path, result):
+    """As ``frame`` and ``glb`` of poses.json say: from an object's frame to the query's and to scene.glb."""
+    moved = _box()
+    moved.apply_translation((0.01, 0, -0.02))
+    objects = tuple(item if item.mesh is None else replace(item, mesh=moved) for item in result.objects)
+    write_scene(replace(result, objects=objects), tmp_path / "room", ("glb",))
+    record = json.loads((tmp_path / "room" / "poses.json").read_text())
+    scene = trimesh.load_scene(tmp_path / "room" / "scene.glb", process=False)
+    assert "x_query = scale * R(rotation_wxyz) @ p + translation" in record["frame"]
+    for entry in (record["objects"][0], record["objects"][2]):
+        w, *xyz = entry["rotation_wxyz"]
+        turn = Rotation.from_quat([*xyz, w]).as_matrix()
+        centre_query = entry["scale"] * turn @ entry["box"]["centre"] + entry["translation"]
+        centre = record["glb"]["scale"] * (centre_query - record["glb"]["centre"])
+        transform, mesh = scene.graph[entry["node"]]
+        bounds = scene.geometry[mesh].bounds
+        placed = trimesh.transform_points([bounds.mean(axis=0)], transform)[0]
+        np.testing.assert_allclose(placed, centre, atol=1e-3)
+
+
 def test_scene_without_meshes_is_refused(tmp_path):
     empty = SceneResult((GeneratedObject(0, IDENTITY, LOGITS, None, problem="why"),), 0)
     message = r"room: expected at least one object with a surface, got none of 1 \(why\)"

@@ -125,7 +125,7 @@ def test_announced_digest_is_checked_too(hub, url, tmp_path):
 
 
 def test_content_of_another_size_than_announced_is_refused(hub, url, tmp_path):
-    with pytest.raises(HubError, match=r"broke 2 times \(expected 5 bytes, got 10240\)"):
+    with pytest.raises(HubError, match=r"broke 2 times \(expected 5 bytes, got more\)"):
         fetch(url, tmp_path / "m", Announcement(size=5, etag="x"), pause_s=0.0, attempts=2)
 
 

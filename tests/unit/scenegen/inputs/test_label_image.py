@@ -1,10 +1,22 @@
 """Masks as a label image, and back."""
 
+import io
+from functools import partial
+
 import numpy as np
-from PIL import Image
+import pytest
+from PIL import Image, ImageFilter
 from PIL.PngImagePlugin import PngInfo
 
-from scenegen.inputs.label_image import PALETTE, is_as_written, label_map, read_labels, write_labels
+from scenegen.inputs.image_files import SceneInputError
+from scenegen.inputs.label_image import (
+    MAX_LABELS,
+    PALETTE,
+    is_as_written,
+    label_map,
+    read_label_image,
+    write_labels,
+)
 from scenegen.inputs.scene_folder import read_photo
 
 HEIGHT, WIDTH = 24, 40
@@ -59,30 +71,156 @@ def test_labels_are_known_again_until_somebody_changes_them(tmp_path):
     assert not is_as_written(path)
 
 
-def test_64_labels_have_colours_of_their_own():
+def test_every_label_has_a_colour_of_its_own():
     colours = PALETTE.astype(int)
-    assert colours[0].tolist() == [0, 0, 0] and len(colours) == 65
-    distance = np.abs(colours[:, None] - colours[None]).max(axis=-1) + 999 * np.eye(65, dtype=int)
-    assert distance.min() >= 16
+    assert len(colours) == MAX_LABELS + 1 and colours[0].tolist() == [0, 0, 0]
+    distance = np.abs(colours[:, None] - colours[None]).max(axis=-1) + 999 * np.eye(len(colours), dtype=int)
+    assert distance.min() >= 27 and distance[:65, :65].min() >= 36
 
 
-def test_labels_survive_a_paint_program_that_saves_colours(tmp_path):
-    labels = np.arange(65, dtype=np.uint8).reshape(5, 13)
+@pytest.mark.parametrize("count", [23, 24, 40, 64, 255])
+def test_labels_survive_a_picture_that_a_paint_program_saves_in_colours(tmp_path, count):
+    labels = np.zeros((96, 96), np.uint8)
+    labels[:, : 96 // 6 * 6] = np.kron(np.arange(256).reshape(16, 16), np.ones((6, 6), np.uint8))
+    labels[labels > count] = 0
     write_labels(labels, tmp_path / "labels.png")
     image = Image.open(tmp_path / "labels.png")
     for mode in ("P", "RGB", "RGBA"):
-        assert (read_labels(image.convert(mode)) == labels).all()
+        read = read_label_image(image.convert(mode), max_objects=MAX_LABELS)
+        assert (read.labels == labels).all() and read.values == tuple(range(1, count + 1))
+        assert read.count_text == f"{count} objects" and not (read.dropped or read.cleaned)
+
+
+def test_labels_whose_colours_are_equally_bright_stay_two_objects():
+    labels = np.zeros((30, 60), np.uint8)
+    labels[5:20, 5:20], labels[5:20, 30:45] = 7, 14
+    assert np.ptp(np.asarray(Image.fromarray(PALETTE[labels]).convert("L"))[labels > 0]) == 0
+    for image in (Image.fromarray(PALETTE[labels]), _jpeg(Image.fromarray(PALETTE[labels]), 85)):
+        assert read_label_image(image).values == (7, 14)
 
 
 def test_colours_of_ones_own_come_after_those_of_the_palette():
-    rgb = np.array([[(255, 0, 0), (1, 2, 3), (0, 0, 0), (238, 130, 238), (1, 2, 4)]], np.uint8)
-    labels = read_labels(Image.fromarray(rgb))[0].tolist()
+    rgb = np.kron(
+        np.array([[(255, 0, 0), (1, 2, 3), (0, 0, 0), (238, 130, 238), (1, 2, 4)]], np.uint8),
+        np.ones((5, 5, 1), np.uint8),
+    )
+    labels = read_label_image(Image.fromarray(rgb)).labels[2, 2::5].tolist()
     assert labels[2] == 0
     assert labels[0] == 1 and labels[3] == 23
-    assert 64 < labels[1] < labels[4]
+    assert MAX_LABELS < labels[1] < labels[4]
 
 
 def test_greys_are_labels_in_every_mode():
-    grey = Image.fromarray(np.array([[0, 192, 128, 3]], np.uint8))
+    grey = Image.fromarray(np.repeat(np.array([[0, 192, 128, 3]], np.uint8), 5, axis=0).repeat(5, axis=1))
     for mode in ("L", "RGB", "LA"):
-        assert read_labels(grey.convert(mode)).tolist() == [[0, 192, 128, 3]]
+        assert read_label_image(grey.convert(mode)).labels[2, 2::5].tolist() == [0, 192, 128, 3]
+    sixteen = Image.fromarray(np.asarray(grey).astype(np.uint16) * 300)
+    assert read_label_image(sixteen).values == (900, 38400, 57600)
+
+
+def test_palette_that_was_made_from_colours_is_read_by_its_colours():
+    labels = np.zeros((30, 60), np.uint8)
+    labels[5:20, 5:20], labels[5:25, 30:50] = 2, 1
+    shuffled = Image.fromarray(np.array([2, 0, 1], np.uint8)[labels])
+    shuffled.putpalette(PALETTE[[1, 2, 0]].tobytes())
+    assert (read_label_image(shuffled).labels == labels).all()
+
+
+def test_transparent_background_is_the_background():
+    labels = np.zeros((30, 60), np.uint8)
+    labels[5:20, 5:20] = 2
+    rgba = np.dstack([PALETTE[labels], np.where(labels, 255, 0).astype(np.uint8)])
+    rgba[labels == 0, :3] = 255
+    assert (read_label_image(Image.fromarray(rgba)).labels == labels).all()
+
+
+def _jpeg(image: Image.Image, quality: int) -> Image.Image:
+    buffer = io.BytesIO()
+    image.save(buffer, "jpeg", quality=quality)
+    return Image.open(buffer)
+
+
+def _drawing(*values: int) -> np.ndarray:
+    """Labels (240, 320): discs of 35 pixels' radius, one of which touches another."""
+    rows, columns = np.mgrid[:240, :320]
+    labels = np.zeros((240, 320), np.uint8)
+    for value, (x, y) in zip(values, ((60, 70), (128, 75), (220, 160), (250, 60), (70, 180)), strict=False):
+        labels[(columns - x) ** 2 + (rows - y) ** 2 < 35**2] = value
+    return labels
+
+
+def _smooth(image: Image.Image) -> Image.Image:
+    return image.filter(ImageFilter.GaussianBlur(1.5))
+
+
+def _resized(image: Image.Image) -> Image.Image:
+    return image.resize((213, 160), Image.Resampling.LANCZOS).resize(image.size, Image.Resampling.BICUBIC)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [_smooth, _resized, *(partial(_jpeg, quality=quality) for quality in (95, 75, 40))],
+    ids=["smoothed", "resized", "JPEG 95", "JPEG 75", "JPEG 40"],
+)
+@pytest.mark.parametrize("kind", ["palette", "own colours", "greys"])
+def test_noise_gives_no_objects_and_moves_edges_by_little(spoil, kind):
+    if kind == "greys":
+        labels = _drawing(80, 160, 240)
+        image = Image.fromarray(labels)
+    else:
+        labels = _drawing(1, 7, 14, 20, 33)
+        colours = PALETTE.copy()
+        if kind == "own colours":
+            colours[[1, 7, 14, 20, 33]] = (
+                (31, 119, 180),
+                (214, 39, 40),
+                (44, 160, 44),
+                (188, 90, 34),
+                (9, 90, 90),
+            )
+        image = Image.fromarray(colours[labels])
+    noisy = spoil(image)
+    assert len(np.unique(np.asarray(noisy).reshape(240 * 320, -1), axis=0)) > 40
+    read = read_label_image(noisy)
+    drawn = [labels == value for value in np.unique(labels[labels > 0])]
+    assert read.cleaned and len(read.values) == len(drawn)
+    if kind == "palette":
+        assert read.values == (1, 7, 14, 20, 33)
+    overlaps = [max((mask & found).sum() / (mask | found).sum() for found in read.masks) for mask in drawn]
+    assert min(overlaps) > 0.93
+    assert f"{len(drawn)} objects" in read.summary and "nearest" in read.summary
+
+
+def test_specks_are_left_out_below_an_area_that_can_be_set():
+    labels = _drawing(1, 2, 3)
+    labels[230:233, 300:303], labels[10, 300], labels[120:124, 20:24] = 1, 9, 2
+    read = read_label_image(Image.fromarray(labels), min_area=12)
+    assert read.values == (1, 2, 3) and [(item.label, item.is_whole) for item in read.dropped] == [
+        (1, False),
+        (9, True),
+    ]
+    assert read.summary == (
+        "3 objects, told apart by grey values; left out 2 specks below 12 pixels "
+        "(10 in all, among them all of label 9)"
+    )
+
+
+def test_photo_is_no_label_image():
+    rows, columns = np.mgrid[:120, :160]
+    photo = np.stack([rows * 2, columns, (rows * columns) % 251], axis=-1).astype(np.uint8)
+    with pytest.raises(
+        SceneInputError, match="mine: expected areas of one value or colour per object, got 1"
+    ):
+        read_label_image(Image.fromarray(photo), where="mine")
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"max_objects": 2}, "expected at most 2 objects, got 3; split the scene, or raise --max-objects"),
+        ({"min_area": 9000}, "expected an object of at least 9000 pixels, the largest area has"),
+    ],
+)
+def test_too_many_or_too_small_objects_are_refused(settings, says):
+    with pytest.raises(SceneInputError, match=says):
+        read_label_image(Image.fromarray(PALETTE[_drawing(1, 2, 3)]), **settings)

@@ -243,7 +243,7 @@ FAULTS = {
     "photo is a folder": (
         lambda f: ((f / "scene.jpg").unlink(), (f / "scene.jpg").mkdir()),
         "scene.jpg",
-        "reading stopped",
+        "expected a file, got a folder",
     ),
     "photo CMYK": (
         lambda f: _save(_photo().convert("CMYK"), f / "scene.jpg"),
@@ -322,9 +322,12 @@ LABEL_FAULTS = {
     "labels without background": (_full_mask(), "expected background (0) around the object"),
     "labels smoothed": (
         Image.fromarray(np.arange(WIDTH * HEIGHT).reshape(HEIGHT, WIDTH).astype(np.uint8)),
-        "got 255 values",
+        "got 256 values that fill none",
     ),
-    "labels in colours of a photo": (_photo(), "expected at most 64 labels, got 1535 values"),
+    "labels in colours of a photo": (
+        _photo(),
+        "expected areas of one value or colour per object, got 1536 values",
+    ),
 }
 
 

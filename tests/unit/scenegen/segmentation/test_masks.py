@@ -10,8 +10,9 @@ from scenegen.inputs.image_files import SceneInputError
 from scenegen.inputs.layout import detect_scene
 from scenegen.inputs.scene_folder import read_layout
 from scenegen.inputs.scene_images import SceneImages
-from scenegen.segmentation import Segmenter, find_masks
+from scenegen.segmentation import Sam2Segmenter, find_masks
 from scenegen.segmentation.masks import find_labels, write_found_labels
+from tests.box_filler import BoxFiller
 
 WIDTH, HEIGHT = 48, 36
 PHOTO = Image.new("RGB", (WIDTH, HEIGHT), (90, 120, 150))
@@ -25,22 +26,9 @@ def _filled(*boxes: tuple[int, int, int, int]) -> np.ndarray:
     return masks
 
 
-class BoxFiller:
-    """Stands in for SAM 2: an object fills its box; without a hint it finds `found`."""
-
-    def __init__(self, *found: tuple[int, int, int, int]):
-        self.found = _filled(*found)
-
-    def segment_boxes(self, photo: Image.Image, boxes: np.ndarray) -> np.ndarray:
-        return _filled(*boxes.astype(int).tolist())
-
-    def segment_everything(self, photo: Image.Image) -> np.ndarray:
-        return self.found
-
-
 @pytest.mark.parametrize("boxes", [(LARGE, SMALL), (SMALL, LARGE)])
 def test_each_box_gives_a_mask_and_the_smaller_object_lies_in_front(boxes):
-    masks = find_masks(BoxFiller(), PHOTO, np.array(boxes, np.float32))
+    masks = find_masks(BoxFiller(_filled()), PHOTO, np.array(boxes, np.float32))
     whole = dict(zip((LARGE, SMALL), _filled(LARGE, SMALL)))
     visible = {SMALL: whole[SMALL], LARGE: whole[LARGE] & ~whole[SMALL]}
     assert masks.dtype == bool
@@ -49,20 +37,20 @@ def test_each_box_gives_a_mask_and_the_smaller_object_lies_in_front(boxes):
 
 def test_without_boxes_only_objects_that_can_be_seen_are_found():
     left, right = (4, 4, 10, 20), (10, 4, 18, 20)
-    segmenter = BoxFiller((4, 4, 18, 20), left, right)  # the first one is covered by the two others
+    segmenter = BoxFiller(_filled((4, 4, 18, 20), left, right))  # the first one is covered by the two others
     np.testing.assert_array_equal(find_masks(segmenter, PHOTO), _filled(left, right))
     assert np.unique(find_labels(segmenter, PHOTO)).tolist() == [0, 2, 3]
 
 
 def test_found_masks_make_a_photo_with_its_objects():
-    images = SceneImages.from_masks(PHOTO, find_masks(BoxFiller(), PHOTO, np.array([LARGE, SMALL])))
+    images = SceneImages.from_masks(PHOTO, find_masks(BoxFiller(_filled()), PHOTO, np.array([LARGE, SMALL])))
     assert images.object_ids == (0, 1) and images.cutouts[1].size == (WIDTH, HEIGHT)
 
 
 def test_masks_of_the_network_do_not_overlap(toy_model):
     boxes = np.array([[2, 3, 20, 30], [10, 3, 40, 30]], np.float32)
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8))
-    segmenter = Segmenter(toy_model)
+    segmenter = Sam2Segmenter(toy_model)
     masks, raw = find_masks(segmenter, noise, boxes), segmenter.segment_boxes(noise, boxes)
     assert masks.shape == raw.shape and masks.any(axis=(1, 2)).all()
     assert masks.sum(axis=0).max() == 1
@@ -75,16 +63,18 @@ def test_faults_say_which_box_and_what_to_do():
         ([SMALL, SMALL], "photo: box 0: expected an object of its own, found only what other boxes hold"),
     ):
         with pytest.raises(SceneInputError, match=says):
-            find_masks(BoxFiller(), PHOTO, np.array(boxes))
+            find_masks(BoxFiller(_filled()), PHOTO, np.array(boxes))
     with pytest.raises(SceneInputError, match="photo: expected objects that can be found without a hint"):
-        find_masks(BoxFiller(), PHOTO)
+        find_masks(BoxFiller(_filled()), PHOTO)
 
 
 def test_labels_on_disk_are_read_as_the_same_masks(tmp_path):
     PHOTO.save(tmp_path / "scene.png")
     (tmp_path / "boxes.json").write_text(json.dumps([LARGE, SMALL]))
     scene = detect_scene(tmp_path)
-    write_found_labels(BoxFiller(), scene.photos[0], tmp_path / "found")
+    write_found_labels(BoxFiller(_filled()), scene.photos[0], tmp_path / "found")
     found = detect_scene(tmp_path / "scene.png", masks=tmp_path / "found" / "labels.png")
     (images,) = read_layout(found)
-    np.testing.assert_array_equal(images.masks, find_masks(BoxFiller(), PHOTO, np.array([LARGE, SMALL])))
+    np.testing.assert_array_equal(
+        images.masks, find_masks(BoxFiller(_filled()), PHOTO, np.array([LARGE, SMALL]))
+    )

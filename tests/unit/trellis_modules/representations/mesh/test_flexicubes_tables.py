@@ -17,9 +17,9 @@ def test_sheets_cover_exactly_the_crossed_edges():
 def test_known_sheet_counts():
     counts = case_tables().num_sheets
     assert counts[0] == counts[255] == 0
-    assert counts[1] == 1                  # one corner
-    assert counts[0b10000001] == 2         # opposite corners
-    assert counts[0b01101001] == 4         # no two corners share an edge
+    assert counts[1] == 1  # one corner
+    assert counts[0b10000001] == 2  # opposite corners
+    assert counts[0b01101001] == 4  # no two corners share an edge
     assert counts.max() == 4
 
 

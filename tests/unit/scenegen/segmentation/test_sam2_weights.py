@@ -6,8 +6,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from scenegen.segmentation import Segmenter, SegmenterUnavailable, loading
-from scenegen.segmentation.loading import load_sam2
+from scenegen.segmentation import Sam2Segmenter, SegmenterUnavailable, sam2_weights
+from scenegen.segmentation.sam2_weights import load_sam2
 from trellis_modules.checkpoint import CheckpointError
 
 CPU = torch.device("cpu")
@@ -72,13 +72,13 @@ def test_a_tensor_with_two_names_may_be_stored_once(toy_checkpoint, toy_model):
 def test_missing_package_is_named_with_what_to_do(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(SegmenterUnavailable) as error:
-        Segmenter.from_pretrained(tmp_path)
+        Sam2Segmenter.from_pretrained(tmp_path)
     assert "pip install 'scenegen[segment]', or give the masks in a file" in _one_line(error)
 
 
 def test_missing_weights_are_named_with_source_and_size(library, tmp_path):
     with pytest.raises(SegmenterUnavailable) as error:
-        Segmenter.from_pretrained(tmp_path / "sam2")
+        Sam2Segmenter.from_pretrained(tmp_path / "sam2")
     message = _one_line(error)
     weights = tmp_path / "sam2" / "model.safetensors"
     assert message.startswith(f"{weights}: expected a file of SAM 2, found none; it comes from facebook/")
@@ -86,7 +86,7 @@ def test_missing_weights_are_named_with_source_and_size(library, tmp_path):
     assert message.endswith("; or give the masks in a file (labels.png, --masks)")
     (tmp_path / "model.safetensors").write_bytes(b"")
     with pytest.raises(SegmenterUnavailable, match="config.json: expected a file of SAM 2, found none"):
-        Segmenter.from_pretrained(tmp_path)
+        Sam2Segmenter.from_pretrained(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -149,6 +149,6 @@ def test_hub_repository_is_fetched(toy_checkpoint, monkeypatch):
         fetched.append((repository.name, repository.revision, name))
         return toy_checkpoint / name
 
-    monkeypatch.setattr(loading.Repository, "get", get)
+    monkeypatch.setattr(sam2_weights.Repository, "get", get)
     load_sam2("owner/sam", CPU, revision="v1")
     assert fetched == [("owner/sam", "v1", "config.json"), ("owner/sam", "v1", "model.safetensors")]

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from PIL import Image
 
 from scenegen.inputs.image_files import SceneInputError
-from scenegen.segmentation import AutomaticSettings, Segmenter, segmenter
-from scenegen.segmentation.segmenter import IMAGE_MEAN, IMAGE_STD, at_photo_size, prepare_photo
+from scenegen.segmentation import AutomaticSettings, Sam2Segmenter, sam2
+from scenegen.segmentation.sam2 import IMAGE_MEAN, IMAGE_STD, at_photo_size, prepare_photo
 
 WIDTH, HEIGHT = 48, 36
 SIDE = 64
@@ -47,22 +47,22 @@ def test_boxes_give_the_masks_of_the_network_called_by_hand(toy_model, photo):
     with torch.no_grad():
         answer = toy_model(prepare_photo(photo, SIDE), input_boxes=boxes[None], multimask_output=False)
     logits = F.interpolate(answer.pred_masks[0], (HEIGHT, WIDTH), mode="bilinear", align_corners=False)
-    masks = Segmenter(toy_model).segment_boxes(photo, BOXES)
+    masks = Sam2Segmenter(toy_model).segment_boxes(photo, BOXES)
     assert masks.shape == (3, HEIGHT, WIDTH) and masks.dtype == bool
     assert 0 < masks.sum() < masks.size
     assert (masks == (logits[:, 0] > 0).numpy()).mean() > 0.999
 
 
 def test_many_boxes_go_in_parts_and_keep_their_order(toy_model, photo, monkeypatch):
-    together = Segmenter(toy_model).segment_boxes(photo, BOXES)
+    together = Sam2Segmenter(toy_model).segment_boxes(photo, BOXES)
     assert (together[0] != together[1]).any()
-    monkeypatch.setattr(segmenter, "BOXES_AT_ONCE", 2)
-    np.testing.assert_array_equal(Segmenter(toy_model).segment_boxes(photo, BOXES[::-1]), together[::-1])
+    monkeypatch.setattr(sam2, "PROMPTS_AT_ONCE", 2)
+    np.testing.assert_array_equal(Sam2Segmenter(toy_model).segment_boxes(photo, BOXES[::-1]), together[::-1])
 
 
 def test_a_box_outside_the_photo_is_refused(toy_model, photo):
     with pytest.raises(SceneInputError, match="box 0: expected a box inside the photo, 48x36 pixels"):
-        Segmenter(toy_model).segment_boxes(photo, np.array([[0, 0, HEIGHT, WIDTH]]))
+        Sam2Segmenter(toy_model).segment_boxes(photo, np.array([[0, 0, HEIGHT, WIDTH]]))
 
 
 def test_everything_asks_for_points_in_the_networks_square(toy_model, photo):
@@ -75,11 +75,11 @@ def test_everything_asks_for_points_in_the_networks_square(toy_model, photo):
         answer = toy_model(prepare_photo(photo, SIDE), input_points=point, multimask_output=True)
     expected = at_photo_size(answer.pred_masks[0, 0], photo.size)
     expected = expected[np.argsort(-(answer.pred_masks[0, 0] > 0).sum(dim=(1, 2)).numpy(), kind="stable")]
-    found = Segmenter(toy_model).segment_everything(photo, anything)
+    found = Sam2Segmenter(toy_model).segment_everything(photo, anything)
     assert found.shape == (3, HEIGHT, WIDTH)
     assert (found == expected).mean() > 0.999
 
 
 def test_nothing_found_is_an_empty_array(toy_model, photo):
-    found = Segmenter(toy_model).segment_everything(photo, AutomaticSettings(4, min_quality=1.1))
+    found = Sam2Segmenter(toy_model).segment_everything(photo, AutomaticSettings(4, min_quality=1.1))
     assert found.shape == (0, HEIGHT, WIDTH)

@@ -1,0 +1,168 @@
+"""Cut out the annotated objects of photos and write the table of scenes.
+
+python dataset_toolkits/build_metadata_scene.py 3D-FUTURE --output_dir R --set train --save_mask \\
+    --vggt_ckpt checkpoints/VGGT-1B
+
+For each photo: a cut-out and a mask for each kept object, the photo, its geometry feature, and a row for
+each object in ``metadata_scene.csv`` (``metadata_scene_test.csv`` for the test set). Safe to run again: photos
+that are in the table with all their files are skipped, and the columns of their assets are brought up to date.
+With ``--world_size`` above 1 every process makes the files of its share of the photos; a last run without it
+finds them there and writes the table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from dataset_toolkits.photos.geometry_features import GeometryFeatures
+from dataset_toolkits.photos.rows import statistics_text
+from dataset_toolkits.photos.scene_table import SceneTable
+from dataset_toolkits.photos.set_paths import DATASETS, RENDERS_COND, SETS, SetPaths
+from scenegen.cli.parser import CommandParser
+from scenegen.cli.types import default_device, device, positive_int, whole_number
+from scenegen.datasets.annotations import AnnotationError, Fault, read_annotations
+from scenegen.datasets.metadata import ASSETS_NAME, read_assets, read_scenes
+from scenegen.datasets.model_boxes import MODELS_FOLDER
+from scenegen.datasets.records import FAILED, shard
+from scenegen.datasets.tables import MetadataError, write_lines
+from scenegen.synthesis.furniture.split import SplitError
+from trellis_modules.files import atomic_write_text
+from vggt.checkpoint import VggtCheckpointError
+
+logger = logging.getLogger("build_metadata_scene")
+
+
+def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = CommandParser(__doc__)
+    parser.add_argument("dataset", choices=DATASETS, help="data set with annotated photos")
+    parser.add_argument("--output-dir", type=Path, required=True, help="data root")
+    parser.add_argument("--set", choices=SETS, default="train", help="set of photos (%(default)s)")
+    parser.add_argument(
+        "--vggt-ckpt", type=Path, default=Path("checkpoints/VGGT-1B"), help="geometry encoder (%(default)s)"
+    )
+    parser.add_argument("--statistic-only", action="store_true", help="only count what the table has")
+    parser.add_argument(
+        "--save-mask", action="store_true", help="write N_mask.png, which training and evaluation need"
+    )
+    parser.add_argument(
+        "--use-render-cond", action="store_true", help="train: also a row for each asset alone, in a render"
+    )
+    parser.add_argument("--device", type=device, default=default_device(), help="for the geometry encoder")
+    parser.add_argument("--rank", type=whole_number, default=0, help="number of this process")
+    parser.add_argument("--world-size", type=positive_int, default=1, help="number of processes")
+    parser.add_argument("--flush-every", type=positive_int, default=100, help="photos between two writes")
+    parser.add_argument(
+        "--max-failures", type=whole_number, help="exit with 1 when more photos or annotations fail"
+    )
+    options = parser.parse_args(arguments)
+    if options.use_render_cond and options.set != "train":
+        parser.error("--use-render-cond: assets alone are for training; leave it out with --set test")
+    if options.rank >= options.world_size:
+        parser.error(f"--rank: expected 0 to {options.world_size - 1}, got {options.rank}")
+    return options
+
+
+def check_inputs(paths: SetPaths, options: argparse.Namespace) -> None:
+    """Say which step is missing.
+
+    Raises:
+        MetadataError: a file or folder is not there.
+    """
+    needed = {
+        paths.root / ASSETS_NAME: "run build_metadata.py first",
+        paths.annotations: "place the annotations of 3D-FUTURE there",
+        paths.photo("").parent: "place the photos of 3D-FUTURE there",
+        paths.root / MODELS_FOLDER: "run download.py first",
+    }
+    if options.use_render_cond:
+        needed[paths.root / RENDERS_COND] = "run render_cond.py first"
+    for path, remedy in needed.items():
+        if not path.exists():
+            raise MetadataError(f"{path}: no such file or folder; {remedy}")
+
+
+def make_table(paths: SetPaths, options: argparse.Namespace) -> SceneTable:
+    """Make every photo of this process, and the table unless there are several.
+
+    Raises:
+        MetadataError, AnnotationError, VggtCheckpointError, SplitError: the input cannot be used.
+        OSError: the disk refuses.
+    """
+    check_inputs(paths, options)
+    assets = read_assets(paths.root / ASSETS_NAME, lambda error: logger.warning("%s", error))
+    faults: list[Fault] = []
+    photos = read_annotations(paths.annotations, faults.append)
+    features = GeometryFeatures(options.vggt_ckpt, options.device)
+    table = SceneTable(paths, assets, options.save_mask, features, options.flush_every)
+    for fault in faults:
+        table.fail(fault.item, fault.reason)
+    alone = [asset for asset in assets if asset.cond_rendered] if options.use_render_cond else []
+    order = [*(photo.file_name for photo in photos), *(asset.sha256 for asset in alone)]
+    has_table = options.world_size == 1
+    with logging_redirect_tqdm():
+        for photo in tqdm(shard(photos, options.rank, options.world_size), desc="photos", unit="photo"):
+            table.add_photo(photo)
+            if has_table and table.due():
+                table.write(order)
+        for asset in tqdm(
+            shard(alone, options.rank, options.world_size), desc="assets", unit="asset", disable=not alone
+        ):
+            table.add_asset(asset)
+            if has_table and table.due():
+                table.write(order)
+    if has_table:
+        table.write(order)
+    return table
+
+
+def report(table: SceneTable, options: argparse.Namespace) -> int:
+    """Write and count what failed; the exit status."""
+    path = table.paths.root / f"{FAILED}{table.paths.failed_kind}_{options.rank}.csv"
+    if table.failed:
+        source = str(table.paths.annotations)
+        lines = [
+            {"file": source, "item": item, "error": " ".join(reason.split())}
+            for item, reason in table.failed.items()
+        ]
+        write_lines(path, ["file", "item", "error"], lines)
+    else:
+        path.unlink(missing_ok=True)
+    for reason, count in sorted(table.left_out.items()):
+        print(f"{count} annotations left out: {reason}")
+    if table.failed:
+        print(f"{len(table.failed)} photos or annotations failed, listed in {path}")
+    return int(options.max_failures is not None and len(table.failed) > options.max_failures)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Make pictures and table, or count; 1 when the input cannot be used."""
+    options = parse_arguments(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
+    logging.getLogger("trimesh").setLevel(logging.ERROR)
+    paths = SetPaths(options.output_dir, options.set)
+    try:
+        if options.statistic_only:
+            text = statistics_text(read_scenes(paths.table))
+            atomic_write_text(paths.statistics, text)
+            print(text, end="")
+            return 0
+        table = make_table(paths, options)
+        status = report(table, options)
+    except (MetadataError, AnnotationError, SplitError, VggtCheckpointError, OSError) as error:
+        logger.error("%s", error)
+        return 1
+    if options.world_size == 1:
+        print(paths.statistics.read_text(encoding="utf-8"), end="")
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,168 @@
+"""What the steps of the asset road share: their options, their choice of assets, and their records."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from dataset_toolkits.subsets.instances import Outcome, SubsetError
+from dataset_toolkits.subsets.registry import SUBSETS, load_subset
+from scenegen.cli.parser import CommandParser
+from scenegen.cli.types import positive_int, whole_number
+from scenegen.datasets.metadata import ASSETS_NAME, AssetRow, read_assets
+from scenegen.datasets.records import RecordWriter, shard
+from scenegen.datasets.tables import MetadataError
+from trellis_modules.checkpoint import CheckpointError
+
+logger = logging.getLogger(__name__)
+
+STEP_ERRORS = (MetadataError, SubsetError, CheckpointError, OSError)
+"""What ends a step, with one line that says what to do."""
+
+
+def subset_parser(description: str, arguments: Sequence[str] | None) -> CommandParser:
+    """A parser whose first argument is the name of a source, with the options of the one that is named."""
+    parser = CommandParser(description)
+    parser.add_argument("subset", choices=tuple(SUBSETS), help="where the assets come from")
+    given = sys.argv[1:] if arguments is None else arguments
+    if named := next((text for text in given if text in SUBSETS), None):
+        load_subset(named).add_args(parser)
+    return parser
+
+
+def add_output_dir(parser: CommandParser) -> None:
+    """Declare the data root."""
+    parser.add_argument("--output-dir", type=Path, required=True, help="data root, where everything is kept")
+
+
+def add_selection(parser: CommandParser) -> None:
+    """Declare which assets a process works on."""
+    add_output_dir(parser)
+    parser.add_argument(
+        "--filter-low-aesthetic-score",
+        type=float,
+        metavar="SCORE",
+        help="only assets whose aesthetic_score is known and at least this",
+    )
+    parser.add_argument(
+        "--instances",
+        metavar="FILE_OR_LIST",
+        help="only these assets, whatever the table says: a file with one sha256 a line, or a comma list",
+    )
+    parser.add_argument("--rank", type=whole_number, default=0, help="number of this process")
+    parser.add_argument("--world-size", type=positive_int, default=1, help="processes that share the assets")
+    parser.add_argument(
+        "--max-failures", type=whole_number, metavar="N", help="stop when more than N assets failed"
+    )
+
+
+def check_rank(parser: CommandParser, options: argparse.Namespace) -> argparse.Namespace:
+    """Refuse a rank that is not one of the processes."""
+    if options.rank >= options.world_size:
+        parser.error(f"--rank: expected 0 to {options.world_size - 1}, got {options.rank}")
+    return options
+
+
+def read_table(output_dir: Path) -> list[AssetRow]:
+    """The assets of a data root; lines that cannot be used are named and left out.
+
+    Raises:
+        MetadataError: there is no table.
+    """
+    path = output_dir / ASSETS_NAME
+    if not path.is_file():
+        raise MetadataError(
+            f"{path}: no metadata; run "
+            f"python dataset_toolkits/build_metadata.py SUBSET --output_dir {output_dir}"
+        )
+    return read_assets(path, lambda error: logger.error("%s", error))
+
+
+def select_rows(
+    options: argparse.Namespace, wanted: Callable[[AssetRow], bool], what: str
+) -> Sequence[AssetRow]:
+    """The assets that this process works on.
+
+    Args:
+        options: of `add_selection`.
+        wanted: whether the table says that an asset is ready for this step and not yet through it.
+        what: the same in words.
+
+    Raises:
+        MetadataError: no table, or an asset of ``--instances`` is not in it.
+    """
+    rows = read_table(options.output_dir)
+    if options.instances is not None:
+        chosen = _named(rows, _listed(options.instances), options)
+    else:
+        chosen = [
+            row for row in rows if wanted(row) and _is_beautiful(row, options.filter_low_aesthetic_score)
+        ]
+    if not chosen:
+        print(f"nothing to do: none of {len(rows)} assets is {what}; run build_metadata after each step")
+    return shard(chosen, options.rank, options.world_size)
+
+
+def write_records(
+    kind: str, rows: Sequence[AssetRow], outcomes: Iterable[Outcome], options: argparse.Namespace
+) -> int:
+    """Record the outcome of every asset, and say how many there are.
+
+    Returns:
+        0, or 1 when an asset failed; the exit status.
+
+    Raises:
+        OSError: a record could not be written.
+    """
+    with RecordWriter(options.output_dir, kind, options.rank, [row.sha256 for row in rows]) as records:
+        for outcome in tqdm(outcomes, desc=kind, total=len(rows), unit="asset", disable=not rows):
+            if not outcome.error:
+                records.done(outcome.sha256, **outcome.values)
+                continue
+            logger.error("%s: %s", outcome.sha256, outcome.error)
+            records.failed(outcome.sha256, outcome.error)
+            if options.max_failures is not None and len(records.failures) > options.max_failures:
+                logger.error("more than %d assets failed (--max-failures); stopped", options.max_failures)
+                break
+    failed = f", {len(records.failures)} failed, see {records.failed_path}" if records.failures else ""
+    print(f"{records.path if records.num_done else kind}: {records.num_done} of {len(rows)} assets{failed}")
+    return 1 if records.failures else 0
+
+
+def run_step(step: Callable[[], int]) -> int:
+    """The exit status of a step: 1 with one line when something ends it."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.getLogger("trimesh").setLevel(logging.WARNING)  # it tells of every polygon it triangulates
+    try:
+        return step()
+    except STEP_ERRORS as error:
+        logger.error("%s", error)
+        return 1
+
+
+def _listed(instances: str) -> list[str]:
+    path = Path(instances)
+    try:
+        text = path.read_text(encoding="utf-8") if path.is_file() else instances.replace(",", "\n")
+    except UnicodeDecodeError as error:
+        raise MetadataError(f"{path}: --instances: expected text with one sha256 a line") from error
+    return list(dict.fromkeys(line.strip() for line in text.splitlines() if line.strip()))
+
+
+def _named(rows: Sequence[AssetRow], keys: Sequence[str], options: argparse.Namespace) -> list[AssetRow]:
+    by_key = {row.sha256: row for row in rows}
+    if unknown := [key for key in keys if key not in by_key]:
+        raise MetadataError(
+            f"{options.output_dir / ASSETS_NAME}: --instances: {len(unknown)} of {len(keys)} assets are not "
+            f"in the table, first {unknown[0]!r}; give a file or keys of the column sha256"
+        )
+    return [by_key[key] for key in keys]
+
+
+def _is_beautiful(row: AssetRow, least: float | None) -> bool:
+    return least is None or (row.aesthetic_score is not None and row.aesthetic_score >= least)

@@ -1,0 +1,121 @@
+"""Boxes of raw model files: where their middle is and how long their longest side."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import trimesh
+
+from scenegen.datasets.tables import Vector3
+from trellis_modules.files import atomic_write_text
+
+MODELS_FOLDER = Path("raw") / "3D-FUTURE-model"
+OBJ_NAME = "raw_model.obj"
+CACHE = Path(".cache") / "model_boxes.json"
+
+
+class ModelFileError(ValueError):
+    """A raw model file is missing, cannot be read, or has no size."""
+
+
+@dataclass(frozen=True)
+class ModelBox:
+    """Axis-aligned box of a model file, in its own coordinates and unit."""
+
+    center: Vector3
+    longest_side: float
+
+
+class ModelBoxes:
+    """The boxes of the models of a data root, each file read once, also over several runs (`save`)."""
+
+    def __init__(self, root: Path) -> None:
+        """Measure the models of ``root``/raw/3D-FUTURE-model."""
+        self.folder, self._cache_path = root / MODELS_FOLDER, root / CACHE
+        self._known: dict[str, ModelBox | ModelFileError] = {}
+        self._stored = self._read_cache()
+
+    def path(self, model_id: str) -> Path:
+        """The file of a model."""
+        return self.folder / model_id / OBJ_NAME
+
+    def box(self, model_id: str) -> ModelBox:
+        """The box of a model.
+
+        Raises:
+            ModelFileError: its file is missing, cannot be read, or has no size.
+        """
+        if model_id not in self._known:
+            try:
+                self._known[model_id] = self._stored_box(model_id) or measure(self.path(model_id))
+            except ModelFileError as error:
+                self._known[model_id] = error
+        known = self._known[model_id]
+        if isinstance(known, ModelFileError):
+            raise known
+        return known
+
+    def save(self) -> None:
+        """Keep what was measured for later runs, with the size and the time of each file."""
+        entries = {
+            model_id: {"stamp": self._stamp(model_id), "center": known.center, "side": known.longest_side}
+            for model_id, known in sorted(self._known.items())
+            if isinstance(known, ModelBox)
+        }
+        atomic_write_text(self._cache_path, json.dumps(self._stored | entries))
+
+    def _stored_box(self, model_id: str) -> ModelBox | None:
+        entry = self._stored.get(model_id)
+        if entry is None or not self.path(model_id).is_file() or entry["stamp"] != self._stamp(model_id):
+            return None
+        x, y, z = entry["center"]
+        return ModelBox((x, y, z), entry["side"])
+
+    def _stamp(self, model_id: str) -> list[int]:
+        state = self.path(model_id).stat()
+        return [state.st_size, state.st_mtime_ns]
+
+    def _read_cache(self) -> dict[str, Any]:
+        """What an earlier run kept; nothing where the file is missing or damaged."""
+        try:
+            return json.loads(self._cache_path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+
+
+def load_model(path: Path, *, with_materials: bool = True) -> trimesh.Scene:
+    """Read a model file as it is.
+
+    Raises:
+        ModelFileError: the file is missing or cannot be read.
+    """
+    if not path.is_file():
+        raise ModelFileError(f"{path}: no such file; unpack the models with download.py")
+    try:
+        return trimesh.load_scene(path, process=False, skip_materials=not with_materials)
+    except (OSError, ValueError, IndexError, KeyError, TypeError) as error:  # what trimesh's reader raises
+        raise ModelFileError(f"{path}: expected a readable OBJ model, got {error}") from error
+
+
+def used_vertices(model: trimesh.Scene) -> np.ndarray:
+    """Vertices (V, 3) that faces of a model use, in its own coordinates."""
+    parts = [part for part in model.dump() if len(part.faces)]
+    return np.concatenate([np.zeros((0, 3)), *(part.vertices[np.unique(part.faces)] for part in parts)])
+
+
+def measure(path: Path) -> ModelBox:
+    """Read the box of a model file; only vertices of faces count.
+
+    Raises:
+        ModelFileError: the file is missing, cannot be read, or has no size.
+    """
+    vertices = used_vertices(load_model(path, with_materials=False))
+    if not len(vertices) or not np.isfinite(vertices).all() or not np.ptp(vertices, axis=0).max() > 0:
+        raise ModelFileError(f"{path}: expected a model with triangles and a size, found none")
+    low, high = vertices.min(axis=0), vertices.max(axis=0)
+    x, y, z = ((low + high) / 2).tolist()
+    return ModelBox((x, y, z), float((high - low).max()))
