@@ -86,8 +86,12 @@ def write_page(folder: Path, report: dict[str, Any], workers: int = 2) -> Path:
         for record in report["scenes"]
         if record["id"] in true
     ]
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        pictures = dict(zip((each.truth.scene_id for each in shown), pool.map(_draw_scene, shown)))
+    names = [each.truth.scene_id for each in shown]
+    if workers == 1:
+        pictures = dict(zip(names, map(_draw_scene, shown)))
+    else:
+        with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+            pictures = dict(zip(names, pool.map(_draw_scene, shown)))
     page = folder / "index.html"
     atomic_write_text(page, _page(report, pictures))
     return page

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -167,7 +167,8 @@ def _empty(report: dict[str, Any]) -> dict[str, str]:
 
 def write_markdown(path: Path, report: dict[str, Any]) -> None:
     """Write the paper's columns in its order, and all tables with their intervals."""
-    lines = [f"# {Path(report['inputs']['prediction']).name}", ""]
+    name = Path(report["inputs"]["prediction"]).name
+    lines = [f"# {name}", ""]
     for protocol in report["protocols"]:
         lines += [
             f"## Protocol: {protocol}",
@@ -175,7 +176,7 @@ def write_markdown(path: Path, report: dict[str, Any]) -> None:
             *(f"- {line}" for line in header_lines(report, protocol)),
             "",
         ]
-        lines += [*paper_row(report, protocol), ""]
+        lines += [*paper_table({name: report}, protocol), ""]
         for block in blocks(report, protocol):
             if rows := list(_rows(report, protocol, block)):
                 lines += [f"Aligner, {block.aligner}:", ""]
@@ -191,20 +192,36 @@ def write_markdown(path: Path, report: dict[str, Any]) -> None:
     atomic_write_text(path, "\n".join(lines).rstrip() + "\n")
 
 
-def paper_row(report: dict[str, Any], protocol: str) -> list[str]:
-    """A Markdown table of one row with the paper's columns; what was not measured is empty."""
-    summary = report["protocols"][protocol]["summary"]["all"]
-    scene, objects = blocks(report, protocol)[0].aligner, "object_cd"
-    objects = next(block.aligner for block in blocks(report, protocol) if objects in block.names)
-    cells = [_number(summary[name]["mean"]) if name in summary else "" for name in PAPER_COLUMNS]
-    names = [f"{name} ({'object' if name.startswith('object') else 'scene'})" for name in PAPER_COLUMNS]
-    return [
-        f"In the order of the paper; `(scene)` after {scene}, `(object)` after {objects}:",
-        "",
-        "| " + " | ".join(names) + " |",
-        "|" + "---:|" * len(names),
-        "| " + " | ".join(cells) + " |",
+def paper_table(reports: Mapping[str, dict[str, Any]], protocol: str) -> list[str]:
+    """A Markdown table with the paper's columns and a row for each method; what was not measured is empty.
+
+    Args:
+        reports: by the name of the method, all measured in one way.
+        protocol: that all of them have.
+    """
+    report = next(iter(reports.values()))
+    in_scene, *others = blocks(report, protocol)
+    alone = next(block.aligner for block in others if "object_cd" in block.names)
+    found = [
+        name for name in PAPER_COLUMNS if any(name in _means(each, protocol) for each in reports.values())
     ]
+    names = [f"{name} ({'object' if name.startswith('object') else 'scene'})" for name in found]
+    lines = [
+        f"In the order of the paper; `(scene)` after {in_scene.aligner}, `(object)` after {alone}:",
+        "",
+        "| method | " + " | ".join(names) + " |",
+        "|---|" + "---:|" * len(names),
+    ]
+    for method, each in reports.items():
+        means = _means(each, protocol)
+        cells = [_number(means[name]) if name in means else "" for name in found]
+        lines.append(f"| {method} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def _means(report: dict[str, Any], protocol: str) -> dict[str, float]:
+    summary = report["protocols"][protocol]["summary"]["all"]
+    return {name: figures["mean"] for name, figures in summary.items()}
 
 
 def write_csv(path: Path, report: dict[str, Any]) -> list[Path]:

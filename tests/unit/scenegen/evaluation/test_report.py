@@ -6,7 +6,7 @@ import pytest
 from scenegen.evaluation.report import bootstrap_interval, build_report, write_json
 from scenegen.evaluation.scene_list import ListedScenes
 from scenegen.evaluation.settings import CORRECTED, PAPER, EvaluationSettings
-from scenegen.evaluation.tables import format_report, write_csv, write_markdown
+from scenegen.evaluation.tables import PAPER_COLUMNS, format_report, write_csv, write_markdown
 
 
 def record(scene_id, status="evaluated", scene=None, objects=()):
@@ -123,8 +123,8 @@ def test_tables_name_protocol_aligner_points_threshold_list_and_hash(report):
 def test_markdown_has_the_columns_of_the_paper_in_its_order(report, tmp_path):
     write_markdown(tmp_path / "r.md", report)
     lines = (tmp_path / "r.md").read_text().splitlines()
-    (columns, *_) = [line for line in lines if line.startswith("| scene_cd")]
-    names = [cell.split()[0] for cell in columns.strip("| ").split("|")]
-    assert names[:5] == ["scene_cd", "scene_fscore", "object_cd", "object_fscore", "iou_bbox"]
-    values = lines[lines.index(columns) + 2].split("|")[1:-1]
-    assert [value.strip() for value in values[:5]] == ["", "0.9000", "", "", "0.7000"]
+    (columns, *_) = [line for line in lines if line.startswith("| method")]
+    assert columns == "| method | scene_fscore (scene) | iou_bbox (scene) |"
+    assert lines[lines.index(columns) + 2] == "| p | 0.9000 | 0.7000 |"
+    order = ["scene_cd", "scene_fscore", "object_cd", "object_fscore", "iou_bbox"]
+    assert list(PAPER_COLUMNS[:5]) == order
