@@ -2,11 +2,12 @@
 
     python -m benchmarks.evaluation_tables predict --images data/scenes/masked_images_test \\
         --pack data/packs/train.safetensors --predictions data/predictions
-    python -m benchmarks.evaluation_tables measure --truth data/scenes/scene_test --predictions data/predictions
+    python -m benchmarks.evaluation_tables measure --truth data/scenes/scene_test \\
+        --predictions data/predictions
 
 The first command makes the scenes of every method, structures alone and textured; the second one evaluates
-them on the scenes of ``test_scenes.json`` with appearance, and writes ``tables.md`` with a row for each method
-beside the reports. Both go on where an earlier run ended.
+them on the scenes of ``test_scenes.json`` with appearance, and writes ``tables.md`` with a row for each
+method beside the reports. Both go on where an earlier run ended.
 """
 
 from __future__ import annotations

@@ -306,7 +306,7 @@ def config_flags(values: Mapping[str, Any]) -> list[str]:
     for key in CONFIG_KEYS:  # in the order of the table: what turns an aligner off comes after its name
         if key in plain:
             flags += CONFIG_KEYS[key].flags(plain[key])
-    if plain.get("scene_alignment") is False and "asset_alignment" not in plain:
+    if plain.get("scene_alignment") is False and plain.get("asset_alignment") is not False:
         flags += ["--object-aligner", str(plain.get("alignment_mode", "filterreg"))]
     if plain.get("render_eval") and "dataset_dir" in plain:
         flags += ["--images", str(Path(plain["dataset_dir"]) / f"masked_images_{plain.get('set', 'test')}")]
