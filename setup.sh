@@ -23,7 +23,10 @@ More Python packages
   --hub               download and publish checkpoints
   --usd               USD output
   --video             turntable video output
+  --heic              photos in Apple's HEIC
   --dev               test tools
+  --all               all of the above but the test tools, and with an NVIDIA GPU the kernels
+                      xformers, spconv and gsplat
 
 Optional GPU kernels; SceneGen works without any of them
   --xformers          memory-efficient attention
@@ -40,6 +43,12 @@ Settings
   --torch-index URL   take PyTorch from this additional wheel index
   --dry-run           print the commands, change nothing
   --help              show this text
+
+Flags of the published installer; nothing needs to be done for them, and a line says why
+  --new-env           .venv is always used
+  --basic             the basic packages are always installed
+  --mipgaussian       Gaussians are drawn by PyTorch, or by gsplat
+  --vox2seq           voxels are put in order by PyTorch
 
 PYTHON=/path/to/python3 chooses the interpreter (3.10 or newer).
 Exit status: 0 done; 1 failed; 2 unknown flag; 3 installed, but a requested GPU kernel has no build for this
@@ -71,10 +80,14 @@ kernels=()
 torch_index=""
 cpu_only=false
 dry_run=false
+everything=false
+kept_torch=""
 run_examples=false
 run_tests=false
 
 step() { printf '==> %s\n' "$*"; }
+
+note() { printf 'setup.sh: %s\n' "$*"; }
 
 fail() {
     printf 'setup.sh: %s\n' "$1" >&2
@@ -98,10 +111,15 @@ parse_flags() {
             --run) run_examples=true ;;
             --test) run_tests=true; extras+=(dev) ;;
             --demo | --background | --data | --train | --eval | --segment | --cutout | --hub | --usd | --video | \
-                --dev)
+                --heic | --dev)
                 extras+=("${1#--}") ;;
             --xformers | --flash-attn | --spconv | --gsplat | --kaolin | --nvdiffrast | --diffoctreerast)
                 kernels+=("${1#--}") ;;
+            --all) everything=true ;;
+            --new-env) note "--new-env: .venv beside setup.sh is always used and made where it is missing" ;;
+            --basic) note "--basic: the basic packages are always installed" ;;
+            --mipgaussian) note "--mipgaussian: not needed, Gaussians are drawn by PyTorch, or by gsplat" ;;
+            --vox2seq) note "--vox2seq: not needed, voxels are put in order by PyTorch" ;;
             --cpu) cpu_only=true ;;
             --torch-index)
                 [[ $# -ge 2 ]] || fail "--torch-index: expected a URL after it, got nothing" 2
@@ -168,8 +186,22 @@ make_environment() {
 pip_install() {
     local verbosity=(--quiet)
     if [[ -t 1 ]]; then verbosity=(); fi
+    local constraints="$ROOT/constraints.txt"
+    if [[ -n "$kept_torch" ]]; then
+        constraints="$VENV/constraints.txt"
+        if ! $dry_run; then
+            sed "s/^torch==[^ ;]*/torch==${kept_torch%%+*}/" "$ROOT/constraints.txt" >"$constraints"
+        fi
+    fi
     change "$VENV_PYTHON" -m pip install --disable-pip-version-check --no-input \
-        ${verbosity[@]+"${verbosity[@]}"} --constraint "$ROOT/constraints.txt" "$@"
+        ${verbosity[@]+"${verbosity[@]}"} --constraint "$constraints" "$@"
+}
+
+# True where an installed version is at least the oldest that pyproject.toml allows.
+new_enough_torch() {
+    local oldest
+    oldest="$(sed -n 's/^    "torch>=\([0-9.]*\)",.*/\1/p' "$ROOT/pyproject.toml")"
+    [[ "$(printf '%s\n' "$oldest" "${1%%+*}" | sort -V | head -n 1)" == "$oldest" ]]
 }
 
 has_gpu() { ! $cpu_only && nvidia-smi --list-gpus 2>/dev/null | grep -q GPU; }
@@ -194,17 +226,31 @@ choose_torch_index() {
     if $dry_run || "$VENV_PYTHON" -c 'import torch' 2>/dev/null || index_has_cpu_torch; then return; fi
     if reachable "$TORCH_CPU_INDEX/torch/"; then
         torch_index="$TORCH_CPU_INDEX"
+    else
+        note "no NVIDIA GPU here, yet PyTorch comes as its CUDA build, gigabytes larger: the index of CPU builds," \
+            "$TORCH_CPU_INDEX, cannot be reached; --torch-index URL names a mirror of it"
     fi
 }
 
 install_packages() {
     local target="$ROOT"
+    if $everything; then
+        extras+=(demo background data train eval segment cutout hub usd video heic)
+        if has_gpu; then kernels+=(xformers spconv gsplat); fi
+    fi
     if ((${#extras[@]})); then
         target="${ROOT}[$(printf '%s\n' "${extras[@]}" | sort -u | paste -sd, -)]"
     fi
-    choose_torch_index
-    step "Installing PyTorch (the largest part: minutes on the first run)"
-    pip_install ${torch_index:+--extra-index-url "$torch_index"} torch
+    local found
+    found="$("$VENV_PYTHON" -c 'import torch; print(torch.__version__)' 2>/dev/null || true)"
+    if [[ -n "$found" && -z "$torch_index" ]] && new_enough_torch "$found"; then
+        kept_torch="$found"
+        step "Keeping PyTorch $found"
+    else
+        choose_torch_index
+        step "Installing PyTorch (the largest part: minutes on the first run)"
+        pip_install ${torch_index:+--extra-index-url "$torch_index"} torch
+    fi
     step "Installing SceneGen: ${target#"$(dirname "$ROOT")"/}"
     pip_install --editable "$target"
 }

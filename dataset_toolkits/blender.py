@@ -97,5 +97,6 @@ def _ending(status: int | None, timeout: float | None) -> str:
 
 
 def _last_complaint(log: Path) -> str:
-    found = _COMPLAINT.findall(log.read_text(encoding="utf-8", errors="replace"))
+    text = log.read_text(encoding="utf-8", errors="replace")
+    found = [line for line in _COMPLAINT.findall(text) if "script failed" not in line]  # which says no more
     return f": {found[-1].strip()}" if found else ""

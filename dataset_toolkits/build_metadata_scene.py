@@ -60,7 +60,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--world-size", type=positive_int, default=1, help="number of processes")
     parser.add_argument("--flush-every", type=positive_int, default=100, help="photos between two writes")
     parser.add_argument(
-        "--max-failures", type=whole_number, help="exit with 1 when more photos or annotations fail"
+        "--max-failures", type=whole_number, metavar="N", help="stop when more photos or annotations failed"
     )
     options = parser.parse_args(arguments)
     if options.use_render_cond and options.set != "train":
@@ -112,6 +112,9 @@ def make_table(paths: SetPaths, options: argparse.Namespace) -> SceneTable:
             table.add_photo(photo)
             if has_table and table.due():
                 table.write(order)
+            if options.max_failures is not None and len(table.failed) > options.max_failures:
+                logger.error("more than %d failed (--max-failures); stopped", options.max_failures)
+                break
         for asset in tqdm(
             shard(alone, options.rank, options.world_size), desc="assets", unit="asset", disable=not alone
         ):
@@ -139,11 +142,11 @@ def report(table: SceneTable, options: argparse.Namespace) -> int:
         print(f"{count} annotations left out: {reason}")
     if table.failed:
         print(f"{len(table.failed)} photos or annotations failed, listed in {path}")
-    return int(options.max_failures is not None and len(table.failed) > options.max_failures)
+    return 1 if table.failed else 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Make pictures and table, or count; 1 when the input cannot be used."""
+    """Make pictures and table, or count; 1 when something failed or the input cannot be used."""
     options = parse_arguments(arguments)
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
     logging.getLogger("trimesh").setLevel(logging.ERROR)

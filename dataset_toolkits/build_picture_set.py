@@ -21,10 +21,9 @@ from tqdm import tqdm
 
 from scenegen.cli.parser import CommandParser
 from scenegen.cli.types import default_device, device, positive_int, whole_number
-from scenegen.synthesis.sources.batch import LatentPictureBatch
+from scenegen.synthesis.sources.appearance_batches import LatentPictureSource
 from scenegen.synthesis.sources.picture_set import PictureSet
 from scenegen.synthesis.sources.registry import SourceOptions, build_source
-from scenegen.synthesis.sources.source import BatchSource
 from scenegen.trainers.experiment import load_experiment
 from trellis_modules.config import ConfigError, NamedConfig
 
@@ -48,7 +47,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def make_source(options: argparse.Namespace) -> BatchSource[LatentPictureBatch]:
+def make_source(options: argparse.Namespace) -> LatentPictureSource:
     """The experiment's source, with the sizes of the command line.
 
     Raises:
@@ -84,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     pictures = PictureSet.concatenate(
         [PictureSet.of_batch(source.batch(step), options.max_voxels) for step in steps]
     )
-    pictures.save(options.output)
+    pictures.of_models(info.id for info in source.pool.bank.infos).save(options.output)
     logging.info("%s: %d pictures, %d voxels", options.output, len(pictures), len(pictures.xyz))
     return 0
 

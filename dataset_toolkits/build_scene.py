@@ -66,7 +66,9 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         action="store_true",
         help="scale scenes as the published ones were, which does not centre them",
     )
-    parser.add_argument("--max-failures", type=whole_number, help="exit with 1 when more photos fail")
+    parser.add_argument(
+        "--max-failures", type=whole_number, metavar="N", help="stop when more photos or annotations failed"
+    )
     options = parser.parse_args(arguments)
     if options.worker_id >= options.num_workers or options.gpu_id >= max(options.gpu_num, 1):
         parser.error("--gpu-id and --worker-id: expected numbers below --gpu-num and --num-workers")
@@ -111,6 +113,9 @@ def build(paths: SetPaths, options: argparse.Namespace) -> int:
     with logging_redirect_tqdm():
         for photo in tqdm(share_of(photos, options), desc="scenes", unit="scene"):
             builder.add(photo)
+            if options.max_failures is not None and len(builder.failed) > options.max_failures:
+                logger.error("more than %d failed (--max-failures); stopped", options.max_failures)
+                break
     write_part(paths.truth_renders, worker, builder.entries)
     if is_alone:
         merge_parts(paths.truth_renders)
@@ -129,11 +134,11 @@ def report(builder: TruthBuilder, worker: str, options: argparse.Namespace) -> i
     print(f"{len(builder.entries)} scenes in {builder.paths.truth}")
     if builder.failed:
         print(f"{len(builder.failed)} photos or annotations failed, listed in {path}")
-    return int(options.max_failures is not None and len(builder.failed) > options.max_failures)
+    return 1 if builder.failed else 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Build, merge or show; 1 when the input cannot be used."""
+    """Build, merge or show; 1 when something failed or the input cannot be used."""
     options = parse_arguments(arguments)
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
     logging.getLogger("trimesh").setLevel(logging.ERROR)

@@ -101,7 +101,7 @@ def select_rows(
         chosen = _named(rows, _listed(options.instances), options)
     else:
         chosen = [
-            row for row in rows if wanted(row) and _is_beautiful(row, options.filter_low_aesthetic_score)
+            row for row in rows if wanted(row) and is_beautiful(row, options.filter_low_aesthetic_score)
         ]
     if not chosen:
         print(f"nothing to do: none of {len(rows)} assets is {what}; run build_metadata after each step")
@@ -145,6 +145,11 @@ def run_step(step: Callable[[], int]) -> int:
         return 1
 
 
+def is_beautiful(row: AssetRow, least: float | None) -> bool:
+    """Whether the aesthetic score of an asset is known and high enough; None asks for no score."""
+    return least is None or (row.aesthetic_score is not None and row.aesthetic_score >= least)
+
+
 def _listed(instances: str) -> list[str]:
     path = Path(instances)
     try:
@@ -162,7 +167,3 @@ def _named(rows: Sequence[AssetRow], keys: Sequence[str], options: argparse.Name
             f"in the table, first {unknown[0]!r}; give a file or keys of the column sha256"
         )
     return [by_key[key] for key in keys]
-
-
-def _is_beautiful(row: AssetRow, least: float | None) -> bool:
-    return least is None or (row.aesthetic_score is not None and row.aesthetic_score >= least)

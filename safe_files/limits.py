@@ -40,7 +40,7 @@ HIGHEST_MAX_PIXELS = 178_956_970
 MAX_GLB_BYTES = 1 << 30
 """Of a GLB file, which is read as a whole."""
 
-MAX_GLB_NODES = 65_536
+MAX_GLB_NODES = 16_384
 """Visits of nodes in one walk of the node tree; a node that several parents share is visited for each."""
 
 MAX_GLB_DEPTH = 256

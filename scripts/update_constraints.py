@@ -57,10 +57,17 @@ def constraint(name: str) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Write the file and say how many versions it fixes."""
-    CommandParser(__doc__).parse_args(arguments)
-    lines = [constraint(name) for name in sorted(installed_closure("scenegen"))]
-    TARGET.write_text("\n".join([HEADER, *lines]) + "\n", encoding="utf-8")
-    print(f"{TARGET.name}: {len(lines)} versions")
+    parser = CommandParser(__doc__)
+    parser.add_argument("--output", type=Path, default=TARGET, help="file to write (%(default)s)")
+    parser.add_argument("--dry-run", action="store_true", help="print the versions, write nothing")
+    options = parser.parse_args(arguments)
+    (project,) = set(metadata.packages_distributions()["scenegen"])
+    lines = [constraint(name) for name in sorted(installed_closure(project))]
+    if options.dry_run:
+        print("\n".join(lines))
+        return
+    options.output.write_text("\n".join([HEADER, *lines]) + "\n", encoding="utf-8")
+    print(f"{options.output.name}: {len(lines)} versions")
 
 
 if __name__ == "__main__":

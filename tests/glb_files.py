@@ -32,9 +32,9 @@ def triangle_document() -> tuple[dict[str, Any], bytes]:
     return document, vertices + corners
 
 
-def glb_bytes(document: dict[str, Any] | str, binary: bytes) -> bytes:
-    """Join a JSON tree, or a text in its place, and a buffer."""
-    text = (document if isinstance(document, str) else json.dumps(document)).encode()
+def glb_bytes(document: dict[str, Any] | bytes, binary: bytes) -> bytes:
+    """Join a JSON tree, or what stands in its place, and a buffer."""
+    text = document if isinstance(document, bytes) else json.dumps(document).encode()
     text += b" " * (-len(text) % 4)
     chunks = struct.pack("<II", len(text), 0x4E4F534A) + text
     chunks += struct.pack("<II", len(binary), 0x004E4942) + binary

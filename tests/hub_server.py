@@ -7,13 +7,16 @@ import hashlib
 import json
 import re
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+_ENDLESS = 1 << 30  # bytes after which a test would fail anyway
+_SLOW_S = 0.05
 _RESOLVE = re.compile(r"/(?P<repo>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<file>.+)")
 
 
@@ -27,6 +30,10 @@ class Hub:
         breaks: file -> bytes after which the connection is closed, once for each number.
         statuses: file -> status instead of the content.
         without_length, without_range, without_etag: files that are sent without it.
+        redirects: file -> address that is given instead.
+        announced_sizes: file -> size that a HEAD request is told.
+        endless: files whose body goes on until the client closes the connection.
+        slow: files whose body comes byte by byte.
         requests: (method, path, Range header) of every request.
         tokens: Authorization headers, with the path that got them.
         uploads: file -> content, of the last commit.
@@ -39,6 +46,10 @@ class Hub:
     without_length: set[str] = field(default_factory=set)
     without_range: set[str] = field(default_factory=set)
     without_etag: set[str] = field(default_factory=set)
+    redirects: dict[str, str] = field(default_factory=dict)
+    announced_sizes: dict[str, int] = field(default_factory=dict)
+    endless: set[str] = field(default_factory=set)
+    slow: set[str] = field(default_factory=set)
     requests: list[tuple[str, str, str | None]] = field(default_factory=list)
     tokens: list[tuple[str, str]] = field(default_factory=list)
     uploads: dict[str, bytes] = field(default_factory=dict)
@@ -123,7 +134,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self) -> None:
         self._note()
         path = urlsplit(self.path).path
-        if match := _RESOLVE.fullmatch(path):
+        if match := _RESOLVE.fullmatch(unquote(path)):
             self._resolve(match["repo"], match["revision"], match["file"])
         elif path.startswith("/storage/") and self.command == "HEAD":
             self._status(403)  # addresses in the storage are signed for GET
@@ -164,6 +175,12 @@ class _Handler(BaseHTTPRequestHandler):
         if content is None or name in self.hub.statuses:
             self._status(self.hub.statuses.get(name, 404))
             return
+        if name in self.hub.redirects:
+            self._status(302, {"Location": self.hub.redirects[name]})
+            return
+        if name in self.hub.endless and self.command == "GET":
+            self._send_for_ever(content)
+            return
         if name not in self.hub.without_etag:
             headers = {**headers, "ETag": f'"{hashlib.md5(content).hexdigest()}"'}
         else:
@@ -180,16 +197,37 @@ class _Handler(BaseHTTPRequestHandler):
         if name in self.hub.without_length:
             headers["Connection"] = "close"
         else:
-            headers["Content-Length"] = str(len(body))
+            length = len(body)
+            if self.command == "HEAD":
+                length = self.hub.announced_sizes.get(name, length)
+            headers["Content-Length"] = str(length)
         self.send_response(status)
         for key, value in headers.items():
             self.send_header(key, value)
         self.end_headers()
         if self.command == "GET":
             breaks = self.hub.breaks.get(name)
-            self.wfile.write(body[: breaks.pop(0)] if breaks else body)
+            if name in self.hub.slow:
+                self._send_slowly(body)
+            else:
+                self.wfile.write(body[: breaks.pop(0)] if breaks else body)
             if breaks is not None or name in self.hub.without_length:
                 self.close_connection = True
+
+    def _send_for_ever(self, content: bytes) -> None:
+        self.send_response(200)
+        self.send_header("Connection", "close")
+        self.end_headers()
+        self.close_connection = True
+        with suppress(OSError):
+            for _ in range(_ENDLESS // len(content)):
+                self.wfile.write(content)
+
+    def _send_slowly(self, body: bytes) -> None:
+        with suppress(OSError):
+            for index in range(len(body)):
+                self.wfile.write(body[index : index + 1])
+                time.sleep(_SLOW_S)
 
     def _status(self, status: int, headers: dict[str, str] | None = None) -> None:
         self.send_response(status)

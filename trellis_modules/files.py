@@ -1,9 +1,10 @@
-"""Files that appear whole: a run that fails or is killed leaves the old one or the new one, never a half."""
+"""Files and folders that appear whole: a run that fails or is killed leaves the old one or the new one."""
 
 from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -68,6 +69,32 @@ def locked(folder: Path, *, wait: bool) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """An empty folder to fill inside a ``with`` block; at its end it takes the place of ``path``.
+
+    Of a folder that was there before, nothing stays. An exception leaves it as it was and removes the new
+    one; one that a kill left behind is emptied by the next write.
+
+    Args:
+        path: the folder to make or to replace; one process at a time may write it.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    temporary = path.with_name(f".{path.name}.part")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        if path.is_dir():
+            shutil.rmtree(path)
+        os.replace(temporary, path)
+    except BaseException:  # an interruption by the keyboard too; it goes on
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
 
 
 def atomic_write_text(path: Path, text: str) -> None:

@@ -211,8 +211,7 @@ def add_lights():
         ("bottom", "AREA", 1000.0, (0.0, 0.0, -10.0), 1.0),
     ):
         light = bpy.data.objects.new(name, bpy.data.lights.new(name, kind))
-        light.data.energy = power
-        light.location, light.scale = place, (scale, scale, scale)
+        light.data.energy, light.location, light.scale = power, place, (scale, scale, scale)
         bpy.context.scene.collection.objects.link(light)
 
 
@@ -225,8 +224,7 @@ def use_gpu():
         except TypeError:  # not in this build
             continue
         preferences.get_devices()
-        devices = [device for device in preferences.devices if device.type == kind]
-        if devices:
+        if any(device.type == kind for device in preferences.devices):
             for device in preferences.devices:
                 device.use = device.type == kind
             return "GPU"
@@ -361,7 +359,6 @@ def render_view(options, camera, number, view, namers, depth_range):
     name = f"{number:03d}.png"
     bpy.context.scene.render.filepath = os.path.join(options.output_folder, name)
     bpy.ops.render.render(write_still=True)
-    bpy.context.view_layer.update()
     collect_passes(options.output_folder, number, namers)
     frame = {
         "file_path": name,

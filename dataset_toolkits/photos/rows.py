@@ -12,7 +12,7 @@ from dataset_toolkits.photos.set_paths import RENDERS_COND, SetPaths
 from scenegen.datasets.annotations import KeptObject
 from scenegen.datasets.metadata import ASSET, SCENE, AssetRow, SceneRow
 from scenegen.datasets.model_boxes import ModelBoxes
-from scenegen.inputs.names import PHOTO_NAMES, cutout_name
+from scenegen.inputs.names import PHOTO_NAME, cutout_name
 
 _SHARED = tuple(field.name for field in fields(AssetRow))
 
@@ -51,7 +51,7 @@ def scene_rows(
             scale=box.longest_side,
             vggt_feature=paths.vggt_feature(file_name),
             masked_image_path=f"{folder}/{cutout_name(item.instance_id)}",
-            scene_image_path=f"{folder}/{PHOTO_NAMES[0]}",
+            scene_image_path=f"{folder}/{PHOTO_NAME}",
             instance_id=item.instance_id,
             kind=SCENE,
             center=box.center,

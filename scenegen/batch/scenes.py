@@ -179,6 +179,7 @@ def generate(
     }
     settings = replace(settings, representations={*settings.representations, *wanted})
     result = pipeline.run(views, settings, on_progress=on_progress)
+    result = replace(result, left_out=dict(views[0].left_out))
     return refine_result(result, views[0].masks) if options.refine else result
 
 
@@ -240,4 +241,5 @@ def _run(
     report.objects = len(result.objects)
     report.seconds = {"read": read_seconds, **result.timings, "write": time.perf_counter() - start}
     report.peak_gib = {stage: peak / 2**30 for stage, peak in result.peak_bytes.items()}
-    report.problems = {item.object_id: item.problem for item in result.objects if item.problem is not None}
+    made = {item.object_id: item.problem for item in result.objects if item.problem is not None}
+    report.problems = {**result.left_out, **made}

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from safe_files.regular import shown
+from safe_files.networks import check_sizes
+from safe_files.regular import UnreadableFile, shown
 from scenegen.checkpoints.roles import (
     DECODER_ROLE,
     FLOW_ROLE,
@@ -70,9 +71,14 @@ def check_fit(config: PipelineConfig, networks: Mapping[str, Described], where: 
         where: the file of ``config``, for messages.
 
     Raises:
-        CheckpointError: a network is of another class than its role, or a number differs from the one that it
-            must be equal to.
+        CheckpointError: a number is beyond its limit, a network is of another class than its role, or one
+            number differs from the one that it must be equal to.
     """
+    for found in networks.values():
+        try:
+            check_sizes(found.config.args)
+        except UnreadableFile as error:
+            raise CheckpointError(f"{found.where}: {error}") from error
     for role, found in networks.items():
         if role in CLASSES and found.config.name not in CLASSES[role]:
             raise CheckpointError(

@@ -16,6 +16,7 @@ from scenegen.checkpoints.fitting import Described, check_fit
 from scenegen.checkpoints.roles import GEOMETRY_ENCODER_ROLE, PIPELINE_FILE
 from scenegen.checkpoints.schema import PipelineConfig
 from scenegen.hub import fetch_reference, file_sha256, missing_weights
+from scenegen.hub.releases import SMALL_MODEL, download_command, find_published, load_releases
 from scenegen.models.registry import build_model
 from trellis_modules.checkpoint import (
     PICKLE_SUFFIXES,
@@ -236,6 +237,48 @@ class CheckpointFolder:
                 "the file is damaged or was replaced, copy it again"
             )
         self._verified.add(weights)
+
+
+def load_network(
+    reference: Path | str, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+) -> nn.Module:
+    """One network by itself, in eval mode, wherever it is.
+
+    Args:
+        reference: stem of ``STEM.json`` and ``STEM.safetensors``; a folder with ``model.safetensors``; the
+            name of a published image encoder; or ``owner/name/ckpts/stem`` of a repository, which is fetched
+            unless ``scenegen download`` did.
+        device, dtype: see `CheckpointFolder`.
+
+    Raises:
+        CheckpointError: there is no such network, it cannot be fetched, or it is damaged.
+    """
+    files = _find_network(str(reference))
+    try:
+        with torch.device("meta"):
+            network = build_model(files.config, files.described_by)
+    except ConfigError as error:
+        raise CheckpointError(str(error)) from error
+    return materialize(network, read_state(files.weights), str(files.weights), device, dtype)
+
+
+def _find_network(reference: str) -> NetworkFiles:
+    downloads = Path(SMALL_MODEL).parent
+    name, file = find_published("", reference) or ("", "")
+    folder = load_releases()[name].folder if name else reference
+    places = [Path(reference), downloads / folder]
+    places += [downloads / folder / file.removesuffix(WEIGHTS_SUFFIX)] if file else []
+    for place in places:
+        if (files := _pair(place) or _published(place)) is not None:
+            return files
+    fetched = fetch_reference(reference)
+    if fetched is not None and (files := _pair(fetched) or _published(fetched)) is not None:
+        return files
+    hint = f"; fetch it with: {download_command(name)}" if name else ""
+    raise CheckpointError(
+        f"{reference}: expected a network as {reference}.json and {reference}{WEIGHTS_SUFFIX}, or a "
+        f"published one, found none{hint}"
+    )
 
 
 def _pair(stem: Path) -> NetworkFiles | None:

@@ -3,7 +3,7 @@
     scenegen demo --output outputs
 
 serves a page of the scenes that ``scenegen infer`` wrote into a folder, until it is stopped with Ctrl-C.
-It needs the package gradio: pip install 'scenegen[demo]'.
+It needs the package gradio: run bash setup.sh --demo.
 
 Exit status: 0 stopped, 2 the page cannot be shown.
 """

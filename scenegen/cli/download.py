@@ -1,6 +1,6 @@
 """Fetch published weights into checkpoints/: SceneGen, VGGT-1B, DINOv2, SAM 2, TRELLIS.
 
-    scenegen download --dry-run                        # what there is and what it needs
+    scenegen download --dry-run                        # what there is and what it needs, without network
     scenegen download --only scenegen vggt dinov2      # all that inference needs
 
 A download that broke continues where it stopped. Where scenegen/hub/releases.json has no digest for a file,
@@ -22,6 +22,7 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from scenegen.cli.parser import CommandParser
+from scenegen.hub.catalogue import ListedFile, free_space, list_files
 from scenegen.hub.conversion import convert, find_network
 from scenegen.hub.downloads import Download, Source, check_space, choose, get, plan_release
 from scenegen.hub.lock import LOCK_FILE, LockEntry, load_lock, update_manifest
@@ -49,7 +50,7 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) ->
         default=os.environ.get("HF_ENDPOINT", DEFAULT_ENDPOINT),
         help="the hub or a mirror of it (%(default)s)",
     )
-    parser.add_argument("--dry-run", action="store_true", help="report what is needed, fetch nothing")
+    parser.add_argument("--dry-run", action="store_true", help="list names, sizes and sources, ask nobody")
     parser.add_argument("--no-convert", action="store_true", help="leave pickles as they are")
     parser.add_argument("--manifest", type=Path, default=RELEASES_FILE, help="list of what is published")
     parser.add_argument(
@@ -66,6 +67,9 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
         source = Source(options.output, options.endpoint, os.environ.get("HF_TOKEN"))
         releases = choose(load_releases(options.manifest), options.only)
         lock = load_lock(options.output)
+        if options.dry_run:
+            list_offline(list(list_files(releases, lock, source.output, source.endpoint)), source.output)
+            return 0
         downloads, faults = plan(releases, lock, source)
         space = check_space(downloads, options.output)
     except HubError as error:
@@ -73,11 +77,22 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
         return 2
     if downloads:
         report(downloads, *space)
-    if downloads and not options.dry_run:
         faults += fetch_all(downloads, releases, lock, source, with_conversion=not options.no_convert)
         if options.update_manifest:
             update_manifest(options.manifest, {name: lock[name] for name in releases if name in lock})
     return 1 if faults else 0
+
+
+def list_offline(files: list[ListedFile], output: Path) -> None:
+    """Print what is known of every file without asking anybody."""
+    for item in files:
+        about = "" if item.is_exact else "about "
+        size = "size unknown" if item.size is None else f"{about}{size_text(item.size)}"
+        networks = " and the networks that it names" if item.with_networks else ""
+        state = "there" if item.is_there else "to fetch"
+        print(f"{item.release:12} {item.target}{networks}  {size}, {state}, from {item.url}")
+    needed = sum(item.size or 0 for item in files if not item.is_there)
+    print(f"needed: about {size_text(needed)}, free: {size_text(free_space(output))}")
 
 
 def plan(
@@ -134,7 +149,7 @@ def fetch_all(
                 unit="B",
                 unit_scale=True,
                 leave=False,
-                disable=item.is_complete,
+                disable=True if item.is_complete else None,
             ) as bar,
         ):
             try:

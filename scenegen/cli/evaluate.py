@@ -103,7 +103,8 @@ def _collect(plan: EvaluationPlan, store: RecordStore, workers: int) -> list[Rec
     records: dict[str, Record] = {}
     with logging_redirect_tqdm():
         stream = iterate_records(plan, store, workers)
-        for record in tqdm(stream, total=len(plan.pairs), desc="evaluate", unit="scene"):
+        progress = tqdm(stream, total=len(plan.pairs), desc="evaluate", unit="scene", disable=None)
+        for record in progress:
             records[record["id"]] = record
             for line in filter(None, [record["error"], *record["warnings"]]):
                 _LOG.warning("%s", line)

@@ -3,6 +3,7 @@
 Reads <input>/<scene>/ with either
   scene.jpg and 0.png, 0_mask.png, 1.png, ...   cut-outs, masks, or both
   scene.jpg and labels.png or masks.npy         one grey value, or one mask, per object
+  scene.jpg and coco.json                       polygons or run lengths
   0.png, 1.png, ...                             RGBA cut-outs of one size alone
   scene.jpg and boxes.json                      one box per object, or points; SAM 2 finds the masks
   view_0/, view_1/, ...                         several photos of one scene, each as above
@@ -20,6 +21,7 @@ import argparse
 import json
 import logging
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
@@ -40,11 +42,18 @@ from scenegen.cli.inference_options import (
     segmenter_of,
     texture_mode_problem,
 )
-from scenegen.cli.reports import count_statuses, set_up_logging, summary
+from scenegen.cli.reports import (
+    count_statuses,
+    set_up_logging,
+    summary,
+    tell_device,
+    tell_scene,
+    what_to_open,
+)
 from scenegen.cli.root_options import run_on_gpus, share, speed_line
 from scenegen.demo.viewer import default_truth_folder
 from scenegen.export.scene_files import ExportError, check_output
-from scenegen.inputs.image_files import SceneInputError
+from scenegen.inputs.image_files import SceneInputError, one_line
 from scenegen.inputs.layout import InputScene, detect_scene, find_scene_folders
 from scenegen.inputs.names import scene_id_of
 from scenegen.pipelines.pipeline import SceneGenPipeline
@@ -82,6 +91,8 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
         print(summary(counts, options.output, memory))
         if options.is_root:
             print(speed_line(reports))
+        elif line := what_to_open(reports, options.output):
+            print(line)
     if options.viewer:
         truth = options.truth or default_truth_folder(options.input)
         if not show_page(options.output, truth, options.host, options.port):
@@ -101,7 +112,7 @@ def find_sources(options: argparse.Namespace) -> list[Path]:
             f"{photo}: expected the example scenes, found none; they come with the source code and not with "
             "an installed package: pass a photo or a folder of scenes as --input"
         )
-    if photo.is_file() and not (masks or options.auto_masks):
+    if photo.is_file() and not (masks or options.auto_masks) and detect_scene(photo).photos[0].form is None:
         raise SceneInputError(
             f"{photo}: expected masks for this photo; add --masks, --boxes or --auto-masks, or pass a folder"
         )
@@ -119,6 +130,7 @@ def run_scenes(sources: list[Path], options: argparse.Namespace) -> list[SceneRe
     pending = [source for source in sources if is_pending(source, batch)]
     todo = [detect_scene(source, options.masks, options.boxes) for source in pending]
     if todo:
+        tell_device(options.device, options.dtype)
         check_output(batch.output)
     if waiting := [scene for scene in todo if needs_masks(scene, batch)]:
         failed = find_missing_masks(waiting, options, is_all=waiting == todo)
@@ -127,9 +139,12 @@ def run_scenes(sources: list[Path], options: argparse.Namespace) -> list[SceneRe
     if todo:
         pipeline = load_pipeline(options)
         with logging_redirect_tqdm():
-            for scene in tqdm(todo, unit="scene"):
-                with tqdm(desc=scene.scene_id, leave=False) as bar:
-                    reports[scene.source] = make_scene(pipeline, scene, batch, partial(show_progress, bar))
+            for number, scene in enumerate(tqdm(todo, unit="scene", disable=None), start=1):
+                start = time.perf_counter()
+                with tqdm(desc=one_line(scene.scene_id), leave=False, disable=None) as bar:
+                    report = make_scene(pipeline, scene, batch, partial(show_progress, bar))
+                reports[scene.source] = report
+                tell_scene(report, number, len(todo), time.perf_counter() - start)
     return list(reports.values())
 
 
@@ -185,7 +200,7 @@ def find_missing_masks(
     load = partial(segmenter_of, options)
     try:
         with logging_redirect_tqdm():
-            return segment_scenes(tqdm(scenes, desc="masks", unit="scene"), options.batch, load)
+            return segment_scenes(tqdm(scenes, desc="masks", unit="scene", disable=None), options.batch, load)
     except CheckpointError as error:
         if is_all:
             raise

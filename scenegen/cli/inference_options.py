@@ -14,7 +14,16 @@ from scenegen.cli.bundled import EXAMPLE_SCENES, bundled
 from scenegen.cli.demo import add_address_arguments
 from scenegen.cli.parser import CommandParser
 from scenegen.cli.root_options import add_root_arguments, apply_root
-from scenegen.cli.types import device, non_negative, object_count, positive_int, seed, up_to, whole_number
+from scenegen.cli.types import (
+    default_device,
+    device,
+    non_negative,
+    object_count,
+    positive_int,
+    seed,
+    up_to,
+    whole_number,
+)
 from scenegen.demo.viewer import ViewerUnavailable, check_viewer
 from scenegen.export.options import ExportOptions, TextureFormat, Turntable
 from scenegen.export.registry import (
@@ -27,7 +36,7 @@ from scenegen.export.registry import (
     representation_requests,
 )
 from scenegen.hub.releases import SMALL_MODEL
-from scenegen.inputs.read_options import ReadOptions
+from scenegen.inputs.read_options import InvertedMasks, ReadOptions
 from scenegen.pipelines.result import Representation
 from scenegen.pipelines.settings import DECODER_ROLES, RunSettings
 from scenegen.pipelines.texturing import TEXTURE_MODES, SolidMode, TextureMode, TextureSettings
@@ -76,7 +85,9 @@ def add_input_arguments(parser: argparse.ArgumentParser) -> None:
         help="a photo, a scene folder or a folder of them; default: the example scenes of a checkout",
     )
     masks = parser.add_mutually_exclusive_group()
-    masks.add_argument("--masks", type=Path, help="label image or .npy array, when --input is a photo")
+    masks.add_argument(
+        "--masks", type=Path, help="label image, array, COCO JSON or folder of masks, when --input is a photo"
+    )
     masks.add_argument(
         "--boxes",
         type=Path,
@@ -94,6 +105,16 @@ def add_input_arguments(parser: argparse.ArgumentParser) -> None:
         type=whole_number,
         metavar="PIXELS",
         help="of label images, smaller specks are left out; default: a 10,000th of the photo",
+    )
+    parser.add_argument(
+        "--strict", action="store_true", help="refuse a scene with a mask that cannot be used"
+    )
+    parser.add_argument(
+        "--inverted-masks",
+        choices=get_args(InvertedMasks),
+        default=ReadOptions().inverted,
+        help="masks that cover most of the photo and its border: invert them, keep them, or leave their "
+        "objects out and say so (%(default)s)",
     )
     parser.add_argument("--limit", type=positive_int, help="only the first N scenes")
     add_pixel_argument(parser)
@@ -159,7 +180,12 @@ def add_segmenter_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="of --segmenter grabcut: ONNX file of a network that tells what stands out, such as IS-Net",
     )
-    parser.add_argument("--device", type=device, default="cpu", help="cpu, cuda, cuda:1, ... (%(default)s)")
+    parser.add_argument(
+        "--device",
+        type=device,
+        default=default_device(),
+        help="cuda, cuda:1, ..., mps or cpu; default: the first that this machine has",
+    )
 
 
 def check_segmenter_arguments(options: argparse.Namespace) -> None:
@@ -314,7 +340,7 @@ def batch_options(options: argparse.Namespace) -> BatchOptions:
         auto_masks=options.auto_masks,
         frame=options.frame,
         is_root=options.is_root,
-        reading=ReadOptions(options.max_objects, options.min_area),
+        reading=ReadOptions(options.max_objects, options.min_area, options.strict, options.inverted_masks),
     )
 
 

@@ -4,19 +4,68 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import torch
+
 from scenegen.batch.scenes import SceneReport
+from scenegen.inputs.image_files import one_line
+from trellis_modules.devices import default_dtype, device_text
+
+logger = logging.getLogger(__name__)
+
+_TO_OPEN = {
+    "preview.png": "look at",
+    "turntable.mp4": "watch",
+    "scene.glb": "open in a 3D program",
+    "scene.obj": "open in a 3D program",
+    "scene.usdz": "open in a 3D program",
+    "labels.png": "correct the masks in",
+}
+
+
+class _OneLineFormatter(logging.Formatter):
+    """Escapes line breaks, which names of folders may hold; tracebacks keep their lines."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        return text if record.exc_info else one_line(text)
 
 
 def set_up_logging() -> None:
     """Warnings and errors go to stderr, one line each, and so does what was made of inputs on the way."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(_OneLineFormatter("%(levelname)s: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     for name in ("scenegen.cli", "scenegen.inputs"):
         logging.getLogger(name).setLevel(logging.INFO)
     # The hub's package writes a line for each try, ours tell the end. It sets its level while it is loaded.
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
+
+
+def tell_device(device: torch.device, dtype: str | None = None) -> None:
+    """Say where networks run and in what precision."""
+    precision = getattr(torch, dtype) if dtype else default_dtype(device)
+    logger.info("device: %s", device_text(device, precision))
+
+
+def tell_scene(report: SceneReport, number: int, count: int, seconds: float) -> None:
+    """One line for a scene in place of a progress bar, where stderr is no terminal."""
+    if not sys.stderr.isatty():
+        logger.info(
+            "%d of %d: %s %s, %.1f s", number, count, one_line(report.scene_id), report.status, seconds
+        )
+
+
+def what_to_open(reports: Sequence[SceneReport], output: Path) -> str | None:
+    """One line that names files of the first finished scene for people to open; None where there is none."""
+    for report in reports:
+        folder = output / report.scene_id
+        if report.status != "failed" and (found := [name for name in _TO_OPEN if (folder / name).is_file()]):
+            return one_line("; ".join(f"{_TO_OPEN[name]}: {folder / name}" for name in found))
+    return None
 
 
 def count_statuses(reports: Sequence[SceneReport]) -> dict[str, int]:

@@ -35,7 +35,7 @@ from scenegen.cli.inference_options import (
     segmenter_of,
 )
 from scenegen.cli.parser import CommandParser
-from scenegen.cli.reports import count_statuses, set_up_logging, summary
+from scenegen.cli.reports import count_statuses, set_up_logging, summary, tell_device, what_to_open
 from scenegen.cli.types import positive_int
 from scenegen.export.scene_files import ExportError, check_output
 from scenegen.inputs.image_files import SceneInputError
@@ -86,6 +86,8 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
         return 2
     counts = count_statuses(reports)
     print(summary(counts, options.output))
+    if line := what_to_open(reports, options.output):
+        print(line)
     return 1 if counts["failed"] else 0
 
 
@@ -100,10 +102,11 @@ def segment(sources: Sequence[Path], options: argparse.Namespace) -> list[SceneR
     reports = {source: SceneReport(scene_id_of(source)) for source in sources}
     scenes = [detect_scene(source, boxes=options.boxes) for source in sources]
     if todo := [scene for scene in scenes if is_pending(scene, batch)]:
+        tell_device(options.device, "float32")
         check_output(batch.output)
         load = partial(segmenter_of, options)
         with logging_redirect_tqdm():
-            failed = segment_scenes(tqdm(todo, desc="masks", unit="scene"), batch, load)
+            failed = segment_scenes(tqdm(todo, desc="masks", unit="scene", disable=None), batch, load)
         reports |= {scene.source: SceneReport(scene.scene_id, "done") for scene in todo} | failed
     return list(reports.values())
 

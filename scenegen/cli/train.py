@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 
 from scenegen.cli.parser import CommandParser
+from scenegen.cli.reports import tell_device
 from scenegen.cli.types import default_device, device, non_negative, whole_number
 from scenegen.synthesis.sources.registry import SOURCES, SourceOptions
 from scenegen.trainers.experiment import build_experiment, load_experiment
@@ -29,6 +30,8 @@ from trellis_modules.files import InUse, atomic_write_text, locked
 logger = logging.getLogger(__name__)
 
 DEFAULT_WORKERS = 2
+SIGNALS = {"Ctrl-C": 130, "SIGTERM": 143}
+"""Exit status, as shells give it, of a run that a signal stopped, by what `Trainer.stopped_by` says."""
 
 
 def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) -> argparse.Namespace:
@@ -144,12 +147,26 @@ def train(options: argparse.Namespace) -> int:
         logger.error("%s", str(error).partition("\n")[0])
         return 1
     save_resolved(trainer, options.output_dir)
+    tell_device(options.device, trainer.precision)
+    if trainer.precision != trainer.config.precision:
+        logger.info("bfloat16 of the configuration takes several times as long on a CPU: float32 is used")
     finished = trainer.run(options.time_limit, options.anneal)
+    if trainer.stopped_by in SIGNALS:  # whoever sent it waits
+        logger.info(
+            "%s: saved at step %d in %s; run the command again to go on",
+            trainer.stopped_by,
+            trainer.step,
+            options.output_dir,
+        )
+        return SIGNALS[trainer.stopped_by]
+    if trainer.step == 0:
+        logger.warning("no step was finished: the networks that are written are as they were drawn")
     export(trainer, models)
     logger.info(
-        "%s at step %d after %.0f s of training",
+        "%s at step %d after %.0f s of training; networks in %s",
         "finished" if finished else "stopped",
         trainer.step,
         trainer.seconds,
+        options.output_dir / "ckpts",
     )
     return 0

@@ -14,6 +14,7 @@ import torch
 from safe_files.regular import shown
 from scenegen.inputs.label_image import MAX_LABELS
 from scenegen.pipelines.settings import SEEDS
+from trellis_modules.devices import best_device
 
 _DIGITS = 18  # Python refuses to read numbers of thousands of them
 
@@ -84,13 +85,17 @@ def device(text: str) -> torch.device:
     try:
         found = torch.device(text)
     except RuntimeError as error:
-        raise argparse.ArgumentTypeError(f"expected cpu, cuda or cuda:<n>, got {text!r}") from error
-    available = {"cpu": 1, "cuda": torch.cuda.device_count()}.get(found.type, 0)
+        raise argparse.ArgumentTypeError(f"expected cpu, cuda, cuda:<n> or mps, got {text!r}") from error
+    available = {
+        "cpu": 1,
+        "cuda": torch.cuda.device_count(),
+        "mps": int(torch.backends.mps.is_available()),
+    }.get(found.type, 0)
     if (found.index or 0) >= available:
         raise argparse.ArgumentTypeError(f"expected a device of this machine, got {text!r}; use cpu")
     return found
 
 
 def default_device() -> str:
-    """The GPU where there is one, else the CPU."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    """The NVIDIA GPU where there is one, else Apple's, else the CPU."""
+    return str(best_device())

@@ -64,7 +64,7 @@ def _import_rembg() -> Any:
     except ImportError as error:
         raise BackendUnavailable(
             "background removal: the asset image has no transparency and the optional package rembg is not "
-            "installed; pass RGBA cut-outs or pip install 'scenegen[background]'"
+            "installed; pass RGBA cut-outs or run bash setup.sh --background"
         ) from error
     return rembg
 

@@ -27,7 +27,12 @@ class ModelBox:
     """Axis-aligned box of a model file, in its own coordinates and unit."""
 
     center: Vector3
-    longest_side: float
+    size: Vector3
+
+    @property
+    def longest_side(self) -> float:
+        """What poses count as 1."""
+        return max(self.size)
 
 
 class ModelBoxes:
@@ -62,7 +67,7 @@ class ModelBoxes:
     def save(self) -> None:
         """Keep what was measured for later runs, with the size and the time of each file."""
         entries = {
-            model_id: {"stamp": self._stamp(model_id), "center": known.center, "side": known.longest_side}
+            model_id: {"stamp": self._stamp(model_id), "center": known.center, "size": known.size}
             for model_id, known in sorted(self._known.items())
             if isinstance(known, ModelBox)
         }
@@ -72,19 +77,25 @@ class ModelBoxes:
         entry = self._stored.get(model_id)
         if entry is None or not self.path(model_id).is_file() or entry["stamp"] != self._stamp(model_id):
             return None
-        x, y, z = entry["center"]
-        return ModelBox((x, y, z), entry["side"])
+        return ModelBox(tuple(entry["center"]), tuple(entry["size"]))
 
     def _stamp(self, model_id: str) -> list[int]:
         state = self.path(model_id).stat()
         return [state.st_size, state.st_mtime_ns]
 
     def _read_cache(self) -> dict[str, Any]:
-        """What an earlier run kept; nothing where the file is missing or damaged."""
+        """What an earlier run kept, without entries of another form; nothing where the file is damaged."""
         try:
-            return json.loads(self._cache_path.read_text(encoding="utf-8"))
+            entries = json.loads(self._cache_path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
+        return {name: entry for name, entry in entries.items() if _is_entry(entry)}
+
+
+def _is_entry(entry: Any) -> bool:
+    if not isinstance(entry, dict) or entry.keys() != {"stamp", "center", "size"}:
+        return False
+    return len(entry["center"]) == len(entry["size"]) == 3 and min(entry["size"]) >= 0
 
 
 def load_model(path: Path, *, with_materials: bool = True) -> trimesh.Scene:
@@ -117,5 +128,4 @@ def measure(path: Path) -> ModelBox:
     if not len(vertices) or not np.isfinite(vertices).all() or not np.ptp(vertices, axis=0).max() > 0:
         raise ModelFileError(f"{path}: expected a model with triangles and a size, found none")
     low, high = vertices.min(axis=0), vertices.max(axis=0)
-    x, y, z = ((low + high) / 2).tolist()
-    return ModelBox((x, y, z), float((high - low).max()))
+    return ModelBox(tuple(((low + high) / 2).tolist()), tuple((high - low).tolist()))

@@ -70,7 +70,7 @@ def check_viewer() -> None:
     """
     if importlib.util.find_spec("gradio") is None:
         raise ViewerUnavailable(
-            "the viewer expects the package 'gradio', which is not installed; pip install 'scenegen[demo]'"
+            "the viewer expects the package 'gradio', which is not installed; run bash setup.sh --demo"
         )
 
 

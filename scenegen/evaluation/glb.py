@@ -130,6 +130,7 @@ class _GlbTriangles:
         self._binary = binary
         self._visits = 0
         self._rows = 0
+        self._meshes: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
     def meshes(self) -> list[GlbMesh]:
         scenes = self._document.get("scenes", [])
@@ -156,7 +157,8 @@ class _GlbTriangles:
         node_path = (*parents, name)
         to_scene = to_scene @ _node_matrix(node)
         if "mesh" in node:
-            vertices, faces = self._triangles(self._document["meshes"][node["mesh"]])
+            vertices, faces = self._mesh(node["mesh"])
+            self._count(len(vertices) + faces.size)
             if len(faces):
                 placed = vertices @ to_scene[:3, :3].T + to_scene[:3, 3]
                 if not np.isfinite(placed).all():
@@ -164,6 +166,18 @@ class _GlbTriangles:
                 found.append(GlbMesh(node_path, placed, faces))
         for child in node.get("children", []):
             self._visit(child, node_path, to_scene, found)
+
+    def _mesh(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Vertices and faces of a mesh; several nodes may show it."""
+        if index not in self._meshes:
+            self._meshes[index] = self._triangles(self._document["meshes"][index])
+        return self._meshes[index]
+
+    def _count(self, rows: int) -> None:
+        """Count what is read and placed."""
+        self._rows += rows
+        if self._rows > MAX_GLB_ROWS:
+            raise GlbError(f"expected at most {MAX_GLB_ROWS} vertices and corners of triangles, got more")
 
     def _triangles(self, mesh: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
         """Join the triangle primitives of a mesh and drop vertices that no face uses."""
@@ -208,9 +222,7 @@ class _GlbTriangles:
                 f"accessor {index}: expected {shown(count)} rows of {row} bytes inside the buffer of "
                 f"{len(self._binary)}, got stride {shown(stride)} from byte {shown(start)} on"
             )
-        self._rows += count
-        if self._rows > MAX_GLB_ROWS:
-            raise GlbError(f"expected at most {MAX_GLB_ROWS} vertices and corners of triangles, got more")
+        self._count(count)
         values = np.ndarray((count, columns), dtype, self._binary, start, (stride, dtype.itemsize))
         if accessor.get("normalized") and dtype.kind in "iu":
             return np.maximum(values / np.iinfo(dtype).max, -1.0)

@@ -21,6 +21,7 @@ def poses_record(result: SceneResult, scene: trimesh.Scene, scene_id: str) -> di
         "frame": QUERY_FRAME,
         "query": result.query_id,
         "objects": [_object_record(item) for item in result.objects],
+        "left_out": [{"id": number, "reason": why} for number, why in sorted(result.left_out.items())],
         "camera": None if result.camera is None else _camera_record(result.camera),
         "glb": {"frame": GLB_FRAME, "scale": frame.scale, "centre": frame.centre.tolist()},
         "ply_frame": PLY_FRAME,

@@ -110,7 +110,7 @@ def check_formats(names: Sequence[str]) -> None:
             if importlib.util.find_spec(package) is None:
                 raise FormatUnavailable(
                     f"format {name!r}: expected the package {package!r}, which is not installed; "
-                    f"pip install 'scenegen[{_FORMATS[name].extra}]', or leave {name!r} out of --formats"
+                    f"run bash setup.sh --{_FORMATS[name].extra}, or leave {name!r} out of --formats"
                 )
 
 

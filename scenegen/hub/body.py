@@ -39,8 +39,8 @@ def write_body(response: HTTPResponse, part: Path, start: int, highest: int, on_
         The bytes that were received.
 
     Raises:
-        Interrupted: the connection broke, was too slow, or brought more than ``highest`` bytes.
-        HubError: the disk is nearly full, or refuses.
+        Interrupted: the connection broke or was too slow.
+        HubError: there are more than ``highest`` bytes, or the disk is nearly full or refuses.
     """
     try:
         with part.open("ab" if start else "wb") as file:
@@ -50,7 +50,10 @@ def write_body(response: HTTPResponse, part: Path, start: int, highest: int, on_
             while block := _read(response):
                 if start + received + len(block) > highest:
                     part.unlink()  # it is another file
-                    raise Interrupted(f"expected {highest} bytes, got more")
+                    raise HubError(
+                        f"{response.url}: expected at most {highest} bytes, got more; it is another file "
+                        "than was asked for, check the endpoint and the revision"
+                    )
                 if received >= looked:
                     _check_free(part)
                     looked += _LOOKS

@@ -6,7 +6,8 @@ import json
 import pickle
 import re
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -116,26 +117,48 @@ def convert(
         stored = independent_tensors(state, dtype, str(source))
     except (CheckpointError, ConfigError) as error:
         raise HubError(str(error)) from error
-    try:
-        config = _write(stored, target, like)
-    except OSError as error:
-        raise HubError(
-            f"{target}: cannot be written ({error}); check the path, the free space and the permissions"
-        ) from error
+    write_checked(stored, target)
+    config = None
+    if like is not None:
+        config = target.with_suffix(".json")
+        write_description({"name": like.name, "args": like.args}, config)
     parameters = sum(tensor.numel() for tensor in stored.values())
     return Conversion(target, config, len(stored), parameters, left_out)
 
 
-def _write(stored: Mapping[str, Tensor], target: Path, like: NamedConfig | None) -> Path | None:
-    """Write weights and compare them with what is on the disk; then the description, if there is one."""
-    with atomic_write(target) as temporary:
+def write_checked(stored: Mapping[str, Tensor], target: Path) -> None:
+    """Write weights and compare them with what is on the disk.
+
+    Args:
+        stored: see `independent_tensors`.
+        target: safetensors file; its folder is made.
+
+    Raises:
+        HubError: the disk refuses.
+    """
+    with _disk_faults(target), atomic_write(target) as temporary:
         write_state(stored, temporary)
         _compare(stored, temporary)
-    if like is None:
-        return None
-    config = target.with_suffix(".json")
-    atomic_write_text(config, json.dumps({"name": like.name, "args": like.args}, indent=2) + "\n")
-    return config
+
+
+def write_description(description: Mapping[str, Any], target: Path) -> None:
+    """Write what a network is as JSON.
+
+    Raises:
+        HubError: the disk refuses.
+    """
+    with _disk_faults(target):
+        atomic_write_text(target, json.dumps(description, indent=2) + "\n")
+
+
+@contextmanager
+def _disk_faults(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise HubError(
+            f"{path}: cannot be written ({error}); check the path, the free space and the permissions"
+        ) from error
 
 
 def read_pickle(path: Path) -> Any:

@@ -40,7 +40,7 @@ def load_lock(output: Path) -> dict[str, LockEntry]:
         HubError: the file is damaged.
     """
     path = output / LOCK_FILE
-    if not path.is_file():
+    if not path.exists():
         return {}
     try:
         raw = load_json(path)

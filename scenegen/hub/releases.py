@@ -7,6 +7,7 @@ published networks; sizes there follow from their shapes and dtypes, so a file i
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -200,7 +201,7 @@ def missing_weights(where: Path, stem: str) -> HubError:
         An error to raise: which file, where it comes from, how large it is, and what works without it.
     """
     path = where.parent / stem
-    if path.with_name(path.name + ".json").is_file():
+    if os.path.isfile(f"{path}.json"):  # False too for names that no file can have
         expected = f"{path}{WEIGHTS_SUFFIX}: expected weights beside {path.name}.json, found none"
     else:
         expected = f"{where}: expected the checkpoint {path}.json, found none"
@@ -251,8 +252,11 @@ def find_published(folder: str, stem: str) -> tuple[str, str] | None:
     for name, release in releases.items():
         if parts and parts[-1] == release.folder and not release.pipelines:
             return name, next(file for file, known in release.files.items() if known.network)
-        if len(parts) > 2 and "/".join(parts[:2]) == release.repo:
-            return name, "/".join(parts[2:]) + WEIGHTS_SUFFIX
+    if len(parts) > 2:
+        file = "/".join(parts[2:]) + WEIGHTS_SUFFIX
+        published = [name for name, release in releases.items() if release.repo == "/".join(parts[:2])]
+        if published:  # several releases may take their files from one repository
+            return next((name for name in published if file in releases[name].files), published[0]), file
     for name, release in releases.items():
         if release.pipelines and release.folder == folder:
             return name, stem + WEIGHTS_SUFFIX

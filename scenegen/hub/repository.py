@@ -5,6 +5,7 @@ Only what a checkpoint's ``pipeline.json`` names is fetched, and of that JSON an
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -106,9 +107,9 @@ def resolve_checkpoint(
         HubError: there is no such folder or repository, a file is missing, or the hub cannot be reached.
     """
     path = Path(path_or_repo).expanduser()
-    if path.is_dir():
+    if os.path.isdir(path):  # False too for names that no folder can have
         return path
-    if path.exists():
+    if os.path.exists(path):
         raise HubError(f"{path}: expected a checkpoint folder, got a file; pass the folder that holds it")
     parts = split_repository(str(path_or_repo))
     if parts is None:
@@ -173,7 +174,7 @@ def split_repository(text: str) -> tuple[str, str] | None:
     parts = text.split("/")
     if len(parts) < 2 or not all(_PART.fullmatch(part) for part in parts) or not is_inside(text):
         return None
-    if Path(parts[0]).is_dir() or parts[0] == PurePosixPath(SMALL_MODEL).parts[0]:
+    if os.path.isdir(parts[0]) or parts[0] == PurePosixPath(SMALL_MODEL).parts[0]:
         return None
     return "/".join(parts[:2]), "/".join(parts[2:])
 
@@ -197,7 +198,7 @@ def hub_faults(repository: Repository, file: str) -> Iterator[None]:
     except ImportError as error:
         raise HubError(
             f"{repository.name}: {file}: expected the package huggingface_hub, found none; "
-            "pip install 'scenegen[hub]', or download by hand and pass the folder"
+            "run bash setup.sh --hub, or download by hand and pass the folder"
         ) from error
     kind = "datasets/" if repository.repo_type == "dataset" else ""
     url = f"{repository.endpoint or constants.ENDPOINT}/{kind}{repository.name}"

@@ -6,10 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
-from scenegen.inputs.image_files import SceneInputError
+from scenegen.inputs.photos import ScenePhoto
 from scenegen.inputs.read_options import ReadOptions
 from scenegen.inputs.scene_images import SceneImages
 
@@ -26,27 +23,17 @@ class Form:
         title: what messages call its files.
         claims: whether a file of this name, in the folder of a photo, belongs to the form.
         read: the photo, the form's files, in natural order and at least one, and what counts as an object
-            -> the photo with its objects; raises `SceneInputError`. The photo is RGB, or None where
+            -> the photo with its objects; raises `SceneInputError`. The photo is None where
             ``needs_photo`` allows it.
         needs_photo: whether these files of the form are of no use without a photo.
+        is_one_file: whether one file holds all objects, so that two of them are one too many.
         suffixes: of files that are the form also under any other name, when a user names the file; in small
             letters. A file that no form claims by its suffix is taken for a label image.
     """
 
     title: str
     claims: Callable[[str], bool]
-    read: Callable[[Image.Image | None, Sequence[Path], ReadOptions], SceneImages]
+    read: Callable[[ScenePhoto | None, Sequence[Path], ReadOptions], SceneImages]
     needs_photo: Callable[[Sequence[Path]], bool] = _always
+    is_one_file: bool = False
     suffixes: tuple[str, ...] = ()
-
-
-def check_background(where: Path | str, mask: np.ndarray) -> None:
-    """Refuse a mask of everything, which is a mistake in drawing and gives a cut-out without an outline.
-
-    Raises:
-        SceneInputError: the mask (H, W) bool covers the whole photo; ``where`` begins the message.
-    """
-    if mask.all():
-        raise SceneInputError(
-            f"{where}: expected background (0) around the object, the mask covers the whole photo; redraw it"
-        )

@@ -14,7 +14,7 @@ from PIL.PngImagePlugin import PngInfo
 from safe_files.pictures import open_picture
 from scenegen.inputs.image_files import SceneInputError, over_background
 from scenegen.inputs.label_noise import Colours, component_sizes, fill, is_crisp, restore_labels
-from scenegen.inputs.limits import MAX_OBJECTS
+from scenegen.inputs.limits import MAX_OBJECTS, MIN_MASK_PX
 from trellis_modules.files import atomic_write
 
 _PUBLISHED = (  # label 1 and on, as in the published demo
@@ -120,7 +120,7 @@ class LabelImage:
 
 def default_min_area(shape: Sequence[int]) -> int:
     """Pixels below which an area of a label image of shape (H, W) is taken for a speck."""
-    return max(1, round(_SMALLEST_SHARE * shape[0] * shape[1]))
+    return max(MIN_MASK_PX, round(_SMALLEST_SHARE * shape[0] * shape[1]))
 
 
 def label_map(masks: np.ndarray) -> np.ndarray:

@@ -9,6 +9,9 @@ MAX_OBJECTS = 64
 MAX_VIEWS = 32
 """Photos of one scene."""
 
+MIN_MASK_PX = 4
+"""Pixels of an object's mask."""
+
 MIN_SIDE_PX = 16
 """Shorter side of a photo."""
 

@@ -5,11 +5,21 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-PHOTO_NAMES = ("scene.jpg", "scene.jpeg", "scene.png")
+PHOTO_NAME = "scene.jpg"
 LABELS_NAME = "labels.png"
 MASKS_NAME = "masks.npy"
 BOXES_NAME = "boxes.json"
+MASKS_FOLDER = "masks"
 
+PICTURE_SUFFIXES = frozenset(
+    (".jpg", ".jpeg", ".png", ".webp", ".avif", ".heic", ".heif", ".tif", ".tiff", ".bmp", ".gif")
+)
+"""Of pictures, in small letters. The content tells what a picture is; its suffix may be another one's."""
+
+_PHOTO_STEMS = {"scene", "image", "rgb"}
+_LABEL_STEMS = {"labels", "label", "seg", "segmentation", "mask", "rgb_mask"}
+_PHOTO_END, _LABELS_END = "_rgb", "_seg"  # of a photo and its label image that lie beside others
+_JUNK = {"__macosx", "thumbs.db", "desktop.ini", "$recycle.bin"}
 _VIEW_FOLDER = re.compile(r"view_\d+")
 
 
@@ -23,9 +33,32 @@ def mask_name(object_id: int | str) -> str:
     return f"{object_id}_mask.png"
 
 
+def is_picture_name(name: str) -> bool:
+    """Whether a file of this name is a picture, in any case: cameras write .JPG."""
+    return Path(name).suffix.lower() in PICTURE_SUFFIXES
+
+
 def is_photo_name(name: str) -> bool:
-    """Whether a file of this name is the photo of a scene, in any case: cameras write .JPG."""
-    return name.lower() in PHOTO_NAMES
+    """Whether a picture of this name is the photo of a scene, in any case."""
+    stem = Path(name).stem.lower()
+    return is_picture_name(name) and (stem in _PHOTO_STEMS or stem.endswith(_PHOTO_END))
+
+
+def is_labels_name(name: str) -> bool:
+    """Whether a picture of this name is the label image of a scene, in any case."""
+    stem = Path(name).stem.lower()
+    return is_picture_name(name) and (stem in _LABEL_STEMS or stem.endswith(_LABELS_END))
+
+
+def labels_stem_of(photo_name: str) -> str | None:
+    """Stem, in small letters, of the label image that belongs to a photo such as ``04_rgb.png``, if any."""
+    stem = Path(photo_name).stem.lower()
+    return stem[: -len(_PHOTO_END)] + _LABELS_END if stem.endswith(_PHOTO_END) else None
+
+
+def is_junk(name: str) -> bool:
+    """Whether a file or folder is hidden, or one that an operating system leaves in archives and folders."""
+    return name.startswith(".") or name.lower() in _JUNK
 
 
 def is_view_name(name: str) -> bool:

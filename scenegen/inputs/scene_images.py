@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from PIL import Image
@@ -22,12 +22,14 @@ class SceneImages:
         masks: per object, (H, W) bool in the photo, not empty.
         object_ids: per object, the caller's number, which names the node ``obj_<number>``; () numbers them
             0, 1, ...
+        left_out: number -> one line, for objects that were given and cannot be used.
     """
 
     photo: Image.Image
     cutouts: Sequence[Image.Image]
     masks: Sequence[np.ndarray]
     object_ids: Sequence[int] = ()
+    left_out: Mapping[int, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         ids = tuple(int(number) for number in self.object_ids) or tuple(range(len(self.cutouts)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -30,7 +31,10 @@ from scenegen.pipelines.sampling import StructureSample, noise_generator
 from scenegen.pipelines.settings import ResolvedSettings, RunSettings
 from scenegen.pipelines.structure import StructureStage
 from scenegen.pipelines.surfaces import add_surfaces, colour_objects, place_in_row
+from trellis_modules.devices import best_device, default_dtype, is_slow
 from trellis_modules.memory import release_memory
+
+logger = logging.getLogger(__name__)
 
 
 class SceneGenPipeline:
@@ -72,7 +76,7 @@ class SceneGenPipeline:
     def from_pretrained(
         cls,
         path_or_repo: Path | str,
-        device: torch.device | str = "cpu",
+        device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         *,
         revision: str | None = None,
@@ -84,7 +88,7 @@ class SceneGenPipeline:
         Args:
             path_or_repo: folder with ``pipeline.json`` (then the network is never touched), or the name of a
                 repository on the model hub.
-            device: where the networks run.
+            device: where the networks run; None takes an NVIDIA GPU, else Apple's, else the CPU.
             dtype: what their large layers compute in; None takes float32 on a CPU and float16 elsewhere.
             revision: of the repository.
             offload: keep no network in memory: each is loaded for its stage and freed after it.
@@ -93,9 +97,12 @@ class SceneGenPipeline:
         Raises:
             CheckpointError: a file is missing or damaged, differs from its recorded sha256, or does not fit.
         """
-        device = torch.device(device)
-        if dtype is None:
-            dtype = torch.float32 if device.type == "cpu" else torch.float16
+        device = best_device() if device is None else torch.device(device)
+        dtype = default_dtype(device) if dtype is None else dtype
+        if is_slow(device, dtype):
+            logger.warning(
+                "%s takes several times as long as float32 on this CPU, which has no units for it", dtype
+            )
         folder = hub.resolve_checkpoint(path_or_repo, revision)
         is_local = Path(path_or_repo).expanduser() == folder
         source = CheckpointFolder(folder, PipelineConfig.load(folder), device, dtype, from_hub=not is_local)

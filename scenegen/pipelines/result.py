@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -65,6 +66,7 @@ class SceneResult:
         settings: what made the scene (checkpoint, seed, steps, ...), written to ``poses.json``.
         timings: seconds per stage, in order of work.
         peak_bytes: most memory in use, by stage on a GPU, under "process" on a CPU.
+        left_out: number -> one line, for objects whose masks could not be used.
     """
 
     objects: tuple[GeneratedObject, ...]
@@ -73,3 +75,4 @@ class SceneResult:
     settings: dict[str, object] = field(default_factory=dict)
     timings: dict[str, float] = field(default_factory=dict)
     peak_bytes: dict[str, int] = field(default_factory=dict)
+    left_out: Mapping[int, str] = field(default_factory=dict)

@@ -104,7 +104,7 @@ def _open(path: Path) -> Any:
     if importlib.util.find_spec("onnxruntime") is None:
         raise SegmenterUnavailable(
             f"{path}: expected the package 'onnxruntime', which is not installed; "
-            "pip install 'scenegen[cutout]', or leave --cutout-model out"
+            "run bash setup.sh --cutout, or leave --cutout-model out"
         )
     if not path.is_file():
         raise SegmenterUnavailable(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import torch
@@ -10,16 +9,16 @@ import torch
 from scenegen.segmentation.cutout_model import CutoutModel
 from scenegen.segmentation.grabcut import GrabCutSegmenter
 from scenegen.segmentation.sam2 import Sam2Segmenter
+from scenegen.segmentation.sam2_conversion import SIZES, is_published, published_name
 from scenegen.segmentation.sam2_weights import DEFAULT_SAM2
 from scenegen.segmentation.segmenter import Segmenter
 from scenegen.segmentation.unavailable import SegmenterUnavailable
+from trellis_modules.checkpoint import CheckpointError, refuse_pickle
 
 GRABCUT = "grabcut"
 
 _CHECKPOINTS = Path(DEFAULT_SAM2).parent
 _OWNER = "facebook"  # of the published sizes on the model hub
-_SIZES = ("tiny", "small", "base-plus", "large")
-_PUBLISHED = re.compile(rf"sam2(\.1)?-hiera-({'|'.join(_SIZES)})")
 
 
 def load_segmenter(
@@ -60,13 +59,22 @@ def resolve_sam2(name_or_path: Path | str) -> Path | str:
     """
     path = Path(name_or_path).expanduser()
     if path.is_file():
+        _refuse_pickle(path)
         return path.parent
     if path.exists() or len(path.parts) > 1 or not str(name_or_path).startswith("sam2"):
         return name_or_path
-    if not _PUBLISHED.fullmatch(str(name_or_path)):
+    if not is_published(str(name_or_path)):
         raise SegmenterUnavailable(
             f"{name_or_path}: expected a folder, or sam2-hiera-SIZE or sam2.1-hiera-SIZE with a size of "
-            f"{', '.join(_SIZES)}; correct the name"
+            f"{', '.join(SIZES)}; correct the name"
         )
     local = _CHECKPOINTS / str(name_or_path)
     return local if local.exists() or local == Path(DEFAULT_SAM2) else f"{_OWNER}/{name_or_path}"
+
+
+def _refuse_pickle(path: Path) -> None:
+    """Raise for a published pickle, with the command that converts it."""
+    try:
+        refuse_pickle(path)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error} --like {published_name(path.stem)}") from error

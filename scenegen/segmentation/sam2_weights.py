@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 RELEASE = "sam2"
 DEFAULT_SAM2 = "checkpoints/sam2.1-hiera-large"
 
-_PHOTO_MODEL, _VIDEO_MODEL = "sam2", "sam2_video"
+PHOTO_MODEL, _VIDEO_MODEL = "sam2", "sam2_video"
 _PARTS = ("vision_config", "prompt_encoder_config", "mask_decoder_config")
 _SAME_TENSOR = (  # two names of the network for one tensor of SAM 2: a file may hold it once
     "shared_image_embedding.positional_embedding",
@@ -48,21 +48,25 @@ def load_sam2(path_or_repo: Path | str, device: torch.device, revision: str | No
         CheckpointError: the weights are damaged, or not those of the description.
         HubError: the repository cannot be had.
     """
-    if importlib.util.find_spec("transformers") is None:
-        raise SegmenterUnavailable(
-            "masks from boxes: expected the package 'transformers', which is not installed; "
-            f"pip install 'scenegen[segment]', {_OTHERWISE}"
-        )
+    _check_package()
     folder = _find_folder(path_or_repo, revision)
     description, weights = (folder / name for name in FOLDER_FILES)
     raw = _read_description(description)
-    model = _build(raw, description)
+    model = build_network(raw, description)
     state = read_state(weights)
     if raw["model_type"] == _VIDEO_MODEL:
         wanted = model.state_dict().keys()
         state = {name: tensor for name, tensor in state.items() if name in wanted}
-    materialize(model, _with_both_names(state), str(weights), device)
+    materialize(model, with_both_names(state), str(weights), device)
     return model.requires_grad_(False)
+
+
+def _check_package() -> None:
+    if importlib.util.find_spec("transformers") is None:
+        raise SegmenterUnavailable(
+            "masks from boxes: expected the package 'transformers', which is not installed; "
+            f"run bash setup.sh --segment, {_OTHERWISE}"
+        )
 
 
 def _find_folder(path_or_repo: Path | str, revision: str | None) -> Path:
@@ -95,16 +99,25 @@ def _read_description(path: Path) -> dict[str, Any]:
     except ConfigError as error:
         raise SegmenterUnavailable(f"{error}; fetch it again") from error
     kind = raw.get("model_type") if isinstance(raw, dict) else None
-    if kind not in (_PHOTO_MODEL, _VIDEO_MODEL):
+    if kind not in (PHOTO_MODEL, _VIDEO_MODEL):
         raise SegmenterUnavailable(
-            f"{path}: expected model_type {_PHOTO_MODEL!r} or {_VIDEO_MODEL!r}, got {kind!r}; "
+            f"{path}: expected model_type {PHOTO_MODEL!r} or {_VIDEO_MODEL!r}, got {kind!r}; "
             "pass a folder of SAM 2"
         )
     return raw
 
 
-def _build(raw: dict[str, Any], path: Path) -> Sam2Model:
-    """The network without weights."""
+def build_network(raw: dict[str, Any], path: Path) -> Sam2Model:
+    """The network for photos without weights.
+
+    Args:
+        raw: its description.
+        path: where that is from, for messages.
+
+    Raises:
+        SegmenterUnavailable: the package transformers is missing, or the description is of something else.
+    """
+    _check_package()
     from huggingface_hub.errors import StrictDataclassError
     from transformers import Sam2Config, Sam2Model
 
@@ -118,7 +131,8 @@ def _build(raw: dict[str, Any], path: Path) -> Sam2Model:
         ) from error
 
 
-def _with_both_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
+def with_both_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict with the tensor that the network knows by two names under both of them."""
     one, other = _SAME_TENSOR
     same = {one: state.get(one, state.get(other)), other: state.get(other, state.get(one))}
     return state | {name: tensor for name, tensor in same.items() if tensor is not None}

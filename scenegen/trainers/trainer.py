@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from scenegen.synthesis.sources.batch import Batch
 from scenegen.synthesis.sources.source import BatchSource
 from scenegen.trainers.cuda_graph import GraphedGradients
+from scenegen.trainers.interruption import Interrupted, Interruption
 from scenegen.trainers.objective import Objective
 from scenegen.trainers.prefetch import Prefetcher
 from scenegen.trainers.saved_state import (
@@ -78,8 +79,23 @@ class TrainerConfig:
         return self.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * decayed))
 
 
+def duration_text(seconds: float) -> str:
+    """Seconds in the unit that people would say them in."""
+    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
 class Trainer:
-    """Runs an objective on a batch source and keeps everything needed to go on later in one state file."""
+    """Runs an objective on a batch source and keeps everything needed to go on later in one state file.
+
+    Attributes:
+        step: steps that were done, of this and earlier runs.
+        seconds: that they took.
+        precision: "float32" on a CPU, where 16 bits take several times as long, else the configuration's.
+        stopped_by: what ended `run` before its last step: "Ctrl-C", "SIGTERM" or "--time-limit".
+    """
 
     def __init__(
         self,
@@ -122,6 +138,8 @@ class Trainer:
         self.ema = {n: v.detach().float().clone() for n, v in objective.state_dict().items()}
         self.step = 0
         self.seconds = 0.0
+        self.stopped_by: str | None = None
+        self.precision = "float32" if device.type == "cpu" else config.precision
         self._progress = lambda: self.step / config.max_steps
         self.settings = {"trainer": to_json(config)} if settings is None else settings
         output_dir.mkdir(parents=True, exist_ok=True)
@@ -196,7 +214,9 @@ class Trainer:
     # ---- loop
 
     def run(self, time_limit_s: float = math.inf, anneal: bool = False) -> bool:
-        """Train until ``max_steps`` or until ``time_limit_s`` seconds have passed; saves in both cases.
+        """Train until ``max_steps``, until ``time_limit_s`` seconds have passed or a signal comes; then save.
+
+        A step that is broken off by the limit or a signal does not count.
 
         Args:
             time_limit_s: wall-clock seconds of this call.
@@ -218,24 +238,32 @@ class Trainer:
             module.train(any(parameter.requires_grad for parameter in module.parameters()))
         batches = Prefetcher(self.source, self.device)
         values: dict[str, list[Tensor]] = {}
-        while self.step < self.config.max_steps and self._clock() - start < time_limit_s:
-            for name, value in self._train_step(batches).items():
-                values.setdefault(name, []).append(value)
-            self.step += 1
-            self.seconds = before + self._clock() - start
-            if self.step % self.config.log_every == 0:
-                self._log({name: float(torch.stack(seen).mean()) for name, seen in values.items()})
-                values = {}
-            if self.step % self.config.save_every == 0:
-                self.save()
-        self.save()
+        first = self.step
+        with Interruption(time_limit_s) as interruption:
+            while self.step < self.config.max_steps and self._clock() - start < time_limit_s:
+                try:
+                    logs = self._train_step(batches, interruption)
+                except Interrupted:
+                    break
+                for name, value in logs.items():
+                    values.setdefault(name, []).append(value)
+                self.step += 1
+                self.seconds = before + self._clock() - start
+                if self.step == first + 1:
+                    self._log_first_step(self._clock() - start, time_limit_s)
+                if self.step % self.config.log_every == 0:
+                    self._log({name: float(torch.stack(seen).mean()) for name, seen in values.items()})
+                    values = {}
+                if self.step % self.config.save_every == 0:
+                    self.save()
+            self.stopped_by = interruption.reason
+            self.save()
         return self.step >= self.config.max_steps
 
     def _loss(
         self, batch: Batch, generator: torch.Generator, *decisions: Hashable
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        is_half = self.config.precision == "bfloat16"
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=is_half):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
             return self.objective(batch, generator, *decisions)
 
     def _eager_gradients(
@@ -246,13 +274,18 @@ class Trainer:
         loss.backward()
         return loss.detach(), logs
 
-    def _train_step(self, batches: Prefetcher) -> dict[str, Tensor]:
-        """One step; on a GPU it is queued without waiting for it, and the next batch is made meanwhile."""
+    def _train_step(self, batches: Prefetcher, interruption: Interruption) -> dict[str, Tensor]:
+        """One step; on a GPU it is queued without waiting for it, and the next batch is made meanwhile.
+
+        Raises:
+            Interrupted: broken off before anything of the state was changed.
+        """
         config, seed = self.config, self.config.seed * 1_000_003 + self.step
-        batch = batches.get(self.step)
-        self._generator.manual_seed(seed)
-        decisions = self.objective.decide(torch.Generator().manual_seed(seed))
-        loss, logs = self._gradients(batch, decisions)
+        with interruption.breakable():
+            batch = batches.get(self.step)
+            self._generator.manual_seed(seed)
+            decisions = self.objective.decide(torch.Generator().manual_seed(seed))
+            loss, logs = self._gradients(batch, decisions)
         norm = nn.utils.clip_grad_norm_(self._parameters, config.grad_clip, foreach=True)
         rate = config.rate(self.step, self._progress())
         broken = (~torch.isfinite(norm)).float()
@@ -279,6 +312,20 @@ class Trainer:
         state = self.objective.state_dict()
         floats = [n for n in state if state[n].is_floating_point()]
         torch._foreach_lerp_([self.ema[n] for n in floats], [state[n].float() for n in floats], 1 - rate)
+
+    def _log_first_step(self, seconds: float, time_limit_s: float) -> None:
+        """Say how long all steps will take; the first one, which makes everything ready, takes longest."""
+        left = self.config.max_steps - self.step
+        steps = (
+            min(left, int((time_limit_s - seconds) / max(seconds, 1e-6))) if time_limit_s < math.inf else left
+        )
+        logger.info(
+            "first step: %.1f s; at this rate %s for the %d steps to come%s",
+            seconds,
+            duration_text(seconds * steps),
+            steps,
+            " within the time limit" if steps < left else "",
+        )
 
     def _log(self, means: dict[str, float]) -> None:
         record = {

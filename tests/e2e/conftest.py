@@ -1,8 +1,10 @@
 """Toy checkpoints and scenes: the real classes at sizes that run in a blink."""
 
 import json
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +14,8 @@ from PIL import Image
 from scenegen.conditioning.scene_conditioner import PATCH_DETAILS
 from scenegen.hub import file_sha256
 from scenegen.models.registry import build_model
+from tests.e2e.malformed import CommandFault, Inputs
+from tests.hub_server import Hub
 from trellis_modules.checkpoint import save_checkpoint
 
 WIDTH = 32
@@ -176,3 +180,35 @@ def _write_scene(folder: Path, count: int) -> Path:
         Image.fromarray(np.dstack([photo, alpha])).save(folder / f"{index}.png")
         Image.fromarray(alpha).save(folder / f"{index}_mask.png")
     return folder
+
+
+@pytest.fixture
+def inputs(tmp_path, shared_checkpoint, write_scene, monkeypatch, capsys, caplog) -> Iterator[Inputs]:
+    """Good inputs; the hub answers only when a case asks it."""
+    monkeypatch.setenv("no_proxy", "*")
+    root, checkpoint = tmp_path / "work", tmp_path / "toy"
+    root.mkdir()
+    shutil.copytree(shared_checkpoint, checkpoint)
+    scene = write_scene(tmp_path / "room", 2)
+
+    def run(command: Any, *arguments: Any) -> None:
+        try:
+            status = command.main([str(argument) for argument in arguments])
+        except SystemExit as exit_:
+            status = exit_.code
+        assert status == 2
+        logged = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+        raise CommandFault(logged[-1] if logged else capsys.readouterr().err.strip().splitlines()[-1])
+
+    files = {
+        f"owner/toy/{path.relative_to(checkpoint)}": path.read_bytes() for path in checkpoint.rglob("*.json")
+    }
+    with Hub(files).serve() as hub:
+        yield Inputs(root, checkpoint, scene, hub, run)
+
+
+@pytest.fixture
+def appearance_inputs(inputs, appearance_checkpoint) -> Inputs:
+    """The same with a checkpoint that has an appearance stage."""
+    inputs.checkpoint = appearance_checkpoint
+    return inputs

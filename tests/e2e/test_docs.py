@@ -55,6 +55,9 @@ NOT_RUN: Mapping[tuple[str, str], str] = {
     ("docs/training.md", "bash setup.sh --train"): INSTALLS,
     ("docs/training.md", "python scripts/assemble_checkpoint.py"): "needs all stages; see test_train.py",
     ("docs/data.md", "bash setup.sh --data"): FURNITURE + "see test_data_set.py",
+    ("docs/data.md", "python dataset_toolkits/build_metadata.py folder"): "see test_asset_road.py",
+    ("docs/data.md", "python dataset_toolkits/build_metadata.py 3D-FUTURE"): "needs 3D-FUTURE; "
+    "see test_three_d_future.py",
     ("docs/data.md", PROCEDURAL + "8000"): FURNITURE + "see test_part_swap.py",
     ("docs/data.md", "python -m dataset_toolkits.build_scenes"): FURNITURE + "see test_scene_writer.py",
     ("docs/checkpoints.md", "scenegen download"): DOWNLOADS,

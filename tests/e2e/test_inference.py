@@ -311,14 +311,14 @@ def test_half_precision_runs(tmp_path, run, write_scene, dtype):
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (("--steps", "0"), "expected a whole number above 0, got '0'"),
+        (("--steps", "0"), "expected a whole number from 1 to 10000, got '0'"),
         (("--limit", "-1"), "expected a whole number above 0, got '-1'"),
         (("--formats", "glb,stl"), "unknown format 'stl'; known: glb, objects, poses, preview"),
         (("--formats", "all,stl"), "unknown format 'stl'; known: glb, objects, poses, preview"),
         (("--cfg", "-1"), "expected a number of at least 0, got '-1'"),
         (("--texture-size", "8"), "size must be in [64, 8192], got 8"),
         (("--simplify", "1"), "simplify: expected a share in [0, 1), got 1.0"),
-        (("--device", "abacus"), "expected cpu, cuda or cuda:<n>, got 'abacus'"),
+        (("--device", "abacus"), "expected cpu, cuda, cuda:<n> or mps, got 'abacus'"),
         (("--device", "cuda:99"), "expected a device of this machine, got 'cuda:99'"),
         (("--seed", "x"), "expected a whole number, got 'x'"),
         (("--seed", "-9223372036854775809"), "expected a number from -2^63 to 2^64 - 1"),
@@ -369,3 +369,22 @@ def test_process_reports_a_bad_input_in_one_line(tmp_path):
     assert process.stderr.splitlines() == [
         f"ERROR: {tmp_path / 'gone'}: expected a folder, found nothing; check the path"
     ]
+
+
+def test_a_data_root_gets_scenes_beside_each_other_and_skips_what_is_there(
+    tmp_path, shared_checkpoint, write_scene, capsys
+):
+    for name in ("s1", "s2", "s3"):
+        write_scene(tmp_path / "masked_images_test" / name, 2)
+    command = ["--output_dir", str(tmp_path), "--set", "test", "--model_name", "toy"]
+    command += ["--checkpoint", str(shared_checkpoint)]
+    assert inference.main([*command, "--gpu_num", "2", "--gpu_id", "1"]) == 0
+    folder = tmp_path / "scene_test_toy"
+    assert sorted(path.name for path in folder.iterdir()) == ["s2.glb", "s2.json"]
+    before = (folder / "s2.glb").stat().st_mtime_ns
+    assert inference.main(command) == 0
+    assert sorted(path.stem for path in folder.glob("*.glb")) == ["s1", "s2", "s3"]
+    assert (folder / "s2.glb").stat().st_mtime_ns == before
+    assert "4 assets in" in capsys.readouterr().out
+    record = json.loads((folder / "s1.json").read_text())
+    assert record["query"] == 0 and record["objects"][0]["rotation_wxyz"] == pytest.approx([1, 0, 0, 0])

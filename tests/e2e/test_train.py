@@ -1,6 +1,10 @@
 """Training through its own command: stop, resume, export, assemble, load."""
 
 import json
+import os
+import re
+import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -307,3 +311,49 @@ def test_annealing_needs_a_time_limit(tmp_path, run, capsys):
     with pytest.raises(SystemExit):
         run("structure_vae", tmp_path / "vae", "--anneal")
     assert "--anneal needs --time-limit" in capsys.readouterr().err
+
+
+STEADY = {
+    "source": {"name": "shapes", "args": SOURCE | {"objects_per_step": 512}},
+    "trainer": {"max_steps": 9999},
+}
+
+
+def started(tmp_path: Path, pack: Path, until: str, *more: str) -> subprocess.Popen:
+    """Start train.py on a long run and wait until it says something."""
+    config = {"objective": {"name": "structure_vae", "args": {}}, "models": EXPERIMENTS["structure_vae"]}
+    (tmp_path / "long.json").write_text(json.dumps(config | STEADY))
+    arguments = ["--config", tmp_path / "long.json", "--output-dir", tmp_path / "run", "--packs", pack]
+    process = subprocess.Popen(
+        [sys.executable, str(Path(train.__file__)), *map(str, arguments), "--device", "cpu", *more],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    for line in process.stderr:
+        if until in line:
+            return process
+    raise AssertionError(f"ended with {process.wait()}")
+
+
+@pytest.mark.parametrize(
+    ("number", "name", "status"), [(signal.SIGTERM, "SIGTERM", 143), (signal.SIGINT, "Ctrl-C", 130)]
+)
+def test_signal_saves_and_ends_with_one_line(tmp_path, pack, number, name, status):
+    process = started(tmp_path, pack, "first step: ")
+    os.killpg(process.pid, number)  # as a terminal and schedulers do: the whole group
+    lines = process.stderr.read().splitlines()
+    assert process.wait(timeout=60) == status
+    assert f"{name}: saved at step" in lines[-1] and "run the command again to go on" in lines[-1]
+    assert not any("Traceback" in line for line in lines)
+    process = started(tmp_path, pack, "resumed ", "--time-limit", "1")
+    assert "stopped at step" in process.stderr.read().splitlines()[-1] and process.wait() == 0
+
+
+def test_first_step_is_told_with_an_estimate_and_the_precision(tmp_path, run, caplog):
+    changes = {"trainer": TRAINER | {"max_steps": 100, "precision": "bfloat16"}}
+    with caplog.at_level("INFO"):
+        run("structure_vae", tmp_path / "vae", "--time_limit", "2", changes=changes)
+    text = caplog.text
+    assert "bfloat16 of the configuration takes several times as long on a CPU: float32 is used" in text
+    assert re.search(r"first step: \d+\.\d s; at this rate .+ for the \d+ steps to come", text)

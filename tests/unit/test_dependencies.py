@@ -23,7 +23,7 @@ PACKAGES = (*LIBRARIES, "dataset_toolkits")
 SCRIPT_FOLDERS = ("scripts", "benchmarks", "examples")
 PROJECT_MODULES = {*PACKAGES, *SCRIPT_FOLDERS, "tests", *(path.stem for path in ROOT.glob("*.py"))}
 
-TESTED_EXTRAS = ("data", "train", "eval", "hub", "segment", "cutout", "usd", "video", "demo", "dev")
+TESTED_EXTRAS = ("data", "train", "eval", "hub", "segment", "cutout", "usd", "video", "demo", "heic", "dev")
 EXTRAS = (*TESTED_EXTRAS, "cuda", "background")
 # Import names that are not their distribution's name.
 DISTRIBUTIONS = {
@@ -52,7 +52,7 @@ BLENDER_MODULES = {"bpy", "mathutils", "bmesh"}
 # Modules without imports of their own project, for whoever needs them.
 TRELLIS_LEAVES = {
     f"trellis_modules.{name}"
-    for name in ("backends", "config", "files", "flow_output", "memory", "quaternions", "ragged")
+    for name in ("backends", "config", "devices", "files", "flow_output", "memory", "quaternions", "ragged")
 }
 
 # Reads files for everybody, and knows nobody.
@@ -87,6 +87,7 @@ ALLOWED = {
     "trellis_modules.backends": set(),
     "trellis_modules.checkpoint": {"trellis_modules.models", *TRELLIS_LEAVES},
     "trellis_modules.config": set(),
+    "trellis_modules.devices": set(),
     "trellis_modules.files": set(),
     "trellis_modules.flow_output": set(),
     "trellis_modules.gltf": set(),

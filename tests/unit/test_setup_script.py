@@ -52,8 +52,8 @@ def run_setup(checkout: Path, *flags: str, env: dict[str, str] | None = None) ->
 
 def test_help_describes_every_flag(checkout):
     parser = (ROOT / "setup.sh").read_text(encoding="utf-8").split("parse_flags()")[1].split("esac")[0]
-    parsed = set(re.findall(r"--[a-z-]+(?=[ )])", parser))
-    described = set(re.findall(r"^  (--[a-z-]+)", run_setup(checkout, "--help").stdout, re.MULTILINE))
+    parsed = set(re.findall(r"--[a-z0-9-]+(?=[ )])", parser))
+    described = set(re.findall(r"^  (--[a-z0-9-]+)", run_setup(checkout, "--help").stdout, re.MULTILINE))
     assert described == parsed
     assert {f"--{name}" for name in (*KERNELS, *EXTRAS)} <= described
 
@@ -115,3 +115,56 @@ def test_missing_venv_module_is_installed_by_root_and_explained_to_others(
     else:
         assert result.returncode == 1
         assert f"sudo apt-get install {package}" in result.stderr
+
+
+@pytest.mark.parametrize("flag", ["--new-env", "--basic", "--mipgaussian", "--vox2seq"])
+def test_flags_of_the_published_installer_are_explained(checkout, flag):
+    result = run_setup(checkout, "--dry-run", flag)
+    assert result.returncode == 0, result.stderr
+    (line,) = [line for line in result.stdout.splitlines() if line.startswith("setup.sh: ")]
+    assert line.startswith(f"setup.sh: {flag}: ")
+
+
+def test_everything_is_every_extra_but_the_test_tools(checkout):
+    output = run_setup(checkout, "--dry-run", "--all").stdout.replace("\\", "")
+    (found,) = re.findall(r"a checkout\[([a-z,]+)\]", output)[:1]
+    assert set(found.split(",")) == {*EXTRAS, "hub", "usd", "video", "heic"} - {"dev"}
+
+
+def with_environment(checkout: Path, fake_python: str) -> None:
+    """Put a Python that answers questions into .venv."""
+    python = checkout / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\n{fake_python}\nexec "{sys.executable}" "$@"\n', encoding="utf-8")
+    python.chmod(0o755)
+
+
+def test_second_call_keeps_the_installed_pytorch(checkout):
+    answers = 'case "$*" in *torch.__version__*) echo 99.1.0+cu128; exit 0;; *"pip install"*) exit 0;; esac'
+    with_environment(checkout, answers)
+    result = run_setup(checkout, "--dry-run")
+    assert "Keeping PyTorch 99.1.0+cu128" in result.stdout, result.stderr
+    assert not re.search(r"^\+ .* install .* torch$", result.stdout, re.MULTILINE)
+    constraints = checkout / ".venv" / "constraints.txt"
+    assert f"--constraint {constraints}" in result.stdout.replace("\\", "") and not constraints.exists()
+    run_setup(checkout)
+    assert re.search(r"^torch==99\.1\.0$", constraints.read_text(), re.MULTILINE)
+
+
+def test_pytorch_that_is_too_old_is_replaced(checkout):
+    with_environment(checkout, 'case "$*" in *torch.__version__*) echo 1.13.0; exit 0;; esac')
+    output = run_setup(checkout, "--dry-run").stdout
+    assert "Keeping" not in output and re.search(r"^\+ .* install .* torch$", output, re.MULTILINE)
+
+
+def test_cuda_build_without_a_gpu_is_explained(checkout, fake_commands):
+    answers = """case "$*" in
+    *torch.__version__*|*"import torch"*) exit 1;;
+    *"pip install"*) exit 0;;
+    *"pip index"*) exit 1;;
+    "- https"*) exit 1;;
+    esac"""
+    with_environment(checkout, answers)
+    result = run_setup(checkout, env=fake_commands(nvidia_smi="exit 1"))
+    assert "no NVIDIA GPU here, yet PyTorch comes as its CUDA build" in result.stdout
+    assert "--torch-index URL names a mirror" in result.stdout

@@ -115,7 +115,7 @@ def _write_mp4(frames: Sequence[np.ndarray], path: Path, fps: int) -> None:
     except ImportError as error:
         raise BackendUnavailable(
             f"{path}: videos need the packages imageio and imageio-ffmpeg ({error}); "
-            "pip install 'scenegen[video]', or choose a name that ends in .gif"
+            "run bash setup.sh --video, or choose a name that ends in .gif"
         ) from error
     # The codec wants even edges; the default of 16 would scale small pictures. With the index in front of the
     # frames players on the web begin before they have the whole file.

@@ -1,53 +1,91 @@
-"""One array of masks: (N, H, W), above 0 on each object."""
+"""One array file of masks: ``masks.npy`` or ``masks.npz``, one mask per object or one label per pixel."""
 
 from __future__ import annotations
 
+import io
+import logging
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from safe_files.arrays import read_array_file
-from safe_files.regular import UnreadableFile
-from scenegen.inputs.form import Form, check_background
+from safe_files.arrays import read_array, read_array_file
+from safe_files.limits import MAX_ARRAY_BYTES
+from safe_files.regular import UnreadableFile, open_regular
+from scenegen.inputs.form import Form
 from scenegen.inputs.image_files import SceneInputError
+from scenegen.inputs.mask_arrays import masks_of
 from scenegen.inputs.names import MASKS_NAME
+from scenegen.inputs.objects import numbered, usable_objects
+from scenegen.inputs.photos import ScenePhoto
 from scenegen.inputs.read_options import ReadOptions
 from scenegen.inputs.scene_images import SceneImages
 
+logger = logging.getLogger(__name__)
 
-def _read(photo: Image.Image, files: Sequence[Path], options: ReadOptions) -> SceneImages:
-    """Read one mask per object, numbered as in the array."""
-    (path,) = files
-    masks = _read_numbers(path)
-    if masks.ndim != 3 or masks.shape[1:] != (photo.height, photo.width) or masks.dtype.kind not in "biuf":
-        raise SceneInputError(
-            f"{path}: expected masks (N, {photo.height}, {photo.width}) like the photo, got {masks.shape} "
-            f"{masks.dtype}; save one mask per object at full photo size"
-        )
-    masks = masks > 0
-    if empty := np.flatnonzero(~masks.any(axis=(1, 2))).tolist():
-        raise SceneInputError(f"{path}: expected pixels above 0 in every mask, masks {empty} are empty")
-    if not len(masks):
-        raise SceneInputError(f"{path}: expected at least one mask, got none; mark the objects")
-    for index, mask in enumerate(masks):
-        check_background(f"{path}: mask {index}", mask)
-    return SceneImages.from_masks(photo, masks)
+_SUFFIXES = (".npy", ".npz")
+_MEMBERS = ("masks", "mask", "labels", "segmentation", "arr_0")
+"""Names under which programs save masks; where an archive has several arrays, the first of these counts."""
+
+
+def _claims(name: str) -> bool:
+    path = Path(name.lower())
+    return path.stem == Path(MASKS_NAME).stem and path.suffix in _SUFFIXES
+
+
+def _read(photo: ScenePhoto, files: Sequence[Path], options: ReadOptions) -> SceneImages:
+    """Read one mask per object, numbered as in the array, or in ascending order of its labels."""
+    path = files[0]
+    array = _read_numbers(path)
+    masks, said = masks_of(array, photo, path, options)
+    if said:
+        logger.info("%s: %s", path, said)
+    return usable_objects(photo.image, numbered(path, masks), options, path)
 
 
 def _read_numbers(path: Path) -> np.ndarray:
     try:
-        return read_array_file(path)
-    except (OSError, UnreadableFile) as error:
+        with open_regular(path) as file:
+            is_archive = file.read(4) == b"PK\x03\x04"
+        return _read_archive(path) if is_archive else read_array_file(path)
+    except (OSError, UnreadableFile, zipfile.BadZipFile, EOFError, NotImplementedError) as error:
         raise SceneInputError(
             f"{path}: expected an array file of numbers, reading stopped ({error}); save it with numpy.save"
         ) from error
 
 
-FORM = Form(
-    title=MASKS_NAME,
-    claims=lambda name: name == MASKS_NAME,
-    read=_read,
-    suffixes=(Path(MASKS_NAME).suffix,),
-)
+def _read_archive(path: Path) -> np.ndarray:
+    """The masks in an archive: the one array, the one with a name that programs use, or one array a mask."""
+    with open_regular(path) as file, zipfile.ZipFile(file) as archive:
+        members = {Path(info.filename).stem: info for info in archive.infolist()}
+        if not members:
+            raise UnreadableFile("expected an array in the archive, found none")
+        if len(members) > 1 and all(name.startswith("arr_") for name in members):
+            names = sorted(members, key=lambda name: (len(name), name))
+        else:
+            names = [next((name for name in _MEMBERS if name in members), "")]
+            if len(members) == 1:
+                names = list(members)
+        if names == [""]:
+            raise UnreadableFile(
+                f"expected an array named {_MEMBERS[0]!r} among several, "
+                f"found {', '.join(sorted(members)[:9])}"
+            )
+        if sum(members[name].file_size for name in names) > MAX_ARRAY_BYTES:
+            raise UnreadableFile(f"expected arrays of at most {MAX_ARRAY_BYTES} bytes")
+        arrays = [_member(archive, members[name]) for name in names]
+    if len({array.shape for array in arrays}) > 1:
+        raise UnreadableFile(
+            f"expected arrays of one shape, got {', '.join(str(a.shape) for a in arrays[:9])}"
+        )
+    return arrays[0] if len(arrays) == 1 else np.stack(arrays)
+
+
+def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
+    with archive.open(info) as member:
+        content = member.read(info.file_size + 1)
+    return read_array(io.BytesIO(content), len(content))
+
+
+FORM = Form(title=MASKS_NAME, claims=_claims, read=_read, suffixes=_SUFFIXES, is_one_file=True)

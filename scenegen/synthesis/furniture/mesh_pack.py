@@ -145,6 +145,7 @@ class MeshPack:
 
         Raises:
             PackError: see `load`; or it holds models of another split.
+            SplitError: see `load`.
         """
         pack = cls.load(path)
         if foreign := [info.id for info in pack.infos if info.split != "train"]:
@@ -156,10 +157,11 @@ class MeshPack:
 
     @classmethod
     def load(cls, path: Path | str) -> MeshPack:
-        """Read a pack.
+        """Read a pack, and check that its models are of the split that it says.
 
         Raises:
             PackError: missing, truncated or not a mesh pack.
+            SplitError: a model belongs to another split than the pack says, whatever is written in the file.
         """
         try:
             with open_weights(path, "numpy") as file:
@@ -175,12 +177,15 @@ class MeshPack:
                 "build it with python -m dataset_toolkits.build_mesh_packs"
             ) from error
         try:
-            return cls._assembled(tensors, parse_json(metadata["infos"]))
+            pack = cls._assembled(tensors, parse_json(metadata["infos"]))
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise PackError(
                 f"{path}: expected the tensors of a mesh pack, got others ({type(error).__name__}: {error}); "
                 "build it again with python -m dataset_toolkits.build_mesh_packs"
             ) from error
+        for info in pack.infos:
+            check_split([info.id], info.split)
+        return pack
 
     @classmethod
     def _assembled(cls, tensors: Mapping[str, np.ndarray], infos: Sequence[Mapping[str, Any]]) -> MeshPack:

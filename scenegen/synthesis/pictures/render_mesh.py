@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from struct import error as StructError
 
 import numpy as np
 import trimesh
+from PIL import Image
 
 from scenegen.synthesis.furniture.records import FurnitureMesh
 from scenegen.synthesis.layouts.scene_layout import PlacedObject, augment_vertices
+
+READABLE = (".obj", ".glb", ".gltf", ".ply", ".stl")
+"""Endings of the models that `load_model` reads."""
+
+# What trimesh raises for files that are cut off, damaged or something else.
+_UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, StructError, EOFError)
+_BLACK_LEVEL = 12  # of 255: exporters write black beside a texture when only the texture counts
 
 
 @dataclass(frozen=True)
@@ -76,10 +85,39 @@ def load_glb(path: Path) -> RenderMesh:
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: expected a GLB of a furniture model; prepare the data set first")
-    scene = trimesh.load_scene(path, process=False)
-    parts = [geometry for geometry in scene.dump() if len(geometry.faces)]
+    return _joined(path, trimesh.load_scene(path, process=False))
+
+
+def load_model(path: Path) -> RenderMesh:
+    """Read a model with colours and textures, in the axes and the unit of its file.
+
+    Args:
+        path: OBJ with its material library, GLB, glTF, PLY or STL.
+
+    Raises:
+        ValueError: the file, or one that it names, is missing, of another kind, or cut off; it holds no
+            triangle, or vertices that are not finite or all at one point.
+    """
+    kind = path.suffix.lower()
+    if kind not in READABLE:
+        raise ValueError(f"{path}: expected one of {', '.join(READABLE)}, got {kind or 'no ending'!r}")
+    options = {"group_material": True} if kind == ".obj" else {}
+    try:
+        mesh = _joined(path, trimesh.load_scene(path, process=False, **options))
+    except _UNREADABLE as error:
+        raise ValueError(f"{path}: not readable as a model: {error or type(error).__name__}") from error
+    if not np.isfinite(mesh.vertices).all():
+        raise ValueError(f"{path}: some vertices are not finite; mend the model")
+    if not np.ptp(mesh.vertices, axis=0).max() > 0:
+        raise ValueError(f"{path}: all vertices lie at one point; the model has no size")
+    return mesh
+
+
+def _joined(path: Path, scene: trimesh.Scene) -> RenderMesh:
+    """All triangles of a scene as one mesh."""
+    parts = [part for part in scene.dump() if isinstance(part, trimesh.Trimesh) and len(part.faces)]
     if not parts:
-        raise ValueError(f"{path}: expected a GLB with triangles, found none; prepare the model again")
+        raise ValueError(f"{path}: expected a model with triangles, found none")
     textures: list[np.ndarray] = []
     pieces = [_read_part(part, textures) for part in parts]
     starts = np.cumsum([0] + [len(part.vertices) for part in parts[:-1]])
@@ -101,15 +139,25 @@ def _read_part(
     uv, face_textures = np.zeros((count, 3, 2), np.float32), np.full(count, -1, np.int32)
     if part.visual.kind != "texture":
         return np.ascontiguousarray(part.visual.face_colors[:, :3]), uv, face_textures
-    material = part.visual.material
-    factor = getattr(material, "baseColorFactor", None)  # linear light, unlike the texture
-    colour = np.full(3, 255, np.uint8) if factor is None else _srgb(np.asarray(factor[:3]))
-    image = getattr(material, "baseColorTexture", None)
+    colour, image = _material_colour(part.visual.material)
     if image is not None and part.visual.uv is not None:
         uv = np.asarray(part.visual.uv, np.float32)[part.faces]
         face_textures[:] = len(textures)
         textures.append(np.asarray(image.convert("RGB")))
     return np.tile(colour, (count, 1)), uv, face_textures
+
+
+def _material_colour(
+    material: trimesh.visual.material.Material,
+) -> tuple[np.ndarray, Image.Image | None]:
+    """Colour (3,) uint8 sRGB and texture of a material, of a glTF or of a Wavefront library."""
+    if isinstance(material, trimesh.visual.material.SimpleMaterial):
+        colour, image = np.asarray(material.diffuse[:3], np.uint8), material.image
+        hidden = image is not None and colour.max() <= _BLACK_LEVEL
+        return (np.full(3, 255, np.uint8) if hidden else colour), image
+    factor = getattr(material, "baseColorFactor", None)  # linear light, unlike the texture
+    colour = np.full(3, 255, np.uint8) if factor is None else _srgb(np.asarray(factor[:3]))
+    return colour, getattr(material, "baseColorTexture", None)
 
 
 def _srgb(linear: np.ndarray) -> np.ndarray:

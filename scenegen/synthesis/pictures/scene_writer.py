@@ -35,7 +35,7 @@ from scenegen.geometry import (
     pose_to_transform,
 )
 from scenegen.inputs.cutouts import cut_out
-from scenegen.inputs.names import PHOTO_NAMES, cutout_name, mask_name
+from scenegen.inputs.names import PHOTO_NAME, cutout_name, mask_name
 from scenegen.synthesis.furniture.records import FurnitureMesh, ModelInfo
 from scenegen.synthesis.layouts.scene_layout import (
     PlacedObject,
@@ -144,7 +144,7 @@ def write_object_images(
     temporary = folder.with_name(folder.name + ".part")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    Image.fromarray(colour).save(temporary / PHOTO_NAMES[0], quality=_JPEG_QUALITY, subsampling=0)
+    Image.fromarray(colour).save(temporary / PHOTO_NAME, quality=_JPEG_QUALITY, subsampling=0)
     for number, mask in enumerate(masks):
         cutout(colour, mask).save(temporary / cutout_name(number), optimize=optimize)
         if with_masks:

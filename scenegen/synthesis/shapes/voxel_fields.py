@@ -148,6 +148,7 @@ def voxel_fields(
     generator: torch.Generator,
     extra_voxels: float = 0.0,
     missing_voxels: float = 0.0,
+    voxels: Tensor | None = None,
 ) -> VoxelFields:
     """Fields around the surface voxels of ``count`` objects.
 
@@ -159,6 +160,8 @@ def voxel_fields(
         extra_voxels: share of the free neighbours of surface voxels that are added, as generated structures
             are never exact.
         missing_voxels: share of the surface voxels that are left out.
+        voxels: (T, 4) int64 (object, x, y, z), z up: where fields are wanted, as they are; None takes the
+            voxels of the surface points.
     """
     drawn = sample_surfaces(triangles, count, grid.samples, generator)
     corners = (yup_to_zup(triangles.corners) + 0.5) * grid.cells
@@ -166,6 +169,8 @@ def voxel_fields(
     owner = torch.arange(count, device=corners.device)[:, None].expand(-1, grid.samples)
     keys = _keys(torch.cat([owner[..., None], cells], -1), grid.cells)[drawn.exists].flatten()
     surface = _Surface(corners, _faces_of_cells(keys, drawn.face[drawn.exists], count, grid))
+    if voxels is not None:
+        return _fields_at(voxels, count, surface, grid)
     occupied = torch.zeros(count, *(grid.resolution,) * 3, dtype=torch.bool, device=corners.device)
     voxel = cells // grid.subdivision
     occupied[(owner, *voxel.unbind(-1))] = True

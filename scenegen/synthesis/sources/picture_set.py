@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from safe_files.weights import read_weights
+from safe_files.json_reader import parse_json
+from safe_files.weights import open_weights
+from scenegen.synthesis.furniture.split import check_split
 from scenegen.synthesis.sources.batch import LatentPictureBatch
 from trellis_modules.config import MAX_SEED, check_range
+from trellis_modules.files import atomic_write
 from trellis_modules.ragged import expand
 
+_IDS = "model_ids"
 _NAMES = ("images", "lengths", "xyz", "latents", "projections")
 
 
@@ -28,6 +33,7 @@ class PictureSet:
         xyz: (sum, 3) uint8.
         latents: (sum, C) float16.
         projections: (N, 3, 4) float32, see `appearance_batches.crop_projections`.
+        model_ids: the models of which pictures were made, sorted; all of the train split or procedural.
     """
 
     images: Tensor
@@ -35,6 +41,7 @@ class PictureSet:
     xyz: Tensor
     latents: Tensor
     projections: Tensor
+    model_ids: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.images)
@@ -57,7 +64,12 @@ class PictureSet:
     @classmethod
     def concatenate(cls, sets: Sequence[PictureSet]) -> PictureSet:
         """All pictures of several sets."""
-        return cls(*(torch.cat([getattr(part, name) for part in sets]) for name in _NAMES))
+        ids = sorted({model_id for part in sets for model_id in part.model_ids})
+        return cls(*(torch.cat([getattr(part, name) for part in sets]) for name in _NAMES), tuple(ids))
+
+    def of_models(self, model_ids: Iterable[str]) -> PictureSet:
+        """The same pictures, with the ids of the models of which they were made."""
+        return replace(self, model_ids=tuple(sorted(set(model_ids))))
 
     def _check(self) -> None:
         """Refuse tensors that do not belong together."""
@@ -70,25 +82,40 @@ class PictureSet:
             raise ValueError(f"its tensors do not belong together, {count} images and {rows} voxels")
 
     def save(self, path: Path) -> None:
-        """Write a safetensors file."""
-        save_file({name: getattr(self, name).contiguous() for name in _NAMES}, path)
+        """Write a safetensors file that appears whole.
+
+        Raises:
+            SplitError: a model is not of the train split.
+            ValueError: no model is named.
+        """
+        if not self.model_ids:
+            raise ValueError(
+                f"{path}: expected the models that the pictures are of; see PictureSet.of_models"
+            )
+        check_split(self.model_ids, "train")
+        tensors = {name: getattr(self, name).contiguous() for name in _NAMES}
+        with atomic_write(path) as temporary:
+            save_file(tensors, temporary, metadata={_IDS: json.dumps(self.model_ids)})
 
     @classmethod
     def load(cls, path: Path) -> PictureSet:
-        """Read a file of `save`.
+        """Read a file of `save`, to learn from it.
 
         Raises:
-            ValueError: it is no picture set, or cannot be read.
+            ValueError: it is no picture set, cannot be read, or does not name its models, as older files do.
+            SplitError: a model is not of the train split.
         """
         try:
-            tensors = read_weights(path)
-            pictures = cls(*(tensors[name] for name in _NAMES))
+            with open_weights(path, "pt") as file:
+                ids = tuple(parse_json((file.metadata() or {})[_IDS]))
+                pictures = cls(*(file.get_tensor(name) for name in _NAMES), ids)
             pictures._check()
-            return pictures
-        except (OSError, LookupError, ValueError) as error:
+        except (OSError, LookupError, TypeError, ValueError) as error:
             raise ValueError(
                 f"{path}: expected a file of dataset_toolkits.build_picture_set ({error}); make it again"
             ) from error
+        check_split(pictures.model_ids, "train")
+        return pictures
 
 
 @dataclass(frozen=True)

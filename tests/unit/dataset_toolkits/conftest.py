@@ -1,4 +1,4 @@
-"""Raw data that looks like 3D-FUTURE's at toy size, and a toy geometry encoder."""
+"""Data roots at toy size: three small models; raw data that looks like 3D-FUTURE's; a geometry encoder."""
 
 import csv
 import shutil
@@ -11,12 +11,13 @@ import pytest
 import torch
 import trimesh
 
-from dataset_toolkits import build_lookalike, build_metadata_scene
+from dataset_toolkits import build_lookalike, build_metadata, build_metadata_scene, download
 from scenegen.datasets.metadata import AssetRow, write_assets
 from scenegen.models.registry import build_model
 from scenegen.synthesis.furniture.mesh_pack import MeshPack
 from scenegen.synthesis.furniture.records import FurnitureMesh, ModelInfo
 from scenegen.synthesis.furniture.split import load_split
+from tests.asset_models import write_models
 from trellis_modules.checkpoint import save_checkpoint
 
 PHOTO_SIZE = 96
@@ -120,3 +121,19 @@ def furniture_of_split() -> Callable[[str, int], MeshPack]:
         return MeshPack.from_meshes(models)
 
     return make
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> Path:
+    """A folder with an OBJ, a GLB and a PLY."""
+    write_models(tmp_path / "models")
+    return tmp_path / "models"
+
+
+@pytest.fixture
+def downloaded(models: Path, tmp_path: Path) -> Path:
+    """A data root whose models are downloaded."""
+    root = tmp_path / "root"
+    arguments = ["folder", "--output_dir", str(root), "--source", str(models)]
+    assert build_metadata.main(arguments) == download.main(arguments) == build_metadata.main(arguments) == 0
+    return root

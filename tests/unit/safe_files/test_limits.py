@@ -166,7 +166,7 @@ LIMITS: dict[str, Limit] = {
     "MAX_GLB_NODES": Limit(lambda t, n: read_scene(t, lambda d: star(d, n)), "a tree of at most", glb, 20),
     "MAX_GLB_DEPTH": Limit(lambda t, n: read_scene(t, lambda d: chain(d, n)), "a tree of at most", glb, 60),
     "MAX_GLB_ROWS": Limit(
-        lambda t, n: read_scene(t, lambda d: star(d, n // 6 + n % 6)), "vertices and corners", glb, 24
+        lambda t, n: read_scene(t, lambda d: star(d, n // 6 - 1 + n % 6)), "vertices and corners", glb, 24
     ),
     "MAX_SYMMETRY": Limit(with_symmetry, "symmetry"),
     "MAX_NETWORKS": Limit(

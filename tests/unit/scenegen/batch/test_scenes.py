@@ -50,7 +50,7 @@ def test_scenes_whose_masks_are_not_found_are_reported_and_the_others_go_on(tmp_
     failed = segment_scenes([broken, good], options, _FindsTheMiddle)
     assert list(failed) == [broken.source]
     assert failed[broken.source].status == "failed"
-    assert "scene.png: expected a JPEG or PNG image" in failed[broken.source].error
+    assert "scene.png: expected a JPEG, PNG or other common image" in failed[broken.source].error
     assert caplog.messages == [failed[broken.source].error]
     labels = np.asarray(Image.open(tmp_path / "out" / "good" / "labels.png"))
     assert (labels[8:16, 8:16] == 1).all() and labels.sum() == 64

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from scenegen.checkpoints.networks import CheckpointFolder, Networks
+from scenegen.checkpoints.networks import CheckpointFolder, Networks, load_network
 from scenegen.checkpoints.schema import PipelineConfig
 from scenegen.models.registry import build_model
 from trellis_modules.checkpoint import CheckpointError, save_checkpoint
@@ -124,3 +124,38 @@ def test_kept_networks_are_loaded_once_and_others_for_every_use():
     with pytest.raises(RuntimeError, match="boom"), freed.use("a"):
         raise RuntimeError("boom")
     assert made[-1].weight.is_meta
+
+
+ENCODER = {
+    "name": "SparseStructureEncoder",
+    "args": {
+        "in_channels": 1,
+        "latent_channels": 2,
+        "num_res_blocks": 0,
+        "num_res_blocks_middle": 0,
+        "channels": [4, 4],
+    },
+}
+PUBLISHED = "microsoft/TRELLIS-image-large/ckpts/ss_enc_conv3d_16l8_fp16"
+
+
+@pytest.mark.parametrize(
+    ("place", "reference"),
+    [
+        ("own/enc", "own/enc"),
+        ("checkpoints/trellis-encoders/ckpts/ss_enc_conv3d_16l8_fp16", PUBLISHED),
+    ],
+)
+def test_one_network_is_found_by_its_path_or_where_downloads_go(tmp_path, monkeypatch, place, reference):
+    _save(tmp_path / place, ENCODER)
+    monkeypatch.chdir(tmp_path)
+    assert type(load_network(reference)).__name__ == "SparseStructureEncoder"
+
+
+def test_published_network_that_is_not_there_says_how_to_fetch_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("scenegen.checkpoints.networks.fetch_reference", lambda reference: None)
+    with pytest.raises(CheckpointError, match="scenegen download --only trellis-encoders"):
+        load_network(PUBLISHED)
+    with pytest.raises(CheckpointError, match="own/enc: expected a network as own/enc.json"):
+        load_network("own/enc")

@@ -119,15 +119,28 @@ def test_description_may_lie_in_a_folder_of_the_repository(run, hub, tmp_path):
     assert (tmp_path / "out/scenegen/ckpts/dec.safetensors").read_bytes() == WEIGHTS["dec"]
 
 
-def test_dry_run_reports_sizes_and_writes_nothing(run, tmp_path, capsys, hub):
+def test_sizes_are_reported_before_anything_is_fetched(run, capsys, hub):
     hub.large.clear()
     hub.without_length.add("owner/vggt/config.json")
-    assert run("--dry-run", "--only", "vggt") == 0
+    assert run("--only", "vggt") == 0
     text = capsys.readouterr().out
     assert "model.safetensors  3.0 kB, to fetch, digest not known yet: trusted and recorded" in text
     assert "config.json  size unknown, to fetch" in text
     assert "needed: 3.0 kB, free: " in text
-    assert not (tmp_path / "out").exists()
+
+
+def test_dry_run_lists_names_sizes_and_sources_without_asking(run, tmp_path, capsys, hub):
+    assert run("--dry-run") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert hub.requests == [] and not (tmp_path / "out").exists()
+    source = f"to fetch, from {hub.endpoint}/owner/vggt/resolve/main/model.safetensors"
+    assert any("VGGT-1B/model.safetensors  about 3.0 kB, " + source in line for line in lines)
+    assert any("scenegen/pipeline.json and the networks that it names  size unknown" in line for line in lines)
+    assert lines[-1].startswith("needed: about 3.0 kB, free: ")
+    assert run("--only", "vggt") == 0
+    capsys.readouterr(), hub.requests.clear()
+    assert run("--dry-run", "--only", "vggt") == 0
+    assert "model.safetensors  3.0 kB, there, from" in capsys.readouterr().out and hub.requests == []
 
 
 def test_second_run_fetches_nothing_and_a_damaged_file_again(run, hub, tmp_path):
@@ -219,7 +232,7 @@ def test_one_release_that_fails_does_not_stop_the_others(run, hub, tmp_path, err
 
 def test_without_an_answer_no_space_is_claimed(run, hub, capsys):
     hub.files.clear()
-    assert run("--only", "scenegen", "--dry-run") == 1
+    assert run("--only", "scenegen") == 1
     assert capsys.readouterr().out == ""
 
 

@@ -39,7 +39,7 @@ def test_good_values(convert, text, value):
         (types.seed, str(2**64), f"expected a number from -2^63 to 2^64 - 1, got '{2**64}'"),
         (types.port, "0", "expected a whole number from 1 to 65535, got '0'"),
         (types.port, "65536", "expected a whole number from 1 to 65535, got '65536'"),
-        (types.device, "abacus", "expected cpu, cuda or cuda:<n>, got 'abacus'"),
+        (types.device, "abacus", "expected cpu, cuda, cuda:<n> or mps, got 'abacus'"),
         (types.device, "cuda:99", "expected a device of this machine, got 'cuda:99'; use cpu"),
         (types.device, "meta", "expected a device of this machine, got 'meta'; use cpu"),
     ],

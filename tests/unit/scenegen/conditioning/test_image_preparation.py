@@ -79,7 +79,7 @@ def test_remover_gets_a_bounded_rgb_picture() -> None:
 
 def test_missing_rembg_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "rembg", None)  # makes the import fail
-    with pytest.raises(BackendUnavailable, match=r"pip install 'scenegen\[background\]'"):
+    with pytest.raises(BackendUnavailable, match=r"bash setup.sh --background"):
         RembgBackgroundRemover()(Image.new("RGB", (4, 4)))
 
 

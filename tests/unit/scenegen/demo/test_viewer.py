@@ -75,7 +75,7 @@ def test_pose_table(folders):
 
 def test_missing_gradio_is_named_with_its_remedy(folders, monkeypatch):
     monkeypatch.setattr(viewer.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ViewerUnavailable, match=r"'gradio'.*pip install 'scenegen\[demo\]'"):
+    with pytest.raises(ViewerUnavailable, match=r"'gradio'.*bash setup.sh --demo"):
         build_viewer(*folders)
 
 

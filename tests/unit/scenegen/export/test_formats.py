@@ -402,7 +402,7 @@ def test_missing_package_is_named_with_its_remedy(monkeypatch):
         "find_spec",
         lambda name: None if name == "imageio_ffmpeg" else find_spec(name) or object(),
     )
-    with pytest.raises(FormatUnavailable, match=r"'imageio_ffmpeg'.*pip install 'scenegen\[video\]'"):
+    with pytest.raises(FormatUnavailable, match=r"'imageio_ffmpeg'.*bash setup.sh --video"):
         check_formats(["mp4"])
 
 

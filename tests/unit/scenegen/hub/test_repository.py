@@ -138,7 +138,7 @@ def test_neither_cache_nor_network(resolve):
 
 def test_missing_package_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(HubError, match=r"pip install 'scenegen\[hub\]'"):
+    with pytest.raises(HubError, match=r"bash setup.sh --hub"):
         resolve_checkpoint("owner/scene")
 
 

@@ -1,15 +1,20 @@
 """One file over HTTP: what breaks, what continues, and what is refused."""
 
 import hashlib
+from collections import namedtuple
+from http.client import HTTPMessage
+from urllib.request import Request
 
 import pytest
 
+from scenegen.hub import body
 from scenegen.hub.releases import HubError
-from scenegen.hub.transfer import Announcement, NotPublished, announce, fetch, part_path
+from scenegen.hub.transfer import Announcement, NotPublished, _Redirects, announce, fetch, part_path
 from tests.hub_server import COMMIT
 
 CONTENT = bytes(range(256)) * 40
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
+DiskUsage = namedtuple("DiskUsage", "total used free")
 FILE = "owner/name/model.safetensors"
 
 
@@ -125,7 +130,7 @@ def test_announced_digest_is_checked_too(hub, url, tmp_path):
 
 
 def test_content_of_another_size_than_announced_is_refused(hub, url, tmp_path):
-    with pytest.raises(HubError, match=r"broke 2 times \(expected 5 bytes, got more\)"):
+    with pytest.raises(HubError, match="expected at most 5 bytes, got more"):
         fetch(url, tmp_path / "m", Announcement(size=5, etag="x"), pause_s=0.0, attempts=2)
 
 
@@ -173,3 +178,95 @@ def test_part_that_is_whole_is_not_fetched_again(hub, url, tmp_path):
     part_path(tmp_path / "m", announced).write_bytes(CONTENT)
     fetch(url, tmp_path / "m", announced, sha256=DIGEST)
     assert hub.gets("model.safetensors") == []
+
+
+def test_endless_stream_ends_at_the_limit_and_keeps_nothing(hub, url, tmp_path):
+    hub.endless.add(FILE)
+    with pytest.raises(HubError, match="expected at most 300000 bytes, got more"):
+        fetch(url, tmp_path / "m", Announcement(), max_bytes=300_000, attempts=2, pause_s=0.0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_body_longer_than_announced_ends_at_its_size(hub, url, tmp_path):
+    hub.announced_sizes[FILE] = 9000
+    announced = announce(url)
+    with pytest.raises(HubError, match="expected at most 9000 bytes, got more"):
+        fetch(url, tmp_path / "m", announced, attempts=2, pause_s=0.0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_byte_after_byte_is_given_up(hub, url, tmp_path, monkeypatch):
+    monkeypatch.setattr(body, "SLOW_WINDOW_S", 0.2)
+    hub.slow.add(FILE)
+    with pytest.raises(HubError, match=r"broke 2 times \(slower than 1024 bytes a second\)"):
+        fetch(url, tmp_path / "m", announce(url), attempts=2, pause_s=0.0)
+
+
+def test_disk_that_fills_up_on_the_way_ends_the_transfer(hub, url, tmp_path, monkeypatch):
+    monkeypatch.setattr(body, "_LOOKS", 0)
+    monkeypatch.setattr(body.shutil, "disk_usage", lambda path: DiskUsage(1, 1, 0))
+    with pytest.raises(HubError, match=r"expected 67.1 MB of free space, the disk has 0 B; free some"):
+        fetch(url, tmp_path / "m", announce(url))
+
+
+def test_disk_that_refuses_is_told_with_the_file(hub, url, tmp_path, monkeypatch):
+    announced = announce(url)
+    part_path(tmp_path / "m", announced).mkdir()
+    with pytest.raises(HubError, match=r"part: cannot be written \(Is a directory\); free some space"):
+        fetch(url, tmp_path / "m", announced)
+
+
+BAD_ADDRESSES = (
+    "file:///etc/passwd",
+    "ftp://127.0.0.1:9/x",
+    "javascript:alert(1)",
+    "http://[::1/x",
+    "http://127.0.0.1:99999/x",
+    "http://127.0.0.1:port/x",
+    "http:///x",
+    "http://exa mple/x",
+    "https://",
+    "http://" + "n" * 4000 + "/x",
+    "data:text/plain,hello",
+    "\x01\x02",
+)
+
+
+@pytest.mark.parametrize("address", BAD_ADDRESSES)
+def test_redirection_to_what_is_no_web_address_is_one_line(hub, url, tmp_path, address):
+    hub.redirects[FILE] = address
+    anything = Announcement(etag="x")
+    for call in (lambda: announce(url), lambda: fetch(url, tmp_path / "m", anything, pause_s=0.0)):
+        with pytest.raises(HubError) as error:
+            call()
+        assert "\n" not in str(error.value) and url in str(error.value)
+    assert not (tmp_path / "m").exists()
+
+
+def test_redirection_in_a_circle_is_one_line(hub, url, tmp_path):
+    hub.redirects[FILE] = url
+    with pytest.raises(HubError) as error:
+        announce(url)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("address", "is_kept"),
+    [
+        ("https://hub.example/other", True),
+        ("https://storage.example/file", False),
+        ("https://hub.example:8443/file", False),
+        ("https://hub.example@storage.example/file", False),
+        ("https://sub.hub.example/file", False),
+    ],
+)
+def test_the_token_follows_to_the_same_address_only(address, is_kept):
+    request = Request("https://hub.example/file", headers={"Authorization": "Bearer secret"})
+    redirected = _Redirects().redirect_request(request, None, 302, "Found", HTTPMessage(), address)
+    assert redirected.has_header("Authorization") is is_kept
+
+
+def test_redirection_from_https_to_http_is_refused():
+    request = Request("https://hub.example/file", headers={"Authorization": "Bearer secret"})
+    with pytest.raises(HubError, match="none from https to http, got 'http://hub.example/file'"):
+        _Redirects().redirect_request(request, None, 302, "Found", HTTPMessage(), "http://hub.example/file")

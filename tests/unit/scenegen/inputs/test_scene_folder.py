@@ -1,8 +1,6 @@
 """Reading scene folders: layouts, order, and one message for each fault."""
 
 import io
-import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +10,7 @@ from PIL import Image
 from scenegen.inputs.image_files import SceneInputError
 from scenegen.inputs.layout import find_scene_folders
 from scenegen.inputs.names import natural_key, scene_id_of
+from scenegen.inputs.read_options import ReadOptions
 from scenegen.inputs.scene_folder import read_photo, read_scene
 from scenegen.inputs.scene_images import SceneImages
 
@@ -194,20 +193,6 @@ def test_find_lists_folders_naturally_and_accepts_one_scene(tmp_path):
     assert find_scene_folders(tmp_path / "b9") == [tmp_path / "b9"]
 
 
-def _png_16_bit_rgb() -> bytes:
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-    header = struct.pack(">IIBBBBB", WIDTH, HEIGHT, 16, 2, 0, 0, 0)
-    rows = b"".join(b"\0" + bytes(WIDTH * 6) for _ in range(HEIGHT))
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(rows))
-        + chunk(b"IEND", b"")
-    )
-
-
 def _truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
 
@@ -233,32 +218,17 @@ FAULTS = {
     "photo empty": (
         lambda f: (f / "scene.jpg").write_bytes(b""),
         "scene.jpg",
-        "expected a JPEG or PNG image",
+        "expected a JPEG, PNG or other common image",
     ),
     "photo is text": (
         lambda f: (f / "scene.jpg").write_text("hi"),
         "scene.jpg",
-        "expected a JPEG or PNG image",
+        "expected a JPEG, PNG or other common image",
     ),
     "photo is a folder": (
         lambda f: ((f / "scene.jpg").unlink(), (f / "scene.jpg").mkdir()),
         "scene.jpg",
         "expected a file, got a folder",
-    ),
-    "photo CMYK": (
-        lambda f: _save(_photo().convert("CMYK"), f / "scene.jpg"),
-        "scene.jpg",
-        "got CMYK; convert",
-    ),
-    "photo 16 bit RGB": (
-        lambda f: (f / "scene.jpg").write_bytes(_png_16_bit_rgb()),
-        "scene.jpg",
-        "got a 16-bit image; convert it",
-    ),
-    "photo float": (
-        lambda f: _save(Image.new("F", (WIDTH, HEIGHT)), f / "scene.jpg", "tiff"),
-        "scene.jpg",
-        "8 bits a channel",
     ),
     "photo tiny": (lambda f: _save(_photo().resize((9, 9)), f / "scene.jpg"), "scene.jpg", "got 9x9"),
     "photo a strip": (
@@ -277,21 +247,11 @@ FAULTS = {
         "1_mask.png",
         "expected background (0) around the object, the mask covers the whole photo",
     ),
-    "mask 16 bit": (
-        lambda f: _save(Image.fromarray(_mask(0).astype(np.uint16)), f / "1_mask.png"),
-        "1_mask.png",
-        "got a 16-bit image",
-    ),
     "mask truncated": (lambda f: _truncate(f / "1_mask.png"), "1_mask.png", "expected a whole image"),
     "image without mask": (
         lambda f: (f / "1_mask.png").unlink(),
         "1.png",
         "got only RGBA of 20x20; add 1_mask.png",
-    ),
-    "mask not numbered": (
-        lambda f: (f / "1_mask.png").rename(f / "chair_mask.png"),
-        "chair_mask.png",
-        "<number>_mask.png",
     ),
     "two masks of one number": (
         lambda f: _save(_empty_mask(), f / "01_mask.png"),
@@ -343,7 +303,7 @@ def test_fault_gives_one_line_naming_the_file(folder, fault):
     damage, name, expected = FAULTS[fault]
     damage(folder)
     with pytest.raises(SceneInputError) as error:
-        read_scene(folder)
+        read_scene(folder, ReadOptions(strict=True))
     _assert_one_line(error, name, expected)
 
 
@@ -376,11 +336,12 @@ LAYOUT_FAULTS = {
     "array beside masks": (lambda f: np.save(f / "masks.npy", np.ones(3)), "masks.npy", "found both"),
 }  # fmt: skip
 ARRAY_FAULTS = {
-    "flat": (np.ones((HEIGHT, WIDTH)), f"expected masks (N, {HEIGHT}, {WIDTH})"),
+    "of five axes": (np.ones((1, 1, 1, HEIGHT, WIDTH)), f"expected masks (N, {HEIGHT}, {WIDTH})"),
+    "flat and of everything": (np.ones((HEIGHT, WIDTH)), "the mask covers the whole photo"),
     "of another size": (np.ones((1, WIDTH, HEIGHT)), f"got (1, {WIDTH}, {HEIGHT})"),
     "of text": (np.full((1, HEIGHT, WIDTH), "x"), "<U1"),
     "none": (np.ones((0, HEIGHT, WIDTH)), "expected at least one mask"),
-    "one empty": (np.stack([np.ones((HEIGHT, WIDTH)), np.zeros((HEIGHT, WIDTH))]), "masks [1] are empty"),
+    "one empty": (np.stack([_mask(0), np.zeros((HEIGHT, WIDTH))]), "mask 1: expected pixels above 0"),
     "one of everything": (
         np.stack([_mask(0), np.ones((HEIGHT, WIDTH))]),
         "mask 1: expected background (0) around the object",
@@ -404,19 +365,8 @@ def test_array_fault_gives_one_line_naming_the_file(tmp_path, fault):
     array, expected = ARRAY_FAULTS[fault]
     np.save(folder / "masks.npy", array)
     with pytest.raises(SceneInputError) as error:
-        read_scene(folder)
+        read_scene(folder, ReadOptions(strict=True))
     _assert_one_line(error, "masks.npy", expected)
-
-
-@pytest.mark.parametrize("length", [None, 40])
-def test_archive_of_arrays_is_refused_as_masks(tmp_path, length):
-    folder = _write_scene(tmp_path / "room", count=0)
-    archive = io.BytesIO()
-    np.savez(archive, masks=np.stack([_mask(0)]))
-    (folder / "masks.npy").write_bytes(archive.getvalue()[:length])
-    with pytest.raises(SceneInputError) as error:
-        read_scene(folder)
-    _assert_one_line(error, "masks.npy", "expected an array file of numbers, reading stopped")
 
 
 def test_view_without_one_of_the_objects_is_named(tmp_path):
@@ -429,7 +379,7 @@ def test_view_without_one_of_the_objects_is_named(tmp_path):
 
 def test_masks_by_file_need_both_files(tmp_path):
     _save(_photo(), tmp_path / "lounge.png")
-    with pytest.raises(SceneInputError, match="masks.npy: expected a label image or an array"):
+    with pytest.raises(SceneInputError, match="masks.npy: expected a label image, an array"):
         read_photo(tmp_path / "lounge.png", tmp_path / "masks.npy")
     with pytest.raises(SceneInputError, match="expected a photo, found none"):
         read_photo(tmp_path, tmp_path / "masks.npy")

@@ -10,7 +10,7 @@ from scenegen.inputs.image_files import SceneInputError
 from scenegen.inputs.layout import detect_scene
 from scenegen.inputs.scene_folder import read_layout
 from scenegen.inputs.scene_images import SceneImages
-from scenegen.segmentation import Sam2Segmenter, find_masks
+from scenegen.segmentation import ObjectPrompt, Sam2Segmenter, find_masks, merge_masks
 from scenegen.segmentation.masks import find_labels, write_found_labels
 from tests.box_filler import BoxFiller
 
@@ -78,3 +78,49 @@ def test_labels_on_disk_are_read_as_the_same_masks(tmp_path):
     np.testing.assert_array_equal(
         images.masks, find_masks(BoxFiller(_filled()), PHOTO, np.array([LARGE, SMALL]))
     )
+
+
+@pytest.mark.parametrize(
+    ("options", "owner"),
+    [
+        pytest.param({}, 2, id="smallest by default"),
+        pytest.param({"priority": "smallest"}, 2, id="smallest"),
+        pytest.param({"priority": "order"}, 3, id="the last one"),
+        pytest.param({"priority": "score", "scores": [0.9, 0.2, 0.3]}, 1, id="best score"),
+        pytest.param({"priority": "score", "scores": np.array([0.5, 0.2, 0.5])}, 3, id="equal scores"),
+    ],
+)
+def test_a_pixel_of_several_masks_goes_to_one_of_them(options, owner):
+    masks = _filled((0, 0, 30, 30), (10, 10, 20, 20), (5, 5, 25, 25))
+    labels = merge_masks(masks, **options)
+    assert labels.dtype == np.uint8 and labels.shape == (HEIGHT, WIDTH)
+    assert labels[15, 15] == owner
+    np.testing.assert_array_equal(labels > 0, masks.any(axis=0))
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"priority": "largest"}, "expected a priority of .*, got 'largest'"),
+        ({"priority": "score"}, "expected a score for each of 2 masks, got None"),
+        ({"priority": "score", "scores": [1.0]}, "expected a score for each of 2 masks"),
+        ({"priority": "score", "scores": [1.0, float("nan")]}, "expected a score for each of 2 masks"),
+    ],
+)
+def test_faulty_priorities_are_refused(options, says):
+    with pytest.raises(ValueError, match=says):
+        merge_masks(_filled(LARGE, SMALL), **options)
+
+
+def test_forty_masks_keep_their_labels():
+    masks = np.zeros((40, HEIGHT, WIDTH), bool)
+    for index in range(40):
+        masks[index, index // 8 * 5, index % 8 * 5] = True
+    for priority in ("smallest", "order"):
+        assert np.unique(merge_masks(masks, priority)).tolist() == list(range(41))
+
+
+def test_prompts_take_the_place_of_boxes():
+    prompts = [ObjectPrompt(LARGE), ObjectPrompt(SMALL)]
+    by_box = find_masks(BoxFiller(_filled()), PHOTO, np.array([LARGE, SMALL], np.float32))
+    np.testing.assert_array_equal(find_masks(BoxFiller(_filled()), PHOTO, prompts), by_box)

@@ -73,7 +73,7 @@ def test_missing_package_is_named_with_what_to_do(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(SegmenterUnavailable) as error:
         Sam2Segmenter.from_pretrained(tmp_path)
-    assert "pip install 'scenegen[segment]', or give the masks in a file" in _one_line(error)
+    assert "bash setup.sh --segment, or give the masks in a file" in _one_line(error)
 
 
 def test_missing_weights_are_named_with_source_and_size(library, tmp_path):

@@ -4,6 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from safetensors import safe_open
+from safetensors.numpy import save_file
 
 from scenegen.synthesis.furniture.mesh_pack import MeshPack, PackError, palette_of
 from scenegen.synthesis.furniture.procedural.shapes import box
@@ -85,6 +87,18 @@ def test_pack_refuses_a_swap_with_a_test_part(tmp_path):
     info = replace(info_of(first_id("train")), id=swap)
     with pytest.raises(SplitError, match="belongs to the test split"):
         MeshPack.from_meshes([(box_mesh(), info)]).save(tmp_path / "train.safetensors")
+
+
+def test_a_pack_is_not_believed_that_calls_a_test_model_train(tmp_path):
+    path = tmp_path / "train.safetensors"
+    MeshPack.from_meshes([(box_mesh(), info_of(first_id("test"), split="test"))]).save(path)
+    with safe_open(path, framework="numpy") as file:
+        metadata = {name: text.replace('"test"', '"train"') for name, text in file.metadata().items()}
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    save_file(tensors, path, metadata=metadata | {"split": "train"})
+    for load in (MeshPack.load, MeshPack.load_for_training):
+        with pytest.raises(SplitError, match="belongs to the test split, not to train"):
+            load(path)
 
 
 def test_loading_names_what_is_wrong(tmp_path):

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
+from scenegen.synthesis.furniture.split import SplitError, load_split
 from scenegen.synthesis.sources.batch import LatentPictureBatch
 from scenegen.synthesis.sources.picture_set import PictureSet, PictureSetConfig, PictureSetSource
 
@@ -37,11 +39,42 @@ def test_objects_with_too_many_voxels_are_left_out(batch: LatentPictureBatch) ->
 
 def test_file_holds_the_set_and_anything_else_is_refused(batch: LatentPictureBatch, tmp_path: Path) -> None:
     pictures, path = PictureSet.of_batch(batch, max_voxels=9), tmp_path / "pictures.safetensors"
+    pictures = pictures.of_models(["procedural/sofa/2", "procedural/bed/1", "procedural/bed/1"])
     pictures.save(path)
     for name, value in vars(PictureSet.load(path)).items():
-        assert torch.equal(value, getattr(pictures, name)), name
+        assert (
+            value == pictures.model_ids
+            if name == "model_ids"
+            else torch.equal(value, getattr(pictures, name))
+        )
+    assert pictures.model_ids == ("procedural/bed/1", "procedural/sofa/2")
     path.write_bytes(b"no tensors")
     with pytest.raises(ValueError, match=r"pictures\.safetensors: expected a file of .*build_picture_set"):
+        PictureSet.load(path)
+
+
+def test_pictures_of_test_models_are_neither_written_nor_read(batch, tmp_path, monkeypatch) -> None:
+    path = tmp_path / "pictures.safetensors"
+    test_id = next(entry.id for entry in load_split().values() if entry.split == "test")
+    pictures = PictureSet.of_batch(batch, max_voxels=9)
+    with pytest.raises(ValueError, match="expected the models that the pictures are of"):
+        pictures.save(path)
+    with pytest.raises(SplitError, match="belongs to the test split, not to train"):
+        pictures.of_models([test_id]).save(path)
+    assert not path.exists()
+    with monkeypatch.context() as patch:
+        patch.setattr("scenegen.synthesis.sources.picture_set.check_split", lambda ids, split: None)
+        pictures.of_models([test_id]).save(path)
+    with pytest.raises(SplitError, match="belongs to the test split, not to train"):
+        PictureSetSource.load(PictureSetConfig((str(path),), objects_per_step=2), CPU)
+
+
+def test_pictures_without_the_ids_of_their_models_are_refused(batch, tmp_path) -> None:
+    path = tmp_path / "pictures.safetensors"
+    pictures = PictureSet.of_batch(batch, max_voxels=9).of_models(["procedural/bed/1"])
+    pictures.save(path)
+    save_file(load_file(path), path)
+    with pytest.raises(ValueError, match="model_ids.*make it again"):
         PictureSet.load(path)
 
 

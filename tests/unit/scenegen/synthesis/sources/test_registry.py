@@ -38,7 +38,8 @@ def pictures(tmp_path):
     three = torch.ones(3, dtype=torch.long)
     images, projections = torch.zeros(3, 3, 8, 8, dtype=torch.uint8), torch.zeros(3, 3, 4)
     latents = torch.zeros(3, 2, dtype=torch.half)
-    PictureSet(images, three, images[:, :, 0, 0], latents, projections).save(tmp_path / "pictures")
+    pictures = PictureSet(images, three, images[:, :, 0, 0], latents, projections, ("procedural/bed/1",))
+    pictures.save(tmp_path / "pictures")
     return tmp_path / "pictures"
 
 

@@ -1,0 +1,94 @@
+"""Latents of the structures of assets: python dataset_toolkits/encode_ss_latent.py --output_dir R.
+
+Reads ``voxels/<sha256>.ply``, and writes ``ss_latents/<encoder>/<sha256>.npz`` with the posterior mean.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from dataset_toolkits.encoding import (
+    add_device,
+    add_encoder,
+    check_encoder,
+    encode_all,
+    encoder_name,
+    load_encoder,
+)
+from dataset_toolkits.steps import add_selection, check_rank, run_step, select_rows
+from dataset_toolkits.voxel_files import RESOLUTION, read_voxels
+from scenegen.cli.parser import CommandParser
+from scenegen.cli.types import positive_int
+from scenegen.datasets.arrays import write_arrays
+from scenegen.datasets.metadata import AssetRow
+from trellis_modules.models import SparseStructureEncoder
+
+PUBLISHED = "microsoft/TRELLIS-image-large/ckpts/ss_enc_conv3d_16l8_fp16"
+
+
+def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = CommandParser(__doc__)
+    add_selection(parser)
+    add_encoder(parser, PUBLISHED)
+    parser.add_argument(
+        "--resolution", type=positive_int, default=RESOLUTION, help=f"of the voxels; default: {RESOLUTION}"
+    )
+    add_device(parser)
+    return check_encoder(parser, check_rank(parser, parser.parse_args(arguments)))
+
+
+@torch.no_grad()
+def encode_structure(encoder: SparseStructureEncoder, voxels: np.ndarray, resolution: int) -> np.ndarray:
+    """Posterior mean (C, R, R, R) float32 of occupied voxels (N, 3).
+
+    Raises:
+        ValueError: it is not finite, or the resolution does not fit the encoder.
+    """
+    device = next(encoder.parameters()).device
+    occupancy = torch.zeros(1, 1, *(resolution,) * 3, device=device)
+    x, y, z = torch.from_numpy(voxels).to(device).unbind(1)
+    occupancy[0, 0, x, y, z] = 1.0
+    mean = encoder.posterior(occupancy).mean[0].float().cpu().numpy()
+    if not np.isfinite(mean).all():
+        raise ValueError("the latent is not finite; check the encoder")
+    return mean
+
+
+def encode(options: argparse.Namespace) -> int:
+    """Encode and record."""
+    root, name = options.output_dir, encoder_name(options)
+    column = f"ss_latent_{name}"
+    rows = select_rows(
+        options,
+        lambda row: row.voxelized and not row.status.get(column),
+        f"voxelized and without {column}",
+    )
+    if not rows:
+        return 0
+    encoder = load_encoder(options, SparseStructureEncoder)
+
+    def run(row: AssetRow) -> Mapping[str, Any]:
+        path = root / "ss_latents" / name / f"{row.sha256}.npz"
+        if not path.is_file():
+            voxels = read_voxels(root / "voxels" / f"{row.sha256}.ply", options.resolution)
+            write_arrays(path, mean=encode_structure(encoder, voxels, options.resolution))
+        return {column: True}
+
+    return encode_all(column, rows, run, options)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Encode and record; 1 when an asset failed or there is no such encoder."""
+    options = parse_arguments(arguments)
+    return run_step(lambda: encode(options))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

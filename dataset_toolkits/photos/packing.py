@@ -1,0 +1,327 @@
+"""From the table of scenes and its files to shards that training reads."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from scenegen.conditioning.image_preparation import IMAGE_SIZE, images_to_tensor, prepare_training_asset
+from scenegen.datasets.furniture_ids import FURNITURE_ID
+from scenegen.datasets.metadata import SCENE, AssetRow, SceneRow
+from scenegen.datasets.shards import (
+    LATENTS,
+    SCENES,
+    TRAIN,
+    ShardHeader,
+    ShardSample,
+    read_header,
+    shard_name,
+    write_shard,
+)
+from scenegen.inputs.cutouts import alpha_of
+
+logger = logging.getLogger(__name__)
+
+LATENT_KEY = "mean"
+_OLD_FEATURE_KEY = "arr_0"  # files that were written without a name for their array
+
+
+class SampleError(ValueError):
+    """A file of a row is missing, damaged, or holds something else."""
+
+
+@dataclass(frozen=True)
+class PackSettings:
+    """What shards are made of: the root, the model of the latents, pixels per edge, samples of a shard."""
+
+    root: Path
+    set_name: str
+    latent_model: str
+    image_size: int = IMAGE_SIZE
+    samples_per_shard: int = 64
+
+    def latent_path(self, sha256: str) -> Path:
+        """The structure latent of an asset."""
+        return self.root / "ss_latents" / self.latent_model / f"{sha256}.npz"
+
+
+@dataclass
+class Packer:
+    """Writes shards one after the other, and counts what could not be packed.
+
+    Attributes:
+        settings: of all shards.
+        folder: where the shards go.
+        failed: reasons by row or scene.
+        num_samples: packed in all shards.
+    """
+
+    settings: PackSettings
+    folder: Path
+    failed: dict[str, str] = field(default_factory=dict)
+    num_samples: int = 0
+
+    def scenes(self, scenes: Sequence[Sequence[SceneRow]], number: int) -> Path:
+        """Write the shard of some scenes, each given by its rows, unless it is there.
+
+        Raises:
+            OSError: the disk refuses.
+            SplitError: a row has furniture of another split than the set.
+        """
+        files = [path for rows in scenes for row in rows for path in self._files(row)]
+        source = self._source([[asdict(row) for row in rows] for rows in scenes], files)
+        path = self.folder / shard_name(SCENES, self.settings.set_name, number)
+        if self._is_there(path, source):
+            return path
+        samples, tensors, failed = [], {}, {}
+        for rows in scenes:
+            packed = self._scene(rows, failed)
+            if packed is None:
+                continue
+            kept, content = packed
+            tensors |= {f"{len(samples)}.{name}": tensor for name, tensor in content.items()}
+            samples.append(_scene_sample(kept))
+        self._write(path, SCENES, source, samples, tensors, failed)
+        return path
+
+    def latents(self, assets: Sequence[AssetRow], number: int) -> Path:
+        """Write the shard of the latents of some assets unless it is there; errors as `scenes`."""
+        files = [self.settings.latent_path(asset.sha256) for asset in assets]
+        source = self._source([asdict(asset) for asset in assets], files)
+        path = self.folder / shard_name(LATENTS, self.settings.set_name, number)
+        if self._is_there(path, source):
+            return path
+        kept, latents, failed = [], [], {}
+        for asset in assets:
+            try:
+                latents.append(read_latent(self.settings.latent_path(asset.sha256)))
+                kept.append(asset)
+            except SampleError as error:
+                failed[asset.sha256] = str(error)
+        tensors = {"x_0": torch.stack(latents)} if latents else {}
+        self._write(path, LATENTS, source, [_asset_sample(asset) for asset in kept], tensors, failed)
+        return path
+
+    def _scene(
+        self, rows: Sequence[SceneRow], failed: dict[str, str]
+    ) -> tuple[list[SceneRow], dict[str, Tensor]] | None:
+        """The rows of a scene that can be packed, and their tensors; None when none can."""
+        size, root = self.settings.image_size, self.settings.root
+        kept, latents, crops, masks = [], [], [], []
+        try:
+            feature = read_feature(root / rows[0].vggt_feature)
+            with _opened(root / rows[0].scene_image_path) as photo:
+                scene_image = _stored(images_to_tensor([photo], size)[0])
+        except SampleError as error:
+            failed[rows[0].scene_id] = str(error)
+            return None
+        for row in rows:
+            try:
+                latent = read_latent(self.settings.latent_path(row.sha256))
+                with _opened(root / row.masked_image_path) as crop:
+                    mask = read_mask(root / row.masked_image_path, crop, size)
+                    prepared = _stored(_prepared(crop, size, root / row.masked_image_path))
+            except SampleError as error:
+                failed[f"{row.scene_id} object {row.instance_id}"] = str(error)
+                continue
+            kept.append(row)
+            latents.append(latent)
+            crops.append(prepared)
+            masks.append(mask)
+        if not kept:
+            return None
+        tensors = {
+            "x_0": torch.stack(latents),
+            "cond": torch.stack(crops),
+            "mask_cond": torch.stack(masks),
+            "scene_image": scene_image,
+            "vggt_feature": feature,
+        }
+        return kept, tensors | (_placements(kept) if kept[0].kind == SCENE else {})
+
+    def _write(
+        self,
+        path: Path,
+        kind: str,
+        source: str,
+        samples: Sequence[ShardSample],
+        tensors: dict[str, Tensor],
+        failed: Mapping[str, str],
+    ) -> None:
+        self.failed |= failed
+        for item, reason in failed.items():
+            logger.warning("%s: %s", item, reason)
+        if not samples:
+            logger.warning("%s: none of its samples can be packed; not written", path)
+            path.unlink(missing_ok=True)
+            return
+        settings = self.settings
+        header = ShardHeader(
+            kind, settings.set_name, settings.latent_model, source, tuple(samples), dict(failed)
+        )
+        write_shard(path, header, tensors)
+        self.num_samples += len(samples)
+
+    def _is_there(self, path: Path, source: str) -> bool:
+        if not path.is_file():
+            return False
+        try:
+            header = read_header(path)
+        except ValueError:
+            return False
+        if header.source != source:
+            return False
+        self.num_samples += len(header.samples)
+        self.failed |= header.failed
+        return True
+
+    def _source(self, rows: object, files: Iterable[Path]) -> str:
+        """Hash of rows, settings, and the sizes of all files and when they were changed."""
+        found = [path.stat() if path.is_file() else None for path in files]
+        states = [state and [state.st_size, state.st_mtime_ns] for state in found]
+        text = json.dumps(
+            [rows, states, self.settings.latent_model, self.settings.image_size], sort_keys=True
+        )
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def _files(self, row: SceneRow) -> list[Path]:
+        crop = self.settings.root / row.masked_image_path
+        names = (row.vggt_feature, row.scene_image_path)
+        return [
+            self.settings.latent_path(row.sha256),
+            crop,
+            _mask_path(crop),
+            *(self.settings.root / n for n in names),
+        ]
+
+
+def read_latent(path: Path) -> Tensor:
+    """A structure latent (C, r, r, r) float32.
+
+    Raises:
+        SampleError: it is missing, damaged, of another shape, or not finite.
+    """
+    latent = _array(path, (LATENT_KEY,), "run encode_ss_latent.py again")
+    if latent.ndim != 4 or not np.isfinite(latent).all():
+        raise SampleError(
+            f"{path}: expected finite latents (C, r, r, r), got {latent.shape}; encode it again"
+        )
+    return torch.from_numpy(latent.astype(np.float32))
+
+
+def read_feature(path: Path) -> Tensor:
+    """The geometry feature of a photo (1, P, 2C) float16.
+
+    Raises:
+        SampleError: it is missing, damaged, of another shape, or not finite.
+    """
+    feature = _array(path, (_OLD_FEATURE_KEY, ""), "run build_metadata_scene.py again")
+    if feature.ndim != 3 or len(feature) != 1 or not np.isfinite(feature).all():
+        raise SampleError(f"{path}: expected a finite feature (1, P, 2C), got {feature.shape}; make it again")
+    return torch.from_numpy(feature.astype(np.float16))
+
+
+def read_mask(crop_path: Path, crop: Image.Image, size: int) -> Tensor:
+    """The mask of an object in the whole photo (size, size) uint8, its aspect not kept.
+
+    Without a ``<n>_mask.png`` the alpha of the cut-out stands in, as published training means it.
+
+    Raises:
+        SampleError: the mask is damaged.
+    """
+    path = _mask_path(crop_path)
+    if not path.is_file():
+        alpha = Image.fromarray(alpha_of(crop))
+        return _stored(images_to_tensor([alpha], size)[0, 0])
+    with _opened(path) as mask:
+        return _stored(images_to_tensor([mask], size)[0, 0])
+
+
+def _mask_path(crop_path: Path) -> Path:
+    return crop_path.with_name(f"{crop_path.stem}_mask.png")
+
+
+def _prepared(crop: Image.Image, size: int, path: Path) -> Tensor:
+    try:
+        return prepare_training_asset(crop, size)
+    except ValueError as error:
+        raise SampleError(f"{path}: {error}") from error
+
+
+def _stored(values: Tensor) -> Tensor:
+    """Values in [0, 1] as bytes."""
+    return (values.clamp(0, 1) * 255).round().to(torch.uint8)
+
+
+def _array(path: Path, keys: Sequence[str], remedy: str) -> np.ndarray:
+    """The array of an npz under the first key that it has; the key "" stands for any."""
+    if not path.is_file():
+        raise SampleError(f"{path}: no such file; {remedy}")
+    try:
+        with np.load(path) as arrays:
+            found = next((key for key in keys if key in arrays.files), None)
+            if found is None and "" in keys and arrays.files:
+                found = arrays.files[0]
+            if found is None:
+                raise SampleError(f"{path}: expected the array {keys[0]!r}, got {arrays.files}; {remedy}")
+            return arrays[found]
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        if isinstance(error, SampleError):
+            raise
+        raise SampleError(f"{path}: damaged ({error}); {remedy}") from error
+
+
+def _opened(path: Path) -> Image.Image:
+    """A picture, read to its end."""
+    if not path.is_file():
+        raise SampleError(f"{path}: no such file; run build_metadata_scene.py again")
+    try:
+        picture = Image.open(path)
+        picture.load()
+    except (OSError, SyntaxError) as error:  # Pillow's words for a broken file
+        raise SampleError(f"{path}: damaged ({error}); run build_metadata_scene.py again") from error
+    return picture
+
+
+def _placements(rows: Sequence[SceneRow]) -> dict[str, Tensor]:
+    """The annotated poses of objects, float64."""
+    centers = [row.center or (float("nan"),) * 3 for row in rows]
+    return {
+        "translation": torch.tensor([row.translation for row in rows], dtype=torch.float64),
+        "rotation": torch.tensor([row.rotation for row in rows], dtype=torch.float64),
+        "scale": torch.tensor([row.scale for row in rows], dtype=torch.float64),
+        "center": torch.tensor(centers, dtype=torch.float64),
+    }
+
+
+def _scene_sample(rows: Sequence[SceneRow]) -> ShardSample:
+    return ShardSample(
+        id=rows[0].scene_id,
+        is_scene=rows[0].kind == SCENE,
+        sha256=tuple(row.sha256 for row in rows),
+        furniture=tuple(row.extra.get(FURNITURE_ID, "") for row in rows),
+        aesthetic_score=tuple(row.aesthetic_score for row in rows),
+        cond_rendered=tuple(row.cond_rendered for row in rows),
+        has_center=all(row.center is not None for row in rows),
+    )
+
+
+def _asset_sample(asset: AssetRow) -> ShardSample:
+    furniture = (asset.extra.get(FURNITURE_ID, ""),)
+    key, score = (asset.sha256,), (asset.aesthetic_score,)
+    return ShardSample(asset.sha256, False, key, furniture, score, (asset.cond_rendered,))
+
+
+def is_train(asset: AssetRow) -> bool:
+    """Whether an asset may be learnt from: where the table names splits, those of the train split."""
+    return asset.extra.get("split", TRAIN) == TRAIN
