@@ -13,6 +13,7 @@ from scenegen.checkpoints.schema import TextureSource
 from scenegen.cli.bundled import EXAMPLE_SCENES, bundled
 from scenegen.cli.demo import add_address_arguments
 from scenegen.cli.parser import CommandParser
+from scenegen.cli.root_options import add_root_arguments, apply_root
 from scenegen.cli.segmenter_options import (
     add_segmenter_arguments,
     check_segmenter_arguments,
@@ -62,8 +63,10 @@ def parse_arguments(
     add_model_arguments(parser)
     add_result_arguments(parser)
     add_viewer_arguments(parser)
+    add_root_arguments(parser)
     options = parser.parse_args(arguments)
     try:
+        apply_root(options)
         options.batch = batch_options(options)
         if options.viewer:
             check_viewer()
@@ -291,6 +294,8 @@ def batch_options(options: argparse.Namespace) -> BatchOptions:
         export=export,
         refine=options.refine,
         auto_masks=options.auto_masks,
+        frame=options.frame,
+        is_root=options.is_root,
         reading=ReadOptions(options.max_objects, options.min_area, options.strict, options.inverted_masks),
     )
 

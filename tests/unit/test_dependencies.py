@@ -30,6 +30,7 @@ DISTRIBUTIONS = {
     "PIL": "pillow",
     "skimage": "scikit-image",
     "pxr": "usd-core",
+    "yaml": "pyyaml",
     "cv2": "opencv-python-headless",
 }
 # GPU kernels that setup.sh installs by flag; only the backend file that uses one imports it.
@@ -174,6 +175,7 @@ ALLOWED = {
         "scenegen.photo",
         "trellis_modules",
     },
+    "scenegen.refinement.solid": {"scenegen.geometry", "trellis_modules"},
     "scenegen.refinement": {
         "scenegen.refinement",
         "scenegen.geometry",
@@ -216,6 +218,8 @@ ALLOWED = {
         "scenegen.export.names",
         "scenegen.geometry",
         "scenegen.inputs",
+        "scenegen.models",
+        "scenegen.refinement.solid",
         "trellis_modules",
     },
     "scenegen.batch": {"scenegen", "trellis_modules"},
