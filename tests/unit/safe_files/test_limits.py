@@ -21,7 +21,7 @@ from safe_files.json_reader import parse_json
 from safe_files.networks import check_sizes
 from safe_files.pictures import open_picture, pixel_limit
 from scenegen.checkpoints.roles import check_stems
-from scenegen.cli import evaluate
+from scenegen.cli import evaluation_options as evaluate
 from scenegen.evaluation import glb, loading
 from scenegen.hub import body, conversion, downloads
 from scenegen.hub.lock import LockEntry
@@ -122,7 +122,7 @@ def with_symmetry(tools: Tools, order: int) -> None:
 
 def command(*arguments: str) -> None:
     try:
-        evaluate.parse_arguments(["--prediction", "a", "--truth", "b", *arguments])
+        evaluate.parse_arguments("", ["--prediction", "a", "--truth", "b", *arguments])
     except SystemExit as error:
         raise ValueError("refused by the command line") from error
 
