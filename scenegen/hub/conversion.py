@@ -73,12 +73,14 @@ class MetricWeights:
         rename: published names and shapes to those of the network.
         is_arrays: whether they are published as a pickle of nested arrays, not of PyTorch.
         member: end of the pickle's path where the source is an archive.
+        notice: whose weights they are and under which licence, written beside them.
     """
 
     network: Callable[[], torch.nn.Module]
     rename: Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
     is_arrays: bool = False
     member: str | None = None
+    notice: str | None = None
 
 
 def convert(
@@ -125,6 +127,9 @@ def convert(
     if like is not None:
         config = target.with_suffix(".json")
         write_description({"name": like.name, "args": like.args}, config)
+    if metric is not None and metric.notice is not None:
+        with _disk_faults(target):
+            atomic_write_text(target.with_suffix(".NOTICE.txt"), metric.notice)
     parameters = sum(tensor.numel() for tensor in stored.values())
     return Conversion(target, config, len(stored), parameters, left_out)
 
