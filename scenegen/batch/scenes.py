@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from scenegen.export.data_root import scene_file, write_root_scene
+from scenegen.export.frames import in_frame_of
 from scenegen.export.options import ExportOptions
 from scenegen.export.registry import DEFAULT_FORMATS, representation_requests
 from scenegen.export.scene_files import ExportError, is_complete, write_scene
@@ -44,6 +46,9 @@ class BatchOptions:
         export: how files are written.
         refine: afterwards, push objects out of each other and onto the floor.
         auto_masks: find the objects of photos that have neither masks nor boxes.
+        frame: "query" or "first": the object in whose frame the files stand, the query or the one with the
+            lowest number.
+        is_root: write ``<output>/<scene_id>.glb`` and ``.json``, as true scenes lie, and no folder.
         reading: what counts as an object of a photo.
     """
 
@@ -54,6 +59,8 @@ class BatchOptions:
     export: ExportOptions = ExportOptions()
     refine: bool = False
     auto_masks: bool = False
+    frame: str = "query"
+    is_root: bool = False
     reading: ReadOptions = ReadOptions()
 
 
@@ -68,6 +75,7 @@ class SceneReport:
         seconds: by stage, for scenes that were made.
         peak_gib: most memory in use; see `SceneResult`.
         problems: object id -> one line, for objects that could not be made as they should.
+        objects: number of objects, of scenes that were made.
     """
 
     scene_id: str
@@ -76,10 +84,13 @@ class SceneReport:
     seconds: dict[str, float] = field(default_factory=dict)
     peak_gib: dict[str, float] = field(default_factory=dict)
     problems: dict[int, str] = field(default_factory=dict)
+    objects: int = 0
 
 
 def is_pending(source: Path, options: BatchOptions) -> bool:
     """Whether a scene still has to be made."""
+    if options.is_root:
+        return options.overwrite or not scene_file(options.output, scene_id_of(source)).is_file()
     return options.overwrite or not is_complete(options.output / scene_id_of(source), options.formats)
 
 
@@ -224,8 +235,14 @@ def _run(
     read_seconds = time.perf_counter() - start
     result = generate(pipeline, views, options, on_progress)
     start = time.perf_counter()
-    folder = options.output / scene.scene_id
-    write_scene(result, folder, options.formats, options.export, on_progress=on_progress)
+    if options.frame == "first":
+        result = in_frame_of(result, min(item.object_id for item in result.objects))
+    if options.is_root:
+        write_root_scene(result, options.output, scene.scene_id, options.export)
+    else:
+        folder = options.output / scene.scene_id
+        write_scene(result, folder, options.formats, options.export, on_progress=on_progress)
+    report.objects = len(result.objects)
     report.seconds = {"read": read_seconds, **result.timings, "write": time.perf_counter() - start}
     report.peak_gib = {stage: peak / 2**30 for stage, peak in result.peak_bytes.items()}
     made = {item.object_id: item.problem for item in result.objects if item.problem is not None}

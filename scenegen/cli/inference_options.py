@@ -13,6 +13,7 @@ from scenegen.checkpoints.schema import TextureSource
 from scenegen.cli.bundled import EXAMPLE_SCENES, bundled
 from scenegen.cli.demo import add_address_arguments
 from scenegen.cli.parser import CommandParser
+from scenegen.cli.root_options import add_root_arguments, apply_root
 from scenegen.cli.segmenter_options import (
     add_segmenter_arguments,
     check_segmenter_arguments,
@@ -62,8 +63,10 @@ def parse_arguments(
     add_model_arguments(parser)
     add_result_arguments(parser)
     add_viewer_arguments(parser)
+    add_root_arguments(parser)
     options = parser.parse_args(arguments)
     try:
+        apply_root(options)
         options.batch = batch_options(options)
         if options.viewer:
             check_viewer()
@@ -191,7 +194,17 @@ def add_result_arguments(parser: argparse.ArgumentParser) -> None:
         default=ExportOptions().turntable,
         help="what the video of --formats mp4 shows (%(default)s)",
     )
-    parser.add_argument("--compress", action="store_true", help="smaller GLB files: quantised attributes")
+    parser.add_argument("--compress", action="store_true", help="smaller GLB files: quantised normals")
+    add_shape_arguments(parser)
+    parser.add_argument(
+        "--refine", action="store_true", help="push objects out of each other and onto the floor"
+    )
+    parser.add_argument("--json", action="store_true", help="print the summary as JSON")
+
+
+def add_shape_arguments(parser: argparse.ArgumentParser) -> None:
+    """What meshes are like."""
+    texture = TextureSettings()
     faces = parser.add_mutually_exclusive_group()
     faces.add_argument("--faces", type=positive_int, metavar="N", help="triangles of each object")
     faces.add_argument(
@@ -213,9 +226,8 @@ def add_result_arguments(parser: argparse.ArgumentParser) -> None:
         "--solid", action="store_true", help="insist on watertight objects; what nothing closes is remeshed"
     )
     parser.add_argument(
-        "--refine", action="store_true", help="push objects out of each other and onto the floor"
+        "--keep-holes", action="store_true", help="leave holes open where the photo shows a closed surface"
     )
-    parser.add_argument("--json", action="store_true", help="print the summary as JSON")
 
 
 def add_viewer_arguments(parser: argparse.ArgumentParser) -> None:
@@ -265,6 +277,8 @@ def batch_options(options: argparse.Namespace) -> BatchOptions:
         )
     if options.solid and options.surface == "released":
         raise ValueError("--solid: surfaces as released are open; leave one of --solid and --surface out")
+    if options.keep_holes and options.surface == "released":
+        raise ValueError("--keep-holes: surfaces as released keep theirs; leave it or --surface out")
     if options.masks and (wanted := given_segmenter_flags(options)):
         raise ValueError(f"{', '.join(wanted)}: finds masks, which --masks gives; leave one of them out")
     check_segmenter_arguments(options)
@@ -280,6 +294,8 @@ def batch_options(options: argparse.Namespace) -> BatchOptions:
         export=export,
         refine=options.refine,
         auto_masks=options.auto_masks,
+        frame=options.frame,
+        is_root=options.is_root,
         reading=ReadOptions(options.max_objects, options.min_area, options.strict, options.inverted_masks),
     )
 
@@ -349,6 +365,7 @@ def run_settings(options: argparse.Namespace) -> RunSettings:
         scene_faces=options.scene_faces,
         simplify=options.simplify,
         solid=options.solid,
+        close_holes=not options.keep_holes,
         scene_attention=not options.no_scene_attention,
         appearance=not options.no_appearance,
     )
