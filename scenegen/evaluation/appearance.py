@@ -234,7 +234,7 @@ def _read_kept(path: Path) -> np.ndarray | None:
     try:
         with open_picture(path) as image:
             return np.asarray(image.convert("RGB"))
-    except (OSError, UnreadableFile):
+    except (OSError, ValueError):
         return None
 
 
