@@ -20,11 +20,13 @@ from scenegen.datasets.metadata import read_scenes
 from scenegen.datasets.model_boxes import ModelBoxes
 from scenegen.datasets.poses import training_poses
 from scenegen.datasets.tables import read_lines
-from scenegen.evaluation.comparison import EvaluationSettings
 from scenegen.evaluation.loading import find_scene_files, load_poses, load_scene
-from scenegen.evaluation.scene import ScenePair, evaluate_scene
-from scenegen.geometry import pose_to_transform, world_poses_to_query_poses
-from trellis_modules.gltf import GltfMesh, GltfNode, encode_glb
+from scenegen.evaluation.scene import evaluate_scene
+from scenegen.evaluation.scene_files import ScenePair
+from scenegen.evaluation.settings import EvaluationSettings
+from scenegen.export.data_root import write_root_scene
+from scenegen.export.frames import in_frame_of
+from scenegen.pipelines.result import GeneratedObject, SceneResult
 
 PHOTO = "1000000"
 
@@ -41,28 +43,17 @@ def truth(finished) -> Path:
 
 
 def predict(root: Path, folder: Path, query: int) -> None:
-    """Write what a perfect prediction with this query gives: poses of training, in the frame of object 0."""
+    """Write what a perfect prediction with this query gives, in the frame of object 0 as `--set` does."""
     rows = [row for row in read_scenes(root / "metadata_scene_test.csv") if row.scene_id == PHOTO]
     order = [query, *(number for number in range(len(rows)) if number != query)]
     poses = training_poses(rows, order, centred=True)[np.argsort(order)]
-    restored = world_poses_to_query_poses(poses)
-    boxes, nodes, objects = ModelBoxes(root), [], []
-    for row, pose, matrix in zip(rows, restored, pose_to_transform(restored).numpy()):
+    boxes, objects = ModelBoxes(root), []
+    for row, pose in zip(rows, poses):
         model = trimesh.load(boxes.path(row.model_id), force="mesh", process=False)
-        vertices = (model.vertices - row.center) / row.scale
-        nodes.append(GltfNode(f"obj_{row.instance_id}", GltfMesh(vertices, model.faces), matrix))
-        numbers = pose.tolist()
-        objects.append(
-            {
-                "id": row.instance_id,
-                "translation": numbers[:3],
-                "rotation_wxyz": numbers[3:7],
-                "scale": numbers[7],
-            }
-        )
-    folder.mkdir()
-    (folder / f"{PHOTO}.glb").write_bytes(encode_glb(nodes))
-    (folder / f"{PHOTO}.json").write_text(json.dumps({"query": query, "objects": objects}))
+        mesh = trimesh.Trimesh((model.vertices - row.center) / row.scale, model.faces, process=False)
+        objects.append(GeneratedObject(row.instance_id, pose, torch.zeros(2, 2, 2), mesh))
+    result = SceneResult(tuple(objects), rows[query].instance_id)
+    write_root_scene(in_frame_of(result, min(row.instance_id for row in rows)), folder, PHOTO)
 
 
 def evaluated(prediction: Path, truth: Path) -> dict:
@@ -77,13 +68,15 @@ def test_predicting_the_truth_is_perfect_whichever_object_is_the_query(truth, tm
     )
     predict(truth, tmp_path / "prediction", query)
     record = evaluated(tmp_path / "prediction", truth / "scene_test")
-    assert record["status"] == "evaluated" and len(record["objects"]) == 2
-    for item in record["objects"]:
+    assert record["status"] == "evaluated"
+    objects = record["protocols"]["corrected"]["objects"]
+    assert len(objects) == 2
+    for item in objects:
         assert item["metrics"]["iou_bbox_unaligned"] == pytest.approx(1, abs=1e-4)
         assert (
             item["metrics"]["iou_bbox"] > 0.95
         )  # points of a surface are drawn anew, which moves the alignment
-    other = record["objects"][1]["metrics"]
+    other = objects[1]["metrics"]
     assert other["rotation_error_deg"] == pytest.approx(0, abs=1e-4)
     assert other["translation_error"] == pytest.approx(0, abs=1e-6)
 
@@ -182,13 +175,13 @@ def test_lost_files_are_made_again(truth, lost):
 @pytest.mark.slow
 def test_the_shell_script_shares_the_photos_and_merges_the_cameras(lookalike):
     one, two = lookalike(faults=True), lookalike(faults=True)
-    assert run(one) == 0
+    assert run(one) == 1
     script = Path(build_scene.__file__).with_name("build_scene.sh")
     command = ["bash", str(script), "-o", str(two), "-g", "1", "-w", "2", "--", "--engine", "EMBREE"]
     ended = subprocess.run(
         command, env=os.environ | {"PYTHON": sys.executable}, capture_output=True, text=True
     )
-    assert ended.returncode == 0, ended.stderr
+    assert ended.returncode == 1, "some annotations are wrong"
     for folder in ("scene_test", "scene_test_render"):
         for path in sorted((one / folder).iterdir()):
             assert path.read_bytes() == (two / folder / path.name).read_bytes()
@@ -199,7 +192,7 @@ def test_the_shell_script_shares_the_photos_and_merges_the_cameras(lookalike):
 
 def test_faults_are_named_and_the_rest_goes_on(lookalike):
     root = lookalike(faults=True)
-    assert run(root, "--no_render", "--max_failures", "0") == 1
+    assert run(root, "--no_render") == 1
     failed = {cells["item"]: cells["error"] for _, cells in read_lines(root / "failed_scene_test_0.csv", [])}
     assert "expected one fov for a photo" in failed["1990004"]
     assert "expected run lengths" in failed["annotation 8001 of 1000000"] or "no pixel" in str(failed)
@@ -207,9 +200,16 @@ def test_faults_are_named_and_the_rest_goes_on(lookalike):
     assert not (root / "scene_test" / "1990004.glb").exists()
 
 
+def test_too_many_failures_stop_a_run(lookalike, caplog):
+    root = lookalike(faults=True)
+    assert run(root, "--no_render", "--max_failures", "3") == 1
+    assert "more than 3 failed (--max-failures); stopped" in caplog.text
+    assert not (root / "scene_test" / "1990000.glb").exists(), "the photos after it"
+
+
 def test_hidden_objects_are_kept_on_request_behind_the_others(lookalike):
     root = lookalike(faults=True)
-    assert run(root, "--no_render", "--keep_hidden") == 0
+    assert run(root, "--no_render", "--keep_hidden") == 1, "other annotations are wrong"
     kept = load_poses(root / "scene_test" / f"{PHOTO}.json").poses
     assert len(kept) == 4, "two of the annotations have a mask without a pixel"
     scene = load_scene(root / "scene_test" / f"{PHOTO}.glb")
@@ -218,10 +218,10 @@ def test_hidden_objects_are_kept_on_request_behind_the_others(lookalike):
 
 def test_blender_that_is_missing_or_fails_is_one_line_a_scene(truth):
     command = ["3D-FUTURE", "--output_dir", str(truth)]
-    assert build_scene.main([*command, "--blender_path", str(truth / "no-blender")]) == 0
+    assert build_scene.main([*command, "--blender_path", str(truth / "no-blender")]) == 1
     (failed,) = [cells for _, cells in read_lines(truth / "failed_scene_test_0.csv", [])]
     assert failed["item"] == PHOTO and "no such program" in failed["error"]
-    assert build_scene.main([*command, "--blender_path", "/bin/false", "--max_failures", "0"]) == 1
+    assert build_scene.main([*command, "--blender_path", "/bin/false"]) == 1
     (failed,) = [cells for _, cells in read_lines(truth / "failed_scene_test_0.csv", [])]
     assert "ended with status 1" in failed["error"]
 
