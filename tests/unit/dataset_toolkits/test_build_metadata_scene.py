@@ -146,6 +146,16 @@ def test_lost_files_are_made_again(finished, run, name, damage):
     assert contents(root) == before
 
 
+def test_a_damaged_table_of_assets_changes_nothing(finished, run, caplog):
+    before = contents(finished)
+    table = finished / "metadata.csv"
+    _cut(table)
+    assert run(finished, "--save_mask") == 1
+    assert f"{table}: line " in caplog.records[-1].message and "cut off" in caplog.records[-1].message
+    table.write_bytes(before["metadata.csv"])
+    assert contents(finished) == before
+
+
 def test_two_processes_and_a_last_run_do_what_one_does(finished, lookalike, run):
     two = lookalike()
     for rank in ("0", "1"):
