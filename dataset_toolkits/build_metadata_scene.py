@@ -29,6 +29,7 @@ from dataset_toolkits.steps import add_output_dir, check_rank, read_table, run_s
 from scenegen.cli.parser import CommandParser
 from scenegen.cli.types import default_device, device, positive_int, whole_number
 from scenegen.datasets.annotations import AnnotationError, Fault, read_annotations
+from scenegen.datasets.furniture_ids import is_train
 from scenegen.datasets.metadata import ASSETS_NAME, read_scenes
 from scenegen.datasets.model_boxes import MODELS_FOLDER
 from scenegen.datasets.records import FAILED, shard
@@ -103,7 +104,8 @@ def make_table(paths: SetPaths, options: argparse.Namespace) -> SceneTable:
     table = SceneTable(paths, assets, options.save_mask, features, options.flush_every)
     for fault in faults:
         table.fail(fault.item, fault.reason)
-    alone = [asset for asset in assets if asset.cond_rendered] if options.use_render_cond else []
+    alone = [asset for asset in assets if asset.cond_rendered and is_train(asset)]
+    alone = alone if options.use_render_cond else []
     order = [*(photo.file_name for photo in photos), *(asset.sha256 for asset in alone)]
     has_table = options.world_size == 1
     with logging_redirect_tqdm():

@@ -21,13 +21,14 @@ from typing import Any
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from dataset_toolkits.photos.packing import Packer, PackSettings, is_train
+from dataset_toolkits.photos.packing import Packer, PackSettings
 from dataset_toolkits.photos.rows import grouped
 from dataset_toolkits.photos.set_paths import SETS, SetPaths
 from dataset_toolkits.steps import add_output_dir, check_rank, run_step
 from scenegen.cli.parser import CommandParser
 from scenegen.cli.types import positive_int, whole_number
 from scenegen.conditioning.image_preparation import IMAGE_SIZE
+from scenegen.datasets.furniture_ids import is_train
 from scenegen.datasets.metadata import ASSETS_NAME, read_assets, read_scenes
 from scenegen.datasets.records import FAILED
 from scenegen.datasets.shards import KINDS, LATENTS, SCENES, shard_name, shard_paths
@@ -75,7 +76,10 @@ def samples_of(options: argparse.Namespace, failed: dict[str, str]) -> list[Any]
 
     if options.kind == LATENTS:
         assets = read_assets(options.output_dir / ASSETS_NAME, leave_out)
-        return [asset for asset in assets if asset.status.get(column) and is_train(asset)]
+        encoded = [asset for asset in assets if asset.status.get(column)]
+        ours = [asset for asset in encoded if is_train(asset)]
+        print(f"{len(encoded) - len(ours)} of {len(encoded)} assets left out: not of the train split")
+        return ours
     rows = read_scenes(SetPaths(options.output_dir, options.set).table, leave_out)
     return list(grouped(row for row in rows if row.status.get(column)).values())
 

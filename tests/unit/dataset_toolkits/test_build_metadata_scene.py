@@ -219,6 +219,21 @@ def test_assets_alone_have_rows_with_one_of_their_views(lookalike, run):
     assert contents(root) == before
 
 
+def test_assets_of_the_test_split_have_no_rows_of_their_own(lookalike, run, furniture_of_split):
+    root = lookalike()
+    *others, last = read_assets(root / "metadata.csv")  # the model of the test photos
+    test_id = furniture_of_split("test", 1).infos[0].id
+    foreign = replace(last, extra=last.extra | {"id": test_id, "split": "test"})
+    write_assets([*others, foreign], root / "metadata.csv")
+    for asset in (*others, foreign):
+        folder = root / "renders_cond" / asset.sha256
+        folder.mkdir(parents=True)
+        Image.new("RGBA", (30, 30), "red").save(folder / "000.png")
+    assert run(root, "--use_render_cond") == 0
+    alone = [row for row in read_scenes(root / "metadata_scene.csv") if row.kind == "asset"]
+    assert [row.sha256 for row in alone] == [asset.sha256 for asset in others]
+
+
 @pytest.mark.parametrize(
     ("missing", "remedy"),
     [
