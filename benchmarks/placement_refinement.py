@@ -33,7 +33,7 @@ from tqdm import tqdm
 
 from scenegen.cli.parser import CommandParser
 from scenegen.evaluation.alignment import AlignmentSettings
-from scenegen.evaluation.comparison import EvaluationSettings, compare_scenes, sample_scene
+from scenegen.evaluation.comparison import compare_scenes, sample_scene
 from scenegen.evaluation.loading import (
     EvaluationScene,
     ObjectMesh,
@@ -41,8 +41,10 @@ from scenegen.evaluation.loading import (
     find_scene_files,
     normalise_scene,
 )
-from scenegen.evaluation.runner import RecordStore
-from scenegen.evaluation.scene import ScenePair, fingerprint
+from scenegen.evaluation.records import RecordStore
+from scenegen.evaluation.scene import fingerprint
+from scenegen.evaluation.scene_files import ScenePair
+from scenegen.evaluation.settings import EvaluationSettings
 from scenegen.export.scene_files import write_scene
 from scenegen.geometry import place_yup
 from scenegen.inputs.scene_folder import read_scene

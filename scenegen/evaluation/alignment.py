@@ -1,44 +1,46 @@
-"""Rigid alignment of point clouds: FilterReg, symmetric ICP and a coarse search over vertical turns.
+"""Alignment of scenes and objects: one FilterReg or ICP as it is, or a coarse search over vertical turns.
 
 Every transform maps the prediction onto the truth: x_truth = scale * R x_prediction + t. Alignment is rigid
-(scale 1) except where `with_scale` asks for a similarity.
+(scale 1) except where `with_scale` asks for a similarity, and by coherent point drift.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from scipy.spatial import cKDTree
 
-_CELL_IN_SIGMA = 1 / 3  # widens the kernel by 1 % at most
+from scenegen.evaluation.registration import (
+    COARSE_CELLS,
+    FINE_CELLS,
+    IDENTITY,
+    OBJECT_CELLS,
+    Similarity,
+    filterreg,
+    fit_similarity,
+    rigid_cpd,
+    rms,
+)
+from scenegen.geometry import SCENE_EXTENT
+
 _SEARCH_POINTS = 2048
+# Of every start, before all but the nearest ones are given up.
+_FIRST_POINTS, _FIRST_ITERATIONS, _KEPT_STARTS = 768, 10, 4
 _LEAF_SIZE = 64  # halves the time of queries from afar against scipy's 16
 _COARSE_ITERATIONS = 20
-_COARSE_YAWS_DEG = (0, 90, 180, 270)
+_RESIZINGS = 2
+_LAST_TOLERANCE = 0.03  # of the tolerance: where a scene ends must not depend on where it began
+_FILTERREG_YAWS_DEG = (0, 90, 180, 270)
+_ICP_YAWS_DEG = (0, 45, 90, 135, 180, 225, 270, 315)
 
 _UNTOUCHED = "unaligned"
 
-ALIGNMENT_MODES = ("best", "filterreg", "icp", "none")
+CPD_POINTS = 5000
 
-
-@dataclass(frozen=True)
-class Similarity:
-    """The map x -> scale * rotation @ x + translation of points (N, 3)."""
-
-    rotation: np.ndarray = field(default_factory=lambda: np.eye(3))  # (3, 3)
-    translation: np.ndarray = field(default_factory=lambda: np.zeros(3))  # (3,)
-    scale: float = 1.0
-
-    def apply(self, points: np.ndarray) -> np.ndarray:
-        """Map points (N, 3)."""
-        return self.scale * (points @ self.rotation.T) + self.translation
-
-    def apply_inverse(self, points: np.ndarray) -> np.ndarray:
-        """Map points (N, 3) the way back."""
-        return (points - self.translation) @ self.rotation / self.scale
+ALIGNMENT_MODES = ("best", "filterreg", "icp", "cpd", "none")
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ class CloudPair:
     def _truth_tree(self) -> cKDTree:
         return cKDTree(self.truth, leafsize=_LEAF_SIZE)
 
-    def match(self, transform: Similarity = Similarity()) -> Matches:
+    def match(self, transform: Similarity = IDENTITY) -> Matches:
         """Find the nearest neighbours both ways with the prediction moved by `transform`."""
         forward, truth_index = self._truth_tree.query(transform.apply(self.prediction))
         backward, prediction_index = self._prediction_tree.query(transform.apply_inverse(self.truth))
@@ -110,13 +112,13 @@ class Alignment:
     Attributes:
         transform: prediction to truth.
         method: how it was found, such as "filterreg+icp@90".
-        unaligned, aligned: neighbours without and with the transform.
+        unaligned, aligned: neighbours without and with the transform; without it None where not asked for.
         seconds: time taken, with the two full matches.
     """
 
     transform: Similarity
     method: str
-    unaligned: Matches
+    unaligned: Matches | None
     aligned: Matches
     seconds: float
 
@@ -134,102 +136,9 @@ class AlignmentSettings:
             raise ValueError(f"alignment mode must be one of {', '.join(ALIGNMENT_MODES)}, got {self.mode!r}")
 
 
-def fit_similarity(
-    source: np.ndarray, target: np.ndarray, weights: np.ndarray | None = None, with_scale: bool = False
-) -> Similarity:
-    """Find the transform of least weighted squared error between paired points.
-
-    Args:
-        source, target: (N, 3) paired points.
-        weights: (N,) not negative, or None for equal weights.
-        with_scale: fit a scale too; otherwise it is 1.
-
-    Source: S. Umeyama, Least-squares estimation of transformation parameters, PAMI 1991, eqs. 40-42.
-    """
-    weights = np.full(len(source), 1 / len(source)) if weights is None else weights / weights.sum()
-    source_mean, target_mean = weights @ source, weights @ target
-    source_zero, target_zero = source - source_mean, target - target_mean
-    # einsum sums in a fixed order, BLAS need not: results must not depend on the number of threads.
-    covariance = np.einsum("n,ni,nj->ij", weights, target_zero, source_zero)
-    u, singular, vt = np.linalg.svd(covariance)
-    signs = np.array([1.0, 1.0, np.sign(np.linalg.det(u) * np.linalg.det(vt))])
-    rotation = (u * signs) @ vt
-    spread = weights @ np.square(source_zero).sum(axis=1)
-    scale = float(singular @ signs / spread) if with_scale and spread > 0 else 1.0
-    return Similarity(rotation, target_mean - scale * rotation @ source_mean, scale)
-
-
-def filterreg(
-    source: np.ndarray,
-    target: np.ndarray,
-    start: Similarity = Similarity(),
-    max_iterations: int = 200,
-    tolerance: float = 1e-4,
-) -> Similarity:
-    """Align `source` rigidly to `target` by FilterReg, point to point, with a fixed kernel width.
-
-    E step: each moved source point is paired with the Gaussian-weighted mean of the target. M step: the rigid
-    transform of least squares. sigma^2 is the mean squared distance between the clouds divided by 3, taken
-    once; there is no outlier weight. So wide a kernel finds its way from afar but keeps a bias of some
-    degrees. Where the paper filters on a permutohedral lattice, both clouds are replaced by the weighted
-    means of cells of a third of sigma, which uses every point and costs the same at any density.
-
-    Args:
-        source, target: (N, 3) and (M, 3).
-        start: where the iteration begins.
-        max_iterations: iterations at most.
-        tolerance: rms move of the source between iterations that ends the search, in units of the points.
-
-    Source: W. Gao, R. Tedrake, FilterReg, CVPR 2019, arXiv:1811.10136, sec. 3 and 4.
-    """
-    sigma2 = _mean_squared_distance(start.apply(source), target) / 3
-    if sigma2 <= 0:
-        return start
-    cell = _CELL_IN_SIGMA * np.sqrt(sigma2)
-    points, weights = _cell_means(source, cell)
-    target_points, target_weights = _cell_means(target, cell)
-    log_weights = np.log(target_weights) - np.square(target_points).sum(axis=1) / (2 * sigma2)
-    transform = start
-    for _ in range(max_iterations):
-        moved = transform.apply(points)
-        logits = moved @ target_points.T / sigma2 + log_weights  # (N, M), up to a constant for each row
-        kernel = np.exp(logits - logits.max(axis=1, keepdims=True))
-        means = kernel @ target_points / kernel.sum(axis=1, keepdims=True)
-        updated = fit_similarity(points, means, weights)
-        step = updated.apply(points) - moved
-        transform = updated
-        if _rms(step) < tolerance:
-            break
-    return transform
-
-
-def _cell_means(points: np.ndarray, cell: float) -> tuple[np.ndarray, np.ndarray]:
-    """Replace points (N, 3) by the mean (K, 3) and the number (K,) of those in each cell of a cubic grid."""
-    cells = np.floor((points - points.min(axis=0)) / cell).astype(np.int64)
-    shape = cells.max(axis=0) + 1
-    _, members, counts = np.unique(
-        np.ravel_multi_index(cells.T, shape), return_inverse=True, return_counts=True
-    )
-    sums = np.stack([np.bincount(members, points[:, axis]) for axis in range(3)], axis=1)
-    return sums / counts[:, None], counts.astype(np.float64)
-
-
-def _mean_squared_distance(a: np.ndarray, b: np.ndarray) -> float:
-    """Mean squared distance over all pairs of points of two clouds."""
-    return float(
-        np.square(a).sum(axis=1).mean()
-        + np.square(b).sum(axis=1).mean()
-        - 2 * a.mean(axis=0) @ b.mean(axis=0)
-    )
-
-
-def _rms(vectors: np.ndarray) -> float:
-    return float(np.sqrt(np.square(vectors).sum(axis=1).mean()))
-
-
 def symmetric_icp(
     pair: CloudPair,
-    start: Similarity = Similarity(),
+    start: Similarity = IDENTITY,
     max_iterations: int = 200,
     tolerance: float = 1e-4,
     with_scale: bool = False,
@@ -251,47 +160,68 @@ def symmetric_icp(
         updated = fit_similarity(source, target, weights, with_scale)
         step = updated.apply(pair.prediction) - transform.apply(pair.prediction)
         transform = updated
-        if _rms(step) < tolerance:
+        if rms(step) < tolerance:
             break
     return transform
 
 
-def align(pair: CloudPair, settings: AlignmentSettings, rng: np.random.Generator) -> Alignment:
+def align(
+    pair: CloudPair,
+    settings: AlignmentSettings,
+    rng: np.random.Generator,
+    *,
+    compare: bool = True,
+    vertices: np.ndarray | None = None,
+) -> Alignment:
     """Align a predicted scene to the true one.
 
-    `filterreg` and `icp` run once from where the prediction stands and take the result as it is. `best`
-    starts from four turns about the vertical axis through the origin, runs FilterReg followed by some ICP
-    and ICP alone from each, refines the candidate of least Chamfer distance by ICP, and keeps the untouched
-    prediction where that is nearer.
+    `filterreg`, `icp` and `cpd` run once from where the prediction stands and take the result as it is, `cpd`
+    with a scale and on 5,000 points of each cloud. `best` starts from turns about the vertical axis through
+    the origin, runs FilterReg followed by some ICP from four and ICP alone from eight of them, refines the
+    candidates of least Chamfer distance by ICP, and keeps the untouched prediction where that is nearer. The
+    size of the prediction is then that at which its box has the longest side of scene files along the axes
+    of the truth, whatever axes its file has: how a scene stands in its file changes no figure.
 
     Args:
         pair: clouds in one frame, y up, both centred near the origin.
         settings: mode and iteration limits.
         rng: draws the points on which ICP works.
+        compare: also find the neighbours of the untouched prediction, which `best` does in any case.
+        vertices: (V, 3) of the prediction, whose box `best` keeps at that size; None keeps scale 1.
     """
     began = time.perf_counter()
     if settings.mode == "best":
-        transform, method = _search(pair, settings, rng)
+        transform, method = _search(pair, settings, rng, vertices)
     else:
-        transform, method = _single_start(pair, settings, rng)
-    return _measured(pair, transform, method, settings.mode == "best", began)
+        transform, method = _single_start(pair, settings, rng, FINE_CELLS)
+    return _measured(pair, transform, method, settings, compare, began)
 
 
-def align_object(pair: CloudPair, settings: AlignmentSettings, rng: np.random.Generator) -> Alignment:
+def align_object(
+    pair: CloudPair, settings: AlignmentSettings, rng: np.random.Generator, *, compare: bool = True
+) -> Alignment:
     """Align one normalised object from where it stands; `best` keeps the nearer of FilterReg and none."""
     began = time.perf_counter()
-    transform, method = _single_start(pair, settings, rng)
-    return _measured(pair, transform, method, settings.mode == "best", began)
+    transform, method = _single_start(pair, settings, rng, OBJECT_CELLS)
+    return _measured(pair, transform, method, settings, compare, began)
 
 
 def _measured(
-    pair: CloudPair, transform: Similarity, method: str, keep_better: bool, began: float
+    pair: CloudPair,
+    transform: Similarity,
+    method: str,
+    settings: AlignmentSettings,
+    compare: bool,
+    began: float,
 ) -> Alignment:
-    """Match the full clouds; with `keep_better` fall back to the untouched prediction where it is nearer."""
+    """Match the full clouds; `best` falls back to the untouched prediction where it is nearer."""
+    keep_better = settings.mode == "best"
+    if not (keep_better or compare or method == _UNTOUCHED):
+        return Alignment(transform, method, None, pair.match(transform), time.perf_counter() - began)
     unaligned = pair.match()
     aligned = unaligned if method == _UNTOUCHED else pair.match(transform)
     if keep_better and unaligned.chamfer <= aligned.chamfer:
-        transform, method, aligned = Similarity(), _UNTOUCHED, unaligned
+        transform, method, aligned = IDENTITY, _UNTOUCHED, unaligned
     return Alignment(transform, method, unaligned, aligned, time.perf_counter() - began)
 
 
@@ -305,29 +235,62 @@ def refine_scale(
 
 
 def _single_start(
-    pair: CloudPair, settings: AlignmentSettings, rng: np.random.Generator
+    pair: CloudPair, settings: AlignmentSettings, rng: np.random.Generator, cells: float
 ) -> tuple[Similarity, str]:
     limits = {"max_iterations": settings.max_iterations, "tolerance": settings.tolerance}
     if settings.mode == "none":
-        return Similarity(), _UNTOUCHED
+        return IDENTITY, _UNTOUCHED
     if settings.mode == "icp":
         return symmetric_icp(pair.subsample(_SEARCH_POINTS, rng), **limits), "icp"
-    return filterreg(pair.prediction, pair.truth, **limits), "filterreg"
+    if settings.mode == "cpd":
+        few = pair.subsample(CPD_POINTS, rng)
+        return rigid_cpd(few.prediction, few.truth, **limits), "cpd"
+    cells = COARSE_CELLS if settings.mode == "best" else cells
+    return filterreg(pair.prediction, pair.truth, **limits, cell_in_sigma=cells), "filterreg"
 
 
-def _search(pair: CloudPair, settings: AlignmentSettings, rng: np.random.Generator) -> tuple[Similarity, str]:
+def _search(
+    pair: CloudPair, settings: AlignmentSettings, rng: np.random.Generator, vertices: np.ndarray | None
+) -> tuple[Similarity, str]:
     """Refine the best of several shortly iterated starts; return the transform and the name of its start."""
     limits = {"max_iterations": settings.max_iterations, "tolerance": settings.tolerance}
+    first = limits | {"max_iterations": min(_FIRST_ITERATIONS, settings.max_iterations)}
     short = limits | {"max_iterations": min(_COARSE_ITERATIONS, settings.max_iterations)}
     small = pair.subsample(_SEARCH_POINTS, rng)
-    candidates = []
-    for yaw_deg in _COARSE_YAWS_DEG:
-        start = Similarity(rotation=_turn_about_y(yaw_deg))
-        smooth = filterreg(pair.prediction, pair.truth, start, **limits)
-        candidates.append((f"filterreg+icp@{yaw_deg}", symmetric_icp(small, smooth, **short)))
-        candidates.append((f"icp@{yaw_deg}", symmetric_icp(small, start, **short)))
-    method, transform = min(candidates, key=lambda candidate: small.match(candidate[1]).chamfer)
-    return symmetric_icp(small, transform, **limits), method
+    few = small.subsample(_FIRST_POINTS, rng)
+    starts = {}
+    for yaw_deg in _ICP_YAWS_DEG:
+        starts[f"icp@{yaw_deg}"] = Similarity(rotation=_turn_about_y(yaw_deg))
+    for yaw_deg in _FILTERREG_YAWS_DEG:
+        turned = Similarity(rotation=_turn_about_y(yaw_deg))
+        starts[f"filterreg+icp@{yaw_deg}"] = filterreg(
+            pair.prediction, pair.truth, turned, **limits, cell_in_sigma=COARSE_CELLS
+        )
+    candidates = {name: symmetric_icp(few, start, **first) for name, start in starts.items()}
+    nearest = sorted(candidates, key=lambda name: few.match(candidates[name]).chamfer)[:_KEPT_STARTS]
+    candidates = {name: symmetric_icp(small, candidates[name], **short) for name in nearest}
+    if vertices is not None:
+        candidates = {name: _resized(small, start, vertices, short) for name, start in candidates.items()}
+    method = min(candidates, key=lambda name: small.match(candidates[name]).chamfer)
+    fine = limits | {"tolerance": settings.tolerance * _LAST_TOLERANCE}
+    if vertices is not None:
+        return _resized(small, candidates[method], vertices, fine), method
+    return symmetric_icp(small, candidates[method], **fine), method
+
+
+def _resized(
+    pair: CloudPair, start: Similarity, vertices: np.ndarray, limits: dict[str, float]
+) -> Similarity:
+    """Refine a transform by ICP, and the scale that gives the box of the vertices its longest side."""
+    transform = start
+    for _ in range(_RESIZINGS):
+        sides = np.ptp(vertices @ transform.rotation.T, axis=0)
+        scale = SCENE_EXTENT / float(sides.max())
+        middle = transform.apply(np.zeros(3))  # of the prediction's box, about which it grows
+        sized = CloudPair(scale * pair.prediction, pair.truth)
+        rigid = symmetric_icp(sized, Similarity(transform.rotation, middle), **limits)
+        transform = Similarity(rigid.rotation, rigid.translation, scale)
+    return transform
 
 
 def _turn_about_y(angle_deg: float) -> np.ndarray:

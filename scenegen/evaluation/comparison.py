@@ -1,4 +1,4 @@
-"""Comparing two loaded scenes: geometry of the scene, of each object, and poses.
+"""The corrected protocol: geometry of two normalised scenes, of each object, and poses.
 
 Each function returns figures by name; a suffix tells the variant: `_unaligned` without any alignment,
 `_similarity` after an alignment with scale, `_iso` with one factor for all axes of an object.
@@ -6,21 +6,28 @@ Each function returns figures by name; a suffix tells the variant: `_unaligned` 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
 from scenegen.evaluation.alignment import (
-    AlignmentSettings,
+    Alignment,
     CloudPair,
     Matches,
-    Similarity,
     align,
     align_object,
     refine_scale,
 )
-from scenegen.evaluation.loading import EvaluationScene, ObjectMesh, ScenePoses, bounds, sample_surface
+from scenegen.evaluation.arrangement import (
+    best_pairing,
+    collision_volume,
+    diagonal,
+    floor_heights,
+    mean_closest_distance,
+    object_volume,
+    upright_box_iou,
+)
+from scenegen.evaluation.loading import EvaluationScene, ObjectMesh, ScenePoses, sample_surface
 from scenegen.evaluation.metrics import (
     box_iou,
     chamfer_distances,
@@ -31,6 +38,8 @@ from scenegen.evaluation.metrics import (
     symmetric_rotation_errors_deg,
     worst_chamfer,
 )
+from scenegen.evaluation.registration import IDENTITY, Similarity
+from scenegen.evaluation.settings import EvaluationSettings
 from scenegen.geometry import ROTATION
 
 _WORST_ROTATION_DEG = 180.0
@@ -39,29 +48,6 @@ _SCENE_VARIANTS = ("", "_unaligned", "_similarity")
 _SHAPE_VARIANTS = {"": False, "_iso": True}  # suffix: isotropic
 
 Figures = dict[str, float]
-
-
-@dataclass(frozen=True)
-class EvaluationSettings:
-    """Everything that changes figures.
-
-    Attributes:
-        num_points: surface points drawn on each object.
-        fscore_threshold: distance, in normalised units, under which a point counts as found.
-        alignment: how scenes and objects are aligned.
-        with_poses: whether pose files are compared; a prediction without one then counts as worst.
-    """
-
-    num_points: int = 10240
-    fscore_threshold: float = 0.1
-    alignment: AlignmentSettings = field(default_factory=AlignmentSettings)
-    with_poses: bool = True
-
-    def __post_init__(self) -> None:
-        if self.num_points < 1:
-            raise ValueError(f"num_points must be at least 1, got {self.num_points}")
-        if not self.fscore_threshold > 0:
-            raise ValueError(f"fscore_threshold must be positive, got {self.fscore_threshold}")
 
 
 @dataclass(frozen=True)
@@ -79,11 +65,11 @@ class SampledScene:
 
 @dataclass(frozen=True)
 class SceneFigures:
-    """Figures of a scene and of its objects' boxes, and the alignment behind them."""
+    """Figures of a scene and of its objects in it, and the alignment behind them."""
 
     scene: Figures
     boxes: dict[int, Figures]
-    alignment: dict[str, Any]
+    alignment: Alignment
 
 
 def sample_scene(scene: EvaluationScene, num_points: int, seed: tuple[int, ...]) -> SampledScene:
@@ -100,13 +86,14 @@ def sample_scene(scene: EvaluationScene, num_points: int, seed: tuple[int, ...])
 def compare_scenes(
     truth: SampledScene, prediction: SampledScene, settings: EvaluationSettings, rng: np.random.Generator
 ) -> SceneFigures:
-    """Compare whole scenes, and the boxes of objects with the same index, aligned and not."""
+    """Compare whole scenes, and objects with the same index in their places, aligned and not."""
     pair = CloudPair(prediction.cloud, truth.cloud)
-    alignment = align(pair, settings.alignment, rng)
+    vertices = np.concatenate([item.vertices for item in prediction.scene.objects.values()])
+    alignment = align(pair, settings.alignment, rng, vertices=vertices)
     scaled = refine_scale(pair, alignment.transform, settings.alignment, rng)
     variants = [
         (alignment.transform, alignment.aligned),
-        (Similarity(), alignment.unaligned),
+        (IDENTITY, alignment.unaligned),
         (scaled, pair.match(scaled)),
     ]
     figures: Figures = {}
@@ -116,13 +103,36 @@ def compare_scenes(
         for index, box in boxes.items():
             moved = transform.apply(prediction.scene.objects[index].vertices)
             box[f"iou_bbox{suffix}"] = box_iou(moved, truth.scene.objects[index].vertices)
-    description = {
-        "method": alignment.method,
-        "seconds": round(alignment.seconds, 3),
-        "rotation": alignment.transform.rotation.tolist(),
-        "translation": alignment.transform.translation.tolist(),
+    return SceneFigures(figures, boxes, alignment)
+
+
+def compare_arrangements(
+    truth: SampledScene, prediction: SampledScene, transform: Similarity
+) -> tuple[Figures, dict[int, Figures]]:
+    """Compare how objects stand, with the prediction moved by `transform` where places are compared.
+
+    Shared volume and heights above the floor are those of the prediction as it stands.
+
+    Returns:
+        Figures of the scene, and of each true object that has a partner.
+    """
+    moved = {index: transform.apply(item.vertices) for index, item in prediction.scene.objects.items()}
+    true = {index: item.vertices for index, item in truth.scene.objects.items()}
+    heights, true_heights = floor_heights(prediction.scene), floor_heights(truth.scene)
+    figures: dict[int, Figures] = {
+        index: {
+            "iou_box_upright": upright_box_iou(moved[index], true[index]),
+            "add_s": mean_closest_distance(
+                transform.apply(prediction.points[index]), truth.points[index], true[index]
+            ),
+            "floor_gap": abs(heights[index] - true_heights[index]),
+        }
+        for index in true
+        if index in moved
     }
-    return SceneFigures(figures, boxes, description)
+    for index, (_, overlap) in best_pairing(true, moved).items():
+        figures.setdefault(index, {})["iou_bbox_hungarian"] = overlap
+    return {"collision_volume": collision_volume(prediction.scene.objects)}, figures
 
 
 def compare_shapes(
@@ -180,10 +190,13 @@ def compare_poses(truth: ScenePoses, prediction: ScenePoses) -> dict[int, Figure
 
 
 def worst_scene_figures(truth: EvaluationScene) -> Figures:
-    """Figures of a scene that was not predicted: no point found, Chamfer distance of `worst_chamfer`."""
+    """Figures of a scene that was not predicted: no point found, Chamfer distance of `worst_chamfer`.
+
+    Its objects count as if each stood within another: they share their whole volume.
+    """
     vertices = np.concatenate([item.vertices for item in truth.objects.values()])
     worst = worst_chamfer(vertices)
-    figures: Figures = {}
+    figures: Figures = {"collision_volume": sum(map(object_volume, truth.objects.values()))}
     for suffix in _SCENE_VARIANTS:
         figures |= {
             f"scene_cd{suffix}": worst,
@@ -194,9 +207,18 @@ def worst_scene_figures(truth: EvaluationScene) -> Figures:
     return figures
 
 
-def worst_object_figures(item: ObjectMesh) -> Figures:
-    """Figures of an object that was not predicted: no overlap, no point found, `worst_chamfer`."""
-    figures = {f"iou_bbox{suffix}": _WORST_SHARE for suffix in _SCENE_VARIANTS}
+def worst_object_figures(item: ObjectMesh, truth: EvaluationScene) -> Figures:
+    """Figures of an object that was not predicted: no overlap, no point found, `worst_chamfer`.
+
+    Distances in place count the diagonal of the true scene's box, gaps to the floor its height.
+    """
+    everything = np.concatenate([other.vertices for other in truth.objects.values()])
+    figures = {f"iou_bbox{suffix}": _WORST_SHARE for suffix in _SCENE_VARIANTS} | {
+        "iou_box_upright": _WORST_SHARE,
+        "iou_bbox_hungarian": _WORST_SHARE,
+        "add_s": diagonal(everything) / diagonal(item.vertices),
+        "floor_gap": float(np.ptp(everything[:, 1])),
+    }
     for suffix, isotropic in _SHAPE_VARIANTS.items():
         worst = worst_chamfer(normalise_object(item.vertices, item.vertices, isotropic))
         for state in ("", "_unaligned"):
@@ -208,13 +230,14 @@ def worst_pose_figures(truth: EvaluationScene, query: int) -> Figures:
     """Pose errors of a target that was not predicted.
 
     Rotations count 180 degrees, translations the diagonal of the true scene's box in units of the query's
-    longest side. Sizes have no finite worst value and are figures of predicted objects only.
+    longest side, and agreement of sizes 0. The ratio of sizes and its logarithm have no finite worst value
+    and are figures of predicted objects only.
     """
-    low, high = bounds(item.vertices for item in truth.objects.values())
-    query_low, query_high = bounds([truth.objects[query].vertices])
-    diagonal = np.linalg.norm(high - low) / (query_high - query_low).max()
+    everything = np.concatenate([item.vertices for item in truth.objects.values()])
+    query_side = np.ptp(truth.objects[query].vertices, axis=0).max()
     return {
         "rotation_error_deg": _WORST_ROTATION_DEG,
         "rotation_error_symmetric_deg": _WORST_ROTATION_DEG,
-        "translation_error": float(diagonal),
+        "translation_error": float(diagonal(everything) / query_side),
+        "size_agreement": _WORST_SHARE,
     }

@@ -20,6 +20,7 @@ from safe_files.json_reader import read_json
 from safe_files.limits import MAX_SYMMETRY
 from safe_files.regular import UnreadableFile, shown
 from scenegen.evaluation.glb import GlbMesh, read_glb
+from scenegen.evaluation.registration import Similarity
 from scenegen.export.names import POSES_FILE, SCENE_FILE
 from scenegen.geometry import ROTATION, SCALE, SCENE_EXTENT, check_pose
 from scenegen.inputs.names import natural_key
@@ -162,17 +163,22 @@ def normalise_scene(scene: EvaluationScene) -> EvaluationScene:
 
     Source: normalisation of the true scenes, f * (x - c) with f = 1.96 / longest side.
     """
-    low, high = bounds(item.vertices for item in scene.objects.values())
-    factor = SCENE_EXTENT / (high - low).max()
-    centre = (low + high) / 2
+    to_box = scene_normalisation(scene)
     return EvaluationScene(
         {
-            index: ObjectMesh(index, factor * (item.vertices - centre), item.faces)
+            index: ObjectMesh(index, to_box.apply(item.vertices), item.faces)
             for index, item in scene.objects.items()
         },
         scene.named,
         scene.warnings,
     )
+
+
+def scene_normalisation(scene: EvaluationScene) -> Similarity:
+    """What `normalise_scene` does to the points of a scene."""
+    low, high = bounds(item.vertices for item in scene.objects.values())
+    factor = SCENE_EXTENT / float((high - low).max())
+    return Similarity(translation=-factor * (low + high) / 2, scale=factor)
 
 
 def bounds(clouds: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -196,7 +202,8 @@ def sample_surface(item: ObjectMesh, num_points: int, rng: np.random.Generator) 
     Source: R. Osada et al., Shape Distributions, ACM TOG 2002, sec. 4.2.
     """
     cumulative = np.cumsum(triangle_areas(item.vertices, item.faces))
-    drawn = np.searchsorted(cumulative, rng.random(num_points) * cumulative[-1], side="right")
+    places = np.sort(rng.random(num_points))  # in order, so that neighbours are near each other in memory
+    drawn = np.searchsorted(cumulative, places * cumulative[-1], side="right")
     corners = item.vertices[item.faces[np.minimum(drawn, len(item.faces) - 1)]]  # (N, 3 corners, 3)
     root, second = np.sqrt(rng.random(num_points)), rng.random(num_points)
     weights = np.stack([1 - root, root * (1 - second), root * second], axis=1)

@@ -90,7 +90,8 @@ def pose_errors(predicted: Tensor, truth: Tensor) -> dict[str, Tensor]:
 
     Returns:
         (T,) tensors: rotation_error_deg in [0, 180]; translation_error in longest sides of the query;
-        scale_ratio = predicted / true size; log_scale_error = |ln(scale_ratio)|.
+        scale_ratio = predicted / true size; log_scale_error = |ln(scale_ratio)|; size_agreement = the smaller
+        size over the larger one, in (0, 1].
     """
     ratio = (predicted[:, SCALE] / truth[:, SCALE]).squeeze(-1)
     return {
@@ -98,6 +99,7 @@ def pose_errors(predicted: Tensor, truth: Tensor) -> dict[str, Tensor]:
         "translation_error": (predicted[:, TRANSLATION] - truth[:, TRANSLATION]).norm(dim=-1),
         "scale_ratio": ratio,
         "log_scale_error": ratio.log().abs(),
+        "size_agreement": torch.minimum(ratio, 1 / ratio),
     }
 
 

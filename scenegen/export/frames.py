@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from scenegen.geometry import (
     SCALE,
     TRANSLATION,
     pose_to_transform,
+    relative_pose,
     sanitize_pose,
     yup_to_zup,
 )
@@ -44,6 +45,32 @@ def zup_transform(pose: Tensor) -> Tensor:
     columns = yup_to_zup(placed[..., :3, :3].mT)  # the scene's side of the rotation
     turned[..., :3, :3] = yup_to_zup(columns.mT)  # the object's side
     return turned
+
+
+def in_frame_of(result: SceneResult, object_id: int) -> SceneResult:
+    """The same scene in the frame of another object, which becomes its query; the photo shows it as before.
+
+    Raises:
+        ValueError: there is no such object.
+    """
+    found = [item.pose for item in result.objects if item.object_id == object_id]
+    if not found:
+        raise ValueError(f"in_frame_of: expected one of the objects of the scene, got {object_id}")
+    frame = sanitize_pose(found[0].double())
+    objects = tuple(
+        replace(item, pose=relative_pose(sanitize_pose(item.pose.double()), frame).to(item.pose.dtype))
+        for item in result.objects
+    )
+    return replace(result, objects=objects, query_id=object_id, camera=_camera_in(result.camera, frame))
+
+
+def _camera_in(camera: PhotoCamera | None, frame: Tensor) -> PhotoCamera | None:
+    """A camera in the frame of a pose (8,); its depths are in longest sides of that object."""
+    if camera is None:
+        return None
+    extrinsics = camera.extrinsics @ pose_to_transform(frame).numpy()
+    extrinsics[:3] /= float(frame[SCALE])
+    return replace(camera, extrinsics=extrinsics)
 
 
 @dataclass(frozen=True)

@@ -102,12 +102,7 @@ def write_scene(
     options = options or ExportOptions()
     check_formats(formats)
     check_options(formats, options)
-    if all(item.mesh is None for item in result.objects):
-        problems = "; ".join(sorted({str(item.problem) for item in result.objects}))
-        raise ExportError(
-            f"{folder.name}: expected at least one object with a surface, got none of {len(result.objects)} "
-            f"({problems}); try another --seed or check the photo and the masks"
-        )
+    check_meshes(result, folder.name)
     _check_representations(result, folder.name, formats, options)
     with _staging_folder(folder) as staging:
         names = _write_files(result, staging, folder.name, formats, options, ProgressReporter(on_progress))
@@ -115,6 +110,20 @@ def write_scene(
         with locked(folder, wait=True):
             _move_into_place(staging, folder, names)
     return [folder / name for name in names]
+
+
+def check_meshes(result: SceneResult, scene_id: str) -> None:
+    """Refuse a scene in which no object has a mesh.
+
+    Raises:
+        ExportError: it is one.
+    """
+    if all(item.mesh is None for item in result.objects):
+        problems = "; ".join(sorted({str(item.problem) for item in result.objects}))
+        raise ExportError(
+            f"{scene_id}: expected at least one object with a surface, got none of {len(result.objects)} "
+            f"({problems}); try another --seed or check the photo and the masks"
+        )
 
 
 def _check_representations(

@@ -6,7 +6,7 @@ import json
 import pickle
 import re
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from torch import Tensor
 from safe_files.limits import MAX_JSON_NAME, MAX_SHARING
 from safe_files.regular import UnreadableFile, check_regular, shown
 from safe_files.weights import open_weights
+from scenegen.hub.array_pickles import read_arrays
 from scenegen.hub.releases import HubError, load_networks
 from scenegen.models.registry import build_model
 from trellis_modules.checkpoint import (
@@ -63,6 +64,25 @@ class Conversion:
     left_out: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class MetricWeights:
+    """Weights of a network that measures pictures.
+
+    Attributes:
+        network: builds it.
+        rename: published names and shapes to those of the network.
+        is_arrays: whether they are published as a pickle of nested arrays, not of PyTorch.
+        member: end of the pickle's path where the source is an archive.
+        notice: whose weights they are and under which licence, written beside them.
+    """
+
+    network: Callable[[], torch.nn.Module]
+    rename: Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
+    is_arrays: bool = False
+    member: str | None = None
+    notice: str | None = None
+
+
 def convert(
     source: Path,
     target: Path | None = None,
@@ -70,6 +90,7 @@ def convert(
     like: NamedConfig | None = None,
     dtype: torch.dtype | None = None,
     key: str | None = None,
+    metric: MetricWeights | None = None,
 ) -> Conversion:
     """Write the tensors of a pickle as safetensors, and read them back to compare.
 
@@ -79,17 +100,24 @@ def convert(
         like: the network that the weights must fit, name by name; its description is written beside.
         dtype: of floating point tensors on the disk; None keeps theirs.
         key: where in the pickle the state dict is; None finds it.
+        metric: the network of an evaluation that the weights must fit.
 
     Raises:
         HubError: the pickle is refused or holds no state dict, the weights do not fit, or the disk refuses.
     """
     target = target or source.with_suffix(WEIGHTS_SUFFIX)
-    content = read_pickle(source)
-    state, left_out = find_state(content, str(source), key)
-    state = canonical_names(state)
+    if metric is not None and metric.is_arrays:
+        state, left_out = read_arrays(source, metric.member), ()
+    else:
+        state, left_out = find_state(read_pickle(source), str(source), key)
+        state = canonical_names(state)
+    if metric is not None:
+        state = metric.rename(state)
     try:
         if like is not None:
             check_state(_on_meta(like), state, str(source))
+        if metric is not None:
+            check_state(metric.network(), state, str(source))
         check_claims(state, source.stat().st_size, str(source))
         stored = independent_tensors(state, dtype, str(source))
     except (CheckpointError, ConfigError) as error:
@@ -99,6 +127,9 @@ def convert(
     if like is not None:
         config = target.with_suffix(".json")
         write_description({"name": like.name, "args": like.args}, config)
+    if metric is not None and metric.notice is not None:
+        with _disk_faults(target):
+            atomic_write_text(target.with_suffix(".NOTICE.txt"), metric.notice)
     parameters = sum(tensor.numel() for tensor in stored.values())
     return Conversion(target, config, len(stored), parameters, left_out)
 

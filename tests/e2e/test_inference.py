@@ -346,6 +346,7 @@ def test_half_precision_runs(tmp_path, run, write_scene, dtype):
             ("--texture-format", "webp", "--formats", "obj"),
             "'webp': changes only the formats glb, objects, got obj",
         ),
+        (("--surface", "released", "--keep-holes"), "--keep-holes: surfaces as released keep theirs"),
         (("--compress", "--formats", "obj"), "compress: changes only the formats glb, objects, got obj"),
         (("--faces", "0"), "expected a whole number above 0, got '0'"),
         (("--faces", "10", "--simplify", "0.5"), "not allowed with argument --faces"),
@@ -369,3 +370,22 @@ def test_process_reports_a_bad_input_in_one_line(tmp_path):
     assert process.stderr.splitlines() == [
         f"ERROR: {tmp_path / 'gone'}: expected a folder, found nothing; check the path"
     ]
+
+
+def test_a_data_root_gets_scenes_beside_each_other_and_skips_what_is_there(
+    tmp_path, shared_checkpoint, write_scene, capsys
+):
+    for name in ("s1", "s2", "s3"):
+        write_scene(tmp_path / "masked_images_test" / name, 2)
+    command = ["--output_dir", str(tmp_path), "--set", "test", "--model_name", "toy"]
+    command += ["--checkpoint", str(shared_checkpoint)]
+    assert inference.main([*command, "--gpu_num", "2", "--gpu_id", "1"]) == 0
+    folder = tmp_path / "scene_test_toy"
+    assert sorted(path.name for path in folder.iterdir()) == ["s2.glb", "s2.json"]
+    before = (folder / "s2.glb").stat().st_mtime_ns
+    assert inference.main(command) == 0
+    assert sorted(path.stem for path in folder.glob("*.glb")) == ["s1", "s2", "s3"]
+    assert (folder / "s2.glb").stat().st_mtime_ns == before
+    assert "4 assets in" in capsys.readouterr().out
+    record = json.loads((folder / "s1.json").read_text())
+    assert record["query"] == 0 and record["objects"][0]["rotation_wxyz"] == pytest.approx([1, 0, 0, 0])

@@ -20,7 +20,7 @@ else:
 ROOT = Path(__file__).resolve().parents[2]
 LIBRARIES = ("scenegen", "trellis_modules", "vggt", "safe_files")
 PACKAGES = (*LIBRARIES, "dataset_toolkits")
-SCRIPT_FOLDERS = ("scripts", "benchmarks", "examples")
+SCRIPT_FOLDERS = ("scripts", "benchmarks", "examples", "integrations")
 PROJECT_MODULES = {*PACKAGES, *SCRIPT_FOLDERS, "tests", *(path.stem for path in ROOT.glob("*.py"))}
 
 TESTED_EXTRAS = ("data", "train", "eval", "hub", "segment", "cutout", "usd", "video", "demo", "heic", "dev")
@@ -30,6 +30,7 @@ DISTRIBUTIONS = {
     "PIL": "pillow",
     "skimage": "scikit-image",
     "pxr": "usd-core",
+    "yaml": "pyyaml",
     "cv2": "opencv-python-headless",
 }
 # GPU kernels that setup.sh installs by flag; only the backend file that uses one imports it.
@@ -158,7 +159,12 @@ ALLOWED = {
         "trellis_modules",
         "vggt",
     },
-    "scenegen.photo": {"scenegen.photo", "scenegen.geometry", "scenegen.inputs"},
+    "scenegen.photo": {
+        "scenegen.photo",
+        "scenegen.geometry",
+        "scenegen.inputs",
+        "trellis_modules.renderers",
+    },
     "scenegen.pipelines": {
         "scenegen.pipelines",
         "scenegen.checkpoints",
@@ -169,6 +175,7 @@ ALLOWED = {
         "scenegen.photo",
         "trellis_modules",
     },
+    "scenegen.refinement.solid": {"scenegen.geometry", "trellis_modules"},
     "scenegen.refinement": {
         "scenegen.refinement",
         "scenegen.geometry",
@@ -211,6 +218,8 @@ ALLOWED = {
         "scenegen.export.names",
         "scenegen.geometry",
         "scenegen.inputs",
+        "scenegen.models",
+        "scenegen.refinement.solid",
         "trellis_modules",
     },
     "scenegen.batch": {"scenegen", "trellis_modules"},
@@ -221,7 +230,9 @@ ALLOWED = {
     "scripts": {*PACKAGES, *SCRIPT_FOLDERS},
     "benchmarks": {*PACKAGES, *SCRIPT_FOLDERS},
     "examples": {"scenegen", "trellis_modules", "vggt"},
+    "integrations": {"scenegen", "integrations"},
     "inference": {"scenegen"},
+    "interactive_demo": {"scenegen"},
     "train": {"scenegen"},
     "evaluate": {"scenegen"},
 }

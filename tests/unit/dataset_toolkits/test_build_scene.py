@@ -20,11 +20,13 @@ from scenegen.datasets.metadata import read_scenes
 from scenegen.datasets.model_boxes import ModelBoxes
 from scenegen.datasets.poses import training_poses
 from scenegen.datasets.tables import read_lines
-from scenegen.evaluation.comparison import EvaluationSettings
 from scenegen.evaluation.loading import find_scene_files, load_poses, load_scene
-from scenegen.evaluation.scene import ScenePair, evaluate_scene
-from scenegen.geometry import pose_to_transform, world_poses_to_query_poses
-from trellis_modules.gltf import GltfMesh, GltfNode, encode_glb
+from scenegen.evaluation.scene import evaluate_scene
+from scenegen.evaluation.scene_files import ScenePair
+from scenegen.evaluation.settings import EvaluationSettings
+from scenegen.export.data_root import write_root_scene
+from scenegen.export.frames import in_frame_of
+from scenegen.pipelines.result import GeneratedObject, SceneResult
 
 PHOTO = "1000000"
 
@@ -41,28 +43,17 @@ def truth(finished) -> Path:
 
 
 def predict(root: Path, folder: Path, query: int) -> None:
-    """Write what a perfect prediction with this query gives: poses of training, in the frame of object 0."""
+    """Write what a perfect prediction with this query gives, in the frame of object 0 as `--set` does."""
     rows = [row for row in read_scenes(root / "metadata_scene_test.csv") if row.scene_id == PHOTO]
     order = [query, *(number for number in range(len(rows)) if number != query)]
     poses = training_poses(rows, order, centred=True)[np.argsort(order)]
-    restored = world_poses_to_query_poses(poses)
-    boxes, nodes, objects = ModelBoxes(root), [], []
-    for row, pose, matrix in zip(rows, restored, pose_to_transform(restored).numpy()):
+    boxes, objects = ModelBoxes(root), []
+    for row, pose in zip(rows, poses):
         model = trimesh.load(boxes.path(row.model_id), force="mesh", process=False)
-        vertices = (model.vertices - row.center) / row.scale
-        nodes.append(GltfNode(f"obj_{row.instance_id}", GltfMesh(vertices, model.faces), matrix))
-        numbers = pose.tolist()
-        objects.append(
-            {
-                "id": row.instance_id,
-                "translation": numbers[:3],
-                "rotation_wxyz": numbers[3:7],
-                "scale": numbers[7],
-            }
-        )
-    folder.mkdir()
-    (folder / f"{PHOTO}.glb").write_bytes(encode_glb(nodes))
-    (folder / f"{PHOTO}.json").write_text(json.dumps({"query": query, "objects": objects}))
+        mesh = trimesh.Trimesh((model.vertices - row.center) / row.scale, model.faces, process=False)
+        objects.append(GeneratedObject(row.instance_id, pose, torch.zeros(2, 2, 2), mesh))
+    result = SceneResult(tuple(objects), rows[query].instance_id)
+    write_root_scene(in_frame_of(result, min(row.instance_id for row in rows)), folder, PHOTO)
 
 
 def evaluated(prediction: Path, truth: Path) -> dict:
@@ -77,13 +68,15 @@ def test_predicting_the_truth_is_perfect_whichever_object_is_the_query(truth, tm
     )
     predict(truth, tmp_path / "prediction", query)
     record = evaluated(tmp_path / "prediction", truth / "scene_test")
-    assert record["status"] == "evaluated" and len(record["objects"]) == 2
-    for item in record["objects"]:
+    assert record["status"] == "evaluated"
+    objects = record["protocols"]["corrected"]["objects"]
+    assert len(objects) == 2
+    for item in objects:
         assert item["metrics"]["iou_bbox_unaligned"] == pytest.approx(1, abs=1e-4)
         assert (
             item["metrics"]["iou_bbox"] > 0.95
         )  # points of a surface are drawn anew, which moves the alignment
-    other = record["objects"][1]["metrics"]
+    other = objects[1]["metrics"]
     assert other["rotation_error_deg"] == pytest.approx(0, abs=1e-4)
     assert other["translation_error"] == pytest.approx(0, abs=1e-6)
 

@@ -21,7 +21,7 @@ from safe_files.json_reader import parse_json
 from safe_files.networks import check_sizes
 from safe_files.pictures import open_picture, pixel_limit
 from scenegen.checkpoints.roles import check_stems
-from scenegen.cli import evaluate
+from scenegen.cli import evaluation_options as evaluate
 from scenegen.evaluation import glb, loading
 from scenegen.hub import body, conversion, downloads
 from scenegen.hub.lock import LockEntry
@@ -122,7 +122,7 @@ def with_symmetry(tools: Tools, order: int) -> None:
 
 def command(*arguments: str) -> None:
     try:
-        evaluate.parse_arguments(["--prediction", "a", "--truth", "b", *arguments])
+        evaluate.parse_arguments("", ["--prediction", "a", "--truth", "b", *arguments])
     except SystemExit as error:
         raise ValueError("refused by the command line") from error
 
@@ -213,7 +213,7 @@ def test_what_is_at_a_limit_is_taken_and_what_is_above_it_refused(tmp_path, monk
 def test_a_transfer_may_be_as_slow_as_the_limit_and_not_slower(tmp_path, monkeypatch):
     tools = Tools(tmp_path, monkeypatch)
     trickled(tools, limits.SLOWEST_BYTES_PER_S)
-    with pytest.raises(body.Interrupted, match="slower than"):
+    with pytest.raises(body.TransferBroken, match="slower than"):
         trickled(tools, limits.SLOWEST_BYTES_PER_S * 0.9)
 
 
@@ -224,7 +224,7 @@ def test_speed_is_judged_after_a_window_and_not_before(monkeypatch, seconds, is_
     speed = body.Speed()
     now = limits.SLOW_WINDOW_S + seconds
     if is_judged:
-        with pytest.raises(body.Interrupted):
+        with pytest.raises(body.TransferBroken):
             speed.add(1)
     else:
         speed.add(1)

@@ -5,14 +5,12 @@ from scipy.spatial.transform import Rotation
 from scenegen.evaluation.alignment import (
     AlignmentSettings,
     CloudPair,
-    Similarity,
     align,
     align_object,
-    filterreg,
-    fit_similarity,
     refine_scale,
     symmetric_icp,
 )
+from scenegen.evaluation.registration import Similarity, filterreg, fit_similarity
 
 
 @pytest.fixture
@@ -132,5 +130,5 @@ def test_clouds_without_finite_points_are_refused(bad):
 
 
 def test_unknown_mode_is_refused():
-    with pytest.raises(ValueError, match="'cpd'"):
-        AlignmentSettings("cpd")
+    with pytest.raises(ValueError, match="'nearest'"):
+        AlignmentSettings("nearest")

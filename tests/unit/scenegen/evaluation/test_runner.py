@@ -1,13 +1,20 @@
 import json
 import logging
+import multiprocessing
+import os
+import signal
 
 import pytest
 
+from scenegen.evaluation import runner
 from scenegen.evaluation.alignment import AlignmentSettings
-from scenegen.evaluation.comparison import EvaluationSettings
 from scenegen.evaluation.glb import GlbError
 from scenegen.evaluation.loading import EvaluationError
-from scenegen.evaluation.runner import RecordStore, iterate_records, plan_evaluation
+from scenegen.evaluation.records import RecordStore
+from scenegen.evaluation.runner import iterate_records, plan_evaluation
+from scenegen.evaluation.scene import evaluate_scene
+from scenegen.evaluation.scene_list import canonical_sha256
+from scenegen.evaluation.settings import EvaluationSettings
 
 SETTINGS = EvaluationSettings(100, alignment=AlignmentSettings("none"))
 
@@ -70,3 +77,33 @@ def test_fault_of_the_truth_ends_the_run(folders):
     (folders[1] / "s2.glb").write_bytes(b"glTF")
     with pytest.raises(GlbError, match="s2.glb"):
         list(iterate_records(plan_evaluation(*folders, SETTINGS), RecordStore(None)))
+
+
+def killed_on_s2(pair, settings, sources=None):
+    """Stands in for a worker that the system kills for lack of memory."""
+    if pair.scene_id == "s2":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return evaluate_scene(pair, settings, sources)
+
+
+def test_a_killed_worker_costs_its_scene_only(folders, monkeypatch, caplog):
+    monkeypatch.setattr(runner, "evaluate_scene", killed_on_s2)
+    context = multiprocessing.get_context("fork")  # hands the stand-in on, unlike "spawn"
+    monkeypatch.setattr(runner.multiprocessing, "get_context", lambda _: context)
+    plan = plan_evaluation(*folders, SETTINGS)
+    records = {record["id"]: record for record in iterate_records(plan, RecordStore(None), 2)}
+    assert {name: record["status"] for name, record in records.items()} == {
+        "s1": "evaluated",
+        "s2": "failed",
+        "s10": "evaluated",
+    }
+    assert records["s2"]["protocols"]["corrected"]["penalties"]["scene_fscore"] == 0
+    assert "s2: its worker process was killed" in caplog.text
+
+
+def test_listed_scenes_that_the_truth_lacks_are_told(folders, tmp_path):
+    ids = ["s1", "s77"]
+    path = tmp_path / "list.json"
+    path.write_text(json.dumps({"scenes": ids, "sha256": canonical_sha256(ids)}))
+    with pytest.raises(EvaluationError, match="1 of 2 are missing, the first is 's77'"):
+        plan_evaluation(*folders, SETTINGS, scene_list=path)

@@ -1,0 +1,91 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from scenegen.batch.scenes import SceneReport
+from scenegen.cli import root_options
+from scenegen.cli.inference_options import parse_arguments
+from scenegen.cli.root_options import run_on_gpus, share, speed_line
+
+
+def test_a_data_root_says_what_is_read_and_written():
+    options = parse_arguments("", ["--output_dir", "root", "--set", "test", "--model_name", "ours"])
+    assert options.input == Path("root/masked_images_test")
+    assert options.batch.output == Path("root/scene_test_ours") and options.batch.is_root
+    assert options.batch.frame == "first"
+    assert parse_arguments("", ["--set", "val"]).batch.output == Path("assets/scene_val_SceneGen")
+    assert parse_arguments("", ["--set", "test", "--frame", "query"]).batch.frame == "query"
+    plain = parse_arguments("", [])
+    assert not plain.batch.is_root and plain.batch.frame == "query"
+
+
+def test_processes_share_what_is_left_like_cards(tmp_path):
+    pending = [Path(f"m/{name}") for name in "abcde"]
+    options = parse_arguments("", ["--set", "test", "--gpu_num", "2", "--gpu_id", "1"])
+    assert [source.name for source in share(pending, options)] == ["b", "d"]
+    only = tmp_path / "only.txt"
+    only.write_text("e\na\n")
+    options = parse_arguments("", ["--set", "test", "--only", str(only)])
+    assert [source.name for source in share(pending, options)] == ["a", "e"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model_name", "x"], "--model-name: of a data root"),
+        (["--gpu_num", "2", "--gpu_id", "0"], "of a data root"),
+        (["--set", "test", "--gpu_num", "2", "--gpu_id", "2"], "below --gpu-num 2"),
+        (["--set", "test", "--formats", "glb,obj"], "--formats"),
+        (["--set", "test", "--gpus", "2", "--gpu_num", "2"], "--gpus"),
+        (["--set", "test", "--gpus", "none"], "--gpus"),
+    ],
+)
+def test_contradictions_end_in_one_line(capsys, arguments, message):
+    with pytest.raises(SystemExit):
+        parse_arguments("", arguments)
+    assert message in capsys.readouterr().err
+
+
+def test_speed_leaves_the_first_scene_out_of_the_median():
+    reports = [
+        SceneReport("a", "done", seconds={"sample": 90.0}, objects=3, peak_gib={"process": 1.5}),
+        SceneReport("b", "done", seconds={"sample": 4.0, "write": 2.0}, objects=3),
+        SceneReport("c", "done", seconds={"sample": 8.0}, objects=2),
+        SceneReport("d", "failed"),
+    ]
+    assert speed_line(reports) == (
+        "8 assets in 104.0 s, 3.00 s an asset (median without the first scene), peak memory 1.50 GiB"
+    )
+    assert speed_line([]) == "0 assets"
+
+
+def test_one_process_is_started_on_each_gpu(monkeypatch):
+    started = []
+
+    class Process:
+        """Answers like a process that made its first scene and failed at the others."""
+
+        returncode = 1
+
+        def __init__(self, command, env, **_):
+            self.ids = Path(command[command.index("--only") + 1]).read_text().split()
+            started.append((env["CUDA_VISIBLE_DEVICES"], self.ids, command))
+
+        def communicate(self):
+            if self.ids[0] == "b":
+                return "", None
+            return json.dumps({"scenes": [{"scene_id": self.ids[0], "status": "done", "objects": 2}]}), None
+
+    monkeypatch.setattr(root_options.subprocess, "Popen", Process)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    given = ["--set", "test", "--gpus", "2"]
+    options = parse_arguments("", given)
+    reports = run_on_gpus([Path(f"m/{name}") for name in "abc"], options, given)
+    assert [(gpu, ids) for gpu, ids, _ in started] == [("0", ["a", "c"]), ("1", ["b"])]
+    assert all("--gpus" not in command and command[-1] == "cuda" for *_, command in started)
+    assert {report.scene_id: report.status for report in reports} == {
+        "a": "done",
+        "c": "failed",
+        "b": "failed",
+    }
