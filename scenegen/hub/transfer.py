@@ -18,7 +18,7 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from safe_files.limits import MAX_DOWNLOAD_BYTES
 from safe_files.regular import shown
-from scenegen.hub.body import TransferBroken, Progress, write_body
+from scenegen.hub.body import Progress, TransferBroken, write_body
 from scenegen.hub.digest import file_sha256
 from scenegen.hub.releases import HubError
 
