@@ -9,7 +9,7 @@ from scenegen.synthesis.furniture.split import check_split
 
 TRAIN = "train"
 FURNITURE_ID, SPLIT = "id", "split"
-"""Extra columns with the id and split of furniture, as in `furniture_split.json`; other data sets have none."""
+"""Extra columns: the id of the furniture and its split, as in `furniture_split.json`; others have none."""
 
 
 def furniture_ids(rows: Iterable[AssetRow | SceneRow]) -> list[str]:
