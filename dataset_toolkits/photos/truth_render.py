@@ -113,8 +113,8 @@ def _cameras(path: Path) -> dict[str, Any]:
         cameras = str(error)
     if not isinstance(cameras, dict):
         raise MetadataError(
-            f"{path}: expected the cameras of scenes as JSON, got {str(cameras)[:80]}; remove the file and run "
-            "build_scene.py again, which writes them all"
+            f"{path}: expected the cameras of scenes as JSON, got {str(cameras)[:80]}; remove the file and "
+            "run build_scene.py again, which writes them all"
         )
     return cameras
 
