@@ -13,7 +13,7 @@ Jobs after the installation
   --test              install the test tools too, then run every test
 
 More Python packages
-  --demo              the web demo
+  --demo              the pages in the browser (interactive_demo.py)
   --background        removal of the background of photos of single objects (rembg)
   --data              data set preparation and rendering on the CPU
   --train             training

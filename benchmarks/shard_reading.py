@@ -1,11 +1,11 @@
-"""How many training samples a second are read from shards: structure latents, and scenes with all their parts.
+"""How many training samples a second are read from shards: structure latents, and scenes with all keys.
 
 ``python -m benchmarks.shard_reading --scenes 64 --latents 4000 --workers 2``
 
 Shards of random samples at the published sizes are written to a temporary folder first: latents of 8 x 16^3,
 pictures of 518 pixels, a geometry feature of 1374 x 2048. Scenes have four objects and all keys of
-`scenegen.datasets.scene_samples`. ``--shards`` reads those of a data root instead. Every sample is read once to
-warm the disk cache and then timed; one worker process is one core.
+`scenegen.datasets.scene_samples`. ``--shards`` reads those of a data root instead. Every sample is read once
+to warm the disk cache and then timed; one worker process is one core.
 """
 
 from __future__ import annotations
@@ -59,7 +59,9 @@ def write_scenes(folder: Path, count: int, image_size: int) -> None:
             content = {
                 "x_0": torch.randn(OBJECTS, 8, 16, 16, 16, generator=generator),
                 "cond": torch.randint(256, shape, generator=generator, dtype=torch.uint8),
-                "mask_cond": torch.randint(256, (OBJECTS, *shape[2:]), generator=generator, dtype=torch.uint8),
+                "mask_cond": torch.randint(
+                    256, (OBJECTS, *shape[2:]), generator=generator, dtype=torch.uint8
+                ),
                 "scene_image": torch.randint(256, shape[1:], generator=generator, dtype=torch.uint8),
                 "vggt_feature": torch.randn(FEATURE_SIZE, generator=generator).half(),
                 "translation": torch.randn(OBJECTS, 3, generator=generator).double(),
@@ -69,7 +71,7 @@ def write_scenes(folder: Path, count: int, image_size: int) -> None:
             }
             tensors |= {f"{place}.{name}": tensor for name, tensor in content.items()}
             samples.append(_sample(f"{scene:07d}", OBJECTS))
-        header = ShardHeader(SCENES, TRAIN, "random", "", tuple(samples))
+        header = ShardHeader(SCENES, TRAIN, "random", tuple(samples))
         write_shard(folder / shard_name(SCENES, TRAIN, number), header, tensors)
 
 
@@ -78,7 +80,7 @@ def write_latents(folder: Path, count: int) -> None:
     generator = torch.Generator().manual_seed(0)
     for number, first in enumerate(range(0, count, LATENTS_A_SHARD)):
         rows = range(first, min(first + LATENTS_A_SHARD, count))
-        header = ShardHeader(LATENTS, TRAIN, "random", "", tuple(_sample(str(row), 1) for row in rows))
+        header = ShardHeader(LATENTS, TRAIN, "random", tuple(_sample(str(row), 1) for row in rows))
         latents = torch.randn(len(rows), 8, 16, 16, 16, generator=generator)
         write_shard(folder / shard_name(LATENTS, TRAIN, number), header, {"x_0": latents})
 

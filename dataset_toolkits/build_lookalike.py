@@ -4,9 +4,9 @@ python dataset_toolkits/build_lookalike.py --output_dir data/lookalike --assets 
 
 Below the output folder it writes what the steps from ``build_metadata.py 3D-FUTURE`` on expect: the zip of
 models, their table (``3D-FUTURE.csv``, for ``--table``), annotations with polygons and both kinds of run
-lengths, and photos. Train scenes have train furniture, test scenes test furniture. The same arguments give the
-same bytes. ``--source`` takes mesh packs of both splits, or the prepared furniture of Sweet Home 3D; without it
-the furniture is procedural and nothing needs to be downloaded.
+lengths, and photos. Train scenes have train furniture, test scenes test furniture. The same arguments give
+the same bytes. ``--source`` takes mesh packs of both splits, or the prepared furniture of Sweet Home 3D;
+without it the furniture is procedural and nothing needs to be downloaded.
 """
 
 from __future__ import annotations

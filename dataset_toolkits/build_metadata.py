@@ -36,7 +36,7 @@ def build(options: argparse.Namespace) -> int:
     """Read or fetch the table, merge the records, write table and statistics."""
     root = options.output_dir
     if (root / ASSETS_NAME).is_file():
-        rows = read_table(root)
+        rows = read_table(root, strict=True)
     else:
         rows = load_subset(options.subset).get_metadata(root, options)
     rows, records = merge_records(root, rows)

@@ -15,6 +15,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from dataset_toolkits.asset_views import read_transforms
@@ -105,11 +106,12 @@ def _pictures(options: argparse.Namespace, readers: ThreadPoolExecutor) -> Extra
 
 def _surface(options: argparse.Namespace) -> Extract:
     """Fields of the surface around the voxels."""
+    device = torch.device("cpu") if options.device.type == "mps" else options.device  # float64 is needed
 
     def features_of(row: AssetRow, voxels: np.ndarray) -> Tensor:
         if not row.local_path:
             raise ValueError("no local_path; run download, then build_metadata")
-        return surface_features(options.output_dir / row.local_path, row.sha256, voxels, options.device)
+        return surface_features(options.output_dir / row.local_path, row.sha256, voxels, device)
 
     return features_of
 

@@ -1,8 +1,8 @@
 """Say what a data root has and what in it is broken: python dataset_toolkits/inspect_root.py ROOT
 
-Counts assets and scenes, names missing and cut-off files and rows that cannot be used, looks whether the poses of
-each photo put its objects upright, on one floor and apart, and draws a contact sheet. The exit status is 1 when
-something is broken; doubtful poses are only listed.
+Counts assets and scenes, names missing and cut-off files and rows that cannot be used, looks whether the
+poses of each photo put its objects upright, on one floor and apart, and draws a contact sheet. The exit
+status is 1 when something is broken; doubtful poses are only listed.
 """
 
 from __future__ import annotations

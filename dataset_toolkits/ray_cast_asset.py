@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 import trimesh
+from embreex.mesh_construction import TriangleMesh
+from embreex.rtcore_scene import EmbreeScene
 from PIL import Image
 
 from dataset_toolkits.asset_views import (
@@ -19,18 +21,15 @@ from dataset_toolkits.asset_views import (
     picture_name,
     write_transforms,
 )
+from scenegen.geometry import apply_transform
 from scenegen.synthesis.pictures.light_model import facing_eye
 from scenegen.synthesis.pictures.render_mesh import RenderMesh, load_model
-from trellis_modules.renderers.cameras import fov_intrinsics
-from trellis_modules.renderers.mesh_renderer import render_mesh
 
 # Importers turn formats whose axes are y up; these keep their axes.
 _Z_UP = (".ply", ".stl")
-_SAMPLES = 2  # a pixel and axis
-_NEAR, _FAR = 0.01, 100.0
+_SAMPLES = 3  # a pixel and axis; odd, so that no pixel is just half covered
 # The lamp, the sky above and what comes from all around, about as bright as the lights of the Blender script.
 _LAMP_PLACE, _LAMP, _SKY, _AROUND = np.array([4.0, 1.0, 6.0]), 0.48, 0.30, 0.06
-_CORNERS = np.float32([[0, 0], [1, 0], [0, 1]])
 
 
 def load_normalised(path: Path) -> tuple[RenderMesh, float, np.ndarray]:
@@ -68,39 +67,68 @@ def draw_asset(model: Path, views: list[View], folder: Path, resolution: int, wi
         ValueError, OSError: the model cannot be read, or the disk refuses.
     """
     mesh, scale, offset = load_normalised(model)
+    scene = AssetScene(mesh)
     for number, view in enumerate(views):
-        draw(mesh, view, resolution).save(folder / picture_name(number))
+        scene.draw(view, resolution).save(folder / picture_name(number))
     if with_mesh:
         plain = trimesh.Trimesh(mesh.vertices, mesh.faces, process=False)
         (folder / MESH_NAME).write_bytes(trimesh.exchange.ply.export_ply(plain))
     write_transforms(folder / TRANSFORMS_NAME, views, scale, offset)
 
 
-def draw(mesh: RenderMesh, view: View, resolution: int) -> Image.Image:
-    """One RGBA picture of a mesh in the frame of the pictures; transparent where nothing is."""
-    corners = np.ascontiguousarray(mesh.vertices[mesh.faces]).reshape(-1, 3)
-    to_world = camera_to_world(view)
-    rendering = render_mesh(
-        torch.from_numpy(corners),
-        torch.arange(len(corners)).view(-1, 3),
-        torch.from_numpy(np.linalg.inv(to_world @ OPENGL_TO_OPENCV)).float()[None],
-        fov_intrinsics(view.fov),
-        _SAMPLES * resolution,
-        vertex_attributes=torch.from_numpy(np.tile(_CORNERS, (len(mesh.faces), 1))),
-        near=_NEAR,
-        far=_FAR,
-    )
-    hit = rendering.face[0].numpy() >= 0
-    face = rendering.face[0].numpy()[hit]
-    weights = rendering.attributes[0].numpy()[hit]
-    colour = np.zeros((*hit.shape, 3))
-    if len(face):
-        albedo = mesh.point_colours(face, weights[:, 0], weights[:, 1])
-        a, b, c = np.moveaxis(corners.reshape(-1, 3, 3)[face].astype(np.float64), 1, 0)
-        points = a + weights[:, :1] * (b - a) + weights[:, 1:] * (c - a)
-        normals = rendering.normal[0].numpy()[hit]
-        colour[hit] = _linear(albedo) * _light(points, facing_eye(normals, points - to_world[:3, 3]))[:, None]
-    return _picture(colour, hit, resolution)
+class AssetScene:
+    """The triangles of one asset, ready for ray casting."""
+
+    def __init__(self, mesh: RenderMesh) -> None:
+        """Take a mesh in the frame of the pictures."""
+        self.mesh = mesh
+        self.triangles = np.ascontiguousarray(mesh.vertices[mesh.faces], np.float32)  # (F, 3, 3)
+        self._embree = EmbreeScene()
+        TriangleMesh(self._embree, self.triangles)
+
+    def draw(self, view: View, resolution: int) -> Image.Image:
+        """One RGBA picture; transparent where nothing is."""
+        to_world = camera_to_world(view) @ OPENGL_TO_OPENCV
+        rows, columns = self._covered(to_world, view.fov, resolution)
+        shape = rows.stop - rows.start, columns.stop - columns.start
+        colour, count = np.zeros((*shape, 3)), np.zeros(shape)
+        for down, right in np.ndindex(_SAMPLES, _SAMPLES):
+            y, x = (np.arange(part.start, part.stop) for part in (rows, columns))
+            places = np.meshgrid(x + (right + 0.5) / _SAMPLES, y + (down + 0.5) / _SAMPLES)
+            seen = self._cast(np.stack(places, axis=-1) / resolution, to_world, view.fov)
+            colour += seen[..., :3]
+            count += seen[..., 3]
+        return _picture(colour, count, (rows, columns), resolution)
+
+    def _covered(self, to_world: np.ndarray, fov: float, resolution: int) -> tuple[slice, slice]:
+        """Rows and columns of pixels that the asset is in; it is in front of the camera, as views have it."""
+        camera = apply_transform(np.linalg.inv(to_world), self.triangles.reshape(-1, 3).astype(np.float64))
+        focal = 0.5 / math.tan(fov / 2)
+        places = (focal * camera[:, :2] / camera[:, 2:] + 0.5) * resolution
+        low, high = np.floor(places.min(axis=0)), np.floor(places.max(axis=0)) + 1
+        left, top = low.clip(0, resolution).astype(int)
+        right, bottom = high.clip(0, resolution).astype(int)
+        return slice(top, max(top, bottom)), slice(left, max(left, right))
+
+    def _cast(self, places: np.ndarray, to_world: np.ndarray, fov: float) -> np.ndarray:
+        """Linear colour and 1 where rays through places (H, W, 2) in [0, 1] hit the asset, else zeros."""
+        focal = 0.5 / math.tan(fov / 2)
+        camera = np.concatenate([(places - 0.5) / focal, np.ones((*places.shape[:2], 1))], axis=-1)
+        rays = (camera.reshape(-1, 3) @ to_world[:3, :3].T).astype(np.float32)
+        eyes = np.broadcast_to(to_world[:3, 3].astype(np.float32), rays.shape).copy()
+        seen = np.zeros((len(rays), 4))
+        if len(rays):
+            found = self._embree.run(eyes, rays, output=1)
+            hit = np.flatnonzero(found["primID"] >= 0)
+            face, rays = found["primID"][hit], rays[hit]
+            albedo = self.mesh.point_colours(face, found["u"][hit], found["v"][hit])
+            corners = self.triangles[face]
+            normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+            normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-20)
+            points = to_world[:3, 3] + rays * found["tfar"][hit, None]
+            seen[hit, :3] = _linear(albedo) * _light(points, facing_eye(normals, rays))[:, None]
+            seen[hit, 3] = 1
+        return seen.reshape(*places.shape[:2], 4)
 
 
 def _light(points: np.ndarray, normals: np.ndarray) -> np.ndarray:
@@ -112,14 +140,16 @@ def _light(points: np.ndarray, normals: np.ndarray) -> np.ndarray:
     return _AROUND + _SKY * (1 + normals[:, 2]) / 2 + _LAMP * cosine * fall
 
 
-def _picture(colour: np.ndarray, hit: np.ndarray, resolution: int) -> Image.Image:
-    """Mean of the samples of each pixel: linear colour (S, S, 3) where a ray hits (S, S), to RGBA in sRGB."""
-    shape = (resolution, _SAMPLES, resolution, _SAMPLES)
-    count = hit.reshape(shape).sum(axis=(1, 3))
-    mean = colour.reshape(*shape, 3).sum(axis=(1, 3)) / np.maximum(count, 1)[..., None]
+def _picture(
+    colour: np.ndarray, count: np.ndarray, where: tuple[slice, slice], resolution: int
+) -> Image.Image:
+    """Sums of linear colours (H, W, 3) and counts (H, W) of the samples of some pixels, to RGBA in sRGB."""
+    mean = colour / np.maximum(count, 1)[..., None]
     srgb = np.where(mean <= 0.0031308, 12.92 * mean, 1.055 * mean.clip(0, 1) ** (1 / 2.4) - 0.055)
-    pixels = np.concatenate([srgb, count[..., None] / _SAMPLES**2], axis=-1)
-    return Image.fromarray(np.round(pixels.clip(0, 1) * 255).astype(np.uint8), "RGBA")
+    pixels = np.zeros((resolution, resolution, 4), np.uint8)
+    alpha = count[..., None] / _SAMPLES**2
+    pixels[where] = np.round(np.concatenate([srgb, alpha], axis=-1).clip(0, 1) * 255)
+    return Image.fromarray(pixels, "RGBA")
 
 
 def _linear(srgb: np.ndarray) -> np.ndarray:

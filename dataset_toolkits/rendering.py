@@ -88,6 +88,8 @@ def render_step(
         The exit status.
     """
     rows = select_rows(options, wanted, f"downloaded and not {kind}")
+    if not rows:
+        return 0
 
     def draw(model: Path, sha256: str) -> Mapping[str, Any]:
         target = options.output_dir / folder / sha256

@@ -48,7 +48,7 @@ def moments(paths: Sequence[Path]) -> tuple[np.ndarray, np.ndarray, int]:
         MetadataError: none could be read.
     """
     means, squares, failed = [], [], 0
-    for path in tqdm(paths, desc="latents", unit="asset"):
+    for path in tqdm(paths, desc="latents", unit="asset", disable=None):
         try:
             feats = read_arrays(path, {"feats": None})["feats"].astype(np.float64)
         except ValueError as error:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 from dataset_toolkits.subsets.instances import Outcome, SubsetError
 from dataset_toolkits.subsets.registry import SUBSETS, load_subset
@@ -20,6 +21,8 @@ from scenegen.datasets.tables import MetadataError
 from trellis_modules.checkpoint import CheckpointError
 
 logger = logging.getLogger(__name__)
+
+_INTERRUPTED = 130  # as shells report it
 
 STEP_ERRORS = (MetadataError, SubsetError, CheckpointError, OSError)
 """What ends a step, with one line that says what to do."""
@@ -35,9 +38,19 @@ def subset_parser(description: str, arguments: Sequence[str] | None) -> CommandP
     return parser
 
 
+def data_root(text: str) -> Path:
+    """A folder that is there or can be made."""
+    path = Path(text)
+    if any(parent.is_file() for parent in (path, *path.parents)):
+        raise argparse.ArgumentTypeError(f"expected a folder, got {text!r}, which is or lies in a file")
+    return path
+
+
 def add_output_dir(parser: CommandParser) -> None:
     """Declare the data root."""
-    parser.add_argument("--output-dir", type=Path, required=True, help="data root, where everything is kept")
+    parser.add_argument(
+        "--output-dir", type=data_root, required=True, help="data root, where everything is kept"
+    )
 
 
 def add_selection(parser: CommandParser) -> None:
@@ -68,11 +81,16 @@ def check_rank(parser: CommandParser, options: argparse.Namespace) -> argparse.N
     return options
 
 
-def read_table(output_dir: Path) -> list[AssetRow]:
-    """The assets of a data root; lines that cannot be used are named and left out.
+def read_table(output_dir: Path, *, strict: bool = False) -> list[AssetRow]:
+    """The assets of a data root.
+
+    Args:
+        output_dir: the root.
+        strict: whether a line that cannot be used is an error, as it is for whoever writes the table again;
+            otherwise it is named and left out.
 
     Raises:
-        MetadataError: there is no table.
+        MetadataError: there is no table, or a bad line in it.
     """
     path = output_dir / ASSETS_NAME
     if not path.is_file():
@@ -80,7 +98,7 @@ def read_table(output_dir: Path) -> list[AssetRow]:
             f"{path}: no metadata; run "
             f"python dataset_toolkits/build_metadata.py SUBSET --output_dir {output_dir}"
         )
-    return read_assets(path, lambda error: logger.error("%s", error))
+    return read_assets(path, None if strict else lambda error: logger.error("%s", error))
 
 
 def select_rows(
@@ -119,8 +137,9 @@ def write_records(
     Raises:
         OSError: a record could not be written.
     """
-    with RecordWriter(options.output_dir, kind, options.rank, [row.sha256 for row in rows]) as records:
-        for outcome in tqdm(outcomes, desc=kind, total=len(rows), unit="asset", disable=not rows):
+    keys = [row.sha256 for row in rows]
+    with RecordWriter(options.output_dir, kind, options.rank, keys) as records, logging_redirect_tqdm():
+        for outcome in tqdm(outcomes, desc=kind, total=len(rows), unit="asset", disable=None):
             if not outcome.error:
                 records.done(outcome.sha256, **outcome.values)
                 continue
@@ -143,6 +162,9 @@ def run_step(step: Callable[[], int]) -> int:
     except STEP_ERRORS as error:
         logger.error("%s", error)
         return 1
+    except KeyboardInterrupt:
+        logger.error("interrupted; what is done is recorded, run the same command to go on")
+        return _INTERRUPTED
 
 
 def is_beautiful(row: AssetRow, least: float | None) -> bool:

@@ -53,6 +53,8 @@ def is_wanted(row: AssetRow) -> bool:
 def voxelize(options: argparse.Namespace) -> int:
     """Voxelize and record."""
     rows = select_rows(options, is_wanted, "rendered and not voxelized")
+    if not rows:
+        return 0
     root = options.output_dir
 
     def run(model: Path, sha256: str) -> Mapping[str, Any]:

@@ -18,8 +18,9 @@ from scenegen.synthesis.furniture.split import SplitError
 
 MISSING, CUT_OFF, BROKEN = "missing files", "files cut off", "broken rows"
 _STATUS_FOLDERS = {"feature_": "features", "latent_": "latents", "ss_latent_": "ss_latents"}
-_TAILS = {".png": (b"IEND", 12), ".npz": (b"PK\x05\x06", 22), ".jpg": (b"\xff\xd9", 2)}
-"""Ending of a file -> bytes that stand within so many of its last ones when it is whole."""
+_TAILS = {".png": (b"IEND", 8, 8), ".npz": (b"PK\x05\x06", 22, 22), ".jpg": (b"\xff\xd9", 2, 16)}
+"""Ending of a file -> bytes near its end when it is whole, and where at least and at most they begin: that far
+from the end. Some cameras write a little behind a JPEG."""
 
 
 @dataclass
@@ -55,10 +56,11 @@ class Inspection:
 def is_whole(path: Path) -> bool:
     """Whether a file ends as its kind does; others than pictures and arrays are only not empty."""
     size = path.stat().st_size
-    tail, length = _TAILS.get(path.suffix, (b"", 1))
+    tail, nearest, farthest = _TAILS.get(path.suffix, (b"", 0, 0))
     with path.open("rb") as file:
-        file.seek(max(0, size - length))
-        return size > 0 and tail in file.read()
+        file.seek(max(0, size - farthest))
+        end = file.read()
+    return size > 0 and tail in end[: len(end) - nearest + len(tail)]
 
 
 def inspect_root(root: Path, progress: Callable[[Iterable], Iterable] = iter) -> Inspection:
@@ -134,7 +136,9 @@ def _inspect_set(
         _compare_with_annotations(found, paths, scenes, boxes, progress)
     for name, group in scenes.items():
         _check_scene_poses(found, paths, name, group, boxes)
-    found.lines += _pose_counts(check for (set_name, _), check in found.poses.items() if set_name == paths.name)
+    found.lines += _pose_counts(
+        check for (set_name, _), check in found.poses.items() if set_name == paths.name
+    )
 
 
 def _compare_with_annotations(
@@ -204,4 +208,3 @@ def doubtful_scenes(found: Inspection) -> list[str]:
         for (set_name, name), check in worst
         if check.tilted or check.overlapping
     ]
-

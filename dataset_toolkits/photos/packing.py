@@ -29,6 +29,7 @@ from scenegen.datasets.shards import (
     write_shard,
 )
 from scenegen.inputs.cutouts import alpha_of
+from trellis_modules.files import atomic_write_text
 
 logger = logging.getLogger(__name__)
 
@@ -166,20 +167,18 @@ class Packer:
             path.unlink(missing_ok=True)
             return
         settings = self.settings
-        header = ShardHeader(
-            kind, settings.set_name, settings.latent_model, source, tuple(samples), dict(failed)
-        )
+        header = ShardHeader(kind, settings.set_name, settings.latent_model, tuple(samples), dict(failed))
         write_shard(path, header, tensors)
+        atomic_write_text(_source_path(path), source)
         self.num_samples += len(samples)
 
     def _is_there(self, path: Path, source: str) -> bool:
-        if not path.is_file():
-            return False
+        """Whether an earlier run packed the same; a file beside the shard, which names times, tells."""
         try:
+            if _source_path(path).read_text(encoding="utf-8") != source:
+                return False
             header = read_header(path)
-        except ValueError:
-            return False
-        if header.source != source:
+        except (OSError, ValueError):
             return False
         self.num_samples += len(header.samples)
         self.failed |= header.failed
@@ -203,6 +202,11 @@ class Packer:
             _mask_path(crop),
             *(self.settings.root / n for n in names),
         ]
+
+
+def _source_path(shard: Path) -> Path:
+    """Where it is kept of what a shard was made: not in it, so that its bytes depend on its content alone."""
+    return shard.with_name(f".{shard.stem}.source")
 
 
 def read_latent(path: Path) -> Tensor:

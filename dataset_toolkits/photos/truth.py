@@ -15,7 +15,7 @@ from trimesh.exchange.gltf import export_glb
 
 from scenegen.datasets.annotations import AnnotatedPhoto, KeptObject
 from scenegen.datasets.metadata import AssetRow
-from scenegen.datasets.model_boxes import ModelBox, ModelBoxes
+from scenegen.datasets.model_boxes import ModelBox, ModelBoxes, surfaces
 from scenegen.datasets.poses import camera_poses
 from scenegen.geometry import (
     CAMERA_FRAME,
@@ -32,8 +32,8 @@ from scenegen.synthesis.pictures.scene_writer import FRAME
 from trellis_modules.quaternions import quaternion_to_matrix
 
 LEGACY_GLB_FRAME = (
-    "scene.glb: x_glb = scale * (x_query - centre), a frame with the axes of the query frame (y up) whose box "
-    "is not centred: the published scenes are scaled about the origin of the first model's file and then "
+    "scene.glb: x_glb = scale * (x_query - centre), a frame with the axes of the query frame (y up) whose "
+    "box is not centred: the published scenes are scaled about the origin of the first model's file and then "
     "moved by the unscaled centre"
 )
 _YUP_TO_ZUP = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]])
@@ -116,8 +116,7 @@ def truth_glb(scene: TrueScene, models: Mapping[str, trimesh.Scene]) -> bytes:
     for item, matrix in zip(scene.objects, scene.node_matrices()):
         node = f"obj_{item.instance_id}"
         whole.graph.update(frame_to=node, matrix=matrix)
-        parts = [part for part in models[item.model_id].dump() if len(part.faces)]
-        for number, part in enumerate(parts):
+        for number, part in enumerate(surfaces(models[item.model_id])):
             name = f"{node}_part_{number}"
             whole.add_geometry(part, node_name=name, geom_name=name, parent_node_name=node)
     return export_glb(whole)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from dataset_toolkits.subsets.instances import InstanceFunction, Outcome, SubsetError, attempt, for_each
 from scenegen.datasets.metadata import AssetRow, read_assets
+from scenegen.hub.releases import HubError
 from scenegen.hub.repository import Repository
 from trellis_modules.files import atomic_write_bytes
 
@@ -41,12 +42,14 @@ def get_metadata(output_dir: Path, options: argparse.Namespace) -> list[AssetRow
 
     Raises:
         MetadataError: the file is no such table.
-        HubError: it cannot be fetched; the message says how to give it.
+        SubsetError: it cannot be fetched; the message says how to give it.
     """
-    path = options.table
-    if path is None:
-        path = Repository(TABLE_REPOSITORY, repo_type="dataset").get(TABLE_NAME)
-    return read_assets(path)
+    if options.table is not None:
+        return read_assets(options.table)
+    try:
+        return read_assets(Repository(TABLE_REPOSITORY, repo_type="dataset").get(TABLE_NAME))
+    except HubError as error:
+        raise SubsetError(f"{error}; or give the table with --table FILE") from error
 
 
 def download(rows: Sequence[AssetRow], output_dir: Path, options: argparse.Namespace) -> Iterator[Outcome]:

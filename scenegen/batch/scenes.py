@@ -26,7 +26,7 @@ from scenegen.pipelines.result import SceneResult
 from scenegen.pipelines.settings import DECODER_ROLES, RunSettings
 from scenegen.refinement.placement import refine_result
 from scenegen.segmentation import Segmenter
-from scenegen.segmentation.masks import write_found_labels
+from scenegen.segmentation.masks import Detect, write_found_labels
 from trellis_modules.checkpoint import CheckpointError
 from trellis_modules.memory import release_memory
 
@@ -100,7 +100,10 @@ def needs_masks(scene: InputScene, options: BatchOptions) -> bool:
 
 
 def segment_scenes(
-    scenes: Iterable[InputScene], options: BatchOptions, load: Callable[[], Segmenter]
+    scenes: Iterable[InputScene],
+    options: BatchOptions,
+    load: Callable[[], Segmenter],
+    detect: Detect | None = None,
 ) -> dict[Path, SceneReport]:
     """Find the masks of scenes that need them, and write them as label images beside the results.
 
@@ -110,6 +113,7 @@ def segment_scenes(
         scenes: that need masks.
         options: of the batch.
         load: makes the segmenter.
+        detect: finds prompts in photos without boxes; None lets the segmenter find whole objects.
 
     Returns:
         Reports of the scenes whose masks were not found, by their sources.
@@ -126,7 +130,7 @@ def segment_scenes(
                 raise SceneInputError(scene.fault)
             for photo in scene.photos:
                 if _has_to_be_segmented(photo, options):
-                    write_found_labels(segmenter, photo, options.output / scene.scene_id)
+                    write_found_labels(segmenter, photo, options.output / scene.scene_id, detect)
         if report.error is not None:
             failed[scene.source] = report
     del segmenter

@@ -39,7 +39,6 @@ from scenegen.cli.inference_options import (
     appearance_flags,
     needed_representations,
     parse_arguments,
-    segmenter_of,
     texture_mode_problem,
 )
 from scenegen.cli.reports import (
@@ -51,6 +50,7 @@ from scenegen.cli.reports import (
     what_to_open,
 )
 from scenegen.cli.root_options import run_on_gpus, share, speed_line
+from scenegen.cli.segmenter_options import segmenter_of
 from scenegen.demo.viewer import default_truth_folder
 from scenegen.export.scene_files import ExportError, check_output
 from scenegen.inputs.image_files import SceneInputError, one_line
@@ -177,6 +177,11 @@ def check_checkpoint(pipeline: SceneGenPipeline, options: argparse.Namespace) ->
         raise CheckpointError(
             f"{options.checkpoint}: {', '.join(wanted)}: needs an appearance stage, the checkpoint has none; "
             "leave it out"
+        )
+    if options.keep_holes and not config.has_scene:
+        raise CheckpointError(
+            f"{options.checkpoint}: --keep-holes: holes are closed where a network places the objects, which "
+            "the checkpoint lacks; leave it out"
         )
     for flag, representation in needed_representations(options).items():
         if (role := DECODER_ROLES[representation]) not in pipeline.networks.roles:

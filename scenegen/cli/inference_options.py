@@ -14,9 +14,12 @@ from scenegen.cli.bundled import EXAMPLE_SCENES, bundled
 from scenegen.cli.demo import add_address_arguments
 from scenegen.cli.parser import CommandParser
 from scenegen.cli.root_options import add_root_arguments, apply_root
+from scenegen.cli.segmenter_options import (
+    add_segmenter_arguments,
+    check_segmenter_arguments,
+    given_segmenter_flags,
+)
 from scenegen.cli.types import (
-    default_device,
-    device,
     non_negative,
     object_count,
     positive_int,
@@ -40,10 +43,6 @@ from scenegen.inputs.read_options import InvertedMasks, ReadOptions
 from scenegen.pipelines.result import Representation
 from scenegen.pipelines.settings import DECODER_ROLES, RunSettings
 from scenegen.pipelines.texturing import TEXTURE_MODES, SolidMode, TextureMode, TextureSettings
-from scenegen.segmentation import DEFAULT_SAM2, Segmenter, load_segmenter
-from scenegen.segmentation.loading import GRABCUT
-
-SEGMENTERS = ("sam2", GRABCUT)
 
 
 def parse_arguments(
@@ -161,55 +160,6 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_segmenter_arguments(parser: argparse.ArgumentParser) -> None:
-    """What finds masks, and the device of all networks."""
-    parser.add_argument(
-        "--segmenter",
-        choices=SEGMENTERS,
-        default=SEGMENTERS[0],
-        help="for masks from boxes and points: SAM 2, or GrabCut, which needs no weights (%(default)s)",
-    )
-    parser.add_argument(
-        "--sam2",
-        default=DEFAULT_SAM2,
-        help="a name such as sam2.1-hiera-tiny, a folder, or owner/name on the model hub; "
-        "default %(default)s",
-    )
-    parser.add_argument(
-        "--cutout-model",
-        type=Path,
-        help="of --segmenter grabcut: ONNX file of a network that tells what stands out, such as IS-Net",
-    )
-    parser.add_argument(
-        "--device",
-        type=device,
-        default=default_device(),
-        help="cuda, cuda:1, ..., mps or cpu; default: the first that this machine has",
-    )
-
-
-def check_segmenter_arguments(options: argparse.Namespace) -> None:
-    """Refuse options of a segmenter that is not used.
-
-    Raises:
-        ValueError: such an option is given.
-    """
-    if options.segmenter == GRABCUT and options.sam2 != DEFAULT_SAM2:
-        raise ValueError("--sam2: is for --segmenter sam2; leave one of them out")
-    if options.segmenter != GRABCUT and options.cutout_model is not None:
-        raise ValueError("--cutout-model: starts GrabCut; add --segmenter grabcut or leave it out")
-
-
-def segmenter_of(options: argparse.Namespace) -> Segmenter:
-    """Load the segmenter of a command line.
-
-    Raises:
-        CheckpointError: it cannot be had, see `load_segmenter`.
-    """
-    name = GRABCUT if options.segmenter == GRABCUT else options.sam2
-    return load_segmenter(name, cutout_model=options.cutout_model, device=options.device)
-
-
 def add_result_arguments(parser: argparse.ArgumentParser) -> None:
     """What is written."""
     texture = TextureSettings()
@@ -244,7 +194,17 @@ def add_result_arguments(parser: argparse.ArgumentParser) -> None:
         default=ExportOptions().turntable,
         help="what the video of --formats mp4 shows (%(default)s)",
     )
-    parser.add_argument("--compress", action="store_true", help="smaller GLB files: quantised attributes")
+    parser.add_argument("--compress", action="store_true", help="smaller GLB files: quantised normals")
+    add_shape_arguments(parser)
+    parser.add_argument(
+        "--refine", action="store_true", help="push objects out of each other and onto the floor"
+    )
+    parser.add_argument("--json", action="store_true", help="print the summary as JSON")
+
+
+def add_shape_arguments(parser: argparse.ArgumentParser) -> None:
+    """What meshes are like."""
+    texture = TextureSettings()
     faces = parser.add_mutually_exclusive_group()
     faces.add_argument("--faces", type=positive_int, metavar="N", help="triangles of each object")
     faces.add_argument(
@@ -266,9 +226,8 @@ def add_result_arguments(parser: argparse.ArgumentParser) -> None:
         "--solid", action="store_true", help="insist on watertight objects; what nothing closes is remeshed"
     )
     parser.add_argument(
-        "--refine", action="store_true", help="push objects out of each other and onto the floor"
+        "--keep-holes", action="store_true", help="leave holes open where the photo shows a closed surface"
     )
-    parser.add_argument("--json", action="store_true", help="print the summary as JSON")
 
 
 def add_viewer_arguments(parser: argparse.ArgumentParser) -> None:
@@ -318,12 +277,9 @@ def batch_options(options: argparse.Namespace) -> BatchOptions:
         )
     if options.solid and options.surface == "released":
         raise ValueError("--solid: surfaces as released are open; leave one of --solid and --surface out")
-    given_segmenter = {
-        "--segmenter": options.segmenter != SEGMENTERS[0],
-        "--sam2": options.sam2 != DEFAULT_SAM2,
-        "--cutout-model": options.cutout_model is not None,
-    }
-    if options.masks and (wanted := [flag for flag, is_given in given_segmenter.items() if is_given]):
+    if options.keep_holes and options.surface == "released":
+        raise ValueError("--keep-holes: surfaces as released keep theirs; leave it or --surface out")
+    if options.masks and (wanted := given_segmenter_flags(options)):
         raise ValueError(f"{', '.join(wanted)}: finds masks, which --masks gives; leave one of them out")
     check_segmenter_arguments(options)
     if options.revision and Path(options.checkpoint).expanduser().is_dir():
@@ -409,6 +365,7 @@ def run_settings(options: argparse.Namespace) -> RunSettings:
         scene_faces=options.scene_faces,
         simplify=options.simplify,
         solid=options.solid,
+        close_holes=not options.keep_holes,
         scene_attention=not options.no_scene_attention,
         appearance=not options.no_appearance,
     )

@@ -48,6 +48,9 @@ COMMANDS = {
         "scenegen.cli.segment", "find the objects of photos and write their masks", NETWORKS_ENVIRONMENT
     ),
     "demo": Command("scenegen.cli.demo", "show finished scenes in the browser"),
+    "interactive": Command(
+        "scenegen.cli.interactive", "make scenes of photos in the browser", NETWORKS_ENVIRONMENT
+    ),
     "train": Command("scenegen.cli.train", "train one network, as an experiment file describes it"),
     "evaluate": Command("scenegen.cli.evaluate", "compare predicted scenes with true ones"),
     "download": Command("scenegen.cli.download", "fetch published weights"),

@@ -4,6 +4,7 @@
     scenegen segment --input lounge.jpg --boxes boxes.json    # one object in each box
     scenegen segment --input photos                           # scene folders, with a boxes.json or without
     scenegen segment --input lounge.jpg --boxes boxes.json --segmenter grabcut    # without network weights
+    scenegen segment --input lounge.jpg --text "chair, red lamp" --detector checkpoints/grounding-dino-tiny
 
 writes <output>/<scene>/labels.png: as large as the photo, black for the background, one grey value for each
 object. Where a mask is wrong, correct the image in any paint program, without smoothing, and pass it on:
@@ -28,19 +29,21 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from safe_files.pictures import pixel_limit
 from scenegen.batch.scenes import BatchOptions, SceneReport, segment_scenes
-from scenegen.cli.inference_options import (
-    add_pixel_argument,
+from scenegen.cli.inference_options import add_pixel_argument
+from scenegen.cli.parser import CommandParser
+from scenegen.cli.reports import count_statuses, set_up_logging, summary, tell_device, what_to_open
+from scenegen.cli.segmenter_options import (
     add_segmenter_arguments,
     check_segmenter_arguments,
     segmenter_of,
 )
-from scenegen.cli.parser import CommandParser
-from scenegen.cli.reports import count_statuses, set_up_logging, summary, tell_device, what_to_open
 from scenegen.cli.types import positive_int
 from scenegen.export.scene_files import ExportError, check_output
 from scenegen.inputs.image_files import SceneInputError
 from scenegen.inputs.layout import InputScene, detect_scene, find_scene_folders
 from scenegen.inputs.names import scene_id_of
+from scenegen.segmentation.masks import Detect
+from scenegen.segmentation.text import detect, load_detector
 from trellis_modules.checkpoint import CheckpointError
 
 logger = logging.getLogger(__name__)
@@ -60,11 +63,17 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) ->
     )
     parser.add_argument("--overwrite", action="store_true", help="make label images again")
     parser.add_argument("--limit", type=positive_int, help="only the first N scenes")
+    parser.add_argument(
+        "--text", help="names of the objects, separated by commas, for photos without boxes; needs --detector"
+    )
+    parser.add_argument("--detector", help="Grounding DINO: folder, or owner/name on the model hub")
     add_pixel_argument(parser)
     add_segmenter_arguments(parser)
     options = parser.parse_args(arguments)
     if options.boxes and not options.input.is_file():
         parser.error(f"--boxes: expected the photo that they belong to as --input, got {options.input}")
+    if (options.text is None) != (options.detector is None):
+        parser.error("--text, --detector: expected both or neither; names are found by Grounding DINO")
     try:
         check_segmenter_arguments(options)
     except ValueError as error:
@@ -104,11 +113,24 @@ def segment(sources: Sequence[Path], options: argparse.Namespace) -> list[SceneR
     if todo := [scene for scene in scenes if is_pending(scene, batch)]:
         tell_device(options.device, "float32")
         check_output(batch.output)
-        load = partial(segmenter_of, options)
+        load, find_prompts = partial(segmenter_of, options), detector_of(options)
         with logging_redirect_tqdm():
-            failed = segment_scenes(tqdm(todo, desc="masks", unit="scene", disable=None), batch, load)
+            bar = tqdm(todo, desc="masks", unit="scene", disable=None)
+            failed = segment_scenes(bar, batch, load, find_prompts)
         reports |= {scene.source: SceneReport(scene.scene_id, "done") for scene in todo} | failed
     return list(reports.values())
+
+
+def detector_of(options: argparse.Namespace) -> Detect | None:
+    """What finds the objects that the command line names, if it names some.
+
+    Raises:
+        CheckpointError: the detector cannot be had.
+    """
+    if options.text is None:
+        return None
+    detector = load_detector(options.detector, options.device)
+    return partial(detect, texts=options.text.split(","), model=detector)
 
 
 def is_pending(scene: InputScene, batch: BatchOptions) -> bool:

@@ -22,6 +22,7 @@ from scenegen.cli.reports import tell_device
 from scenegen.cli.types import default_device, device, non_negative, whole_number
 from scenegen.synthesis.sources.registry import SOURCES, SourceOptions
 from scenegen.trainers.experiment import build_experiment, load_experiment
+from scenegen.trainers.stages import require_network
 from scenegen.trainers.trainer import Trainer
 from trellis_modules.checkpoint import CheckpointError, save_checkpoint
 from trellis_modules.config import ConfigError, lookup, to_json
@@ -83,6 +84,8 @@ def make_trainer(options: argparse.Namespace) -> tuple[Trainer, Collection[str]]
     if options.workers is not None and not lookup(SOURCES, config.source.name, "source").takes_packs:
         raise ConfigError(f"source {config.source.name}: expected no --workers, nothing is composed for it")
     workers = DEFAULT_WORKERS if options.workers is None else options.workers
+    if options.latent_encoder is not None:
+        require_network(options.latent_encoder, "--latent-encoder")
     files = SourceOptions(options.device, tuple(options.packs), options.latent_encoder, workers)
     objective, source = build_experiment(config, files)
     trainer = Trainer(

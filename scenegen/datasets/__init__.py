@@ -1,1 +1,2 @@
-"""Stored data sets: tables of assets and scenes, per-rank records, training poses. CPU, no rendering."""
+"""Stored data sets: tables of assets and scenes, annotations, records, training poses and shards. CPU, no
+rendering."""

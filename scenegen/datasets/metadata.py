@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 from scenegen.datasets.tables import (
     COUNT,
@@ -61,6 +61,9 @@ _PLACE_COLUMNS = {
     "scene_image_path": TEXT,
 }
 _ADDED_COLUMNS = {"instance_id": OPTIONAL_COUNT, "kind": TEXT, "center": VECTOR_OR_FALSE}
+
+
+_Row = TypeVar("_Row")
 
 
 @dataclass(frozen=True)
@@ -159,25 +162,14 @@ def read_assets(path: Path, on_error: OnError | None = None) -> list[AssetRow]:
         MetadataError: the file is missing or is no such table; without `on_error` also for a bad line: a cell
             of another type, a key that is empty or that another line has too.
     """
-    rows: dict[str, AssetRow] = {}
-    first_line: dict[str, int] = {}
-    for line, cells in read_lines(path, ["sha256"], on_error):
-        where = f"{path}: line {line}"
-        try:
-            row = AssetRow(**_fields(where, cells, _ASSET_COLUMNS))
-            if not row.sha256:
-                raise MetadataError(f"{where}: expected a sha256, got an empty cell; remove the line")
-            if row.sha256 in rows:
-                raise MetadataError(
-                    f"{where}: sha256 {row.sha256} is on line {first_line[row.sha256]} too; keep one of them"
-                )
-        except MetadataError as error:
-            if on_error is None:
-                raise
-            on_error(error)
-            continue
-        rows[row.sha256], first_line[row.sha256] = row, line
-    return list(rows.values())
+
+    def make(where: str, cells: Mapping[str, str]) -> tuple[str, AssetRow]:
+        row = AssetRow(**_fields(where, cells, _ASSET_COLUMNS))
+        if not row.sha256:
+            raise MetadataError(f"{where}: expected a sha256, got an empty cell; remove the line")
+        return f"sha256 {row.sha256}", row
+
+    return _read(path, ["sha256"], make, on_error)
 
 
 def write_assets(rows: Iterable[AssetRow], path: Path) -> None:
@@ -202,25 +194,13 @@ def read_scenes(path: Path, on_error: OnError | None = None) -> list[SceneRow]:
             of another type, a pose that is missing or not finite, an id that lost its leading zeros, or an
             object that another line has too.
     """
-    rows: dict[tuple[str, int | None], SceneRow] = {}
-    first_line: dict[tuple[str, int | None], int] = {}
     columns = {**_PLACE_COLUMNS, **_ASSET_COLUMNS, **_ADDED_COLUMNS}
-    for line, cells in read_lines(path, ["scene_id", "translation", "rotation", "scale"], on_error):
-        where = f"{path}: line {line}"
-        try:
-            row = _scene_row(where, _fields(where, cells, columns))
-            if row.key in rows:
-                raise MetadataError(
-                    f"{where}: object {row.instance_id} of {row.scene_id} is on line {first_line[row.key]} "
-                    "too; keep one of them"
-                )
-        except MetadataError as error:
-            if on_error is None:
-                raise
-            on_error(error)
-            continue
-        rows[row.key], first_line[row.key] = row, line
-    return list(rows.values())
+
+    def make(where: str, cells: Mapping[str, str]) -> tuple[str, SceneRow]:
+        row = _scene_row(where, _fields(where, cells, columns))
+        return f"object {row.instance_id} of {row.scene_id}", row
+
+    return _read(path, ["scene_id", "translation", "rotation", "scale"], make, on_error)
 
 
 def write_scenes(rows: Iterable[SceneRow], path: Path) -> None:
@@ -231,6 +211,37 @@ def write_scenes(rows: Iterable[SceneRow], path: Path) -> None:
     """
     rows = list(rows)
     _write(path, rows, {**_PLACE_COLUMNS, **_ASSET_COLUMNS}, _ADDED_COLUMNS, [row.key for row in rows])
+
+
+def _read(
+    path: Path,
+    required: Sequence[str],
+    make: Callable[[str, Mapping[str, str]], tuple[str, _Row]],
+    on_error: OnError | None,
+) -> list[_Row]:
+    """Rows of a table.
+
+    Args:
+        path: the file.
+        required: columns that it must have.
+        make: file and line, and cells -> what must be unique, in words, and the row.
+        on_error: see `read_assets`.
+    """
+    rows: dict[str, _Row] = {}
+    first_line: dict[str, int] = {}
+    for line, cells in read_lines(path, required, on_error):
+        where = f"{path}: line {line}"
+        try:
+            key, row = make(where, cells)
+            if key in rows:
+                raise MetadataError(f"{where}: {key} is on line {first_line[key]} too; keep one of them")
+        except MetadataError as error:
+            if on_error is None:
+                raise
+            on_error(error)
+            continue
+        rows[key], first_line[key] = row, line
+    return list(rows.values())
 
 
 def _fields(where: str, cells: Mapping[str, str], columns: Mapping[str, Column]) -> dict[str, Any]:

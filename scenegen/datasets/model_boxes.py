@@ -89,6 +89,8 @@ class ModelBoxes:
             entries = json.loads(self._cache_path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
+        if not isinstance(entries, dict):
+            return {}
         return {name: entry for name, entry in entries.items() if _is_entry(entry)}
 
 
@@ -112,9 +114,14 @@ def load_model(path: Path, *, with_materials: bool = True) -> trimesh.Scene:
         raise ModelFileError(f"{path}: expected a readable OBJ model, got {error}") from error
 
 
+def surfaces(model: trimesh.Scene) -> list[trimesh.Trimesh]:
+    """The meshes of a model, in its own coordinates; points and lines of its file are left out."""
+    return [part for part in model.dump() if isinstance(part, trimesh.Trimesh) and len(part.faces)]
+
+
 def used_vertices(model: trimesh.Scene) -> np.ndarray:
     """Vertices (V, 3) that faces of a model use, in its own coordinates."""
-    parts = [part for part in model.dump() if len(part.faces)]
+    parts = surfaces(model)
     return np.concatenate([np.zeros((0, 3)), *(part.vertices[np.unique(part.faces)] for part in parts)])
 
 

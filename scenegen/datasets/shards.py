@@ -1,7 +1,7 @@
 """Shards: files of many samples, which the loaders of training read by place and without unpacking.
 
-A shard is one safetensors file. Its tensors hold the samples, and its header one JSON text that says what they
-are, of which set, and of which furniture, so that a reader can refuse what it must not learn from.
+A shard is one safetensors file. Its tensors hold the samples, and its header one JSON text that says what
+they are, of which set, and of which furniture, so that a reader can refuse what it must not learn from.
 """
 
 from __future__ import annotations
@@ -63,7 +63,6 @@ class ShardHeader:
         kind: `SCENES` or `LATENTS`.
         set: name of the set of photos; assets alone belong to the set train.
         latent_model: model whose latents it holds.
-        source: hash of all that it was made of.
         samples: by place.
         failed: what could not be packed: reasons by row or scene.
     """
@@ -71,7 +70,6 @@ class ShardHeader:
     kind: str
     set: str
     latent_model: str
-    source: str
     samples: tuple[ShardSample, ...]
     failed: Mapping[str, str] = field(default_factory=dict)
 
@@ -130,7 +128,7 @@ class ShardFiles:
             for_training: refuse test sets.
 
         Raises:
-            ShardError: as `read_header`; or a shard is of another kind, or they hold latents of different models.
+            ShardError: as `read_header`; or one is of another kind, or has latents of another model.
             SplitError: a shard has furniture of another split than its set.
         """
         if not paths:

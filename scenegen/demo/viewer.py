@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scenegen.demo.panels import glb_button, pose_rows, pose_table, scene_panel
 from scenegen.evaluation.loading import SceneFiles, find_scene_files
 
 if TYPE_CHECKING:
     import gradio
 
 TITLE = "SceneGen: generated scenes and the truth"
-PANEL_HEIGHT = 500
-POSE_COLUMNS = ("object", "x", "y", "z", "w", "x (rotation)", "y (rotation)", "z (rotation)", "scale")
 
 _MASKED_IMAGES = re.compile(r"masked_images_(?P<set>.+)")
 
@@ -104,28 +102,14 @@ def build_viewer(predictions: Path, truth: Path | None = None) -> gradio.Blocks:
         with gr.Row():
             for label in ("Generated", "Ground truth"):
                 with gr.Column():
-                    panels.append(gr.Model3D(label=label, height=PANEL_HEIGHT, interactive=False))
-                    downloads.append(gr.DownloadButton(f"Download GLB: {label.lower()}"))
-        poses = gr.Dataframe(headers=list(POSE_COLUMNS), label="Poses in the frame of the query object")
+                    panels.append(scene_panel(label))
+                    downloads.append(glb_button(f"Download GLB: {label.lower()}"))
+        poses = pose_table()
         outputs = [*panels, *downloads, poses]
         button.click(show, choice, outputs, api_name="show")
         choice.change(show, choice, outputs, api_name=False)
         page.load(show, choice, outputs, api_name=False)
     return page
-
-
-def pose_rows(poses: Path | None) -> list[list[Any]]:
-    """Rows of the pose table (`POSE_COLUMNS`); none where a scene has no pose file."""
-    if poses is None:
-        return []
-    record = json.loads(poses.read_text(encoding="utf-8"))
-    return [
-        [
-            entry["id"],
-            *(round(value, 3) for value in (*entry["translation"], *entry["rotation_wxyz"], entry["scale"])),
-        ]
-        for entry in record["objects"]
-    ]
 
 
 def launch_viewer(

@@ -37,7 +37,7 @@ def _object_record(item: GeneratedObject) -> dict[str, Any]:
     record: dict[str, Any] = {
         "id": item.object_id,
         "node": item.node if item.mesh is not None else None,
-        "name": f"object {item.object_id}",
+        "name": item.name or f"object {item.object_id}",
         "translation": values[:3],
         "rotation_wxyz": values[3:7],
         "scale": values[7],

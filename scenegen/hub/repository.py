@@ -203,20 +203,21 @@ def hub_faults(repository: Repository, file: str) -> Iterator[None]:
     kind = "datasets/" if repository.repo_type == "dataset" else ""
     url = f"{repository.endpoint or constants.ENDPOINT}/{kind}{repository.name}"
     where = f"{url}: {file}"
+    small = f". The bundled small model, {SMALL_MODEL}, needs no download"
     try:
         yield
     except errors.LocalEntryNotFoundError as error:
         error_class = MissingFile if repository.local_files_only else HubError
         raise error_class(
             f"{where}: expected it in the cache or a hub that answers, found neither; check the network or "
-            f"the endpoint, or pass a local folder. The bundled small model, {SMALL_MODEL}, needs no download"
+            f"the endpoint{f', or pass a local folder{small}' if repository.repo_type == 'model' else ''}"
         ) from error
     except errors.GatedRepoError as error:
         raise HubError(f"{where}: needs permission; accept the terms on {url}, then hf auth login") from error
     except errors.RepositoryNotFoundError as error:
         raise HubError(
             f"{where}: expected a public repository or permission to read it, the hub knows none; check the "
-            f"name, or hf auth login. The bundled small model, {SMALL_MODEL}, needs no download"
+            f"name, or hf auth login{small if repository.repo_type == 'model' else ''}"
         ) from error
     except errors.RevisionNotFoundError as error:
         raise HubError(f"{where}: no such revision {repository.revision!r}; check the revision") from error

@@ -16,6 +16,7 @@ from scipy.spatial import cKDTree
 from scenegen.geometry import apply_transform
 from scenegen.inputs.cutouts import OPAQUE_ALPHA
 from scenegen.photo.camera import PhotoCamera
+from scenegen.photo.mask_box import BoxFit
 
 MIN_OVERLAP = 0.25
 """Below this mean silhouette overlap the fitted camera is not believed."""
@@ -29,7 +30,6 @@ _DEPTH_TOLERANCE = 0.04  # of the object's longest side
 _MIN_FACING = 0.1  # cosine below which a surface is seen too flat to read its colour
 _NORMAL_WEIGHT = 0.2  # a turn of the surface by 60 degrees counts like a distance of 0.2
 _MIRROR_PENALTY = 0.05
-_MAX_BOX_STRETCH = 1.5
 
 
 def colour_from_photo(
@@ -92,19 +92,11 @@ def _scale(to_query: np.ndarray) -> float:
 def _project_onto_mask(
     mesh: trimesh.Trimesh, to_query: np.ndarray, view: PhotoCamera, mask: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels (V, 2) and depths (V,), moved and stretched so that the object's box meets its mask's.
-
-    The poses are estimates; without the correction edges of an object would look past it.
-    """
+    """Pixels (V, 2) and depths (V,), moved and stretched so that the object's box meets its mask's."""
     uv, depth = view.project(apply_transform(to_query, mesh.vertices))
     height, width = mask.shape
     pixels = uv * width + np.array([width, height]) / 2
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    low, high = np.array([columns[0], rows[0]]), np.array([columns[-1], rows[-1]]) + 1
-    box_low, box_high = pixels.min(axis=0), pixels.max(axis=0)
-    stretch = (high - low) / np.maximum(box_high - box_low, 1)
-    stretch = np.clip(stretch, 1 / _MAX_BOX_STRETCH, _MAX_BOX_STRETCH)
-    return (pixels - (box_low + box_high) / 2) * stretch + (low + high) / 2, depth
+    return BoxFit.between(pixels, mask).apply(pixels), depth
 
 
 def _facing_camera(mesh: trimesh.Trimesh, to_query: np.ndarray, view: PhotoCamera) -> np.ndarray:

@@ -53,21 +53,54 @@ def occupancy_to_mesh(
         raise ValueError(
             "occupancy_to_mesh: expected finite logits, got nan or inf; check weights and precision"
         )
-    filled = _solid_logits(logits.astype(np.float32), Closing() if watertight else _NO_OPENINGS)
-    if filled.max() <= 0:
-        return None
-    vertices, faces, _, _ = marching_cubes(
-        np.pad(filled, 1, constant_values=-LOGIT_LIMIT), level=0.0, gradient_direction="ascent"
-    )
+    xyz_zup, faces = _surface_zup(logits, Closing() if watertight else _NO_OPENINGS)
     if simplify is not None:
         max_faces = round((1 - simplify) * len(faces))
-    xyz_zup = (vertices - 0.5) / logits.shape[0] - 0.5  # padded index 1 is voxel 0, whose centre is 0.5 / R
     xyz_zup, faces, _ = weld(xyz_zup.astype(np.float32), faces)
     xyz_zup, faces = solid_of_faces(xyz_zup, faces, max_faces)
     if watertight:
         xyz_zup, faces = remesh_solid(xyz_zup, faces, num_faces=max_faces)
+    return trimesh.Trimesh(_zup_to_yup(xyz_zup), faces, process=False) if len(faces) else None
+
+
+def occupancy_surface(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The surface that `occupancy_to_mesh` simplifies and mends: vertices (V, 3), object y-up, faces (F, 3).
+
+    Args:
+        logits: (R, R, R), finite, see there.
+    """
+    xyz_zup, faces = _surface_zup(logits, _NO_OPENINGS)
+    return _zup_to_yup(xyz_zup), faces
+
+
+def with_voxels_at(logits: np.ndarray, points_yup: np.ndarray) -> np.ndarray:
+    """A copy of logits (R, R, R) in which the voxels around points (N, 3), object y-up, are occupied.
+
+    Points beyond the grid do not count.
+    """
+    filled, (x, y, z) = logits.copy(), points_yup.T
+    voxels = np.floor((np.stack([x, -z, y], axis=1) + 0.5) * len(logits)).astype(int)
+    inside = voxels[((voxels >= 0) & (voxels < len(logits))).all(axis=1)]
+    at = tuple(inside.T)
+    filled[at] = np.maximum(filled[at], LOGIT_LIMIT)
+    return filled
+
+
+def _surface_zup(logits: np.ndarray, closing: Closing) -> tuple[np.ndarray, np.ndarray]:
+    """Zero level of filled logits, object z-up frame; empty where nothing is occupied."""
+    filled = _solid_logits(logits.astype(np.float32), closing)
+    if filled.max() <= 0:
+        return np.zeros((0, 3), np.float32), np.zeros((0, 3), np.int32)
+    vertices, faces, _, _ = marching_cubes(
+        np.pad(filled, 1, constant_values=-LOGIT_LIMIT), level=0.0, gradient_direction="ascent"
+    )
+    # padded index 1 is voxel 0, whose centre is 0.5 / R
+    return (vertices - 0.5) / logits.shape[0] - 0.5, faces
+
+
+def _zup_to_yup(xyz_zup: np.ndarray) -> np.ndarray:
     x, y, z = xyz_zup.T
-    return trimesh.Trimesh(np.stack((x, z, -y), axis=1), faces, process=False) if len(faces) else None
+    return np.stack((x, z, -y), axis=1)
 
 
 def _solid_logits(logits: np.ndarray, closing: Closing) -> np.ndarray:

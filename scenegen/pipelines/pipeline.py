@@ -17,12 +17,13 @@ from scenegen.checkpoints.roles import SLAT_RADIANCE_FIELD_ROLE
 from scenegen.checkpoints.schema import PipelineConfig
 from scenegen.conditioning.image_preparation import RemoveBackground
 from scenegen.conditioning.scene_conditioner import SceneCond
-from scenegen.inputs.masks import inverse_order, order_by_area
+from scenegen.inputs.masks import inverse_order, order_objects
 from scenegen.inputs.scene_images import SceneImages
 from scenegen.pipelines.appearance import AppearanceStage, object_cond, with_patch_details
 from scenegen.pipelines.arguments import check_structure, check_views, refuse_old_call
 from scenegen.pipelines.drafts import MAX_VOXELS, ObjectDraft, draft_objects, usable
 from scenegen.pipelines.face_budget import share_faces
+from scenegen.pipelines.hole_closing import close_contradicted_holes
 from scenegen.pipelines.memory import StageMeter, repeatable_kernels
 from scenegen.pipelines.preview import OnObject, OnPreview, PartialResults
 from scenegen.pipelines.progress import OnProgress, ProgressReporter, ShouldStop
@@ -155,9 +156,9 @@ class SceneGenPipeline:
     ) -> SceneResult:
         """Generate a scene.
 
-        The object with the largest mask is the query, whose frame the poses are in. An object that a stage
-        cannot use comes with its ``problem``: without a mesh where its structure is empty or not finite, with
-        the plain surface of its structure where its appearance fails. The others are not affected.
+        The poses are in the frame of the query, that is the object with the largest mask where ``settings``
+        name no other. An object that a stage cannot use comes with its ``problem``: without a mesh where its
+        structure is empty or not finite, with the plain surface of its structure where its appearance fails.
 
         Args:
             views: photos of the scene, each with the same objects in the same order; sampling steps take
@@ -188,7 +189,7 @@ class SceneGenPipeline:
         reporter = ProgressReporter(on_progress, should_stop)
         meter = StageMeter(self.device)
         main = views[0]
-        order = order_by_area([int(mask.sum()) for mask in main.masks])
+        order = order_objects([int(mask.sum()) for mask in main.masks], resolved.order, resolved.query)
         record = self._provenance() | resolved.record() | {"views": len(views)}
         shown = PartialResults(main, order, record, reporter, on_preview, on_object)
         with repeatable_kernels(self.device):
@@ -221,6 +222,9 @@ class SceneGenPipeline:
                 logits = settings.structure[list(order)].float().cpu()
         drafts = draft_objects(sample, logits, MAX_VOXELS if objects is not None else None)
         shaped = usable(drafts)
+        if settings.close_holes:
+            with meter.stage("holes"):
+                close_contradicted_holes(drafts, [views[0].masks[row] for row in order], reporter.check)
         share_faces([drafts[row] for row in shaped], settings.faces, settings.scene_faces)
         if objects is not None and shaped:
             if shown.on_preview is not None:

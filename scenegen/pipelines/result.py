@@ -39,6 +39,7 @@ class GeneratedObject:
         radiance_field: likewise, only where it was asked for or the texture comes from it.
         problem: one line that says why ``mesh`` is None or only the plain surface of the structure; None for
             an object that was made as it should be.
+        name: what people call the object; may be empty.
     """
 
     object_id: int
@@ -48,6 +49,7 @@ class GeneratedObject:
     gaussian: Gaussian | None = None
     radiance_field: Strivec | None = None
     problem: str | None = None
+    name: str = ""
 
     @property
     def node(self) -> str:

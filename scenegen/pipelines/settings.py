@@ -11,6 +11,7 @@ from torch import Tensor
 from scenegen.checkpoints.roles import SLAT_GAUSSIAN_ROLE, SLAT_RADIANCE_FIELD_ROLE
 from scenegen.checkpoints.schema import PipelineConfig
 from scenegen.conditioning.parts import CondParts
+from scenegen.inputs.masks import ObjectOrder
 from scenegen.pipelines.result import Representation
 from scenegen.pipelines.sampling import PositionsType
 from scenegen.pipelines.texturing import TEXTURE_MODES, TextureSettings
@@ -43,6 +44,9 @@ class RunSettings:
         appearance: without it objects stay the plain surfaces of their structure, in the photo's colours, as
             they are where the checkpoint has no appearance stage; takes less time.
         positions_type: which sampling steps the poses come from, see `sample_structure`.
+        order: in which order the networks see the objects, by the areas of their masks or as given; the first
+            is the query, whose frame the poses are in.
+        query: place of the object that is the query all the same, from 0; None leaves it to ``order``.
         structure: (B, R, R, R) occupancy logits in the caller's order that replace those of the structure
             stage, for shapes that are known or edited; poses still come from sampling.
         max_faces: most triangles of an object without an appearance stage; None keeps all.
@@ -51,6 +55,8 @@ class RunSettings:
         scene_faces: likewise for the scene; objects share it by their areas as they are placed.
         simplify: likewise as the share of the triangles that simplification removes, in [0, 1).
         solid: insist on watertight objects: one that nothing else closes is drawn anew on a grid.
+        close_holes: close holes right through objects where the photo shows a closed surface. Not for a
+            ``structure`` that is given, for surfaces as released, and where no network places the objects.
         texture: how meshes of the appearance stage are textured; None leaves them as they are decoded, with
             colours at their many vertices.
         representations: what else the objects are returned as.
@@ -63,12 +69,15 @@ class RunSettings:
     scene_attention: bool = True
     appearance: bool = True
     positions_type: PositionsType = "last"
+    order: ObjectOrder = "largest"
+    query: int | None = None
     structure: Tensor | None = field(default=None, compare=False)
     max_faces: int | None = 20_000
     faces: int | None = None
     scene_faces: int | None = None
     simplify: float | None = None
     solid: bool = False
+    close_holes: bool = True
     texture: TextureSettings | None = TextureSettings()
     representations: Collection[Representation] = ()
 
@@ -103,6 +112,7 @@ class RunSettings:
             ValueError: something is asked for that the checkpoint or the other settings do not allow.
         """
         sampling = merge_params(config.sparse_structure_sampler.params, self.sampling, "run")
+        texture = self._texture(config)
         resolved = ResolvedSettings(
             seed=self.seed,
             sampling=sampling,
@@ -110,13 +120,16 @@ class RunSettings:
             cond_parts=self.cond_parts or config.cond_parts,
             scene_attention=self.scene_attention,
             positions_type=self.positions_type,
+            order=self.order,
+            query=self.query,
             structure=self.structure,
             max_faces=self.max_faces,
             faces=self.faces,
             scene_faces=self.scene_faces,
             simplify=self.simplify,
             solid=self.solid,
-            texture=self._texture(config),
+            close_holes=self._closes_holes(config, texture),
+            texture=texture,
             representations=frozenset(self.representations),
         )
         _check_decoders(resolved, roles)
@@ -151,6 +164,10 @@ class RunSettings:
         simplify = self.texture.simplify if self.simplify is None else self.simplify
         return replace(self.texture, source=source, mode=mode, simplify=simplify)
 
+    def _closes_holes(self, config: PipelineConfig, texture: TextureSettings | None) -> bool:
+        is_released = texture is not None and texture.surface == "released"
+        return self.close_holes and config.has_scene and self.structure is None and not is_released
+
     def _why_plain(self) -> str:
         return "the checkpoint has no appearance stage" if self.appearance else "appearance is False"
 
@@ -176,12 +193,15 @@ class ResolvedSettings:
     cond_parts: CondParts
     scene_attention: bool
     positions_type: PositionsType
+    order: ObjectOrder
+    query: int | None
     structure: Tensor | None = field(compare=False)
     max_faces: int | None
     faces: int | None
     scene_faces: int | None
     simplify: float | None
     solid: bool
+    close_holes: bool
     texture: TextureSettings | None
     representations: frozenset[Representation]
 
@@ -194,9 +214,14 @@ class ResolvedSettings:
             "scene_attention": self.scene_attention,
             "positions_type": self.positions_type,
             "given_structure": self.structure is not None,
+            "close_holes": self.close_holes,
         }
         counts = {"faces": self.faces, "scene_faces": self.scene_faces, "simplify": self.simplify}
         record |= {name: value for name, value in counts.items() if value is not None}
+        if self.order != "largest":
+            record["order"] = self.order
+        if self.query is not None:
+            record["query"] = self.query
         if self.solid:
             record["solid"] = True
         if self.slat_sampling is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -13,12 +13,16 @@ from PIL import Image
 from scenegen.inputs.image_files import SceneInputError
 from scenegen.inputs.label_image import is_as_written, label_map, write_labels
 from scenegen.inputs.layout import InputPhoto
+from scenegen.inputs.limits import MAX_OBJECTS
 from scenegen.inputs.names import BOXES_NAME, LABELS_NAME
 from scenegen.inputs.photos import open_photo
 from scenegen.segmentation.prompts import ObjectPrompt, read_prompts
 from scenegen.segmentation.segmenter import Segmenter
 
 logger = logging.getLogger(__name__)
+
+Detect = Callable[[Image.Image], list[ObjectPrompt]]
+"""Finds prompts of the objects in a photo, such as `scenegen.segmentation.text.detect` with its names."""
 
 Priority = Literal["smallest", "score", "order"]
 """Which mask a pixel of several goes to: the smallest, the one of the best score, or the last one."""
@@ -107,7 +111,10 @@ def find_labels(
         labels = label_map(masks)
         _check_every_box(labels, masks, where)
         return labels
-    labels = label_map(segmenter.segment_everything(photo))
+    try:
+        labels = label_map(segmenter.segment_everything(photo))
+    except SceneInputError as error:
+        raise SceneInputError(f"{where}: {error}") from error
     if not labels.any():
         raise SceneInputError(
             f"{where}: expected objects that can be found without a hint, found none; draw boxes "
@@ -116,7 +123,9 @@ def find_labels(
     return labels
 
 
-def write_found_labels(segmenter: Segmenter, layout: InputPhoto, folder: Path) -> None:
+def write_found_labels(
+    segmenter: Segmenter, layout: InputPhoto, folder: Path, detect: Detect | None = None
+) -> None:
     """Find the masks of a photo on disk, in its boxes or automatically, and write its label image.
 
     A label image that a person corrected, or put there, stays and counts.
@@ -126,6 +135,7 @@ def write_found_labels(segmenter: Segmenter, layout: InputPhoto, folder: Path) -
         layout: of the photo.
         folder: of the scene's found masks; the image goes to ``layout.found_labels(folder)``, object k as
             value k + 1.
+        detect: finds prompts in a photo without boxes; None lets the segmenter find whole objects.
 
     Raises:
         SceneInputError: photo or boxes are faulty, or no object is found.
@@ -145,9 +155,21 @@ def write_found_labels(segmenter: Segmenter, layout: InputPhoto, folder: Path) -
             f"{layout.place}: expected masks or {BOXES_NAME}, found neither; masks that are found "
             "automatically do not tell which objects of several photos are the same"
         )
+    elif detect is not None:
+        labels = find_labels(segmenter, photo, _detected(detect, photo, layout.photo), layout.photo)
     else:
         labels = find_labels(segmenter, photo, where=layout.photo)
     write_labels(labels, target)
+
+
+def _detected(detect: Detect, photo: Image.Image, where: Path) -> list[ObjectPrompt]:
+    if not (found := detect(photo)):
+        raise SceneInputError(
+            f"{where}: expected objects of the given names, found none; use other names, or draw boxes "
+            f"({BOXES_NAME}, --boxes)"
+        )
+    logger.info("%s: found %s", where, ", ".join(prompt.name for prompt in found))
+    return found[:MAX_OBJECTS]
 
 
 def _check_every_box(labels: np.ndarray, masks: np.ndarray, where: Path | str) -> None:

@@ -111,10 +111,20 @@ def read_prompts(path: Path, size: tuple[int, int]) -> list[ObjectPrompt]:
     """
     raw = load_boxes(path)
     check_count(raw, str(path))
-    return [_read_prompt(item, size, f"{path}: box {index}") for index, item in enumerate(raw)]
+    return [parse_prompt(item, size, f"{path}: box {index}") for index, item in enumerate(raw)]
 
 
-def _read_prompt(raw: Any, size: tuple[int, int], where: str) -> ObjectPrompt:
+def parse_prompt(raw: Any, size: tuple[int, int], where: str) -> ObjectPrompt:
+    """A prompt from JSON, see the head of this file.
+
+    Args:
+        raw: of a file or a caller, not checked yet.
+        size: width and height of the photo in pixels.
+        where: begins messages.
+
+    Raises:
+        SceneInputError: it is something else, or not inside the photo.
+    """
     if not isinstance(raw, dict):
         check_box(raw, size, where)
         return ObjectPrompt(box=tuple(map(float, raw)))

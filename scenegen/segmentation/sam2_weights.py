@@ -6,7 +6,6 @@ which contains that for photos; both are taken.
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +13,9 @@ import torch
 from torch import Tensor
 
 from scenegen.hub.releases import download_command, expected_size, load_releases, size_text
-from scenegen.hub.repository import FOLDER_FILES, Repository, split_repository
+from scenegen.hub.repository import FOLDER_FILES
 from scenegen.inputs.names import LABELS_NAME
+from scenegen.segmentation.folders import check_transformers, find_folder
 from scenegen.segmentation.unavailable import SegmenterUnavailable
 from trellis_modules.checkpoint import materialize, read_state
 from trellis_modules.config import ConfigError, load_json
@@ -48,8 +48,8 @@ def load_sam2(path_or_repo: Path | str, device: torch.device, revision: str | No
         CheckpointError: the weights are damaged, or not those of the description.
         HubError: the repository cannot be had.
     """
-    _check_package()
-    folder = _find_folder(path_or_repo, revision)
+    check_transformers("masks from boxes", _OTHERWISE)
+    folder = find_folder(path_or_repo, FOLDER_FILES, _missing, revision)
     description, weights = (folder / name for name in FOLDER_FILES)
     raw = _read_description(description)
     model = build_network(raw, description)
@@ -59,27 +59,6 @@ def load_sam2(path_or_repo: Path | str, device: torch.device, revision: str | No
         state = {name: tensor for name, tensor in state.items() if name in wanted}
     materialize(model, with_both_names(state), str(weights), device)
     return model.requires_grad_(False)
-
-
-def _check_package() -> None:
-    if importlib.util.find_spec("transformers") is None:
-        raise SegmenterUnavailable(
-            "masks from boxes: expected the package 'transformers', which is not installed; "
-            f"run bash setup.sh --segment, {_OTHERWISE}"
-        )
-
-
-def _find_folder(path_or_repo: Path | str, revision: str | None) -> Path:
-    """The folder with both files, fetched where the text names a repository and no folder."""
-    folder = Path(path_or_repo).expanduser()
-    parts = None if folder.exists() else split_repository(str(path_or_repo))
-    if parts is not None and not parts[1]:
-        repository = Repository(parts[0], revision)
-        folder = [repository.get(name) for name in FOLDER_FILES][0].parent
-    for name in reversed(FOLDER_FILES):  # of two missing files, name the one that takes the space
-        if not (folder / name).is_file():
-            raise _missing(folder / name)
-    return folder
 
 
 def _missing(path: Path) -> SegmenterUnavailable:
@@ -117,7 +96,7 @@ def build_network(raw: dict[str, Any], path: Path) -> Sam2Model:
     Raises:
         SegmenterUnavailable: the package transformers is missing, or the description is of something else.
     """
-    _check_package()
+    check_transformers("masks from boxes", _OTHERWISE)
     from huggingface_hub.errors import StrictDataclassError
     from transformers import Sam2Config, Sam2Model
 

@@ -28,6 +28,7 @@ from scenegen.trainers.objectives.structured_latent_vae import (
     StructuredLatentVaeConfig,
     StructuredLatentVaeObjective,
 )
+from scenegen.trainers.stages import require_network
 from scenegen.trainers.trainer import TrainerConfig
 from trellis_modules.checkpoint import CheckpointError, find_weights, load_state, read_state
 from trellis_modules.config import ConfigError, NamedConfig, build, check_range, load_json, lookup
@@ -131,7 +132,9 @@ def build_objective(config: ExperimentConfig) -> Objective:
     """Build the models, load what they start from, and wrap them into the objective."""
     models = {role: build_model(named, role) for role, named in config.models.items()}
     for role, stem in config.start_from.items():
-        load_superset(lookup(models, role, "start_from"), Path(stem))
+        model = lookup(models, role, "start_from")
+        require_network(Path(stem), f"start_from: {role}")
+        load_superset(model, Path(stem))
     freeze(models, config.frozen)
     kind, settings = lookup(OBJECTIVES, config.objective.name, "objective")
     wanted = [name for name in inspect.signature(kind).parameters if name != "config"]

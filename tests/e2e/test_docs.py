@@ -51,13 +51,20 @@ NOT_RUN: Mapping[tuple[str, str], str] = {
     ("CONTRIBUTING.md", "python scripts/fingerprint.py --output /tmp/after.json"): LONG,
     ("docs/inputs.md", "python inference.py --input lounge.jpg --boxes"): SAM2,
     ("docs/outputs.md", "scenegen demo"): SERVES,
+    ("README.md", "bash setup.sh --demo"): INSTALLS,
+    ("docs/demo.md", "bash setup.sh --demo"): INSTALLS,
+    ("docs/demo.md", "python examples/demo_client.py"): "needs a running demo; test_demo_server.py has one",
     ("docs/python.md", "python -m vggt"): VGGT,
     ("docs/training.md", "bash setup.sh --train"): INSTALLS,
+    ("docs/training.md", "bash scripts/train_small.sh --smoke"): "takes a minute; see test_train.py",
     ("docs/training.md", "python scripts/assemble_checkpoint.py"): "needs all stages; see test_train.py",
     ("docs/data.md", "bash setup.sh --data"): FURNITURE + "see test_data_set.py",
     ("docs/data.md", "python dataset_toolkits/build_metadata.py folder"): "see test_asset_road.py",
     ("docs/data.md", "python dataset_toolkits/build_metadata.py 3D-FUTURE"): "needs 3D-FUTURE; "
     "see test_three_d_future.py",
+    ("docs/data.md", "python dataset_toolkits/build_metadata_scene.py 3D-FUTURE"): "needs 3D-FUTURE; "
+    "see test_scene_road.py",
+    ("docs/data.md", "python dataset_toolkits/build_lookalike.py"): LONG + "; see test_scene_road.py",
     ("docs/data.md", PROCEDURAL + "8000"): FURNITURE + "see test_part_swap.py",
     ("docs/data.md", "python -m dataset_toolkits.build_scenes"): FURNITURE + "see test_scene_writer.py",
     ("docs/checkpoints.md", "scenegen download"): DOWNLOADS,
@@ -98,8 +105,8 @@ RUNNABLE_PAGES = sorted({block.page for block in (*PYTHON, *BASH) if reason_not_
 
 
 def test_every_block_says_what_it_is():
-    unknown = [str(block) for block in BLOCKS if block.language not in ("python", "bash", "json")]
-    assert not unknown, f"name the language (python, bash or json) of the blocks at {unknown}"
+    unknown = [str(block) for block in BLOCKS if block.language not in ("python", "bash", "json", "text")]
+    assert not unknown, f"name the language (python, bash, json, or text for what a command prints) of the blocks at {unknown}"
 
 
 def test_every_reason_not_to_run_has_its_block():

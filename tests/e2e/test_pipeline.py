@@ -64,7 +64,7 @@ def test_progress_and_stage_times_are_reported(pipeline, scene):
         *(Progress("structure", done, 3) for done in range(4)),
         *(Progress("meshes", done, 3) for done in range(4)),
     ]
-    assert list(result.timings) == ["condition", "sample", "decode", "mesh", "colour"]
+    assert list(result.timings) == ["condition", "sample", "decode", "holes", "mesh", "colour"]
     assert result.settings["steps"] == 3
 
 
@@ -87,6 +87,16 @@ def test_settings_of_the_run_replace_those_of_the_checkpoint(pipeline, scene):
     settings = RunSettings(sampling={"steps": 3, "cfg_strength": 0.0, "rescale_t": None})
     changed = pipeline.run([scene], settings).settings
     assert (changed["steps"], changed["cfg_strength"], changed["rescale_t"]) == (3, 0.0, 3.0)
+
+
+def test_the_caller_may_choose_the_query_and_the_order(pipeline, scene):
+    usual, chosen_query = pipeline.run([scene]), pipeline.run([scene], RunSettings(query=1))
+    assert (usual.query_id, chosen_query.query_id) == (2, 1)
+    assert chosen_query.settings["query"] == 1 and not {"query", "order"} & usual.settings.keys()
+    assert [item.object_id for item in chosen_query.objects] == [0, 1, 2]
+    assert pipeline.run([scene], RunSettings(order="smallest")).query_id == 0
+    with pytest.raises(ValueError, match="expected a query from 0 to 2, got 3"):
+        pipeline.run([scene], RunSettings(query=3))
 
 
 @pytest.mark.parametrize(

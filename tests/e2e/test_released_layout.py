@@ -11,6 +11,8 @@ import torch
 from benchmarks import released_size
 from scenegen.checkpoints import networks as pipeline_networks
 from scenegen.checkpoints.roles import PIPELINE_FILE
+from scenegen.cli.infer import check_checkpoint
+from scenegen.cli.inference_options import parse_arguments
 from scenegen.hub.releases import PublishedNetwork
 from scenegen.inputs.scene_images import SceneImages
 from scenegen.pipelines.pipeline import SceneGenPipeline
@@ -143,7 +145,11 @@ def test_trellis_release_stands_its_objects_in_a_row(release, tmp_path):
     description["args"]["models"]["sparse_structure_flow_model"] = "ckpts/ss_flow_img_dit_L_16l8_fp16"
     description["args"]["sparse_structure_sampler"]["name"] = "FlowEulerGuidanceIntervalSampler"
     (folder / PIPELINE_FILE).write_text(json.dumps(description))
-    result = _run(SceneGenPipeline.from_pretrained(folder), 3)
+    pipeline = SceneGenPipeline.from_pretrained(folder)
+    result = _run(pipeline, 3)
+    assert not result.settings["close_holes"]  # nothing places the objects before the photo's camera
+    with pytest.raises(CheckpointError, match="--keep-holes: holes are closed where a network places"):
+        check_checkpoint(pipeline, parse_arguments("", ["--keep-holes"]))
     boxes = [item.mesh.bounds + item.pose[:3].numpy() for item in result.objects]
     order = sorted(range(3), key=lambda index: boxes[index][0, 0])
     for left, right in zip(order, order[1:], strict=False):

@@ -314,7 +314,7 @@ def test_annealing_needs_a_time_limit(tmp_path, run, capsys):
 
 
 STEADY = {
-    "source": {"name": "shapes", "args": SOURCE | {"objects_per_step": 512}},
+    "source": {"name": "shapes", "args": SOURCE | {"objects_per_step": 64}},
     "trainer": {"max_steps": 9999},
 }
 
@@ -336,18 +336,34 @@ def started(tmp_path: Path, pack: Path, until: str, *more: str) -> subprocess.Po
     raise AssertionError(f"ended with {process.wait()}")
 
 
+@pytest.mark.slow
+def test_group_of_processes_that_is_told_to_stop_ends_with_one_line(tmp_path, pack):
+    process = started(tmp_path, pack, "first step: ", "--workers", "1")
+    os.killpg(process.pid, signal.SIGTERM)  # as schedulers do, with the processes that compose scenes
+    lines = process.stderr.read().splitlines()
+    assert process.wait(timeout=60) == 143
+    assert "SIGTERM: saved at step" in lines[-1] and not any("Traceback" in line for line in lines)
+
+
 @pytest.mark.parametrize(
     ("number", "name", "status"), [(signal.SIGTERM, "SIGTERM", 143), (signal.SIGINT, "Ctrl-C", 130)]
 )
-def test_signal_saves_and_ends_with_one_line(tmp_path, pack, number, name, status):
-    process = started(tmp_path, pack, "first step: ")
-    os.killpg(process.pid, number)  # as a terminal and schedulers do: the whole group
-    lines = process.stderr.read().splitlines()
-    assert process.wait(timeout=60) == status
-    assert f"{name}: saved at step" in lines[-1] and "run the command again to go on" in lines[-1]
-    assert not any("Traceback" in line for line in lines)
-    process = started(tmp_path, pack, "resumed ", "--time-limit", "1")
-    assert "stopped at step" in process.stderr.read().splitlines()[-1] and process.wait() == 0
+def test_signal_saves_and_ends_with_one_line(tmp_path, run, monkeypatch, caplog, number, name, status):
+    batch = ShapeSource.batch
+
+    def signalled(self, step):
+        if step == 2:
+            os.kill(os.getpid(), number)
+        return batch(self, step)
+
+    with monkeypatch.context() as patch, caplog.at_level("INFO"):
+        patch.setattr(ShapeSource, "batch", signalled)
+        run("structure_vae", tmp_path / "parts", status=status)
+    assert f"{name}: saved at step 2 in {tmp_path / 'parts'}; run the command again" in caplog.messages[-1]
+    assert not (tmp_path / "parts" / "ckpts").exists()
+    run("structure_vae", tmp_path / "parts")
+    run("structure_vae", tmp_path / "whole")
+    assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
 
 
 def test_first_step_is_told_with_an_estimate_and_the_precision(tmp_path, run, caplog):
@@ -357,3 +373,26 @@ def test_first_step_is_told_with_an_estimate_and_the_precision(tmp_path, run, ca
     text = caplog.text
     assert "bfloat16 of the configuration takes several times as long on a CPU: float32 is used" in text
     assert re.search(r"first step: \d+\.\d s; at this rate .+ for the \d+ steps to come", text)
+
+
+@pytest.mark.slow
+def test_smoke_configurations_show_every_stage(tmp_path, pack, monkeypatch):
+    """As scripts/train_small.sh --smoke does, in one process."""
+    root, folder = Path(train.__file__).parent, Path("outputs/smoke")
+    encoders = {"scene_flow": "structure_vae", "structured_latent_flow": "structured_latent_vae"}
+    stages = re.findall(r"^train (\w+)", (root / "scripts" / "train_small.sh").read_text(), re.MULTILINE)
+    monkeypatch.chdir(tmp_path)
+    for stage in stages:
+        arguments = ["--config", root / "configs" / "smoke" / f"{stage}.json", "--output-dir", folder / stage]
+        if stage in encoders:
+            arguments += ["--latent-encoder", folder / encoders[stage] / "ckpts" / "encoder"]
+        more = ["--packs", pack, "--workers", "0", "--device", "cpu"]
+        assert train.main([*map(str, [*arguments, *more])]) == 0, stage
+    assert len(stages) == 7
+    assemble_checkpoint.main([
+        "--structure-vae", str(folder / "structure_decoder"), "--scene-flow", str(folder / "scene_flow"),
+        "--structured-latent-vae", str(folder / "structured_latent_vae"),
+        "--structured-latent-flow", str(folder / "structured_latent_flow"),
+        "--output", str(folder / "checkpoint"),
+    ])  # fmt: skip
+    assert SceneGenPipeline.from_pretrained(folder / "checkpoint", "cpu").config.has_appearance

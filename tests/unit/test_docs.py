@@ -63,7 +63,9 @@ def test_flags_in_the_text_exist(page):
         found = re.findall(r"--([a-z0-9][a-z0-9_-]*)", path.read_text(encoding="utf-8"))
         known |= {flag.replace("_", "-") for flag in found}
     quoted = [
-        flag for code in re.findall(r"`([^`]+)`", prose(page)) for flag in re.findall(r"--([a-z0-9-]+)", code)
+        flag.replace("_", "-")
+        for code in re.findall(r"`([^`]+)`", prose(page))
+        for flag in re.findall(r"--([a-z0-9_-]+)", code)
     ]
     unknown = sorted(set(quoted) - known - {"line-length"})  # of ruff
     assert not unknown, f"{page}: no command has {unknown}"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("scenegen", "trellis_modules", "vggt", "safe_files", "dataset_toolkits")
-FOLDERS = (*PACKAGES, "scripts", "benchmarks", "examples")
+FOLDERS = (*PACKAGES, "scripts", "benchmarks", "examples", "integrations")
 LONGEST_FILE, LONGEST_FUNCTION = 400, 60
 
 

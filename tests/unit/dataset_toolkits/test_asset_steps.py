@@ -362,3 +362,21 @@ def test_model_that_changed_since_it_was_listed_is_refused(models, tmp_path, cap
     assert download.main(arguments) == 1
     assert "cone.ply: expected sha256" in caplog.text
     assert len(read_records(tmp_path / "r" / "downloaded_0.csv")) == 2
+
+
+def test_a_damaged_table_is_never_written_again(rendered, caplog):
+    path = rendered / ASSETS_NAME
+    content = path.read_bytes().replace(b"True", b"Tru", 1)
+    path.write_bytes(content)
+    assert run(build_metadata.main, rendered) == 1
+    assert "line 2: column rendered: expected True or False, got 'Tru'" in caplog.text
+    assert path.read_bytes() == content
+    assert run(voxelize.main, rendered) == 0
+    assert len(read_records(rendered / "voxelized_0.csv")) == 2
+
+
+def test_a_file_is_no_data_root(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SystemExit, match="2"):
+        run(voxelize.main, tmp_path / "file" / "root")
+    assert "expected a folder, got" in capsys.readouterr().err

@@ -15,7 +15,7 @@ from PIL import Image
 from dataset_toolkits import render
 from dataset_toolkits.asset_views import View, multiview, read_transforms, view_generator
 from dataset_toolkits.blender import SCRIPTS, default_blender, run_blender
-from dataset_toolkits.ray_cast_asset import draw, draw_asset, load_normalised
+from dataset_toolkits.ray_cast_asset import AssetScene, draw_asset, load_normalised
 from scenegen.datasets.metadata import ASSETS_NAME, read_assets
 from scenegen.synthesis.pictures.render_mesh import load_model
 from trellis_modules.renderers.mesh_renderer import render_mesh
@@ -95,7 +95,7 @@ def test_grey_pictures_have_no_colours(models, tmp_path):
     seen = np.asarray(Image.open(tmp_path / "drawn" / "000.png")).astype(int)
     grey = seen[seen[..., 3] == 255][:, :3]
     assert np.ptp(grey, axis=1).max() <= 2 and len(grey) > 100
-    coloured = np.asarray(draw(load_normalised(models / "made.glb")[0], view, SIZE)).astype(int)
+    coloured = np.asarray(AssetScene(load_normalised(models / "made.glb")[0]).draw(view, SIZE)).astype(int)
     assert np.ptp(coloured[coloured[..., 3] == 255][:, :3], axis=1).max() > 10
 
 

@@ -175,13 +175,13 @@ def test_lost_files_are_made_again(truth, lost):
 @pytest.mark.slow
 def test_the_shell_script_shares_the_photos_and_merges_the_cameras(lookalike):
     one, two = lookalike(faults=True), lookalike(faults=True)
-    assert run(one) == 0
+    assert run(one) == 1
     script = Path(build_scene.__file__).with_name("build_scene.sh")
     command = ["bash", str(script), "-o", str(two), "-g", "1", "-w", "2", "--", "--engine", "EMBREE"]
     ended = subprocess.run(
         command, env=os.environ | {"PYTHON": sys.executable}, capture_output=True, text=True
     )
-    assert ended.returncode == 0, ended.stderr
+    assert ended.returncode == 1, "some annotations are wrong"
     for folder in ("scene_test", "scene_test_render"):
         for path in sorted((one / folder).iterdir()):
             assert path.read_bytes() == (two / folder / path.name).read_bytes()
@@ -192,7 +192,7 @@ def test_the_shell_script_shares_the_photos_and_merges_the_cameras(lookalike):
 
 def test_faults_are_named_and_the_rest_goes_on(lookalike):
     root = lookalike(faults=True)
-    assert run(root, "--no_render", "--max_failures", "0") == 1
+    assert run(root, "--no_render") == 1
     failed = {cells["item"]: cells["error"] for _, cells in read_lines(root / "failed_scene_test_0.csv", [])}
     assert "expected one fov for a photo" in failed["1990004"]
     assert "expected run lengths" in failed["annotation 8001 of 1000000"] or "no pixel" in str(failed)
@@ -200,9 +200,16 @@ def test_faults_are_named_and_the_rest_goes_on(lookalike):
     assert not (root / "scene_test" / "1990004.glb").exists()
 
 
+def test_too_many_failures_stop_a_run(lookalike, caplog):
+    root = lookalike(faults=True)
+    assert run(root, "--no_render", "--max_failures", "3") == 1
+    assert "more than 3 failed (--max-failures); stopped" in caplog.text
+    assert not (root / "scene_test" / "1990000.glb").exists(), "the photos after it"
+
+
 def test_hidden_objects_are_kept_on_request_behind_the_others(lookalike):
     root = lookalike(faults=True)
-    assert run(root, "--no_render", "--keep_hidden") == 0
+    assert run(root, "--no_render", "--keep_hidden") == 1, "other annotations are wrong"
     kept = load_poses(root / "scene_test" / f"{PHOTO}.json").poses
     assert len(kept) == 4, "two of the annotations have a mask without a pixel"
     scene = load_scene(root / "scene_test" / f"{PHOTO}.glb")
@@ -211,10 +218,10 @@ def test_hidden_objects_are_kept_on_request_behind_the_others(lookalike):
 
 def test_blender_that_is_missing_or_fails_is_one_line_a_scene(truth):
     command = ["3D-FUTURE", "--output_dir", str(truth)]
-    assert build_scene.main([*command, "--blender_path", str(truth / "no-blender")]) == 0
+    assert build_scene.main([*command, "--blender_path", str(truth / "no-blender")]) == 1
     (failed,) = [cells for _, cells in read_lines(truth / "failed_scene_test_0.csv", [])]
     assert failed["item"] == PHOTO and "no such program" in failed["error"]
-    assert build_scene.main([*command, "--blender_path", "/bin/false", "--max_failures", "0"]) == 1
+    assert build_scene.main([*command, "--blender_path", "/bin/false"]) == 1
     (failed,) = [cells for _, cells in read_lines(truth / "failed_scene_test_0.csv", [])]
     assert "ended with status 1" in failed["error"]
 

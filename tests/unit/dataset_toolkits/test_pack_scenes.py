@@ -243,7 +243,8 @@ def test_assets_alone_are_read_on_request(root):
     header, cells = lines[0].split(","), None
     row = read_scenes(table)[0]
     named = {
-        "scene_id": row.sha256, "sha256": row.sha256, "translation": "False", "rotation": "False", "scale": "False",
+        "scene_id": row.sha256, "sha256": row.sha256,
+        "translation": "False", "rotation": "False", "scale": "False",
         "vggt_feature": row.vggt_feature, "masked_image_path": row.masked_image_path, "kind": "asset",
         "scene_image_path": row.scene_image_path, "aesthetic_score": "6", "cond_rendered": "True",
         f"ss_latent_{MODEL}": "True", "model_id": row.model_id, "split": "train",

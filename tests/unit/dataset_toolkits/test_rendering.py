@@ -25,7 +25,7 @@ from dataset_toolkits.asset_views import (
     view_generator,
     write_transforms,
 )
-from dataset_toolkits.ray_cast_asset import draw, load_normalised
+from dataset_toolkits.ray_cast_asset import AssetScene, load_normalised
 from dataset_toolkits.rendering import without_text
 from dataset_toolkits.surface_features import face_colours
 from scenegen.datasets.metadata import ASSETS_NAME, read_assets
@@ -88,13 +88,13 @@ def test_a_picture_has_silhouette_texture_and_light(models):
     mesh, scale, offset = load_normalised(models / "desk" / "raw_model.obj")
     np.testing.assert_allclose([scale, *offset], [0.5, 0, 0, -0.25], atol=1e-12)
     np.testing.assert_allclose(np.ptp(mesh.vertices, axis=0), [1, 0.25, 0.5])
-    picture = np.asarray(draw(mesh, FRONT, 128)).astype(int)
+    picture = np.asarray(AssetScene(mesh).draw(FRONT, 128)).astype(int)
     rows, columns = np.nonzero(picture[..., 3] > 127)
     focal = 64 / math.tan(math.radians(20)) / (2 - 0.125)
     assert abs(np.ptp(columns) + 1 - focal) <= 2 and abs(np.ptp(rows) + 1 - focal / 2) <= 2
     red, green, blue, _ = picture[picture[..., 3] == 255].T
     assert (blue < 30).all() and (red > 60).any() and (green > 60).any()  # its paint, no other side
-    above = np.asarray(draw(mesh, View(0.0, 1.5, 2.0, 0.7), 64)).astype(int)
+    above = np.asarray(AssetScene(mesh).draw(View(0.0, 1.5, 2.0, 0.7), 64)).astype(int)
     assert (above[above[..., 3] == 255][:, 2] > 120).all()  # the blue top, well lit
 
 

@@ -110,3 +110,12 @@ def test_half_unpacked_model_is_completed(root):
     half.parent.mkdir(parents=True)
     half.write_bytes(OBJ[:5])
     assert fetch(root) == 0 and half.read_bytes() == OBJ
+
+
+def test_table_that_cannot_be_fetched_says_how_to_give_it(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    assert build_metadata.main(["3D-FUTURE", "--output_dir", str(tmp_path / "root")]) == 1
+    assert "datasets/JeffreyXiang/TRELLIS-500K: 3D-FUTURE.csv" in caplog.text
+    assert caplog.text.strip().endswith("or give the table with --table FILE")
+    assert "small model" not in caplog.text

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from scenegen.cli import segment
-from scenegen.segmentation import Sam2Segmenter
+from scenegen.segmentation import ObjectPrompt, Sam2Segmenter
 from tests.box_filler import BoxFiller
 
 BOXES = [[26, 4, 44, 14], [3, 4, 20, 12]]
@@ -113,3 +113,58 @@ def test_boxes_without_their_photo_are_refused(tmp_path, run, capsys):
         run(tmp_path, "--boxes", tmp_path / "boxes.json")
     assert exit_.value.code == 2
     assert f"expected the photo that they belong to as --input, got {tmp_path}" in capsys.readouterr().err
+
+
+def test_objects_are_found_by_their_names(tmp_path, run, monkeypatch, caplog):
+    asked = []
+
+    def detect(photo, texts, model):
+        asked.append((photo.size, texts, model))
+        return [ObjectPrompt(tuple(map(float, box)), name="chair") for box in BOXES]
+
+    monkeypatch.setattr(segment, "load_detector", lambda folder, device: f"{folder} on {device}")
+    monkeypatch.setattr(segment, "detect", detect)
+    photo = write_photo(tmp_path / "lounge.jpg")
+    assert run(photo, "--text", "chair, lamp", "--detector", "dino") == 0
+    found = labels(tmp_path, "lounge")
+    assert (found[4:14, 26:44] == 1).all() and (found[4:12, 3:20] == 2).all()
+    assert asked == [((48, 36), ["chair", " lamp"], "dino on cpu")]
+    monkeypatch.setattr(segment, "detect", lambda photo, texts, model: [])
+    assert run(photo, "--text", "cow", "--detector", "dino", "--overwrite") == 1
+    assert "lounge.jpg: expected objects of the given names, found none; use other names" in caplog.text
+
+
+def test_grabcut_needs_no_weights_and_takes_points(tmp_path, run, loads):
+    pytest.importorskip("cv2", reason="opencv-python-headless is not installed (extra demo)")
+    pixels = np.full((36, 48, 3), 200, np.uint8)
+    pixels[4:14, 26:44], pixels[4:12, 3:20] = (180, 30, 30), (20, 90, 160)
+    Image.fromarray(pixels).save(tmp_path / "lounge.png")
+    hints = [{"box": [22, 1, 47, 18], "positive": [[30, 8]], "name": "sofa"}, [1, 2, 24, 15]]
+    (tmp_path / "boxes.json").write_text(json.dumps(hints))
+    arguments = ("--boxes", tmp_path / "boxes.json", "--segmenter", "grabcut")
+    assert run(tmp_path / "lounge.png", *arguments) == 0
+    found = labels(tmp_path, "lounge")
+    assert (found[6:12, 28:42] == 1).all() and (found[6:10, 5:18] == 2).all()
+    assert found[20:].max() == 0 and not loads
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--segmenter", "grabcut", "--sam2", "folder"], "--sam2: is for --segmenter sam2"),
+        (["--cutout-model", "net.onnx"], "--cutout-model: starts GrabCut; add --segmenter grabcut"),
+        (["--text", "chair"], "--text, --detector: expected both or neither"),
+        (["--segmenter", "magic"], "invalid choice: 'magic'"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(tmp_path, run, capsys, arguments, says):
+    with pytest.raises(SystemExit) as stop:
+        run(write_photo(tmp_path / "lounge.jpg"), *arguments)
+    assert stop.value.code == 2 and says in capsys.readouterr().err
+
+
+def test_grabcut_needs_boxes(tmp_path, run, caplog):
+    pytest.importorskip("cv2", reason="opencv-python-headless is not installed (extra demo)")
+    assert run(write_photo(tmp_path / "lounge.jpg"), "--segmenter", "grabcut") == 1
+    assert "lounge.jpg: GrabCut (OpenCV) in the box, without a network: expected boxes" in caplog.text
+    assert "since only SAM 2 finds objects without a hint" in caplog.text

@@ -9,13 +9,12 @@ import pytest
 import trimesh
 
 from scenegen.demo import viewer
+from scenegen.demo.panels import POSE_COLUMNS, pose_rows
 from scenegen.demo.viewer import (
-    POSE_COLUMNS,
     ViewerUnavailable,
     build_viewer,
     default_truth_folder,
     launch_viewer,
-    pose_rows,
     shown_scenes,
 )
 from scenegen.evaluation.loading import EvaluationError
@@ -71,6 +70,15 @@ def test_pose_table(folders):
     assert pose_rows(folders[0] / "extra" / "poses.json") == [[0, 0, 0, 0.123, 1, 0, 0, 0, 1]]
     assert len(POSE_COLUMNS) == 9
     assert pose_rows(None) == []
+
+
+def test_pose_table_shows_the_names_that_somebody_gave(tmp_path):
+    named, unnamed = (
+        {**POSES["objects"][0], "id": number, "name": name}
+        for number, name in ((3, "chair"), (4, "object 4"))
+    )
+    (tmp_path / "poses.json").write_text(json.dumps({"objects": [named, unnamed]}))
+    assert [row[0] for row in pose_rows(tmp_path / "poses.json")] == ["3: chair", 4]
 
 
 def test_missing_gradio_is_named_with_its_remedy(folders, monkeypatch):

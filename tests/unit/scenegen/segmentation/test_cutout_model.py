@@ -103,7 +103,5 @@ def test_answers_that_are_no_map_give_one_line(tmp_path, picture, values, says):
 
 def test_missing_package_is_named_with_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(
-        SegmenterUnavailable, match=r"pip install 'scenegen\[cutout\]', or leave --cutout-model"
-    ):
+    with pytest.raises(SegmenterUnavailable, match=r"run bash setup.sh --cutout, or leave --cutout-model"):
         CutoutModel(tmp_path / "net.onnx")

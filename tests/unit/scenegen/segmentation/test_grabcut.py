@@ -148,9 +148,7 @@ def test_finding_everything_needs_sam2(photo):
 
 def test_missing_package_is_named_with_what_to_do(monkeypatch):
     monkeypatch.setitem(sys.modules, "cv2", None)
-    with pytest.raises(
-        SegmenterUnavailable, match=r"pip install 'scenegen\[demo\]', or give SAM 2 \(--sam2\)"
-    ):
+    with pytest.raises(SegmenterUnavailable, match=r"run bash setup.sh --demo, or give SAM 2 \(--sam2\)"):
         load_segmenter()
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from scenegen.segmentation import Sam2Segmenter, SegmenterUnavailable, sam2_weights
+from scenegen.segmentation import Sam2Segmenter, SegmenterUnavailable, folders
 from scenegen.segmentation.sam2_weights import load_sam2
 from trellis_modules.checkpoint import CheckpointError
 
@@ -149,6 +149,6 @@ def test_hub_repository_is_fetched(toy_checkpoint, monkeypatch):
         fetched.append((repository.name, repository.revision, name))
         return toy_checkpoint / name
 
-    monkeypatch.setattr(sam2_weights.Repository, "get", get)
+    monkeypatch.setattr(folders.Repository, "get", get)
     load_sam2("owner/sam", CPU, revision="v1")
     assert fetched == [("owner/sam", "v1", "config.json"), ("owner/sam", "v1", "model.safetensors")]

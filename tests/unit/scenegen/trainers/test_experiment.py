@@ -21,7 +21,7 @@ from scenegen.trainers.objectives.structure_vae import StructureVaeObjective
 from trellis_modules.checkpoint import CheckpointError, save_checkpoint
 from trellis_modules.config import ConfigError, build
 
-CONFIGS = sorted((Path(train.__file__).parent / "configs" / "small").glob("*.json"))
+CONFIGS = sorted((Path(train.__file__).parent / "configs").glob("*/*.json"))
 SIZES = {"in_channels": 1, "latent_channels": 2, "num_res_blocks": 0, "num_res_blocks_middle": 1}
 EXPERIMENT = {
     "objective": {"name": "structure_vae", "args": {"lambda_kl": 0.1}},
@@ -65,7 +65,14 @@ def stem(tmp_path):
     return saved, tmp_path / "encoder"
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_stage_has_a_smoke_configuration():
+    stages = {
+        folder: {path.stem for path in CONFIGS if path.parent.name == folder} for folder in ("small", "smoke")
+    }
+    assert stages["small"] == stages["smoke"] and len(stages["smoke"]) == 7
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: f"{path.parent.name} {path.stem}")
 def test_the_configurations_of_the_repository_are_valid(path):
     config = load_experiment(path)
     objective, settings = OBJECTIVES[config.objective.name]
@@ -161,3 +168,27 @@ def test_frozen_tensors_are_not_trained_and_the_rest_is(write):
 def test_freezing_what_is_not_there_is_refused(write):
     with pytest.raises(ConfigError, match="frozen: expected the start of a tensor name, got 'flow.blocks'"):
         build_objective(load_experiment(write(frozen=["flow.blocks"])))
+
+
+def test_missing_network_of_an_earlier_stage_names_the_command_that_makes_it(write, monkeypatch, tmp_path):
+    monkeypatch.chdir(Path(train.__file__).parent)
+    folder = tmp_path / "structure_vae"
+    config = load_experiment(write(start_from={"encoder": f"{folder}/ckpts/encoder"}))
+    with pytest.raises(CheckpointError) as error:
+        build_objective(config)
+    assert str(error.value) == (
+        f"start_from: encoder: expected {folder}/ckpts/encoder.safetensors, found none; "
+        f"train that stage first: python train.py --config configs/small/structure_vae.json --output-dir {folder} --packs ..."
+    )
+
+
+def test_missing_network_of_an_unknown_stage_is_to_be_trained_or_found(write, tmp_path):
+    config = load_experiment(write(start_from={"encoder": str(tmp_path / "mine" / "encoder")}))
+    with pytest.raises(CheckpointError, match="train that stage first, with python train.py, or correct the"):
+        build_objective(config)
+
+
+def test_missing_latent_encoder_is_named_as_the_flag(write, tmp_path, caplog):
+    arguments = ["--config", write(), "--output-dir", tmp_path / "out", "--latent-encoder", tmp_path / "none"]
+    assert train.main([*map(str, arguments), "--device", "cpu"]) == 1
+    assert "--latent-encoder: expected" in caplog.text and "train that stage first" in caplog.text

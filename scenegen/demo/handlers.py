@@ -1,0 +1,84 @@
+"""How functions of the page are called: with the session of whoever asks, and errors as warnings in words."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from scenegen.demo.service import PAGE_ERRORS, DemoService
+from scenegen.demo.session import Session
+from scenegen.export.registry import FormatUnavailable
+from trellis_modules.checkpoint import CheckpointError
+
+SHOWN_ERRORS = (*PAGE_ERRORS, CheckpointError, FormatUnavailable)
+WARNING_TITLE = "Please check"
+
+
+def session_of(service: DemoService, request: Any) -> Session:
+    """The session of a request; one without a key, as of a script, is refused.
+
+    Args:
+        service: has the sessions.
+        request: gradio's.
+    """
+    if not request.session_hash:
+        raise as_warning(ValueError("expected a request with a session_hash, got none; send any random word"))
+    return service.sessions.get(request.session_hash, request.username)
+
+
+def as_warning(error: Exception) -> Exception:
+    """What makes the page show the words of an error, and clients receive them; nothing else changes."""
+    import gradio as gr
+
+    message = str(error)
+    return gr.Error(
+        message[:1].upper() + message[1:], title=WARNING_TITLE, print_exception=False, duration=20
+    )
+
+
+def handler(service: DemoService, work: Callable[..., Any], data: type | None = None) -> Callable[..., Any]:
+    """A function of the page as gradio calls it.
+
+    Args:
+        service: has the sessions.
+        work: called with the session, then what happened if ``data`` is given, then the inputs.
+        data: gradio's class of what happened, such as ``gradio.SelectData``.
+    """
+    import gradio as gr
+
+    def call(request: Any, *inputs: Any) -> Any:
+        session = session_of(service, request)
+        try:
+            return work(session, *inputs)
+        except SHOWN_ERRORS as error:
+            raise as_warning(error) from error
+        except OSError as error:
+            raise as_warning(OSError(f"the server's disk refuses ({error.strerror}); try again")) from error
+
+    def call_with_data(request: Any, event: Any, *inputs: Any) -> Any:
+        return call(request, event, *inputs)
+
+    found = call if data is None else call_with_data
+    # gradio finds out what to pass by these, and gradio must not be imported where this module is.
+    found.__annotations__ = {"request": gr.Request} | ({} if data is None else {"event": data})
+    found.__name__ = work.__name__
+    return found
+
+
+def streaming_handler(
+    service: DemoService, work: Callable[..., AsyncIterator[Any]]
+) -> Callable[..., AsyncIterator[Any]]:
+    """As `handler`, for a function that shows more than one answer."""
+    import gradio as gr
+
+    async def call(request: Any, *inputs: Any) -> AsyncIterator[Any]:
+        session = session_of(service, request)
+        try:
+            async for answer in work(session, *inputs):
+                yield answer
+        except SHOWN_ERRORS as error:
+            raise as_warning(error) from error
+
+    call.__annotations__ = {"request": gr.Request}
+    call.__name__ = work.__name__
+    return call

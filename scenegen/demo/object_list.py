@@ -1,0 +1,173 @@
+"""The list of a picture's objects on the page: names, order, query, deletion, and which one clicks correct.
+
+The browser sends what somebody did as ``{"kind": ..., "number": ...}``; the server changes the objects and
+sends new rows. Everything is a native control, so that the keyboard reaches it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from scenegen.demo.pictures import colour_of
+from scenegen.demo.prompts import MAX_NAME_LENGTH, CurrentPicture
+from scenegen.inputs.image_files import SceneInputError
+
+if TYPE_CHECKING:
+    import gradio
+
+KINDS = ("select", "rename", "delete", "move", "query")
+
+_ROWS = f"""
+{{{{#if value.length}}}}<ol>
+{{{{#each value}}}}<li draggable="true" data-number="{{{{this.number}}}}" class="{{{{this.classes}}}}">
+  <span class="handle" title="drag to change the order" aria-hidden="true">&#8942;&#8942;</span>
+  <button data-kind="select" aria-pressed="{{{{this.selected}}}}" title="clicks on the result correct it"
+    aria-label="correct object {{{{this.number}}}} by clicks" style="background: {{{{this.colour}}}}"
+    >{{{{this.number}}}}</button>
+  <input data-kind="rename" value="{{{{this.name}}}}" maxlength="{MAX_NAME_LENGTH}" placeholder="name"
+    aria-label="name of object {{{{this.number}}}}">
+  <span class="state">{{{{this.state}}}}</span>
+  <button data-kind="query" aria-pressed="{{{{this.query}}}}" title="the scene gets the frame of this object"
+    aria-label="object {{{{this.number}}}} is the query">query</button>
+  <button data-kind="up" aria-label="move object {{{{this.number}}}} up">&#8593;</button>
+  <button data-kind="down" aria-label="move object {{{{this.number}}}} down">&#8595;</button>
+  <button data-kind="delete" aria-label="delete object {{{{this.number}}}}">&#10005;</button>
+</li>{{{{/each}}}}
+</ol>{{{{else}}}}<p>No objects yet. Draw a box around each object and run the segmentation.</p>{{{{/if}}}}
+"""
+
+_STYLE = """
+ol { list-style: none; margin: 0; padding: 0; }
+li { display: flex; flex-wrap: wrap; gap: 6px; align-items: center; padding: 4px;
+  border: 1px solid var(--border-color-primary); border-radius: 6px; margin-bottom: 4px;
+  background: var(--block-background-fill); color: var(--body-text-color); }
+li.selected { outline: 2px solid var(--color-accent); }
+li.over { border-top: 3px solid var(--color-accent); }
+.handle { cursor: grab; color: var(--body-text-color-subdued); }
+input { flex: 1 1 90px; min-width: 70px; padding: 2px 6px; border-radius: 4px;
+  border: 1px solid var(--border-color-primary);
+  background: var(--input-background-fill); color: var(--body-text-color); }
+.state { color: var(--body-text-color-subdued); font-size: 0.85em; white-space: nowrap; }
+button { min-width: 30px; padding: 2px 8px; border-radius: 4px; cursor: pointer;
+  border: 1px solid var(--border-color-primary);
+  background: var(--button-secondary-background-fill); color: var(--button-secondary-text-color); }
+button[data-kind="select"] { color: #fff; text-shadow: 0 0 3px #000, 0 0 2px #000; font-weight: bold; }
+button[data-kind="query"][aria-pressed="true"] { background: var(--color-accent); color: #fff; }
+"""
+
+_SCRIPT = """
+let dragged = null, focus = null;
+const row = target => target.closest('li[data-number]');
+const number = target => Number(row(target).dataset.number);
+const count = () => element.querySelectorAll('li[data-number]').length;
+function act(data, focusKind, focusNumber) {
+  focus = focusKind ? {kind: focusKind, number: focusNumber} : null;
+  trigger('act', data);
+}
+element.addEventListener('click', event => {
+  const button = event.target.closest('button[data-kind]');
+  if (!button) return;
+  const kind = button.dataset.kind, from = number(button);
+  if (kind === 'up' || kind === 'down') {
+    const to = from + (kind === 'up' ? -1 : 1);
+    if (to >= 1 && to <= count()) act({kind: 'move', number: from, target: to}, kind, to);
+  } else {
+    act({kind: kind, number: from}, kind, kind === 'delete' ? Math.min(from, count() - 1) : from);
+  }
+});
+element.addEventListener('change', event => {
+  if (event.target.dataset.kind === 'rename')
+    act({kind: 'rename', number: number(event.target), name: event.target.value});
+});
+element.addEventListener('dragstart', event => {
+  if (!row(event.target)) return;
+  dragged = number(event.target);
+  event.dataTransfer.effectAllowed = 'move';
+  event.dataTransfer.setData('text/plain', String(dragged));
+});
+element.addEventListener('dragover', event => {
+  const over = row(event.target);
+  if (dragged === null || !over) return;
+  event.preventDefault();
+  element.querySelectorAll('li.over').forEach(item => item.classList.remove('over'));
+  over.classList.add('over');
+});
+element.addEventListener('dragend', () => {
+  dragged = null;
+  element.querySelectorAll('li.over').forEach(item => item.classList.remove('over'));
+});
+element.addEventListener('drop', event => {
+  const over = row(event.target);
+  if (dragged === null || !over) return;
+  event.preventDefault();
+  const from = dragged, to = number(over);
+  dragged = null;
+  if (from !== to) act({kind: 'move', number: from, target: to});
+});
+watch('value', () => {
+  if (!focus) return;
+  const found = element.querySelector(
+    `li[data-number="${focus.number}"] button[data-kind="${focus.kind}"]`);
+  focus = null;
+  if (found) found.focus();
+});
+"""
+
+
+def object_list() -> gradio.HTML:
+    """The component; its value are `object_rows`, and its event ``act`` tells what somebody did."""
+    import gradio as gr
+
+    return gr.HTML(
+        [],
+        label="Objects",
+        html_template=_ROWS,
+        css_template=_STYLE,
+        js_on_load=_SCRIPT,
+        elem_id="objects",
+    )
+
+
+def object_rows(picture: CurrentPicture | None) -> list[dict[str, Any]]:
+    """The rows of the list."""
+    if picture is None:
+        return []
+    labels = picture.labels()
+    rows = []
+    for number, item in enumerate(picture.objects, start=1):
+        is_selected = item is picture.selected
+        share = 100 * (labels == number).mean()
+        rows.append(
+            {
+                "number": number,
+                "name": item.prompt.name,
+                "colour": "rgb({}, {}, {})".format(*colour_of(number)),
+                "state": "no mask yet" if item.mask is None else f"{share:.1f} % of the picture",
+                "query": str(item is picture.query).lower(),
+                "selected": str(is_selected).lower(),
+                "classes": "selected" if is_selected else "",
+            }
+        )
+    return rows
+
+
+def apply_action(picture: CurrentPicture, action: dict[str, Any]) -> None:
+    """Do to the objects what somebody did in the list.
+
+    Raises:
+        SceneInputError: an unknown action, or an object that is not there.
+    """
+    kind, number = action.get("kind"), action.get("number")
+    if kind not in KINDS or not isinstance(number, int):
+        raise SceneInputError(f"object list: expected one of {', '.join(KINDS)} and a number, got {action!r}")
+    if kind == "select":
+        picture.select(number)
+    elif kind == "rename":
+        picture.rename(number, str(action.get("name", "")))
+    elif kind == "delete":
+        picture.delete(number)
+    elif kind == "move":
+        picture.move(number, int(action.get("target", number)))
+    else:
+        chosen = picture.at(number)
+        picture.choose_query(None if picture.query is chosen else number)

@@ -1,0 +1,47 @@
+"""Closing structures along holes that the photo contradicts, before latents and meshes are made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+
+from scenegen.geometry import apply_transform, pose_to_transform
+from scenegen.photo.camera import fit_photo_camera
+from scenegen.photo.colouring import MIN_OVERLAP
+from scenegen.photo.through_holes import membranes_of_holes
+from scenegen.pipelines.decoding import occupancy_surface, with_voxels_at
+from scenegen.pipelines.drafts import ObjectDraft, usable
+
+
+def close_contradicted_holes(
+    drafts: Sequence[ObjectDraft], masks: Sequence[np.ndarray], check: Callable[[], object]
+) -> None:
+    """Occupy, in the logits of drafts, membranes over holes right through them that the photo does not show.
+
+    Nothing is done where no camera explains the masks. See `scenegen.photo.through_holes`.
+
+    Args:
+        drafts: all objects, with poses in the query frame; those that have a problem are left out.
+        masks: of the objects in the photo, (H, W) bool.
+        check: called before each object; what it raises ends the work.
+    """
+    surfaces = {row: occupancy_surface(drafts[row].logits.numpy()) for row in usable(drafts)}
+    surfaces = {row: surface for row, surface in surfaces.items() if len(surface[1])}
+    if not surfaces:
+        return
+    to_query = {row: pose_to_transform(drafts[row].pose.double()).numpy() for row in surfaces}
+    clouds = [apply_transform(to_query[row], vertices) for row, (vertices, _) in surfaces.items()]
+    camera = fit_photo_camera(clouds, [masks[row] for row in surfaces])
+    if camera.overlap < MIN_OVERLAP:
+        return
+    covered = np.sum(masks, axis=0)
+    for row, surface in surfaces.items():
+        check()
+        logits, others = drafts[row].logits.numpy(), covered - masks[row] > 0
+        points = membranes_of_holes(
+            *surface, to_query[row], camera, masks[row], others, voxel=1 / len(logits)
+        )
+        if len(points):
+            drafts[row].logits = torch.from_numpy(with_voxels_at(logits, points))

@@ -1,0 +1,19 @@
+"""A hundred visitors of the demo."""
+
+import pytest
+
+from benchmarks.demo_soak import soak
+
+
+@pytest.mark.slow
+def test_a_hundred_scenes_leave_nothing_behind(tmp_path, shared_appearance_checkpoint):
+    figures = soak(str(shared_appearance_checkpoint), tmp_path, jobs=100, cancelled=20, dropped=10)
+    assert figures["faults"] == [] and figures["files_left"] == 0
+    assert figures["made"] >= 70 and figures["made"] + figures["cancelled"] == 90
+    assert figures["growth_mib"] < 100
+
+
+def test_a_few_visitors(tmp_path, shared_checkpoint):
+    figures = soak(str(shared_checkpoint), tmp_path, jobs=12, cancelled=4, dropped=2)
+    assert figures["faults"] == [] and figures["files_left"] == 0
+    assert figures["made"] >= 6 and figures["made"] + figures["cancelled"] == 10
