@@ -1,6 +1,6 @@
 """Make the raw files of a data set that looks like 3D-FUTURE, of free furniture.
 
-python dataset_toolkits/build_lookalike.py --output_dir data/lookalike --assets 20 --scenes 10
+python dataset_toolkits/build_lookalike.py --output-dir data/lookalike --assets 20 --scenes 10
 
 Below the output folder it writes what the steps from ``build_metadata.py 3D-FUTURE`` on expect: the zip of
 models, their table (``3D-FUTURE.csv``, for ``--table``), annotations with polygons and both kinds of run

@@ -1,12 +1,12 @@
 """Cut out the annotated objects of photos and write the table of scenes.
 
-python dataset_toolkits/build_metadata_scene.py 3D-FUTURE --output_dir R --set train --save_mask \\
-    --vggt_ckpt checkpoints/VGGT-1B
+python dataset_toolkits/build_metadata_scene.py 3D-FUTURE --output-dir R --set train --save-mask \\
+    --vggt-ckpt checkpoints/VGGT-1B
 
 For each photo: a cut-out and a mask for each kept object, the photo, its geometry feature, and a row for
 each object in ``metadata_scene.csv`` (``metadata_scene_test.csv`` for the test set). Safe to run again:
 photos that are in the table with all their files are skipped, and the columns of their assets are brought up
-to date. With ``--world_size`` above 1 every process makes the files of its share of the photos; a last run
+to date. With ``--world-size`` above 1 every process makes the files of its share of the photos; a last run
 without it finds them there and writes the table.
 """
 

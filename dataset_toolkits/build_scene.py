@@ -1,12 +1,12 @@
 """Build the true scenes of the test photos, and draw each from the camera of its photo.
 
-python dataset_toolkits/build_scene.py 3D-FUTURE --output_dir R --blender_path /opt/blender
+python dataset_toolkits/build_scene.py 3D-FUTURE --output-dir R --blender-path /opt/blender
 
 Writes ``scene_test/<photo>.glb`` with nodes ``obj_<n>``, numbered as the masks are, the poses that
 ``evaluate.py`` reads in ``scene_test/<photo>.json``, ``scene_test_render/<photo>.png``, and the cameras in
 ``scene_test_render/render_cfg.json``. Safe to run again: what is there already is not made again. Several
-processes share the photos by ``--gpu_num``, ``--gpu_id``, ``--num_workers`` and ``--worker_id``; after them
-``--merge_only`` brings their cameras together, as ``build_scene.sh`` does.
+processes share the photos by ``--gpu-num``, ``--gpu-id``, ``--num-workers`` and ``--worker-id``; after them
+``--merge-only`` brings their cameras together, as ``build_scene.sh`` does.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """Pack scenes, or structure latents alone, into files that training reads quickly.
 
-python dataset_toolkits/pack_scenes.py --output_dir R --set train
+python dataset_toolkits/pack_scenes.py --output-dir R --set train
 
 From ``metadata_scene.csv`` it writes ``shards/scenes_train-00000.safetensors`` and so on; with
 ``--kind latents``, from ``metadata.csv``, ``shards/latents_train-00000.safetensors`` and so on.
 `scenegen.datasets.scene_samples` reads them. Rows whose files are missing or damaged are named and left out.
-Safe to run again: a shard is made again when a row or a file of it changed. With ``--world_size`` several
+Safe to run again: a shard is made again when a row or a file of it changed. With ``--world-size`` several
 processes share the shards.
 """
 

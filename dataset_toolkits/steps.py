@@ -96,7 +96,7 @@ def read_table(output_dir: Path, *, strict: bool = False) -> list[AssetRow]:
     if not path.is_file():
         raise MetadataError(
             f"{path}: no metadata; run "
-            f"python dataset_toolkits/build_metadata.py SUBSET --output_dir {output_dir}"
+            f"python dataset_toolkits/build_metadata.py SUBSET --output-dir {output_dir}"
         )
     return read_assets(path, None if strict else lambda error: logger.error("%s", error))
 
