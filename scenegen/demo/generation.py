@@ -22,7 +22,7 @@ from scenegen.export.registry import DEFAULT_FORMATS, FORMATS_OF_ANY_CHECKPOINT,
 from scenegen.export.scene_files import write_scene
 from scenegen.inputs.image_files import SceneInputError
 from scenegen.inputs.label_image import write_labels
-from scenegen.inputs.names import PHOTO_NAMES, cutout_name, mask_name
+from scenegen.inputs.names import PHOTO_NAME, cutout_name, mask_name
 from scenegen.inputs.scene_images import SceneImages
 from scenegen.refinement.placement import refine_result
 
@@ -151,7 +151,7 @@ def dump_input(images: SceneImages, root: Path) -> Path:
     """
     folder = root / datetime.now(timezone.utc).strftime("%Y%m%d-%H%M%S-%f")
     folder.mkdir(parents=True)
-    images.photo.save(folder / PHOTO_NAMES[0], quality=95)
+    images.photo.save(folder / PHOTO_NAME, quality=95)
     for object_id, cutout, mask in zip(images.object_ids, images.cutouts, images.masks, strict=True):
         cutout.save(folder / cutout_name(object_id))
         Image.fromarray(mask.astype(np.uint8) * 255).save(folder / mask_name(object_id))
