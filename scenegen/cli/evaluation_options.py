@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from safe_files.json_reader import parse_json
 from safe_files.limits import MAX_SURFACE_POINTS, MAX_WORKERS
 from scenegen.cli.bundled import bundled
 from scenegen.cli.parser import CommandParser
@@ -281,7 +281,7 @@ def _configuration(path: Path | None) -> dict[str, Any]:
 def _override(text: str) -> tuple[str, Any]:
     key, _, value = text.partition("=")
     try:
-        return key, json.loads(value)
+        return key, parse_json(value)
     except ValueError:
         return key, {"True": True, "False": False, "None": None}.get(value, value)
 

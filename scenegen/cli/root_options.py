@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from statistics import median
 
 import torch
 
+from safe_files.json_reader import parse_json
 from scenegen.batch.scenes import SceneReport
 from scenegen.cli.types import positive_int, whole_number
 from scenegen.export.registry import DEFAULT_FORMATS
@@ -132,7 +132,7 @@ def run_on_gpus(pending: list[Path], options: argparse.Namespace, given: Sequenc
 def _reports(dealt: list[Path], process: subprocess.Popen[str]) -> list[SceneReport]:
     output, _ = process.communicate()
     try:
-        scenes = [SceneReport(**scene) for scene in json.loads(output)["scenes"]]
+        scenes = [SceneReport(**scene) for scene in parse_json(output)["scenes"]]
     except (ValueError, KeyError, TypeError):
         scenes = []
     made = {scene.scene_id: scene for scene in scenes}

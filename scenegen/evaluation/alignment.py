@@ -15,7 +15,9 @@ from scipy.spatial import cKDTree
 
 from scenegen.evaluation.registration import (
     COARSE_CELLS,
+    FINE_CELLS,
     IDENTITY,
+    OBJECT_CELLS,
     Similarity,
     filterreg,
     fit_similarity,
@@ -191,7 +193,7 @@ def align(
     if settings.mode == "best":
         transform, method = _search(pair, settings, rng, vertices)
     else:
-        transform, method = _single_start(pair, settings, rng)
+        transform, method = _single_start(pair, settings, rng, FINE_CELLS)
     return _measured(pair, transform, method, settings, compare, began)
 
 
@@ -200,7 +202,7 @@ def align_object(
 ) -> Alignment:
     """Align one normalised object from where it stands; `best` keeps the nearer of FilterReg and none."""
     began = time.perf_counter()
-    transform, method = _single_start(pair, settings, rng)
+    transform, method = _single_start(pair, settings, rng, OBJECT_CELLS)
     return _measured(pair, transform, method, settings, compare, began)
 
 
@@ -233,7 +235,7 @@ def refine_scale(
 
 
 def _single_start(
-    pair: CloudPair, settings: AlignmentSettings, rng: np.random.Generator
+    pair: CloudPair, settings: AlignmentSettings, rng: np.random.Generator, cells: float
 ) -> tuple[Similarity, str]:
     limits = {"max_iterations": settings.max_iterations, "tolerance": settings.tolerance}
     if settings.mode == "none":
@@ -243,8 +245,8 @@ def _single_start(
     if settings.mode == "cpd":
         few = pair.subsample(CPD_POINTS, rng)
         return rigid_cpd(few.prediction, few.truth, **limits), "cpd"
-    cells = {"cell_in_sigma": COARSE_CELLS} if settings.mode == "best" else {}
-    return filterreg(pair.prediction, pair.truth, **limits, **cells), "filterreg"
+    cells = COARSE_CELLS if settings.mode == "best" else cells
+    return filterreg(pair.prediction, pair.truth, **limits, cell_in_sigma=cells), "filterreg"
 
 
 def _search(

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from safe_files.json_reader import read_json
+from safe_files.pictures import open_picture
 from safe_files.regular import UnreadableFile
 from scenegen.evaluation.comparison import Figures
 from scenegen.evaluation.loading import EvaluationError, SceneFiles
@@ -231,9 +232,9 @@ def on_white(picture: Image.Image) -> np.ndarray:
 def _read_kept(path: Path) -> np.ndarray | None:
     """A picture of an earlier run; None where it is missing or damaged, and has to be drawn."""
     try:
-        with Image.open(path) as image:
+        with open_picture(path) as image:
             return np.asarray(image.convert("RGB"))
-    except (OSError, UnidentifiedImageError):
+    except (OSError, ValueError):
         return None
 
 

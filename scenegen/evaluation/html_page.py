@@ -30,7 +30,7 @@ from scenegen.evaluation.pictures.cameras import SceneCamera
 from scenegen.evaluation.pictures.embeddings import NetworkPaths
 from scenegen.evaluation.pictures.ray_casting import ColouredTriangles, cast, load_triangles
 from scenegen.evaluation.registration import Similarity
-from scenegen.evaluation.report import with_colours
+from scenegen.evaluation.report import scene_means, with_colours
 from scenegen.evaluation.settings import CORRECTED
 from scenegen.evaluation.tables import LOWER_IS_BETTER, format_report
 from scenegen.inputs.image_files import SceneInputError
@@ -127,11 +127,7 @@ def _figures(report: dict[str, Any]) -> list[dict[str, float]]:
     for protocol in report["protocols"]:
         parts = with_colours([record["protocols"][protocol] for record in report["scenes"]])
         for found, part in zip(figures, parts, strict=True):
-            by_name: dict[str, list[float]] = {}
-            for entry in (part, *part["objects"]):
-                for name, value in (entry["metrics"] | entry["penalties"]).items():
-                    by_name.setdefault(name, []).append(value)
-            found |= {f"{protocol}.{name}": float(np.mean(values)) for name, values in by_name.items()}
+            found |= {f"{protocol}.{name}": value for name, value in scene_means(part).items()}
     return figures
 
 

@@ -148,6 +148,12 @@ def scene_values(parts: list[Record], with_penalties: bool) -> dict[str, SceneVa
     return values
 
 
+def scene_means(part: Record) -> dict[str, float]:
+    """Figures of one scene by one protocol, worst values included; those of objects are means."""
+    values = scene_values([part], with_penalties=True)
+    return {name: float(np.mean(figures[0])) for name, figures in values.items()}
+
+
 def summarise(parts: list[Record], with_penalties: bool) -> dict[str, dict[str, Any]]:
     """Statistics of each figure; see `scene_values` for the arguments."""
     values = scene_values(parts, with_penalties)

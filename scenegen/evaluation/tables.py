@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from scenegen.evaluation.report import scene_means
 from scenegen.evaluation.scene import Record
 from scenegen.evaluation.settings import CORRECTED, PAPER
 from trellis_modules.files import atomic_write, atomic_write_text
@@ -253,11 +252,7 @@ def _scene_row(record: Record) -> dict[str, Any]:
     for protocol, part in record["protocols"].items():
         row[f"{protocol}.aligner"] = (part["alignment"] or {}).get("method", "")
         row[f"{protocol}.left_out"] = part["left_out"] or ""
-        by_name: dict[str, list[float]] = {}
-        for entry in (part, *part["objects"]):
-            for name, value in (entry["metrics"] | entry["penalties"]).items():
-                by_name.setdefault(name, []).append(value)
-        row |= {f"{protocol}.{name}": float(np.mean(values)) for name, values in by_name.items()}
+        row |= {f"{protocol}.{name}": value for name, value in scene_means(part).items()}
     return row
 
 

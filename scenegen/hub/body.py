@@ -21,7 +21,7 @@ Progress = Callable[[int], None]
 """Called with the bytes of the file that are on the disk."""
 
 
-class Interrupted(Exception):
+class TransferBroken(Exception):
     """A transfer that may be continued."""
 
 
@@ -39,7 +39,7 @@ def write_body(response: HTTPResponse, part: Path, start: int, highest: int, on_
         The bytes that were received.
 
     Raises:
-        Interrupted: the connection broke or was too slow.
+        TransferBroken: the connection broke or was too slow.
         HubError: there are more than ``highest`` bytes, or the disk is nearly full or refuses.
     """
     try:
@@ -74,7 +74,7 @@ def _read(response: HTTPResponse) -> bytes:
     try:
         return response.read1(_BLOCK)
     except (OSError, HTTPException) as error:
-        raise Interrupted(str(error) or type(error).__name__) from error
+        raise TransferBroken(str(error) or type(error).__name__) from error
 
 
 def _check_free(part: Path) -> None:
@@ -96,12 +96,12 @@ class Speed:
         """Note bytes that came.
 
         Raises:
-            Interrupted: over the last window there were too few.
+            TransferBroken: over the last window there were too few.
         """
         self._bytes += count
         elapsed = time.monotonic() - self._since
         if elapsed < SLOW_WINDOW_S:
             return
         if self._bytes < SLOWEST_BYTES_PER_S * elapsed:
-            raise Interrupted(f"slower than {SLOWEST_BYTES_PER_S} bytes a second")
+            raise TransferBroken(f"slower than {SLOWEST_BYTES_PER_S} bytes a second")
         self._since, self._bytes = time.monotonic(), 0

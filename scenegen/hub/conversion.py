@@ -70,14 +70,17 @@ class MetricWeights:
 
     Attributes:
         network: builds it.
-        rename: names and shapes of a pickle of arrays to those of the network; None where it is a pickle of
-            PyTorch with the network's own names.
+        rename: published names and shapes to those of the network.
+        is_arrays: whether they are published as a pickle of nested arrays, not of PyTorch.
         member: end of the pickle's path where the source is an archive.
+        notice: whose weights they are and under which licence, written beside them.
     """
 
     network: Callable[[], torch.nn.Module]
-    rename: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] | None = None
+    rename: Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
+    is_arrays: bool = False
     member: str | None = None
+    notice: str | None = None
 
 
 def convert(
@@ -103,11 +106,13 @@ def convert(
         HubError: the pickle is refused or holds no state dict, the weights do not fit, or the disk refuses.
     """
     target = target or source.with_suffix(WEIGHTS_SUFFIX)
-    if metric is not None and metric.rename is not None:
-        state, left_out = metric.rename(read_arrays(source, metric.member)), ()
+    if metric is not None and metric.is_arrays:
+        state, left_out = read_arrays(source, metric.member), ()
     else:
         state, left_out = find_state(read_pickle(source), str(source), key)
         state = canonical_names(state)
+    if metric is not None:
+        state = metric.rename(state)
     try:
         if like is not None:
             check_state(_on_meta(like), state, str(source))
@@ -122,6 +127,9 @@ def convert(
     if like is not None:
         config = target.with_suffix(".json")
         write_description({"name": like.name, "args": like.args}, config)
+    if metric is not None and metric.notice is not None:
+        with _disk_faults(target):
+            atomic_write_text(target.with_suffix(".NOTICE.txt"), metric.notice)
     parameters = sum(tensor.numel() for tensor in stored.values())
     return Conversion(target, config, len(stored), parameters, left_out)
 

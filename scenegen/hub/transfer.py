@@ -18,7 +18,7 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from safe_files.limits import MAX_DOWNLOAD_BYTES
 from safe_files.regular import shown
-from scenegen.hub.body import Interrupted, Progress, write_body
+from scenegen.hub.body import Progress, TransferBroken, write_body
 from scenegen.hub.digest import file_sha256
 from scenegen.hub.releases import HubError
 
@@ -129,7 +129,7 @@ def fetch(
         try:
             _continue(url, part, announced, highest, token, on_progress or (lambda done: None), timeout_s)
             break
-        except Interrupted as error:
+        except TransferBroken as error:
             if attempt == attempts:
                 done = part.stat().st_size if part.is_file() else 0
                 raise HubError(
@@ -184,11 +184,11 @@ def _continue(
         expected = _length(response.headers.get("Content-Length"))
         received = write_body(response, part, done if continues else 0, highest, on_progress)
     if expected is not None and received < expected:
-        raise Interrupted(f"got {received} of {expected} bytes")
+        raise TransferBroken(f"got {received} of {expected} bytes")
     size = part.stat().st_size
     if announced.size is not None and size != announced.size:
         part.unlink()
-        raise Interrupted(f"expected {announced.size} bytes, got {size}")
+        raise TransferBroken(f"expected {announced.size} bytes, got {size}")
 
 
 def _open(url: str, token: str | None, part: Path, done: int, timeout_s: float) -> HTTPResponse:
@@ -200,14 +200,14 @@ def _open(url: str, token: str | None, part: Path, done: int, timeout_s: float) 
     except HTTPError as error:
         if error.code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             part.unlink()
-            raise Interrupted("the server has fewer bytes than were fetched") from error
+            raise TransferBroken("the server has fewer bytes than were fetched") from error
         if error.code in _RETRIED_STATUS:
-            raise Interrupted(f"status {error.code}") from error
+            raise TransferBroken(f"status {error.code}") from error
         raise _fault(url, error) from error
     except ValueError as error:  # an address that is none; http.client's InvalidURL is one of these
         raise _fault(url, error) from error
     except (OSError, HTTPException) as error:
-        raise Interrupted(str(error) or type(error).__name__) from error
+        raise TransferBroken(str(error) or type(error).__name__) from error
 
 
 class _Redirects(HTTPRedirectHandler):

@@ -230,7 +230,7 @@ ALLOWED = {
     "scripts": {*PACKAGES, *SCRIPT_FOLDERS},
     "benchmarks": {*PACKAGES, *SCRIPT_FOLDERS},
     "examples": {"scenegen", "trellis_modules", "vggt"},
-    "integrations": {"scenegen", "integrations"},
+    "integrations.comfyui": {"scenegen", "integrations.comfyui"},
     "inference": {"scenegen"},
     "interactive_demo": {"scenegen"},
     "train": {"scenegen"},

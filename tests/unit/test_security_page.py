@@ -35,4 +35,6 @@ def test_the_table_of_cases_has_the_numbers_of_the_tests():
     ]
     stated = sum(count for _, count in rows.values())
     assert not wrong, "SECURITY.md: these rows should be\n" + "\n".join(wrong)
-    assert f"| Together | | {stated} |" in page.splitlines(), f"SECURITY.md: the rows have {stated} cases together"
+    assert f"| Together | | {stated} |" in page.splitlines(), (
+        f"SECURITY.md: the rows have {stated} cases together"
+    )

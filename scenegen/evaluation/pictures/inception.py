@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 FEATURES = 2048
+_COUNTER = "num_batches_tracked"  # of batches of training, which not every publisher keeps
 _INPUT_SIZE = 299
 _CLASSES = 1008  # of the published weights; features do not use them
 
@@ -155,6 +158,13 @@ class FidInception(nn.Module):
         x = self.Mixed_6e(self.Mixed_6d(self.Mixed_6c(self.Mixed_6b(self.Mixed_6a(x)))))
         x = self.Mixed_7c(self.Mixed_7b(self.Mixed_7a(x)))
         return x.mean(dim=(2, 3))
+
+
+def inception_weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of `FidInception` from a published state dict, which may lack the counters of training."""
+    variances = [name for name in state if name.endswith(".running_var")]
+    counters = {name.replace("running_var", _COUNTER): torch.tensor(0) for name in variances}
+    return {**counters, **state}
 
 
 def _resized(pictures: Tensor) -> Tensor:

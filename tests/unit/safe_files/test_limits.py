@@ -213,7 +213,7 @@ def test_what_is_at_a_limit_is_taken_and_what_is_above_it_refused(tmp_path, monk
 def test_a_transfer_may_be_as_slow_as_the_limit_and_not_slower(tmp_path, monkeypatch):
     tools = Tools(tmp_path, monkeypatch)
     trickled(tools, limits.SLOWEST_BYTES_PER_S)
-    with pytest.raises(body.Interrupted, match="slower than"):
+    with pytest.raises(body.TransferBroken, match="slower than"):
         trickled(tools, limits.SLOWEST_BYTES_PER_S * 0.9)
 
 
@@ -224,7 +224,7 @@ def test_speed_is_judged_after_a_window_and_not_before(monkeypatch, seconds, is_
     speed = body.Speed()
     now = limits.SLOW_WINDOW_S + seconds
     if is_judged:
-        with pytest.raises(body.Interrupted):
+        with pytest.raises(body.TransferBroken):
             speed.add(1)
     else:
         speed.add(1)

@@ -71,7 +71,7 @@ def test_weights_may_be_read_by_whoever_may_read_new_files(decoder: nn.Module, t
 def test_disk_that_refuses_weights_is_an_error_of_the_system(
     decoder: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(state, path):
+    def refuse(state, path, metadata):
         raise SafetensorError("Error while serializing: no space\nleft")
 
     monkeypatch.setattr(checkpoint_module, "save_file", refuse)

@@ -16,8 +16,9 @@ ROOT = Path(__file__).resolve().parents[4]
 FOLDERS = (".", "scripts", "benchmarks", "dataset_toolkits")
 SHARED_PARSER = {
     "scenegen/cli/parser.py",
-    "vggt/__main__.py",
-}  # vggt may not import scenegen
+    "vggt/__main__.py",  # may not import scenegen
+    "dataset_toolkits/blender_script/render.py",  # runs in Blender's Python, which has none of our packages
+}
 
 
 def has_main(path):

@@ -135,7 +135,9 @@ def test_dry_run_lists_names_sizes_and_sources_without_asking(run, tmp_path, cap
     assert hub.requests == [] and not (tmp_path / "out").exists()
     source = f"to fetch, from {hub.endpoint}/owner/vggt/resolve/main/model.safetensors"
     assert any("VGGT-1B/model.safetensors  about 3.0 kB, " + source in line for line in lines)
-    assert any("scenegen/pipeline.json and the networks that it names  size unknown" in line for line in lines)
+    assert any(
+        "scenegen/pipeline.json and the networks that it names  size unknown" in line for line in lines
+    )
     assert lines[-1].startswith("needed: about 3.0 kB, free: ")
     assert run("--only", "vggt") == 0
     capsys.readouterr(), hub.requests.clear()

@@ -559,7 +559,9 @@ def test_unusable_input_gives_one_line_with_the_remedy(tmp_path, variant):
 def test_heic_without_its_package_names_it(tmp_path, monkeypatch):
     heic(tmp_path)
     monkeypatch.setitem(__import__("sys").modules, "pillow_heif", None)
-    with pytest.raises(SceneInputError, match="scene.heic: .* got HEIC; run bash setup.sh --heic or pip install"):
+    with pytest.raises(
+        SceneInputError, match="scene.heic: .* got HEIC; run bash setup.sh --heic or pip install"
+    ):
         read_scene(tmp_path)
 
 
