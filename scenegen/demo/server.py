@@ -141,7 +141,7 @@ def check_packages() -> None:
         if importlib.util.find_spec(package) is None:
             raise DemoUnavailable(
                 f"the demo expects the package {package!r}, which is not installed; "
-                "pip install 'scenegen[demo]'"
+                "run bash setup.sh --demo"
             )
 
 

@@ -58,6 +58,16 @@ def test_help_describes_every_flag(checkout):
     assert {f"--{name}" for name in (*KERNELS, *EXTRAS)} <= described
 
 
+def test_hints_name_flags_of_this_script_and_no_package_of_others():
+    """On the package index, scenegen is another project."""
+    flags = set(re.findall(r"--[a-z0-9-]+", (ROOT / "setup.sh").read_text(encoding="utf-8")))
+    for folder in ("scenegen", "trellis_modules", "vggt", "safe_files", "dataset_toolkits", "scripts"):
+        for path in (ROOT / folder).rglob("*.py"):
+            text = path.read_text(encoding="utf-8")
+            assert not re.search(r"pip install '?scenegen", text), path
+            assert set(re.findall(r"bash setup\.sh (--[a-z0-9-]+)", text)) <= flags, path
+
+
 def test_unknown_flag_is_named_and_fails(checkout):
     result = run_setup(checkout, "--fastest")
     assert result.returncode == 2
