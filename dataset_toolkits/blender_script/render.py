@@ -250,6 +250,7 @@ def set_up_render(options):
     render.resolution_x = render.resolution_y = options.resolution
     render.resolution_percentage = 100
     render.film_transparent = True
+    scene.view_settings.view_transform = "Filmic"  # later Blenders have another default
     image.file_format, image.color_mode, image.color_depth = "PNG", "RGBA", "8"
     if options.engine == "CYCLES":
         cycles.device = use_gpu()
