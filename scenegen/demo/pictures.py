@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -60,7 +59,7 @@ def read_uploaded_labels(
     Raises:
         SceneInputError: it is no label image, of another size or shape than the photo, or has no object.
     """
-    image = _renamed_errors(partial(open_image, any_depth=True), path, name)
+    image = _renamed_errors(open_image, path, name)
     if image.size != photo.size:
         raise SceneInputError(
             f"{name}: expected labels of {photo.width}x{photo.height} like the picture, got "
