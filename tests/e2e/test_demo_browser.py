@@ -214,7 +214,7 @@ def test_from_two_boxes_to_a_scene(open_page):
     page.press("#visible input")
     page.wait(lambda: "visible-" in page.find("#scene a").get_attribute("href"))
     page.press("#more_files button")
-    page.wait(lambda: page.find("#make").is_displayed())
+    page.wait(lambda: page.driver.find_elements(By.ID, "make"))
     page.press("#make")
     page.wait(lambda: "scene.zip" in page.text("files"))
 
@@ -264,7 +264,7 @@ def test_by_keyboard_alone(open_page):
     page.upload(EXAMPLE / "scene.jpg")
     focus("#segmentation_settings button")
     keys(Keys.ENTER)
-    page.wait(lambda: page.find("#box textarea, #box input").is_displayed())
+    page.wait(lambda: page.driver.find_elements(By.CSS_SELECTOR, "#box textarea, #box input"))
     for number, box in enumerate((SOFA, STOOL), start=1):
         focus("#box textarea, #box input")
         keys(" ".join(map(str, box)), Keys.ENTER)
