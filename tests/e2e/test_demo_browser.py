@@ -126,6 +126,9 @@ class Page:
         rows = self.driver.find_elements(By.CSS_SELECTOR, "#objects input")
         return [row.get_attribute("value") for row in rows]
 
+    def states(self) -> list[str]:
+        return [item.text for item in self.driver.find_elements(By.CSS_SELECTOR, "#objects .state")]
+
     def rename(self, number: int, name: str) -> None:
         self.find(f"#objects li[data-number='{number}'] input").send_keys(name + Keys.ENTER)
         self.wait(lambda: self.names()[number - 1] == name)
@@ -194,10 +197,12 @@ def test_from_two_boxes_to_a_scene(open_page):
         page.draw_box(box)
     page.segment()
     assert page.names() == ["sofa", "stool"], "names go by the order, which has to be put right"
+    states = page.states()
     rows = [page.find(f"#objects li[data-number='{number}'] .handle") for number in (2, 1)]
     page.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", rows[0])
     ActionChains(page.driver).drag_and_drop(*rows).perform()
-    page.wait(lambda: page.names() == ["stool", "sofa"])
+    page.wait(lambda: page.states() == states[::-1])
+    assert page.names() == ["sofa", "stool"]
     page.press("#add")
     page.wait(lambda: len(page.driver.find_elements(By.CSS_SELECTOR, "#cached_images img")) == 2)
 
