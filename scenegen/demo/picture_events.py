@@ -116,7 +116,10 @@ class PictureEvents:
         """Something was done in the list of objects."""
         with session.lock:
             picture = self._sync(session, canvas)
-            apply_action(picture, event._data)  # gradio has no public name for what a custom event brings
+            action = event._data  # gradio has no public name for what a custom event brings
+            apply_action(picture, action)
+            if action["kind"] in ("move", "delete"):
+                self._service.name_by_order(session)  # places tell which objects are the same
         return self.shown(session, "")
 
     def upload_labels(self, session: Session, path: str, min_area: float | None) -> tuple[Any, ...]:

@@ -257,12 +257,17 @@ class DemoService:
         session.forget_others(files[-1].parent)
         return files
 
-    def _name_as_before(self, session: Session, picture: CurrentPicture) -> None:
-        """Objects without a name get that of the same object in the first picture of the cache."""
+    def name_by_order(self, session: Session) -> None:
+        """Give objects of the current picture the names at the same places of the first one cached."""
         names = session.pairs[0].names if session.pairs else ()
+        picture = current_picture(session)
         for number, name in enumerate(names[: len(picture.objects)], start=1):
-            if not picture.at(number).prompt.name:
-                picture.rename(number, name)
+            picture.rename(number, name)
+
+    def _name_as_before(self, session: Session, picture: CurrentPicture) -> None:
+        """As `name_by_order`, where no object has a name yet."""
+        if not any(picture.names):
+            self.name_by_order(session)
 
     def _on_device(self, work: Callable[[torch.device], None], *, has_network: bool | None = None) -> None:
         """Run work when a device is free, or at once where it has no network that runs there.

@@ -126,6 +126,9 @@ class Page:
         rows = self.driver.find_elements(By.CSS_SELECTOR, "#objects input")
         return [row.get_attribute("value") for row in rows]
 
+    def states(self) -> list[str]:
+        return [item.text for item in self.driver.find_elements(By.CSS_SELECTOR, "#objects .state")]
+
     def rename(self, number: int, name: str) -> None:
         self.find(f"#objects li[data-number='{number}'] input").send_keys(name + Keys.ENTER)
         self.wait(lambda: self.names()[number - 1] == name)
@@ -194,10 +197,12 @@ def test_from_two_boxes_to_a_scene(open_page):
         page.draw_box(box)
     page.segment()
     assert page.names() == ["sofa", "stool"], "names go by the order, which has to be put right"
+    states = page.states()
     rows = [page.find(f"#objects li[data-number='{number}'] .handle") for number in (2, 1)]
     page.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", rows[0])
     ActionChains(page.driver).drag_and_drop(*rows).perform()
-    page.wait(lambda: page.names() == ["stool", "sofa"])
+    page.wait(lambda: page.states() == states[::-1])
+    assert page.names() == ["sofa", "stool"]
     page.press("#add")
     page.wait(lambda: len(page.driver.find_elements(By.CSS_SELECTOR, "#cached_images img")) == 2)
 
@@ -214,7 +219,7 @@ def test_from_two_boxes_to_a_scene(open_page):
     page.press("#visible input")
     page.wait(lambda: "visible-" in page.find("#scene a").get_attribute("href"))
     page.press("#more_files button")
-    page.wait(lambda: page.find("#make").is_displayed())
+    page.wait(lambda: page.driver.find_elements(By.ID, "make"))
     page.press("#make")
     page.wait(lambda: "scene.zip" in page.text("files"))
 
@@ -264,7 +269,7 @@ def test_by_keyboard_alone(open_page):
     page.upload(EXAMPLE / "scene.jpg")
     focus("#segmentation_settings button")
     keys(Keys.ENTER)
-    page.wait(lambda: page.find("#box textarea, #box input").is_displayed())
+    page.wait(lambda: page.driver.find_elements(By.CSS_SELECTOR, "#box textarea, #box input"))
     for number, box in enumerate((SOFA, STOOL), start=1):
         focus("#box textarea, #box input")
         keys(" ".join(map(str, box)), Keys.ENTER)

@@ -124,6 +124,10 @@ def test_a_scene_from_two_boxes_and_a_second_picture(server, tab, photo):
     assert "<b>" not in tab.shown["note"]
     mark(tab, photo, BOXES[::-1])
     assert tab.shown["objects"][0]["name"] == "red <b>box</b>", "names go by the order of the first picture"
+    before = [row["state"] for row in tab.shown["objects"]]
+    tab.call("change_objects", canvas(tab), event={"kind": "move", "number": 2, "target": 1})
+    assert [row["state"] for row in tab.shown["objects"]] == before[::-1]
+    assert tab.shown["objects"][0]["name"] == "red <b>box</b>", "and not with the object that was moved"
     tab.call("add_to_cache")
     assert [item["caption"] for item in tab.shown["cached_images"]] == ["Pair 1", "Pair 2"]
 

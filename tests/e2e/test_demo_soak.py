@@ -6,8 +6,9 @@ from benchmarks.demo_soak import soak
 
 
 @pytest.mark.slow
-def test_a_hundred_scenes_leave_nothing_behind(tmp_path, shared_appearance_checkpoint):
-    figures = soak(str(shared_appearance_checkpoint), tmp_path, jobs=100, cancelled=20, dropped=10)
+def test_a_hundred_scenes_leave_nothing_behind(tmp_path, shared_checkpoint):
+    figures = soak(str(shared_checkpoint), tmp_path, jobs=100, cancelled=20, dropped=10)
+    print(figures)
     assert figures["faults"] == [] and figures["files_left"] == 0
     assert figures["made"] >= 70 and figures["made"] + figures["cancelled"] == 90
     assert figures["growth_mib"] < 100

@@ -314,7 +314,7 @@ def ruled_sources() -> list[Path]:
 def exists(name: str) -> bool:
     """Whether there is a module or a package of this name, with code in it."""
     path = ROOT.joinpath(*name.split("."))
-    return path.with_suffix(".py").is_file() or any(path.glob("*.py"))
+    return path.with_suffix(".py").is_file() or any(path.rglob("*.py"))
 
 
 def declared_distributions(*extras: str) -> set[str]:
