@@ -225,8 +225,7 @@ def _numbers(image: Image.Image) -> tuple[np.ndarray, str]:
     """The label of every pixel as it stands in the file: (H, W) integers, and what they are."""
     if image.mode == "P" and not _has_black_elsewhere(image):
         return np.asarray(image).astype(np.int32), "palette indices"
-    if "A" in image.mode or "transparency" in image.info:
-        image = over_background(image, 0)
+    image = _without_alpha(image)
     if image.mode == "L" or image.mode.startswith("I"):
         return np.asarray(image).astype(np.int32), "grey values"
     if image.mode == "1":
@@ -236,6 +235,13 @@ def _numbers(image: Image.Image) -> tuple[np.ndarray, str]:
     if (rgb == rgb[..., :1]).all() and (numbers >= len(PALETTE)).any():
         return rgb[..., 0].astype(np.int32), "grey values"
     return numbers, "colours"
+
+
+def _without_alpha(image: Image.Image) -> Image.Image:
+    """The image with what is transparent black."""
+    if "A" in image.mode or "transparency" in image.info:
+        return over_background(image, 0)
+    return image
 
 
 def _has_black_elsewhere(image: Image.Image) -> bool:
@@ -260,7 +266,7 @@ def _without_noise(
 ) -> np.ndarray:
     """Labels (H, W) of an image whose edges, or all of it, hold more values than were drawn."""
     is_grey = source == "grey values"
-    values = numbers[..., None] if is_grey else np.asarray(image.convert("RGB")).astype(np.int32)
+    values = numbers[..., None] if is_grey else np.asarray(_without_alpha(image).convert("RGB"))
     found = restore_labels(values, None if is_grey else PALETTE.astype(np.int32), min_area)
     if found is None:
         raise SceneInputError(

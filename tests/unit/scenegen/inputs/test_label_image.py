@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 from PIL.PngImagePlugin import PngInfo
+from scipy import ndimage
 
 from scenegen.inputs.image_files import SceneInputError
 from scenegen.inputs.label_image import (
@@ -132,6 +133,17 @@ def test_transparent_background_is_the_background():
     rgba = np.dstack([PALETTE[labels], np.where(labels, 255, 0).astype(np.uint8)])
     rgba[labels == 0, :3] = 255
     assert (read_label_image(Image.fromarray(rgba)).labels == labels).all()
+
+
+def test_soft_edges_in_alpha_end_at_the_background():
+    labels = _drawing(1, 2, 3)
+    alpha = _smooth(Image.fromarray(np.where(labels, 255, 0).astype(np.uint8)))
+    colours = ndimage.maximum_filter(labels, 9)  # under the soft edges, too
+    image = Image.fromarray(PALETTE[colours])
+    image.putalpha(alpha)
+    read = read_label_image(image)
+    assert read.values == (1, 2, 3) and read.cleaned
+    assert ((read.labels > 0) == (labels > 0)).mean() > 0.99
 
 
 def _jpeg(image: Image.Image, quality: int) -> Image.Image:
