@@ -87,7 +87,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--segmenter", default="grabcut", help="see load_segmenter (%(default)s)")
     parser.add_argument("--cutout-model", type=Path, help="ONNX file whose map starts GrabCut")
     parser.add_argument("--side", type=positive_int, help="longer side of the photos; default: as they are")
-    parser.add_argument("--limit", type=positive_int, help="only the first N scenes")
+    parser.add_argument("--every", type=positive_int, default=1, metavar="N", help="only each N-th scene")
     parser.add_argument("--device", type=device, default="cpu", help="of SAM 2 (%(default)s)")
     return parser.parse_args(arguments)
 
@@ -103,9 +103,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SegmenterUnavailable as error:
         logger.error("%s", error)
         return 2
-    scenes = [
-        read_truth(folder, options.side) for folder in find_scene_folders(options.scenes)[: options.limit]
-    ]
+    folders = find_scene_folders(options.scenes)[:: options.every]
+    scenes = [read_truth(folder, options.side) for folder in folders]
     results = [measure(segmenter, photo, truth) for photo, truth in scenes if len(truth)]
     overlaps = np.concatenate([result.overlaps for result in results])
     print(json.dumps({

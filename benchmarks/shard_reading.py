@@ -22,11 +22,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from scenegen.cli.parser import CommandParser
 from scenegen.cli.types import positive_int, whole_number
+from scenegen.datasets.furniture_ids import TRAIN
 from scenegen.datasets.scene_samples import LatentSamples, SceneSampleConfig, SceneSamples
 from scenegen.datasets.shards import (
     LATENTS,
     SCENES,
-    TRAIN,
     ShardHeader,
     ShardSample,
     shard_name,

@@ -1,4 +1,4 @@
-"""Write the credits of the furniture: python dataset_toolkits/build_attribution.py --output_dir R."""
+"""Write the credits of the furniture: python dataset_toolkits/build_attribution.py --output-dir R."""
 
 from __future__ import annotations
 

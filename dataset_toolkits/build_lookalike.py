@@ -1,6 +1,6 @@
 """Make the raw files of a data set that looks like 3D-FUTURE, of free furniture.
 
-python dataset_toolkits/build_lookalike.py --output_dir data/lookalike --assets 20 --scenes 10
+python dataset_toolkits/build_lookalike.py --output-dir data/lookalike --assets 20 --scenes 10
 
 Below the output folder it writes what the steps from ``build_metadata.py 3D-FUTURE`` on expect: the zip of
 models, their table (``3D-FUTURE.csv``, for ``--table``), annotations with polygons and both kinds of run
@@ -12,10 +12,8 @@ without it the furniture is procedural and nothing needs to be downloaded.
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -23,11 +21,10 @@ from dataset_toolkits.lookalike.faults import add_faults
 from dataset_toolkits.lookalike.models import PROCEDURAL, Furniture, draw_furniture, raw_model
 from dataset_toolkits.lookalike.raw_files import SETS, TABLE_NAME, RawRoot
 from dataset_toolkits.lookalike.scenes import compose_set
+from dataset_toolkits.steps import add_output_dir, run_step
 from scenegen.cli.parser import CommandParser
 from scenegen.cli.types import positive_int, whole_number
 from scenegen.synthesis.layouts.scene_composer import CompositionError
-
-logger = logging.getLogger("build_lookalike")
 
 _TEST_SHARE = 0.3  # of assets and of scenes; at least one of each where there are two
 
@@ -35,7 +32,7 @@ _TEST_SHARE = 0.3  # of assets and of scenes; at least one of each where there a
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = CommandParser(__doc__)
-    parser.add_argument("--output-dir", type=Path, required=True, help="data root to write into")
+    add_output_dir(parser)
     parser.add_argument("--assets", type=positive_int, default=20, help="models of both splits")
     parser.add_argument("--scenes", type=positive_int, default=10, help="scenes of both sets")
     parser.add_argument(
@@ -88,25 +85,21 @@ def make_root(options: argparse.Namespace) -> RawRoot:
     return root
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Make and write everything; 1 when the furniture does not do."""
-    options = parse_arguments(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
-    try:
-        root = make_root(options)
-        root.write(options.output_dir)
-    except (
-        ValueError,
-        CompositionError,
-        OSError,
-    ) as error:  # PackError, MetadataError, SplitError among them
-        logger.error("%s", error)
-        return 1
+def build(options: argparse.Namespace) -> int:
+    """Make and write everything; the exit status. Errors as for `make_root`."""
+    root = make_root(options)
+    root.write(options.output_dir)
     photos = ", ".join(f"{len(raw.photos)} {name} photos" for name, raw in root.sets.items())
     print(f"{options.output_dir}: {len(root.models)} models in {TABLE_NAME}, {photos}")
     if root.faults:
         print(f"{len(root.faults)} faults, listed in faults.json")
     return 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Make and write everything; 1 when the furniture does not do."""
+    options = parse_arguments(arguments)
+    return run_step(lambda: build(options), ValueError, CompositionError)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """List the assets of a source, or take in what the steps recorded: metadata.csv and statistics.txt.
 
-``python dataset_toolkits/build_metadata.py 3D-FUTURE --output_dir R``, first and again after every step.
+``python dataset_toolkits/build_metadata.py 3D-FUTURE --output-dir R``, first and again after every step.
 """
 
 from __future__ import annotations

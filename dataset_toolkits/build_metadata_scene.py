@@ -1,12 +1,12 @@
 """Cut out the annotated objects of photos and write the table of scenes.
 
-python dataset_toolkits/build_metadata_scene.py 3D-FUTURE --output_dir R --set train --save_mask \\
-    --vggt_ckpt checkpoints/VGGT-1B
+python dataset_toolkits/build_metadata_scene.py 3D-FUTURE --output-dir R --set train --save-mask \\
+    --vggt-ckpt checkpoints/VGGT-1B
 
 For each photo: a cut-out and a mask for each kept object, the photo, its geometry feature, and a row for
 each object in ``metadata_scene.csv`` (``metadata_scene_test.csv`` for the test set). Safe to run again:
 photos that are in the table with all their files are skipped, and the columns of their assets are brought up
-to date. With ``--world_size`` above 1 every process makes the files of its share of the photos; a last run
+to date. With ``--world-size`` above 1 every process makes the files of its share of the photos; a last run
 without it finds them there and writes the table.
 """
 
@@ -21,17 +21,20 @@ from pathlib import Path
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from dataset_toolkits.photos.failures import write_failures
 from dataset_toolkits.photos.geometry_features import GeometryFeatures
 from dataset_toolkits.photos.rows import statistics_text
 from dataset_toolkits.photos.scene_table import SceneTable
 from dataset_toolkits.photos.set_paths import DATASETS, RENDERS_COND, SETS, SetPaths
+from dataset_toolkits.steps import add_output_dir, check_rank, read_table, run_step
 from scenegen.cli.parser import CommandParser
 from scenegen.cli.types import default_device, device, positive_int, whole_number
 from scenegen.datasets.annotations import AnnotationError, Fault, read_annotations
-from scenegen.datasets.metadata import ASSETS_NAME, read_assets, read_scenes
+from scenegen.datasets.furniture_ids import is_train
+from scenegen.datasets.metadata import ASSETS_NAME, read_scenes
 from scenegen.datasets.model_boxes import MODELS_FOLDER
-from scenegen.datasets.records import FAILED, shard
-from scenegen.datasets.tables import MetadataError, write_lines
+from scenegen.datasets.records import shard
+from scenegen.datasets.tables import MetadataError
 from scenegen.synthesis.furniture.split import SplitError
 from trellis_modules.files import atomic_write_text
 from vggt.checkpoint import VggtCheckpointError
@@ -43,7 +46,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = CommandParser(__doc__)
     parser.add_argument("dataset", choices=DATASETS, help="data set with annotated photos")
-    parser.add_argument("--output-dir", type=Path, required=True, help="data root")
+    add_output_dir(parser)
     parser.add_argument("--set", choices=SETS, default="train", help="set of photos (%(default)s)")
     parser.add_argument(
         "--vggt-ckpt", type=Path, default=Path("checkpoints/VGGT-1B"), help="geometry encoder (%(default)s)"
@@ -65,9 +68,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.use_render_cond and options.set != "train":
         parser.error("--use-render-cond: assets alone are for training; leave it out with --set test")
-    if options.rank >= options.world_size:
-        parser.error(f"--rank: expected 0 to {options.world_size - 1}, got {options.rank}")
-    return options
+    return check_rank(parser, options)
 
 
 def check_inputs(paths: SetPaths, options: argparse.Namespace) -> None:
@@ -97,27 +98,28 @@ def make_table(paths: SetPaths, options: argparse.Namespace) -> SceneTable:
         OSError: the disk refuses.
     """
     check_inputs(paths, options)
-    assets = read_assets(paths.root / ASSETS_NAME, lambda error: logger.warning("%s", error))
+    assets = read_table(paths.root, strict=True)  # a row that is lost here would be lost there
     faults: list[Fault] = []
     photos = read_annotations(paths.annotations, faults.append)
     features = GeometryFeatures(options.vggt_ckpt, options.device)
     table = SceneTable(paths, assets, options.save_mask, features, options.flush_every)
     for fault in faults:
         table.fail(fault.item, fault.reason)
-    alone = [asset for asset in assets if asset.cond_rendered] if options.use_render_cond else []
+    alone = [asset for asset in assets if asset.cond_rendered and is_train(asset)]
+    alone = alone if options.use_render_cond else []
     order = [*(photo.file_name for photo in photos), *(asset.sha256 for asset in alone)]
     has_table = options.world_size == 1
     with logging_redirect_tqdm():
-        for photo in tqdm(shard(photos, options.rank, options.world_size), desc="photos", unit="photo"):
+        own = shard(photos, options.rank, options.world_size)
+        for photo in tqdm(own, desc="photos", unit="photo", disable=None):
             table.add_photo(photo)
             if has_table and table.due():
                 table.write(order)
             if options.max_failures is not None and len(table.failed) > options.max_failures:
                 logger.error("more than %d failed (--max-failures); stopped", options.max_failures)
                 break
-        for asset in tqdm(
-            shard(alone, options.rank, options.world_size), desc="assets", unit="asset", disable=not alone
-        ):
+        own = shard(alone, options.rank, options.world_size)
+        for asset in tqdm(own, desc="assets", unit="asset", disable=None if alone else True):
             table.add_asset(asset)
             if has_table and table.due():
                 table.write(order)
@@ -127,44 +129,30 @@ def make_table(paths: SetPaths, options: argparse.Namespace) -> SceneTable:
 
 
 def report(table: SceneTable, options: argparse.Namespace) -> int:
-    """Write and count what failed; the exit status."""
-    path = table.paths.root / f"{FAILED}{table.paths.failed_kind}_{options.rank}.csv"
-    if table.failed:
-        source = str(table.paths.annotations)
-        lines = [
-            {"file": source, "item": item, "error": " ".join(reason.split())}
-            for item, reason in table.failed.items()
-        ]
-        write_lines(path, ["file", "item", "error"], lines)
-    else:
-        path.unlink(missing_ok=True)
+    """Count what was left out, write and count what failed; the exit status."""
     for reason, count in sorted(table.left_out.items()):
         print(f"{count} annotations left out: {reason}")
-    if table.failed:
-        print(f"{len(table.failed)} photos or annotations failed, listed in {path}")
-    return 1 if table.failed else 0
+    paths = table.paths
+    return write_failures(paths.root, paths.failed_kind, str(options.rank), paths.annotations, table.failed)
+
+
+def build(options: argparse.Namespace) -> int:
+    """Make pictures and table, or count; the exit status. Errors as for `make_table`."""
+    paths = SetPaths(options.output_dir, options.set)
+    if options.statistic_only:
+        atomic_write_text(paths.statistics, statistics_text(read_scenes(paths.table)))
+        status = 0
+    else:
+        status = report(make_table(paths, options), options)
+    if options.world_size == 1:
+        print(paths.statistics.read_text(encoding="utf-8"), end="")
+    return status
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Make pictures and table, or count; 1 when something failed or the input cannot be used."""
     options = parse_arguments(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
-    logging.getLogger("trimesh").setLevel(logging.ERROR)
-    paths = SetPaths(options.output_dir, options.set)
-    try:
-        if options.statistic_only:
-            text = statistics_text(read_scenes(paths.table))
-            atomic_write_text(paths.statistics, text)
-            print(text, end="")
-            return 0
-        table = make_table(paths, options)
-        status = report(table, options)
-    except (MetadataError, AnnotationError, SplitError, VggtCheckpointError, OSError) as error:
-        logger.error("%s", error)
-        return 1
-    if options.world_size == 1:
-        print(paths.statistics.read_text(encoding="utf-8"), end="")
-    return status
+    return run_step(lambda: build(options), AnnotationError, SplitError, VggtCheckpointError)
 
 
 if __name__ == "__main__":

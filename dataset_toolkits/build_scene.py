@@ -1,12 +1,12 @@
 """Build the true scenes of the test photos, and draw each from the camera of its photo.
 
-python dataset_toolkits/build_scene.py 3D-FUTURE --output_dir R --blender_path /opt/blender
+python dataset_toolkits/build_scene.py 3D-FUTURE --output-dir R --blender-path /opt/blender
 
 Writes ``scene_test/<photo>.glb`` with nodes ``obj_<n>``, numbered as the masks are, the poses that
 ``evaluate.py`` reads in ``scene_test/<photo>.json``, ``scene_test_render/<photo>.png``, and the cameras in
 ``scene_test_render/render_cfg.json``. Safe to run again: what is there already is not made again. Several
-processes share the photos by ``--gpu_num``, ``--gpu_id``, ``--num_workers`` and ``--worker_id``; after them
-``--merge_only`` brings their cameras together, as ``build_scene.sh`` does.
+processes share the photos by ``--gpu-num``, ``--gpu-id``, ``--num-workers`` and ``--worker-id``; after them
+``--merge-only`` brings their cameras together, as ``build_scene.sh`` does.
 """
 
 from __future__ import annotations
@@ -16,20 +16,19 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from dataset_toolkits.blender import default_blender
+from dataset_toolkits.photos.failures import write_failures
 from dataset_toolkits.photos.set_paths import DATASETS, SetPaths
 from dataset_toolkits.photos.truth_builder import TruthBuilder, TruthSettings
 from dataset_toolkits.photos.truth_render import CYCLES, ENGINES, merge_parts, write_part
+from dataset_toolkits.steps import add_output_dir, run_step
 from scenegen.cli.parser import CommandParser
 from scenegen.cli.types import positive_int, whole_number
 from scenegen.datasets.annotations import AnnotatedPhoto, AnnotationError, Fault, read_annotations
-from scenegen.datasets.records import FAILED
-from scenegen.datasets.tables import MetadataError, write_lines
 from scenegen.demo.viewer import ViewerUnavailable, launch_viewer
 from scenegen.evaluation.loading import EvaluationError
 
@@ -40,7 +39,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = CommandParser(__doc__)
     parser.add_argument("dataset", choices=DATASETS, help="data set with annotated photos")
-    parser.add_argument("--output-dir", type=Path, required=True, help="data root")
+    add_output_dir(parser)
     parser.add_argument("--set", choices=("test",), default="test", help="set of photos (%(default)s)")
     parser.add_argument(
         "--blender-path", default=default_blender(), help="Blender, or the folder that it is in (%(default)s)"
@@ -111,7 +110,7 @@ def build(paths: SetPaths, options: argparse.Namespace) -> int:
     worker = f"{options.gpu_id}_{options.worker_id}"
     is_alone = options.gpu_num <= 1 and options.num_workers == 1
     with logging_redirect_tqdm():
-        for photo in tqdm(share_of(photos, options), desc="scenes", unit="scene"):
+        for photo in tqdm(share_of(photos, options), desc="scenes", unit="scene", disable=None):
             builder.add(photo)
             if options.max_failures is not None and len(builder.failed) > options.max_failures:
                 logger.error("more than %d failed (--max-failures); stopped", options.max_failures)
@@ -119,41 +118,27 @@ def build(paths: SetPaths, options: argparse.Namespace) -> int:
     write_part(paths.truth_renders, worker, builder.entries)
     if is_alone:
         merge_parts(paths.truth_renders)
-    return report(builder, "0" if is_alone else worker, options)
+    print(f"{len(builder.entries)} scenes in {paths.truth}")
+    name = "0" if is_alone else worker
+    return write_failures(paths.root, f"scene_{options.set}", name, paths.annotations, builder.failed)
 
 
-def report(builder: TruthBuilder, worker: str, options: argparse.Namespace) -> int:
-    """Write and count what failed; the exit status."""
-    path = options.output_dir / f"{FAILED}scene_{options.set}_{worker}.csv"
-    if builder.failed:
-        source = str(builder.paths.annotations)
-        lines = [{"file": source, "item": item, "error": why} for item, why in builder.failed.items()]
-        write_lines(path, ["file", "item", "error"], lines)
-    else:
-        path.unlink(missing_ok=True)
-    print(f"{len(builder.entries)} scenes in {builder.paths.truth}")
-    if builder.failed:
-        print(f"{len(builder.failed)} photos or annotations failed, listed in {path}")
-    return 1 if builder.failed else 0
+def run(options: argparse.Namespace) -> int:
+    """Build, merge or show; the exit status. Errors as for `build`, and those of the viewer."""
+    paths = SetPaths(options.output_dir, options.set)
+    if options.gradio_only:
+        launch_viewer(paths.truth, share=options.share)
+        return 0
+    if options.merge_only:
+        print(f"{merge_parts(paths.truth_renders)} cameras in {paths.truth_renders}")
+        return 0
+    return build(paths, options)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Build, merge or show; 1 when something failed or the input cannot be used."""
     options = parse_arguments(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
-    logging.getLogger("trimesh").setLevel(logging.ERROR)
-    paths = SetPaths(options.output_dir, options.set)
-    try:
-        if options.gradio_only:
-            launch_viewer(paths.truth, share=options.share)
-            return 0
-        if options.merge_only:
-            print(f"{merge_parts(paths.truth_renders)} cameras in {paths.truth_renders}")
-            return 0
-        return build(paths, options)
-    except (MetadataError, AnnotationError, EvaluationError, ViewerUnavailable, OSError) as error:
-        logger.error("%s", error)
-        return 1
+    return run_step(lambda: run(options), AnnotationError, EvaluationError, ViewerUnavailable)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Put models below a data root: python dataset_toolkits/download.py 3D-FUTURE --output_dir R."""
+"""Put models below a data root: python dataset_toolkits/download.py 3D-FUTURE --output-dir R."""
 
 from __future__ import annotations
 

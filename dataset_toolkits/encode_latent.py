@@ -1,4 +1,4 @@
-"""Structured latents of assets: python dataset_toolkits/encode_latent.py --output_dir R.
+"""Structured latents of assets: python dataset_toolkits/encode_latent.py --output-dir R.
 
 Reads ``features/<feat_model>/<sha256>.npz``, and writes ``latents/<feat_model>_<encoder>/<sha256>.npz`` with
 the posterior mean at every voxel.

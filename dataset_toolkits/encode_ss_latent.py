@@ -1,4 +1,4 @@
-"""Latents of the structures of assets: python dataset_toolkits/encode_ss_latent.py --output_dir R.
+"""Latents of the structures of assets: python dataset_toolkits/encode_ss_latent.py --output-dir R.
 
 Reads ``voxels/<sha256>.ply``, and writes ``ss_latents/<encoder>/<sha256>.npz`` with the posterior mean.
 """

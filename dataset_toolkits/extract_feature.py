@@ -1,4 +1,4 @@
-"""Features at the voxels of assets: python dataset_toolkits/extract_feature.py --output_dir R.
+"""Features at the voxels of assets: python dataset_toolkits/extract_feature.py --output-dir R.
 
 Writes ``features/<model>/<sha256>.npz``: patch tokens of DINOv2, averaged over the pictures of ``renders/``;
 or, with ``--model surface_fields``, what the encoder of the small model reads, which needs no pictures.

@@ -8,7 +8,6 @@ status is 1 when something is broken; doubtful poses are only listed.
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,13 +16,11 @@ from tqdm import tqdm
 
 from dataset_toolkits.photos.contact_sheet import contact_sheet
 from dataset_toolkits.photos.inspection import doubtful_scenes, inspect_root
+from dataset_toolkits.steps import run_step
 from scenegen.cli.parser import CommandParser
 from scenegen.cli.types import whole_number
 from scenegen.datasets.metadata import ASSETS_NAME, read_assets
-from scenegen.datasets.tables import MetadataError
 from trellis_modules.files import atomic_write
-
-logger = logging.getLogger("inspect_root")
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -36,29 +33,33 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+def inspect(options: argparse.Namespace) -> int:
+    """Look, report and draw; the exit status.
+
+    Raises:
+        MetadataError: there is no table.
+        OSError: the sheet cannot be written.
+    """
+    found = inspect_root(options.root, lambda items: tqdm(items, leave=False, disable=None))
+    print("\n".join(found.lines))
+    print_listed("photos to look at", doubtful_scenes(found), options.list)
+    for kind, problems in found.problems.items():
+        print_listed(kind, problems, options.list)
+    if not options.no_sheet:
+        assets = read_assets(options.root / ASSETS_NAME, lambda error: None)  # the inspection named it
+        sheet = contact_sheet(options.root, found.scenes, assets)
+        if sheet is not None:
+            path = options.sheet or options.root / "contact_sheet.png"
+            with atomic_write(path) as temporary:
+                sheet.save(temporary, format="PNG")
+            print(f"contact sheet: {path}")
+    return 1 if found.problems else 0
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Look and report; 1 when something is broken or there is no table."""
     options = parse_arguments(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
-    logging.getLogger("trimesh").setLevel(logging.ERROR)
-    try:
-        found = inspect_root(options.root, lambda items: tqdm(items, leave=False))
-        print("\n".join(found.lines))
-        print_listed("photos to look at", doubtful_scenes(found), options.list)
-        for kind, problems in found.problems.items():
-            print_listed(kind, problems, options.list)
-        if not options.no_sheet:
-            assets = read_assets(options.root / ASSETS_NAME, lambda error: None)  # the inspection named it
-            sheet = contact_sheet(options.root, found.scenes, assets)
-            if sheet is not None:
-                path = options.sheet or options.root / "contact_sheet.png"
-                with atomic_write(path) as temporary:
-                    sheet.save(temporary, format="PNG")
-                print(f"contact sheet: {path}")
-    except (MetadataError, OSError) as error:
-        logger.error("%s", error)
-        return 1
-    return 1 if found.problems else 0
+    return run_step(lambda: inspect(options))
 
 
 def print_listed(title: str, lines: Sequence[str], most: int) -> None:

@@ -1,4 +1,4 @@
-"""Draw assets from all around, with their meshes: python dataset_toolkits/render.py SUBSET --output_dir R.
+"""Draw assets from all around, with their meshes: python dataset_toolkits/render.py SUBSET --output-dir R.
 
 Writes ``renders/<sha256>/``. Three views are enough where only the mesh is needed, for voxels; features need
 about 150.

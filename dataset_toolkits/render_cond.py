@@ -1,4 +1,4 @@
-"""Draw assets for image conditioning: python dataset_toolkits/render_cond.py SUBSET --output_dir R.
+"""Draw assets for image conditioning: python dataset_toolkits/render_cond.py SUBSET --output-dir R.
 
 Writes ``renders_cond/<sha256>/``: views all around, of different fields of view, that the asset fills.
 """

@@ -1,4 +1,4 @@
-"""Mean and deviation of structured latents: python dataset_toolkits/stat_latent.py --output_dir R.
+"""Mean and deviation of structured latents: python dataset_toolkits/stat_latent.py --output-dir R.
 
 Writes ``latents/<model>/stats.json``. Every asset counts the same, however many voxels it has.
 """

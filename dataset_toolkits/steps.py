@@ -96,7 +96,7 @@ def read_table(output_dir: Path, *, strict: bool = False) -> list[AssetRow]:
     if not path.is_file():
         raise MetadataError(
             f"{path}: no metadata; run "
-            f"python dataset_toolkits/build_metadata.py SUBSET --output_dir {output_dir}"
+            f"python dataset_toolkits/build_metadata.py SUBSET --output-dir {output_dir}"
         )
     return read_assets(path, None if strict else lambda error: logger.error("%s", error))
 
@@ -153,13 +153,13 @@ def write_records(
     return 1 if records.failures else 0
 
 
-def run_step(step: Callable[[], int]) -> int:
-    """The exit status of a step: 1 with one line when something ends it."""
+def run_step(step: Callable[[], int], *errors: type[Exception]) -> int:
+    """The exit status of a step: 1 with one line when one of `STEP_ERRORS`, or of ``errors``, ends it."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger("trimesh").setLevel(logging.WARNING)  # it tells of every polygon it triangulates
     try:
         return step()
-    except STEP_ERRORS as error:
+    except (*STEP_ERRORS, *errors) as error:
         logger.error("%s", error)
         return 1
     except KeyboardInterrupt:

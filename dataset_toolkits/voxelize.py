@@ -1,4 +1,4 @@
-"""Voxels of the surfaces of assets: python dataset_toolkits/voxelize.py SUBSET --output_dir R.
+"""Voxels of the surfaces of assets: python dataset_toolkits/voxelize.py SUBSET --output-dir R.
 
 Reads ``renders/<sha256>/mesh.ply``, and writes ``voxels/<sha256>.ply``: the centres of the voxels that a
 triangle touches, in a grid of 64^3.

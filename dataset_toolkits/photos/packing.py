@@ -21,7 +21,6 @@ from scenegen.datasets.metadata import SCENE, AssetRow, SceneRow
 from scenegen.datasets.shards import (
     LATENTS,
     SCENES,
-    TRAIN,
     ShardHeader,
     ShardSample,
     read_header,
@@ -324,8 +323,3 @@ def _asset_sample(asset: AssetRow) -> ShardSample:
     furniture = (asset.extra.get(FURNITURE_ID, ""),)
     key, score = (asset.sha256,), (asset.aesthetic_score,)
     return ShardSample(asset.sha256, False, key, furniture, score, (asset.cond_rendered,))
-
-
-def is_train(asset: AssetRow) -> bool:
-    """Whether an asset may be learnt from: where the table names splits, those of the train split."""
-    return asset.extra.get("split", TRAIN) == TRAIN

@@ -15,6 +15,7 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from dataset_toolkits.blender import SCRIPTS, BlenderError, run_blender
+from scenegen.datasets.tables import MetadataError
 from scenegen.synthesis.pictures.light_model import facing_eye, received_light
 from scenegen.synthesis.pictures.render_mesh import RenderMesh, load_glb
 from trellis_modules.files import atomic_write, atomic_write_text
@@ -105,6 +106,19 @@ def cast_picture(mesh: RenderMesh, entry: Mapping[str, Any]) -> np.ndarray:
     return np.round(mean * 255).astype(np.uint8)
 
 
+def _cameras(path: Path) -> dict[str, Any]:
+    try:
+        cameras = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        cameras = str(error)
+    if not isinstance(cameras, dict):
+        raise MetadataError(
+            f"{path}: expected the cameras of scenes as JSON, got {str(cameras)[:80]}; remove the file and "
+            "run build_scene.py again, which writes them all"
+        )
+    return cameras
+
+
 def write_part(folder: Path, worker: str, entries: Mapping[str, Any]) -> None:
     """Write the cameras of one worker, which `merge_parts` takes into ``render_cfg.json``."""
     atomic_write_text(folder / _PART_NAME.format(worker), json.dumps(dict(entries), indent=1) + "\n")
@@ -115,13 +129,16 @@ def merge_parts(folder: Path) -> int:
 
     Returns:
         The number of scenes in it.
+
+    Raises:
+        MetadataError: one of the files is damaged.
     """
     path = folder / CONFIG_NAME
     parts = sorted(folder.glob(_PART_NAME.format("*")))
     merged: dict[str, Any] = {}
     for source in [path, *parts]:
         if source.is_file():
-            merged |= json.loads(source.read_text(encoding="utf-8"))
+            merged |= _cameras(source)
     if parts:
         ordered = {name: merged[name] for name in sorted(merged)}
         atomic_write_text(path, json.dumps(ordered, indent=1) + "\n")

@@ -134,6 +134,8 @@ def read_annotations(path: Path, on_fault: Callable[[Fault], None] | None = None
     Raises:
         AnnotationError: the file is missing or is no such JSON; without `on_fault` also for a single photo.
     """
+    if not path.is_file():
+        raise AnnotationError(f"{path}: no such file; place the annotations of the photos there")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         images, annotations = content["images"], content["annotations"]

@@ -17,12 +17,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from scenegen.datasets.furniture_ids import TRAIN
 from scenegen.synthesis.furniture.split import check_split
 from trellis_modules.files import atomic_write
 
 SCENES, LATENTS = "scenes", "latents"
 KINDS = (SCENES, LATENTS)
-TRAIN = "train"
 _HEADER = "scenegen-shard-1"
 
 logger = logging.getLogger(__name__)

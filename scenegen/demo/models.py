@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from PIL import Image
@@ -18,17 +20,19 @@ from scenegen.segmentation.text import TextDetector, detect, load_detector
 from trellis_modules.checkpoint import CheckpointError
 from trellis_modules.config import ConfigError
 
+T = TypeVar("T")
+
 
 class DemoModels:
-    """One pipeline for each device and one segmenter, and what finds objects by their names."""
+    """On each device a pipeline, a segmenter, and what finds objects by their names."""
 
     def __init__(self, options: DemoOptions) -> None:
         """Load nothing yet."""
         self._options = options
         self._lock = threading.Lock()
         self._pipelines: dict[torch.device, SceneGenPipeline] = {}
-        self._segmenter: Segmenter | None = None
-        self._detector: TextDetector | None = None
+        self._segmenters: dict[torch.device, Segmenter] = {}
+        self._detectors: dict[torch.device, TextDetector] = {}
 
     def config(self) -> PipelineConfig | None:
         """The checkpoint's description without its networks; None where it is not on this machine."""
@@ -44,46 +48,50 @@ class DemoModels:
         Raises:
             CheckpointError: a file is missing or damaged.
         """
-        with self._lock:
-            if device not in self._pipelines:
-                options = self._options
-                self._pipelines[device] = SceneGenPipeline.from_pretrained(
-                    options.checkpoint,
-                    device,
-                    options.dtype,
-                    revision=options.revision,
-                    offload=options.low_vram,
-                )
-            return self._pipelines[device]
+        options = self._options
+        return self._kept(
+            self._pipelines,
+            device,
+            lambda: SceneGenPipeline.from_pretrained(
+                options.checkpoint,
+                device,
+                options.dtype,
+                revision=options.revision,
+                offload=options.low_vram,
+            ),
+        )
 
-    def segmenter(self) -> Segmenter:
-        """What finds masks, on the first device.
+    def segmenter(self, device: torch.device) -> Segmenter:
+        """What finds masks.
 
         Raises:
             CheckpointError: its weights are missing or damaged.
         """
-        with self._lock:
-            if self._segmenter is None:
-                options = self._options
-                self._segmenter = load_segmenter(
-                    options.sam2, cutout_model=options.cutout_model, device=options.devices[0]
-                )
-            return self._segmenter
+        sam2, cutout_model = self._options.sam2, self._options.cutout_model
+        return self._kept(
+            self._segmenters,
+            device,
+            lambda: load_segmenter(sam2, cutout_model=cutout_model, device=device),
+        )
 
-    def find_by_names(self, photo: Image.Image, names: list[str]) -> list[ObjectPrompt]:
+    def find_by_names(self, photo: Image.Image, names: list[str], device: torch.device) -> list[ObjectPrompt]:
         """Boxes of the objects that words name; see `detect`.
 
         Raises:
             CheckpointError: no detector was given, or its weights are missing or damaged.
             SceneInputError: there is no name, or they are too long.
         """
+        text_model = self._options.text_model
+        if text_model is None:
+            raise CheckpointError(
+                "objects are found by their names by Grounding DINO, which was not given; start the demo "
+                "with --text-model, or draw boxes"
+            )
+        detector = self._kept(self._detectors, device, lambda: load_detector(text_model, device))
+        return detect(photo, names, detector)
+
+    def _kept(self, loaded: dict[torch.device, T], device: torch.device, load: Callable[[], T]) -> T:
         with self._lock:
-            if self._detector is None:
-                options = self._options
-                if options.text_model is None:
-                    raise CheckpointError(
-                        "objects are found by their names by Grounding DINO, which was not given; start the "
-                        "demo with --text-model, or draw boxes"
-                    )
-                self._detector = load_detector(options.text_model, options.devices[0])
-            return detect(photo, names, self._detector)
+            if device not in loaded:
+                loaded[device] = load()
+            return loaded[device]

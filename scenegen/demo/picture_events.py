@@ -79,8 +79,8 @@ class PictureEvents:
             picture.priority = priority
             self._service.segment(session, boxes_of(canvas), polygons=bool(polygons))
             count = len(picture.objects)
-        segmenter = self._service.models.segmenter().description
-        return self.shown(session, f"Found {count} object{'s' * (count != 1)} with {segmenter}.")
+        found_by = self._service.segmenter_words
+        return self.shown(session, f"Found {count} object{'s' * (count != 1)} with {found_by}.")
 
     def set_priority(self, session: Session, canvas: Any, priority: str) -> tuple[Any, ...]:
         """Decide anew to whom pixels of several masks belong."""

@@ -140,8 +140,7 @@ def check_packages() -> None:
     for package in ("gradio", "gradio_image_annotation"):
         if importlib.util.find_spec(package) is None:
             raise DemoUnavailable(
-                f"the demo expects the package {package!r}, which is not installed; "
-                "run bash setup.sh --demo"
+                f"the demo expects the package {package!r}, which is not installed; run bash setup.sh --demo"
             )
 
 
@@ -173,10 +172,10 @@ def read_passwords(path: Path) -> dict[str, str]:
 
 
 def _segmenter_words(service: DemoService) -> str:
-    """What finds masks, without loading it where it is a network."""
+    """What finds masks, and what to do about it where it is the weakest."""
     options = service.options
     if options.sam2 is not None:
-        return f"SAM 2 ({options.sam2}), which is loaded at the first segmentation"
+        return f"{service.segmenter_words}, which is loaded at the first segmentation"
     if options.cutout_model is not None:
         return f"GrabCut, started by {options.cutout_model.name}"
     return (

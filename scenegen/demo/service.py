@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
+import torch
+
 from scenegen.demo.controls import SceneControls, preset
 from scenegen.demo.generation import SceneRequest, check_pairs, write_downloads
 from scenegen.demo.jobs import Busy, Job, JobQueue
@@ -59,6 +61,14 @@ class DemoService:
     def is_uploaded(self, path: Path) -> bool:
         """Whether a file lies where uploads arrive, and nowhere else on the disk."""
         return path.resolve().is_relative_to(self.sessions.root.resolve())
+
+    @property
+    def segmenter_words(self) -> str:
+        """What finds masks, without loading it where it is a network."""
+        options = self.options
+        if options.sam2 is not None:
+            return f"SAM 2 ({options.sam2})"
+        return self.models.segmenter(options.devices[0]).description
 
     def preset(self, name: str) -> SceneControls:
         """The controls of a preset for the demo's checkpoint."""
@@ -122,7 +132,7 @@ class DemoService:
             if boxes is not None:
                 picture.take_boxes(boxes, self.options.max_objects)
             self._name_as_before(session, picture)
-            self._on_device(lambda: picture.segment(self.models.segmenter(), polygons))
+            self._on_device(lambda device: picture.segment(self.models.segmenter(device), polygons))
 
     def click(self, session: Session, number: int, point: tuple[float, float], positive: bool) -> None:
         """Correct an object of the current picture by a point; see `CurrentPicture.click`.
@@ -132,7 +142,9 @@ class DemoService:
         """
         with session.lock:
             picture = current_picture(session)
-            self._on_device(lambda: picture.click(self.models.segmenter(), number, point, positive))
+            self._on_device(
+                lambda device: picture.click(self.models.segmenter(device), number, point, positive)
+            )
 
     def find_by_names(self, session: Session, names: str) -> int:
         """Add a box for each object of the current picture that words name.
@@ -152,7 +164,8 @@ class DemoService:
             picture = current_picture(session)
             found: list[ObjectPrompt] = []
             self._on_device(
-                lambda: found.extend(self.models.find_by_names(picture.photo, wanted)), has_network=True
+                lambda device: found.extend(self.models.find_by_names(picture.photo, wanted, device)),
+                has_network=True,
             )
             if not found:
                 raise SceneInputError(
@@ -251,16 +264,16 @@ class DemoService:
             if not picture.at(number).prompt.name:
                 picture.rename(number, name)
 
-    def _on_device(self, work: Callable[[], None], *, has_network: bool | None = None) -> None:
-        """Run work when the device is free, or at once where it has no network that runs there.
+    def _on_device(self, work: Callable[[torch.device], None], *, has_network: bool | None = None) -> None:
+        """Run work when a device is free, or at once where it has no network that runs there.
 
         Args:
             has_network: None asks whether the segmenter has one.
         """
         if not (self.options.sam2 is not None if has_network is None else has_network):
-            work()
+            work(self.options.devices[0])
             return
-        job = self.queue.submit(Job(lambda job, device: work()), first=True)
+        job = self.queue.submit(Job(lambda job, device: work(device)), first=True)
         job.wait()
         if job.state == "failed":
             raise SceneInputError(str(job.error))

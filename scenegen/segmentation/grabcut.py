@@ -29,7 +29,10 @@ _MIDDLE = 0.4  # of the box's width and height
 _SMALL_PART = 0.05  # of the largest part: smaller ones are noise
 _POINT_RADIUS = 0.015  # of the disc that a point fixes, as share of the longer side
 _FIRST_GUESS = 0.1  # radius around points that have no box, as share of the longer side
-_STANDS_OUT = 0.5
+_STANDS_OUT = 0.2
+_LEAST_STANDING_OUT = (
+    0.3  # of the box: a map with less of it is about another object, and the box alone counts
+)
 _SEED = 0  # of the first clusters of colours
 # Values of OpenCV's masks; named here, so that the module can be read without OpenCV.
 _OUTSIDE, _OBJECT, _MAYBE_OUTSIDE, _MAYBE_OBJECT = 0, 1, 2, 3
@@ -65,11 +68,18 @@ class GrabCutSegmenter(Segmenter):
         for mask, prompt in zip(masks, prompts, strict=True):
             region = _region_of(prompt.clipped(*image.size), image.size)
             left, top, right, bottom = region.bounds
-            crop = photo.crop(region.bounds).resize(region.size, Image.Resampling.BOX)
-            saliency = None if self._cutout is None else self._cutout.saliency(crop)
-            found = cut_out(np.asarray(crop), region.prompt, saliency)
+            crop = photo.crop(region.bounds)
+            is_started = self._cutout is not None and prompt.box is not None
+            saliency = self._saliency(crop, region.size) if is_started else None
+            small = np.asarray(crop.resize(region.size, Image.Resampling.BOX))
+            found = cut_out(small, region.prompt, saliency)
             mask[top:bottom, left:right] = _enlarged(found, (right - left, bottom - top))
         return PromptMasks(masks)
+
+    def _saliency(self, crop: Image.Image, size: tuple[int, int]) -> np.ndarray:
+        """The network's map of a crop, which it sees in all its pixels, at the size of the cut."""
+        whole = Image.fromarray(self._cutout.saliency(crop))
+        return np.asarray(whole.resize(size, Image.Resampling.BOX))
 
 
 @dataclass(frozen=True)
@@ -88,7 +98,7 @@ def cut_out(pixels: np.ndarray, prompt: ObjectPrompt, saliency: np.ndarray | Non
         pixels: (H, W, 3) uint8 RGB.
         prompt: in pixels of the picture and inside of it. Nothing outside its box is the object, and discs
             around its points stay what they say.
-        saliency: (H, W) in [0, 1], where the object may be; None begins with all of the box.
+        saliency: (H, W) in [0, 1], what stands out in the box; None begins with all of the box.
 
     Returns:
         (H, W) bool: the parts that hold a positive point, or else all but specks; it may be empty.
@@ -132,9 +142,12 @@ def start_of(prompt: ObjectPrompt, shape: tuple[int, int], saliency: np.ndarray 
         if inside.all():  # the colours of the background have to come from somewhere
             border = np.minimum.reduce([rows, columns, shape[0] - rows, shape[1] - columns]) < 1
             trimap[border] = _MAYBE_OUTSIDE
-    if saliency is not None and (stands_out := (saliency > _STANDS_OUT) & (trimap != _OUTSIDE)).any():
-        trimap[trimap != _OUTSIDE] = _MAYBE_OUTSIDE
-        trimap[stands_out] = _MAYBE_OBJECT
+    if saliency is not None and prompt.box is not None:  # without a box, the map is about all objects
+        unknown = trimap != _OUTSIDE
+        stands_out = unknown & (saliency > _STANDS_OUT)
+        if stands_out.sum() >= _LEAST_STANDING_OUT * unknown.sum():
+            trimap[unknown] = _MAYBE_OUTSIDE
+            trimap[stands_out] = _MAYBE_OBJECT
     trimap[_discs(prompt.positive, rows, columns, _POINT_RADIUS * side)] = _OBJECT
     trimap[_discs(prompt.negative, rows, columns, _POINT_RADIUS * side)] = _OUTSIDE
     return trimap

@@ -374,7 +374,7 @@ def unequal(tab, tmp_path):
         (drawn(*[(i, i, 40, 40) for i in range(40)]), "Expected at most 3 objects, got 40"),
         (labelled(label_array(), (50, 50)), "Bad.png: expected labels of 96x72 like the picture, got 50x50"),
         (labelled(np.zeros((72, 96), np.uint8)), "all pixels are 0; draw the objects"),
-        (uploaded(b"%PDF-1.4"), "Bad.png: expected a JPEG or PNG image, got other content"),
+        (uploaded(b"%PDF-1.4"), "Bad.png: expected a JPEG, PNG or other common image"),
         (unequal, "Expected the same objects .*pair 1 has 2, pair 2 has 1; delete a pair"),
         (controls(1, "avg"), "'avg' .*not in the list of choices"),
         (controls(2, 1.0), "1.0 is greater than maximum value 0.99"),

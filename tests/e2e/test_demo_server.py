@@ -118,7 +118,7 @@ def test_segmenting_tells_names_and_sizes(client, files):
     [
         (
             lambda c, f: c.predict(gradio_client.handle_file(f / "boxes.json"), [], api_name="/segment"),
-            "got other content",
+            "expected a JPEG, PNG or other common image",
         ),
         (
             lambda c, f: c.predict(picture_of(f), [], api_name="/segment"),

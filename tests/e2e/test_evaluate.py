@@ -3,6 +3,12 @@
 import csv
 import hashlib
 import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -181,3 +187,22 @@ def test_folders_of_different_data_end_in_one_line(folders, tmp_path, caplog):
     write_scene(tmp_path / "other" / "x.glb", tmp_path / "other" / "x.json")
     assert evaluate.main(["--prediction", str(tmp_path / "other"), "--truth", str(folders[1])]) == 2
     assert "none of them but 'x'" in caplog.records[-1].message
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_ten_times_ends_in_the_same_figures(folders, tmp_path):
+    prediction, truth = folders
+    whole, killed = tmp_path / "whole.json", tmp_path / "killed.json"
+    assert run(folders, "--output", str(whole)) == 0
+    command = [sys.executable, "-m", "scenegen", "evaluate", "--prediction", str(prediction)]
+    command += ["--truth", str(truth), "--num-points", "600", "--output", str(killed), "--workers", "1"]
+    began = time.monotonic()
+    subprocess.run([*command, "--output", str(tmp_path / "timed.json")], check=True, capture_output=True)
+    usual, rng = time.monotonic() - began, random.Random(0)
+    for _ in range(10):
+        process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
+        time.sleep(rng.uniform(0, usual))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    assert evaluate.main(command[4:]) == 0
+    assert without_times(json.loads(killed.read_text())) == without_times(json.loads(whole.read_text()))

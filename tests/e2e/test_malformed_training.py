@@ -268,7 +268,11 @@ CASES: dict[str, tuple[Callable[[Run], Any], str]] = {
     "pack a pipe": (lambda run: make_pipe(run.pack), "expected a file, got a named pipe"),
     "pack a socket": (lambda run: make_socket(run.pack), "expected a file, got a socket"),
     "pack a folder": (set_argument("--packs", "/tmp"), "expected a file, got a folder"),
-    "encoder that is not used": (set_argument("--latent-encoder", "a"), "expected no --latent-encoder"),
+    "encoder that is not there": (set_argument("--latent-encoder", "a"), "a.safetensors, found none"),
+    "encoder that is not used": (
+        lambda run: run.arguments.update({"--latent-encoder": str(run.pack.with_suffix(""))}),
+        "expected no --latent-encoder",
+    ),
     # what was saved
     "state truncated": (with_state(lambda run: truncate(run.state)), "got another or a damaged file"),
     "state empty": (with_state(lambda run: run.state.write_bytes(b"")), "got another or a damaged file"),

@@ -90,6 +90,11 @@ def test_dry_run_prints_the_commands_and_changes_nothing(checkout):
     assert sorted(checkout.iterdir()) == before
 
 
+def test_long_tests_are_left_out_unless_asked_for(checkout):
+    printed = [run_setup(checkout, "--dry-run", flag).stdout for flag in ("--test", "--test-all")]
+    assert ["slow" in commands for commands in printed] == [False, True]
+
+
 @pytest.mark.parametrize("name", EXTRAS)
 def test_each_package_flag_installs_its_extra(checkout, name):
     assert f"[{name}]" in run_setup(checkout, "--dry-run", f"--{name}").stdout.replace("\\", "")

@@ -65,7 +65,7 @@ def read_metadata(root: Path) -> list[AssetRow]:
     if not path.is_file():
         raise MetadataError(
             f"{path}: no metadata; run "
-            f"python dataset_toolkits/build_metadata.py sweethome3d --output_dir {root}"
+            f"python dataset_toolkits/build_metadata.py sweethome3d --output-dir {root}"
         )
     rows = read_assets(path)
     for column in _COLUMNS:

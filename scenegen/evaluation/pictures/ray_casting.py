@@ -37,6 +37,7 @@ EXPOSURE = 0.4
 SAMPLES = 2
 """Rays along each edge of a pixel."""
 
+_RAYS_AT_ONCE = 1 << 19  # bounds the memory of large pictures
 _OFF_SURFACE = 1e-3
 _NEAR = 1e-3
 
@@ -132,9 +133,26 @@ def linear_to_srgb(values: np.ndarray) -> np.ndarray:
 
 def cast(triangles: ColouredTriangles, camera: SceneCamera, samples: int = SAMPLES) -> Image.Image:
     """Draw a scene: RGBA, transparent where nothing is; edges are softened by `samples` rays an edge."""
-    rays = _rays(camera, samples)
     scene = EmbreeScene()
     TriangleMesh(scene, np.ascontiguousarray(triangles.corners))
+    rows = max(1, _RAYS_AT_ONCE // (camera.width * samples**2))
+    bands = [
+        _cast_rows(scene, triangles, camera, samples, first, min(first + rows, camera.height))
+        for first in range(0, camera.height, rows)
+    ]
+    return Image.fromarray(np.concatenate(bands), "RGBA")
+
+
+def _cast_rows(
+    scene: EmbreeScene,
+    triangles: ColouredTriangles,
+    camera: SceneCamera,
+    samples: int,
+    first: int,
+    last: int,
+) -> np.ndarray:
+    """Rows `first` to `last` of a picture, the last one left out: (last - first, W, 4) uint8."""
+    rays = _rays(camera, samples, first, last)
     origin = (-camera.extrinsics[:3, :3].T @ camera.extrinsics[:3, 3]).astype(np.float32)
     found = scene.run(np.broadcast_to(origin, rays.shape).copy(), rays, output=1)
     hit = np.flatnonzero((found["primID"] >= 0) & (found["tfar"] > _NEAR))
@@ -146,17 +164,17 @@ def cast(triangles: ColouredTriangles, camera: SceneCamera, samples: int = SAMPL
         light[hit] = _albedo(triangles, face, weights) * _received(scene, triangles, face, points, rays[hit])
     alpha = np.zeros(len(rays), np.float32)
     alpha[hit] = 1
-    shape = camera.height, samples, camera.width, samples
+    shape = last - first, samples, camera.width, samples
     coverage = alpha.reshape(shape).mean(axis=(1, 3))
     colour = light.clip(0, 1).reshape(*shape, 3).mean(axis=(1, 3)) / np.maximum(coverage, 1e-6)[..., None]
     rgba = np.concatenate([linear_to_srgb(colour), coverage[..., None]], axis=2)
-    return Image.fromarray(np.round(rgba.clip(0, 1) * 255).astype(np.uint8), "RGBA")
+    return np.round(rgba.clip(0, 1) * 255).astype(np.uint8)
 
 
-def _rays(camera: SceneCamera, samples: int) -> np.ndarray:
-    """Directions (H * s * W * s, 3) float32 in the frame of the file, of camera depth 1, row by row."""
+def _rays(camera: SceneCamera, samples: int, first: int, last: int) -> np.ndarray:
+    """Directions (rows * s * W * s, 3) float32 in the frame of the file, of camera depth 1, row by row."""
     columns = (np.arange(camera.width * samples) + 0.5) / samples
-    rows = (np.arange(camera.height * samples) + 0.5) / samples
+    rows = (np.arange(first * samples, last * samples) + 0.5) / samples
     x, y = np.meshgrid(
         (columns - camera.centre[0]) / camera.focal[0], (rows - camera.centre[1]) / camera.focal[1]
     )

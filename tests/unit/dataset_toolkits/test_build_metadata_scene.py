@@ -146,6 +146,16 @@ def test_lost_files_are_made_again(finished, run, name, damage):
     assert contents(root) == before
 
 
+def test_a_damaged_table_of_assets_changes_nothing(finished, run, caplog):
+    before = contents(finished)
+    table = finished / "metadata.csv"
+    _cut(table)
+    assert run(finished, "--save_mask") == 1
+    assert f"{table}: line " in caplog.records[-1].message and "cut off" in caplog.records[-1].message
+    table.write_bytes(before["metadata.csv"])
+    assert contents(finished) == before
+
+
 def test_two_processes_and_a_last_run_do_what_one_does(finished, lookalike, run):
     two = lookalike()
     for rank in ("0", "1"):
@@ -207,6 +217,21 @@ def test_assets_alone_have_rows_with_one_of_their_views(lookalike, run):
     before = contents(root)
     assert run(root, "--use_render_cond") == 1
     assert contents(root) == before
+
+
+def test_assets_of_the_test_split_have_no_rows_of_their_own(lookalike, run, furniture_of_split):
+    root = lookalike()
+    *others, last = read_assets(root / "metadata.csv")  # the model of the test photos
+    test_id = furniture_of_split("test", 1).infos[0].id
+    foreign = replace(last, extra=last.extra | {"id": test_id, "split": "test"})
+    write_assets([*others, foreign], root / "metadata.csv")
+    for asset in (*others, foreign):
+        folder = root / "renders_cond" / asset.sha256
+        folder.mkdir(parents=True)
+        Image.new("RGBA", (30, 30), "red").save(folder / "000.png")
+    assert run(root, "--use_render_cond") == 0
+    alone = [row for row in read_scenes(root / "metadata_scene.csv") if row.kind == "asset"]
+    assert [row.sha256 for row in alone] == [asset.sha256 for asset in others]
 
 
 @pytest.mark.parametrize(

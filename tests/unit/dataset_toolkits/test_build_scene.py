@@ -226,6 +226,24 @@ def test_blender_that_is_missing_or_fails_is_one_line_a_scene(truth):
     assert "ended with status 1" in failed["error"]
 
 
+@pytest.mark.parametrize("text", ["", "[]", '{"1000000": '])
+def test_damaged_cameras_are_named_and_written_again_when_they_are_removed(truth, caplog, text):
+    path = truth / "scene_test_render" / "render_cfg.json"
+    cameras = path.read_text()
+    path.write_text(text)
+    assert run(truth, "--no_render") == 1
+    assert str(path) in caplog.records[-1].message and "remove the file" in caplog.records[-1].message
+    path.unlink()
+    assert run(truth, "--no_render") == 0
+    assert path.read_text() == cameras
+
+
+def test_without_annotations_there_is_one_line(truth, caplog):
+    (truth / "raw" / "3D-FUTURE-scene" / "GT" / "test_set.json").unlink()
+    assert run(truth) == 1
+    assert "test_set.json: no such file; place the annotations" in caplog.records[-1].message
+
+
 def test_only_the_test_set_has_true_scenes(capsys):
     for command in (["--set", "train"], ["--worker_id", "1"], ["--gpu_num", "2", "--gpu_id", "2"]):
         with pytest.raises(SystemExit):

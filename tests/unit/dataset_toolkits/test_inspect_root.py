@@ -53,8 +53,9 @@ def test_a_whole_root_is_counted_and_drawn(whole, capsys):
 
 @pytest.mark.parametrize(
     "pattern",
-    ["masked_images/*/0.png", "vggt_features_test/*.npz", "masked_images/*/scene.jpg", "renders_cond/*/*.json",
-     "ss_latents/*/*.npz", "raw/3D-FUTURE-model/*/raw_model.obj", "raw/3D-FUTURE-scene/train/image/*.jpg"],
+    ["masked_images/*/0.png", "vggt_features_test/*.npz", "masked_images/*/scene.jpg",
+     "renders_cond/*/*.json", "ss_latents/*/*.npz", "raw/3D-FUTURE-model/*/raw_model.obj",
+     "raw/3D-FUTURE-scene/train/image/*.jpg"],
 )  # fmt: skip
 def test_missing_and_cut_off_files_are_named(whole, capsys, pattern):
     path = sorted(whole.glob(pattern))[0]

@@ -214,6 +214,15 @@ def test_a_damaged_file_is_named_and_the_rest_is_packed(root, name, damage, mess
     assert pack(root) == 1, "and again"
 
 
+def test_a_line_of_the_table_that_cannot_be_used_is_named(root):
+    table = root / "metadata_scene.csv"
+    _cut(table)
+    assert pack(root) == 1
+    lines = [cells for _, cells in read_lines(root / "failed_scenes_train_shards_0.csv", ["item", "error"])]
+    assert len(lines) == 1 and f"{table}: line" in lines[0]["error"]
+    assert len(SceneSamples(shards(root))) > 0
+
+
 def test_a_missing_mask_is_that_of_the_cut_out(root):
     for path in root.glob("masked_images/*/*_mask.png"):
         path.unlink()

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 from scenegen.inputs.image_files import SceneInputError
 from scenegen.segmentation import ObjectPrompt, SegmenterUnavailable, load_segmenter, refine_polygon
 from scenegen.segmentation.cutout_model import CutoutModel
-from scenegen.segmentation.grabcut import GrabCutSegmenter
+from scenegen.segmentation.grabcut import GrabCutSegmenter, start_of
 from tests.onnx_files import write_brightness
 
 pytest.importorskip("cv2", reason="opencv-python-headless is not installed (extra demo)")
@@ -130,6 +130,17 @@ def test_the_map_of_a_network_starts_the_cut(tmp_path, truth):
     assert (
         started.description == "GrabCut (OpenCV), started by isnet.onnx, 64x64 pixels, colours as for isnet"
     )
+
+
+def test_a_map_about_another_object_does_not_count():
+    box, saliency = ObjectPrompt((5, 5, 25, 25)), np.zeros((30, 30))
+    saliency[5:10, 5:25] = 0.9  # a quarter of the box
+    alone = start_of(box, (30, 30), None)
+    np.testing.assert_array_equal(start_of(box, (30, 30), saliency), alone)
+    saliency[5:15, 5:25] = 0.9
+    started = start_of(box, (30, 30), saliency)
+    np.testing.assert_array_equal(started[5:15, 5:25], alone[5:15, 5:25])
+    assert (started[15:25, 5:25] != alone[15:25, 5:25]).all() and (started[25:] == alone[25:]).all()
 
 
 def test_a_prompt_that_cannot_be_used_is_refused(segmenter, photo):

@@ -4,6 +4,7 @@ import trimesh
 from PIL import Image
 
 from scenegen.evaluation.loading import EvaluationError
+from scenegen.evaluation.pictures import ray_casting
 from scenegen.evaluation.pictures.cameras import SceneCamera
 from scenegen.evaluation.pictures.ray_casting import cast, load_triangles
 from scenegen.evaluation.registration import Similarity
@@ -90,3 +91,11 @@ def test_file_without_triangles_is_told(tmp_path):
     (tmp_path / "x.glb").write_bytes(encode_glb([]))
     with pytest.raises(EvaluationError, match="got none"):
         load_triangles(tmp_path / "x.glb")
+
+
+def test_large_pictures_are_drawn_in_bands_of_the_same_pixels(tmp_path, camera, monkeypatch):
+    vertices, faces = square()
+    triangles = load_triangles(write(tmp_path / "a.glb", vertices, faces))
+    whole = drawn(triangles, camera)
+    monkeypatch.setattr(ray_casting, "_RAYS_AT_ONCE", 7 * 60 * 4)
+    np.testing.assert_array_equal(drawn(triangles, camera), whole)
