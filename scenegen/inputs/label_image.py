@@ -29,6 +29,7 @@ MAX_LABELS = 255
 _GRID_LEVELS = (0, 36, 73, 109, 146, 182, 219, 255)  # of the colours after the published ones
 _NOTE = "scenegen labels sha256"
 _CODE = np.array([1 << 16, 1 << 8, 1])
+_LEAST_BACKGROUND = 0.02  # of an image that is not crisp; photos have less
 _SMALLEST_SHARE = 1e-4  # of the image: 10 x 10 pixels of a million
 
 
@@ -206,6 +207,11 @@ def read_label_image(
     cleaned = not is_crisp(numbers, max_objects, len(PALETTE) if source == "colours" else 0, smallest)
     if cleaned:
         numbers = _without_noise(image, numbers, source, smallest, where)
+        if (background := float((numbers == 0).mean())) < _LEAST_BACKGROUND:
+            raise SceneInputError(
+                f"{where}: expected black on the background, got {100 * background:.1f} % of black, like a "
+                "photo; save the label image itself, as a PNG"
+            )
     labels, dropped = _without_specks(numbers.astype(np.int32), smallest)
     values = np.unique(labels[labels > 0])
     if len(values) == 0:

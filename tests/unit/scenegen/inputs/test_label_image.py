@@ -226,6 +226,12 @@ def test_photo_is_no_label_image():
         read_label_image(Image.fromarray(photo), where="mine")
 
 
+def test_photo_of_plain_surfaces_is_no_label_image():
+    walls = Image.fromarray(np.where(_drawing(1, 2, 3) > 0, 90, 200).astype(np.uint8)).convert("RGB")
+    with pytest.raises(SceneInputError, match="expected black on the background, got 0.0 % of black, like a"):
+        read_label_image(_jpeg(_smooth(walls), 80))
+
+
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
