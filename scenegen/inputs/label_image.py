@@ -29,6 +29,7 @@ MAX_LABELS = 255
 _GRID_LEVELS = (0, 36, 73, 109, 146, 182, 219, 255)  # of the colours after the published ones
 _NOTE = "scenegen labels sha256"
 _CODE = np.array([1 << 16, 1 << 8, 1])
+_LEAST_BACKGROUND = 0.02  # of an image that is not crisp; photos have less
 _SMALLEST_SHARE = 1e-4  # of the image: 10 x 10 pixels of a million
 
 
@@ -206,6 +207,11 @@ def read_label_image(
     cleaned = not is_crisp(numbers, max_objects, len(PALETTE) if source == "colours" else 0, smallest)
     if cleaned:
         numbers = _without_noise(image, numbers, source, smallest, where)
+        if (background := float((numbers == 0).mean())) < _LEAST_BACKGROUND:
+            raise SceneInputError(
+                f"{where}: expected black on the background, got {100 * background:.1f} % of black, like a "
+                "photo; save the label image itself, as a PNG"
+            )
     labels, dropped = _without_specks(numbers.astype(np.int32), smallest)
     values = np.unique(labels[labels > 0])
     if len(values) == 0:
@@ -225,8 +231,7 @@ def _numbers(image: Image.Image) -> tuple[np.ndarray, str]:
     """The label of every pixel as it stands in the file: (H, W) integers, and what they are."""
     if image.mode == "P" and not _has_black_elsewhere(image):
         return np.asarray(image).astype(np.int32), "palette indices"
-    if "A" in image.mode or "transparency" in image.info:
-        image = over_background(image, 0)
+    image = _without_alpha(image)
     if image.mode == "L" or image.mode.startswith("I"):
         return np.asarray(image).astype(np.int32), "grey values"
     if image.mode == "1":
@@ -236,6 +241,13 @@ def _numbers(image: Image.Image) -> tuple[np.ndarray, str]:
     if (rgb == rgb[..., :1]).all() and (numbers >= len(PALETTE)).any():
         return rgb[..., 0].astype(np.int32), "grey values"
     return numbers, "colours"
+
+
+def _without_alpha(image: Image.Image) -> Image.Image:
+    """The image with what is transparent black."""
+    if "A" in image.mode or "transparency" in image.info:
+        return over_background(image, 0)
+    return image
 
 
 def _has_black_elsewhere(image: Image.Image) -> bool:
@@ -260,7 +272,7 @@ def _without_noise(
 ) -> np.ndarray:
     """Labels (H, W) of an image whose edges, or all of it, hold more values than were drawn."""
     is_grey = source == "grey values"
-    values = numbers[..., None] if is_grey else np.asarray(image.convert("RGB")).astype(np.int32)
+    values = numbers[..., None] if is_grey else np.asarray(_without_alpha(image).convert("RGB"))
     found = restore_labels(values, None if is_grey else PALETTE.astype(np.int32), min_area)
     if found is None:
         raise SceneInputError(

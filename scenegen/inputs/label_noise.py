@@ -21,6 +21,7 @@ _EXPLAINED = 0.6  # part of the pixels that look like their label in an image of
 _SHADE = 48  # levels between a colour and what compression makes of it at the edges
 _SHADE_SHARE = 0.01  # of the pixels of another colour so close: fewer than this are its shades
 _SPECKS = 3  # as many of them are dropped without taking the image for a noisy one
+_TABLE = 1 << 24  # numbers below it, among them all colours, are counted in a table
 _FEWEST_STEADY = 4  # pixels of an area that was drawn
 
 
@@ -83,15 +84,16 @@ def restore_labels(image: np.ndarray, palette: np.ndarray | None, min_area: int)
     """Find the colours that an image was drawn in, and give each pixel one of them.
 
     Args:
-        image: (H, W, C) integers.
+        image: (H, W, C) integers: one channel, or three of 8 bits.
         palette: (K, C) colours that it is likely drawn in; None where there are none.
         min_area: pixels below which an area is not taken for one that was drawn.
 
     Returns:
         None where no few colours explain the image.
     """
-    ranges = ndimage.maximum_filter(image, (3, 3, 1)) - ndimage.minimum_filter(image, (3, 3, 1))
-    steady = ranges.max(axis=-1) <= _STEADY
+    steady = np.ones(image.shape[:2], bool)
+    for channel in np.moveaxis(image, -1, 0):
+        steady &= ndimage.maximum_filter(channel, 3) - ndimage.minimum_filter(channel, 3) <= _STEADY
     if not steady.any():
         return None
     fewest = max(_FEWEST_STEADY, min_area // 8)
@@ -99,7 +101,7 @@ def restore_labels(image: np.ndarray, palette: np.ndarray | None, min_area: int)
     if colours is None:
         return None
     values, inverse, _ = _distinct(image)
-    nearest, distance = (found[inverse] for found in _nearest(values, colours))
+    nearest, distance = (found.astype(np.int32)[inverse] for found in _nearest(values, colours))
     seeds = _anchored(np.where(distance <= _SAME, nearest, -1), steady, fewest)
     seeds = np.where((distance <= _DRIFT) | _is_beside(seeds, steady), seeds, -1)
     if (seeds >= 0).mean() < _EXPLAINED:
@@ -147,10 +149,21 @@ def _without_shades(colours: np.ndarray, counts: np.ndarray, fewest: int) -> np.
 
 def _distinct(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Distinct values (N, C) of pixels (..., C), the value of each pixel, and how many pixels have each."""
-    base = int(pixels.max()) + 1
-    codes = pixels.reshape(-1, pixels.shape[-1]) @ base ** np.arange(pixels.shape[-1], dtype=np.int64)
-    _, first, inverse, counts = np.unique(codes, return_index=True, return_inverse=True, return_counts=True)
-    return pixels.reshape(-1, pixels.shape[-1])[first], inverse.reshape(pixels.shape[:-1]), counts
+    channels = pixels.shape[-1]
+    codes = pixels[..., 0].astype(np.int32)
+    for channel in range(1, channels):
+        codes = codes * 256 + pixels[..., channel]
+    if codes.max() < _TABLE:  # a table takes a fraction of the time and the memory of sorting
+        counts = np.bincount(codes.ravel())
+        found = np.flatnonzero(counts)
+        table = np.zeros(len(counts), np.int32)
+        table[found] = np.arange(len(found))
+        inverse, counts = table[codes], counts[found]
+    else:
+        found, inverse, counts = np.unique(codes, return_inverse=True, return_counts=True)
+        inverse = inverse.reshape(codes.shape)
+    values = np.stack([found // 256**place % 256 for place in reversed(range(channels))], axis=-1)
+    return (values if channels > 1 else found[:, None]).astype(np.int64), inverse, counts
 
 
 def _nearest(values: np.ndarray, colours: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

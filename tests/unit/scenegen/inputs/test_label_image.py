@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 from PIL.PngImagePlugin import PngInfo
+from scipy import ndimage
 
 from scenegen.inputs.image_files import SceneInputError
 from scenegen.inputs.label_image import (
@@ -134,6 +135,17 @@ def test_transparent_background_is_the_background():
     assert (read_label_image(Image.fromarray(rgba)).labels == labels).all()
 
 
+def test_soft_edges_in_alpha_end_at_the_background():
+    labels = _drawing(1, 2, 3)
+    alpha = _smooth(Image.fromarray(np.where(labels, 255, 0).astype(np.uint8)))
+    colours = ndimage.maximum_filter(labels, 9)  # under the soft edges, too
+    image = Image.fromarray(PALETTE[colours])
+    image.putalpha(alpha)
+    read = read_label_image(image)
+    assert read.values == (1, 2, 3) and read.cleaned
+    assert ((read.labels > 0) == (labels > 0)).mean() > 0.99
+
+
 def _jpeg(image: Image.Image, quality: int) -> Image.Image:
     buffer = io.BytesIO()
     image.save(buffer, "jpeg", quality=quality)
@@ -212,6 +224,12 @@ def test_photo_is_no_label_image():
         SceneInputError, match="mine: expected areas of one value or colour per object, got 1"
     ):
         read_label_image(Image.fromarray(photo), where="mine")
+
+
+def test_photo_of_plain_surfaces_is_no_label_image():
+    walls = Image.fromarray(np.where(_drawing(1, 2, 3) > 0, 90, 200).astype(np.uint8)).convert("RGB")
+    with pytest.raises(SceneInputError, match="expected black on the background, got 0.0 % of black, like a"):
+        read_label_image(_jpeg(_smooth(walls), 80))
 
 
 @pytest.mark.parametrize(
