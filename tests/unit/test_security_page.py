@@ -15,7 +15,8 @@ _ROW = re.compile(r"^\| (?P<kind>[^|]+) \| `(?P<file>tests/[\w/]+\.py)` \| (?P<c
 
 def collected(files: list[str]) -> Counter[str]:
     """Test file -> its number of tests."""
-    program = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", *files]
+    program = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider"]
+    program += ["-m", "", *files]  # the slow ones too
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     result = subprocess.run(program, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=300)
     assert result.returncode == 0, result.stdout[-2000:]
