@@ -10,7 +10,8 @@ Makes .venv and installs SceneGen with PyTorch: a CUDA build where there is an N
 
 Jobs after the installation
   --run               reconstruct the bundled example scenes (python inference.py)
-  --test              install the test tools too, then run every test
+  --test              install the test tools too, then run the tests, but for those that take long
+  --test-all          the same with those that take long, an hour in all on two cores
 
 More Python packages
   --demo              the pages in the browser (interactive_demo.py)
@@ -84,6 +85,7 @@ everything=false
 kept_torch=""
 run_examples=false
 run_tests=false
+test_choice=()
 
 step() { printf '==> %s\n' "$*"; }
 
@@ -110,6 +112,7 @@ parse_flags() {
         case "$1" in
             --run) run_examples=true ;;
             --test) run_tests=true; extras+=(dev) ;;
+            --test-all) run_tests=true; extras+=(dev); test_choice=(-m "slow or not slow") ;;
             --demo | --background | --data | --train | --eval | --segment | --cutout | --hub | --usd | --video | \
                 --heic | --dev)
                 extras+=("${1#--}") ;;
@@ -289,7 +292,9 @@ main() {
     fi
     if $run_tests; then
         step "Running the tests"
-        change "$VENV_PYTHON" -m pytest
+        # One process a core, of one thread each: PyTorch's threads wait for each other where processes share cores.
+        export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
+        change "$VENV_PYTHON" -m pytest --numprocesses auto --dist loadfile ${test_choice[@]+"${test_choice[@]}"}
     fi
     exit "$kernel_status"
 }

@@ -21,6 +21,7 @@ from pathlib import Path
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from dataset_toolkits.photos.failures import write_failures
 from dataset_toolkits.photos.geometry_features import GeometryFeatures
 from dataset_toolkits.photos.rows import statistics_text
 from dataset_toolkits.photos.scene_table import SceneTable
@@ -32,8 +33,8 @@ from scenegen.datasets.annotations import AnnotationError, Fault, read_annotatio
 from scenegen.datasets.furniture_ids import is_train
 from scenegen.datasets.metadata import ASSETS_NAME, read_scenes
 from scenegen.datasets.model_boxes import MODELS_FOLDER
-from scenegen.datasets.records import FAILED, shard
-from scenegen.datasets.tables import MetadataError, write_lines
+from scenegen.datasets.records import shard
+from scenegen.datasets.tables import MetadataError
 from scenegen.synthesis.furniture.split import SplitError
 from trellis_modules.files import atomic_write_text
 from vggt.checkpoint import VggtCheckpointError
@@ -128,22 +129,11 @@ def make_table(paths: SetPaths, options: argparse.Namespace) -> SceneTable:
 
 
 def report(table: SceneTable, options: argparse.Namespace) -> int:
-    """Write and count what failed; the exit status."""
-    path = table.paths.root / f"{FAILED}{table.paths.failed_kind}_{options.rank}.csv"
-    if table.failed:
-        source = str(table.paths.annotations)
-        lines = [
-            {"file": source, "item": item, "error": " ".join(reason.split())}
-            for item, reason in table.failed.items()
-        ]
-        write_lines(path, ["file", "item", "error"], lines)
-    else:
-        path.unlink(missing_ok=True)
+    """Count what was left out, write and count what failed; the exit status."""
     for reason, count in sorted(table.left_out.items()):
         print(f"{count} annotations left out: {reason}")
-    if table.failed:
-        print(f"{len(table.failed)} photos or annotations failed, listed in {path}")
-    return 1 if table.failed else 0
+    paths = table.paths
+    return write_failures(paths.root, paths.failed_kind, str(options.rank), paths.annotations, table.failed)
 
 
 def build(options: argparse.Namespace) -> int:

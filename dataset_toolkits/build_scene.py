@@ -21,6 +21,7 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from dataset_toolkits.blender import default_blender
+from dataset_toolkits.photos.failures import write_failures
 from dataset_toolkits.photos.set_paths import DATASETS, SetPaths
 from dataset_toolkits.photos.truth_builder import TruthBuilder, TruthSettings
 from dataset_toolkits.photos.truth_render import CYCLES, ENGINES, merge_parts, write_part
@@ -28,8 +29,6 @@ from dataset_toolkits.steps import add_output_dir, run_step
 from scenegen.cli.parser import CommandParser
 from scenegen.cli.types import positive_int, whole_number
 from scenegen.datasets.annotations import AnnotatedPhoto, AnnotationError, Fault, read_annotations
-from scenegen.datasets.records import FAILED
-from scenegen.datasets.tables import write_lines
 from scenegen.demo.viewer import ViewerUnavailable, launch_viewer
 from scenegen.evaluation.loading import EvaluationError
 
@@ -119,22 +118,9 @@ def build(paths: SetPaths, options: argparse.Namespace) -> int:
     write_part(paths.truth_renders, worker, builder.entries)
     if is_alone:
         merge_parts(paths.truth_renders)
-    return report(builder, "0" if is_alone else worker, options)
-
-
-def report(builder: TruthBuilder, worker: str, options: argparse.Namespace) -> int:
-    """Write and count what failed; the exit status."""
-    path = options.output_dir / f"{FAILED}scene_{options.set}_{worker}.csv"
-    if builder.failed:
-        source = str(builder.paths.annotations)
-        lines = [{"file": source, "item": item, "error": why} for item, why in builder.failed.items()]
-        write_lines(path, ["file", "item", "error"], lines)
-    else:
-        path.unlink(missing_ok=True)
-    print(f"{len(builder.entries)} scenes in {builder.paths.truth}")
-    if builder.failed:
-        print(f"{len(builder.failed)} photos or annotations failed, listed in {path}")
-    return 1 if builder.failed else 0
+    print(f"{len(builder.entries)} scenes in {paths.truth}")
+    name = "0" if is_alone else worker
+    return write_failures(paths.root, f"scene_{options.set}", name, paths.annotations, builder.failed)
 
 
 def run(options: argparse.Namespace) -> int:

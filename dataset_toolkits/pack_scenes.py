@@ -21,6 +21,7 @@ from typing import Any
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from dataset_toolkits.photos.failures import write_failures
 from dataset_toolkits.photos.packing import Packer, PackSettings
 from dataset_toolkits.photos.rows import grouped
 from dataset_toolkits.photos.set_paths import SETS, SetPaths
@@ -30,9 +31,8 @@ from scenegen.cli.types import positive_int, whole_number
 from scenegen.conditioning.image_preparation import IMAGE_SIZE
 from scenegen.datasets.furniture_ids import is_train
 from scenegen.datasets.metadata import ASSETS_NAME, read_assets, read_scenes
-from scenegen.datasets.records import FAILED
 from scenegen.datasets.shards import KINDS, LATENTS, SCENES, shard_name, shard_paths
-from scenegen.datasets.tables import MetadataError, write_lines
+from scenegen.datasets.tables import MetadataError
 from scenegen.synthesis.furniture.split import SplitError
 
 logger = logging.getLogger("pack_scenes")
@@ -110,20 +110,10 @@ def pack(options: argparse.Namespace) -> int:
     for path in shard_paths(packer.folder, options.kind, options.set):
         if path.name not in names:
             path.unlink()
-    return report(packer, options)
-
-
-def report(packer: Packer, options: argparse.Namespace) -> int:
-    """Write and count what failed; the exit status."""
-    path = options.output_dir / f"{FAILED}{options.kind}_{options.set}_shards_{options.rank}.csv"
     print(f"{packer.num_samples} samples in {packer.folder}")
-    if not packer.failed:
-        path.unlink(missing_ok=True)
-        return 0
-    lines = [{"item": item, "error": reason} for item, reason in packer.failed.items()]
-    write_lines(path, ["item", "error"], lines)
-    print(f"{len(packer.failed)} rows failed, listed in {path}")
-    return 1
+    table = ASSETS_NAME if options.kind == LATENTS else SetPaths(options.output_dir, options.set).table.name
+    kind, rank = f"{options.kind}_{options.set}_shards", str(options.rank)
+    return write_failures(options.output_dir, kind, rank, options.output_dir / table, packer.failed)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,8 @@ from trellis_modules.config import load_json
 from trellis_modules.files import atomic_write_text
 from trellis_modules.samplers import SamplingParams
 from trellis_modules.samplers.registry import SamplerConfig
+
+logger = logging.getLogger("assemble")
 
 #: name in the new folder -> (training run, name of the network there, role in the pipeline; None: for
 #: training only)
@@ -149,9 +153,24 @@ def describe(
     )
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Copy the networks and describe the pipeline."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status."""
     options = parse_arguments(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
+    try:
+        assemble(options)
+    except (OSError, ValueError, LookupError) as error:  # of folders that no training has filled
+        logger.error("expected the folders of finished trainings, got others (%s); train them first", error)
+        return 2
+    return 0
+
+
+def assemble(options: argparse.Namespace) -> None:
+    """Copy the networks and describe the pipeline.
+
+    Raises:
+        OSError, ValueError, LookupError: a network or a configuration is missing or damaged.
+    """
     folder = options.output
     (folder / "ckpts").mkdir(parents=True, exist_ok=True)
     stems, digests = copy_networks(options, folder)
@@ -161,4 +180,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

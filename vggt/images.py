@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -80,6 +81,12 @@ def read_images(paths: Sequence[str | Path]) -> list[Image.Image]:
                 images.append(image)
         except UnreadableFile as error:
             raise UnreadableFile(f"{path}: {error}") from error
+        except FileNotFoundError:
+            raise
+        except UnidentifiedImageError as error:
+            raise OSError(f"{path}: expected a picture, got other content; save it again") from error
+        except (OSError, SyntaxError, EOFError, ValueError, struct.error) as error:  # of Pillow's decoders
+            raise OSError(f"{path}: expected a whole picture, reading stopped ({error})") from error
     return images
 
 

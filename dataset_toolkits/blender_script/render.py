@@ -9,6 +9,7 @@ import argparse
 import json
 import math
 import os
+import runpy
 import struct
 import sys
 
@@ -22,6 +23,7 @@ from mathutils import Matrix, Vector
 if not hasattr(numpy, "bool"):
     numpy.bool = bool  # Blender 3.4's glTF importer still uses the name that NumPy 1.24 took away
 
+DEVICES = runpy.run_path(os.path.join(os.path.dirname(os.path.abspath(__file__)), "devices.py"))
 SURFACES = ("MESH", "CURVE", "SURFACE", "FONT", "META")
 HALF_DIAGONAL, SENSOR_MM, MIST_DEPTH = math.sqrt(3) / 2, 32, 10
 SAVED = ("mesh", "depth", "normal", "albedo", "mist")
@@ -215,34 +217,6 @@ def add_lights():
         bpy.context.scene.collection.objects.link(light)
 
 
-def use_gpu():
-    """Turn on the GPU where this Blender and this machine have one; returns the device of Cycles."""
-    preferences = bpy.context.preferences.addons["cycles"].preferences
-    for kind in ("OPTIX", "CUDA", "HIP", "METAL", "ONEAPI"):
-        try:
-            preferences.compute_device_type = kind
-        except TypeError:  # not in this build
-            continue
-        preferences.get_devices()
-        if any(device.type == kind for device in preferences.devices):
-            for device in preferences.devices:
-                device.use = device.type == kind
-            return "GPU"
-    return "CPU"
-
-
-def use_denoiser(scene):
-    """Denoise with what this build has; distributions leave the denoiser out."""
-    for name in ("OPENIMAGEDENOISE", "OPTIX"):
-        try:
-            scene.cycles.denoiser = name
-        except TypeError:
-            continue
-        scene.cycles.use_denoising = True
-        return
-    scene.cycles.use_denoising = False
-
-
 def set_up_render(options):
     scene = bpy.context.scene
     render, cycles, image = scene.render, scene.cycles, scene.render.image_settings
@@ -253,13 +227,13 @@ def set_up_render(options):
     scene.view_settings.view_transform = "Filmic"  # later Blenders have another default
     image.file_format, image.color_mode, image.color_depth = "PNG", "RGBA", "8"
     if options.engine == "CYCLES":
-        cycles.device = use_gpu()
+        cycles.device = DEVICES["use_gpu"]()
         cycles.samples = 1 if options.geo_mode else options.samples
         cycles.pixel_filter_type, cycles.filter_width = "BOX", 1.0
         cycles.diffuse_bounces = cycles.glossy_bounces = 1
         cycles.transparent_max_bounces = 0 if options.geo_mode else 3
         cycles.transmission_bounces = 1 if options.geo_mode else 3
-        use_denoiser(scene)
+        DEVICES["use_denoiser"](scene)
 
 
 def compositor():

@@ -7,6 +7,8 @@ Lights and settings are those of the published pictures of true scenes.
 
 import json
 import math
+import os
+import runpy
 import sys
 
 import bpy
@@ -15,6 +17,7 @@ import numpy
 if not hasattr(numpy, "bool"):
     numpy.bool = bool  # Blender 3.4's glTF importer still uses the name that NumPy 1.24 took away
 
+DEVICES = runpy.run_path(os.path.join(os.path.dirname(os.path.abspath(__file__)), "devices.py"))
 LIGHTS = (
     ((4, -4, 4), 2000),
     ((-4, -4, 4), 2000),
@@ -30,31 +33,6 @@ BOUNCES = {
     "transmission_bounces": 2,
     "volume_bounces": 0,
 }
-
-
-def use_gpu():
-    """Turn on the GPU where this Blender and this machine have one; returns the device of Cycles."""
-    preferences = bpy.context.preferences.addons["cycles"].preferences
-    for kind in ("OPTIX", "CUDA", "HIP", "METAL", "ONEAPI"):
-        try:
-            preferences.compute_device_type = kind
-        except TypeError:  # not in this build
-            continue
-        preferences.get_devices()
-        if any(device.type == kind for device in preferences.devices):
-            for device in preferences.devices:
-                device.use = device.type == kind
-            return "GPU"
-    return "CPU"
-
-
-def use_denoiser(scene):
-    """Denoise where this build can; distributions leave the denoiser out."""
-    try:
-        scene.cycles.denoiser = "OPENIMAGEDENOISE"
-        scene.cycles.use_denoising = True
-    except TypeError:
-        scene.cycles.use_denoising = False
 
 
 def add_lights(scene):
@@ -80,14 +58,15 @@ def add_camera(scene, job):
 
 def set_up_render(scene, job):
     scene.render.engine = "CYCLES"
-    scene.cycles.device = use_gpu()
+    scene.cycles.device = DEVICES["use_gpu"]()
     scene.cycles.samples = job["samples"]
     for name, value in BOUNCES.items():
         setattr(scene.cycles, name, value)
-    use_denoiser(scene)
+    DEVICES["use_denoiser"](scene)
     scene.render.resolution_x, scene.render.resolution_y = job["width"], job["height"]
     scene.render.resolution_percentage = 100
     scene.render.film_transparent = True
+    scene.view_settings.view_transform = "Filmic"  # later Blenders have another default
     scene.render.image_settings.file_format = "PNG"
     scene.render.image_settings.color_mode = "RGBA"
     scene.render.filepath = job["picture"]

@@ -264,7 +264,7 @@ def _configuration(path: Path | None) -> dict[str, Any]:
         import yaml
     except ImportError as error:
         raise ConfigurationError(
-            "--config expects the package 'pyyaml', which is not installed; pip install 'scenegen[eval]'"
+            "--config expects the package 'pyyaml', which is not installed; run bash setup.sh --eval"
         ) from error
     path = path if path.suffix else path.with_suffix(".yaml")
     try:

@@ -4,7 +4,7 @@
 
 serves a page on this machine alone, http://127.0.0.1:7860, until it is stopped with Ctrl-C: choose a picture,
 draw a box around each object, correct the masks with clicks, generate, look around and download. It does all
-of that on a CPU with the bundled model. It needs the extra ``demo``: pip install 'scenegen[demo]'.
+of that on a CPU with the bundled model. It needs the extra ``demo``: bash setup.sh --demo.
 
 Exit status: 0 stopped, 2 the page cannot be served.
 """

@@ -7,11 +7,16 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
+from safe_files.regular import shown
 from scenegen import __version__
+
+_LONGEST_PATH, _LONGEST_NAME = 4095, 255  # bytes, on Linux
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -58,6 +63,10 @@ class CommandParser(argparse.ArgumentParser):
         options, unknown = self.parse_known_args(args, namespace)
         if unknown:
             self.error(f"unrecognized arguments: {' '.join(unknown)}{self._suggestion(unknown[0])}")
+        for name, value in vars(options).items():
+            for path in value if isinstance(value, list | tuple) else (value,):
+                if isinstance(path, str | Path) and (problem := _path_problem(path)):
+                    self.error(f"argument --{name.replace('_', '-')}: {problem}")
         return options
 
     def parse_known_args(
@@ -87,3 +96,14 @@ class CommandParser(argparse.ArgumentParser):
         found = [flag for flag in self.flags if flag.startswith(name)]
         found = found or difflib.get_close_matches(name, self.flags, n=1)
         return f"; did you mean {' or '.join(found)}?" if found else ""
+
+
+def _path_problem(value: str | Path) -> str | None:
+    """Why no file can have a path, or no text this content; the system would refuse it later."""
+    text = str(value)
+    if "\0" in text:
+        return f"expected a text without null characters, got {shown(text)}"
+    longest = max(len(os.fsencode(part)) for part in text.split("/"))
+    if isinstance(value, Path) and (longest > _LONGEST_NAME or len(os.fsencode(text)) > _LONGEST_PATH):
+        return f"expected names of at most {_LONGEST_NAME} bytes, got {shown(text)}"
+    return None

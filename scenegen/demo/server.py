@@ -140,8 +140,7 @@ def check_packages() -> None:
     for package in ("gradio", "gradio_image_annotation"):
         if importlib.util.find_spec(package) is None:
             raise DemoUnavailable(
-                f"the demo expects the package {package!r}, which is not installed; "
-                "pip install 'scenegen[demo]'"
+                f"the demo expects the package {package!r}, which is not installed; run bash setup.sh --demo"
             )
 
 

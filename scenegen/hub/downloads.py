@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 from safe_files.limits import MAX_DESCRIPTION_BYTES, MAX_DOWNLOAD_BYTES
+from safe_files.regular import shown
 from scenegen.checkpoints.roles import PIPELINE_FILE, model_stems
 from scenegen.hub.body import SPARE_BYTES, Progress
 from scenegen.hub.digest import file_sha256
@@ -47,7 +48,10 @@ class Source:
     token: str | None = None
 
     def __post_init__(self) -> None:
-        parts = urlsplit(self.endpoint)
+        try:
+            parts = urlsplit(self.endpoint)
+        except ValueError as error:
+            raise HubError(f"--endpoint: {error}, got {shown(self.endpoint)}") from error
         if parts.scheme not in ("http", "https") or not parts.netloc:
             raise HubError(f"--endpoint: expected a URL such as {DEFAULT_ENDPOINT}, got {self.endpoint!r}")
 

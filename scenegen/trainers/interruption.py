@@ -16,7 +16,7 @@ _REASONS = {
 }
 
 
-class Interrupted(Exception):
+class StepBrokenOff(Exception):
     """A step was broken off; nothing of it counts."""
 
 
@@ -62,12 +62,12 @@ class Interruption:
         """Work that may be broken off and done again later.
 
         Raises:
-            Interrupted: a signal came, now or before.
+            StepBrokenOff: a signal came, now or before.
         """
         self._is_breakable = True
         try:
             if self.reason is not None:
-                raise Interrupted(self.reason)
+                raise StepBrokenOff(self.reason)
             yield
         finally:
             self._is_breakable = False
@@ -78,4 +78,4 @@ class Interruption:
         self.reason = self.reason or _REASONS[signal.Signals(number)]
         if self._is_breakable:
             self._is_breakable = False
-            raise Interrupted(self.reason)
+            raise StepBrokenOff(self.reason)

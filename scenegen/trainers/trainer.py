@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from scenegen.synthesis.sources.batch import Batch
 from scenegen.synthesis.sources.source import BatchSource
 from scenegen.trainers.cuda_graph import GraphedGradients
-from scenegen.trainers.interruption import Interrupted, Interruption
+from scenegen.trainers.interruption import Interruption, StepBrokenOff
 from scenegen.trainers.objective import Objective
 from scenegen.trainers.prefetch import Prefetcher
 from scenegen.trainers.saved_state import (
@@ -243,7 +243,7 @@ class Trainer:
             while self.step < self.config.max_steps and self._clock() - start < time_limit_s:
                 try:
                     logs = self._train_step(batches, interruption)
-                except Interrupted:
+                except StepBrokenOff:
                     break
                 for name, value in logs.items():
                     values.setdefault(name, []).append(value)
@@ -278,7 +278,7 @@ class Trainer:
         """One step; on a GPU it is queued without waiting for it, and the next batch is made meanwhile.
 
         Raises:
-            Interrupted: broken off before anything of the state was changed.
+            StepBrokenOff: broken off before anything of the state was changed.
         """
         config, seed = self.config, self.config.seed * 1_000_003 + self.step
         with interruption.breakable():

@@ -6,7 +6,6 @@ import json
 import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -33,6 +32,7 @@ from dataset_toolkits.voxel_files import read_voxels
 from scenegen.checkpoints.networks import load_network
 from scenegen.datasets.metadata import ASSETS_NAME, AssetRow, read_assets
 from tests.asset_models import write_models
+from tests.asset_road import first_steps
 from trellis_modules.renderers.cameras import to_camera, to_pixels
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -227,36 +227,19 @@ def test_two_ranks_write_what_one_writes(models: Path, tmp_path: Path) -> None:
     assert contents(one) == contents(two)
 
 
-SCRIPT = """
-import sys
-from dataset_toolkits import build_metadata, download, render, voxelize
-root, models = sys.argv[1:]
-shared = ["folder", "--output_dir", root]
-def table(): build_metadata.main([*shared, "--source", models])
-print("ready", flush=True)
-table(); download.main([*shared, "--source", models]); table()
-render.main([*shared, "--engine", "EMBREE", "--resolution", "64", "--max-workers", "1"]); table()
-voxelize.main([*shared, "--max-workers", "1"]); table()
-"""
-
-
-def run_road(root: Path, models: Path, kill_after: float | None = None) -> float:
-    """Run the first steps in a process of its own, and kill it if asked; seconds that it worked."""
+def run_and_kill(root: Path, models: Path, after: float) -> None:
+    """Run the first steps in a process of its own, and kill it so many seconds after it began to work."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", SCRIPT, str(root), str(models)]
+    command = [sys.executable, "-m", "tests.asset_road", str(root), str(models)]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
     ) as process:
         process.stdout.readline()
-        begun = time.monotonic()
         try:
-            process.communicate(timeout=kill_after)
+            process.communicate(timeout=after)
         except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
+            process.kill()
             process.communicate()
-        else:
-            assert process.returncode == 0
-    return time.monotonic() - begun
 
 
 @pytest.mark.parametrize("kills", [1, pytest.param(10, marks=pytest.mark.slow)])
@@ -264,11 +247,12 @@ def test_a_killed_run_ends_with_the_same_bytes_when_it_is_started_again(
     models: Path, tmp_path: Path, kills: int
 ) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    seconds = run_road(whole, models)
-    drawn = random.Random(kills)
+    begun = time.monotonic()
+    first_steps(str(whole), str(models))
+    seconds, drawn = time.monotonic() - begun, random.Random(kills)
     for _ in range(kills):
-        run_road(killed, models, kill_after=drawn.uniform(0.1, 1.0) * seconds / (1 if kills == 1 else 3))
-    run_road(killed, models)
+        run_and_kill(killed, models, drawn.uniform(0.1, 1.0) * seconds / (1 if kills == 1 else 3))
+    first_steps(str(killed), str(models))
     ours, theirs = contents(killed), contents(whole)
     merged = {name for name in ours if name.endswith("_0.csv")}  # one more for each start
     assert {name: ours[name] for name in ours if name not in merged} == {

@@ -107,7 +107,7 @@ RUNNABLE_PAGES = sorted({block.page for block in (*PYTHON, *BASH) if reason_not_
 
 def test_every_block_says_what_it_is():
     unknown = [str(block) for block in BLOCKS if block.language not in ("python", "bash", "json", "text")]
-    assert not unknown, f"name the language (python, bash, json, or text for what a command prints) of the blocks at {unknown}"
+    assert not unknown, f"name the language (python, bash, json, or text for output) of blocks at {unknown}"
 
 
 def test_every_reason_not_to_run_has_its_block():

@@ -58,7 +58,7 @@ def test_every_pair_of_photo_and_label_image_becomes_a_scene(tmp_path, run):
     assert run("--input", tmp_path / "in" / "4_rgb.png", "--formats", "poses", "--overwrite") == 0
 
 
-@pytest.mark.parametrize("name", ["line\nbreak", "x" * 250, "it's \"quoted\" 🛋"])
+@pytest.mark.parametrize("name", ["line\nbreak", "x" * 250, 'it\'s "quoted" 🛋'])
 def test_folder_of_any_name_becomes_a_scene_of_that_name(tmp_path, run, write_scene, caplog, capsys, name):
     write_scene(tmp_path / "in" / name, 1)
     (tmp_path / "in" / "__MACOSX").mkdir()

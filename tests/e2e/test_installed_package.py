@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("scenegen", "trellis_modules", "vggt", "dataset_toolkits")
+PACKAGES = ("scenegen", "trellis_modules", "vggt", "safe_files", "dataset_toolkits")
 FILES = ("pyproject.toml", "README.md", "LICENSE")
 
 pytestmark = pytest.mark.slow

@@ -6,7 +6,9 @@ import pytest
 
 import evaluate
 import inference
-from scripts import convert_checkpoint, download_checkpoints
+import train
+from scenegen.cli import segment
+from scripts import assemble_checkpoint, convert_checkpoint, download_checkpoints
 from tests.e2e.malformed import Case, assert_one_line, command_case
 
 CASES: dict[str, Case] = {
@@ -38,7 +40,7 @@ CASES: dict[str, Case] = {
         lambda i: i.run(inference, "--formats", "glb,dwg"),
     ),
     "inference: device unknown": command_case(
-        "argument --device: expected cpu, cuda or cuda:<n>, got 'tpu7'",
+        "argument --device: expected cpu, cuda, cuda:<n> or mps, got 'tpu7'",
         lambda i: i.run(inference, "--device", "tpu7"),
     ),
     "inference: device not there": command_case(
@@ -93,6 +95,57 @@ CASES: dict[str, Case] = {
     "convert: safetensors": command_case(
         "a.safetensors: expected a pickle, got safetensors, which need no conversion",
         lambda i: i.run(convert_checkpoint, "a.safetensors"),
+    ),
+    "inference: input of 5000 characters": command_case(
+        "argument --input: expected names of at most 255 bytes, got 'nnnn",
+        lambda i: i.run(inference, "--input", "n" * 5000),
+    ),
+    "inference: output with a null character": command_case(
+        "argument --output: expected a text without null characters",
+        lambda i: i.run(inference, "--output", "a\0b"),
+    ),
+    "inference: a billion steps": command_case(
+        "argument --steps: expected a whole number from 1 to 10000, got '1000000000'",
+        lambda i: i.run(inference, "--steps", "1000000000"),
+    ),
+    "inference: steps of 5000 digits": command_case(
+        "argument --steps: expected a whole number from 1 to 10000, got '9999",
+        lambda i: i.run(inference, "--steps", "9" * 5000),
+    ),
+    "inference: no pixels": command_case(
+        "argument --max-pixels: expected a whole number from 1 to 178956970, got '0'",
+        lambda i: i.run(inference, "--max-pixels", "0"),
+    ),
+    "evaluate: folder of 5000 characters": command_case(
+        "argument --prediction: expected names of at most 255 bytes",
+        lambda i: i.run(evaluate, "--prediction", "n" * 5000, "--truth", i.root),
+    ),
+    "evaluate: a million processes": command_case(
+        "argument --workers: expected a whole number from 1 to 1024",
+        lambda i: i.run(evaluate, "--prediction", i.root, "--truth", i.root, "--workers", "1000000"),
+    ),
+    "train: folder with a null character": command_case(
+        "argument --output-dir: expected a text without null characters",
+        lambda i: i.run(train, "--config", i.root, "--output-dir", "a\0b"),
+    ),
+    "segment: input of 5000 characters": command_case(
+        "argument --input: expected names of at most 255 bytes",
+        lambda i: i.run(segment, "--input", "n" * 5000),
+    ),
+    "download: endpoint that is half an address": command_case(
+        "--endpoint: Invalid IPv6 URL, got 'http://[::1'",
+        lambda i: i.run(download_checkpoints, "--endpoint", "http://[::1"),
+    ),
+    "download: list in a named pipe": command_case(
+        "list.json: expected a file, got a named pipe",
+        lambda i: i.run(download_checkpoints, "--manifest", i.pipe(i.root / "list.json")),
+    ),
+    "assemble: nothing was trained": command_case(
+        "expected the folders of finished trainings, got others (",
+        lambda i: i.run(
+            assemble_checkpoint,
+            *("--structure-vae", i.root, "--scene-flow", i.root, "--output", i.root / "out"),
+        ),
     ),
 }
 

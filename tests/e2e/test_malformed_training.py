@@ -268,7 +268,7 @@ CASES: dict[str, tuple[Callable[[Run], Any], str]] = {
     "pack a pipe": (lambda run: make_pipe(run.pack), "expected a file, got a named pipe"),
     "pack a socket": (lambda run: make_socket(run.pack), "expected a file, got a socket"),
     "pack a folder": (set_argument("--packs", "/tmp"), "expected a file, got a folder"),
-    "encoder that is not there": (set_argument("--latent-encoder", "a"), "expected a.safetensors, found none"),
+    "encoder that is not there": (set_argument("--latent-encoder", "a"), "a.safetensors, found none"),
     "encoder that is not used": (
         lambda run: run.arguments.update({"--latent-encoder": str(run.pack.with_suffix(""))}),
         "expected no --latent-encoder",

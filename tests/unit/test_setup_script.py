@@ -58,6 +58,16 @@ def test_help_describes_every_flag(checkout):
     assert {f"--{name}" for name in (*KERNELS, *EXTRAS)} <= described
 
 
+def test_hints_name_flags_of_this_script_and_no_package_of_others():
+    """On the package index, scenegen is another project."""
+    flags = set(re.findall(r"--[a-z0-9-]+", (ROOT / "setup.sh").read_text(encoding="utf-8")))
+    for folder in ("scenegen", "trellis_modules", "vggt", "safe_files", "dataset_toolkits", "scripts"):
+        for path in (ROOT / folder).rglob("*.py"):
+            text = path.read_text(encoding="utf-8")
+            assert not re.search(r"pip install '?scenegen", text), path
+            assert set(re.findall(r"bash setup\.sh (--[a-z0-9-]+)", text)) <= flags, path
+
+
 def test_unknown_flag_is_named_and_fails(checkout):
     result = run_setup(checkout, "--fastest")
     assert result.returncode == 2
@@ -78,6 +88,11 @@ def test_dry_run_prints_the_commands_and_changes_nothing(checkout):
     positions = [next(i for i, command in enumerate(commands) if part in command) for part in expected]
     assert positions == sorted(positions)
     assert sorted(checkout.iterdir()) == before
+
+
+def test_long_tests_are_left_out_unless_asked_for(checkout):
+    printed = [run_setup(checkout, "--dry-run", flag).stdout for flag in ("--test", "--test-all")]
+    assert ["slow" in commands for commands in printed] == [False, True]
 
 
 @pytest.mark.parametrize("name", EXTRAS)

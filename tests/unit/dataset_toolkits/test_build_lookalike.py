@@ -146,4 +146,3 @@ def test_polygons_draw_the_mask_that_they_were_made_of(hole):
     if hole:
         mask[10:20, 12:20] = False
         assert (decode_segmentation(polygons_of(mask), *mask.shape) != mask).any()
-

@@ -184,7 +184,7 @@ def test_bad_files_are_named(
     assert "absent.png" in caplog.text
     (tmp_path / "text.png").write_text("no image")
     assert run([str(tmp_path / "text.png")], checkpoint, tmp_path) == 2
-    assert "cannot identify image file" in caplog.text
+    assert "text.png: expected a picture, got other content" in caplog.text
 
 
 @pytest.mark.parametrize(

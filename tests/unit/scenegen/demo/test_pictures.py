@@ -67,8 +67,8 @@ def bomb() -> bytes:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"<html></html>", "expected a JPEG, PNG or other common image, got"),
-        (b"", "expected a JPEG, PNG or other common image, got"),
+        (b"<html></html>", "expected a JPEG, PNG or other common image, got a web page"),
+        (b"", "expected a JPEG, PNG or other common image, got an empty file"),
         (bomb(), "expected a picture of at most [0-9]+ pixels, got more than"),
     ],
 )
@@ -80,15 +80,22 @@ def test_what_is_no_photo_is_named_as_its_owner_names_it(tmp_path, content, word
     assert str(tmp_path) not in str(caught.value)
 
 
-def test_photos_of_other_kinds_are_converted(tmp_path):
-    for image, kind in ((Image.new("CMYK", (40, 30)), "JPEG"), (Image.new("I;16", (40, 30)), "PNG")):
-        photo, _ = read_photo(saved(tmp_path, image, kind), NAME, 2048)
-        assert photo.mode == "RGB" and photo.size == (40, 30)
+@pytest.mark.parametrize(
+    ("image", "kind", "words"),
+    [
+        (Image.new("RGB", (40, 8)), "PNG", "at least 16 px a side"),
+        (Image.new("RGB", (400, 40)), "PNG", "at most 8:1"),
+    ],
+)
+def test_photos_of_unfit_sizes_are_refused(tmp_path, image, kind, words):
+    with pytest.raises(SceneInputError, match=words):
+        read_photo(saved(tmp_path, image, kind), NAME, 2048)
 
 
-def test_a_photo_that_is_too_small_is_refused(tmp_path):
-    with pytest.raises(SceneInputError, match="at least 16 px a side"):
-        read_photo(saved(tmp_path, Image.new("RGB", (40, 8))), NAME, 2048)
+@pytest.mark.parametrize(("mode", "kind"), [("CMYK", "JPEG"), ("I;16", "PNG"), ("P", "GIF"), ("L", "WEBP")])
+def test_photos_of_other_kinds_are_converted(tmp_path, mode, kind):
+    photo, note = read_photo(saved(tmp_path, Image.new(mode, (40, 30)), kind), NAME, 2048)
+    assert (photo.mode, photo.size, note) == ("RGB", (40, 30), "")
 
 
 def two_objects() -> np.ndarray:

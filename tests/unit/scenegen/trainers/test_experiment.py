@@ -178,7 +178,8 @@ def test_missing_network_of_an_earlier_stage_names_the_command_that_makes_it(wri
         build_objective(config)
     assert str(error.value) == (
         f"start_from: encoder: expected {folder}/ckpts/encoder.safetensors, found none; "
-        f"train that stage first: python train.py --config configs/small/structure_vae.json --output-dir {folder} --packs ..."
+        "train that stage first: python train.py --config configs/small/structure_vae.json "
+        f"--output-dir {folder} --packs ..."
     )
 
 

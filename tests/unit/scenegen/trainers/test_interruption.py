@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from scenegen.trainers.interruption import Interrupted, Interruption
+from scenegen.trainers.interruption import Interruption, StepBrokenOff
 
 SIGNALS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 
@@ -22,7 +22,7 @@ def busy(seconds: float) -> None:
 @pytest.mark.parametrize("number", SIGNALS)
 def test_signal_breaks_breakable_work_off(number):
     with Interruption() as interruption:
-        with pytest.raises(Interrupted), interruption.breakable():
+        with pytest.raises(StepBrokenOff), interruption.breakable():
             os.kill(os.getpid(), number)
             busy(5)
         assert interruption.reason == SIGNALS[number]
@@ -33,7 +33,7 @@ def test_signal_lets_other_work_finish_and_stops_the_next(tmp_path):
     with Interruption() as interruption:
         os.kill(os.getpid(), signal.SIGTERM)
         done.append("state written")
-        with pytest.raises(Interrupted), interruption.breakable():
+        with pytest.raises(StepBrokenOff), interruption.breakable():
             done.append("never")
     assert done == ["state written"] and interruption.reason == "SIGTERM"
 
@@ -41,7 +41,7 @@ def test_signal_lets_other_work_finish_and_stops_the_next(tmp_path):
 def test_time_limit_holds_within_a_step():
     start = time.monotonic()
     with Interruption(0.2) as interruption:
-        with pytest.raises(Interrupted), interruption.breakable():
+        with pytest.raises(StepBrokenOff), interruption.breakable():
             busy(30)
     assert interruption.reason == "--time-limit" and time.monotonic() - start < 5
 
