@@ -35,7 +35,7 @@ TEMPLATE = """<!doctype html>
 </head>
 <body>
 <h1>@TITLE@</h1>
-<details open><summary>Tables</summary><pre>@TABLES@</pre></details>
+<details><summary>Tables</summary><pre>@TABLES@</pre></details>
 <form onsubmit="return false">
   <label>Figure <select id="figure"></select></label>
   <label>Order <select id="order"><option value="worst">worst first</option>
