@@ -16,17 +16,14 @@ usage() {
     sed -n '2,6p' "$0" | sed 's/^# \{0,1\}//'
 }
 
-if [ "${1:-}" = -h ] || [ "${1:-}" = --help ]; then
-    usage
-    exit 0
-fi
-
-while getopts "o:b:g:w:" flag; do
+while getopts "o:b:g:w:h-:" flag; do
     case $flag in
         o) OUTPUT_DIR=$OPTARG ;;
         b) BLENDER_PATH=$OPTARG ;;
         g) NUM_GPUS=$OPTARG ;;
         w) NUM_WORKERS_PER_GPU=$OPTARG ;;
+        h) usage; exit 0 ;;
+        -) if [ "$OPTARG" = help ]; then usage; exit 0; fi; usage >&2; exit 2 ;;
         *) usage >&2; exit 2 ;;
     esac
 done

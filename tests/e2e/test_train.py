@@ -219,7 +219,9 @@ def test_stored_pictures_take_the_place_of_packs(tmp_path, run, pack, caplog):
 
 
 @pytest.mark.parametrize("option", ["--workers", "--packs", "--latent-encoder"])
-def test_options_that_stored_pictures_make_void_are_refused(tmp_path, caplog, option):
+def test_options_that_stored_pictures_make_void_are_refused(tmp_path, monkeypatch, caplog, option):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "1.safetensors").touch()  # for --latent-encoder, whose file is looked for first
     source = {"name": "picture_set", "args": {"files": ["p.safetensors"], "objects_per_step": 3}}
     config = {
         "objective": {"name": "structured_latent_flow", "args": {}},

@@ -151,7 +151,7 @@ def test_low_precision_torso_stays_close(name: str, latents: SparseTensor) -> No
     [
         ({"3d_kernel": 1.0}, "unknown key '3d_kernel'"),
         ({"lr": {"_xyz": 1.0}}, "lr must give a factor"),
-        ({"num_gaussians": 0}, "must be positive"),
+        ({"num_gaussians": 0}, "expected 1 to 256, got 0"),
     ],
 )
 def test_wrong_gaussian_settings_are_named(change: dict, message: str) -> None:
