@@ -23,7 +23,7 @@ from scenegen.cli.bundled import bundled
 from scenegen.cli.demo import DEFAULT_HOST, add_address_arguments
 from scenegen.cli.parser import CommandParser
 from scenegen.cli.reports import set_up_logging
-from scenegen.cli.types import device, positive_float, positive_int
+from scenegen.cli.types import default_device, device, positive_float, positive_int
 from scenegen.demo.examples import EXAMPLES_FOLDER
 from scenegen.demo.options import DemoOptions
 from scenegen.demo.server import Address, DemoServer, DemoUnavailable, read_passwords
@@ -95,8 +95,8 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device",
         type=devices,
-        default=(torch.device("cpu"),),
-        help="cpu, cuda, or several: cuda:0,cuda:1 (cpu)",
+        default=default_device(),
+        help="cpu, mps, cuda, or several: cuda:0,cuda:1 (%(default)s)",
     )
     parser.add_argument(
         "--dtype", choices=("float32", "bfloat16", "float16"), help="default: float32 on a CPU, else float16"
