@@ -70,8 +70,11 @@ def make_scene(
     from gradio_client import handle_file
 
     if labels is None:
-        objects = [{"box": box} for box in json.loads(boxes.read_text(encoding="utf-8"))]
+        given = json.loads(boxes.read_text(encoding="utf-8"))
+        objects = [item if isinstance(item, dict) else {"box": item} for item in given]
         found = client.predict(handle_file(picture), objects, api_name="/segment")
+        if found["note"]:
+            print(found["note"])
         print(", ".join(f"object {item['number']}: {item['pixels']} pixels" for item in found["objects"]))
         labels = found["labels"]
     client.predict(handle_file(picture), handle_file(labels), api_name="/add")

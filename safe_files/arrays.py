@@ -87,6 +87,6 @@ def _header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
     ) as error:
         told = str(error).partition("\n")[0] or type(error).__name__
         raise UnreadableFile(f"expected the header of an array file, got another ({told})") from error
-    if any(not isinstance(side, int) or side < 0 for side in shape):
+    if any(type(side) is not int or side < 0 for side in shape):  # True is an int, too
         raise UnreadableFile(f"expected a shape of whole numbers, got {shown(shape)}")
     return shape, is_fortran, dtype

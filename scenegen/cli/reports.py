@@ -60,10 +60,10 @@ def tell_scene(report: SceneReport, number: int, count: int, seconds: float) -> 
 
 
 def what_to_open(reports: Sequence[SceneReport], output: Path) -> str | None:
-    """One line that names files of the first finished scene for people to open; None where there is none."""
+    """One line that names files of the first scene that was made, to open; None where none was."""
     for report in reports:
         folder = output / report.scene_id
-        if report.status != "failed" and (found := [name for name in _TO_OPEN if (folder / name).is_file()]):
+        if report.status == "done" and (found := [name for name in _TO_OPEN if (folder / name).is_file()]):
             return one_line("; ".join(f"{_TO_OPEN[name]}: {folder / name}" for name in found))
     return None
 
@@ -75,5 +75,6 @@ def count_statuses(reports: Sequence[SceneReport]) -> dict[str, int]:
 
 def summary(counts: Mapping[str, int], output: Path, memory: str = "") -> str:
     """One line for people: `count_statuses`, where the results are, and how to redo what was skipped."""
-    hint = "; --overwrite makes skipped ones again" if counts["skipped"] else ""
+    skipped = "; scenes whose names were there are skipped, --overwrite makes skipped ones again"
+    hint = skipped if counts["skipped"] else ""
     return f"{', '.join(f'{count} {status}' for status, count in counts.items())} in {output}{memory}{hint}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,11 @@ class DemoApi:
         Raises:
             SceneInputError: the picture or an object cannot be used.
         """
+        if not isinstance(objects, list):
+            raise SceneInputError(
+                'objects: expected a list of objects such as {"box": [x0, y0, x1, y1]}, got '
+                f"{objects!r:.60}; correct it"
+            )
         with session.lock:
             note = self._service.set_photo(session, *self._uploaded(picture))
             current = current_picture(session)
@@ -137,6 +142,10 @@ class DemoApi:
         return [_file(path) for path in self._service.download(session, formats)]
 
     def _controls(self, settings: dict[str, Any]) -> SceneControls:
+        if not isinstance(settings, Mapping):
+            raise SceneInputError(
+                f'settings: expected an object such as {{"preset": "fast"}}, got {settings!r:.60}; correct it'
+            )
         given = dict(settings)
         name = given.pop("preset", OWN_PRESET)
         if name not in PRESETS:

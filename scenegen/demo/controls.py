@@ -125,6 +125,11 @@ class SceneControls:
         _check_choice("asset order", self.order, ORDERS)
         _check_choice("positions type", self.positions_type, get_args(PositionsType))
         _check_choice("texture size", self.texture_size, TEXTURE_SIZES)
+        if not isinstance(self.texture_size, int) or not isinstance(self.refine, bool):
+            raise SceneInputError(
+                f"settings: expected a whole number as texture_size and true or false as refine, got "
+                f"{self.texture_size!r:.40} and {self.refine!r:.40}; correct them"
+            )
         if self.positions_type == "avg" and num_photos < 2:
             raise SceneInputError(
                 "positions type: expected several pictures for 'avg', got one; choose 'last' or add pictures"
@@ -159,6 +164,12 @@ class SceneControls:
         Raises:
             SceneInputError: an unknown name.
         """
+        for name in ("structure", "appearance"):
+            if not isinstance(raw.get(name, {}), Mapping):
+                raise SceneInputError(
+                    f'settings: expected {name} as an object such as {{"steps": 12}}, got {raw[name]!r:.60}; '
+                    "correct it, or leave it out"
+                )
         try:
             stages = {
                 name: replace(getattr(default, name), **raw[name])

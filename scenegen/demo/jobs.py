@@ -191,7 +191,7 @@ def _run(job: Job, device: torch.device) -> tuple[JobState, str | None]:
     except OSError as error:
         logger.error("%s", error)
         return "failed", f"expected to write the scene, the disk refuses ({error}); free some space"
-    except (ValueError, RuntimeError) as error:  # unforeseen: the log has the cause, the queue goes on
+    except Exception as error:  # whatever it is: one scene must not end the worker that serves everybody
         logger.exception("a scene was stopped by an error that is not a fault of its input")
         cause = f"{type(error).__name__}: {error}".partition("\n")[0]
         return "failed", f"the scene was stopped by an error ({cause}); the log of the demo has the details"

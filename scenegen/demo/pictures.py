@@ -46,7 +46,13 @@ def read_photo(path: Path, name: str, max_side: int) -> tuple[Image.Image, str]:
 
 
 def read_uploaded_labels(
-    path: Path, name: str, photo: Image.Image, max_objects: int, min_area: int | None
+    path: Path,
+    name: str,
+    photo: Image.Image,
+    max_objects: int,
+    min_area: int | None,
+    *,
+    was_larger: bool = False,
 ) -> LabelImage:
     """Read an uploaded label image for a photo that was read by `read_photo`.
 
@@ -55,17 +61,25 @@ def read_uploaded_labels(
         photo: that the labels are of.
         max_objects: more are refused.
         min_area: pixels below which an area is left out; None takes one of 10,000.
+        was_larger: whether `read_photo` may have made the photo smaller; then so are larger labels.
 
     Raises:
         SceneInputError: it is no label image, of another size or shape than the photo, or has no object.
     """
     image = _renamed_errors(open_image, path, name)
+    if was_larger and image.width > photo.width and _same_shape(image.size, photo.size):
+        image = image.resize(photo.size, Image.Resampling.NEAREST)
     if image.size != photo.size:
         raise SceneInputError(
             f"{name}: expected labels of {photo.width}x{photo.height} like the picture, got "
             f"{image.width}x{image.height}; save the labels at the picture's size"
         )
     return read_label_image(image, where=name, max_objects=max_objects, min_area=min_area)
+
+
+def _same_shape(size: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Whether two pictures of these sizes have the same proportions, but for rounding to whole pixels."""
+    return abs(size[0] * other[1] - size[1] * other[0]) <= max(size)
 
 
 def write_shown(image: Image.Image, path: Path) -> Path:

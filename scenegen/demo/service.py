@@ -108,7 +108,8 @@ class DemoService:
         with session.lock:
             picture = current_picture(session)
             limit = self.options.max_objects
-            image = read_uploaded_labels(path, name, picture.photo, limit, min_area)
+            was_larger = max(picture.photo.size) == self.options.max_side
+            image = read_uploaded_labels(path, name, picture.photo, limit, min_area, was_larger=was_larger)
             picture.use_labels(image, limit)
             self._name_as_before(session, picture)
         return image.summary
@@ -265,9 +266,11 @@ class DemoService:
             picture.rename(number, name)
 
     def _name_as_before(self, session: Session, picture: CurrentPicture) -> None:
-        """As `name_by_order`, where no object has a name yet."""
-        if not any(picture.names):
-            self.name_by_order(session)
+        """Give objects without a name that of their place in the first cached picture, where it is free."""
+        names = session.pairs[0].names if session.pairs else ()
+        for number, name in enumerate(names[: len(picture.objects)], start=1):
+            if not picture.names[number - 1] and picture.names.count(name) < names.count(name):
+                picture.rename(number, name)
 
     def _on_device(self, work: Callable[[torch.device], None], *, has_network: bool | None = None) -> None:
         """Run work when a device is free, or at once where it has no network that runs there.

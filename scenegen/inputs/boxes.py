@@ -8,7 +8,7 @@ y0 < y1 <= height. The k-th box, from 0, becomes object k.
 
 from __future__ import annotations
 
-import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -109,4 +109,6 @@ def check_box(box: Any, size: tuple[int, int], where: str) -> None:
 
 def is_number(value: Any) -> bool:
     """Whether a value of a file is a finite number."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return abs(value) <= sys.float_info.max  # an integer may be larger; NaN is not smaller

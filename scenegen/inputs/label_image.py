@@ -217,7 +217,8 @@ def read_label_image(
     if len(values) == 0:
         raise SceneInputError(
             f"{where}: expected an object of at least {smallest} pixels, the largest area has "
-            f"{max(item.pixels for item in dropped)}; draw larger objects or lower --min-area"
+            f"{max((item.pixels for item in dropped), default=0)}; fill each object with one colour, or "
+            "lower --min-area"
         )
     if len(values) > max_objects:
         raise SceneInputError(

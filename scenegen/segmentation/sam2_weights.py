@@ -32,7 +32,9 @@ _SAME_TENSOR = (  # two names of the network for one tensor of SAM 2: a file may
     "shared_image_embedding.positional_embedding",
     "prompt_encoder.shared_embedding.positional_embedding",
 )
-_OTHERWISE = f"or give the masks in a file ({LABELS_NAME}, --masks)"
+_OTHERWISE = (
+    f"or give the masks in a file ({LABELS_NAME}, --masks), or find them in boxes with --segmenter grabcut"
+)
 
 
 def load_sam2(path_or_repo: Path | str, device: torch.device, revision: str | None = None) -> Sam2Model:

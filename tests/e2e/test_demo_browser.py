@@ -196,13 +196,12 @@ def test_from_two_boxes_to_a_scene(open_page):
     for box in (STOOL, SOFA):  # the other way round
         page.draw_box(box)
     page.segment()
-    assert page.names() == ["sofa", "stool"], "names go by the order, which has to be put right"
+    page.wait(lambda: page.names() == ["sofa", "stool"])  # names go by the order, which has to be put right
     states = page.states()
     rows = [page.find(f"#objects li[data-number='{number}'] .handle") for number in (2, 1)]
     page.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", rows[0])
     ActionChains(page.driver).drag_and_drop(*rows).perform()
-    page.wait(lambda: page.states() == states[::-1])
-    assert page.names() == ["sofa", "stool"]
+    page.wait(lambda: page.states() == states[::-1] and page.names() == ["sofa", "stool"])
     page.press("#add")
     page.wait(lambda: len(page.driver.find_elements(By.CSS_SELECTOR, "#cached_images img")) == 2)
 
@@ -280,9 +279,10 @@ def test_by_keyboard_alone(open_page):
     focus("#objects li[data-number='1'] input")
     keys("sofa", Keys.TAB)
     page.wait(lambda: page.names()[0] == "sofa")
+    states = page.states()
     focus("#objects li[data-number='1'] button[data-kind='down']")
     keys(Keys.ENTER)
-    page.wait(lambda: page.names() == ["", "sofa"])
+    page.wait(lambda: page.states() == states[::-1])
     page.wait(lambda: page.driver.switch_to.active_element.get_attribute("data-kind") == "down")
     focus("#objects li[data-number='2'] button[data-kind='query']")
     keys(Keys.SPACE)

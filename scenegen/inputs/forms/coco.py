@@ -82,7 +82,8 @@ def _mask(segmentation: Any, photo: ScenePhoto, where: str) -> np.ndarray:
 def _size_of_runs(segmentation: Mapping[str, Any], photo: ScenePhoto, where: str) -> tuple[int, int]:
     """The height and width that run lengths are for: before anything is decoded, one of the photo's."""
     size = segmentation.get("size", list(photo.shape))
-    if size == list(photo.shape) or (isinstance(size, list) and photo.is_unturned(tuple(size))):
+    is_whole = isinstance(size, list) and all(type(side) is int for side in size)  # 40.0 == 40, True == 1
+    if is_whole and (size == list(photo.shape) or photo.is_unturned(tuple(size))):
         return tuple(size)
     raise SceneInputError(
         f"{where}: expected run lengths of the size {list(photo.shape)} [height, width] like the photo, got "

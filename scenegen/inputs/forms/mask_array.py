@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import logging
+import lzma
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,6 +30,17 @@ _SUFFIXES = (".npy", ".npz")
 _MEMBERS = ("masks", "mask", "labels", "segmentation", "arr_0")
 """Names under which programs save masks; where an archive has several arrays, the first of these counts."""
 
+_BROKEN = (  # what reading a damaged, encrypted or foreign archive raises, beside its own words
+    OSError,
+    UnreadableFile,
+    UnicodeDecodeError,
+    EOFError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+)
+
 
 def _claims(name: str) -> bool:
     path = Path(name.lower())
@@ -49,7 +62,7 @@ def _read_numbers(path: Path) -> np.ndarray:
         with open_regular(path) as file:
             is_archive = file.read(4) == b"PK\x03\x04"
         return _read_archive(path) if is_archive else read_array_file(path)
-    except (OSError, UnreadableFile, zipfile.BadZipFile, EOFError, NotImplementedError) as error:
+    except _BROKEN as error:
         raise SceneInputError(
             f"{path}: expected an array file of numbers, reading stopped ({error}); save it with numpy.save"
         ) from error

@@ -17,7 +17,7 @@ def test_summary_counts_and_explains_what_was_skipped():
         "2 done, 0 skipped, 1 failed in out, peak memory 1.00 GiB"
     )
     skipped = count_statuses([SceneReport("a")])
-    assert summary(skipped, Path("out")).endswith("in out; --overwrite makes skipped ones again")
+    assert summary(skipped, Path("out")).endswith("skipped, --overwrite makes skipped ones again")
 
 
 def test_the_package_of_the_hub_stays_silent():

@@ -123,3 +123,14 @@ def test_a_full_queue_refuses_and_a_closed_one_too(queue, gate):
     queue.close()
     with pytest.raises(Busy, match="being stopped"):
         queue.submit(Job(lambda job, device: None))
+
+
+@pytest.mark.parametrize("error", [TypeError("a float"), KeyError("x"), IndexError(3), AssertionError()])
+def test_whatever_a_scene_does_the_next_one_is_made(queue, error):
+    def stumble(job, device):
+        raise error
+
+    first = queue.submit(Job(stumble))
+    second = queue.submit(Job(lambda job, device: None))
+    assert first.wait(SECONDS) and second.wait(SECONDS)
+    assert (first.state, second.state) == ("failed", "done") and type(error).__name__ in first.error

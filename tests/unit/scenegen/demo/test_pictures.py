@@ -11,7 +11,7 @@ from PIL import Image
 from scenegen.demo.pictures import draw_labels, draw_overlay, draw_pair, read_photo, read_uploaded_labels
 from scenegen.demo.prompts import CurrentPicture
 from scenegen.inputs.image_files import SceneInputError
-from scenegen.inputs.label_image import PALETTE
+from scenegen.inputs.label_image import PALETTE, write_labels
 from scenegen.segmentation.prompts import ObjectPrompt
 
 NAME = "my room.jpg"
@@ -134,3 +134,14 @@ def test_pictures_show_objects_boxes_and_clicks():
     picture.add(ObjectPrompt(box=(20, 20, 90, 90), positive=((50, 50),), negative=((60, 60),)), 16)
     overlay = np.asarray(draw_overlay(picture))
     assert tuple(overlay[20, 60]) == tuple(PALETTE[1]) and not (overlay[50, 50] == 90).all()
+
+
+def test_labels_of_the_photo_before_it_was_made_smaller_are_read(tmp_path):
+    photo, note = read_photo(saved(tmp_path, Image.new("RGB", (301, 200))), NAME, 100)
+    assert photo.size == (100, 66) and "made smaller" in note
+    labels = np.zeros((200, 301), np.uint8)
+    labels[20:120, 30:200] = 1
+    path = tmp_path / "labels.png"
+    write_labels(labels, path)
+    found = read_uploaded_labels(path, "labels.png", photo, 16, None, was_larger=True).labels
+    assert found.shape == (66, 100) and 1500 < (found == 1).sum() < 2100

@@ -75,6 +75,18 @@ def test_the_cache_keeps_names_query_and_labels(service, session):
     assert session.current.names == ("sofa", "")
 
 
+def test_objects_that_are_marked_one_by_one_get_the_names_of_their_places(service, session):
+    mark(session, 2)
+    for number, name in enumerate(("sofa", "stool"), start=1):
+        session.current.rename(number, name)
+    service.add_to_cache(session)
+    for count in (1, 2):
+        mark(session, count)
+        session.current.rename(1, "sofa")
+        service._name_as_before(session, session.current)
+        assert session.current.names == ("sofa", "stool")[:count]
+
+
 def test_the_cache_has_an_end(service, session, monkeypatch):
     monkeypatch.setattr("scenegen.demo.service.MAX_VIEWS", 2)
     mark(session, 1)
