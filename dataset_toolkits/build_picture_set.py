@@ -79,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         logging.error("%s", error)
         return 1
     logging.info("encoding %d shapes first", options.shapes)
-    steps = tqdm(range(options.steps), desc="pictures", unit="batch")
+    steps = tqdm(range(options.steps), desc="pictures", unit="batch", disable=None)
     pictures = PictureSet.concatenate(
         [PictureSet.of_batch(source.batch(step), options.max_voxels) for step in steps]
     )

@@ -60,14 +60,19 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 def make_list(library: MeshLibrary, options: argparse.Namespace) -> None:
     """Choose scenes of a split and write ``--list``."""
     infos = library.of_split(options.set)
-    meshes = {info.id: library.render_mesh(info.id) for info in tqdm(infos, desc="meshes", unit="mesh")}
+    meshes = {
+        info.id: library.render_mesh(info.id)
+        for info in tqdm(infos, desc="meshes", unit="mesh", disable=None)
+    }
     scene_list = make_scene_list(
         infos,
         meshes,
         options.set,
         options.make_list,
         options.seed,
-        progress=lambda scenes: tqdm(scenes, desc="choose", total=options.make_list, unit="scene"),
+        progress=lambda scenes: tqdm(
+            scenes, desc="choose", total=options.make_list, unit="scene", disable=None
+        ),
     )
     scene_list.save(options.list)
 
@@ -92,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             make_list(library, options)
         layouts = SceneList.load(options.list).chosen(options.set, options.scenes)[: options.limit]
         written = write_scene_set(
-            tqdm(layouts, desc="render", unit="scene"),
+            tqdm(layouts, desc="render", unit="scene", disable=None),
             lambda layout: render(layout, library, options),
             library,
             options.output_dir,

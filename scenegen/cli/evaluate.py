@@ -42,6 +42,7 @@ from scenegen.evaluation.runner import EvaluationPlan, iterate_records, plan_eva
 from scenegen.evaluation.scene import Record
 from scenegen.evaluation.settings import PROTOCOLS, EvaluationSettings, PaperSettings
 from scenegen.evaluation.tables import format_report, write_csv, write_markdown
+from scenegen.inputs.image_files import one_line
 
 _LOG = logging.getLogger("evaluate")
 
@@ -104,8 +105,10 @@ def _collect(plan: EvaluationPlan, store: RecordStore, workers: int) -> list[Rec
     with logging_redirect_tqdm():
         stream = iterate_records(plan, store, workers)
         progress = tqdm(stream, total=len(plan.pairs), desc="evaluate", unit="scene", disable=None)
-        for record in progress:
+        for number, record in enumerate(progress, start=1):
             records[record["id"]] = record
+            if not sys.stderr.isatty():  # a line a scene in place of the bar
+                _LOG.info("%d of %d: %s", number, len(plan.pairs), one_line(record["id"]))
             for line in filter(None, [record["error"], *record["warnings"]]):
                 _LOG.warning("%s", line)
     return [records[pair.scene_id] for pair in plan.pairs]

@@ -123,7 +123,7 @@ def build_mesh_pack(root: Path, split: str, *, keep_hidden: bool = False) -> Mes
     infos = [info for info in infos if info.tier in MAX_FACES]
     check_split((info.id for info in infos), split)
     return MeshPack.from_meshes(
-        _packed(root, info, keep_hidden) for info in tqdm(infos, desc=split, unit="mesh")
+        _packed(root, info, keep_hidden) for info in tqdm(infos, desc=split, unit="mesh", disable=None)
     )
 
 
