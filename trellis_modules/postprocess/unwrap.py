@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,9 @@ import xatlas
 _MAX_FACES_WHOLE = 10_000
 _MAX_FACES_BLOCK = 1_000
 _PADDING_PIXELS = 2
+# xatlas ends its threads without holding their lock: one that is about to wait misses the signal, and the end
+# waits for it for ever. It was seen once, on a busy machine. This long after the work they all wait.
+_SECONDS_UNTIL_THREADS_WAIT = 0.005
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,9 @@ def unwrap(vertices: np.ndarray, faces: np.ndarray, texture_size: int) -> Unwrap
             np.ascontiguousarray(vertices[vertex], dtype=np.float32), corners.reshape(-1, 3).astype(np.uint32)
         )
     atlas.generate(_chart_options(len(blocks) > 1), _pack_options(texture_size))
-    return _collect(atlas, blocks, used, len(faces))
+    unwrapped = _collect(atlas, blocks, used, len(faces))
+    time.sleep(_SECONDS_UNTIL_THREADS_WAIT)
+    return unwrapped
 
 
 def _blocks(centroids: np.ndarray) -> list[np.ndarray]:
