@@ -83,7 +83,7 @@ def test_missing_weights_are_named_with_source_and_size(library, tmp_path):
     weights = tmp_path / "sam2" / "model.safetensors"
     assert message.startswith(f"{weights}: expected a file of SAM 2, found none; it comes from facebook/")
     assert "model.safetensors, about 898.0 MB): scenegen download --only sam2" in message
-    assert message.endswith("; or give the masks in a file (labels.png, --masks)")
+    assert message.endswith("(labels.png, --masks), or find them in boxes with --segmenter grabcut")
     (tmp_path / "model.safetensors").write_bytes(b"")
     with pytest.raises(SegmenterUnavailable, match="config.json: expected a file of SAM 2, found none"):
         Sam2Segmenter.from_pretrained(tmp_path)
