@@ -18,6 +18,7 @@ from dataset_toolkits.encoding import (
     add_device,
     add_encoder,
     check_encoder,
+    check_finite,
     encode_all,
     encoder_name,
     load_encoder,
@@ -56,9 +57,7 @@ def encode_features(encoder: SLatEncoder, features: np.ndarray, voxels: np.ndarr
     coords = torch.from_numpy(np.pad(voxels.astype(np.int32), ((0, 0), (1, 0)))).to(device)
     tensor = SparseTensor(torch.from_numpy(features.astype(np.float32)).to(device), coords)
     mean = encoder.posterior(tensor, sample_posterior=False).mean.feats.float().cpu().numpy()
-    if not np.isfinite(mean).all():
-        raise ValueError("the latent is not finite; check the encoder")
-    return mean
+    return check_finite(mean)
 
 
 def encode(options: argparse.Namespace) -> int:

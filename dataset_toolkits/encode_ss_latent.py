@@ -17,6 +17,7 @@ from dataset_toolkits.encoding import (
     add_device,
     add_encoder,
     check_encoder,
+    check_finite,
     encode_all,
     encoder_name,
     load_encoder,
@@ -56,9 +57,7 @@ def encode_structure(encoder: SparseStructureEncoder, voxels: np.ndarray, resolu
     x, y, z = torch.from_numpy(voxels).to(device).unbind(1)
     occupancy[0, 0, x, y, z] = 1.0
     mean = encoder.posterior(occupancy).mean[0].float().cpu().numpy()
-    if not np.isfinite(mean).all():
-        raise ValueError("the latent is not finite; check the encoder")
-    return mean
+    return check_finite(mean)
 
 
 def encode(options: argparse.Namespace) -> int:

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -99,3 +100,14 @@ def encode_all(
     """Encode one asset after the other and record it; the exit status, see `write_records`."""
     outcomes = (attempt(row.sha256, partial(encode, row)) for row in rows)
     return write_records(kind, rows, outcomes, options)
+
+
+def check_finite(latent: np.ndarray) -> np.ndarray:
+    """The latent, of any shape, as it is.
+
+    Raises:
+        ValueError: a number of it is not finite.
+    """
+    if not np.isfinite(latent).all():
+        raise ValueError("the latent is not finite; check the encoder")
+    return latent

@@ -11,6 +11,7 @@ import importlib
 import importlib.util
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -176,7 +177,7 @@ class GenerateScene:
         sampling = {"steps": steps if steps > OWN else None, "cfg_strength": cfg if cfg >= 0 else None}
         settings = RunSettings(seed=seed, sampling=sampling)
         if pipeline.config.has_appearance:
-            settings = RunSettings(seed=seed, sampling=sampling, texture=TextureSettings(size=texture_size))
+            settings = replace(settings, texture=TextureSettings(size=texture_size))
         result = pipeline.run(views, settings, on_progress=_progress())
         if refine:
             result = refine_result(result, views[0].masks)
