@@ -21,9 +21,10 @@ from tqdm import tqdm
 
 from scenegen.cli.parser import CommandParser
 from scenegen.cli.types import default_device, device, positive_int, whole_number
+from scenegen.datasets.source import SourceOptions
 from scenegen.synthesis.sources.appearance_batches import LatentPictureSource
 from scenegen.synthesis.sources.picture_set import PictureSet
-from scenegen.synthesis.sources.registry import SourceOptions, build_source
+from scenegen.synthesis.sources.registry import build_source
 from scenegen.trainers.experiment import load_experiment
 from trellis_modules.config import ConfigError, NamedConfig
 

@@ -20,7 +20,8 @@ import torch
 from scenegen.cli.parser import CommandParser
 from scenegen.cli.reports import tell_device
 from scenegen.cli.types import default_device, device, non_negative, whole_number
-from scenegen.synthesis.sources.registry import SOURCES, SourceOptions
+from scenegen.datasets.source import SourceOptions
+from scenegen.synthesis.sources.registry import SOURCES
 from scenegen.trainers.experiment import build_experiment, load_experiment
 from scenegen.trainers.stages import require_network
 from scenegen.trainers.trainer import Trainer

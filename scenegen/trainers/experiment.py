@@ -12,9 +12,9 @@ from typing import Any
 from torch import nn
 
 from safe_files.regular import shown
+from scenegen.datasets.source import BatchSource, SourceOptions
 from scenegen.models.registry import build_model
-from scenegen.synthesis.sources.registry import SOURCES, SourceOptions, build_source
-from scenegen.synthesis.sources.source import BatchSource
+from scenegen.synthesis.sources.registry import SOURCES, build_source
 from scenegen.trainers.objective import Objective
 from scenegen.trainers.objectives.geometry_encoder import GeometryEncoderConfig, GeometryEncoderObjective
 from scenegen.trainers.objectives.image_encoder import ImageEncoderConfig, ImageEncoderObjective

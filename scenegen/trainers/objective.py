@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from scenegen.synthesis.sources.batch import Batch
-from scenegen.synthesis.sources.source import BatchSource
+from scenegen.datasets.batch import Batch
+from scenegen.datasets.source import BatchSource
 
 
 class Objective(nn.Module, ABC):
@@ -52,6 +52,13 @@ class Objective(nn.Module, ABC):
 
         Returns:
             The scalar to minimise and detached scalars to log.
+        """
+
+    def end_step(self, logs: Mapping[str, Tensor]) -> None:
+        """Update what the objective keeps from step to step (in buffers); nothing by default.
+
+        Args:
+            logs: of `forward`, averaged over all batches of the step on all processes: all are told the same.
         """
 
     def finish(self, source: BatchSource, step: int) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from scenegen.synthesis.sources.batch import Batch
-from scenegen.synthesis.sources.source import BatchSource
+from scenegen.datasets.batch import Batch
+from scenegen.datasets.source import BatchSource
 
 
 class Prefetcher:

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from scenegen.synthesis.sources.batch import Batch
-from scenegen.synthesis.sources.source import BatchSource
+from scenegen.datasets.batch import Batch
+from scenegen.datasets.source import BatchSource
 from scenegen.trainers.cuda_graph import GraphedGradients
 from scenegen.trainers.interruption import Interruption, StepBrokenOff
 from scenegen.trainers.objective import Objective

@@ -15,13 +15,14 @@ import torch
 import train
 from dataset_toolkits import build_picture_set
 from scenegen.conditioning.patch_places import PLACE_CHANNELS
+from scenegen.datasets.source import SourceOptions
 from scenegen.inputs.scene_folder import read_scene
 from scenegen.models.registry import load_checkpoint
 from scenegen.pipelines.pipeline import SceneGenPipeline
 from scenegen.synthesis.furniture.procedural.pack import generate_pack
 from scenegen.synthesis.sources.appearance_batches import FieldSource, LatentPictureSource
 from scenegen.synthesis.sources.picture_set import PictureSet
-from scenegen.synthesis.sources.registry import SourceOptions, build_source
+from scenegen.synthesis.sources.registry import build_source
 from scenegen.synthesis.sources.scene_batches import SceneLatentSource, SceneSource
 from scenegen.synthesis.sources.shape_pool import ShapeSource
 from scripts import assemble_checkpoint

@@ -14,10 +14,10 @@ from scenegen.synthesis.shapes.recolouring import Recolouring
 from scenegen.synthesis.shapes.shape_bank import Triangles, Variants
 from scenegen.synthesis.shapes.voxel_fields import FieldGrid, PaintedFields, VoxelFields, voxel_fields
 from scenegen.synthesis.sources.batch import FieldBatch, LatentPictureBatch
+from scenegen.synthesis.sources.latest import Latest
 from scenegen.synthesis.sources.scene_batches import PictureSource
 from scenegen.synthesis.sources.scene_studio import Shot
 from scenegen.synthesis.sources.shape_pool import ShapePool, SourceConfig, step_generator
-from scenegen.synthesis.sources.source import Latest
 from trellis_modules.config import check_range
 from trellis_modules.ragged import expand
 

@@ -9,11 +9,12 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
+from scenegen.datasets.batch import Batch
 from scenegen.synthesis.shapes.shape_bank import Variants
-from scenegen.synthesis.sources.batch import Batch, SceneBatch, SceneLatentBatch, ScenePairBatch
+from scenegen.synthesis.sources.batch import SceneBatch, SceneLatentBatch, ScenePairBatch
+from scenegen.synthesis.sources.latest import Latest
 from scenegen.synthesis.sources.scene_studio import SceneStudio
 from scenegen.synthesis.sources.shape_pool import ShapePool, step_generator
-from scenegen.synthesis.sources.source import Latest
 
 _ENCODED_AT_ONCE = 128
 

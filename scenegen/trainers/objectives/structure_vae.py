@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from scenegen.synthesis.sources.batch import ShapeBatch
-from scenegen.synthesis.sources.source import BatchSource
+from scenegen.datasets.batch import ShapeBatch
+from scenegen.datasets.source import BatchSource
 from scenegen.trainers.objective import Objective
 from scenegen.trainers.objectives.losses import dice_loss, kl_divergence, occupancy_iou
 

@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 import train
+from scenegen.datasets.source import SourceOptions
 from scenegen.models.registry import build_model
-from scenegen.synthesis.sources.registry import SOURCES, SourceOptions
+from scenegen.synthesis.sources.registry import SOURCES
 from scenegen.trainers.experiment import (
     OBJECTIVES,
     build_experiment,

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from scenegen.synthesis.sources.batch import Batch
+from scenegen.datasets.batch import Batch
 from scenegen.trainers.objective import Objective
 from scenegen.trainers.trainer import LOG_FILE, STATE_FILE, Trainer, TrainerConfig
 

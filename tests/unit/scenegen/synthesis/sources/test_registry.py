@@ -5,11 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 
+from scenegen.datasets.source import SourceOptions
 from scenegen.models.registry import build_model
 from scenegen.synthesis.furniture.mesh_pack import MeshPack
 from scenegen.synthesis.furniture.split import load_split
 from scenegen.synthesis.sources.picture_set import PictureSet
-from scenegen.synthesis.sources.registry import SOURCES, SourceOptions, build_source
+from scenegen.synthesis.sources.registry import SOURCES, build_source
 from trellis_modules.checkpoint import save_checkpoint
 from trellis_modules.config import ConfigError, NamedConfig
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from scenegen.synthesis.sources.batch import ShapeBatch
+from scenegen.datasets.batch import ShapeBatch
 from scenegen.trainers.objectives.structure_vae import (
     StructureVaeConfig,
     StructureVaeObjective,

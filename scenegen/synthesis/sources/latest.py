@@ -1,22 +1,11 @@
-"""What a batch source is."""
+"""A value that is kept until another one is asked for."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
-from scenegen.synthesis.sources.batch import Batch
-
-B_co = TypeVar("B_co", bound=Batch, covariant=True)
 T = TypeVar("T")
-
-
-class BatchSource(Protocol[B_co]):
-    """Batches as a function of the step: a resumed run sees what an uninterrupted one would have seen."""
-
-    def batch(self, step: int) -> B_co:
-        """The batch of ``step``, 0 or more, on the device of the source."""
-        ...
 
 
 class Latest(Generic[T]):
