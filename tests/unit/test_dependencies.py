@@ -205,6 +205,7 @@ ALLOWED = {
     },
     "scenegen.trainers": {
         "scenegen.trainers",
+        "scenegen.checkpoints",
         "scenegen.synthesis",
         "scenegen.conditioning",
         "scenegen.datasets",
