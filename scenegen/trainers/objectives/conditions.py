@@ -81,8 +81,19 @@ class ImageCondition(AssetCondition):
 
 
 @dataclass(frozen=True)
-class GuidedFlowSettings(FlowSettings):
-    """Settings of flows that are sampled with guidance.
+class AssetFlowSettings(FlowSettings):
+    """Settings of flows without a condition."""
+
+    p_uncond = 0.0
+
+    def condition(self, width: int) -> AssetCondition:
+        """What the flow is conditioned on; ``width`` is that of its condition tokens."""
+        return AssetCondition(width)
+
+
+@dataclass(frozen=True)
+class GuidedFlowSettings(AssetFlowSettings):
+    """Settings of flows that are sampled with guidance, on conditions that the data set keeps.
 
     Attributes:
         p_uncond: share of the objects that are shown the empty condition.
@@ -91,19 +102,8 @@ class GuidedFlowSettings(FlowSettings):
     p_uncond: float = 0.1
 
     def condition(self, width: int) -> AssetCondition:
-        """What the flow is conditioned on; ``width`` is that of its condition tokens."""
+        """Ready tokens."""
         return ReadyCondition(width)
-
-
-@dataclass(frozen=True)
-class PlainFlowSettings(FlowSettings):
-    """Settings of flows without a condition."""
-
-    p_uncond = 0.0
-
-    def condition(self, width: int) -> AssetCondition:
-        """The empty condition."""
-        return AssetCondition(width)
 
 
 @dataclass(frozen=True)

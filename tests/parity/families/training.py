@@ -94,11 +94,7 @@ def _run_step(case: GoldenCase, objective: ReleasedSceneFlowObjective, step: int
     ):
         loss, logs = objective(batch, torch.Generator())
     objective.end_step(logs)
-    velocity_gradient, pose_gradient = torch.autograd.grad(
-        loss, [denoiser.velocity, denoiser.positions], allow_unused=True
-    )
-    if pose_gradient is None:  # of a scene of one object
-        pose_gradient = torch.zeros_like(denoiser.positions)
+    velocity_gradient, pose_gradient = torch.autograd.grad(loss, [denoiser.velocity, denoiser.positions])
     return {
         **{name.replace("/", "."): value for name, value in logs.items()},
         "loss": loss,
