@@ -33,15 +33,23 @@ class BatchSource(Protocol[B_co]):
         ...
 
 
+def batch_number(step: int, slot: int, slots: int) -> int:
+    """Place of a batch among all of a run: what is random in it comes from this number alone."""
+    return step * slots + slot
+
+
 @dataclass(frozen=True)
 class SourceOptions:
-    """What the command line chooses for a source: files, processes and the device."""
+    """What a run chooses for its source: files, processes and the device, and what a step consists of."""
 
     device: torch.device
     packs: tuple[Path, ...] = ()  # mesh packs of the train split
     latent_encoder: Path | None = None  # checkpoint stem of the encoder that makes latents
     workers: int = 0  # processes that compose scenes, or read samples, ahead
     data_dirs: tuple[Path, ...] = ()  # roots of prepared data sets
+    batch_size: int | None = None  # samples of a slot; of scenes: the most objects that one may have
+    slots: int = 1  # batches of every step, see `BatchSource`
+    validation: bool = False  # the samples that are held out, rather than those to learn from
 
 
 @dataclass(frozen=True)

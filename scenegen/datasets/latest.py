@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 class Latest(Generic[T]):
-    """What was made last and the number (a step, or a run of steps) that it was made for."""
+    """What was made last and the number (of a batch, or of a run of them) that it was made for."""
 
     def __init__(self) -> None:
         self._made: tuple[int, T] | None = None
