@@ -96,6 +96,7 @@ class LatentBatch(Batch):
     x_0: Tensor  # (B, 8, 16, 16, 16)
     image: Tensor | None = None  # (B, 3, S, S) cut-outs on black
     captions: tuple[str, ...] = ()  # B, of text-conditioned flows
+    cond_tokens: Tensor | None = None  # (B, L, C) ready condition, in place of the picture
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,15 @@ class SparseLatentBatch(Batch):
     x_0: Tensor  # (T, C)
     image: Tensor | None = None  # (B, 3, S, S) cut-outs on black
     captions: tuple[str, ...] = ()  # B
+    cond_tokens: Tensor | None = None  # (B, L, C) ready condition, in place of the picture
+
+    @property
+    def num_objects(self) -> int:
+        """B; without a condition that tells it, the last voxel is taken for one of the last object."""
+        for told in (self.image, self.captions, self.cond_tokens):
+            if told is not None and len(told):
+                return len(told)
+        return int(self.coords[-1, 0]) + 1
 
 
 @dataclass(frozen=True)

@@ -27,13 +27,14 @@ FORMAT = "scenegen-training-state-1"
 _PICKLED_STATE = "state.pt"  # of earlier versions
 _MODULES, _EMA, _OPTIMIZER = "modules.", "ema.", "optimizer."
 _MAY_DIFFER = (
-    "start_from",  # the weights are in the state
-    "source.args.workers",
-    "trainer.cuda_graphs",
-    "trainer.log_every",
-    "trainer.max_steps",
-    "trainer.precision",
-    "trainer.save_every",
+    "dataset.args.workers",
+    "trainer.args.cuda_graphs",
+    "trainer.args.finetune_ckpt",  # the weights are in the state
+    "trainer.args.fp16_mode",
+    "trainer.args.i_log",
+    "trainer.args.i_print",
+    "trainer.args.i_save",
+    "trainer.args.max_steps",
 )
 """Settings that a run may be continued with other values of."""
 

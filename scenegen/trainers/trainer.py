@@ -7,17 +7,19 @@ import logging
 import math
 import time
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from safe_files.regular import shown
 from scenegen.datasets.batch import Batch
 from scenegen.datasets.source import BatchSource
 from scenegen.trainers.cuda_graph import GraphedGradients
+from scenegen.trainers.freezing import compile_pattern
 from scenegen.trainers.interruption import Interruption, StepBrokenOff
+from scenegen.trainers.loop_config import LoopConfig
 from scenegen.trainers.objective import Objective
 from scenegen.trainers.prefetch import Prefetcher
 from scenegen.trainers.saved_state import (
@@ -28,55 +30,16 @@ from scenegen.trainers.saved_state import (
     load_state,
     save_state,
 )
+from scenegen.trainers.schedules import build_schedule
 from trellis_modules.checkpoint import check_state
-from trellis_modules.config import MAX_SEED, check_range, to_json
+from trellis_modules.config import ConfigError, lookup, to_json
 
 logger = logging.getLogger(__name__)
 
 LOG_FILE = "log.jsonl"
 
 
-@dataclass(frozen=True)
-class TrainerConfig:
-    """Hyperparameters of the loop; times are in optimiser steps."""
-
-    max_steps: int
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.0
-    warmup_steps: int = 100
-    decay_fraction: float = 1.0  # last part of the schedule, cosine to zero; constant before it
-    rate_factors: Mapping[str, float] = field(default_factory=dict)  # start of a tensor name -> factor
-    grad_clip: float = 1.0
-    ema_rate: float = 0.999
-    precision: str = "float32"  # or "bfloat16": autocast, weights stay float32
-    cuda_graphs: bool = False  # record forward and backward passes; the loss must not wait for the GPU
-    log_every: int = 50
-    save_every: int = 2000
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("max_steps", "log_every", "save_every"):
-            check_range(f"trainer.{name}", getattr(self, name), 1)
-        for name in ("learning_rate", "weight_decay", "warmup_steps", "grad_clip"):
-            check_range(f"trainer.{name}", getattr(self, name), 0)
-        for name in ("decay_fraction", "ema_rate"):
-            check_range(f"trainer.{name}", getattr(self, name), 0, 1)
-        for name, factor in self.rate_factors.items():
-            check_range(f"trainer.rate_factors[{name!r}]", factor, 0)
-        check_range("trainer.seed", self.seed, 0, MAX_SEED)
-        if self.precision not in ("float32", "bfloat16"):
-            raise ValueError(f"trainer.precision: expected 'float32' or 'bfloat16', got {self.precision!r}")
-
-    def rate(self, step: int, progress: float) -> float:
-        """Learning rate of ``step`` (0-based): linear warm-up, constant, cosine to zero.
-
-        Args:
-            step: for the warm-up.
-            progress: part of the schedule that is done, 0 to 1.
-        """
-        warm = min(1.0, (step + 1) / max(1, self.warmup_steps))
-        decayed = min(max(1 - (1 - progress) / self.decay_fraction, 0.0), 1.0) if self.decay_fraction else 0.0
-        return self.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * decayed))
+_OPTIMIZERS: Mapping[str, type[torch.optim.Optimizer]] = {"AdamW": torch.optim.AdamW}
 
 
 def duration_text(seconds: float) -> str:
@@ -101,7 +64,7 @@ class Trainer:
         self,
         objective: Objective,
         source: BatchSource,
-        config: TrainerConfig,
+        config: LoopConfig,
         output_dir: Path,
         device: torch.device,
         clock: Callable[[], float] = time.monotonic,
@@ -118,6 +81,15 @@ class Trainer:
             clock: seconds from any point in time on; never goes back.
             settings: the whole experiment as JSON types, for a saved state to agree with; None: ``config``.
         """
+        if (
+            config.fp16_mode not in ("bfloat16", None)
+            or len(config.ema_rates) != 1
+            or config.batch_split != 1
+        ):
+            raise ConfigError(
+                "trainer: expected fp16_mode bfloat16 or null, one ema_rate and batch_split 1, which this "
+                f"loop has, got {config.fp16_mode!r}, {config.ema_rate!r} and {config.batch_split}"
+            )
         self.objective, self.source, self.config = objective.to(device), source, config
         self.output_dir, self.device, self._clock = output_dir, device, clock
         self._parameters = [p for p in objective.parameters() if p.requires_grad]
@@ -128,34 +100,43 @@ class Trainer:
             if graphed
             else self._eager_gradients
         )
-        self.optimizer = torch.optim.AdamW(
-            self._parameter_groups(),
-            config.learning_rate,
-            betas=(0.9, 0.98),
-            weight_decay=config.weight_decay,
-            fused=True,
-        )
+        self.optimizer = self._make_optimizer()
+        self._rates = [group["lr"] for group in self.optimizer.param_groups]
+        self._schedule = build_schedule(config.lr_scheduler)
         self.ema = {n: v.detach().float().clone() for n, v in objective.state_dict().items()}
         self.step = 0
         self.seconds = 0.0
         self.stopped_by: str | None = None
-        self.precision = "float32" if device.type == "cpu" else config.precision
+        self.precision = "float32" if device.type == "cpu" else config.fp16_mode or "float32"
         self._progress = lambda: self.step / config.max_steps
         self.settings = {"trainer": to_json(config)} if settings is None else settings
         output_dir.mkdir(parents=True, exist_ok=True)
 
-    def _parameter_groups(self) -> list[dict[str, Any]]:
-        """One group for each rate factor, and the rest; the first fitting start of a name counts."""
-        groups = {start: {"params": [], "rate_factor": f} for start, f in self.config.rate_factors.items()}
-        rest = {"params": [], "rate_factor": 1.0}
+    def _make_optimizer(self) -> torch.optim.Optimizer:
+        """The optimiser with one group for each of the configuration that fits a name, and the rest."""
+        chosen = self.config.optimizer
+        rest: list[nn.Parameter] = []
+        groups = [{"params": [], **group.args} for group in chosen.param_groups]
+        patterns = [
+            compile_pattern(group.regex, "trainer.optimizer.param_groups") for group in chosen.param_groups
+        ]
         for name, parameter in self.objective.named_parameters():
             if parameter.requires_grad:
-                fitting = next((group for start, group in groups.items() if name.startswith(start)), rest)
-                fitting["params"].append(parameter)
-        for start, group in groups.items():
+                fitting = next((i for i, pattern in enumerate(patterns) if pattern.search(name)), None)
+                (rest if fitting is None else groups[fitting]["params"]).append(parameter)
+        for group, raw in zip(groups, chosen.param_groups, strict=True):
             if not group["params"]:
-                raise ValueError(f"trainer.rate_factors: no name of a trained tensor starts with {start!r}")
-        return [*groups.values(), rest]
+                raise ConfigError(
+                    f"trainer.optimizer.param_groups: expected a regular expression that fits a trained "
+                    f"parameter, got {shown(raw.regex)}, which fits none that no group before it fits"
+                )
+        if rest:
+            groups.append({"params": rest})
+        kind = lookup(_OPTIMIZERS, chosen.name, "trainer.optimizer")
+        try:
+            return kind(groups, **chosen.args, fused=True)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"trainer.optimizer: {error}") from error
 
     # ---- state
 
@@ -251,10 +232,10 @@ class Trainer:
                 self.seconds = before + self._clock() - start
                 if self.step == first + 1:
                     self._log_first_step(self._clock() - start, time_limit_s)
-                if self.step % self.config.log_every == 0:
+                if self.step % self.config.i_log == 0:
                     self._log({name: float(torch.stack(seen).mean()) for name, seen in values.items()})
                     values = {}
-                if self.step % self.config.save_every == 0:
+                if self.step % self.config.i_save == 0:
                     self.save()
             self.stopped_by = interruption.reason
             self.save()
@@ -286,11 +267,12 @@ class Trainer:
             self._generator.manual_seed(seed)
             decisions = self.objective.decide(torch.Generator().manual_seed(seed))
             loss, logs = self._gradients(batch, decisions)
-        norm = nn.utils.clip_grad_norm_(self._parameters, config.grad_clip, foreach=True)
-        rate = config.rate(self.step, self._progress())
+        limit = math.inf if config.grad_clip is None else config.grad_clip
+        norm = nn.utils.clip_grad_norm_(self._parameters, limit, foreach=True)
+        factor = self._schedule.factor(self.step, self._progress())
         broken = (~torch.isfinite(norm)).float()
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate * group["rate_factor"]
+        for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
+            group["lr"] = rate * factor
         # A non-finite gradient would poison weights, moments and EMA alike: the fused step leaves them alone.
         self.optimizer.found_inf = broken
         self.optimizer.step()
@@ -299,7 +281,7 @@ class Trainer:
             "loss": loss.clone(),
             "grad_norm": norm.detach(),
             "skipped": broken,
-            "lr": torch.full_like(norm, rate),
+            "lr": torch.full_like(norm, self._rates[-1] * factor),
             **{name: value.clone() for name, value in logs.items()},
         }
         batches.prepare(self.step + 1)
@@ -308,7 +290,7 @@ class Trainer:
     @torch.no_grad()
     def _update_ema(self) -> None:
         # early averages follow the weights closely; the rate grows to its final value with the step
-        rate = min(self.config.ema_rate, (1 + self.step) / (10 + self.step))
+        rate = min(self.config.ema_rates[0], (1 + self.step) / (10 + self.step))
         state = self.objective.state_dict()
         floats = [n for n in state if state[n].is_floating_point()]
         torch._foreach_lerp_([self.ema[n] for n in floats], [state[n].float() for n in floats], 1 - rate)

@@ -214,6 +214,7 @@ ALLOWED = {
     },
     "scenegen.trainers": {
         "scenegen.trainers",
+        "scenegen.checkpoints",
         "scenegen.synthesis",
         "scenegen.conditioning",
         "scenegen.datasets",

@@ -18,7 +18,8 @@ from scenegen.trainers.objectives.dense_probe import (
     depth_error,
     points_error,
 )
-from scenegen.trainers.objectives.losses import masked_mean, pose_errors
+from scenegen.trainers.objectives.losses import masked_mean
+from scenegen.trainers.objectives.pose_term import pose_errors
 from trellis_modules.flow_output import FlowOutput
 from trellis_modules.samplers.flow_matching import FlowPath, TimeSchedule, model_time
 
