@@ -23,11 +23,11 @@ from dataset_toolkits.encoding import (
     load_encoder,
 )
 from dataset_toolkits.steps import add_selection, check_rank, run_step, select_rows
-from dataset_toolkits.voxel_files import RESOLUTION, read_voxels
 from scenegen.cli.parser import CommandParser
 from scenegen.cli.types import positive_int
 from scenegen.datasets.arrays import write_arrays
 from scenegen.datasets.metadata import AssetRow
+from scenegen.datasets.voxel_files import RESOLUTION, read_voxels
 from trellis_modules.models import SparseStructureEncoder
 
 PUBLISHED = "microsoft/TRELLIS-image-large/ckpts/ss_enc_conv3d_16l8_fp16"

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from dataset_toolkits.asset_views import AssetPictures
+from scenegen.datasets.asset_pictures import AssetPictures
 from trellis_modules.renderers.cameras import to_camera, to_pixels
 from vggt.layers.vision_transformer import VisionTransformer
 

@@ -26,7 +26,7 @@ from scenegen.trainers.experiment import build_experiment, load_experiment
 from scenegen.trainers.stages import require_network
 from scenegen.trainers.trainer import Trainer
 from trellis_modules.checkpoint import CheckpointError, save_checkpoint
-from trellis_modules.config import ConfigError, lookup, to_json
+from trellis_modules.config import ConfigError, lookup
 from trellis_modules.files import InUse, atomic_write_text, locked
 
 logger = logging.getLogger(__name__)
@@ -80,24 +80,25 @@ def make_trainer(options: argparse.Namespace) -> tuple[Trainer, Collection[str]]
     Raises:
         ValueError, CheckpointError: the experiment cannot be built.
     """
-    config = load_experiment(options.config)
-    torch.manual_seed(config.trainer.seed)
-    if options.workers is not None and not lookup(SOURCES, config.source.name, "source").takes_packs:
-        raise ConfigError(f"source {config.source.name}: expected no --workers, nothing is composed for it")
+    experiment = load_experiment(options.config)
+    torch.manual_seed(experiment.loop.seed)
+    dataset = experiment.dataset.name
+    if options.workers is not None and not lookup(SOURCES, dataset, "dataset").takes_packs:
+        raise ConfigError(f"dataset {dataset}: expected no --workers, nothing is composed for it")
     workers = DEFAULT_WORKERS if options.workers is None else options.workers
     if options.latent_encoder is not None:
         require_network(options.latent_encoder, "--latent-encoder")
     files = SourceOptions(options.device, tuple(options.packs), options.latent_encoder, workers)
-    objective, source = build_experiment(config, files)
+    objective, source = build_experiment(experiment, files)
     trainer = Trainer(
         objective,
         source,
-        config.trainer,
+        experiment.loop,
         options.output_dir,
         options.device,
-        settings=to_json(config),
+        settings=experiment.resolved(),
     )
-    return trainer, config.models
+    return trainer, experiment.models
 
 
 def save_resolved(trainer: Trainer, folder: Path) -> None:
@@ -152,7 +153,7 @@ def train(options: argparse.Namespace) -> int:
         return 1
     save_resolved(trainer, options.output_dir)
     tell_device(options.device, trainer.precision)
-    if trainer.precision != trainer.config.precision:
+    if trainer.precision == "float32" and trainer.config.fp16_mode == "bfloat16":
         logger.info("bfloat16 of the configuration takes several times as long on a CPU: float32 is used")
     finished = trainer.run(options.time_limit, options.anneal)
     if trainer.stopped_by in SIGNALS:  # whoever sent it waits

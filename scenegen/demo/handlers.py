@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 from scenegen.demo.service import PAGE_ERRORS, DemoService
@@ -36,27 +38,32 @@ def as_warning(error: Exception) -> Exception:
     )
 
 
-def handler(service: DemoService, work: Callable[..., Any], data: type | None = None) -> Callable[..., Any]:
-    """A function of the page as gradio calls it.
+def handler(
+    service: DemoService, work: Callable[..., Any], data: type | None = None, *, in_order: bool = False
+) -> Callable[..., Awaitable[Any]]:
+    """A function of the page as gradio calls it; it works in a thread of its own.
 
     Args:
         service: has the sessions.
         work: called with the session, then what happened if ``data`` is given, then the inputs.
         data: gradio's class of what happened, such as ``gradio.SelectData``.
+        in_order: one call after another for each session, in the order in which they were asked for.
     """
+    import anyio
     import gradio as gr
 
-    def call(request: Any, *inputs: Any) -> Any:
+    async def call(request: Any, *inputs: Any) -> Any:
         session = session_of(service, request)
         try:
-            return work(session, *inputs)
+            async with session.order if in_order else nullcontext():
+                return await anyio.to_thread.run_sync(partial(work, session, *inputs))
         except SHOWN_ERRORS as error:
             raise as_warning(error) from error
         except OSError as error:
             raise as_warning(OSError(f"the server's disk refuses ({error.strerror}); try again")) from error
 
-    def call_with_data(request: Any, event: Any, *inputs: Any) -> Any:
-        return call(request, event, *inputs)
+    async def call_with_data(request: Any, event: Any, *inputs: Any) -> Any:
+        return await call(request, event, *inputs)
 
     found = call if data is None else call_with_data
     # gradio finds out what to pass by these, and gradio must not be imported where this module is.

@@ -30,7 +30,7 @@ from scenegen.demo.service import DemoService
 if TYPE_CHECKING:
     import gradio
 
-_EVENTS_AT_ONCE = 16  # quick ones; scenes wait in the queue of `DemoService`
+_EVENTS_AT_ONCE = 40  # beside scenes, each of which is an event from its place in the queue to its end
 _UPLOADS_VARIABLE = "GRADIO_TEMP_DIR"
 
 
@@ -238,6 +238,7 @@ def _launch(
             ssr_mode=False,
             prevent_thread_lock=True,
             quiet=quiet,
+            max_threads=_EVENTS_AT_ONCE + options.queue_size + len(options.devices),
         )
     except OSError as error:
         raise DemoUnavailable(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from scenegen.demo.looks import SceneLook
 from scenegen.demo.models import DemoModels
 from scenegen.demo.options import DemoOptions
 from scenegen.demo.pictures import draw_pair, read_photo, read_uploaded_labels, write_shown
-from scenegen.demo.prompts import CanvasBox, CurrentPicture, check_count
+from scenegen.demo.prompts import CurrentPicture, PageView, check_count
 from scenegen.demo.session import Pair, Session, SessionStore
 from scenegen.inputs.image_files import SceneInputError
 from scenegen.inputs.limits import MAX_VIEWS
@@ -114,13 +114,11 @@ class DemoService:
             self._name_as_before(session, picture)
         return image.summary
 
-    def segment(
-        self, session: Session, boxes: Iterable[CanvasBox] | None = None, *, polygons: bool = False
-    ) -> None:
+    def segment(self, session: Session, view: PageView | None = None, *, polygons: bool = False) -> None:
         """Find the masks of the current picture's objects.
 
         Args:
-            boxes: as the page shows them; None keeps the objects that the server knows.
+            view: what the page shows; None keeps the objects that the server knows.
             polygons: keep the largest outline of each mask, filled.
 
         Raises:
@@ -130,8 +128,8 @@ class DemoService:
         """
         with session.lock:
             picture = current_picture(session)
-            if boxes is not None:
-                picture.take_boxes(boxes, self.options.max_objects)
+            if view is not None:
+                picture.take_boxes(view, self.options.max_objects)
             self._name_as_before(session, picture)
             self._on_device(lambda device: picture.segment(self.models.segmenter(device), polygons))
 

@@ -5,6 +5,7 @@ A folder is named by 256 random bits. Who knows the name of a file can fetch it,
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import logging
 import secrets
@@ -87,6 +88,7 @@ class Session:
         job: the scene that is waited for, or the last one.
         scene: the scene that was made last.
         lock: held while any of these changes.
+        order: held by what somebody does on the page, one after another.
         last_use: seconds of `time.monotonic`.
     """
 
@@ -100,6 +102,7 @@ class Session:
     job: Job | None = None
     scene: MadeScene | None = None
     lock: threading.RLock = field(default_factory=threading.RLock)
+    order: asyncio.Lock = field(default_factory=asyncio.Lock)
     last_use: float = field(default_factory=time.monotonic)
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 

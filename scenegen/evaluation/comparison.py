@@ -10,14 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scenegen.evaluation.alignment import (
-    Alignment,
-    CloudPair,
-    Matches,
-    align,
-    align_object,
-    refine_scale,
-)
+from scenegen.evaluation.alignment import Alignment, align, align_object, refine_scale
 from scenegen.evaluation.arrangement import (
     best_pairing,
     collision_volume,
@@ -27,6 +20,7 @@ from scenegen.evaluation.arrangement import (
     object_volume,
     upright_box_iou,
 )
+from scenegen.evaluation.clouds import CloudPair, Matches
 from scenegen.evaluation.loading import EvaluationScene, ObjectMesh, ScenePoses, sample_surface
 from scenegen.evaluation.metrics import (
     box_iou,

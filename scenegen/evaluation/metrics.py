@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scenegen.evaluation.alignment import Matches
+from scenegen.evaluation.clouds import Matches
 from scenegen.geometry import (
     CONTINUOUS_SYMMETRY,
     relative_pose,

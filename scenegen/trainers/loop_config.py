@@ -78,5 +78,14 @@ class LoopConfig:
         for name in ("max_steps", "batch_split", "i_print", "i_log", "i_sample", "i_save", "i_ddpcheck"):
             check_range(f"trainer.{name}", getattr(self, name), 1)
         check_range("trainer.seed", self.seed, 0, MAX_SEED)
+        for rate in self.ema_rates:
+            check_range("trainer.ema_rate", rate, 0, 1)
+        if isinstance(self.grad_clip, int | float):
+            check_range("trainer.grad_clip", self.grad_clip, 0)
         if self.fp16_mode not in PRECISIONS:
             raise ValueError(f"trainer.fp16_mode: expected one of {PRECISIONS}, got {self.fp16_mode!r}")
+
+    @property
+    def ema_rates(self) -> tuple[float, ...]:
+        """The rates of all averages."""
+        return self.ema_rate if isinstance(self.ema_rate, tuple) else (self.ema_rate,)

@@ -78,19 +78,28 @@ def photo(tmp_path) -> Path:
     return tmp_path / "room.png"
 
 
-def canvas(tab, *boxes):
-    """What the browser sends of the picture: the server's boxes behind those that were drawn since."""
+def seen(tab, *boxes):
+    """What the browser sends of picture and list: the server's boxes behind those that were drawn since."""
     shown = tab.shown["canvas"]
     drawn = [
         dict(zip(("xmin", "ymin", "xmax", "ymax"), box)) | {"label": "", "scaleFactor": 1} for box in boxes
     ]
-    return {**shown, "boxes": [*reversed(drawn), *shown["boxes"]]}
+    return {**shown, "boxes": [*reversed(drawn), *shown["boxes"]]}, tab.shown["objects"]
+
+
+def act(tab, kind, number, *, target=None, **more):
+    """Do something in the list of objects."""
+    keys = [row["key"] for row in tab.shown["objects"]]
+    event = {"kind": kind, "key": keys[number - 1], **more}
+    if target is not None:
+        event["target"] = keys[target - 1]
+    tab.call("change_objects", *seen(tab), event=event)
 
 
 def mark(tab, photo, boxes=BOXES):
     """Upload a picture and segment some boxes."""
     tab.call("upload", {"image": tab.upload(photo), "boxes": [], "orientation": 0})
-    tab.call("run_segmentation", canvas(tab, *boxes), False, "smallest")
+    tab.call("run_segmentation", *seen(tab, *boxes), False, "smallest")
 
 
 def cache(tab, tmp_path, labels, name="labels.png"):
@@ -112,20 +121,20 @@ def test_a_scene_from_two_boxes_and_a_second_picture(server, tab, photo):
     assert "Found 2 objects with GrabCut" in tab.shown["note"]
     assert [row["number"] for row in tab.shown["objects"]] == [1, 2]
     assert [box["xmin"] for box in tab.shown["canvas"]["boxes"]] == [4, 50], "numbers are the drawing order"
-    tab.call("change_objects", canvas(tab), event={"kind": "select", "number": 2})
-    tab.call("click", canvas(tab), "take away from it", event={"index": [55, 25]})
+    act(tab, "select", 2)
+    tab.call("click", *seen(tab), "take away from it", event={"index": [55, 25]})
     assert tab.shown["note"] == "Corrected object 2."
-    tab.call("change_objects", canvas(tab), event={"kind": "rename", "number": 2, "name": "red <b>box</b>"})
-    tab.call("change_objects", canvas(tab), event={"kind": "move", "number": 2, "target": 1})
-    tab.call("change_objects", canvas(tab), event={"kind": "query", "number": 2})
+    act(tab, "rename", 2, name="red <b>box</b>")
+    act(tab, "move", 2, target=1)
+    act(tab, "query", 2)
     assert [row["name"] for row in tab.shown["objects"]] == ["red <b>box</b>", ""]
-    tab.call("set_priority", canvas(tab), "order")
+    tab.call("set_priority", *seen(tab), "order")
     tab.call("add_to_cache")
     assert "<b>" not in tab.shown["note"]
     mark(tab, photo, BOXES[::-1])
     assert tab.shown["objects"][0]["name"] == "red <b>box</b>", "names go by the order of the first picture"
     before = [row["state"] for row in tab.shown["objects"]]
-    tab.call("change_objects", canvas(tab), event={"kind": "move", "number": 2, "target": 1})
+    act(tab, "move", 2, target=1)
     assert [row["state"] for row in tab.shown["objects"]] == before[::-1]
     assert tab.shown["objects"][0]["name"] == "red <b>box</b>", "and not with the object that was moved"
     tab.call("add_to_cache")
@@ -241,12 +250,12 @@ def test_cache_buttons(tab, tmp_path):
 
 def test_boxes_can_be_typed(tab, photo):
     tab.call("upload", {"image": tab.upload(photo), "boxes": [], "orientation": 0})
-    tab.call("add_box", canvas(tab), "4, 20, 40, 60")
-    tab.call("submit_box", canvas(tab), "50 20 90 60")
+    tab.call("add_box", *seen(tab), "4, 20, 40, 60")
+    tab.call("submit_box", *seen(tab), "50 20 90 60")
     assert [box["xmax"] for box in tab.shown["canvas"]["boxes"]] == [40, 90] and tab.shown["box"] == ""
     with pytest.raises(PageError, match="four numbers x1 y1 x2 y2 in pixels, got '1 2'"):
-        tab.call("add_box", canvas(tab), "1 2")
-    tab.call("click", canvas(tab), "new object", event={"index": [45, 5]})
+        tab.call("add_box", *seen(tab), "1 2")
+    tab.call("click", *seen(tab), "new object", event={"index": [45, 5]})
     assert len(tab.shown["objects"]) == 3
 
 
@@ -258,6 +267,28 @@ def test_another_picture_has_no_masks_of_the_one_before(tab, photo, tmp_path):
     tab.call("new_image")
     assert tab.shown["canvas"] is None and tab.shown["overlay"] is None
     tab.call("new_image_1")
+
+
+def test_nothing_is_lost_of_what_is_done_before_the_answers_come(tab, photo):
+    """Names, a choice and a click follow each other so quickly that the page still shows the first state."""
+    mark(tab, photo)
+    first, second = (row["key"] for row in tab.shown["objects"])
+    view = seen(tab)
+    done = [{"kind": "rename", "key": key, "name": name} for key, name in ((first, "sofa"), (second, "lamp"))]
+    done += [{"kind": "select", "key": key} for key in (first, second)]
+    click = ("click", (*view, "take away from it"), {"index": [55, 25]})
+    tab.at_once(*(("change_objects", view, event) for event in done), click)
+    assert tab.shown["note"] == "Corrected object 2 (lamp)."
+    assert [row["name"] for row in tab.shown["objects"]] == ["sofa", "lamp"]
+    view = seen(tab, (42, 2, 48, 10))
+    tab.at_once(
+        ("change_objects", view, {"kind": "delete", "key": first}),
+        ("change_objects", view, {"kind": "rename", "key": second, "name": "tall lamp"}),
+    )
+    assert [row["name"] for row in tab.shown["objects"]] == ["tall lamp", ""]
+    assert [row["state"] == "no mask yet" for row in tab.shown["objects"]] == [False, True]
+    modes = {item["api_name"]: item["trigger_mode"] for item in tab.config["dependencies"]}
+    assert modes["change_objects"] == modes["click"] == "multiple", "the browser sends all of them"
 
 
 def test_large_pictures_are_made_smaller(tab, tmp_path):
@@ -315,7 +346,7 @@ def test_a_full_queue_is_said(server, tab, tmp_path, gate):
 
 
 BAD = [
-    ("run_segmentation", lambda tab: (None, False, "smallest"), "Expected a picture, found none"),
+    ("run_segmentation", lambda tab: (None, [], False, "smallest"), "Expected a picture, found none"),
     ("add_to_cache", lambda tab: (), "Expected a picture, found none"),
     ("page_generate", lambda tab: (False, 1, *CONTROLS), "Expected a picture in the cache, found none"),
     ("page_make_files", lambda tab: (["glb"],), "Expected a scene to download, found none"),
@@ -332,7 +363,7 @@ def test_events_without_a_picture_say_what_to_do(tab, event, data, words):
 
 def drawn(*boxes):
     def act(tab, tmp_path):
-        tab.call("run_segmentation", canvas(tab, *boxes), False, "smallest")
+        tab.call("run_segmentation", *seen(tab, *boxes), False, "smallest")
 
     return act
 

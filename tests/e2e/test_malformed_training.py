@@ -25,16 +25,26 @@ from trellis_modules.files import locked
 
 VAE = {"latent_channels": 4, "num_res_blocks": 1, "num_res_blocks_middle": 1, "channels": [8, 8, 8]}
 EXPERIMENT = {
-    "objective": {"name": "structure_vae", "args": {}},
     "models": {
         "encoder": {"name": "SparseStructureEncoder", "args": {"in_channels": 1, **VAE}},
         "decoder": {"name": "SparseStructureDecoder", "args": {"out_channels": 1, **VAE}},
     },
-    "source": {
+    "dataset": {
         "name": "shapes",
         "args": {"shapes": 4, "objects_per_step": 2, "resolution": 8, "surface_samples": 100},
     },
-    "trainer": {"max_steps": 2, "warmup_steps": 1, "log_every": 1, "save_every": 1},
+    "trainer": {
+        "name": "structure_vae",
+        "args": {
+            "max_steps": 2,
+            "optimizer": {"name": "AdamW", "args": {"lr": 0.001}},
+            "lr_scheduler": {"name": "LinearWarmupLRScheduler", "args": {"warmup_steps": 1}},
+            "fp16_mode": None,
+            "grad_clip": 1.0,
+            "i_log": 1,
+            "i_save": 1,
+        },
+    },
 }
 
 
@@ -99,11 +109,20 @@ def in_experiment(*names: str, **values: Any) -> Callable[[Run], None]:
 
 
 def in_source(**values: Any) -> Callable[[Run], None]:
-    return in_experiment("source", "args", **values)
+    return in_experiment("dataset", "args", **values)
 
 
 def in_trainer(**values: Any) -> Callable[[Run], None]:
-    return in_experiment("trainer", **values)
+    return in_experiment("trainer", "args", **values)
+
+
+def in_optimizer(**values: Any) -> Callable[[Run], None]:
+    return in_experiment("trainer", "args", "optimizer", "args", **values)
+
+
+def with_groups(*regexes: str) -> Callable[[Run], None]:
+    groups = [{"regex": regex, "args": {"lr": 0.5}} for regex in regexes]
+    return in_experiment("trainer", "args", "optimizer", param_groups=groups)
 
 
 def in_encoder(**values: Any) -> Callable[[Run], None]:
@@ -176,7 +195,7 @@ def lacking_tensor(run: Run) -> None:
 
 CASES: dict[str, tuple[Callable[[Run], Any], str]] = {
     # the experiment
-    "experiment missing": (as_text("{}"), "missing key 'objective'"),
+    "experiment missing": (as_text("{}"), "missing key 'models'"),
     "experiment not there": (set_argument("--config", "/nowhere/e.json"), "no such configuration file"),
     "experiment empty": (as_text(""), "not valid JSON, line 1 column 1"),
     "experiment a list": (as_text("[]"), "expected an experiment as an object, got list"),
@@ -187,17 +206,18 @@ CASES: dict[str, tuple[Callable[[Run], Any], str]] = {
     "experiment a device": (set_argument("--config", "/dev/zero"), "expected a file, got a device"),
     "experiment not finite": (with_text('"max_steps": 2', '"max_steps": NaN'), "expected a finite number"),
     "unknown key": (in_experiment(colour=1), "unknown key 'colour' for ExperimentConfig"),
-    "unknown objective": (in_experiment("objective", name="gan"), "objective: unknown name 'gan'"),
-    "unknown weight": (in_experiment("objective", "args", beauty=1.0), "unknown key 'beauty'"),
-    "weight negative": (in_experiment("objective", "args", lambda_kl=-1.0), "lambda_kl: expected at least 0"),
-    "unknown source": (in_experiment("source", name="web"), "source: unknown name 'web'"),
+    "unknown trainer": (in_experiment("trainer", name="gan"), "trainer: unknown name 'gan'"),
+    "trainer a name": (in_experiment(trainer="structure_vae"), "trainer: expected an object for NamedConfig"),
+    "unknown weight": (in_trainer(beauty=1.0), "trainer structure_vae: unknown key 'beauty'"),
+    "weight negative": (in_trainer(lambda_kl=-1.0), "lambda_kl: expected at least 0"),
+    "unknown dataset": (in_experiment("dataset", name="web"), "dataset: unknown name 'web'"),
     "unknown network": (in_experiment("models", "encoder", name="os.system"), "unknown name 'os.system'"),
     "network too many": (
         lambda run: run.change("models", painter=run.experiment["models"]["encoder"]),
-        "for the objective structure_vae, got 'encoder', 'decoder', 'painter'",
+        "for the trainer structure_vae, got 'encoder', 'decoder', 'painter'",
     ),
     "network missing": (lambda run: run.experiment["models"].pop("decoder"), "expected encoder, decoder"),
-    "no networks": (in_experiment(models={}), "expected encoder, decoder for the objective"),
+    "no networks": (in_experiment(models={}), "expected encoder, decoder for the trainer"),
     "networks a list": (in_experiment(models=[]), "models: expected an object, got []"),
     "channels zero": (in_encoder(latent_channels=0), "latent_channels: expected 1 to 65536, got 0"),
     "channels negative": (in_encoder(in_channels=-1), "in_channels: expected 1 to 65536, got -1"),
@@ -208,19 +228,30 @@ CASES: dict[str, tuple[Callable[[Run], Any], str]] = {
     # numbers of the loop
     "no steps": (in_trainer(max_steps=0), "trainer.max_steps: expected at least 1, got 0"),
     "steps negative": (in_trainer(max_steps=-5), "trainer.max_steps: expected at least 1, got -5"),
-    "never saved": (in_trainer(save_every=0), "trainer.save_every: expected at least 1, got 0"),
-    "never logged": (in_trainer(log_every=0), "trainer.log_every: expected at least 1, got 0"),
-    "learning rate negative": (in_trainer(learning_rate=-1.0), "learning_rate: expected at least 0"),
+    "never saved": (in_trainer(i_save=0), "trainer.i_save: expected at least 1, got 0"),
+    "never logged": (in_trainer(i_log=0), "trainer.i_log: expected at least 1, got 0"),
+    "learning rate negative": (in_optimizer(lr=-1.0), "trainer.optimizer: Invalid learning rate: -1.0"),
     "learning rate not finite": (
-        with_text('"max_steps"', '"learning_rate": Infinity, "max_steps"'),
+        with_text('"lr": 0.001', '"lr": Infinity'),
         "expected a finite number, got Infinity",
     ),
     "average above 1": (in_trainer(ema_rate=1.5), "trainer.ema_rate: expected 0 to 1, got 1.5"),
-    "precision unknown": (in_trainer(precision="int4"), "trainer.precision: expected"),
+    "precision unknown": (in_trainer(fp16_mode="int4"), "trainer.fp16_mode: expected"),
+    "clipping negative": (in_trainer(grad_clip=-1.0), "trainer.grad_clip: expected at least 0, got -1.0"),
+    "schedule unknown": (in_trainer(lr_scheduler={"name": "Up"}), "trainer.lr_scheduler: unknown name 'Up'"),
+    "optimiser unknown": (
+        in_trainer(optimizer={"name": "os.system"}), "trainer.optimizer: unknown name 'os.system'"
+    ),
+    "optimiser's argument unknown": (in_optimizer(momentum=1), "trainer.optimizer: "),
     "seed negative": (in_trainer(seed=-1), "trainer.seed: expected 0 to"),
     "seed 10^30": (in_trainer(seed=10**30), "trainer.seed: expected 0 to"),
-    "rate factor of nothing": (in_trainer(rate_factors={"head": 0.5}), "no name of a trained tensor starts"),
-    "frozen nothing": (in_experiment(frozen=["head"]), "frozen: expected the start of a tensor name"),
+    "group of nothing": (with_groups("head"), "param_groups: expected a regular expression that fits"),
+    "group of no expression": (with_groups("head("), "param_groups: expected a regular expression, got"),
+    "frozen nothing": (in_trainer(freeze_weights=["head"]), "freeze_weights: expected a regular expression"),
+    "frozen everything": (in_trainer(freeze_weights=["."]), "expected something left to train"),
+    "started from nothing": (
+        in_trainer(finetune_ckpt={"decoder": "nowhere/d"}), "finetune_ckpt: decoder: expected nowhere/d.safe"
+    ),
     # numbers of the source
     "no objects": (in_source(objects_per_step=0), "objects_per_step: expected at least 1, got 0"),
     "objects negative": (in_source(objects_per_step=-2), "objects_per_step: expected at least 1, got -2"),
@@ -282,15 +313,15 @@ CASES: dict[str, tuple[Callable[[Run], Any], str]] = {
     "state a pipe": (with_state(lambda run: make_pipe(run.state)), "expected a file, got a named pipe"),
     "state a pickle": (pickled_state, "state.pt: expected state.safetensors, got a pickle"),
     "state of another rate": (
-        with_state(in_trainer(learning_rate=0.5)),
-        "expected a state with trainer.learning_rate = 0.5, as the experiment has, got 0.001; choose another",
+        with_state(in_optimizer(lr=0.5)),
+        "a state with trainer.args.optimizer.args.lr = 0.5, as the experiment has, got 0.001; choose another",
     ),
     "state of other networks": (
         with_state(in_encoder(channels=[8, 16, 8])),
         "models.encoder.args.channels = [8, 16, 8], as the experiment has, got [8, 8, 8]",
     ),
     "state of another source": (
-        with_state(in_source(shapes=5)), "expected a state with source.args.shapes = 5"
+        with_state(in_source(shapes=5)), "expected a state with dataset.args.shapes = 5"
     ),
     # the folder
     "output a file": (lambda run: run.output.write_text("mine"), "out: expected a folder to write to"),
@@ -367,9 +398,9 @@ def test_the_folder_of_a_run_that_goes_on_is_refused(run, caplog):
 
 
 def test_a_full_disk_ends_training_in_one_line_and_it_goes_on_later(run, caplog, monkeypatch):
-    run.change("trainer", max_steps=1)
+    run.change("trainer", "args", max_steps=1)
     run.train()
-    run.change("trainer", max_steps=2)
+    run.change("trainer", "args", max_steps=2)
 
     def full(*arguments: object) -> None:
         raise OSError(28, "No space left on device")
@@ -388,9 +419,9 @@ def test_a_full_disk_ends_training_in_one_line_and_it_goes_on_later(run, caplog,
     "change",
     [
         in_trainer(max_steps=3),
-        in_trainer(save_every=2, log_every=3),
+        in_trainer(i_save=2, i_log=3),
         in_source(workers=1),
-        in_trainer(precision="bfloat16"),
+        in_trainer(fp16_mode="bfloat16"),
     ],
 )
 def test_settings_that_do_not_decide_over_what_is_learnt_may_change(run, change):

@@ -131,8 +131,10 @@ ALLOWED = {
     "scenegen.inputs": {"scenegen.inputs", "trellis_modules.config", "trellis_modules.files"},
     "scenegen.datasets": {
         "scenegen.datasets",
+        "scenegen.conditioning.image_preparation",
         "scenegen.geometry",
         "scenegen.inputs.coco_masks",
+        "scenegen.inputs.cutouts",
         "scenegen.synthesis.furniture.split",
         "trellis_modules",
     },
@@ -143,6 +145,11 @@ ALLOWED = {
         "trellis_modules",
     },
     "scenegen.conditioning": {"scenegen.conditioning", "scenegen.inputs", "trellis_modules", "vggt"},
+    "scenegen.conditioning.image_preparation": {
+        "scenegen.inputs.cutouts",
+        "trellis_modules.attention",
+        "vggt.images",
+    },
     "scenegen.checkpoints.roles": set(),
     "scenegen.hub": {
         "scenegen.hub",

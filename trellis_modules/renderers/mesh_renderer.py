@@ -14,6 +14,7 @@ from trellis_modules.renderers.rendering import (
     reduce_samples,
     sample_shape,
 )
+from trellis_modules.renderers.silhouettes import blend_silhouettes
 from trellis_modules.representations.mesh.normals import face_normals
 
 # 512 MiB of face numbers; few parts, because embree builds its search tree for each
@@ -33,11 +34,12 @@ def render_mesh(
     near: float = 1.0,
     far: float = 100.0,
     ssaa: int = 1,
+    silhouettes: bool = False,
     backend: str = "auto",
 ) -> Rendering:
     """Draw a mesh from V cameras; both sides of every face are visible.
 
-    Depth and attributes carry gradients to vertices and attributes; silhouettes do not.
+    Depth and attributes carry gradients to vertices and attributes; silhouettes do so where asked for.
 
     Args:
         vertices: (V, 3) float, world.
@@ -49,6 +51,7 @@ def render_mesh(
         background: colour where nothing is hit.
         near, far: depths between which a surface is drawn, 0 < near < far.
         ssaa: samples per pixel and axis.
+        silhouettes: blend samples across silhouettes, so that all pictures have gradients to where these lie.
         backend: "auto" or a name in ``MESH_BACKENDS``.
 
     Returns:
@@ -71,6 +74,8 @@ def render_mesh(
         layers.append(torch.einsum("pk,pkc->pc", weights, vertex_attributes[corners]))
     samples = torch.cat(layers, dim=1)
     pictures = samples.new_zeros((*face.shape, samples.shape[1])).index_put(hit, samples)
+    if silhouettes:
+        pictures = blend_silhouettes(pictures, face, pictures[..., 1], vertices, faces.long(), cameras)
     pictures = reduce_samples(pictures, ssaa)
     alpha, normal, attributes = pictures[..., 0], pictures[..., 2:5], pictures[..., 5:]
     return Rendering(

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from safe_files.limits import MAX_GRID
+from scenegen.datasets.latest import Latest
 from scenegen.datasets.source import batch_number
 from scenegen.geometry import pose_to_transform, zup_to_yup
 from scenegen.synthesis.shapes.recolouring import Recolouring
 from scenegen.synthesis.shapes.shape_bank import Triangles, Variants
 from scenegen.synthesis.shapes.voxel_fields import FieldGrid, PaintedFields, VoxelFields, voxel_fields
 from scenegen.synthesis.sources.batch import FieldBatch, LatentPictureBatch
-from scenegen.synthesis.sources.latest import Latest
 from scenegen.synthesis.sources.scene_batches import PictureSource
 from scenegen.synthesis.sources.scene_studio import Shot
 from scenegen.synthesis.sources.shape_pool import ShapePool, SourceConfig, step_generator

@@ -111,16 +111,16 @@ def build_source(named: NamedConfig, options: SourceOptions) -> BatchSource:
             that it does not take.
         ValueError: a file does not hold what it should, say a model of another split.
     """
-    kind = lookup(SOURCES, named.name, "source")
+    kind = lookup(SOURCES, named.name, "dataset")
     _check_given(named.name, "--packs", kind.takes_packs, bool(options.packs))
     _check_given(
         named.name, "--latent-encoder", kind.takes_latent_encoder, options.latent_encoder is not None
     )
-    return kind.make(build(kind.config, named.args, f"source {named.name}"), options)
+    return kind.make(build(kind.config, named.args, f"dataset {named.name}"), options)
 
 
 def _check_given(name: str, flag: str, is_taken: bool, is_given: bool) -> None:
     if is_taken and not is_given:
-        raise ConfigError(f"source {name}: expected {flag}, got none; say which files it is made with")
+        raise ConfigError(f"dataset {name}: expected {flag}, got none; say which files it is made with")
     if is_given and not is_taken:
-        raise ConfigError(f"source {name}: expected no {flag}, which it does not use; leave it out")
+        raise ConfigError(f"dataset {name}: expected no {flag}, which it does not use; leave it out")

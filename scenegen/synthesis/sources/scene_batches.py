@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from scenegen.datasets.batch import Batch
+from scenegen.datasets.latest import Latest
 from scenegen.datasets.source import batch_number
 from scenegen.synthesis.shapes.shape_bank import Variants
 from scenegen.synthesis.sources.batch import SceneBatch, SceneLatentBatch, ScenePairBatch
-from scenegen.synthesis.sources.latest import Latest
 from scenegen.synthesis.sources.scene_studio import SceneStudio
 from scenegen.synthesis.sources.shape_pool import ShapePool, step_generator
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from scenegen.datasets.latest import Latest
 from scenegen.datasets.read_ahead import ReadAhead
 from scenegen.geometry import (
     invert_pose,
@@ -24,7 +25,6 @@ from scenegen.synthesis.pictures.shading import CameraBatch, Picture, render_sce
 from scenegen.synthesis.shapes.recolouring import Recolouring
 from scenegen.synthesis.shapes.shape_bank import Triangles, Variants
 from scenegen.synthesis.sources.batch import PhotoBatch, SceneBatch
-from scenegen.synthesis.sources.latest import Latest
 from scenegen.synthesis.sources.shape_pool import ShapePool, step_generator
 
 _VISIBLE_PIXELS = 150  # objects with fewer pixels are drawn and attended to, but not trained on

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from safe_files.limits import MAX_GRID, MAX_IMAGE_SIDE_PX, MAX_WORKERS
 from scenegen.datasets.batch import ShapeBatch
+from scenegen.datasets.latest import Latest
 from scenegen.datasets.source import batch_number
 from scenegen.synthesis.layouts.layout_arrays import step_rng
 from scenegen.synthesis.shapes.shape_bank import ShapeBank, Variants, make_variants, surface_occupancy
-from scenegen.synthesis.sources.latest import Latest
 from trellis_modules.config import MAX_SEED, check_range
 
 

@@ -1,4 +1,4 @@
-"""Golden families of training: the loss of the scene flow."""
+"""Golden families of training: the loss of the scene flow, and the clipping of gradients."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from scenegen.datasets.batch import SceneCaseBatch
+from scenegen.trainers.grad_clip import AdaptiveGradClipper
 from scenegen.trainers.objectives import conditions, released_scene_flow
 from scenegen.trainers.objectives.released_scene_flow import (
     ReleasedSceneFlowObjective,
@@ -22,6 +23,8 @@ from trellis_modules.samplers.flow_matching import FlowPath, TimeSchedule
 _COUNT_AND_LABEL = re.compile(r"n=(\d+) assets.*lab = '(\w+)'")
 _SPREAD = re.compile(r" \+ ([0-9.]+)\*make_input")
 _EDGE = 8
+_DRAWS = re.compile(r"make_input\('[^']*\{k\}',\([^()]*\)\)")
+_NO_LIMIT = -1.0
 
 
 class _GivenPrediction(nn.Module):
@@ -104,3 +107,23 @@ def _run_step(case: GoldenCase, objective: ReleasedSceneFlowObjective, step: int
         "grad.pred_positions": pose_gradient,
         "grad.pred_row_last_ch0": velocity_gradient[-1, 0],
     }
+
+
+@family("AdaptiveGradClipper")
+def adaptive_grad_clipper(case: GoldenCase) -> dict[str, Tensor]:
+    """Norms, limits and clipped gradients of successive calls, some with a gradient that is not finite."""
+    scale, first, second = _DRAWS.findall(case.meta["inputs"]["gradients at call k"])
+    broken = case.meta["inputs"]["calls with b[0]=inf"]
+    clipper = AdaptiveGradClipper(**case.config)
+    rows: dict[str, list[Tensor]] = {"norm": [], "max_norm": [], "g1": [], "g2": []}
+    for call in range(len(case.tensors["norm"])):
+        size, *gradients = (evaluate_input(text.replace("{k}", str(call))) for text in (scale, first, second))
+        gradients = [size.exp() * gradient for gradient in gradients]
+        if call in broken:
+            gradients[1][0] = torch.inf
+        rows["norm"].append(clipper(gradients))
+        limit = clipper.limit.clone()
+        rows["max_norm"].append(torch.where(limit.isinf(), _NO_LIMIT, limit))
+        rows["g1"].append(gradients[0])
+        rows["g2"].append(gradients[1])
+    return {name: torch.stack(values) for name, values in rows.items()}

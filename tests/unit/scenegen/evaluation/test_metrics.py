@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from scenegen.evaluation.alignment import CloudPair
+from scenegen.evaluation.clouds import CloudPair
 from scenegen.evaluation.metrics import (
     box_iou,
     chamfer_distances,

@@ -8,8 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from scenegen.datasets.batch import Batch
+from scenegen.trainers.loop_config import LoopConfig, OptimizerConfig, ParameterGroup
 from scenegen.trainers.objective import Objective
-from scenegen.trainers.trainer import LOG_FILE, STATE_FILE, Trainer, TrainerConfig
+from scenegen.trainers.schedules import WarmupCosine
+from scenegen.trainers.trainer import LOG_FILE, STATE_FILE, Trainer
+from trellis_modules.config import ConfigError, NamedConfig
 
 
 @dataclass(frozen=True)
@@ -75,10 +78,24 @@ class Clock:
         return source
 
 
+def _config(learning_rate=1e-3, decay_fraction=1.0, groups=(), **options):
+    optimizer = OptimizerConfig("AdamW", {"lr": learning_rate, "betas": (0.9, 0.98)}, groups)
+    schedule = {"warmup_steps": 2, "decay_fraction": decay_fraction}
+    defaults = {
+        "max_steps": 20,
+        "optimizer": optimizer,
+        "lr_scheduler": NamedConfig("WarmupCosineLRScheduler", schedule),
+        "ema_rate": 0.999,
+        "fp16_mode": None,
+        "grad_clip": 1.0,
+        "i_log": 1,
+        "i_save": 7,
+    }
+    return LoopConfig(**{**defaults, **options})
+
+
 def _trainer(folder, source=None, clock=None, **options):
-    config = TrainerConfig(
-        max_steps=options.pop("max_steps", 20), warmup_steps=2, log_every=1, save_every=7, **options
-    )
+    config = _config(**options)
     source = source or Source()
     if clock is None:
         return Trainer(Regression(), source, config, folder, torch.device("cpu"))
@@ -125,8 +142,8 @@ def test_time_limit_saves_a_state_and_says_unfinished(tmp_path):
 
 
 def test_learning_rate_warms_up_holds_and_decays_to_zero():
-    config = TrainerConfig(max_steps=100, learning_rate=1.0, warmup_steps=10, decay_fraction=0.5)
-    rates = {step: config.rate(step, step / 100) for step in (0, 9, 50, 75, 100)}
+    schedule = WarmupCosine(warmup_steps=10, decay_fraction=0.5)
+    rates = {step: schedule.factor(step, step / 100) for step in (0, 9, 50, 75, 100)}
     assert rates[0] == pytest.approx(0.1) and rates[9] == rates[50] == 1.0
     assert rates[75] == pytest.approx(0.5) and rates[100] == pytest.approx(0.0)
 
@@ -142,8 +159,8 @@ def test_annealing_ends_the_schedule_with_the_time_limit(tmp_path):
 
 
 def test_unknown_precision_is_refused():
-    with pytest.raises(ValueError, match="trainer.precision: expected"):
-        TrainerConfig(max_steps=1, precision="float16")
+    with pytest.raises(ValueError, match="trainer.fp16_mode: expected"):
+        LoopConfig(max_steps=1, fp16_mode="float16")
 
 
 @pytest.mark.gpu
@@ -152,7 +169,7 @@ def test_recorded_graphs_train_like_eager_steps(tmp_path):
         pytest.skip("needs a CUDA device")
     trainers = []
     for graphs in (False, True):
-        config = TrainerConfig(max_steps=20, warmup_steps=2, log_every=1, cuda_graphs=graphs)
+        config = _config(cuda_graphs=graphs)
         folder, device = tmp_path / str(graphs), torch.device("cuda")
         trainer = Trainer(Regression(), Source(device="cuda"), config, folder, device)
         trainer.run()
@@ -164,10 +181,11 @@ def test_recorded_graphs_train_like_eager_steps(tmp_path):
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
-def test_rate_factors_slow_down_the_tensors_they_name(tmp_path):
+def test_groups_give_the_tensors_they_find_rates_of_their_own(tmp_path):
     weights = {}
     for factor in (1.0, 0.25):
-        trainer = _trainer(tmp_path / str(factor), max_steps=1, rate_factors={"net.4": factor})
+        groups = (ParameterGroup(r"net\.4", {"lr": factor * 1e-3}), ParameterGroup("weight", {}))
+        trainer = _trainer(tmp_path / str(factor), max_steps=1, groups=groups)
         before = {n: v.clone() for n, v in trainer.objective.state_dict().items()}
         trainer.run()
         weights[factor] = {n: v - before[n] for n, v in trainer.objective.state_dict().items()}
@@ -177,15 +195,30 @@ def test_rate_factors_slow_down_the_tensors_they_name(tmp_path):
         torch.testing.assert_close(weights[0.25][name], expected, atol=1e-7, rtol=1e-3)
 
 
-def test_a_rate_factor_that_names_nothing_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="rate_factors: no name of a trained tensor starts with 'head'"):
-        _trainer(tmp_path, rate_factors={"head": 0.5})
+@pytest.mark.parametrize(
+    ("regexes", "message"),
+    [
+        (["head"], "param_groups: expected a regular expression that fits a trained parameter, got 'head'"),
+        (["net", "weight"], "got 'weight', which fits none that no group before it fits"),
+        (["net("], "param_groups: expected a regular expression, got 'net\\('"),
+    ],
+)
+def test_a_group_of_nothing_is_refused(tmp_path, regexes, message):
+    with pytest.raises(ConfigError, match=message):
+        _trainer(tmp_path, groups=tuple(ParameterGroup(regex, {"lr": 0.5}) for regex in regexes))
+
+
+def test_what_the_optimiser_refuses_is_told_in_its_name(tmp_path):
+    with pytest.raises(ConfigError, match=r"trainer.optimizer: Invalid learning rate: -1"):
+        _trainer(tmp_path, learning_rate=-1.0)
+    with pytest.raises(ConfigError, match="trainer.optimizer: unknown name 'Newton'"):
+        _trainer(tmp_path, optimizer=OptimizerConfig("Newton"))
 
 
 def test_networks_that_are_not_trained_stay_in_eval_mode(tmp_path):
     objective = Regression()
     objective.frozen = nn.BatchNorm1d(4).requires_grad_(False)
-    config = TrainerConfig(max_steps=1)
+    config = _config(max_steps=1)
     Trainer(objective, Source(), config, tmp_path, torch.device("cpu")).run()
     assert not objective.frozen.training and objective.net.training
 
@@ -204,7 +237,7 @@ class Halving(Regression):
 def test_decisions_depend_on_the_step_alone_and_reach_the_loss(tmp_path):
     logs = []
     for name in ("first", "second"):
-        config = TrainerConfig(max_steps=20, log_every=1, learning_rate=0.0)
+        config = _config(learning_rate=0.0)
         Trainer(Halving(), Source(), config, tmp_path / name, torch.device("cpu")).run()
         logs.append([json.loads(line) for line in (tmp_path / name / LOG_FILE).read_text().splitlines()])
     assert {record["half"] for record in logs[0]} == {0.0, 1.0}

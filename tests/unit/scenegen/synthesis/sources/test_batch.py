@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from scenegen.datasets.batch import Batch, ShapeBatch
+from scenegen.datasets.latest import Latest
 from scenegen.synthesis.sources import batch as batches
 from scenegen.synthesis.sources.batch import PhotoBatch, ScenePairBatch
-from scenegen.synthesis.sources.latest import Latest
 
 
 @pytest.fixture

@@ -1,0 +1,71 @@
+"""Trainers by name: what networks can be trained for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from scenegen.datasets.batch import Batch, ShapeBatch
+from scenegen.synthesis.sources.batch import (
+    FieldBatch,
+    LatentPictureBatch,
+    SceneBatch,
+    SceneLatentBatch,
+    ScenePairBatch,
+)
+from scenegen.trainers.objective import Objective
+from scenegen.trainers.objectives.geometry_encoder import GeometryEncoderConfig, GeometryEncoderObjective
+from scenegen.trainers.objectives.image_encoder import ImageEncoderConfig, ImageEncoderObjective
+from scenegen.trainers.objectives.scene_flow import SceneFlowConfig, SceneFlowObjective
+from scenegen.trainers.objectives.structure_vae import StructureVaeConfig, StructureVaeObjective
+from scenegen.trainers.objectives.structured_latent_flow import (
+    StructuredLatentFlowConfig,
+    StructuredLatentFlowObjective,
+)
+from scenegen.trainers.objectives.structured_latent_vae import (
+    StructuredLatentVaeConfig,
+    StructuredLatentVaeObjective,
+)
+
+
+@dataclass(frozen=True)
+class TrainerKind:
+    """A trainer that can be asked for by name.
+
+    Attributes:
+        objective: makes it: called with the networks by role, and ``config``, the settings.
+        settings: dataclass of what ``trainer.args`` says beside the loop's settings, with other names.
+        roles: of the networks that the experiment's ``models`` name.
+        batch_type: kind of batch that the objective learns from.
+    """
+
+    objective: Callable[..., Objective]
+    settings: type
+    roles: tuple[str, ...]
+    batch_type: type[Batch]
+
+
+_FLOW_ROLES = ("flow", "image_encoder")
+
+TRAINERS: Mapping[str, TrainerKind] = {
+    "structure_vae": TrainerKind(
+        StructureVaeObjective, StructureVaeConfig, ("encoder", "decoder"), ShapeBatch
+    ),
+    "geometry_encoder": TrainerKind(
+        GeometryEncoderObjective, GeometryEncoderConfig, ("vggt",), ScenePairBatch
+    ),
+    "image_encoder": TrainerKind(ImageEncoderObjective, ImageEncoderConfig, ("image_encoder",), SceneBatch),
+    "scene_flow": TrainerKind(
+        SceneFlowObjective, SceneFlowConfig, (*_FLOW_ROLES, "geometry_encoder"), SceneLatentBatch
+    ),
+    "structured_latent_vae": TrainerKind(
+        StructuredLatentVaeObjective,
+        StructuredLatentVaeConfig,
+        ("encoder", "decoder_gs", "decoder_mesh"),
+        FieldBatch,
+    ),
+    "structured_latent_flow": TrainerKind(
+        StructuredLatentFlowObjective, StructuredLatentFlowConfig, _FLOW_ROLES, LatentPictureBatch
+    ),
+}
+"""Names are those of released configurations where they have such a trainer; the others are our own."""
