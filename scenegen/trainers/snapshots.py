@@ -1,8 +1,8 @@
 """Pictures of what networks make while they are trained, beside the truth.
 
-In ``samples/<suffix>/`` of a run, with the names of the released training: ``image`` shows what the networks saw,
-``sample`` and ``sample_gt`` the voxels of each object, ``scene`` and ``scene_gt`` all objects in their places, and
-``pos`` and ``pos_gt`` (JSON) hold the poses.
+In ``samples/<suffix>/`` of a run, with the names of the released training: ``image`` shows what the networks
+saw, ``sample`` and ``sample_gt`` the voxels of each object, ``scene`` and ``scene_gt`` all objects in their
+places, and ``pos`` and ``pos_gt`` (JSON) hold the poses.
 """
 
 from __future__ import annotations

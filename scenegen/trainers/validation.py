@@ -21,9 +21,9 @@ _SEED = 0
 class Validation:
     """Measures an objective on the validation part of its data, every time with the same noise.
 
-    The figures are those that the loss logs, named ``validation/...``, and of objectives that sample scenes the
-    mean errors of the poses of targets: ``translation_error`` in longest sides of the query,
-    ``rotation_error_deg`` and ``log_scale_error``. The loss itself, "validation", decides which state is best.
+    The figures are those that the loss logs, named ``validation/...``, and of objectives that sample scenes
+    the mean errors of the poses of targets: ``translation_error`` in longest sides of the query,
+    ``rotation_error_deg`` and ``log_scale_error``. The loss, "validation", decides which state is best.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ def _sum(values: Tensor) -> tuple[float, int]:
 
 
 def pose_figures(samples: tuple[SceneSample, ...]) -> dict[str, Tensor]:
-    """Errors (T,) of the poses of the T targets of all scenes, by the names of `POSE_FIGURES`; none without."""
+    """Errors (T,) of the poses of the T targets of all scenes, by the names of `POSE_FIGURES`, if any."""
     scenes = [sample for sample in samples if sample.poses is not None and len(sample.poses) > 1]
     if not scenes:
         return {}

@@ -55,7 +55,6 @@ class DenseFlowObjective(_AssetFlowObjective):
         errors = states.errors(output.velocity)
         return errors.mean(), {"mse": errors.mean().detach(), **errors_by_time(errors, t)}
 
-
     def samples(self, batch: LatentBatch, generator: torch.Generator) -> tuple[SceneSample, ...]:
         """Four of the objects of the batch."""
         cond = self.condition(batch, len(batch.x_0))[:SHOWN]
