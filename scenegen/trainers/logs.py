@@ -37,9 +37,9 @@ class Means:
     def add(self, values: Mapping[str, Tensor]) -> None:
         """Take in the scalars of a step."""
         for name, value in values.items():
-            value = value.detach().double()
-            count = (~torch.isnan(value)).double()
-            value = torch.nan_to_num(value, nan=0.0, posinf=math.inf, neginf=-math.inf)
+            value = value.detach().float()
+            count = (~torch.isnan(value)).float()
+            value = torch.where(count > 0, value, 0.0)
             if name in self._sums:
                 self._sums[name] = self._sums[name] + value
                 self._counts[name] = self._counts[name] + count
