@@ -20,7 +20,15 @@ class ReadAhead(Generic[T]):
     the numbers that are asked for: any other number than the expected one starts the workers anew.
     """
 
-    def __init__(self, items: Dataset[T], workers: int, *, ahead: int = 8, end: int | None = None) -> None:
+    def __init__(
+        self,
+        items: Dataset[T],
+        workers: int,
+        *,
+        ahead: int = 8,
+        end: int | None = None,
+        pinned: bool = False,
+    ) -> None:
         """Make ready; workers start with the first item.
 
         Args:
@@ -28,8 +36,9 @@ class ReadAhead(Generic[T]):
             workers: processes; 0 makes every item when it is asked for.
             ahead: items that each worker has ready or in work.
             end: no item of this number or above is made.
+            pinned: tensors come in pinned memory, from which a GPU copies without waiting.
         """
-        self.items, self.workers, self.ahead, self.end = items, workers, ahead, end
+        self.items, self.workers, self.ahead, self.end, self.pinned = items, workers, ahead, end, pinned
         self._made: Iterator[T] | None = None
         self._last: int | None = None
         self._expected, self._stride = -1, 1
@@ -53,6 +62,7 @@ class ReadAhead(Generic[T]):
             sampler=range(number, planned if self.end is None else min(planned, self.end), self._stride),
             num_workers=self.workers,
             prefetch_factor=self.ahead,
+            pin_memory=self.pinned,
             worker_init_fn=_one_thread,
         )
         self._made = iter(loader)

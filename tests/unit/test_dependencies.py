@@ -132,6 +132,7 @@ ALLOWED = {
     "scenegen.datasets": {
         "scenegen.datasets",
         "scenegen.conditioning.image_preparation",
+        "scenegen.conditioning.parts",
         "scenegen.geometry",
         "scenegen.inputs.coco_masks",
         "scenegen.inputs.cutouts",
@@ -145,6 +146,7 @@ ALLOWED = {
         "trellis_modules",
     },
     "scenegen.conditioning": {"scenegen.conditioning", "scenegen.inputs", "trellis_modules", "vggt"},
+    "scenegen.conditioning.parts": set(),
     "scenegen.conditioning.image_preparation": {
         "scenegen.inputs.cutouts",
         "trellis_modules.attention",

@@ -1,0 +1,83 @@
+"""Sets of data roots by name, as experiments are configured with them; the names are the published ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from scenegen.datasets.asset_samples import AssetSamples, AssetSetConfig, Captions, CondViews, NoCondition
+from scenegen.datasets.batch import (
+    Batch,
+    LatentBatch,
+    SceneCaseBatch,
+    ShapeBatch,
+    SparseLatentBatch,
+    SparseViewBatch,
+)
+from scenegen.datasets.roots import batch_size
+from scenegen.datasets.sampling import EndlessRounds, EqualGroups
+from scenegen.datasets.scene_set import SceneCases, SceneSetConfig
+from scenegen.datasets.source import SourceKind, SourceOptions
+from scenegen.datasets.stored import StoredSource
+from scenegen.datasets.structure_sets import (
+    ImageStructureLatentConfig,
+    SparseStructure,
+    SparseStructureConfig,
+    SparseStructureLatent,
+    StructureLatentConfig,
+)
+from scenegen.datasets.structured_latent_sets import ImageSLatConfig, SLat, SLatConfig
+from scenegen.datasets.view_sets import (
+    SLat2RenderConfig,
+    SparseFeat2RenderConfig,
+    slat_2_render,
+    slat_2_render_geo,
+    sparse_feat_2_render,
+)
+
+
+def _asset_set(
+    makes: type[Batch], config: type, samples_of: Callable[[Any, SourceOptions], AssetSamples]
+) -> SourceKind:
+    """A set of single assets, of which every batch has equally many."""
+
+    def make(config: AssetSetConfig, options: SourceOptions) -> StoredSource:
+        samples = samples_of(config, options)
+        plan = EndlessRounds(len(samples), batch_size(options), config.seed, samples.loads)
+        return StoredSource(samples, plan, options, config.seed, config.max_bad_samples)
+
+    return SourceKind(makes, config, make, takes_packs=False, takes_data=True)
+
+
+def _scenes(config: SceneSetConfig, options: SourceOptions) -> StoredSource:
+    samples = SceneCases(config, options)
+    plan = EqualGroups(samples.groups, options.slots, config.seed, "objects")
+    return StoredSource(samples, plan, options, config.seed, config.max_bad_samples)
+
+
+DATASETS: Mapping[str, SourceKind] = {
+    "SparseStructure": _asset_set(ShapeBatch, SparseStructureConfig, SparseStructure),
+    "SparseStructureLatent": _asset_set(
+        LatentBatch, StructureLatentConfig, lambda c, o: SparseStructureLatent(c, o, NoCondition())
+    ),
+    "TextConditionedSparseStructureLatent": _asset_set(
+        LatentBatch, StructureLatentConfig, lambda c, o: SparseStructureLatent(c, o, Captions())
+    ),
+    "ImageConditionedSparseStructureLatent": _asset_set(
+        LatentBatch,
+        ImageStructureLatentConfig,
+        lambda c, o: SparseStructureLatent(c, o, CondViews(c.image_size)),
+    ),
+    "SLat": _asset_set(SparseLatentBatch, SLatConfig, lambda c, o: SLat(c, o, NoCondition())),
+    "TextConditionedSLat": _asset_set(SparseLatentBatch, SLatConfig, lambda c, o: SLat(c, o, Captions())),
+    "ImageConditionedSLat": _asset_set(
+        SparseLatentBatch, ImageSLatConfig, lambda c, o: SLat(c, o, CondViews(c.image_size))
+    ),
+    "SparseFeat2Render": _asset_set(SparseViewBatch, SparseFeat2RenderConfig, sparse_feat_2_render),
+    "SLat2Render": _asset_set(SparseViewBatch, SLat2RenderConfig, slat_2_render),
+    "Slat2RenderGeo": _asset_set(SparseViewBatch, SLat2RenderConfig, slat_2_render_geo),
+    "ImageConditionedSparseStructureLatentVGGT": SourceKind(
+        SceneCaseBatch, SceneSetConfig, _scenes, takes_packs=False, takes_data=True
+    ),
+}
+"""Name of a set -> what its batches are, its settings, and what makes its source."""
