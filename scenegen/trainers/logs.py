@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 LOG_FILE = "log.jsonl"
 BOARD_FOLDER = "tb_logs"
-_DIGITS = 5  # that a logged number keeps
+_DIGITS = 7  # that a logged number keeps, those of float32
 
 
 class Means:

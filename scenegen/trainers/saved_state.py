@@ -22,6 +22,7 @@ from scenegen.trainers.sharded_state import load_shards, save_shards
 from trellis_modules.checkpoint import check_state
 
 _MAY_DIFFER = (
+    "dataset.args.workers",
     "trainer.args.batch_split",  # processes and passes may share a step out in another way
     "trainer.args.compile",
     "trainer.args.cuda_graphs",
@@ -110,6 +111,7 @@ def restore(saved: SavedState, learner: Learner, settings: Mapping[str, Any], wo
         StateError: it is of other settings or of other networks.
     """
     check_settings(saved.path, saved.notes["settings"], settings)
+    _check_spread(saved, learner.is_sharded)
     try:
         own = dict(learner.objective.named_buffers(recurse=False))
         buffers = _part(saved.tensors, "objective.")
@@ -141,6 +143,16 @@ def restore(saved: SavedState, learner: Learner, settings: Mapping[str, Any], wo
     learner.optimizer.load_state_dict(optimizer)
     _set_generators(learner.device, _part(saved.tensors, f"generators.{world.rank}."))
     return progress
+
+
+def _check_spread(saved: SavedState, is_sharded: bool) -> None:
+    if is_sharded != (saved.shards is not None):
+        kinds = ("of whole networks", f"spread over {saved.notes['processes']} processes")
+        expected, got = kinds[::-1] if is_sharded else kinds
+        raise StateError(
+            f"{saved.path}: expected a state {expected}, got one {got}; go on with as many processes "
+            "as before and the same trainer.parallel, or choose another --output_dir"
+        )
 
 
 def saved_networks(learner: Learner, settings: Mapping[str, Any]) -> dict[str, nn.Module]:

@@ -57,7 +57,7 @@ def save_shards(
 
 
 def load_shards(
-    folder: Path | None,
+    folder: Path,
     learner: Learner,
     networks: Mapping[str, nn.Module],
     moments: Mapping[str, Tensor],
@@ -68,10 +68,6 @@ def load_shards(
     Raises:
         StateError: the files are missing, damaged or of other networks.
     """
-    if folder is None:
-        raise StateError(
-            "expected a state that is spread over processes, got one that is not; use parallel ddp"
-        )
     try:
         sharded.load(
             _tensors(learner, networks, moments),

@@ -97,9 +97,7 @@ class Trainer:
         self.step = 0
         self.seconds = 0.0
         self.stopped_by: str | None = None
-        self._schedule_s = (
-            math.inf
-        )  # seconds that the schedule is spread over; infinite: it follows the steps
+        self._schedule_s = math.inf  # that the schedule is spread over; infinite: it follows the steps
         self._saved_at: int | None = None
         self._watchers: list[Watcher] = []
         output_dir.mkdir(parents=True, exist_ok=True)
