@@ -40,6 +40,8 @@ class LoopConfig:
         fp16_mode: "inflat_all", "amp", "bfloat16" (autocast) or None, float32.
         grad_clip: largest norm of the gradients, or ``AdaptiveGradClipper`` with its arguments.
         finetune_ckpt: model -> stem of a checkpoint that a run without saved state starts from.
+        init_global_params: let scene attention that ``finetune_ckpt`` lacks start as the objects' own.
+        peft_ckpt_path: an adapter (LoRA) that is merged into the network it was made for.
         freeze_weights, unfreeze_weights: regular expressions of parameter names.
         parallel: how several processes share a model, "ddp" or "fsdp2".
         cuda_graphs: record forward and backward passes; the loss must not wait for the GPU.
@@ -60,6 +62,7 @@ class LoopConfig:
     fp16_scale_growth: float = 1e-3
     grad_clip: float | NamedConfig | None = None
     finetune_ckpt: Mapping[str, str] | None = None
+    init_global_params: bool = True
     peft_ckpt_path: str | None = None
     freeze_weights: tuple[str, ...] | None = None
     unfreeze_weights: tuple[str, ...] | None = None
