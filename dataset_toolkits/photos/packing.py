@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,6 +14,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from safe_files.arrays import read_archive
+from safe_files.pictures import read_picture
+from safe_files.regular import UnreadableFile
 from scenegen.conditioning.image_preparation import IMAGE_SIZE, images_to_tensor, prepare_training_asset
 from scenegen.datasets.furniture_ids import FURNITURE_ID
 from scenegen.datasets.metadata import SCENE, AssetRow, SceneRow
@@ -268,32 +270,30 @@ def _stored(values: Tensor) -> Tensor:
 
 def _array(path: Path, keys: Sequence[str], remedy: str) -> np.ndarray:
     """The array of an npz under the first key that it has; the key "" stands for any."""
-    if not path.is_file():
-        raise SampleError(f"{path}: no such file; {remedy}")
+
+    def choose(names: list[str]) -> list[str]:
+        known = [key for key in keys if key in names] or ([names[0]] if "" in keys and names else [])
+        if not known:
+            raise UnreadableFile(f"expected the array {keys[0]!r}, got {names}")
+        return known[:1]
+
     try:
-        with np.load(path) as arrays:
-            found = next((key for key in keys if key in arrays.files), None)
-            if found is None and "" in keys and arrays.files:
-                found = arrays.files[0]
-            if found is None:
-                raise SampleError(f"{path}: expected the array {keys[0]!r}, got {arrays.files}; {remedy}")
-            return arrays[found]
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        if isinstance(error, SampleError):
-            raise
+        (array,) = read_archive(path, choose).values()
+    except FileNotFoundError as error:
+        raise SampleError(f"{path}: no such file; {remedy}") from error
+    except (OSError, UnreadableFile) as error:
         raise SampleError(f"{path}: damaged ({error}); {remedy}") from error
+    return array
 
 
 def _opened(path: Path) -> Image.Image:
     """A picture, read to its end."""
-    if not path.is_file():
-        raise SampleError(f"{path}: no such file; run build_metadata_scene.py again")
     try:
-        picture = Image.open(path)
-        picture.load()
-    except (OSError, SyntaxError) as error:  # Pillow's words for a broken file
+        return read_picture(path)
+    except FileNotFoundError as error:
+        raise SampleError(f"{path}: no such file; run build_metadata_scene.py again") from error
+    except (OSError, UnreadableFile) as error:
         raise SampleError(f"{path}: damaged ({error}); run build_metadata_scene.py again") from error
-    return picture
 
 
 def _placements(rows: Sequence[SceneRow]) -> dict[str, Tensor]:
