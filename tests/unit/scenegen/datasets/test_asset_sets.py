@@ -20,6 +20,7 @@ from scenegen.datasets.sample_files import SampleError
 from scenegen.datasets.tables import MetadataError
 from scenegen.datasets.view_sets import coarsened
 from scenegen.datasets.voxel_files import read_voxels
+from scenegen.synthesis.furniture.split import SplitError, load_split
 from tests.lookalike_root import FEATURE, SLAT, SS_LATENT
 from trellis_modules.config import ConfigError
 from trellis_modules.renderers.cameras import to_camera, to_pixels
@@ -215,6 +216,13 @@ def test_a_set_without_samples_says_after_which_filter(changed_root, make_source
     with pytest.raises(ConfigError, match=rf"^dataset: no sample is left; .*metadata.csv: .*{said}") as error:
         make_source("ImageConditionedSparseStructureLatent", changed_root, **settings)
     assert "\n" not in str(error.value)
+
+
+def test_test_furniture_is_not_learnt_from(changed_root, make_source):
+    test_id = next(entry.id for entry in load_split().values() if entry.split == "test")
+    edit(changed_root, extra=[{"id": test_id}])
+    with pytest.raises(SplitError, match="train"):
+        make_source("SparseStructure", changed_root, resolution=16)
 
 
 def test_every_asset_counts_without_a_least_score(changed_root, make_source):
