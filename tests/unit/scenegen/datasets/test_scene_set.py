@@ -315,7 +315,7 @@ def test_voxels_turn_with_their_centres():
 
 @pytest.fixture
 def with_tokens(changed_root):
-    """A root with 9 tokens of width 32 for each picture under the name ``toy``, as many as its feature has."""
+    """A root with 9 tokens of width 32 for each picture, under the name ``toy``; features have 9 too."""
     generator = torch.Generator().manual_seed(0)
     scenes = defaultdict(list)
     for row in read_scenes(changed_root / "metadata_scene.csv"):
