@@ -17,7 +17,7 @@ from torch import Tensor
 
 from scenegen.datasets.metadata import SceneRow
 from scenegen.datasets.tables import MetadataError
-from scenegen.geometry import ROTATION, TRANSLATION, world_pose, world_poses_to_query_poses
+from scenegen.geometry import POSE_SIZE, ROTATION, TRANSLATION, world_pose, world_poses_to_query_poses
 from trellis_modules.quaternions import canonical_quaternion, quaternion_multiply
 
 QUATERNION, EULER = "absT_quatR_S", "absT_eulerR_S"
@@ -148,3 +148,12 @@ def encode_poses(poses: Tensor, encoding: str = QUATERNION) -> Tensor:
     xyzw = poses[:, ROTATION].roll(-1, dims=-1).double().cpu().numpy()
     angles = torch.from_numpy(Rotation.from_quat(xyzw).as_euler(_EULER_AXES, degrees=True))
     return torch.cat((poses[:, :3], angles.to(poses), poses[:, 7:]), dim=-1)
+
+
+def decode_poses(encoded: Tensor) -> Tensor:
+    """Poses (N, 8) from one of `ENCODINGS`, (N, 8) or (N, 7): the way back of `encode_poses`."""
+    if encoded.shape[-1] == POSE_SIZE:
+        return encoded
+    angles = encoded[:, 3:6].double().cpu().numpy()
+    xyzw = torch.from_numpy(Rotation.from_euler(_EULER_AXES, angles, degrees=True).as_quat())
+    return torch.cat((encoded[:, :3], xyzw.roll(1, dims=-1).to(encoded), encoded[:, 6:]), dim=-1)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import nullcontext
-from functools import partial
 from typing import Any
 
 from scenegen.demo.service import PAGE_ERRORS, DemoService
@@ -49,14 +49,13 @@ def handler(
         data: gradio's class of what happened, such as ``gradio.SelectData``.
         in_order: one call after another for each session, in the order in which they were asked for.
     """
-    import anyio
     import gradio as gr
 
     async def call(request: Any, *inputs: Any) -> Any:
         session = session_of(service, request)
         try:
             async with session.order if in_order else nullcontext():
-                return await anyio.to_thread.run_sync(partial(work, session, *inputs))
+                return await asyncio.to_thread(work, session, *inputs)
         except SHOWN_ERRORS as error:
             raise as_warning(error) from error
         except OSError as error:

@@ -11,12 +11,13 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
+from torch import Tensor
 
 from safe_files.json_reader import read_json
 from safe_files.pictures import open_picture
@@ -131,6 +132,38 @@ class AppearanceFigures:
     features: dict[str, str]
 
 
+class _SeenPicture:
+    """A picture with what networks make of it, which is found once however often it is compared."""
+
+    def __init__(self, picture: np.ndarray, networks: NetworkPaths):
+        self.picture, self._networks = picture, networks
+
+    @cached_property
+    def _activations(self) -> list[Tensor]:
+        return lpips_distance(self._networks.lpips).activations(self.picture)
+
+    @cached_property
+    def _clip(self) -> np.ndarray:
+        return clip_embedding(self._networks.clip)(self.picture)
+
+    @cached_property
+    def _dinov2(self) -> np.ndarray:
+        return dinov2_embedding(self._networks.dinov2)(self.picture)
+
+    def against(self, other: _SeenPicture) -> Figures:
+        """How alike this picture and another of its size are, by the names of the figures."""
+        unit, other_unit = self.picture / 255.0, other.picture / 255.0
+        figures = {"psnr": psnr(unit, other_unit), "ssim": ssim(unit, other_unit)}
+        if self._networks.lpips:
+            measure = lpips_distance(self._networks.lpips)
+            figures["lpips"] = measure.distance(self._activations, other._activations)
+        if self._networks.clip:
+            figures["clip_similarity"] = cosine(self._clip, other._clip)
+        if self._networks.dinov2:
+            figures["dinov2_similarity"] = cosine(self._dinov2, other._dinov2)
+        return figures
+
+
 class ScenePictures:
     """The pictures of one true scene, with which predictions are compared."""
 
@@ -159,24 +192,19 @@ class ScenePictures:
             EvaluationError: the prediction cannot be drawn.
         """
         picture = np.full_like(self.truth, 255) if prediction is None else self._drawn(prediction, transform)
-        figures = self._against("render", picture, self.truth)
-        if self.photo is not None:
-            figures |= self._against("scene", picture, self.photo)
+        seen = _SeenPicture(picture, self._sources.networks)
+        figures = {f"render_{name}": value for name, value in seen.against(self._seen_truth).items()}
+        if self._seen_photo is not None:
+            figures |= {f"scene_{name}": value for name, value in seen.against(self._seen_photo).items()}
         return AppearanceFigures(figures, self._features(picture))
 
-    def _against(self, target: str, picture: np.ndarray, other: np.ndarray) -> Figures:
-        unit, other_unit = picture / 255.0, other / 255.0
-        figures = {"psnr": psnr(unit, other_unit), "ssim": ssim(unit, other_unit)}
-        networks = self._sources.networks
-        if networks.lpips:
-            figures["lpips"] = lpips_distance(networks.lpips)(picture, other)
-        if networks.clip:
-            embed = clip_embedding(networks.clip)
-            figures["clip_similarity"] = cosine(embed(picture), embed(other))
-        if networks.dinov2:
-            embed = dinov2_embedding(networks.dinov2)
-            figures["dinov2_similarity"] = cosine(embed(picture), embed(other))
-        return {f"{target}_{name}": value for name, value in figures.items()}
+    @cached_property
+    def _seen_truth(self) -> _SeenPicture:
+        return _SeenPicture(self.truth, self._sources.networks)
+
+    @cached_property
+    def _seen_photo(self) -> _SeenPicture | None:
+        return None if self.photo is None else _SeenPicture(self.photo, self._sources.networks)
 
     def _features(self, picture: np.ndarray) -> dict[str, str]:
         if not self._sources.networks.inception:

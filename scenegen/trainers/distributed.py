@@ -1,4 +1,4 @@
-"""Several processes that train one network: who they are, what they agree on, and how one that ends is noticed."""
+"""Processes that train one network together: who they are, what they agree on, how a lost one is noticed."""
 
 from __future__ import annotations
 
@@ -212,7 +212,7 @@ def in_parallel(objective: nn.Module, parallel: str, world: World, device: torch
 
 
 def trained_blocks(objective: nn.Module) -> Iterator[nn.Module]:
-    """The transformer blocks of networks of which something is trained; they compute all inside ``forward``."""
+    """The transformer blocks of networks that are trained; a block computes all in its ``forward``."""
     for network in objective.children():
         if any(parameter.requires_grad for parameter in network.parameters()):
             blocks = getattr(network, "blocks", None)

@@ -22,7 +22,8 @@ class Averages:
         Args:
             values: what is averaged, the masters of `scenegen.trainers.precision`.
             rates: each from 0 to 1.
-            warm_up: early averages follow the values closely: the rate of step n is at most (1 + n) / (10 + n).
+            warm_up: early averages follow the values closely: the rate of step n is at most
+                (1 + n) / (10 + n).
         """
         self._values, self._warm_up = list(values), warm_up
         self.rates = tuple(rates)

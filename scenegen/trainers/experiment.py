@@ -9,18 +9,15 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from safe_files.regular import shown
 from scenegen.datasets.source import BatchSource, SourceOptions
 from scenegen.models.registry import build_model
 from scenegen.synthesis.sources.registry import SOURCES, build_source
+from scenegen.trainers.finetune import start_from_checkpoints
 from scenegen.trainers.freezing import freeze
 from scenegen.trainers.loop_config import LoopConfig
 from scenegen.trainers.objective import Objective
 from scenegen.trainers.registry import TRAINERS, TrainerKind
-from scenegen.trainers.stages import require_network
-from trellis_modules.checkpoint import CheckpointError, find_weights, load_state, read_state
 from trellis_modules.config import ConfigError, NamedConfig, build, check_range, load_json, lookup, to_json
 
 _SHARE = ("p_", "sigma_min")
@@ -107,26 +104,6 @@ def _check_numbers(settings: Any, where: str) -> None:
                 raise ConfigError(f"{where}: {error}") from error
 
 
-def load_superset(module: nn.Module, stem: Path) -> None:
-    """Load a module from a checkpoint with all its tensors and perhaps more (say an encoder with its heads).
-
-    Args:
-        module: changed in place.
-        stem: checkpoint path without suffix.
-
-    Raises:
-        CheckpointError: the file or a tensor is missing.
-    """
-    path = find_weights(stem)
-    state = read_state(path)
-    wanted = list(module.state_dict())
-    if missing := [name for name in wanted if name not in state]:
-        raise CheckpointError(
-            f"{path}: tensor {missing[0]!r} is missing; it belongs to another configuration"
-        )
-    load_state(module, {name: state[name] for name in wanted}, str(path))
-
-
 def build_experiment(experiment: Experiment, options: SourceOptions) -> tuple[Objective, BatchSource]:
     """Build the objective and the source that it learns from.
 
@@ -151,10 +128,7 @@ def build_objective(experiment: Experiment) -> Objective:
     """Build the models, load what they start from, freeze, and wrap them into the objective."""
     kind, loop = experiment.kind, experiment.loop
     models = {role: build_model(named, role) for role, named in experiment.models.items()}
-    for role, stem in (loop.finetune_ckpt or {}).items():
-        model = lookup(models, role, "trainer.finetune_ckpt")
-        require_network(Path(stem), f"trainer.finetune_ckpt: {role}")
-        load_superset(model, Path(stem))
+    start_from_checkpoints(models, loop)
     if sorted(models) != sorted(kind.roles):
         raise ConfigError(
             f"models: expected {', '.join(kind.roles)} for the trainer {experiment.trainer}, got "

@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 LOG_FILE = "log.jsonl"
 BOARD_FOLDER = "tb_logs"
-_DIGITS = 5  # that a logged number keeps
+_DIGITS = 7  # that a logged number keeps, those of float32
 
 
 class Means:
@@ -37,9 +37,9 @@ class Means:
     def add(self, values: Mapping[str, Tensor]) -> None:
         """Take in the scalars of a step."""
         for name, value in values.items():
-            value = value.detach().double()
-            count = (~torch.isnan(value)).double()
-            value = torch.nan_to_num(value, nan=0.0, posinf=math.inf, neginf=-math.inf)
+            value = value.detach().float()
+            count = (~torch.isnan(value)).float()
+            value = torch.where(count > 0, value, 0.0)
             if name in self._sums:
                 self._sums[name] = self._sums[name] + value
                 self._counts[name] = self._counts[name] + count

@@ -9,6 +9,7 @@ from typing import Any
 from trellis_modules.config import MAX_SEED, NamedConfig, check_range
 
 PRECISIONS = ("inflat_all", "amp", "bfloat16", None)
+PARALLEL = ("ddp", "fsdp2")
 
 
 @dataclass(frozen=True)
@@ -35,9 +36,12 @@ class LoopConfig:
     Attributes:
         batch_size: of all processes together; ``batch_size_per_gpu`` counts where both are given.
         batch_split: passes over which gradients are accumulated.
+        ema_warmup: averages follow the weights closely at first, see `scenegen.trainers.ema`.
         fp16_mode: "inflat_all", "amp", "bfloat16" (autocast) or None, float32.
         grad_clip: largest norm of the gradients, or ``AdaptiveGradClipper`` with its arguments.
         finetune_ckpt: model -> stem of a checkpoint that a run without saved state starts from.
+        init_global_params: let scene attention that ``finetune_ckpt`` lacks start as the objects' own.
+        peft_ckpt_path: an adapter (LoRA) that is merged into the network it was made for.
         freeze_weights, unfreeze_weights: regular expressions of parameter names.
         parallel: how several processes share a model, "ddp" or "fsdp2".
         cuda_graphs: record forward and backward passes; the loss must not wait for the GPU.
@@ -53,10 +57,12 @@ class LoopConfig:
     lr_scheduler: NamedConfig | None = None
     elastic: NamedConfig | None = None
     ema_rate: float | tuple[float, ...] = 0.9999
+    ema_warmup: bool = False
     fp16_mode: str | None = "inflat_all"
     fp16_scale_growth: float = 1e-3
     grad_clip: float | NamedConfig | None = None
     finetune_ckpt: Mapping[str, str] | None = None
+    init_global_params: bool = True
     peft_ckpt_path: str | None = None
     freeze_weights: tuple[str, ...] | None = None
     unfreeze_weights: tuple[str, ...] | None = None
@@ -82,6 +88,15 @@ class LoopConfig:
             check_range("trainer.ema_rate", rate, 0, 1)
         if isinstance(self.grad_clip, int | float):
             check_range("trainer.grad_clip", self.grad_clip, 0)
+        if self.keep_last is not None:
+            check_range("trainer.keep_last", self.keep_last, 1)
+        if self.parallel not in PARALLEL:
+            raise ValueError(f"trainer.parallel: expected one of {PARALLEL}, got {self.parallel!r}")
+        if self.parallel == "fsdp2" and self.fp16_mode not in ("bfloat16", None):
+            raise ValueError(
+                "trainer.fp16_mode: expected bfloat16 or null with parallel fsdp2, which spreads "
+                f"float32 weights over processes, got {self.fp16_mode!r}"
+            )
         if self.fp16_mode not in PRECISIONS:
             raise ValueError(f"trainer.fp16_mode: expected one of {PRECISIONS}, got {self.fp16_mode!r}")
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from scenegen.datasets.batch import Batch
 from scenegen.datasets.source import BatchSource
+from scenegen.trainers.samples import SceneSample
 
 
 class Objective(nn.Module, ABC):
@@ -60,6 +61,17 @@ class Objective(nn.Module, ABC):
         Args:
             logs: of `forward`, averaged over all batches of the step on all processes: all are told the same.
         """
+
+    def samples(self, batch: Batch, generator: torch.Generator) -> tuple[SceneSample, ...]:
+        """What the networks, in eval mode, make of the conditions of a batch, beside the truth.
+
+        Validation measures its poses and snapshots show it; none by default.
+
+        Args:
+            batch: of the kind ``batch_type``.
+            generator: of the noise, on the device of the batch.
+        """
+        return ()
 
     def finish(self, source: BatchSource, step: int) -> None:
         """Last change to the averaged networks, in place, before they are exported; none by default."""

@@ -129,7 +129,8 @@ class LearningRates:
             ConfigError: the schedule or an argument of it is unknown or wrong.
         """
         self._optimizer = optimizer
-        self._schedule = build_schedule(lr_scheduler, [group["lr"] for group in optimizer.param_groups])
+        self._initial = [group["lr"] for group in optimizer.param_groups]
+        self._schedule = build_schedule(lr_scheduler, self._initial)
 
     def set(self, step: int, progress: float) -> float:
         """Set the rates of a step; returns that of the last group.
@@ -138,7 +139,7 @@ class LearningRates:
             step: 0-based.
             progress: part of the whole run that is done, 0 to 1, in steps or in seconds.
         """
-        rates = self._schedule.rates(step, progress)
+        rates = self._schedule.rates(self._initial, step, progress)
         for group, rate in zip(self._optimizer.param_groups, rates, strict=True):
             group["lr"] = rate
         return rates[-1]

@@ -96,13 +96,7 @@ class Precision:
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a saved state of the loss scale.
-
-        Raises:
-            ValueError: it is of another precision.
-        """
-        if state.keys() != self.state_dict().keys():
-            raise ValueError(f"expected the state of another precision, got {sorted(state) or 'none'}")
+        """Go on from a saved state of the loss scale."""
 
 
 class ScaledPrecision(Precision):
@@ -141,7 +135,6 @@ class ScaledPrecision(Precision):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """See `Precision.load_state_dict`."""
-        super().load_state_dict(state)
         self._scaler.load_state_dict(dict(state))
 
 
@@ -156,7 +149,8 @@ class FlatPrecision(Precision):
     def __init__(self, groups: Sequence[TrainedGroup], device: torch.device, growth: float) -> None:
         super().__init__(groups, device)
         self._growth = growth
-        self._log_scale = torch.tensor(FIRST_LOG_SCALE, dtype=torch.float64, device=device)
+        dtype = torch.float32 if device.type == "mps" else torch.float64  # which Apple's GPUs lack
+        self._log_scale = torch.tensor(FIRST_LOG_SCALE, dtype=dtype, device=device)
 
     @torch.no_grad()
     def _make_masters(self) -> list[list[Tensor]]:
@@ -216,7 +210,6 @@ class FlatPrecision(Precision):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """See `Precision.load_state_dict`."""
-        super().load_state_dict(state)
         self._log_scale.fill_(float(state["log_scale"]))
 
 
@@ -261,6 +254,22 @@ def _local(value: Tensor | None) -> Tensor | None:
 
 def _master_of(parameter: nn.Parameter) -> nn.Parameter:
     return nn.Parameter(_local(parameter.detach())) if isinstance(parameter, DTensor) else parameter
+
+
+def whole_of(local: Tensor, like: DTensor) -> DTensor:
+    """The tensor of which this process holds a part, spread as a parameter is."""
+    return DTensor.from_local(
+        local, like.device_mesh, like.placements, run_check=False, shape=like.shape, stride=like.stride()
+    )
+
+
+def whole_tensors(groups: Sequence[TrainedGroup], values: Sequence[Tensor]) -> dict[str, Tensor]:
+    """Tensors shaped like all masters, put together from all processes, by the names of their parameters."""
+    parameters = {name: p for group in groups for name, p in zip(group.names, group.parameters, strict=True)}
+    return {
+        name: whole_of(value, parameter).full_tensor()
+        for (name, parameter), value in zip(parameters.items(), values, strict=True)
+    }
 
 
 def _split(flat: Tensor, parameters: Sequence[nn.Parameter]) -> list[Tensor]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from scenegen.datasets.batch import Batch, ShapeBatch
+from scenegen.datasets.batch import Batch, LatentBatch, SceneCaseBatch, ShapeBatch, SparseLatentBatch
 from scenegen.synthesis.sources.batch import (
     FieldBatch,
     LatentPictureBatch,
@@ -14,8 +14,14 @@ from scenegen.synthesis.sources.batch import (
     ScenePairBatch,
 )
 from scenegen.trainers.objective import Objective
+from scenegen.trainers.objectives.asset_flow import DenseFlowObjective, SparseFlowObjective
+from scenegen.trainers.objectives.conditions import AssetFlowSettings, GuidedFlowSettings, ImageFlowSettings
 from scenegen.trainers.objectives.geometry_encoder import GeometryEncoderConfig, GeometryEncoderObjective
 from scenegen.trainers.objectives.image_encoder import ImageEncoderConfig, ImageEncoderObjective
+from scenegen.trainers.objectives.released_scene_flow import (
+    ReleasedSceneFlowObjective,
+    ReleasedSceneFlowSettings,
+)
 from scenegen.trainers.objectives.scene_flow import SceneFlowConfig, SceneFlowObjective
 from scenegen.trainers.objectives.structure_vae import StructureVaeConfig, StructureVaeObjective
 from scenegen.trainers.objectives.structured_latent_flow import (
@@ -47,7 +53,25 @@ class TrainerKind:
 
 _FLOW_ROLES = ("flow", "image_encoder")
 
+
+def _dense_flow(settings: type[AssetFlowSettings]) -> TrainerKind:
+    return TrainerKind(DenseFlowObjective, settings, ("denoiser",), LatentBatch)
+
+
+def _sparse_flow(settings: type[AssetFlowSettings]) -> TrainerKind:
+    return TrainerKind(SparseFlowObjective, settings, ("denoiser",), SparseLatentBatch)
+
+
 TRAINERS: Mapping[str, TrainerKind] = {
+    "ImageConditionedVGGTFlowMatchingCFGTrainer": TrainerKind(
+        ReleasedSceneFlowObjective, ReleasedSceneFlowSettings, ("denoiser",), SceneCaseBatch
+    ),
+    "FlowMatchingTrainer": _dense_flow(AssetFlowSettings),
+    "FlowMatchingCFGTrainer": _dense_flow(GuidedFlowSettings),
+    "ImageConditionedFlowMatchingCFGTrainer": _dense_flow(ImageFlowSettings),
+    "SparseFlowMatchingTrainer": _sparse_flow(AssetFlowSettings),
+    "SparseFlowMatchingCFGTrainer": _sparse_flow(GuidedFlowSettings),
+    "ImageConditionedSparseFlowMatchingCFGTrainer": _sparse_flow(ImageFlowSettings),
     "structure_vae": TrainerKind(
         StructureVaeObjective, StructureVaeConfig, ("encoder", "decoder"), ShapeBatch
     ),

@@ -383,7 +383,8 @@ def test_signal_saves_and_ends_with_one_line(tmp_path, run, monkeypatch, caplog,
 
 
 def test_first_step_is_told_with_an_estimate_and_the_precision(tmp_path, run, caplog):
-    changes = {"trainer": TRAINER | {"max_steps": 100, "precision": "bfloat16"}}
+    arguments = TRAINER | {"max_steps": 100, "fp16_mode": "bfloat16"}
+    changes = {"trainer": {"name": "structure_vae", "args": arguments}}
     with caplog.at_level("INFO"):
         run("structure_vae", tmp_path / "vae", "--time_limit", "2", changes=changes)
     text = caplog.text

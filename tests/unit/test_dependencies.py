@@ -215,6 +215,7 @@ ALLOWED = {
     "scenegen.trainers": {
         "scenegen.trainers",
         "scenegen.checkpoints",
+        "scenegen.hub",
         "scenegen.synthesis",
         "scenegen.conditioning",
         "scenegen.datasets",

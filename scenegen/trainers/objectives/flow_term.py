@@ -86,6 +86,6 @@ def errors_by_time(errors: Tensor, t: Tensor) -> dict[str, Tensor]:
         t: (B,) their times in [0, 1].
     """
     bins = (t * TIME_BINS).long().clamp(max=TIME_BINS - 1)
-    member = torch.nn.functional.one_hot(bins, TIME_BINS).to(errors)  # (B, bins)
+    member = (bins[:, None] == torch.arange(TIME_BINS, device=t.device)).to(errors)  # (B, bins)
     means = (errors.detach() @ member) / member.sum(0)  # 0 / 0 is the NaN of an empty part
     return {f"bin_{number}/mse": mean for number, mean in enumerate(means.unbind())}

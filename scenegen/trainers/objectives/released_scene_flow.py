@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -25,6 +26,7 @@ from scenegen.trainers.objectives.conditions import ImageFlowSettings, SceneCond
 from scenegen.trainers.objectives.flow_term import FlowStates, draw_states, errors_by_time, time_schedule
 from scenegen.trainers.objectives.frozen_networks import frozen_decoder_of_run, frozen_network
 from scenegen.trainers.objectives.pose_term import PoseTermSettings, PoseWeight, pose_errors, split_pose
+from scenegen.trainers.samples import SceneSample, sample_flow
 from trellis_modules.config import ConfigError
 from trellis_modules.samplers.flow_matching import FlowPath, model_time
 
@@ -146,6 +148,18 @@ class ReleasedSceneFlowObjective(Objective):
         weight, ratio = self.pose_weight(mse, term)
         logs |= {**pose_logs, "pos_loss": term, "pos_weight": weight, "pos_ratio": ratio}
         return mse + weight * term, {name: value.detach() for name, value in logs.items()}
+
+    def samples(self, batch: SceneCaseBatch, generator: torch.Generator) -> tuple[SceneSample, ...]:
+        """The scene of the batch."""
+        cond, num_object_tokens = self.condition(batch)
+        flow = partial(self.denoiser, num_object_tokens=num_object_tokens)
+        latents, poses = sample_flow(
+            flow, batch.x_0.float(), cond, torch.zeros_like(cond), generator, self.config.sigma_min
+        )
+        sample = SceneSample(
+            latents, batch.x_0, poses, batch.positions.float(), batch.cond, batch.scene_image
+        )
+        return (sample,)
 
     def end_step(self, logs: Mapping[str, Tensor]) -> None:
         """Keep the running ratio of velocity error to pose term."""

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
 
 import train
 from scenegen.datasets.source import SourceOptions
@@ -16,7 +15,6 @@ from scenegen.trainers.experiment import (
     build_experiment,
     build_objective,
     load_experiment,
-    load_superset,
 )
 from scenegen.trainers.loop_config import LoopConfig
 from scenegen.trainers.objectives.structure_vae import StructureVaeObjective
@@ -36,13 +34,6 @@ EXPERIMENT = {
     "dataset": {"name": "shapes", "args": {"objects_per_step": 2}},
     "trainer": {"name": "structure_vae", "args": {"max_steps": 3, "lambda_kl": 0.1}},
 }  # fmt: skip
-
-
-class Pair(nn.Module):
-    def __init__(self, *names):
-        super().__init__()
-        for name in names:
-            self.add_module(name, nn.Linear(2, 2))
 
 
 def encoder(**changes):
@@ -159,21 +150,6 @@ def equal_tensors(left, right):
     """Names of the tensors that are equal in both modules."""
     state = right.state_dict()
     return {name for name, value in left.state_dict().items() if torch.equal(value, state[name])}
-
-
-def test_a_checkpoint_may_hold_more_but_not_less(stem):
-    saved, path = stem
-    part = nn.Module()
-    part.input_layer = nn.Conv3d(1, 8, 3, padding=1)
-    load_superset(part, path)
-    assert torch.equal(part.input_layer.weight, saved.input_layer.weight)
-    with pytest.raises(CheckpointError, match=r"encoder\.safetensors: tensor 'head\.weight' is missing"):
-        load_superset(Pair("head"), path)
-
-
-def test_a_checkpoint_of_another_size_is_refused(stem):
-    with pytest.raises(CheckpointError, match=r"encoder\.safetensors"):
-        load_superset(encoder(channels=[8, 16]), stem[1])
 
 
 def trained(objective):
