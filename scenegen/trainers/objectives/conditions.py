@@ -155,11 +155,11 @@ class SceneCondition(nn.Module):
                     f"dataset: expected {name} of each scene, which the condition holds, got none; let the "
                     "data set give it, or switch that part off for the trainer"
                 )
-        absent = torch.empty(0, device=batch.x_0.device)
+        no_photo = batch.cond[:0]
         return self.conditioner.encode_tensors(
             batch.cond,
             batch.mask_cond,
-            absent if batch.scene_image is None else batch.scene_image[None],
+            no_photo if batch.scene_image is None else batch.scene_image[None],
             geometry_feature=batch.vggt_feature,
             parts=self.parts,
         )
