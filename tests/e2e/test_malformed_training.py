@@ -17,9 +17,9 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 import train
+from scenegen.hub.digest import file_sha256
 from scenegen.synthesis.furniture.mesh_pack import FORMAT
 from scenegen.synthesis.furniture.procedural.pack import generate_pack
-from scenegen.trainers.saved_state import STATE_FILE
 from tests.e2e.malformed import frugal
 from trellis_modules.files import locked
 
@@ -43,6 +43,7 @@ EXPERIMENT = {
             "grad_clip": 1.0,
             "i_log": 1,
             "i_save": 1,
+            "keep_last": 1,
         },
     },
 }
@@ -70,7 +71,8 @@ class Run:
 
     @property
     def state(self) -> Path:
-        return self.output / STATE_FILE
+        """What makes the saved state of the last step whole."""
+        return self.output / "ckpts" / "misc_step0000002.json"
 
     def change(self, *names: str, **values: Any) -> None:
         """Change values of the experiment at a place in it."""
@@ -169,7 +171,7 @@ def truncate(path: Path) -> None:
 
 
 def foreign_state(run: Run) -> None:
-    save_file({"a": np.zeros(1)}, run.state)
+    run.state.write_text('{"a": 1}')
 
 
 def pickled_state(run: Run) -> None:
@@ -177,20 +179,19 @@ def pickled_state(run: Run) -> None:
     torch.save({"step": 1}, run.output / "state.pt")
 
 
-def other_moments(run: Run) -> None:
-    tensors = load_file(run.state)
-    raw = run.state.read_bytes()
-    notes = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])["__metadata__"]
-    tensors["optimizer.0.exp_avg"] = np.zeros((3, 3), np.float32)
-    save_file(tensors, run.state, notes)
+def in_saved(stem: str, change: Callable[[dict[str, np.ndarray]], Any]) -> Callable[[Run], None]:
+    """Train first, then change tensors of the state, and the digest with them."""
 
+    def spoil(run: Run) -> None:
+        path = run.state.with_name(f"{stem}_step0000002.safetensors")
+        tensors = load_file(path)
+        change(tensors)
+        save_file(tensors, path)
+        content = json.loads(run.state.read_text())
+        content["sha256"][path.name] = file_sha256(path)
+        run.state.write_text(json.dumps(content))
 
-def lacking_tensor(run: Run) -> None:
-    tensors = load_file(run.state)
-    raw = run.state.read_bytes()
-    notes = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])["__metadata__"]
-    del tensors["modules.encoder.input_layer.weight"]
-    save_file(tensors, run.state, notes)
+    return with_state(spoil)
 
 
 CASES: dict[str, tuple[Callable[[Run], Any], str]] = {
@@ -230,7 +231,7 @@ CASES: dict[str, tuple[Callable[[Run], Any], str]] = {
     "steps negative": (in_trainer(max_steps=-5), "trainer.max_steps: expected at least 1, got -5"),
     "never saved": (in_trainer(i_save=0), "trainer.i_save: expected at least 1, got 0"),
     "never logged": (in_trainer(i_log=0), "trainer.i_log: expected at least 1, got 0"),
-    "learning rate negative": (in_optimizer(lr=-1.0), "trainer.optimizer: Invalid learning rate: -1.0"),
+    "learning rate negative": (in_optimizer(lr=-1.0), "trainer.optimizer AdamW: Invalid learning rate: -1.0"),
     "learning rate not finite": (
         with_text('"lr": 0.001', '"lr": Infinity'),
         "expected a finite number, got Infinity",
@@ -242,7 +243,7 @@ CASES: dict[str, tuple[Callable[[Run], Any], str]] = {
     "optimiser unknown": (
         in_trainer(optimizer={"name": "os.system"}), "trainer.optimizer: unknown name 'os.system'"
     ),
-    "optimiser's argument unknown": (in_optimizer(momentum=1), "trainer.optimizer: "),
+    "optimiser's argument unknown": (in_optimizer(momentum=1), "trainer.optimizer AdamW: "),
     "seed negative": (in_trainer(seed=-1), "trainer.seed: expected 0 to"),
     "seed 10^30": (in_trainer(seed=10**30), "trainer.seed: expected 0 to"),
     "group of nothing": (with_groups("head"), "param_groups: expected a regular expression that fits"),
@@ -307,11 +308,33 @@ CASES: dict[str, tuple[Callable[[Run], Any], str]] = {
     # what was saved
     "state truncated": (with_state(lambda run: truncate(run.state)), "got another or a damaged file"),
     "state empty": (with_state(lambda run: run.state.write_bytes(b"")), "got another or a damaged file"),
-    "state of something else": (with_state(foreign_state), "expected the format scenegen-training-state-1"),
-    "state lacks a tensor": (with_state(lacking_tensor), "tensor 'encoder.input_layer.weight' of shape"),
-    "state of another optimiser": (with_state(other_moments), "expected the optimiser's state of"),
+    "state of something else": (with_state(foreign_state), "got another or a damaged file ('format')"),
+    "network of a state truncated": (
+        with_state(lambda run: truncate(run.state.with_name("encoder_step0000002.safetensors"))),
+        "encoder_step0000002.safetensors has changed since it was written",
+    ),
+    "network of a state missing": (
+        with_state(lambda run: run.state.with_name("decoder_step0000002.safetensors").unlink()),
+        "got another or a damaged file ([Errno 2] No such file",
+    ),
+    "state lacks a tensor": (
+        in_saved("encoder", lambda tensors: tensors.pop("input_layer.weight")),
+        "encoder: tensor 'input_layer.weight' of shape",
+    ),
+    "average lacks a tensor": (
+        in_saved("encoder_ema0.9999", lambda tensors: tensors.pop("input_layer.weight")),
+        "encoder_ema0.9999: tensor 'input_layer.weight' of shape",
+    ),
+    "state of another optimiser": (
+        in_saved("misc", lambda tensors: tensors.update({"optimizer.0.exp_avg": np.zeros((3, 3))})),
+        "expected moments of shape (8, 1, 3, 3, 3), got (3, 3)",
+    ),
     "state a pipe": (with_state(lambda run: make_pipe(run.state)), "expected a file, got a named pipe"),
-    "state a pickle": (pickled_state, "state.pt: expected state.safetensors, got a pickle"),
+    "state a pickle": (pickled_state, "state.pt: expected a state of safetensors and JSON, got a pickle"),
+    "state of an earlier version": (
+        lambda run: (run.output.mkdir(), (run.output / "state.safetensors").touch()),
+        "state.safetensors: expected states in ckpts/, got one of an earlier version",
+    ),
     "state of another rate": (
         with_state(in_optimizer(lr=0.5)),
         "a state with trainer.args.optimizer.args.lr = 0.5, as the experiment has, got 0.001; choose another",
@@ -406,13 +429,13 @@ def test_a_full_disk_ends_training_in_one_line_and_it_goes_on_later(run, caplog,
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("scenegen.trainers.trainer.save_state", full)
+        patch.setattr("scenegen.trainers.checkpoints.write_state", full)
         assert run.start() == 1
     line = caplog.messages[-1]
     assert "No space left on device" in line and "it goes on from the last state" in line
     assert run.start() == 0
     steps = [json.loads(line)["step"] for line in (run.output / "log.jsonl").read_text().splitlines()]
-    assert steps == [1, 2, 2]
+    assert steps == [1, 2]
 
 
 @pytest.mark.parametrize(
