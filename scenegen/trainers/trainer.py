@@ -21,7 +21,7 @@ from scenegen.trainers.loop_config import LoopConfig
 from scenegen.trainers.objective import Objective
 from scenegen.trainers.prefetch import DataWait, Prefetcher
 from scenegen.trainers.reporting import Reporter
-from scenegen.trainers.saved_state import Progress, kept_generators, restore, save
+from scenegen.trainers.saved_state import TrainingProgress, kept_generators, restore, save
 from trellis_modules.config import to_json
 
 logger = logging.getLogger(__name__)
@@ -130,7 +130,7 @@ class Trainer:
             OSError: the disk refuses; earlier states are as they were.
         """
         if self._saved_at != self.step:
-            progress = Progress(self.step, self.seconds, self._reporter.means)
+            progress = TrainingProgress(self.step, self.seconds, self._reporter.means)
             save(self.store, self.learner, progress, self.settings, self.world)
             self._saved_at = self.step
 
