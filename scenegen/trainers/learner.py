@@ -176,6 +176,20 @@ class Learner:
             **self.precision.logs(),
         }
 
+    @torch.no_grad()
+    def end_step(self, means: Logs, broken: Tensor) -> None:
+        """Let the objective keep what it keeps of a step; of a broken one nothing stays.
+
+        Args:
+            means: of what it logged, over all passes of all processes.
+            broken: as `finish_step` logs it: "skipped".
+        """
+        kept = dict(self.objective.named_buffers(recurse=False))
+        before = {name: value.clone() for name, value in kept.items()}
+        self.objective.end_step(means)
+        for name, value in self.objective.named_buffers(recurse=False):
+            value.copy_(torch.where(broken > 0, before[name], value))
+
     # ---- weights
 
     @contextmanager

@@ -239,7 +239,7 @@ class Trainer:
             logs = self._finish_step(batches, passes)
             names, passed, wish = self._meet([name for logs in passes for name in logs])
             means = self._mean_logs(passes, names)
-            self.objective.end_step(means)
+            self.learner.end_step(means, logs["skipped"])
             self.step += 1
             self.seconds = before + passed
             self._report({**means, **logs}, wait)
