@@ -24,7 +24,7 @@ from scenegen.cli.types import default_device, device, positive_int, whole_numbe
 from scenegen.datasets.source import SourceOptions
 from scenegen.synthesis.sources.appearance_batches import LatentPictureSource
 from scenegen.synthesis.sources.picture_set import PictureSet
-from scenegen.synthesis.sources.registry import build_source
+from scenegen.trainers.data import build_source
 from scenegen.trainers.experiment import load_experiment
 from trellis_modules.config import ConfigError, NamedConfig
 

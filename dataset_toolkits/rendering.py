@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import struct
 from collections.abc import Callable, Mapping
@@ -18,6 +17,7 @@ from dataset_toolkits.blender import SCRIPTS, BlenderError, default_blender, run
 from dataset_toolkits.ray_cast_asset import draw_asset
 from dataset_toolkits.steps import select_rows, write_records
 from dataset_toolkits.subsets.registry import load_subset
+from safe_files.json_reader import read_json
 from scenegen.cli.parser import CommandParser
 from scenegen.cli.types import positive_int
 from scenegen.datasets.asset_pictures import MESH_NAME, TRANSFORMS_NAME
@@ -109,7 +109,7 @@ def render_step(
 def is_drawn(folder: Path, with_mesh: bool) -> bool:
     """Whether a folder has all pictures of its ``transforms.json``, and the mesh where one is needed."""
     try:
-        frames = json.loads((folder / TRANSFORMS_NAME).read_text(encoding="utf-8"))["frames"]
+        frames = read_json(folder / TRANSFORMS_NAME)["frames"]
         names = [frame["file_path"] for frame in frames] + [MESH_NAME] * with_mesh
     except (OSError, ValueError, KeyError, TypeError):
         return False

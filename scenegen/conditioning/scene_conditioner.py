@@ -189,6 +189,7 @@ class SceneConditioner:
         scene_images: Tensor,
         geometry_images: Tensor | None = None,
         *,
+        geometry_feature: Tensor | None = None,
         parts: CondParts = ALL_PARTS,
         padding: tuple[float, float] = (1.0, 1.0),
     ) -> tuple[Tensor, int]:
@@ -199,6 +200,8 @@ class SceneConditioner:
             mask_images: (S * N, 3, I, I); unused when the mask part is off and places are not appended.
             scene_images: (S, 3, I, I), stretched to the square.
             geometry_images: (S, 3, I, I), padded to the square; None takes the scene images.
+            geometry_feature: (S, P, 2C) as the geometry encoder gave it for these scenes, in place of
+                encoding them; taken as it is by a conditioner that does not normalise it.
             parts: which parts to encode.
             padding: width and height of the geometry images over those of the photo in them.
 
@@ -206,10 +209,16 @@ class SceneConditioner:
             The condition (S * N, L, C), and the number of tokens at its front that show the asset itself.
 
         Raises:
-            ValueError: a part is switched on and its pictures or its encoder are missing.
+            ValueError: a part is switched on and its pictures or its encoder are missing, or places are to be
+                appended to a ready feature.
         """
         if (parts.mask or self.append_places) and mask_images is None:
             raise ValueError("SceneConditioner: the mask part is on, got no mask images; pass them")
+        if self.append_places and geometry_feature is not None:
+            raise ValueError(
+                "SceneConditioner: expected geometry images, got a ready feature, of whose patches it is not "
+                "known where in the photo they lie; pass images, or append no places"
+            )
         kinds = [asset_images]
         kinds += [mask_images] if parts.mask else []
         kinds += [scene_images] if parts.scene else []
@@ -218,7 +227,9 @@ class SceneConditioner:
         mask_tokens = tokens.pop(0) if parts.mask else None
         scene_tokens = tokens.pop(0) if parts.scene else None
         geometry = None
-        if parts.geometry:
+        if parts.geometry and geometry_feature is not None:
+            geometry = self._normalised_geometry(geometry_feature.to(asset_tokens))
+        elif parts.geometry:
             geometry = self.encode_geometry(scene_images if geometry_images is None else geometry_images)
         cond = assemble_cond(asset_tokens, mask_tokens, scene_tokens, geometry)
         num_object_tokens = asset_tokens.shape[1]
@@ -255,7 +266,9 @@ class SceneConditioner:
             )
         frames = _as_input_of(self.geometry_encoder, images)[:, None]  # (S, 1, 3, I, I)
         rounds, _ = self.geometry_encoder(frames, last_only=True)
-        feature = rounds[-1].squeeze(1)  # (S, P, 2C)
+        return self._normalised_geometry(rounds[-1].squeeze(1))  # (S, P, 2C)
+
+    def _normalised_geometry(self, feature: Tensor) -> Tensor:
         if not self.normalize_geometry:
             return feature
         halves = feature.float().unflatten(-1, (2, -1))

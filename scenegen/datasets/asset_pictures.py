@@ -6,7 +6,6 @@ origin.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from safe_files.json_reader import read_json
 from trellis_modules.renderers.cameras import centred_intrinsics, focal_length
 
 TRANSFORMS_NAME = "transforms.json"
@@ -48,7 +48,7 @@ def read_transforms(folder: Path) -> AssetPictures:
     """
     path = folder / TRANSFORMS_NAME
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         frames = content["frames"]
         to_world = np.array([frame["transform_matrix"] for frame in frames], np.float64).reshape(-1, 4, 4)
         fov = torch.tensor([float(frame["camera_angle_x"]) for frame in frames], dtype=torch.float64)

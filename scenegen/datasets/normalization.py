@@ -39,6 +39,19 @@ def normalised_latents(latents: Tensor, normalization: Normalization | None, dim
     """
     if normalization is None:
         return latents
+    mean, std = _per_channel(latents, normalization, dim)
+    return (latents - mean) / std
+
+
+def restored_latents(latents: Tensor, normalization: Normalization | None, dim: int) -> Tensor:
+    """The way back of `normalised_latents`, with the same arguments and errors."""
+    if normalization is None:
+        return latents
+    mean, std = _per_channel(latents, normalization, dim)
+    return latents * std + mean
+
+
+def _per_channel(latents: Tensor, normalization: Normalization, dim: int) -> list[Tensor]:
     channels = len(normalization.mean)
     if latents.shape[dim] != channels:
         raise SampleError(
@@ -46,5 +59,4 @@ def normalised_latents(latents: Tensor, normalization: Normalization | None, dim
             f"{latents.shape[dim]}; correct the normalization"
         )
     shape = [channels if axis == dim % latents.ndim else 1 for axis in range(latents.ndim)]
-    mean, std = (latents.new_tensor(v).view(shape) for v in (normalization.mean, normalization.std))
-    return (latents - mean) / std
+    return [latents.new_tensor(values).view(shape) for values in (normalization.mean, normalization.std)]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from scenegen.datasets.furniture_ids import is_train
+from scenegen.datasets.furniture_ids import TRAIN, check_rows, is_train
 from scenegen.datasets.metadata import ASSETS_NAME, AssetRow, SceneRow, read_assets
 from scenegen.datasets.source import SourceOptions
 from trellis_modules.config import ConfigError
@@ -150,6 +150,7 @@ def read_root_assets(
     Raises:
         ConfigError: no asset is left, or there is no root.
         MetadataError: a table is missing or has a bad line.
+        SplitError: assets to learn from are furniture of another split.
     """
     part = is_of_part(options.validation, validation_share, lambda row: row.sha256)
     first = RowFilter("of the train split", is_train)
@@ -157,6 +158,8 @@ def read_root_assets(
     for root in root_folders(options):
         table = root / ASSETS_NAME
         rows, line = narrowed(read_assets(table), [first, *part, *filters], table)
+        if not options.validation:
+            check_rows(rows, TRAIN)
         assets += [Asset(root, row) for row in rows]
         counts.append(line)
     check_not_empty(len(assets), counts)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +10,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from safe_files.pictures import open_picture
+from safe_files.arrays import read_archive
+from safe_files.pictures import read_picture as read_any_picture
+from safe_files.regular import UnreadableFile
 from scenegen.conditioning.image_preparation import images_to_tensor, prepare_training_asset
 from scenegen.datasets.arrays import read_arrays
 from scenegen.inputs.cutouts import alpha_of
@@ -85,13 +85,11 @@ def read_picture(path: Path, remedy: str = _PHOTOS_REMEDY) -> Image.Image:
     Raises:
         SampleError: it is missing, damaged, too large, or no picture; says the ``remedy``.
     """
-    if not path.is_file():
-        raise SampleError(f"{path}: no such file; {remedy}")
     try:
-        with open_picture(path) as picture:
-            picture.load()
-            return picture
-    except (OSError, SyntaxError, ValueError) as error:  # Pillow's words for a broken file
+        return read_any_picture(path)
+    except FileNotFoundError as error:
+        raise SampleError(f"{path}: no such file; {remedy}") from error
+    except (OSError, UnreadableFile) as error:
         raise SampleError(f"{path}: damaged ({error}); {remedy}") from error
 
 
@@ -133,17 +131,17 @@ def mask_path(cutout_path: Path) -> Path:
 
 def _array(path: Path, keys: Sequence[str], remedy: str) -> np.ndarray:
     """The array of an npz under the first key that it has; the key "" stands for any."""
-    if not path.is_file():
-        raise SampleError(f"{path}: no such file; {remedy}")
+
+    def choose(names: list[str]) -> list[str]:
+        known = [key for key in keys if key in names] or ([names[0]] if "" in keys and names else [])
+        if not known:
+            raise UnreadableFile(f"expected the array {keys[0]!r}, got {names}")
+        return known[:1]
+
     try:
-        with np.load(path) as arrays:
-            found = next((key for key in keys if key in arrays.files), None)
-            if found is None and "" in keys and arrays.files:
-                found = arrays.files[0]
-            if found is None:
-                raise SampleError(f"{path}: expected the array {keys[0]!r}, got {arrays.files}; {remedy}")
-            return arrays[found]
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        if isinstance(error, SampleError):
-            raise
+        (array,) = read_archive(path, choose).values()
+    except FileNotFoundError as error:
+        raise SampleError(f"{path}: no such file; {remedy}") from error
+    except (OSError, UnreadableFile) as error:
         raise SampleError(f"{path}: damaged ({error}); {remedy}") from error
+    return array

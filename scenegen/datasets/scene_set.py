@@ -206,13 +206,14 @@ class SceneCases(StoredSamples[SceneCaseBatch, SceneCaseBatch]):
     def _scenes(self, root: Path, most: int, validation: bool) -> tuple[list[tuple[SceneRow, ...]], str]:
         """Rows of a root by scene, and how many were left after each filter."""
         config = self.config
-        name, held_out = config.data_file_name, is_of_part(validation, config.validation_share, _scene_id)
         if validation and config.validation_file_name:
-            name, held_out = config.validation_file_name, []
+            name, part = config.validation_file_name, []
+        else:
+            name, part = config.data_file_name, is_of_part(validation, config.validation_share, _scene_id)
         table = root / f"{name}.csv"
         latents = [config.latent_model, *(turned_latents(config.latent_model, y) for y in config.query_yaws)]
         filters = [
-            *held_out,
+            *part,
             *(has_status(f"ss_latent_{model}") for model in latents),
             *is_scored(config.min_aesthetic_score),
             RowFilter("with vggt_feature", lambda row: bool(row.vggt_feature)),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -78,17 +78,19 @@ class ReadBatch(Generic[B]):
     """A batch, and what could not be read for it.
 
     Attributes:
-        batch: None where nothing could take the place of a bad sample.
+        batch: None where there is none.
         bad: reasons by the name of the sample.
+        error: why there is no batch.
     """
 
     batch: B | None
     bad: dict[str, str]
+    error: str = ""
 
     def pin_memory(self) -> ReadBatch[B]:
         """The same in memory that a GPU copies from without waiting; a loader of batches calls it."""
         pinned = None if self.batch is None else self.batch.map(lambda value: value.pin_memory())
-        return ReadBatch(pinned, self.bad)
+        return replace(self, batch=pinned)
 
 
 class SlotReader(Dataset[ReadBatch[B]]):
@@ -105,9 +107,14 @@ class SlotReader(Dataset[ReadBatch[B]]):
         for row in self.plan.rows(step, slot, self.slots):
             sample = self._read(row, rng, bad)
             if sample is None:
-                return ReadBatch(None, bad)
+                last = next(reversed(bad.values()))
+                error = f"no other sample can take the place of the bad ones; the last: {last}"
+                return ReadBatch(None, bad, error)
             read.append(sample)
-        return ReadBatch(self.samples.collate(read), bad)
+        try:
+            return ReadBatch(self.samples.collate(read), bad)
+        except SampleError as error:
+            return ReadBatch(None, bad, str(error))
 
     def _read(self, row: int, rng: np.random.Generator, bad: dict[str, str]) -> Any:
         """A sample, or one that is alike; None where there is none."""
@@ -178,15 +185,12 @@ class StoredSource(Generic[B]):
             if name not in self.bad:
                 logger.warning("another sample takes the place of %s: %s", name, reason)
         self.bad |= read.bad
-        if not self.bad:
-            return
-        last = next(reversed(self.bad.values()))
         if read.batch is None:
-            raise SampleError(f"no other sample can take the place of the bad ones; the last: {last}")
+            raise SampleError(read.error)
         if len(self.bad) > self.max_bad_samples:
             raise SampleError(
                 f"expected at most {self.max_bad_samples} samples that cannot be read (dataset: "
-                f"max_bad_samples), got {len(self.bad)}; the last: {last}"
+                f"max_bad_samples), got {len(self.bad)}; the last: {next(reversed(self.bad.values()))}"
             )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from safe_files.regular import shown
 from scenegen.datasets.source import BatchSource, SourceOptions
 from scenegen.models.registry import build_model
-from scenegen.synthesis.sources.registry import SOURCES, build_source
+from scenegen.trainers.data import DATA, build_source
 from scenegen.trainers.finetune import start_from_checkpoints
 from scenegen.trainers.freezing import freeze
 from scenegen.trainers.loop_config import LoopConfig
@@ -38,10 +38,11 @@ class Experiment:
 
     Attributes:
         models: networks by role.
-        dataset: of `scenegen.synthesis.sources.registry`.
+        dataset: of `scenegen.trainers.data`.
         trainer: key of `TRAINERS`.
         loop: the part of ``trainer.args`` that every trainer has.
         settings: the rest, of the trainer's own class.
+        given: names of the arguments of the trainer that the file has.
     """
 
     models: Mapping[str, NamedConfig]
@@ -49,6 +50,7 @@ class Experiment:
     trainer: str
     loop: LoopConfig
     settings: Any
+    given: frozenset[str] = frozenset()
 
     @property
     def kind(self) -> TrainerKind:
@@ -77,7 +79,8 @@ def load_experiment(path: Path) -> Experiment:
     config = build(ExperimentConfig, raw, str(path))
     kind = lookup(TRAINERS, config.trainer.name, f"{path}: trainer")
     loop, settings = _trainer_arguments(kind, config.trainer, str(path))
-    return Experiment(config.models, config.dataset, config.trainer.name, loop, settings)
+    given = frozenset(config.trainer.args)
+    return Experiment(config.models, config.dataset, config.trainer.name, loop, settings, given)
 
 
 def _trainer_arguments(kind: TrainerKind, trainer: NamedConfig, where: str) -> tuple[LoopConfig, Any]:
@@ -86,10 +89,32 @@ def _trainer_arguments(kind: TrainerKind, trainer: NamedConfig, where: str) -> t
     of_loop, own = (set(inspect.signature(cls).parameters) for cls in (LoopConfig, kind.settings))
     if unknown := sorted(trainer.args.keys() - of_loop - own):
         raise ConfigError(f"{where}: unknown key {shown(unknown[0])}; known: {sorted(of_loop | own)}")
-    loop = build(LoopConfig, {k: v for k, v in trainer.args.items() if k in of_loop}, where)
+    loop = build(LoopConfig, _with_groups({k: v for k, v in trainer.args.items() if k in of_loop}), where)
     settings = build(kind.settings, {k: v for k, v in trainer.args.items() if k in own}, where)
     _check_numbers(settings, where)
     return loop, settings
+
+
+def _with_groups(arguments: dict[str, Any]) -> dict[str, Any]:
+    """The loop's arguments, with those of parameter groups apart from their ``regex``.
+
+    Released configurations write them beside it, as optimisers of PyTorch take them.
+    """
+    optimizer = arguments.get("optimizer")
+    groups = optimizer.get("param_groups") if isinstance(optimizer, Mapping) else None
+    if not isinstance(groups, list):
+        return arguments
+    apart = [
+        {"args": {k: v for k, v in group.items() if k != "regex"}, **_only(group, "regex")}
+        if isinstance(group, Mapping) and "args" not in group
+        else group
+        for group in groups
+    ]
+    return {**arguments, "optimizer": {**optimizer, "param_groups": apart}}
+
+
+def _only(values: Mapping[str, Any], name: str) -> dict[str, Any]:
+    return {name: values[name]} if name in values else {}
 
 
 def _check_numbers(settings: Any, where: str) -> None:
@@ -104,8 +129,15 @@ def _check_numbers(settings: Any, where: str) -> None:
                 raise ConfigError(f"{where}: {error}") from error
 
 
-def build_experiment(experiment: Experiment, options: SourceOptions) -> tuple[Objective, BatchSource]:
+def build_experiment(
+    experiment: Experiment, options: SourceOptions, from_checkpoints: bool = True
+) -> tuple[Objective, BatchSource]:
     """Build the objective and the source that it learns from.
+
+    Args:
+        experiment: what to build.
+        options: of the source.
+        from_checkpoints: see `build_objective`.
 
     Raises:
         ConfigError: something has an unknown name or wrong arguments, or the dataset makes other batches than
@@ -113,26 +145,35 @@ def build_experiment(experiment: Experiment, options: SourceOptions) -> tuple[Ob
         CheckpointError: the weights to start from are missing or do not fit.
     """
     wanted = experiment.kind.batch_type
-    made = lookup(SOURCES, experiment.dataset.name, "dataset").makes
+    made = lookup(DATA, experiment.dataset.name, "dataset").makes
     if not issubclass(made, wanted):
-        fitting = [name for name, kind in SOURCES.items() if issubclass(kind.makes, wanted)]
+        fitting = [name for name, kind in DATA.items() if issubclass(kind.makes, wanted)]
         raise ConfigError(
             f"dataset: expected {' or '.join(fitting)}, from which {experiment.trainer} learns, "
-            f"got {experiment.dataset.name}"
+            f"got {shown(experiment.dataset.name)}"
         )
-    objective = build_objective(experiment)
+    objective = build_objective(experiment, from_checkpoints)
     return objective, build_source(experiment.dataset, options)
 
 
-def build_objective(experiment: Experiment) -> Objective:
-    """Build the models, load what they start from, freeze, and wrap them into the objective."""
+def build_objective(experiment: Experiment, from_checkpoints: bool = True) -> Objective:
+    """Build the models, load what they start from, freeze, and wrap them into the objective.
+
+    Args:
+        experiment: what to build.
+        from_checkpoints: False leaves the weights as they are drawn: a saved state takes their place.
+
+    Raises:
+        ConfigError, CheckpointError: see `build_experiment`.
+    """
     kind, loop = experiment.kind, experiment.loop
-    models = {role: build_model(named, role) for role, named in experiment.models.items()}
-    start_from_checkpoints(models, loop)
-    if sorted(models) != sorted(kind.roles):
+    if sorted(experiment.models) != sorted(kind.roles):
         raise ConfigError(
             f"models: expected {', '.join(kind.roles)} for the trainer {experiment.trainer}, got "
-            f"{', '.join(map(shown, models)) or 'none'}"
+            f"{', '.join(map(shown, experiment.models)) or 'none'}"
         )
+    models = {role: build_model(named, role) for role, named in experiment.models.items()}
+    if from_checkpoints:
+        start_from_checkpoints(models, loop)
     freeze(models, loop.freeze_weights, loop.unfreeze_weights)
     return kind.objective(**models, config=experiment.settings)

@@ -1,4 +1,4 @@
-"""Batch sources by name, as experiments and data sets are configured with them."""
+"""Batch sources that compose their data, by name."""
 
 from __future__ import annotations
 
@@ -31,7 +31,6 @@ from scenegen.synthesis.sources.batch import (
 from scenegen.synthesis.sources.picture_set import PictureSetConfig, PictureSetSource
 from scenegen.synthesis.sources.scene_batches import SceneLatentSource, ScenePairSource, SceneSource
 from scenegen.synthesis.sources.shape_pool import ShapePool, ShapeSource, SourceConfig
-from trellis_modules.config import ConfigError, NamedConfig, build, lookup
 from trellis_modules.sparse import SparseTensor
 
 
@@ -97,30 +96,3 @@ SOURCES: Mapping[str, SourceKind] = {
     ),
     "picture_set": SourceKind(LatentPictureBatch, PictureSetConfig, _picture_set, takes_packs=False),
 }
-
-
-def build_source(named: NamedConfig, options: SourceOptions) -> BatchSource:
-    """Make a batch source.
-
-    Args:
-        named: a key of `SOURCES` and its arguments.
-        options: what the command line chooses.
-
-    Raises:
-        ConfigError: the name or an argument is unknown or wrong, the source lacks files, or is given files
-            that it does not take.
-        ValueError: a file does not hold what it should, say a model of another split.
-    """
-    kind = lookup(SOURCES, named.name, "dataset")
-    _check_given(named.name, "--packs", kind.takes_packs, bool(options.packs))
-    _check_given(
-        named.name, "--latent-encoder", kind.takes_latent_encoder, options.latent_encoder is not None
-    )
-    return kind.make(build(kind.config, named.args, f"dataset {named.name}"), options)
-
-
-def _check_given(name: str, flag: str, is_taken: bool, is_given: bool) -> None:
-    if is_taken and not is_given:
-        raise ConfigError(f"dataset {name}: expected {flag}, got none; say which files it is made with")
-    if is_given and not is_taken:
-        raise ConfigError(f"dataset {name}: expected no {flag}, which it does not use; leave it out")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from scenegen.conditioning.parts import CondParts
-from scenegen.conditioning.scene_conditioner import SceneConditioner, assemble_cond, drop_cond
+from scenegen.conditioning.scene_conditioner import SceneConditioner, drop_cond
 from scenegen.datasets.batch import LatentBatch, SceneCaseBatch, SparseLatentBatch
 from scenegen.trainers.objectives.flow_term import FlowSettings
 from scenegen.trainers.objectives.frozen_networks import frozen_network
@@ -129,13 +129,10 @@ class SceneCondition(nn.Module):
         encoder: nn.Module,
         parts: CondParts,
         normalize_geometry: bool = False,
-        append_places: bool = False,
     ) -> None:
         super().__init__()
         self.encoder, self.parts = encoder, parts
-        self.conditioner = SceneConditioner(
-            encoder, None, normalize_geometry=normalize_geometry, append_places=append_places
-        )
+        self.conditioner = SceneConditioner(encoder, None, normalize_geometry=normalize_geometry)
 
     @torch.no_grad()
     def forward(self, batch: SceneCaseBatch) -> tuple[Tensor, int]:
@@ -148,7 +145,7 @@ class SceneCondition(nn.Module):
             return batch.cond_tokens, batch.cond_tokens.shape[1] // self._num_parts
         needed = {
             "cond": True,
-            "mask_cond": self.parts.mask or self.conditioner.append_places,
+            "mask_cond": self.parts.mask,
             "scene_image": self.parts.scene,
             "vggt_feature": self.parts.geometry,
         }
@@ -158,15 +155,14 @@ class SceneCondition(nn.Module):
                     f"dataset: expected {name} of each scene, which the condition holds, got none; let the "
                     "data set give it, or switch that part off for the trainer"
                 )
-        pictures = [batch.cond]
-        pictures += [batch.mask_cond] if self.parts.mask else []
-        pictures += [batch.scene_image[None]] if self.parts.scene else []
-        tokens = list(self.conditioner.encode_images(torch.cat(pictures)).split([len(p) for p in pictures]))
-        asset = tokens.pop(0)
-        masks = tokens.pop(0) if self.parts.mask else None
-        scene = tokens.pop(0) if self.parts.scene else None
-        geometry = batch.vggt_feature if self.parts.geometry else None
-        return assemble_cond(asset, masks, scene, geometry), asset.shape[1]
+        no_photo = batch.cond[:0]
+        return self.conditioner.encode_tensors(
+            batch.cond,
+            batch.mask_cond,
+            no_photo if batch.scene_image is None else batch.scene_image[None],
+            geometry_feature=batch.vggt_feature,
+            parts=self.parts,
+        )
 
     @property
     def _num_parts(self) -> int:

@@ -47,7 +47,7 @@ class ReleasedSceneFlowSettings(ImageFlowSettings, PoseTermSettings):
         overlap_resolution: points along each object's cube with which the overlap is measured.
         shared_t, shared_dropout: one time, and one decision to drop the condition, for all objects of a
             scene, as they have when scenes are made; the released training draws one for each object.
-        normalize_geometry, append_places: see `SceneConditioner`; the small model has both.
+        normalize_geometry: see `SceneConditioner`.
     """
 
     use_collision_loss: bool = False
@@ -65,7 +65,6 @@ class ReleasedSceneFlowSettings(ImageFlowSettings, PoseTermSettings):
     shared_t: bool = False
     shared_dropout: bool = False
     normalize_geometry: bool = False
-    append_places: bool = False
 
     def __post_init__(self) -> None:
         ImageFlowSettings.__post_init__(self)
@@ -108,7 +107,6 @@ class ReleasedSceneFlowObjective(Objective):
             frozen_network(config.image_cond_model),
             config.parts,
             config.normalize_geometry,
-            config.append_places,
         )
         self.pose_weight = PoseWeight(config.position_weight_min_ratio, config.position_weight_max_ratio)
         self.path, self.schedule = FlowPath(config.sigma_min), time_schedule(config.t_schedule)

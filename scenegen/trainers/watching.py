@@ -1,0 +1,64 @@
+"""Which watchers look at a run: validation, and snapshots of what the networks make."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from scenegen.datasets.source import SourceOptions
+from scenegen.trainers.data import DATA, build_source
+from scenegen.trainers.experiment import Experiment
+from scenegen.trainers.objective import Objective
+from scenegen.trainers.objectives.frozen_networks import frozen_decoder_of_run, frozen_network
+from scenegen.trainers.snapshots import Snapshots
+from scenegen.trainers.trainer import Trainer
+from scenegen.trainers.validation import Validation
+from trellis_modules.checkpoint import CheckpointError
+from trellis_modules.config import ConfigError, build
+
+logger = logging.getLogger(__name__)
+
+
+def add_watchers(trainer: Trainer, experiment: Experiment, options: SourceOptions) -> None:
+    """Have a run validated and shown, as its experiment asks for.
+
+    Args:
+        trainer: ready to train.
+        experiment: with ``validate_every`` and ``i_sample``.
+        options: of the source that is learnt from.
+
+    Raises:
+        ConfigError: nothing is held out for validation.
+    """
+    loop, kind = experiment.loop, DATA[experiment.dataset.name]
+    shown = trainer.source
+    if loop.validate_every:
+        if not kind.takes_data:
+            raise ConfigError(
+                f"trainer.validate_every: expected 0, {experiment.dataset.name} has no part that is held "
+                f"out, got {loop.validate_every}"
+            )
+        shown = build_source(experiment.dataset, replace(options, validation=True))
+        trainer.watch(Validation(trainer.objective, shown, loop.validate_every, trainer.world))
+    if type(trainer.objective).samples is not Objective.samples:
+        settings = build(kind.config, experiment.dataset.args, f"dataset {experiment.dataset.name}")
+        decoder = _shown_with(settings)
+        trainer.watch(
+            Snapshots(trainer.objective, shown, decoder, trainer.output_dir, loop.i_sample, trainer.world)
+        )
+
+
+def _shown_with(settings: Any) -> nn.Module | None:
+    """The decoder of structure latents that a data set names for pictures; None where there is none."""
+    folder, reference = getattr(settings, "ss_dec_path", None), getattr(settings, "pretrained_ss_dec", None)
+    try:
+        if folder is not None:
+            return frozen_decoder_of_run(Path(folder), settings.ss_dec_ckpt or "")
+        return None if reference is None else frozen_network(reference)
+    except CheckpointError as error:
+        logger.warning("dataset.pretrained_ss_dec: snapshots show no voxels: %s", error)
+        return None
