@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Hashable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,7 @@ from scenegen.trainers.precision import build_precision, prepare_networks, whole
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
 Logs = dict[str, Tensor]
 
 
@@ -192,23 +194,21 @@ class Learner:
 
     # ---- weights
 
-    @contextmanager
-    def averaged(self, index: int = 0) -> Iterator[None]:
-        """Give the networks their averaged weights for the length of a ``with`` block, in eval mode.
+    def with_averages(self, look: Callable[[], T], index: int = 0) -> T:
+        """Call a function while networks have their averaged weights, in eval mode; all processes together.
 
         Args:
+            look: may use the networks by themselves.
             index: of the average's rate.
         """
         self.averages.swap(index)
         self.precision.publish()
         self.objective.eval()
-        if isinstance(self._module, FSDPModule):
-            self._module.unshard()  # the networks are called without the objective
         try:
-            yield
+            return self.objective.visit(look)
         finally:
             if isinstance(self._module, FSDPModule):
-                self._module.reshard()
+                self._module.reshard()  # what was put together are the averages
             self.averages.swap(index)
             self.precision.publish()
             self.train_mode()

@@ -331,10 +331,9 @@ class Trainer:
         """Show watchers the averaged networks, log what they find, and keep the best state."""
         if not watchers:
             return
-        numbers: dict[str, float] = {}
-        with kept_generators(self.device), self.learner.averaged():
-            for watcher in watchers:
-                numbers |= watcher(self.step, suffix)
+        with kept_generators(self.device):
+            told = self.learner.with_averages(lambda: [watcher(self.step, suffix) for watcher in watchers])
+        numbers = {name: value for part in told for name, value in part.items()}
         if suffix.startswith("resume"):
             return
         self._reporter.looked(self.step, self.seconds, numbers)

@@ -93,7 +93,7 @@ def test_after_going_back_later_states_are_not_the_latest(store):
 
 def test_the_last_states_and_the_best_are_kept(store):
     store.mark_best(2, 0.25)
-    assert store.best() == (2, 0.25)
+    assert store.best() == (2, 0.25) and store.steps() == [6, 4, 2]
     for step in (8, 10):
         write(store, step)
     assert store.steps() == [10, 8, 6, 2]
