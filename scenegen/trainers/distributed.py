@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.nn.parallel import DistributedDataParallel
 
 T = TypeVar("T")
@@ -208,7 +208,9 @@ def in_parallel(objective: nn.Module, parallel: str, world: World, device: torch
     ignored = {parameter for helper in helpers for parameter in helper.parameters()}
     for block in trained_blocks(objective):
         fully_shard(block, mesh=mesh)
-    return fully_shard(objective, mesh=mesh, ignored_params=ignored)
+    sharded = fully_shard(objective, mesh=mesh, ignored_params=ignored)
+    register_fsdp_forward_method(sharded, "samples")  # gathers weights as ``forward`` does
+    return sharded
 
 
 def trained_blocks(objective: nn.Module) -> Iterator[nn.Module]:

@@ -22,7 +22,8 @@ WIDTH, IMAGE_SIZE, LATENT, VOXELS = 96, 56, (8, 4), 16
 FLOW = {"name": "SparseStructureFlowModel", "args": {
     "resolution": LATENT[1], "in_channels": LATENT[0], "out_channels": LATENT[0], "model_channels": 128,
     "cond_channels": WIDTH, "num_blocks": 3, "num_heads": 4, "mlp_ratio": 4, "patch_size": 2,
-    "pe_mode": "ape", "qk_rms_norm": True, "use_global": True, "trunk_depth": 1, "num_iteration": 2}}  # fmt: skip
+    "pe_mode": "ape", "qk_rms_norm": True, "use_global": True, "trunk_depth": 1,
+    "num_iteration": 2}}  # fmt: skip
 NETWORKS = {
     "image_encoder": {"name": "VisionTransformer", "args": {
         "img_size": IMAGE_SIZE, "embed_dim": WIDTH, "depth": 1, "num_heads": 2, "num_register_tokens": 4}},
