@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import nullcontext
-from functools import partial
 from typing import Any
 
 from scenegen.demo.service import PAGE_ERRORS, DemoService
@@ -29,13 +28,16 @@ def session_of(service: DemoService, request: Any) -> Session:
 
 
 def as_warning(error: Exception) -> Exception:
-    """What makes the page show the words of an error, and clients receive them; nothing else changes."""
+    """What makes the page show the words of an error, and clients receive them.
+
+    A sentence begins with a capital; a name of a file or an object at its head stays as it is.
+    """
     import gradio as gr
 
-    message = str(error)
-    return gr.Error(
-        message[:1].upper() + message[1:], title=WARNING_TITLE, print_exception=False, duration=20
-    )
+    place, colon, _ = str(error).partition(": ")
+    has_place = colon and not place.startswith("expected ") and place.count("(") == place.count(")")
+    words = str(error) if has_place else str(error)[:1].upper() + str(error)[1:]
+    return gr.Error(words, title=WARNING_TITLE, print_exception=False, duration=20)
 
 
 def handler(
@@ -49,14 +51,13 @@ def handler(
         data: gradio's class of what happened, such as ``gradio.SelectData``.
         in_order: one call after another for each session, in the order in which they were asked for.
     """
-    import anyio
     import gradio as gr
 
     async def call(request: Any, *inputs: Any) -> Any:
         session = session_of(service, request)
         try:
             async with session.order if in_order else nullcontext():
-                return await anyio.to_thread.run_sync(partial(work, session, *inputs))
+                return await service.in_thread(work, session, *inputs)
         except SHOWN_ERRORS as error:
             raise as_warning(error) from error
         except OSError as error:
