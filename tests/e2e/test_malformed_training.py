@@ -215,7 +215,7 @@ CASES: dict[str, tuple[Callable[[Run], Any], str]] = {
     "unknown network": (in_experiment("models", "encoder", name="os.system"), "unknown name 'os.system'"),
     "network too many": (
         lambda run: run.change("models", painter=run.experiment["models"]["encoder"]),
-        "for the trainer structure_vae, got 'encoder', 'decoder', 'painter'",
+        "for the trainer SparseStructureVaeTrainer, got 'encoder', 'decoder', 'painter'",
     ),
     "network missing": (lambda run: run.experiment["models"].pop("decoder"), "expected encoder, decoder"),
     "no networks": (in_experiment(models={}), "expected encoder, decoder for the trainer"),

@@ -281,7 +281,8 @@ def test_half_an_appearance_stage_is_refused(monkeypatch, capsys):
 def test_a_run_saves_its_resolved_configuration(tmp_path, encoder):
     saved = json.loads((tmp_path / "structure_vae" / "config.json").read_text())
     arguments = saved["trainer"]["args"]
-    assert saved["trainer"]["name"] == "SparseStructureVaeTrainer" and saved["models"] == EXPERIMENTS["structure_vae"]
+    assert saved["trainer"]["name"] == "SparseStructureVaeTrainer"
+    assert saved["models"] == EXPERIMENTS["structure_vae"]
     assert arguments["max_steps"] == STEPS and arguments["ema_rate"] == 0.9999  # a default of the loop
     assert arguments["lambda_bce"] == 5.0  # and one of the trainer's own settings
     assert saved["dataset"] == {"name": "shapes", "args": SOURCE}

@@ -109,7 +109,7 @@ def test_an_experiment_becomes_an_objective(write):
             "trainer SparseStructureVaeTrainer: unknown key 'lr'; known: .*'lambda_kl'.*'max",
         ),
         ({"arguments": {"lambda": 1}}, "trainer SparseStructureVaeTrainer: unknown key 'lambda'"),
-        ({"arguments": {"lambda_kl": -1}}, "trainer SparseStructureVaeTrainer: lambda_kl: expected at least 0, got -1"),
+        ({"arguments": {"lambda_kl": -1}}, "VaeTrainer: lambda_kl: expected at least 0, got -1"),
         ({"arguments": {"max_steps": "3"}}, "max_steps: expected int, got '3'"),
         ({"trainer": {"name": "SparseStructureVaeTrainer"}}, "missing key 'max_steps' for LoopConfig"),
         ({"trainer": {"name": "texture"}}, "trainer: unknown name 'texture'"),
