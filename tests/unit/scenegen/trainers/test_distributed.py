@@ -20,6 +20,9 @@ GROUPS = (  # in this order; each is one run
     {"output": "one", "size": 1, "batch_split": 2},
     {"output": "ddp", "size": 2},
     {"output": "fsdp2", "size": 2, "parallel": "fsdp2"},
+    {"output": "validated_one", "size": 1, "batch_split": 2, "validated": 5},
+    {"output": "validated", "size": 2, "validated": 5},
+    {"output": "validated_parts", "size": 2, "parallel": "fsdp2", "validated": 5},
     {"output": "flat_one", "size": 1, "batch_split": 2, "fp16_mode": "inflat_all", "grad_clip": CLIPPER},
     {"output": "flat", "size": 2, "fp16_mode": "inflat_all", "grad_clip": CLIPPER},
     {"output": "stopped", "size": 2, "trouble": STOPPED},
@@ -62,6 +65,17 @@ def test_two_processes_learn_as_one_with_the_same_batches(runs, one, two):
             "step"
         ]
     assert_close(state(folder, one), state(folder, two))
+
+
+@pytest.mark.parametrize("two", ["validated", "validated_parts"])
+def test_two_processes_measure_what_one_measures(runs, two):
+    """Before the first step too, when weights that are spread were never gathered."""
+    folder, statuses = runs
+    assert statuses[two] == [0, 0]
+    one, both = ([r for r in records(folder / name) if "validation" in r] for name in ("validated_one", two))
+    assert [record["step"] for record in both] == [0, 5, 10]
+    for first, second in zip(one, both, strict=True):
+        assert second == pytest.approx(first, rel=2e-6) and "validation/translation_error" in first
 
 
 def test_weights_spread_over_processes_are_those_that_all_hold(runs):
