@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 
 from scenegen.trainers.checkpoints import StateError
 from scenegen.trainers.distributed import RankLost, RanksDiffer, processes
+from scenegen.trainers.validation import Validation
 from tests.toy_training import BlockRegression, Source, toy_trainer
 from trellis_modules.config import NamedConfig
 
@@ -43,11 +44,25 @@ class Disturbed(Source):
         return super().batch(step, slot, slots)
 
 
+class Looking:
+    """Asks the averaged network by itself, as samplers do."""
+
+    every = 4
+
+    def __init__(self, objective: BlockRegression) -> None:
+        self.objective = objective
+
+    def __call__(self, step: int, suffix: str) -> dict[str, float]:
+        with torch.no_grad():
+            return {"validation": float(self.objective.net(torch.ones(3, 4)).mean())}
+
+
 def work(rank: int, folder: Path, options: dict[str, Any]) -> None:
     """What one rank does."""
     options = dict(options)
     size, port, trouble = options.pop("size"), options.pop("port"), options.pop("trouble", {})
     output, resume = folder / options.pop("output", "out"), options.pop("resume", False)
+    validated = options.pop("validated", 0)
     if "grad_clip" in options:
         options["grad_clip"] = NamedConfig(**options["grad_clip"])
     with processes(rank, size, torch.device("cpu"), port=port, timeout_s=30):
@@ -56,6 +71,10 @@ def work(rank: int, folder: Path, options: dict[str, Any]) -> None:
         trainer = toy_trainer(output, Disturbed(rank, trouble), objective=objective, i_ddpcheck=2, **options)
         if trouble.get("differ") == rank:
             trainer.learner.precision.flat_masters[0].data += 1
+        trainer.watch(Looking(trainer.objective))
+        if validated:
+            batches = 4 // size
+            trainer.watch(Validation(trainer.objective, Source(), validated, trainer.world, batches))
         if resume and not trainer.resume():
             raise StateError("found nothing to resume")
         trainer.run()

@@ -10,10 +10,12 @@ from torch import Tensor, nn
 
 from scenegen.datasets.batch import Batch
 from scenegen.datasets.source import batch_number
+from scenegen.geometry import identity_pose
 from scenegen.trainers.logs import LOG_FILE
 from scenegen.trainers.loop_config import LoopConfig, OptimizerConfig
 from scenegen.trainers.objective import Objective
 from scenegen.trainers.reporting import MEASURED
+from scenegen.trainers.samples import SceneSample
 from scenegen.trainers.trainer import Trainer
 from trellis_modules.config import NamedConfig
 
@@ -148,6 +150,12 @@ class BlockRegression(Regression):
             {"rare/error": loss.detach()} if batch.x[0, 0] > 0 else {}
         )  # not every batch has something to say
         return loss * (1 + self.mean_loss), {"error": loss.detach(), **rare}
+
+    def samples(self, batch, generator):
+        """Places along x that the network tells."""
+        true = identity_pose(len(batch.x))
+        poses = torch.cat([self.net(batch.x), true[:, 1:]], dim=1)
+        return (SceneSample(batch.x, batch.x, poses, true),)
 
     def end_step(self, logs):
         self.mean_loss.copy_(0.9 * self.mean_loss + 0.1 * logs["error"])

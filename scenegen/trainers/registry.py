@@ -15,7 +15,12 @@ from scenegen.synthesis.sources.batch import (
 )
 from scenegen.trainers.objective import Objective
 from scenegen.trainers.objectives.asset_flow import DenseFlowObjective, SparseFlowObjective
-from scenegen.trainers.objectives.conditions import AssetFlowSettings, GuidedFlowSettings, ImageFlowSettings
+from scenegen.trainers.objectives.conditions import (
+    AssetFlowSettings,
+    GuidedFlowSettings,
+    ImageFlowSettings,
+    TextFlowSettings,
+)
 from scenegen.trainers.objectives.geometry_encoder import GeometryEncoderConfig, GeometryEncoderObjective
 from scenegen.trainers.objectives.image_encoder import ImageEncoderConfig, ImageEncoderObjective
 from scenegen.trainers.objectives.released_scene_flow import (
@@ -69,9 +74,11 @@ TRAINERS: Mapping[str, TrainerKind] = {
     "FlowMatchingTrainer": _dense_flow(AssetFlowSettings),
     "FlowMatchingCFGTrainer": _dense_flow(GuidedFlowSettings),
     "ImageConditionedFlowMatchingCFGTrainer": _dense_flow(ImageFlowSettings),
+    "TextConditionedFlowMatchingCFGTrainer": _dense_flow(TextFlowSettings),
     "SparseFlowMatchingTrainer": _sparse_flow(AssetFlowSettings),
     "SparseFlowMatchingCFGTrainer": _sparse_flow(GuidedFlowSettings),
     "ImageConditionedSparseFlowMatchingCFGTrainer": _sparse_flow(ImageFlowSettings),
+    "TextConditionedSparseFlowMatchingCFGTrainer": _sparse_flow(TextFlowSettings),
     "structure_vae": TrainerKind(
         StructureVaeObjective, StructureVaeConfig, ("encoder", "decoder"), ShapeBatch
     ),

@@ -7,8 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
+from scenegen.datasets.normalization import Normalization, restored_latents
 from scenegen.datasets.source import SourceOptions
 from scenegen.trainers.data import DATA, build_source
 from scenegen.trainers.experiment import Experiment
@@ -55,10 +56,25 @@ def add_watchers(trainer: Trainer, experiment: Experiment, options: SourceOption
 def _shown_with(settings: Any) -> nn.Module | None:
     """The decoder of structure latents that a data set names for pictures; None where there is none."""
     folder, reference = getattr(settings, "ss_dec_path", None), getattr(settings, "pretrained_ss_dec", None)
+    if folder is None and reference is None:
+        return None
     try:
         if folder is not None:
-            return frozen_decoder_of_run(Path(folder), settings.ss_dec_ckpt or "")
-        return None if reference is None else frozen_network(reference)
+            decoder = frozen_decoder_of_run(Path(folder), settings.ss_dec_ckpt or "")
+        else:
+            decoder = frozen_network(reference)
     except CheckpointError as error:
         logger.warning("dataset.pretrained_ss_dec: snapshots show no voxels: %s", error)
         return None
+    return _DecoderOfNormalised(decoder, settings.normalization)
+
+
+class _DecoderOfNormalised(nn.Module):
+    """A decoder of latents that a data set brought to mean 0 and deviation 1."""
+
+    def __init__(self, decoder: nn.Module, normalization: Normalization | None) -> None:
+        super().__init__()
+        self.decoder, self.normalization = decoder, normalization
+
+    def forward(self, latents: Tensor) -> Tensor:
+        return self.decoder(restored_latents(latents, self.normalization, dim=1))
