@@ -44,6 +44,19 @@ class Disturbed(Source):
         return super().batch(step, slot, slots)
 
 
+class Looking:
+    """Asks the averaged network by itself, as samplers do."""
+
+    every = 4
+
+    def __init__(self, objective: BlockRegression) -> None:
+        self.objective = objective
+
+    def __call__(self, step: int, suffix: str) -> dict[str, float]:
+        with torch.no_grad():
+            return {"validation": float(self.objective.net(torch.ones(3, 4)).mean())}
+
+
 def work(rank: int, folder: Path, options: dict[str, Any]) -> None:
     """What one rank does."""
     options = dict(options)
@@ -58,6 +71,7 @@ def work(rank: int, folder: Path, options: dict[str, Any]) -> None:
         trainer = toy_trainer(output, Disturbed(rank, trouble), objective=objective, i_ddpcheck=2, **options)
         if trouble.get("differ") == rank:
             trainer.learner.precision.flat_masters[0].data += 1
+        trainer.watch(Looking(trainer.objective))
         if validated:
             batches = 4 // size
             trainer.watch(Validation(trainer.objective, Source(), validated, trainer.world, batches))

@@ -121,7 +121,10 @@ def _add_inputs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prediction", type=Path, metavar="DIR", help="folder of predicted scenes")
     parser.add_argument("--truth", type=Path, metavar="DIR", help="folder of true scenes")
     parser.add_argument(
-        "--list", type=Path, metavar="JSON", help="ids of the scenes that count, with their sha256"
+        "--list",
+        type=Path,
+        metavar="FILE",
+        help="the scenes that count: ids, one a line, or JSON with a sha256",
     )
     parser.add_argument("--limit", type=positive_int, help="only the first scenes")
     parser.add_argument(
@@ -209,6 +212,7 @@ def add_reports(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--csv", action="store_true", help="also one row a scene, and one an object")
     parser.add_argument("--markdown", action="store_true", help="also the paper's columns and all tables")
+    parser.add_argument("--verbose", action="store_true", help="print all tables, with intervals and medians")
     parser.add_argument("--workers", type=up_to(MAX_WORKERS), default=2, help="processes (%(default)s)")
     parser.add_argument("--html", type=Path, metavar="DIR", help="also a page that shows every scene")
 

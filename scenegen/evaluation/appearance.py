@@ -23,7 +23,7 @@ from safe_files.json_reader import read_json
 from safe_files.pictures import open_picture
 from safe_files.regular import UnreadableFile
 from scenegen.evaluation.comparison import Figures
-from scenegen.evaluation.loading import EvaluationError, SceneFiles
+from scenegen.evaluation.loading import EvaluationError, SceneFiles, fault_of
 from scenegen.evaluation.pictures.cameras import SceneCamera, camera_of_render_config, camera_of_truth
 from scenegen.evaluation.pictures.embeddings import (
     NetworkPaths,
@@ -323,7 +323,7 @@ def _render_entries(path: Path) -> Mapping[str, Any]:
         raw = read_json(path)
     except (OSError, UnreadableFile) as error:
         raise EvaluationError(
-            f"{path}: expected the cameras of the true pictures, got {error}; write them again"
+            f"{path}: expected the cameras of the true pictures, got {fault_of(error)}; write them again"
         ) from error
     if not isinstance(raw, dict):
         raise EvaluationError(

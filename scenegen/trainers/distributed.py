@@ -16,6 +16,8 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.nn.parallel import DistributedDataParallel
 
+from scenegen.trainers.objective import Objective
+
 T = TypeVar("T")
 
 BUCKET_MB = 128  # of gradients that are sent together
@@ -179,7 +181,7 @@ def tensor_hashes(tensors: Mapping[str, Tensor]) -> dict[str, int]:
     return dict(zip(tensors, torch.stack(sums).tolist(), strict=True)) if sums else {}
 
 
-def in_parallel(objective: nn.Module, parallel: str, world: World, device: torch.device) -> nn.Module:
+def in_parallel(objective: Objective, parallel: str, world: World, device: torch.device) -> nn.Module:
     """The objective as all processes compute it together, each on its own batches.
 
     Args:
@@ -208,9 +210,9 @@ def in_parallel(objective: nn.Module, parallel: str, world: World, device: torch
     ignored = {parameter for helper in helpers for parameter in helper.parameters()}
     for block in trained_blocks(objective):
         fully_shard(block, mesh=mesh)
-    sharded = fully_shard(objective, mesh=mesh, ignored_params=ignored)
-    register_fsdp_forward_method(sharded, "samples")  # gathers weights as ``forward`` does
-    return sharded
+    spread = fully_shard(objective, mesh=mesh, ignored_params=ignored)
+    register_fsdp_forward_method(spread, "visit")
+    return spread
 
 
 def trained_blocks(objective: nn.Module) -> Iterator[nn.Module]:

@@ -98,7 +98,8 @@ def find_start(reference: str, where: str) -> Path:
     for suffix in (WEIGHTS_SUFFIX, *PICKLE_SUFFIXES):
         reference = reference.removesuffix(suffix)
     stem = Path(reference)
-    if split_repository(reference) is not None and stage_of(stem) is None:
+    _, file = split_repository(reference) or ("", "")
+    if file and stage_of(stem) is None:
         try:
             return find_network(reference).weights
         except CheckpointError as error:

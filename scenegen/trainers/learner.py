@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Hashable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,7 @@ from scenegen.trainers.precision import build_precision, prepare_networks, whole
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
 Logs = dict[str, Tensor]
 
 
@@ -176,25 +178,37 @@ class Learner:
             **self.precision.logs(),
         }
 
-    # ---- weights
-
-    @contextmanager
-    def averaged(self, index: int = 0) -> Iterator[None]:
-        """Give the networks their averaged weights for the length of a ``with`` block, in eval mode.
+    @torch.no_grad()
+    def end_step(self, means: Logs, broken: Tensor) -> None:
+        """Let the objective keep what it keeps of a step; of a broken one nothing stays.
 
         Args:
+            means: of what it logged, over all passes of all processes.
+            broken: as `finish_step` logs it: "skipped".
+        """
+        kept = dict(self.objective.named_buffers(recurse=False))
+        before = {name: value.clone() for name, value in kept.items()}
+        self.objective.end_step(means)
+        for name, value in self.objective.named_buffers(recurse=False):
+            value.copy_(torch.where(broken > 0, before[name], value))
+
+    # ---- weights
+
+    def with_averages(self, look: Callable[[], T], index: int = 0) -> T:
+        """Call a function while networks have their averaged weights, in eval mode; all processes together.
+
+        Args:
+            look: may use the networks by themselves.
             index: of the average's rate.
         """
         self.averages.swap(index)
         self.precision.publish()
         self.objective.eval()
-        if isinstance(self._module, FSDPModule):
-            self._module.unshard()  # the networks are called without the objective
         try:
-            yield
+            return self.objective.visit(look)
         finally:
             if isinstance(self._module, FSDPModule):
-                self._module.reshard()
+                self._module.reshard()  # what was put together are the averages
             self.averages.swap(index)
             self.precision.publish()
             self.train_mode()

@@ -22,9 +22,9 @@ from scenegen.pipelines.pipeline import SceneGenPipeline
 from scenegen.synthesis.furniture.procedural.pack import generate_pack
 from scenegen.synthesis.sources.appearance_batches import FieldSource, LatentPictureSource
 from scenegen.synthesis.sources.picture_set import PictureSet
-from scenegen.synthesis.sources.registry import build_source
 from scenegen.synthesis.sources.scene_batches import SceneLatentSource, SceneSource
 from scenegen.synthesis.sources.shape_pool import ShapeSource
+from scenegen.trainers.data import build_source
 from scripts import assemble_checkpoint
 from trellis_modules.config import NamedConfig
 
@@ -307,7 +307,7 @@ def test_latents_come_with_unit_spread(encoder, pack):
         (
             "structure_vae",
             {"dataset": {"name": "scenes"}},
-            "dataset: expected shapes, from which structure_vae",
+            "dataset: expected SparseStructure or shapes, from which structure_vae",
         ),
         ("structure_vae", {"sources": {}}, "unknown key 'sources' for ExperimentConfig"),
         (

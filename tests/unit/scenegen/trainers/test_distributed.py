@@ -58,7 +58,8 @@ def test_two_processes_learn_as_one_with_the_same_batches(runs, one, two):
     assert statuses[two] == [0, 0]
     expected, found = records(folder / one), records(folder / two)
     assert [list(record) for record in expected] == [list(record) for record in found]
-    assert len(expected) == STEPS and any("rare/error" in record for record in expected)
+    assert sum("validation" in record for record in expected) == 4  # at the start, 4, 8 and the end
+    assert len(expected) == STEPS + 4 and any("rare/error" in record for record in expected)
     for first, second in zip(expected, found, strict=True):
         assert second == pytest.approx(first, rel=1e-6 if two != "fsdp2" else 2e-6, nan_ok=True), first[
             "step"
@@ -89,7 +90,9 @@ def test_weights_spread_over_processes_are_those_that_all_hold(runs):
 def test_what_stops_one_process_stops_all_and_both_go_on_exactly(runs, whole, parts):
     folder, statuses = runs
     assert statuses[parts] == [0, 0]
-    assert records(folder / parts) == records(folder / whole)
+    assert [line for line in records(folder / parts) if "loss" in line] == [
+        line for line in records(folder / whole) if "loss" in line
+    ]
     for name, value in state(folder, whole).items():
         assert torch.equal(value, state(folder, parts)[name]), name
 
@@ -123,7 +126,7 @@ def test_the_end_of_one_process_ends_the_others_with_one_line(runs):
     lines = (folder / "killed.rank0.log").read_text().splitlines()
     assert lines[-1].startswith("rank 0 of 2 on ") and "another process of the run ended" in lines[-1]
     assert not any("Traceback" in line for line in lines)
-    assert json.loads((folder / "killed" / "ckpts" / "latest.json").read_text()) == {"step": 3}
+    assert json.loads((folder / "killed" / "ckpts" / "latest.json").read_text()) == {"step": 4}
 
 
 def test_hashes_see_every_bit_and_every_place():

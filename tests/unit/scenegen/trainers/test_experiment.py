@@ -124,7 +124,7 @@ def test_what_a_file_should_not_say_is_refused(write, changes, message):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"models": {"encoder": {"name": "Unet"}}}, "encoder: unknown name 'Unet'"),
+        ({"models": {**EXPERIMENT["models"], "encoder": {"name": "Unet"}}}, "encoder: unknown name 'Unet'"),
         ({"arguments": {"finetune_ckpt": {"flow": "somewhere"}}}, "finetune_ckpt: unknown name 'flow'"),
     ],
 )
@@ -135,7 +135,7 @@ def test_what_cannot_be_built_is_refused(write, changes, message):
 
 def test_a_source_of_other_batches_is_refused(write):
     options = SourceOptions(torch.device("cpu"), (Path("train.safetensors"),))
-    message = "dataset: expected SparseStructure or shapes, from which structure_vae learns, got picture_set"
+    message = "dataset: expected SparseStructure or shapes, from which structure_vae learns, got 'picture"
     with pytest.raises(ConfigError, match=message):
         build_experiment(load_experiment(write(dataset={"name": "picture_set"})), options)
 
