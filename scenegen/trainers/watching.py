@@ -47,13 +47,13 @@ def add_watchers(trainer: Trainer, experiment: Experiment, options: SourceOption
         trainer.watch(Validation(trainer.objective, shown, loop.validate_every, trainer.world))
     if type(trainer.objective).samples is not Objective.samples:
         settings = build(kind.config, experiment.dataset.args, f"dataset {experiment.dataset.name}")
-        decoder = _shown_with(settings)
+        decoder = snapshot_decoder(settings)
         trainer.watch(
             Snapshots(trainer.objective, shown, decoder, trainer.output_dir, loop.i_sample, trainer.world)
         )
 
 
-def _shown_with(settings: Any) -> nn.Module | None:
+def snapshot_decoder(settings: Any) -> nn.Module | None:
     """The decoder of structure latents that a data set names for pictures; None where there is none."""
     folder, reference = getattr(settings, "ss_dec_path", None), getattr(settings, "pretrained_ss_dec", None)
     if folder is None and reference is None:
