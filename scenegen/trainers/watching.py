@@ -48,11 +48,11 @@ def add_watchers(trainer: Trainer, experiment: Experiment, options: SourceOption
     if type(trainer.objective).samples is not Objective.samples:
         part = replace(options, validation=bool(loop.validate_every), slots=1)
         shown = build_source(dataset, part) if kind.takes_data else trainer.source
-        decoder = _shown_with(build(kind.config, dataset.args, f"dataset {dataset.name}"))
+        decoder = snapshot_decoder(build(kind.config, dataset.args, f"dataset {dataset.name}"))
         trainer.watch(Snapshots(trainer.objective, shown, decoder, trainer.output_dir, loop.i_sample, world))
 
 
-def _shown_with(settings: Any) -> nn.Module | None:
+def snapshot_decoder(settings: Any) -> nn.Module | None:
     """The decoder of structure latents that a data set names for pictures; None where there is none."""
     folder, reference = getattr(settings, "ss_dec_path", None), getattr(settings, "pretrained_ss_dec", None)
     if folder is None and reference is None:

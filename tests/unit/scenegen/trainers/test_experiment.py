@@ -37,7 +37,7 @@ EXPERIMENT = {
             **{k: v for k, v in SIZES.items() if k != "in_channels"}, "out_channels": 1, "channels": [8, 8]}},
     },
     "dataset": {"name": "shapes", "args": {"objects_per_step": 2}},
-    "trainer": {"name": "structure_vae", "args": {"max_steps": 3, "lambda_kl": 0.1}},
+    "trainer": {"name": "SparseStructureVaeTrainer", "args": {"max_steps": 3, "lambda_kl": 0.1}},
 }  # fmt: skip
 
 
@@ -112,12 +112,12 @@ def test_an_experiment_becomes_an_objective(write):
         ({"optimiser": {}}, "unknown key 'optimiser' for ExperimentConfig"),
         (
             {"arguments": {"lr": 0.1}},
-            "trainer structure_vae: unknown key 'lr'; known: .*'lambda_kl'.*'max",
+            "trainer SparseStructureVaeTrainer: unknown key 'lr'; known: .*'lambda_kl'.*'max",
         ),
-        ({"arguments": {"lambda": 1}}, "trainer structure_vae: unknown key 'lambda'"),
-        ({"arguments": {"lambda_kl": -1}}, "trainer structure_vae: lambda_kl: expected at least 0, got -1"),
+        ({"arguments": {"lambda": 1}}, "trainer SparseStructureVaeTrainer: unknown key 'lambda'"),
+        ({"arguments": {"lambda_kl": -1}}, "VaeTrainer: lambda_kl: expected at least 0, got -1"),
         ({"arguments": {"max_steps": "3"}}, "max_steps: expected int, got '3'"),
-        ({"trainer": {"name": "structure_vae"}}, "missing key 'max_steps' for LoopConfig"),
+        ({"trainer": {"name": "SparseStructureVaeTrainer"}}, "missing key 'max_steps' for LoopConfig"),
         ({"trainer": {"name": "texture"}}, "trainer: unknown name 'texture'"),
         ({"dataset": {"objects_per_step": 2}}, "dataset: unknown key 'objects_per_step' for NamedConfig"),
     ],
@@ -141,7 +141,7 @@ def test_what_cannot_be_built_is_refused(write, changes, message):
 
 def test_a_source_of_other_batches_is_refused(write):
     options = SourceOptions(torch.device("cpu"), (Path("train.safetensors"),))
-    message = "dataset: expected SparseStructure or shapes, from which structure_vae learns, got 'picture"
+    message = "dataset: expected SparseStructure or shapes, from which SparseStructureVaeTrainer learns, got"
     with pytest.raises(ConfigError, match=message):
         build_experiment(load_experiment(write(dataset={"name": "picture_set"})), options)
 
