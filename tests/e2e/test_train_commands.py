@@ -44,7 +44,7 @@ def write_experiment(folder: Path, **arguments: Any) -> Path:
     experiment = {
         "models": MODELS,
         "dataset": {"name": "shapes", "args": SHAPES},
-        "trainer": {"name": "structure_vae", "args": {**TRAINER, **arguments}},
+        "trainer": {"name": "SparseStructureVaeTrainer", "args": {**TRAINER, **arguments}},
     }
     path.write_text(json.dumps(experiment))
     return path
