@@ -170,6 +170,16 @@ def test_a_run_that_fails_again_and_again_ends_with_status_1(run, monkeypatch, c
     assert len(begun) == 4
 
 
+def test_memory_that_does_not_suffice_is_told_in_one_line(run, monkeypatch, caplog):
+    def start_step(self):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB\nmore")
+
+    monkeypatch.setattr(Learner, "start_step", start_step)
+    assert run("out", "--auto_retry", "1") == 1
+    told = [message for message in caplog.messages if message.startswith("out of memory on cpu (CUDA out of")]
+    assert len(told) == 2 and not any("\n" in message for message in told)
+
+
 def test_what_cannot_be_built_is_not_tried_again(run, monkeypatch, caplog):
     read = []
     load = experiments.load_json

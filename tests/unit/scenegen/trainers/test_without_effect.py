@@ -52,7 +52,11 @@ RELEASED, SMALL = "generation/ss_scenegen_flow_img_train.json", "smoke/structure
         (
             RELEASED,
             {"use_collision_loss": False, "overlap_weight": 1.0},
-            ["trainer.collision_smooth_scale", "trainer.collision_loss_weight", "trainer.collision_resolution"],
+            [
+                "trainer.collision_smooth_scale",
+                "trainer.collision_loss_weight",
+                "trainer.collision_resolution",
+            ],
         ),
         (SMALL, {}, []),
         (SMALL, {"batch_size": 4}, ["trainer.batch_size"]),
