@@ -24,9 +24,9 @@ SCRIPT_FOLDERS = ("scripts", "benchmarks", "examples", "integrations")
 PROJECT_MODULES = {*PACKAGES, *SCRIPT_FOLDERS, "tests", *(path.stem for path in ROOT.glob("*.py"))}
 
 TESTED_EXTRAS = (
-    "data", "tensorboard", "lpips", "train", "eval", "hub", "segment", "cutout", "usd", "video", "demo", "heic", "dev",
+    "data", "tensorboard", "train", "eval", "hub", "segment", "cutout", "usd", "video", "demo", "heic", "dev",
 )  # fmt: skip
-EXTRAS = (*TESTED_EXTRAS, "cuda", "background")
+EXTRAS = (*TESTED_EXTRAS, "cuda", "background", "lpips")
 # Import names that are not their distribution's name.
 DISTRIBUTIONS = {
     "PIL": "pillow",
