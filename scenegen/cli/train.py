@@ -33,9 +33,9 @@ logger = logging.getLogger(__name__)
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Train until the configured step or the time limit, then export; returns the exit status."""
     options = parse_arguments(__doc__, arguments, prog)
-    options.command = shlex.join(
-        ["python", *(sys.argv if arguments is None else [prog or "train.py", *arguments])]
-    )
+    given = [*(prog or "python train.py").split(), *(arguments or ())]
+    called = ["python", *sys.argv] if arguments is None else given
+    options.command = shlex.join(called)
     set_up_logging(options.torchrun or Place())
     writes = (options.torchrun is None or options.torchrun.rank == 0) and options.node_rank == 0
     try:
