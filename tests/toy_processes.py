@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 
 from scenegen.trainers.checkpoints import StateError
 from scenegen.trainers.distributed import RankLost, RanksDiffer, processes
+from scenegen.trainers.validation import Validation
 from tests.toy_training import BlockRegression, Source, toy_trainer
 from trellis_modules.config import NamedConfig
 
@@ -61,6 +62,7 @@ def work(rank: int, folder: Path, options: dict[str, Any]) -> None:
     options = dict(options)
     size, port, trouble = options.pop("size"), options.pop("port"), options.pop("trouble", {})
     output, resume = folder / options.pop("output", "out"), options.pop("resume", False)
+    validated = options.pop("validated", 0)
     if "grad_clip" in options:
         options["grad_clip"] = NamedConfig(**options["grad_clip"])
     device = torch.device("cuda", rank) if options.pop("gpu", False) else torch.device("cpu")
@@ -72,7 +74,11 @@ def work(rank: int, folder: Path, options: dict[str, Any]) -> None:
         trainer = toy_trainer(output, source, objective=objective, device=device, i_ddpcheck=2, **options)
         if trouble.get("differ") == rank:
             trainer.learner.precision.flat_masters[0].data += 1
-        trainer.watch(Looking(trainer.objective, device))
+        watcher = Looking(trainer.objective, device)
+        if validated:
+            source = Source(device=device)
+            watcher = Validation(trainer.objective, source, validated, trainer.world, batches=4 // size)
+        trainer.watch(watcher)
         if resume and not trainer.resume():
             raise StateError("found nothing to resume")
         trainer.run()
