@@ -6,6 +6,8 @@ milliseconds. Each writes what it says to ``OUTPUT.rank0.log`` and so on in the 
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import json
 import logging
 import os
@@ -25,6 +27,9 @@ from scenegen.trainers.distributed import RankLost, RanksDiffer, processes
 from scenegen.trainers.validation import Validation
 from tests.toy_training import BlockRegression, Source, toy_trainer
 from trellis_modules.config import NamedConfig
+
+SLOW_IMPORTS = ("torch._dynamo", "torch.utils.tensorboard")
+"""What the ranks would import each for itself; the process that forks them does it once."""
 
 ROOT = Path(__file__).resolve().parents[1]
 ENDS_TOLD = (RankLost, RanksDiffer, StateError, OSError)
@@ -119,6 +124,9 @@ def free_port() -> int:
 def main() -> None:
     """Fork the ranks, wait for all, and print their exit statuses; negative: killed by a signal."""
     folder, all_options = Path(sys.argv[1]), json.loads(sys.argv[2])
+    for name in SLOW_IMPORTS:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
     told = []
     for options in all_options:
         options["port"] = free_port()
