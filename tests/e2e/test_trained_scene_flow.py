@@ -24,6 +24,7 @@ FLOW = {"name": "SparseStructureFlowModel", "args": {
     "cond_channels": WIDTH, "num_blocks": 3, "num_heads": 4, "mlp_ratio": 4, "patch_size": 2,
     "pe_mode": "ape", "qk_rms_norm": True, "use_global": True, "trunk_depth": 1,
     "num_iteration": 2}}  # fmt: skip
+STEPS = 400
 NETWORKS = {
     "image_encoder": {"name": "VisionTransformer", "args": {
         "img_size": IMAGE_SIZE, "embed_dim": WIDTH, "depth": 1, "num_heads": 2, "num_register_tokens": 4}},
@@ -46,6 +47,7 @@ def root(tmp_path_factory) -> Path:
         ss_latent=LATENT,
         resolution=VOXELS,
         geometry=(9, 2 * WIDTH),
+        scenes=(3, 3, 3, 3),
     )
 
 
@@ -150,16 +152,20 @@ def test_a_checkpoint_of_the_released_trainer_makes_scenes(tmp_path, root, netwo
 
 @pytest.mark.slow
 def test_four_scenes_are_learnt_by_heart(tmp_path, root, networks):
-    """Errors of velocities and poses fall tenfold, and the last snapshot looks like the truth."""
+    """Errors of velocities and poses fall tenfold, and the last snapshot looks like the truth.
+
+    Each of the three objects of a scene is the query of a case; half of the twelve cases make a step.
+    """
     records = run_training(
         root,
         networks,
         tmp_path / "run",
-        max_steps=3000,
-        validate_every=3000,
-        i_log=100,
-        ema_rate=[0.99],
-        lr_scheduler={"name": "WarmupCosineLRScheduler", "args": {"warmup_steps": 50, "decay_fraction": 0.6}},
+        max_steps=STEPS,
+        batch_split=6,
+        validate_every=STEPS,
+        i_log=20,
+        ema_rate=[0.95],
+        lr_scheduler={"name": "WarmupCosineLRScheduler", "args": {"warmup_steps": 30, "decay_fraction": 0.4}},
         position_weight_min_ratio=1.0,
     )
     looks = [record for record in records if "validation" in record]
