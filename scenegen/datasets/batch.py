@@ -30,7 +30,7 @@ class Batch:
 
     def to(self: _Batch, device: torch.device) -> _Batch:
         """The batch on a device; a copy from pinned memory does not wait for the work queued there."""
-        return self.map(lambda value: value.to(device, non_blocking=True))
+        return self.map(lambda value: value.to(device, non_blocking=device.type == "cuda"))
 
     def record_stream(self, stream: torch.cuda.Stream) -> None:
         """Keep the memory of tensors on a GPU until the work that a stream has queued is done."""
