@@ -100,13 +100,13 @@ def loop_config(learning_rate=1e-3, decay_fraction=1.0, groups=(), **options):
     return LoopConfig(**{**defaults, **options})
 
 
-def toy_trainer(folder, source=None, clock=None, objective=None, **options):
-    """A trainer of the regression on a CPU; ``options`` are those of `loop_config`."""
-    config, objective = loop_config(**options), objective or Regression()
-    source = source or Source()
+def toy_trainer(folder, source=None, clock=None, objective=None, device="cpu", **options):
+    """A trainer of the regression, on a CPU unless told; ``options`` are those of `loop_config`."""
+    config, objective, device = loop_config(**options), objective or Regression(), torch.device(device)
+    source = source or Source(device=device)
     if clock is None:
-        return Trainer(objective, source, config, folder, torch.device("cpu"))
-    return Trainer(objective, clock.timed(source), config, folder, torch.device("cpu"), clock)
+        return Trainer(objective, source, config, folder, device)
+    return Trainer(objective, clock.timed(source), config, folder, device, clock)
 
 
 def records(folder):

@@ -77,8 +77,12 @@ def processes(
         ) from error
     try:
         yield
-    finally:
+    except RankLost:  # leaving the group would wait for what is gone
+        raise
+    except BaseException:
         dist.destroy_process_group()
+        raise
+    dist.destroy_process_group()
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from scenegen.datasets.batch import Batch, LatentBatch, SceneCaseBatch, ShapeBatch, SparseLatentBatch
+from scenegen.datasets.batch import (
+    Batch,
+    LatentBatch,
+    SceneCaseBatch,
+    ShapeBatch,
+    SparseLatentBatch,
+    SparseViewBatch,
+)
 from scenegen.synthesis.sources.batch import (
     FieldBatch,
     LatentPictureBatch,
@@ -21,8 +28,15 @@ from scenegen.trainers.objectives.conditions import (
     ImageFlowSettings,
     TextFlowSettings,
 )
+from scenegen.trainers.objectives.drawn_decoders import (
+    SLatRadianceFieldObjective,
+    SLatVaeGaussianObjective,
+    SLatVaeGaussianSettings,
+)
 from scenegen.trainers.objectives.geometry_encoder import GeometryEncoderConfig, GeometryEncoderObjective
 from scenegen.trainers.objectives.image_encoder import ImageEncoderConfig, ImageEncoderObjective
+from scenegen.trainers.objectives.mesh_decoder import MeshDecoderObjective, MeshDecoderSettings
+from scenegen.trainers.objectives.picture_loss import PictureLossSettings
 from scenegen.trainers.objectives.released_scene_flow import (
     ReleasedSceneFlowObjective,
     ReleasedSceneFlowSettings,
@@ -79,8 +93,17 @@ TRAINERS: Mapping[str, TrainerKind] = {
     "SparseFlowMatchingCFGTrainer": _sparse_flow(GuidedFlowSettings),
     "ImageConditionedSparseFlowMatchingCFGTrainer": _sparse_flow(ImageFlowSettings),
     "TextConditionedSparseFlowMatchingCFGTrainer": _sparse_flow(TextFlowSettings),
-    "structure_vae": TrainerKind(
+    "SparseStructureVaeTrainer": TrainerKind(
         StructureVaeObjective, StructureVaeConfig, ("encoder", "decoder"), ShapeBatch
+    ),
+    "SLatVaeGaussianTrainer": TrainerKind(
+        SLatVaeGaussianObjective, SLatVaeGaussianSettings, ("encoder", "decoder"), SparseViewBatch
+    ),
+    "SLatVaeRadianceFieldDecoderTrainer": TrainerKind(
+        SLatRadianceFieldObjective, PictureLossSettings, ("decoder",), SparseViewBatch
+    ),
+    "SLatVaeMeshDecoderTrainer": TrainerKind(
+        MeshDecoderObjective, MeshDecoderSettings, ("decoder",), SparseViewBatch
     ),
     "geometry_encoder": TrainerKind(
         GeometryEncoderObjective, GeometryEncoderConfig, ("vggt",), ScenePairBatch

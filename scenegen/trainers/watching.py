@@ -19,7 +19,7 @@ from scenegen.trainers.snapshots import Snapshots
 from scenegen.trainers.trainer import Trainer
 from scenegen.trainers.validation import Validation
 from trellis_modules.checkpoint import CheckpointError
-from trellis_modules.config import ConfigError, build
+from trellis_modules.config import ConfigError, build, lookup
 
 logger = logging.getLogger(__name__)
 
@@ -35,22 +35,21 @@ def add_watchers(trainer: Trainer, experiment: Experiment, options: SourceOption
     Raises:
         ConfigError: nothing is held out for validation.
     """
-    loop, kind = experiment.loop, DATA[experiment.dataset.name]
-    shown = trainer.source
+    loop, dataset, world = experiment.loop, experiment.dataset, trainer.world
+    kind = lookup(DATA, dataset.name, "dataset")
     if loop.validate_every:
         if not kind.takes_data:
             raise ConfigError(
-                f"trainer.validate_every: expected 0, {experiment.dataset.name} has no part that is held "
-                f"out, got {loop.validate_every}"
+                f"trainer.validate_every: expected 0, {dataset.name} has no part that is held out, "
+                f"got {loop.validate_every}"
             )
-        shown = build_source(experiment.dataset, replace(options, validation=True))
-        trainer.watch(Validation(trainer.objective, shown, loop.validate_every, trainer.world))
+        held_out = build_source(dataset, replace(options, validation=True, slots=world.size))
+        trainer.watch(Validation(trainer.objective, held_out, loop.validate_every, world))
     if type(trainer.objective).samples is not Objective.samples:
-        settings = build(kind.config, experiment.dataset.args, f"dataset {experiment.dataset.name}")
-        decoder = snapshot_decoder(settings)
-        trainer.watch(
-            Snapshots(trainer.objective, shown, decoder, trainer.output_dir, loop.i_sample, trainer.world)
-        )
+        part = replace(options, validation=bool(loop.validate_every), slots=1)
+        shown = build_source(dataset, part) if kind.takes_data else trainer.source
+        decoder = snapshot_decoder(build(kind.config, dataset.args, f"dataset {dataset.name}"))
+        trainer.watch(Snapshots(trainer.objective, shown, decoder, trainer.output_dir, loop.i_sample, world))
 
 
 def snapshot_decoder(settings: Any) -> nn.Module | None:

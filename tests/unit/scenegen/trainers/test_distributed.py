@@ -129,6 +129,28 @@ def test_the_end_of_one_process_ends_the_others_with_one_line(runs):
     assert json.loads((folder / "killed" / "ckpts" / "latest.json").read_text()) == {"step": 4}
 
 
+@pytest.mark.gpu
+def test_two_gpus_learn_as_one(tmp_path):
+    if torch.cuda.device_count() < 2:
+        pytest.skip("needs two CUDA devices")
+    statuses = run_processes(
+        tmp_path,
+        *({"max_steps": STEPS, "i_save": 3, "gpu": True, **group} for group in (*GROUPS[:5], *GROUPS[7:9])),
+    )
+    assert all(status == 0 for group in statuses for status in group), statuses
+    for one, two in (("one", "ddp"), ("one", "fsdp2"), ("flat_one", "flat")):
+        for first, second in zip(records(tmp_path / one), records(tmp_path / two), strict=True):
+            assert second == pytest.approx(first, rel=1e-4, nan_ok=True), (two, first["step"])
+
+
+@pytest.mark.gpu
+def test_the_end_of_one_gpu_ends_the_other_with_one_line(tmp_path):
+    if torch.cuda.device_count() < 2:
+        pytest.skip("needs two CUDA devices")
+    assert run_processes(tmp_path, {"max_steps": STEPS, "gpu": True, **GROUPS[-1]}) == [[1, -9]]
+    assert "another process of the run ended" in (tmp_path / "killed.rank0.log").read_text()
+
+
 def test_hashes_see_every_bit_and_every_place():
     values = {"a": torch.randn(7), "b": torch.arange(5), "c": torch.zeros(()), "d": torch.zeros(3).half()}
     before = tensor_hashes(values)

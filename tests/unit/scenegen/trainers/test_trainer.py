@@ -83,14 +83,16 @@ def test_unknown_precision_is_refused():
 
 
 @pytest.mark.gpu
-def test_recorded_graphs_train_like_eager_steps(tmp_path):
+@pytest.mark.parametrize("options", [
+    {}, {"batch_split": 2}, {"fp16_mode": "bfloat16"}, {"fp16_mode": "amp"}, {"fp16_mode": "inflat_all"},
+    {"fp16_mode": "inflat_all", "batch_split": 2},
+], ids=str)  # fmt: skip
+def test_recorded_graphs_train_like_eager_steps(tmp_path, options):
     if not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
     trainers = []
     for graphs in (False, True):
-        config = loop_config(cuda_graphs=graphs)
-        folder, device = tmp_path / str(graphs), torch.device("cuda")
-        trainer = Trainer(Regression(), Source(device="cuda"), config, folder, device)
+        trainer = toy_trainer(tmp_path / str(graphs), device="cuda", cuda_graphs=graphs, **options)
         trainer.run()
         trainers.append(trainer)
     for eager, graphed in zip(*(t.objective.state_dict().values() for t in trainers), strict=True):
