@@ -199,7 +199,7 @@ def _agreed(world: World, build: Callable[[], T]) -> T:
 
 
 def one_line(error: BaseException) -> str:
-    """What an error says, in one line; of those that a process which reads data passed on, the first one's."""
+    """What an error says, in one line, also where a process that reads data passed it on."""
     lines = str(error).splitlines() or [type(error).__name__]
     if lines[0].startswith(_PASSED_ON):  # then comes the trace, whose last line is "Kind: what it says"
         return next(line for line in reversed(lines) if line.strip()).partition(": ")[2]

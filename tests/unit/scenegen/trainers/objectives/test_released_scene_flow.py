@@ -174,8 +174,18 @@ def test_only_the_denoiser_learns_and_the_average_is_part_of_the_state(batch, st
 
 
 def test_poses_of_another_size_than_the_networks_are_refused(batch, stems):
-    with pytest.raises(ValueError, match="pose_encoding_type: .* got 7 numbers from the data and 8"):
+    with pytest.raises(ConfigError, match="pose_encoding_type: .* got 7 numbers from the data and 8"):
         evaluate(replace(batch, positions=batch.positions[:, :7]), stems, batch.positions)
+
+
+def test_poses_with_angles_have_collisions_but_no_overlap(batch, stems):
+    angles = torch.tensor([[0.0, 0, 0, 0, 0, 0, 1], [0.2, 0, 0, 0, 90, 0, 1], [0.1, 0, 0, 30, 0, 0, 1]])
+    batch = replace(batch, positions=angles)
+    _, logs, _ = evaluate(batch, stems, angles + 0.1, use_collision_loss=True, collision_resolution=16)
+    assert 0 < logs["collision_ratio"] <= 1 and float(logs["rot_loss"]) == pytest.approx(0.1, abs=1e-5)
+    for options in ({"overlap_weight": 1.0}, {"rotation_loss": "either_sign"}):
+        with pytest.raises(ConfigError, match="pose_encoding_type: expected absT_quatR_S, .* got angles"):
+            evaluate(batch, stems, angles, **options)
 
 
 def test_a_missing_encoder_or_decoder_is_named(batch, stems):
