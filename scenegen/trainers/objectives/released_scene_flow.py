@@ -30,6 +30,7 @@ from scenegen.trainers.objectives.frozen_networks import frozen_decoder_of_run, 
 from scenegen.trainers.objectives.pose_term import PoseTermSettings, PoseWeight, pose_errors, split_pose
 from scenegen.trainers.samples import SceneSample, sample_flow
 from trellis_modules.config import ConfigError
+from trellis_modules.samplers import SamplingParams
 from trellis_modules.samplers.flow_matching import FlowPath, model_time
 
 
@@ -161,12 +162,14 @@ class ReleasedSceneFlowObjective(Objective):
                 "angles; set them to 0 and plain, or take quaternions"
             )
 
-    def samples(self, batch: SceneCaseBatch, generator: torch.Generator) -> tuple[SceneSample, ...]:
+    def samples(
+        self, batch: SceneCaseBatch, generator: torch.Generator, params: SamplingParams
+    ) -> tuple[SceneSample, ...]:
         """The scene of the batch."""
         cond, num_object_tokens = self.condition(batch)
         flow = partial(self.denoiser, num_object_tokens=num_object_tokens)
         latents, poses = sample_flow(
-            flow, batch.x_0.float(), cond, torch.zeros_like(cond), generator, self.config.sigma_min
+            flow, batch.x_0.float(), cond, torch.zeros_like(cond), generator, self.config.sigma_min, params
         )
         sample = SceneSample(
             latents, batch.x_0, poses, batch.positions.float(), batch.cond, batch.scene_image
