@@ -106,11 +106,7 @@ class ReleasedSceneFlowObjective(Objective):
     def __init__(self, denoiser: nn.Module, config: ReleasedSceneFlowSettings) -> None:
         super().__init__()
         self.denoiser, self.config = denoiser, config
-        self.condition = SceneCondition(
-            frozen_network(config.image_cond_model),
-            config.parts,
-            config.normalize_geometry,
-        )
+        self.condition = SceneCondition(config.image_encoder(), config.parts, config.normalize_geometry)
         self.pose_weight = PoseWeight(config.position_weight_min_ratio, config.position_weight_max_ratio)
         self.path, self.schedule = FlowPath(config.sigma_min), time_schedule(config.t_schedule)
         if config.use_collision_loss or config.overlap_weight:

@@ -91,9 +91,17 @@ def test_the_condition_has_the_parts_that_are_switched_on(batch, stems):
     torch.testing.assert_close(call["cond"][1:2, 3 * TOKENS :], geometry)
     call = evaluate(batch, stems, use_mask_cond=False, use_vggt_feature_cond=False)[2].call
     assert call["cond"].shape[1] == 2 * TOKENS
-    tokens = torch.randn(ASSETS, 5 * TOKENS, WIDTH)
-    call = evaluate(replace(batch, cond_tokens=tokens, cond=None), stems)[2].call
+
+
+def test_ready_tokens_are_taken_as_they_are_and_need_no_encoder(batch, stems):
+    tokens = torch.randn(ASSETS, 3 * TOKENS + 8, WIDTH)
+    ready = replace(batch, cond_tokens=tokens, num_object_tokens=TOKENS, cond=None)
+    call = evaluate(ready, {**stems, "image_cond_model": None})[2].call
     assert torch.equal(call["cond"], tokens) and call["num_object_tokens"] == TOKENS
+    with pytest.raises(ConfigError, match="expected ready condition tokens in each batch, got none"):
+        evaluate(batch, {**stems, "image_cond_model": None})
+    with pytest.raises(ConfigError, match="normalize_geometry: expected false for ready condition tokens"):
+        evaluate(ready, stems, normalize_geometry=True)
 
 
 @pytest.mark.parametrize("missing", ["cond", "mask_cond", "scene_image", "vggt_feature"])
