@@ -97,6 +97,7 @@ def _sources(options: argparse.Namespace) -> AppearanceSources | None:
     networks = NetworkPaths(options.lpips, options.clip, options.dinov2, options.inception)
     pictures = options.pictures or options.output.with_suffix(".pictures")
     sources = guess_sources(options.truth, pictures, options.images, networks)
+    sources = replace(sources, renderer=options.renderer, blender=options.blender)
     return replace(sources, images=None) if options.no_photo else sources
 
 

@@ -16,6 +16,7 @@ from scenegen.cli.bundled import bundled
 from scenegen.cli.parser import CommandParser
 from scenegen.cli.types import non_negative, positive_int, up_to, whole_number
 from scenegen.evaluation.alignment import ALIGNMENT_MODES
+from scenegen.evaluation.pictures.renderers import RENDERERS
 from scenegen.evaluation.settings import LEVELS, PROTOCOLS
 
 LPIPS_WEIGHTS = "checkpoints/lpips_alex.safetensors"
@@ -70,7 +71,9 @@ CONFIG_KEYS: Mapping[str, ConfigKey] = {
     "clip_model_name": _ignored("no effect: `--clip` takes a folder, nothing is fetched"),
     "dinov2_model_name": _ignored("no effect: `--dinov2` takes a file, nothing is fetched"),
     "lpips_model_name": _ignored("no effect: LPIPS is that of AlexNet"),
-    "blender_path": _ignored("no effect: pictures are drawn by ray casting"),
+    "blender_path": ConfigKey(
+        lambda value: ["--blender", str(value)], "`--blender`; of `--renderer blender`"
+    ),
     "render_gt_images_eval": _ignored("no effect: pictures of the truth are always compared"),
     "dataset_dir": _ignored("with `set`: `--images <dataset_dir>/masked_images_<set>`"),
     "set": _ignored("see `dataset_dir`"),
@@ -183,7 +186,13 @@ def _add_appearance(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--no-photo", action="store_true", help="compare with pictures of the truth alone")
     parser.add_argument(
-        "--render-samples", type=positive_int, default=2, help="rays along an edge of a pixel (%(default)s)"
+        "--renderer", choices=RENDERERS, default="embree", help="what draws both sides (%(default)s)"
+    )
+    parser.add_argument("--blender", metavar="PATH", help="of --renderer blender; default: $SCENEGEN_BLENDER")
+    parser.add_argument(
+        "--render-samples",
+        type=positive_int,
+        help="rays along an edge of a pixel (2), or with Blender paths a pixel (64)",
     )
     parser.add_argument(
         "--pictures", type=Path, metavar="DIR", help="where pictures are kept; default: beside --output"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from scenegen.evaluation.settings import CORRECTED
-from scenegen.evaluation.tables import ALIGNER_NAMES, blocks, header_lines
+from scenegen.evaluation.tables import ALIGNER_NAMES, aligners, header_lines
 
 _FIGURES = ("scene_cd", "scene_fscore", "iou_bbox", "object_cd", "object_fscore")
 _MORE_FIGURES = (
@@ -46,9 +46,7 @@ def _columns(report: dict[str, Any]) -> list[tuple[str, str, str]]:
 def _legend(report: dict[str, Any]) -> dict[str, str]:
     legend = {}
     for protocol in report["protocols"]:
-        tables = blocks(report, protocol)
-        alone = next(table.aligner for table in tables if "object_cd" in table.names)
-        legend[protocol] = f"{tables[0].aligner}; {alone}; {header_lines(report, protocol)[2]}"
+        legend[protocol] = "; ".join([*aligners(report, protocol), header_lines(report, protocol)[2]])
     if CORRECTED in legend:
         legend[_AS_PREDICTED] = f"figures of the corrected protocol; {ALIGNER_NAMES['none']}"
     return legend

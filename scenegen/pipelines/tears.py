@@ -22,7 +22,6 @@ _VIEWS = 96
 _PIXEL = 0.5  # edge, in voxels
 _REACH = 2  # voxels: undecided ones count so near to occupied ones, and are closed so near to a sight line
 _CLOSED = 0.5  # logit of voxels that close a tear
-_NEIGHBOURS = np.ones((3, 3), dtype=bool)
 
 
 def without_tears(logits: np.ndarray) -> np.ndarray:
@@ -82,11 +81,9 @@ def _at(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _small_holes(voxels: tuple[np.ndarray, np.ndarray], size: int, largest: float) -> np.ndarray:
     """Holes (size, size) bool of at most ``largest`` pixels in a picture of voxels, and their rims."""
-    picture = np.zeros((size, size), dtype=bool)
-    picture[voxels] = True
-    free, _ = ndimage.label(
-        ~ndimage.binary_dilation(picture, _NEIGHBOURS)
-    )  # a voxel is as wide as two pixels
+    picture = np.zeros((1, size, size), dtype=bool)
+    picture[0][voxels] = True
+    free, _ = ndimage.label(~near(picture)[0])  # three pixels a voxel, so that none are between
     is_hole = np.bincount(free.ravel()) <= largest
     is_hole[[0, free[0, 0]]] = False  # what is no hole: the object, and what is around it
-    return ndimage.binary_dilation(is_hole[free], _NEIGHBOURS)
+    return near(is_hole[free][None])[0]
