@@ -43,7 +43,7 @@ TRAINED_LATENTS = {  # which networks make the latents that a flow learns, from 
     "scene_flow": "checkpoints/scenegen-small/ckpts/ss_enc",
     "structured_latent_flow": "checkpoints/scenegen-small/ckpts/slat_enc",
 }
-NOT_LOSSES = ("step", "seconds", "seconds_per_step", "lr")
+NOT_LOSSES = ("step", "seconds", "seconds_per_step", "data_wait", "memory_gib", "lr")
 
 
 def run(*arguments: str) -> None:

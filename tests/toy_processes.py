@@ -32,8 +32,8 @@ ENDS_TOLD = (RankLost, RanksDiffer, StateError, OSError)
 class Disturbed(Source):
     """Does something to the process of one rank at a step."""
 
-    def __init__(self, rank: int, trouble: dict[str, Any]) -> None:
-        super().__init__()
+    def __init__(self, rank: int, device: torch.device, trouble: dict[str, Any]) -> None:
+        super().__init__(device=device)
         self.trouble = trouble if trouble.get("rank") == rank else {}
 
     def batch(self, step: int, slot: int = 0, slots: int = 1) -> Any:
@@ -43,6 +43,19 @@ class Disturbed(Source):
         return super().batch(step, slot, slots)
 
 
+class Looking:
+    """Asks the averaged network by itself, as samplers do."""
+
+    every = 4
+
+    def __init__(self, objective: BlockRegression, device: torch.device) -> None:
+        self.objective, self.ones = objective, torch.ones(3, 4, device=device)
+
+    def __call__(self, step: int, suffix: str) -> dict[str, float]:
+        with torch.no_grad():
+            return {"validation": float(self.objective.net(self.ones).mean())}
+
+
 def work(rank: int, folder: Path, options: dict[str, Any]) -> None:
     """What one rank does."""
     options = dict(options)
@@ -50,12 +63,16 @@ def work(rank: int, folder: Path, options: dict[str, Any]) -> None:
     output, resume = folder / options.pop("output", "out"), options.pop("resume", False)
     if "grad_clip" in options:
         options["grad_clip"] = NamedConfig(**options["grad_clip"])
-    with processes(rank, size, torch.device("cpu"), port=port, timeout_s=30):
+    device = torch.device("cuda", rank) if options.pop("gpu", False) else torch.device("cpu")
+    with processes(rank, size, device, port=port, timeout_s=30):
         torch.manual_seed(rank)  # networks that start apart must come together
         objective = BlockRegression()
-        trainer = toy_trainer(output, Disturbed(rank, trouble), objective=objective, i_ddpcheck=2, **options)
+        objective.net.stem.weight.data += rank  # frozen ones, too
+        source = Disturbed(rank, device, trouble)
+        trainer = toy_trainer(output, source, objective=objective, device=device, i_ddpcheck=2, **options)
         if trouble.get("differ") == rank:
             trainer.learner.precision.flat_masters[0].data += 1
+        trainer.watch(Looking(trainer.objective, device))
         if resume and not trainer.resume():
             raise StateError("found nothing to resume")
         trainer.run()

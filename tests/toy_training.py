@@ -10,10 +10,12 @@ from torch import Tensor, nn
 
 from scenegen.datasets.batch import Batch
 from scenegen.datasets.source import batch_number
+from scenegen.geometry import identity_pose
 from scenegen.trainers.logs import LOG_FILE
 from scenegen.trainers.loop_config import LoopConfig, OptimizerConfig
 from scenegen.trainers.objective import Objective
 from scenegen.trainers.reporting import MEASURED
+from scenegen.trainers.samples import SceneSample
 from scenegen.trainers.trainer import Trainer
 from trellis_modules.config import NamedConfig
 
@@ -98,13 +100,13 @@ def loop_config(learning_rate=1e-3, decay_fraction=1.0, groups=(), **options):
     return LoopConfig(**{**defaults, **options})
 
 
-def toy_trainer(folder, source=None, clock=None, objective=None, **options):
-    """A trainer of the regression on a CPU; ``options`` are those of `loop_config`."""
-    config, objective = loop_config(**options), objective or Regression()
-    source = source or Source()
+def toy_trainer(folder, source=None, clock=None, objective=None, device="cpu", **options):
+    """A trainer of the regression, on a CPU unless told; ``options`` are those of `loop_config`."""
+    config, objective, device = loop_config(**options), objective or Regression(), torch.device(device)
+    source = source or Source(device=device)
     if clock is None:
-        return Trainer(objective, source, config, folder, torch.device("cpu"))
-    return Trainer(objective, clock.timed(source), config, folder, torch.device("cpu"), clock)
+        return Trainer(objective, source, config, folder, device)
+    return Trainer(objective, clock.timed(source), config, folder, device, clock)
 
 
 def records(folder):
@@ -148,6 +150,12 @@ class BlockRegression(Regression):
             {"rare/error": loss.detach()} if batch.x[0, 0] > 0 else {}
         )  # not every batch has something to say
         return loss * (1 + self.mean_loss), {"error": loss.detach(), **rare}
+
+    def samples(self, batch, generator):
+        """Places along x that the network tells."""
+        true = identity_pose(len(batch.x))
+        poses = torch.cat([self.net(batch.x), true[:, 1:]], dim=1)
+        return (SceneSample(batch.x, batch.x, poses, true),)
 
     def end_step(self, logs):
         self.mean_loss.copy_(0.9 * self.mean_loss + 0.1 * logs["error"])

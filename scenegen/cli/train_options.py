@@ -146,6 +146,11 @@ def _processes(options: argparse.Namespace) -> int:
     available = torch.cuda.device_count() if wanted.type == "cuda" and wanted.index is None else 1
     if options.num_gpus in (None, -1):
         return available
+    if options.device is None and wanted.type == "cpu" and options.num_gpus > 1:
+        raise ConfigError(
+            f"argument --num-gpus: expected GPUs on this machine, found none, got {options.num_gpus}; give "
+            "--device cpu to train with so many processes on the CPU"
+        )
     if wanted.type != "cpu" and options.num_gpus > available:
         raise ConfigError(
             f"argument --num-gpus: expected at most {available} with --device {wanted}, "

@@ -20,6 +20,7 @@ from scenegen.cli.reports import tell_device
 from scenegen.cli.train_options import DEFAULT_DATA_DIR, LATEST, NONE
 from scenegen.cli.training_trial import tell_profile, tell_trial
 from scenegen.cli.types import default_device
+from scenegen.datasets.roots import root_folders
 from scenegen.datasets.source import BatchSource, SourceOptions
 from scenegen.trainers.checkpoints import CHECKPOINTS, StateStore
 from scenegen.trainers.data import DATA, with_batches
@@ -238,6 +239,8 @@ def source_options(
     folders = options.data_dir or ((Path(DEFAULT_DATA_DIR),) if kind.takes_data else ())
     workers = _workers(options, kind.takes_data)
     files = SourceOptions(device, tuple(options.packs), options.latent_encoder, workers, folders)
+    if kind.takes_data:
+        root_folders(files)  # tells what is missing before networks are built, which takes a minute
     return with_batches(files, kind, experiment.loop, world.size)
 
 

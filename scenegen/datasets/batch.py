@@ -39,13 +39,18 @@ class Batch:
                 value.record_stream(stream)
 
     def shapes(self) -> Hashable:
-        """Equal for batches that fit into each other by `copy_`."""
-        return type(self), tuple((value.shape, value.dtype) for value in self.tensors())
+        """Equal for batches that fit into each other by `copy_`, which leaves texts as they are."""
+        texts = tuple(value for field in fields(self) if _is_text(value := getattr(self, field.name)))
+        return type(self), tuple((value.shape, value.dtype) for value in self.tensors()), texts
 
     def copy_(self, other: Batch) -> None:
         """Overwrite the tensors with those of a batch of the same `shapes`."""
         for value, new in zip(self.tensors(), other.tensors(), strict=True):
             value.copy_(new)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) or isinstance(value, tuple) and any(isinstance(v, str) for v in value)
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:

@@ -11,6 +11,7 @@ import numpy as np
 import trimesh
 
 from safe_files.json_reader import read_json
+from scenegen.datasets.model_files import load_model_file
 from scenegen.datasets.tables import Vector3
 from trellis_modules.files import atomic_write_text
 
@@ -114,8 +115,8 @@ def load_model(path: Path, *, with_materials: bool = True) -> trimesh.Scene:
     if not path.is_file():
         raise ModelFileError(f"{path}: no such file; unpack the models with download.py")
     try:
-        return trimesh.load_scene(path, process=False, skip_materials=not with_materials)
-    except (OSError, ValueError, IndexError, KeyError, TypeError) as error:  # what trimesh's reader raises
+        return load_model_file(path, skip_materials=not with_materials)
+    except ValueError as error:
         raise ModelFileError(f"{path}: expected a readable OBJ model, got {error}") from error
 
 

@@ -1,4 +1,8 @@
-"""Sets of data roots by name, as experiments are configured with them; the names are the published ones."""
+"""Sets of data roots by name, as experiments are configured with them.
+
+The names are those of released training, but for ``SceneShards``, which reads the same scenes from the files
+of ``pack_scenes.py``.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +21,7 @@ from scenegen.datasets.batch import (
 from scenegen.datasets.roots import batch_size
 from scenegen.datasets.sampling import EndlessRounds, EqualGroups
 from scenegen.datasets.scene_set import SceneCases, SceneSetConfig
+from scenegen.datasets.scene_shards import SceneShardConfig, ShardCases
 from scenegen.datasets.source import SourceKind, SourceOptions
 from scenegen.datasets.stored import StoredSource
 from scenegen.datasets.structure_sets import (
@@ -49,10 +54,15 @@ def _asset_set(
     return SourceKind(makes, config, make, takes_packs=False, takes_data=True)
 
 
-def _scenes(config: SceneSetConfig, options: SourceOptions) -> StoredSource:
-    samples = SceneCases(config, options)
-    plan = EqualGroups(samples.groups, options.slots, config.seed, "objects")
-    return StoredSource(samples, plan, options, config.seed, config.max_bad_samples)
+def _scene_set(makes: type[Batch], config: type, cases_of: Callable[[Any, SourceOptions], Any]) -> SourceKind:
+    """A set of scenes, of which every batch has one and those of a step have as many objects."""
+
+    def make(config: Any, options: SourceOptions) -> StoredSource:
+        samples = cases_of(config, options)
+        plan = EqualGroups(samples.groups, options.slots, config.seed, "objects")
+        return StoredSource(samples, plan, options, config.seed, config.max_bad_samples)
+
+    return SourceKind(makes, config, make, takes_packs=False, takes_data=True)
 
 
 DATASETS: Mapping[str, SourceKind] = {
@@ -76,8 +86,7 @@ DATASETS: Mapping[str, SourceKind] = {
     "SparseFeat2Render": _asset_set(SparseViewBatch, SparseFeat2RenderConfig, sparse_feat_2_render),
     "SLat2Render": _asset_set(SparseViewBatch, SLat2RenderConfig, slat_2_render),
     "Slat2RenderGeo": _asset_set(SparseViewBatch, SLat2RenderConfig, slat_2_render_geo),
-    "ImageConditionedSparseStructureLatentVGGT": SourceKind(
-        SceneCaseBatch, SceneSetConfig, _scenes, takes_packs=False, takes_data=True
-    ),
+    "ImageConditionedSparseStructureLatentVGGT": _scene_set(SceneCaseBatch, SceneSetConfig, SceneCases),
+    "SceneShards": _scene_set(SceneCaseBatch, SceneShardConfig, ShardCases),
 }
 """Name of a set -> what its batches are, its settings, and what makes its source."""

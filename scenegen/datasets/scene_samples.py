@@ -108,8 +108,16 @@ class SceneSamples(Dataset[Sample]):
         self.epoch = epoch
 
     def __getitem__(self, index: int) -> Sample:
+        seed = hash((self.config.seed, self.epoch, index)) % 2**63
+        return self.sample(index, torch.Generator().manual_seed(seed))
+
+    def sample(self, index: int, generator: torch.Generator) -> Sample:
+        """The item of an index with the order of its objects from a generator.
+
+        Raises:
+            ShardError: its shard is damaged.
+        """
         case = self.cases[index]
-        generator = torch.Generator().manual_seed(hash((self.config.seed, self.epoch, index)) % 2**63)
         chosen = asset_order(len(case.kept), case.query, self.config.max_gpu_batch_size, generator)
         rows = torch.tensor([case.kept[number] for number in chosen])
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import nullcontext
 from typing import Any
@@ -29,13 +28,16 @@ def session_of(service: DemoService, request: Any) -> Session:
 
 
 def as_warning(error: Exception) -> Exception:
-    """What makes the page show the words of an error, and clients receive them; nothing else changes."""
+    """What makes the page show the words of an error, and clients receive them.
+
+    A sentence begins with a capital; a name of a file or an object at its head stays as it is.
+    """
     import gradio as gr
 
-    message = str(error)
-    return gr.Error(
-        message[:1].upper() + message[1:], title=WARNING_TITLE, print_exception=False, duration=20
-    )
+    place, colon, _ = str(error).partition(": ")
+    has_place = colon and not place.startswith("expected ") and place.count("(") == place.count(")")
+    words = str(error) if has_place else str(error)[:1].upper() + str(error)[1:]
+    return gr.Error(words, title=WARNING_TITLE, print_exception=False, duration=20)
 
 
 def handler(
@@ -55,7 +57,7 @@ def handler(
         session = session_of(service, request)
         try:
             async with session.order if in_order else nullcontext():
-                return await asyncio.to_thread(work, session, *inputs)
+                return await service.in_thread(work, session, *inputs)
         except SHOWN_ERRORS as error:
             raise as_warning(error) from error
         except OSError as error:

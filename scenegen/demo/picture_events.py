@@ -15,6 +15,7 @@ from scenegen.demo.prompts import CanvasBox, CurrentPicture, PageView
 from scenegen.demo.reports import plain_text
 from scenegen.demo.service import DemoService, current_picture
 from scenegen.demo.session import Session
+from scenegen.inputs.boxes import check_pixels
 from scenegen.inputs.image_files import SceneInputError
 from scenegen.inputs.label_image import write_labels
 from scenegen.segmentation.prompts import ObjectPrompt
@@ -133,7 +134,8 @@ class PictureEvents:
         """A box was typed."""
         with session.lock:
             picture = self._sync(session, canvas, rows)
-            picture.add(ObjectPrompt(box=parse_box(text)), self._service.options.max_objects)
+            box = parse_box(text, picture.sent_size)
+            picture.add(picture.in_photo(ObjectPrompt(box=box)), self._service.options.max_objects)
         return *self.shown(session, "Added a box."), ""
 
     def find_objects(self, session: Session, canvas: Any, rows: Any, texts: str) -> tuple[Any, ...]:
@@ -254,8 +256,11 @@ def page_view(canvas: Any, rows: Any) -> PageView:
     return PageView(tuple(CanvasBox.parse(raw, keys) for raw in boxes), keys)
 
 
-def parse_box(text: str) -> tuple[float, float, float, float]:
-    """A box that somebody typed: four numbers, with any signs between them.
+def parse_box(text: str, size: tuple[int, int]) -> tuple[float, float, float, float]:
+    """A box that somebody typed: four numbers of pixels, with commas, semicolons or spaces between them.
+
+    Args:
+        size: width and height of the picture.
 
     Raises:
         SceneInputError: something else was typed.
@@ -267,6 +272,7 @@ def parse_box(text: str) -> tuple[float, float, float, float]:
         raise SceneInputError(
             f"box: expected four numbers x1 y1 x2 y2 in pixels, got {text!r}; type them with spaces between"
         ) from error
+    check_pixels((x0, y0, x1, y1), size, "box")
     return x0, y0, x1, y1
 
 

@@ -101,6 +101,8 @@ class CurrentPicture:
 
     Attributes:
         photo: RGB.
+        sent_size: width and height in pixels before it was made smaller; by default it was not.
+        name: of the photo, as a file or folder may be called.
         objects: in the order that identifies them in other photos of the scene.
         query: the object whose frame the scene gets; None leaves the choice to the order.
         selected: the object that clicks correct.
@@ -109,11 +111,21 @@ class CurrentPicture:
     """
 
     photo: Image.Image
+    sent_size: tuple[int, int] = (0, 0)
+    name: str = "picture"
     objects: list[MarkedObject] = field(default_factory=list)
     query: MarkedObject | None = None
     selected: MarkedObject | None = None
     priority: Priority = "smallest"
     polygons: bool = False
+
+    def __post_init__(self) -> None:
+        if self.sent_size == (0, 0):
+            self.sent_size = self.photo.size
+
+    def in_photo(self, prompt: ObjectPrompt) -> ObjectPrompt:
+        """A prompt in pixels of the picture that was sent, in pixels of the photo that it became."""
+        return prompt.scaled(*(now / sent for now, sent in zip(self.photo.size, self.sent_size)))
 
     def take_boxes(self, view: PageView, max_objects: int) -> None:
         """Bring the objects to the boxes that the page shows.
@@ -288,6 +300,11 @@ class CurrentPicture:
                 "it, correct it with clicks, or choose another priority for overlaps"
             )
         return labels
+
+    def labels_as_sent(self) -> np.ndarray:
+        """As `complete_labels`, (H, W) of the picture that was sent, before it was made smaller."""
+        labels = Image.fromarray(self.complete_labels())
+        return np.asarray(labels.resize(self.sent_size, Image.Resampling.NEAREST))
 
     def title(self, item: MarkedObject) -> str:
         """What messages call an object."""

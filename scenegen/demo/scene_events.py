@@ -89,7 +89,7 @@ class SceneEvents:
         async def auto_generate(session: Session, *inputs: Any) -> AsyncIterator[Any]:
             """The chosen example, or the first one, becomes the whole cache and then a scene."""
             async with session.order:
-                loaded, gallery = await asyncio.to_thread(self._load_into_cache, session, examples)
+                loaded, gallery = await self._service.in_thread(self._load_into_cache, session, examples)
             yield *loaded, gallery, *self._answer()
             async for answer in self.generate(session, *inputs):
                 yield *(gr.skip() for _ in (*loaded, gallery)), *answer
@@ -108,7 +108,7 @@ class SceneEvents:
         controls = controls_of(values)
         if randomize:
             controls = replace(controls, seed=draw_seed())
-        job, look = await asyncio.to_thread(self._service.generate, session, controls)
+        job, look = await self._service.in_thread(self._service.generate, session, controls)
         try:
             async for answer in self._watch(job, look, controls.seed):
                 yield answer

@@ -114,8 +114,8 @@ class LabelImage:
             whole = [str(item.label) for item in self.dropped if item.is_whole]
             gone = f", among them all of label {', '.join(whole)}" if whole else ""
             parts.append(
-                f"left out {specks} speck{'s' if specks != 1 else ''} below {self.min_area} pixels "
-                f"({pixels} in all{gone})"
+                f"left out {specks} speck{'s' if specks != 1 else ''} below {self.min_area} pixels, "
+                f"together {pixels} pixels{gone}"
             )
         return "; ".join(parts)
 

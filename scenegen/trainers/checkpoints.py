@@ -152,13 +152,14 @@ class StateStore:
         atomic_write_text(self.folder / LATEST_FILE, json.dumps({"step": step}) + "\n")
 
     def mark_best(self, step: int, value: float) -> None:
-        """Remember a saved state as the best, so that it is kept.
+        """Remember a saved state as the best, so that it is kept; the best one before may go.
 
         Args:
-            step: of the state.
+            step: of the state, the one that was written last.
             value: what was measured; lower is better.
         """
         atomic_write_text(self.folder / BEST_FILE, json.dumps({"step": step, "validation": value}) + "\n")
+        self._prune(step)
 
     def best(self) -> tuple[int, float] | None:
         """Step and measured value of the best state; None where none is known."""

@@ -13,8 +13,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.nn.parallel import DistributedDataParallel
+
+from scenegen.trainers.objective import Objective
 
 T = TypeVar("T")
 
@@ -75,8 +77,12 @@ def processes(
         ) from error
     try:
         yield
-    finally:
+    except RankLost:  # leaving the group would wait for what is gone
+        raise
+    except BaseException:
         dist.destroy_process_group()
+        raise
+    dist.destroy_process_group()
 
 
 @dataclass(frozen=True)
@@ -179,7 +185,7 @@ def tensor_hashes(tensors: Mapping[str, Tensor]) -> dict[str, int]:
     return dict(zip(tensors, torch.stack(sums).tolist(), strict=True)) if sums else {}
 
 
-def in_parallel(objective: nn.Module, parallel: str, world: World, device: torch.device) -> nn.Module:
+def in_parallel(objective: Objective, parallel: str, world: World, device: torch.device) -> nn.Module:
     """The objective as all processes compute it together, each on its own batches.
 
     Args:
@@ -208,7 +214,9 @@ def in_parallel(objective: nn.Module, parallel: str, world: World, device: torch
     ignored = {parameter for helper in helpers for parameter in helper.parameters()}
     for block in trained_blocks(objective):
         fully_shard(block, mesh=mesh)
-    return fully_shard(objective, mesh=mesh, ignored_params=ignored)
+    spread = fully_shard(objective, mesh=mesh, ignored_params=ignored)
+    register_fsdp_forward_method(spread, "visit")
+    return spread
 
 
 def trained_blocks(objective: nn.Module) -> Iterator[nn.Module]:

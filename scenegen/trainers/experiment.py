@@ -13,7 +13,7 @@ from safe_files.regular import shown
 from scenegen.datasets.source import BatchSource, SourceOptions
 from scenegen.models.registry import build_model
 from scenegen.trainers.data import DATA, build_source
-from scenegen.trainers.finetune import start_from_checkpoints
+from scenegen.trainers.finetune import find_starts, start_from_checkpoints
 from scenegen.trainers.freezing import freeze
 from scenegen.trainers.loop_config import LoopConfig
 from scenegen.trainers.objective import Objective
@@ -172,8 +172,9 @@ def build_objective(experiment: Experiment, from_checkpoints: bool = True) -> Ob
             f"models: expected {', '.join(kind.roles)} for the trainer {experiment.trainer}, got "
             f"{', '.join(map(shown, experiment.models)) or 'none'}"
         )
+    starts = find_starts(experiment.models, loop) if from_checkpoints else {}
     models = {role: build_model(named, role) for role, named in experiment.models.items()}
     if from_checkpoints:
-        start_from_checkpoints(models, loop)
+        start_from_checkpoints(models, starts, loop)
     freeze(models, loop.freeze_weights, loop.unfreeze_weights)
     return kind.objective(**models, config=experiment.settings)

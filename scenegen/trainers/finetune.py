@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,25 +54,42 @@ class Loaded:
     unused: tuple[str, ...]
 
 
-def start_from_checkpoints(models: Mapping[str, nn.Module], config: LoopConfig) -> None:
+def find_starts(roles: Collection[str], config: LoopConfig) -> dict[str, Path]:
+    """The files that ``finetune_ckpt`` of a configuration names, by role; found before anything is built.
+
+    Raises:
+        ConfigError: a role is unknown.
+        CheckpointError: a file is missing.
+    """
+    known = dict.fromkeys(roles)
+    for role in config.finetune_ckpt or {}:
+        lookup(known, role, "trainer.finetune_ckpt")
+    return {
+        role: find_start(reference, f"trainer.finetune_ckpt: {role}")
+        for role, reference in (config.finetune_ckpt or {}).items()
+    }
+
+
+def start_from_checkpoints(
+    models: Mapping[str, nn.Module], starts: Mapping[str, Path], config: LoopConfig
+) -> None:
     """Load what ``finetune_ckpt``, ``init_global_params`` and ``peft_ckpt_path`` of a configuration name.
 
     Tensors that a checkpoint lacks, or has in another shape, keep their values, and one line tells so.
 
     Args:
         models: by role; changed in place.
+        starts: files of weights by role, see `find_starts`.
         config: of the loop.
 
     Raises:
-        ConfigError: a role is unknown.
-        CheckpointError: a file is missing or damaged, or nothing in it fits.
+        CheckpointError: a file is damaged, or nothing in it fits.
 
     Source: released training configurations.
     """
-    for role, reference in (config.finetune_ckpt or {}).items():
+    for role, path in starts.items():
         where = f"trainer.finetune_ckpt: {role}"
-        model = lookup(models, role, "trainer.finetune_ckpt")
-        path = find_start(reference, where)
+        model = models[role]
         loaded = load_what_fits(model, read_state(path), f"{where}: {path}")
         _tell(loaded, f"{where}: {path}")
         if config.init_global_params and isinstance(model, SceneFlowModel):
@@ -98,7 +115,8 @@ def find_start(reference: str, where: str) -> Path:
     for suffix in (WEIGHTS_SUFFIX, *PICKLE_SUFFIXES):
         reference = reference.removesuffix(suffix)
     stem = Path(reference)
-    if split_repository(reference) is not None and stage_of(stem) is None:
+    _, file = split_repository(reference) or ("", "")
+    if file and stage_of(stem) is None:
         try:
             return find_network(reference).weights
         except CheckpointError as error:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Hashable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -20,10 +22,11 @@ from scenegen.trainers.grad_clip import build_clipper
 from scenegen.trainers.loop_config import LoopConfig
 from scenegen.trainers.objective import Objective
 from scenegen.trainers.optimizers import LearningRates, build_optimizer, trained_groups
-from scenegen.trainers.precision import build_precision, prepare_networks, whole_tensors
+from scenegen.trainers.precision import build_precision, prepare_networks, whole, whole_tensors
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
 Logs = dict[str, Tensor]
 
 
@@ -53,16 +56,15 @@ class Learner:
         self._world, self.device = world, device
         self.fp16_mode = None if device.type == "cpu" and config.fp16_mode == "bfloat16" else config.fp16_mode
         prepare_networks(list(objective.children()), self.fp16_mode)
+        is_spread = world.size > 1 and config.parallel == "fsdp2"
+        self._whole = copy.deepcopy(objective) if is_spread else None  # holds whole networks again at the end
         self.objective = objective.to(device)
         groups = trained_groups(self.objective.named_parameters(), config.optimizer)
         if config.compile:
             for block in trained_blocks(objective):
                 block.compile()
         self._module: nn.Module = self.objective
-        self._unsharded: Objective | None = None  # to hold whole networks again at the end
         if world.size > 1:
-            if config.parallel == "fsdp2":
-                self._unsharded = copy.deepcopy(objective).cpu()
             self._module = in_parallel(self.objective, config.parallel, world, device)
             # sharding puts other parameters in the place of those that were grouped
             groups = trained_groups(self.objective.named_parameters(), config.optimizer)
@@ -108,7 +110,8 @@ class Learner:
         self.generator.manual_seed(seed)
         if isinstance(self._gradients, GraphedGradients):
             _, logs = self._gradients(batch, decisions)
-            logs = {name: value.clone() for name, value in logs.items()}
+            kept = torch.stack([value.float() for value in logs.values()])  # the next pass overwrites them
+            logs = dict(zip(logs, kept.unbind(), strict=True))
             if self._passes > 1:
                 self._add_recorded(is_last)
             return logs
@@ -176,25 +179,37 @@ class Learner:
             **self.precision.logs(),
         }
 
-    # ---- weights
-
-    @contextmanager
-    def averaged(self, index: int = 0) -> Iterator[None]:
-        """Give the networks their averaged weights for the length of a ``with`` block, in eval mode.
+    @torch.no_grad()
+    def end_step(self, means: Logs, broken: Tensor) -> None:
+        """Let the objective keep what it keeps of a step; of a broken one nothing stays.
 
         Args:
+            means: of what it logged, over all passes of all processes.
+            broken: as `finish_step` logs it: "skipped".
+        """
+        kept = dict(self.objective.named_buffers(recurse=False))
+        before = {name: value.clone() for name, value in kept.items()}
+        self.objective.end_step(means)
+        for name, value in self.objective.named_buffers(recurse=False):
+            value.copy_(torch.where(broken > 0, before[name], value))
+
+    # ---- weights
+
+    def with_averages(self, look: Callable[[], T], index: int = 0) -> T:
+        """Call a function while networks have their averaged weights, in eval mode; all processes together.
+
+        Args:
+            look: may use the networks by themselves.
             index: of the average's rate.
         """
         self.averages.swap(index)
         self.precision.publish()
         self.objective.eval()
-        if isinstance(self._module, FSDPModule):
-            self._module.unshard()  # the networks are called without the objective
         try:
-            yield
+            return self.objective.visit(look)
         finally:
             if isinstance(self._module, FSDPModule):
-                self._module.reshard()
+                self._module.reshard()  # what was put together are the averages
             self.averages.swap(index)
             self.precision.publish()
             self.train_mode()
@@ -205,14 +220,15 @@ class Learner:
 
         All processes must call this together; training does not go on afterwards.
         """
-        averages = self.averages.tensors[0]
-        named = whole_tensors(self.precision.groups, averages) if self.is_sharded else self.named(averages)
-        if self._unsharded is not None:
-            self.objective = self._unsharded.to(self.device)
+        named, averages = self.named, self.averages.tensors[0]
+        if self._whole is not None:
+            named = partial(whole_tensors, self.precision.groups)
+            spread, self.objective = self.objective.state_dict(), self._whole.to(self.device)
+            for name, value in self.objective.state_dict().items():
+                value.copy_(whole(spread[name]))
         prepare_networks(list(self.objective.children()), None)
-        parameters = dict(self.objective.named_parameters())
-        for name, value in named.items():
-            parameters[name].copy_(value)
+        for name, value in named(averages).items():
+            self.objective.get_parameter(name).copy_(value)
 
     def statistics(self) -> dict[str, float]:
         """Norms of trained parameters and their last gradients: "param_norms/name" and "param_grads/name"."""

@@ -23,6 +23,8 @@ LOG_FILE = "log.jsonl"
 BOARD_FOLDER = "tb_logs"
 _DIGITS = 7  # that a logged number keeps, those of float32
 
+_SEPARATOR = "|"  # of names in a saved state
+
 
 class Means:
     """Means of scalars over the steps since they were last taken; NaN stands for nothing and is left out.
@@ -31,38 +33,33 @@ class Means:
     """
 
     def __init__(self) -> None:
-        self._sums: dict[str, Tensor] = {}
-        self._counts: dict[str, Tensor] = {}
+        self._totals: dict[tuple[str, ...], Tensor] = {}  # names -> (2, names) sums and counts
 
     def add(self, values: Mapping[str, Tensor]) -> None:
         """Take in the scalars of a step."""
-        for name, value in values.items():
-            value = value.detach().float()
-            count = (~torch.isnan(value)).float()
-            value = torch.where(count > 0, value, 0.0)
-            if name in self._sums:
-                self._sums[name] = self._sums[name] + value
-                self._counts[name] = self._counts[name] + count
-            else:
-                self._sums[name], self._counts[name] = value, count
+        row = torch.stack([value.detach().float() for value in values.values()])
+        known = ~torch.isnan(row)
+        totals = torch.stack([torch.where(known, row, 0.0), known.float()])
+        names = tuple(values)
+        self._totals[names] = self._totals[names] + totals if names in self._totals else totals
 
     def take(self) -> dict[str, float]:
         """The mean of each name, NaN where there was none; then begins anew."""
-        names = list(self._sums)
-        if not names:
-            return {}
-        means = (torch.stack(list(self._sums.values())) / torch.stack(list(self._counts.values()))).tolist()
-        self._sums, self._counts = {}, {}
-        return dict(zip(names, means, strict=True))
+        sums: dict[str, tuple[float, float]] = {}
+        for names, totals in self._totals.items():
+            for name, total, count in zip(names, *totals.tolist(), strict=True):
+                before = sums.get(name, (0.0, 0.0))
+                sums[name] = before[0] + total, before[1] + count
+        self._totals = {}
+        return {name: total / count if count else math.nan for name, (total, count) in sums.items()}
 
     def state_dict(self) -> dict[str, Tensor]:
         """Sums and counts, for a run that goes on in the middle of an interval."""
-        return {name: torch.stack([total, self._counts[name]]) for name, total in self._sums.items()}
+        return {_SEPARATOR.join(names): totals for names, totals in self._totals.items()}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Go on from saved sums and counts."""
-        self._sums = {name: value[0] for name, value in state.items()}
-        self._counts = {name: value[1] for name, value in state.items()}
+        self._totals = {tuple(names.split(_SEPARATOR)): totals for names, totals in state.items()}
 
 
 def rounded(value: float) -> float | None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Mapping
-from typing import Any, ClassVar
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from scenegen.datasets.batch import Batch
 from scenegen.datasets.source import BatchSource
 from scenegen.trainers.samples import SceneSample
+
+T = TypeVar("T")
 
 
 class Objective(nn.Module, ABC):
@@ -54,6 +56,13 @@ class Objective(nn.Module, ABC):
         Returns:
             The scalar to minimise and detached scalars to log.
         """
+
+    def visit(self, look: Callable[[], T]) -> T:
+        """Call a function that uses the networks by themselves, outside of ``forward``.
+
+        Weights that are spread over processes are put together for as long; all processes must call it.
+        """
+        return look()
 
     def end_step(self, logs: Mapping[str, Tensor]) -> None:
         """Update what the objective keeps from step to step (in buffers); nothing by default.

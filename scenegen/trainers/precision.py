@@ -263,11 +263,16 @@ def whole_of(local: Tensor, like: DTensor) -> DTensor:
     )
 
 
+def whole(value: Tensor) -> Tensor:
+    """A tensor of which each process holds a part, or all, put together; all processes must call this."""
+    return value.full_tensor() if isinstance(value, DTensor) else value
+
+
 def whole_tensors(groups: Sequence[TrainedGroup], values: Sequence[Tensor]) -> dict[str, Tensor]:
     """Tensors shaped like all masters, put together from all processes, by the names of their parameters."""
     parameters = {name: p for group in groups for name, p in zip(group.names, group.parameters, strict=True)}
     return {
-        name: whole_of(value, parameter).full_tensor()
+        name: whole(whole_of(value, parameter))
         for (name, parameter), value in zip(parameters.items(), values, strict=True)
     }
 

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from scenegen.datasets.batch import Batch, LatentBatch, SceneCaseBatch, ShapeBatch, SparseLatentBatch
+from scenegen.datasets.batch import (
+    Batch,
+    LatentBatch,
+    SceneCaseBatch,
+    ShapeBatch,
+    SparseLatentBatch,
+    SparseViewBatch,
+)
 from scenegen.synthesis.sources.batch import (
     FieldBatch,
     LatentPictureBatch,
@@ -15,9 +22,21 @@ from scenegen.synthesis.sources.batch import (
 )
 from scenegen.trainers.objective import Objective
 from scenegen.trainers.objectives.asset_flow import DenseFlowObjective, SparseFlowObjective
-from scenegen.trainers.objectives.conditions import AssetFlowSettings, GuidedFlowSettings, ImageFlowSettings
+from scenegen.trainers.objectives.conditions import (
+    AssetFlowSettings,
+    GuidedFlowSettings,
+    ImageFlowSettings,
+    TextFlowSettings,
+)
+from scenegen.trainers.objectives.drawn_decoders import (
+    SLatRadianceFieldObjective,
+    SLatVaeGaussianObjective,
+    SLatVaeGaussianSettings,
+)
 from scenegen.trainers.objectives.geometry_encoder import GeometryEncoderConfig, GeometryEncoderObjective
 from scenegen.trainers.objectives.image_encoder import ImageEncoderConfig, ImageEncoderObjective
+from scenegen.trainers.objectives.mesh_decoder import MeshDecoderObjective, MeshDecoderSettings
+from scenegen.trainers.objectives.picture_loss import PictureLossSettings
 from scenegen.trainers.objectives.released_scene_flow import (
     ReleasedSceneFlowObjective,
     ReleasedSceneFlowSettings,
@@ -69,11 +88,22 @@ TRAINERS: Mapping[str, TrainerKind] = {
     "FlowMatchingTrainer": _dense_flow(AssetFlowSettings),
     "FlowMatchingCFGTrainer": _dense_flow(GuidedFlowSettings),
     "ImageConditionedFlowMatchingCFGTrainer": _dense_flow(ImageFlowSettings),
+    "TextConditionedFlowMatchingCFGTrainer": _dense_flow(TextFlowSettings),
     "SparseFlowMatchingTrainer": _sparse_flow(AssetFlowSettings),
     "SparseFlowMatchingCFGTrainer": _sparse_flow(GuidedFlowSettings),
     "ImageConditionedSparseFlowMatchingCFGTrainer": _sparse_flow(ImageFlowSettings),
-    "structure_vae": TrainerKind(
+    "TextConditionedSparseFlowMatchingCFGTrainer": _sparse_flow(TextFlowSettings),
+    "SparseStructureVaeTrainer": TrainerKind(
         StructureVaeObjective, StructureVaeConfig, ("encoder", "decoder"), ShapeBatch
+    ),
+    "SLatVaeGaussianTrainer": TrainerKind(
+        SLatVaeGaussianObjective, SLatVaeGaussianSettings, ("encoder", "decoder"), SparseViewBatch
+    ),
+    "SLatVaeRadianceFieldDecoderTrainer": TrainerKind(
+        SLatRadianceFieldObjective, PictureLossSettings, ("decoder",), SparseViewBatch
+    ),
+    "SLatVaeMeshDecoderTrainer": TrainerKind(
+        MeshDecoderObjective, MeshDecoderSettings, ("decoder",), SparseViewBatch
     ),
     "geometry_encoder": TrainerKind(
         GeometryEncoderObjective, GeometryEncoderConfig, ("vggt",), ScenePairBatch

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.fsdp import FSDPModule
 
 from trellis_modules.flow_output import FlowOutput
 from trellis_modules.samplers import FlowEulerSampler, Guidance, SamplingParams
@@ -68,20 +67,12 @@ def sample_flow(
 
 @contextmanager
 def as_used(objective: nn.Module) -> Iterator[None]:
-    """Networks in eval mode, without gradients, and with all their weights, for the length of a block.
-
-    Weights that are spread over processes are gathered; all processes must enter together.
-    """
+    """Networks in eval mode and without gradients for the length of a block."""
     modes = {module: module.training for module in objective.modules()}
-    shards = [module for module in objective.modules() if isinstance(module, FSDPModule)]
     objective.eval()
-    for shard in shards:
-        shard.unshard()
     try:
         with torch.no_grad():
             yield
     finally:
-        for shard in shards:
-            shard.reshard()
         for module, mode in modes.items():
             module.training = mode

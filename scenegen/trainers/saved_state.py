@@ -46,7 +46,7 @@ _OTHER = "choose another --output_dir, or restore the setting"
 
 
 @dataclass
-class Progress:
+class TrainingProgress:
     """How far a run is.
 
     Attributes:
@@ -61,7 +61,7 @@ class Progress:
 
 
 def save(
-    store: StateStore, learner: Learner, progress: Progress, settings: Mapping[str, Any], world: World
+    store: StateStore, learner: Learner, progress: TrainingProgress, settings: Mapping[str, Any], world: World
 ) -> None:
     """Write the state of a run; all processes must call it together.
 
@@ -104,7 +104,9 @@ def save(
         raise error or OSError(told)
 
 
-def restore(saved: SavedState, learner: Learner, settings: Mapping[str, Any], world: World) -> Progress:
+def restore(
+    saved: SavedState, learner: Learner, settings: Mapping[str, Any], world: World
+) -> TrainingProgress:
     """Put a saved state back; nothing is changed before all of it was found to fit.
 
     Raises:
@@ -124,7 +126,7 @@ def restore(saved: SavedState, learner: Learner, settings: Mapping[str, Any], wo
         if saved.notes["precision"].keys() == learner.precision.state_dict().keys():
             learner.precision.load_state_dict(saved.notes["precision"])
         learner.clipper.load_state_dict(_part(saved.tensors, "clipper."))
-        progress = Progress(saved.step, float(saved.notes["seconds"]), Means())
+        progress = TrainingProgress(saved.step, float(saved.notes["seconds"]), Means())
         progress.means.load_state_dict(_on(learner.device, _part(saved.tensors, "means.")))
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise StateError(

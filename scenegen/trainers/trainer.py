@@ -21,7 +21,7 @@ from scenegen.trainers.loop_config import LoopConfig
 from scenegen.trainers.objective import Objective
 from scenegen.trainers.prefetch import DataWait, Prefetcher
 from scenegen.trainers.reporting import Reporter
-from scenegen.trainers.saved_state import Progress, kept_generators, restore, save
+from scenegen.trainers.saved_state import TrainingProgress, kept_generators, restore, save
 from trellis_modules.config import to_json
 
 logger = logging.getLogger(__name__)
@@ -130,7 +130,7 @@ class Trainer:
             OSError: the disk refuses; earlier states are as they were.
         """
         if self._saved_at != self.step:
-            progress = Progress(self.step, self.seconds, self._reporter.means)
+            progress = TrainingProgress(self.step, self.seconds, self._reporter.means)
             save(self.store, self.learner, progress, self.settings, self.world)
             self._saved_at = self.step
 
@@ -239,7 +239,7 @@ class Trainer:
             logs = self._finish_step(batches, passes)
             names, passed, wish = self._meet([name for logs in passes for name in logs])
             means = self._mean_logs(passes, names)
-            self.objective.end_step(means)
+            self.learner.end_step(means, logs["skipped"])
             self.step += 1
             self.seconds = before + passed
             self._report({**means, **logs}, wait)
@@ -331,10 +331,9 @@ class Trainer:
         """Show watchers the averaged networks, log what they find, and keep the best state."""
         if not watchers:
             return
-        numbers: dict[str, float] = {}
-        with kept_generators(self.device), self.learner.averaged():
-            for watcher in watchers:
-                numbers |= watcher(self.step, suffix)
+        with kept_generators(self.device):
+            told = self.learner.with_averages(lambda: [watcher(self.step, suffix) for watcher in watchers])
+        numbers = {name: value for part in told for name, value in part.items()}
         if suffix.startswith("resume"):
             return
         self._reporter.looked(self.step, self.seconds, numbers)

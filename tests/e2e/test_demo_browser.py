@@ -20,8 +20,9 @@ import trimesh
 from PIL import Image
 
 from scenegen.demo.examples import EXAMPLES_FOLDER
+from scenegen.demo.listening import Address
 from scenegen.demo.options import DemoOptions
-from scenegen.demo.server import Address, DemoServer
+from scenegen.demo.server import DemoServer
 
 if importlib.util.find_spec("selenium") is None or importlib.util.find_spec("gradio") is None:
     pytest.skip("selenium or gradio is not installed (extra dev)", allow_module_level=True)

@@ -15,8 +15,9 @@ from PIL import Image
 from scenegen.cli import infer
 from scenegen.demo.controls import SceneControls
 from scenegen.demo.jobs import Job
+from scenegen.demo.listening import Address
 from scenegen.demo.options import DemoOptions
-from scenegen.demo.server import Address, DemoServer
+from scenegen.demo.server import DemoServer
 from scenegen.inputs.image_files import SceneInputError
 from scenegen.inputs.label_image import PALETTE, write_labels
 from tests.page_client import PageClient, PageError, needs_demo
@@ -297,6 +298,31 @@ def test_large_pictures_are_made_smaller(tab, tmp_path):
     assert "from 400 x 300 to 200 x 150 pixels" in tab.shown["note"]
 
 
+def test_callers_give_and_get_pixels_of_the_picture_that_they_sent(tab, tmp_path):
+    large = tmp_path / "large.png"
+    picture().resize((384, 288), Image.Resampling.NEAREST).save(large)
+    objects = [{"box": [4 * value for value in box]} for box in BOXES]
+    objects[0]["negative"] = [[4 * 5, 4 * 21]]
+    (answer,) = tab.call("segment", tab.upload(large), objects, False)
+    assert "from 384 x 288 to 200 x 150 pixels" in answer["note"]
+    labels = np.asarray(Image.open(io.BytesIO(tab.fetch(answer["labels"]))))
+    assert labels.shape == (288, 384)
+    for number, (x0, y0, x1, y1) in enumerate(BOXES, start=1):
+        rows, columns = np.nonzero(labels == number)
+        inside = (4 * x0 <= columns) & (columns < 4 * x1) & (4 * y0 <= rows) & (rows < 4 * y1)
+        assert inside.mean() > 0.99 and inside.sum() > 0.5 * 16 * (x1 - x0) * (y1 - y0)
+        assert answer["objects"][number - 1]["pixels"] == len(rows)
+    with pytest.raises(PageError, match="object 0: .*inside the photo, 384x288 pixels"):
+        tab.call("segment", tab.upload(large), [{"box": [0, 0, 400, 100]}], False)
+    (added,) = tab.call("add", tab.upload(large), {**answer["labels"]})
+    assert added["objects"] == 2
+    tab.call("upload", {"image": tab.upload(large), "boxes": [], "orientation": 0})
+    tab.call("add_box", *seen(tab), "16 80 160 240")
+    assert tab.shown["canvas"]["boxes"][0]["xmax"] == round(160 * 200 / 384), "as typed boxes do"
+    with pytest.raises(PageError, match="box: expected pixels, got shares of the picture"):
+        tab.call("add_box", *seen(tab), "0.1 0.1 0.5 0.9")
+
+
 def test_presets_and_intervals(tab):
     values = tab.call("page_choose_preset", "balanced")
     assert values[:4] == [0.95, 1024, 25, 5.0]
@@ -404,19 +430,19 @@ def unequal(tab, tmp_path):
     ("act", "words"),
     [
         (drawn(), "Expected a box around each object, found none; draw boxes"),
-        (drawn((5, 5, 5, 40)), "Box 1: .*expected a box with an area"),
-        (drawn((500, 5, 600, 40)), "Box 1: .*inside the photo, 96x72 pixels"),
+        (drawn((5, 5, 5, 40)), "box 1: .*expected a box with an area"),
+        (drawn((500, 5, 600, 40)), "box 1: .*inside the photo, 96x72 pixels"),
         (drawn(*[(i, i, 40, 40) for i in range(40)]), "Expected at most 3 objects, got 40"),
-        (labelled(label_array(), (50, 50)), "Bad.png: expected labels of 96x72 like the picture, got 50x50"),
+        (labelled(label_array(), (50, 50)), "^bad.png: expected labels of 96x72 like the picture, got 50x50"),
         (labelled(np.zeros((72, 96), np.uint8)), "all pixels are 0; draw the objects"),
-        (uploaded(b"%PDF-1.4"), "Bad.png: expected a JPEG, PNG or other common image"),
+        (uploaded(b"%PDF-1.4"), "^bad.png: expected a JPEG, PNG or other common image"),
         (unequal, "Expected the same objects .*pair 1 has 2, pair 2 has 1; delete a pair"),
         (controls(1, "avg"), "'avg' .*not in the list of choices"),
         (controls(2, 1.0), "1.0 is greater than maximum value 0.99"),
         (controls(6, 1.5), "1.5 is greater than maximum value 1"),
         (
             controls(6, 1.0, (7, 0.5)),
-            "Structure: expected the CFG interval to start before it ends, got 1 to 0.5",
+            "structure: expected the CFG interval to start before it ends, got 1 to 0.5",
         ),
         (controls(8, 0.0), "0.0 is less than minimum value 0.1"),
     ],

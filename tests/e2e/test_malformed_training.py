@@ -34,7 +34,7 @@ EXPERIMENT = {
         "args": {"shapes": 4, "objects_per_step": 2, "resolution": 8, "surface_samples": 100},
     },
     "trainer": {
-        "name": "structure_vae",
+        "name": "SparseStructureVaeTrainer",
         "args": {
             "max_steps": 2,
             "optimizer": {"name": "AdamW", "args": {"lr": 0.001}},
@@ -209,13 +209,13 @@ CASES: dict[str, tuple[Callable[[Run], Any], str]] = {
     "unknown key": (in_experiment(colour=1), "unknown key 'colour' for ExperimentConfig"),
     "unknown trainer": (in_experiment("trainer", name="gan"), "trainer: unknown name 'gan'"),
     "trainer a name": (in_experiment(trainer="structure_vae"), "trainer: expected an object for NamedConfig"),
-    "unknown weight": (in_trainer(beauty=1.0), "trainer structure_vae: unknown key 'beauty'"),
+    "unknown weight": (in_trainer(beauty=1.0), "trainer SparseStructureVaeTrainer: unknown key 'beauty'"),
     "weight negative": (in_trainer(lambda_kl=-1.0), "lambda_kl: expected at least 0"),
     "unknown dataset": (in_experiment("dataset", name="web"), "dataset: unknown name 'web'"),
     "unknown network": (in_experiment("models", "encoder", name="os.system"), "unknown name 'os.system'"),
     "network too many": (
         lambda run: run.change("models", painter=run.experiment["models"]["encoder"]),
-        "for the trainer structure_vae, got 'encoder', 'decoder', 'painter'",
+        "for the trainer SparseStructureVaeTrainer, got 'encoder', 'decoder', 'painter'",
     ),
     "network missing": (lambda run: run.experiment["models"].pop("decoder"), "expected encoder, decoder"),
     "no networks": (in_experiment(models={}), "expected encoder, decoder for the trainer"),

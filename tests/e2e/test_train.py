@@ -22,9 +22,9 @@ from scenegen.pipelines.pipeline import SceneGenPipeline
 from scenegen.synthesis.furniture.procedural.pack import generate_pack
 from scenegen.synthesis.sources.appearance_batches import FieldSource, LatentPictureSource
 from scenegen.synthesis.sources.picture_set import PictureSet
-from scenegen.synthesis.sources.registry import build_source
 from scenegen.synthesis.sources.scene_batches import SceneLatentSource, SceneSource
 from scenegen.synthesis.sources.shape_pool import ShapeSource
+from scenegen.trainers.data import build_source
 from scripts import assemble_checkpoint
 from trellis_modules.config import NamedConfig
 
@@ -281,7 +281,8 @@ def test_half_an_appearance_stage_is_refused(monkeypatch, capsys):
 def test_a_run_saves_its_resolved_configuration(tmp_path, encoder):
     saved = json.loads((tmp_path / "structure_vae" / "config.json").read_text())
     arguments = saved["trainer"]["args"]
-    assert saved["trainer"]["name"] == "structure_vae" and saved["models"] == EXPERIMENTS["structure_vae"]
+    assert saved["trainer"]["name"] == "SparseStructureVaeTrainer"
+    assert saved["models"] == EXPERIMENTS["structure_vae"]
     assert arguments["max_steps"] == STEPS and arguments["ema_rate"] == 0.9999  # a default of the loop
     assert arguments["lambda_bce"] == 5.0  # and one of the trainer's own settings
     assert saved["dataset"] == {"name": "shapes", "args": SOURCE}
@@ -307,7 +308,7 @@ def test_latents_come_with_unit_spread(encoder, pack):
         (
             "structure_vae",
             {"dataset": {"name": "scenes"}},
-            "dataset: expected shapes, from which structure_vae",
+            "dataset: expected SparseStructure or shapes, from which structure_vae",
         ),
         ("structure_vae", {"sources": {}}, "unknown key 'sources' for ExperimentConfig"),
         (
@@ -337,7 +338,7 @@ def test_annealing_needs_a_time_limit(tmp_path, run, capsys):
 
 STEADY = {
     "dataset": {"name": "shapes", "args": SOURCE | {"objects_per_step": 64}},
-    "trainer": {"name": "structure_vae", "args": {"max_steps": 9999, "fp16_mode": None}},
+    "trainer": {"name": "SparseStructureVaeTrainer", "args": {"max_steps": 9999, "fp16_mode": None}},
 }
 
 
@@ -390,7 +391,7 @@ def test_signal_saves_and_ends_with_one_line(tmp_path, run, monkeypatch, caplog,
 
 def test_first_step_is_told_with_an_estimate_and_the_precision(tmp_path, run, caplog):
     arguments = TRAINER | {"max_steps": 100, "fp16_mode": "bfloat16"}
-    changes = {"trainer": {"name": "structure_vae", "args": arguments}}
+    changes = {"trainer": {"name": "SparseStructureVaeTrainer", "args": arguments}}
     with caplog.at_level("INFO"):
         run("structure_vae", tmp_path / "vae", "--time_limit", "2", changes=changes)
     text = caplog.text

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from scenegen.checkpoints.text_encoder import PUBLISHED_TEXT_ENCODER, load_text_encoder
 from scenegen.conditioning.parts import CondParts
 from scenegen.conditioning.scene_conditioner import SceneConditioner, drop_cond
+from scenegen.conditioning.text_encoder import TextEncoder
 from scenegen.datasets.batch import LatentBatch, SceneCaseBatch, SparseLatentBatch
 from scenegen.trainers.objectives.flow_term import FlowSettings
 from scenegen.trainers.objectives.frozen_networks import frozen_network
@@ -80,6 +82,32 @@ class ImageCondition(AssetCondition):
         return self.conditioner.encode_images(batch.image)
 
 
+class TextCondition(AssetCondition):
+    """Tokens of captions, by a frozen text encoder; the empty condition is that of the empty caption."""
+
+    def __init__(self, encoder: TextEncoder) -> None:
+        super().__init__(encoder.width)
+        self.encoder = encoder
+
+    def forward(self, batch: AssetBatch, count: int) -> Tensor:
+        """The tokens of the captions.
+
+        Raises:
+            ConfigError: the batch has no captions.
+        """
+        if batch.cond_tokens is not None:
+            return batch.cond_tokens
+        if not batch.captions:
+            raise ConfigError(
+                "dataset: expected a caption of each object, got none; take a text-conditioned data set"
+            )
+        return self.encoder(batch.captions)
+
+    def drop(self, cond: Tensor, dropped: Tensor) -> Tensor:
+        """Replace conditions by the encoding of the empty caption."""
+        return torch.where(dropped[:, None, None], self.encoder([""]).to(cond), cond)
+
+
 @dataclass(frozen=True)
 class AssetFlowSettings(FlowSettings):
     """Settings of flows without a condition."""
@@ -119,6 +147,21 @@ class ImageFlowSettings(GuidedFlowSettings):
     def condition(self, width: int) -> AssetCondition:
         """Tokens of pictures."""
         return ImageCondition(frozen_network(self.image_cond_model))
+
+
+@dataclass(frozen=True)
+class TextFlowSettings(GuidedFlowSettings):
+    """Settings of flows conditioned on captions.
+
+    Attributes:
+        text_cond_model: the frozen text encoder, see `load_text_encoder`.
+    """
+
+    text_cond_model: str = PUBLISHED_TEXT_ENCODER
+
+    def condition(self, width: int) -> AssetCondition:
+        """Tokens of captions."""
+        return TextCondition(load_text_encoder(self.text_cond_model))
 
 
 class SceneCondition(nn.Module):

@@ -38,17 +38,35 @@ def ran(monkeypatch):
     return commands
 
 
-def test_every_method_has_a_row_by_both_protocols(tmp_path, ran):
+def test_every_method_has_a_column_by_both_protocols(tmp_path, ran):
     for name, value in (("small", 0.5), ("mean_shape", 0.75)):
         (tmp_path / f"scene_test_{name}").mkdir()
         write_json(tmp_path / "out" / f"{name}.json", report(name, value))
     arguments = ["measure", "--root", str(tmp_path), "--output", str(tmp_path / "out")]
     assert evaluation_tables.main(arguments) == 0
     text = (tmp_path / "out" / "tables.md").read_text()
-    assert text.count("| small | 0.5000 |") == text.count("| mean_shape | 0.7500 |") == 2
+    assert "| figure | small, paper | small, corrected | mean_shape, paper | mean_shape, corrected |" in text
+    one, other = "0.500 (0.500 to 0.500)", "0.750 (0.750 to 0.750)"
+    assert f"| `scene_cd` | {one} | {one} | {other} | {other} |" in text
+    assert "| paper | `scene_cd` | 0.500 | 0.750 | +0.2500 | +0.2500 to +0.2500 |" in text
     assert "protocol: paper; 10240 points an object" in text and "FilterReg, one run as it is" in text
     pictures = str(tmp_path / "out" / "pictures")
     assert len(ran) == 2 and all("--appearance" in command and pictures in command for [command] in ran)
+
+
+def test_tables_are_written_between_the_marks(tmp_path, monkeypatch, caplog):
+    page = tmp_path / "page.md"
+    monkeypatch.setattr(evaluation_tables, "PAGE", page)
+    write_json(tmp_path / "small.json", report("small", 0.5))
+    page.write_text(f"before\n{evaluation_tables.BEGIN}\nof last year\n{evaluation_tables.END}\nafter\n")
+    for _ in range(2):
+        assert evaluation_tables.main(["insert", "--output", str(tmp_path)]) == 0
+    text = page.read_text()
+    assert text.startswith("before\n<!--") and text.endswith("-->\nafter\n") and "last year" not in text
+    assert text.count("| `scene_cd` |") == 1
+    page.write_text("no marks")
+    assert evaluation_tables.main(["insert", "--output", str(tmp_path)]) == 2
+    assert "expected the marks" in caplog.text and page.read_text() == "no marks"
 
 
 def test_missing_scenes_are_dealt_out_among_processes(tmp_path, monkeypatch):

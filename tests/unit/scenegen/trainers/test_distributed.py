@@ -20,6 +20,9 @@ GROUPS = (  # in this order; each is one run
     {"output": "one", "size": 1, "batch_split": 2},
     {"output": "ddp", "size": 2},
     {"output": "fsdp2", "size": 2, "parallel": "fsdp2"},
+    {"output": "validated_one", "size": 1, "batch_split": 2, "validated": 5},
+    {"output": "validated", "size": 2, "validated": 5},
+    {"output": "validated_parts", "size": 2, "parallel": "fsdp2", "validated": 5},
     {"output": "flat_one", "size": 1, "batch_split": 2, "fp16_mode": "inflat_all", "grad_clip": CLIPPER},
     {"output": "flat", "size": 2, "fp16_mode": "inflat_all", "grad_clip": CLIPPER},
     {"output": "stopped", "size": 2, "trouble": STOPPED},
@@ -55,12 +58,24 @@ def test_two_processes_learn_as_one_with_the_same_batches(runs, one, two):
     assert statuses[two] == [0, 0]
     expected, found = records(folder / one), records(folder / two)
     assert [list(record) for record in expected] == [list(record) for record in found]
-    assert len(expected) == STEPS and any("rare/error" in record for record in expected)
+    assert sum("validation" in record for record in expected) == 4  # at the start, 4, 8 and the end
+    assert len(expected) == STEPS + 4 and any("rare/error" in record for record in expected)
     for first, second in zip(expected, found, strict=True):
         assert second == pytest.approx(first, rel=1e-6 if two != "fsdp2" else 2e-6, nan_ok=True), first[
             "step"
         ]
     assert_close(state(folder, one), state(folder, two))
+
+
+@pytest.mark.parametrize("two", ["validated", "validated_parts"])
+def test_two_processes_measure_what_one_measures(runs, two):
+    """Before the first step too, when weights that are spread were never gathered."""
+    folder, statuses = runs
+    assert statuses[two] == [0, 0]
+    one, both = ([r for r in records(folder / name) if "validation" in r] for name in ("validated_one", two))
+    assert [record["step"] for record in both] == [0, 5, 10]
+    for first, second in zip(one, both, strict=True):
+        assert second == pytest.approx(first, rel=2e-6) and "validation/translation_error" in first
 
 
 def test_weights_spread_over_processes_are_those_that_all_hold(runs):
@@ -75,7 +90,9 @@ def test_weights_spread_over_processes_are_those_that_all_hold(runs):
 def test_what_stops_one_process_stops_all_and_both_go_on_exactly(runs, whole, parts):
     folder, statuses = runs
     assert statuses[parts] == [0, 0]
-    assert records(folder / parts) == records(folder / whole)
+    assert [line for line in records(folder / parts) if "loss" in line] == [
+        line for line in records(folder / whole) if "loss" in line
+    ]
     for name, value in state(folder, whole).items():
         assert torch.equal(value, state(folder, parts)[name]), name
 
@@ -109,7 +126,29 @@ def test_the_end_of_one_process_ends_the_others_with_one_line(runs):
     lines = (folder / "killed.rank0.log").read_text().splitlines()
     assert lines[-1].startswith("rank 0 of 2 on ") and "another process of the run ended" in lines[-1]
     assert not any("Traceback" in line for line in lines)
-    assert json.loads((folder / "killed" / "ckpts" / "latest.json").read_text()) == {"step": 3}
+    assert json.loads((folder / "killed" / "ckpts" / "latest.json").read_text()) == {"step": 4}
+
+
+@pytest.mark.gpu
+def test_two_gpus_learn_as_one(tmp_path):
+    if torch.cuda.device_count() < 2:
+        pytest.skip("needs two CUDA devices")
+    statuses = run_processes(
+        tmp_path,
+        *({"max_steps": STEPS, "i_save": 3, "gpu": True, **group} for group in (*GROUPS[:5], *GROUPS[7:9])),
+    )
+    assert all(status == 0 for group in statuses for status in group), statuses
+    for one, two in (("one", "ddp"), ("one", "fsdp2"), ("flat_one", "flat")):
+        for first, second in zip(records(tmp_path / one), records(tmp_path / two), strict=True):
+            assert second == pytest.approx(first, rel=1e-4, nan_ok=True), (two, first["step"])
+
+
+@pytest.mark.gpu
+def test_the_end_of_one_gpu_ends_the_other_with_one_line(tmp_path):
+    if torch.cuda.device_count() < 2:
+        pytest.skip("needs two CUDA devices")
+    assert run_processes(tmp_path, {"max_steps": STEPS, "gpu": True, **GROUPS[-1]}) == [[1, -9]]
+    assert "another process of the run ended" in (tmp_path / "killed.rank0.log").read_text()
 
 
 def test_hashes_see_every_bit_and_every_place():

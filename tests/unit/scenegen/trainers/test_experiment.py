@@ -10,19 +10,24 @@ import torch
 import train
 from scenegen.datasets.source import SourceOptions
 from scenegen.models.registry import build_model
-from scenegen.synthesis.sources.registry import SOURCES
+from scenegen.trainers.data import DATA, with_batches
 from scenegen.trainers.experiment import (
     build_experiment,
     build_objective,
     load_experiment,
 )
+from scenegen.trainers.freezing import freeze
 from scenegen.trainers.loop_config import LoopConfig
 from scenegen.trainers.objectives.structure_vae import StructureVaeObjective
+from scenegen.trainers.optimizers import trained_groups
 from scenegen.trainers.registry import TRAINERS
 from scenegen.trainers.schedules import build_schedule
+from scenegen.trainers.without_effect import without_effect
 from trellis_modules.checkpoint import CheckpointError, save_checkpoint
 from trellis_modules.config import ConfigError, build
 
+RELEASED = "ss_scenegen_flow_img_train.json"
+OPTIONS = SourceOptions(torch.device("cpu"))
 CONFIGS = sorted((Path(train.__file__).parent / "configs").glob("*/*.json"))
 SIZES = {"in_channels": 1, "latent_channels": 2, "num_res_blocks": 0, "num_res_blocks_middle": 1}
 EXPERIMENT = {
@@ -32,7 +37,7 @@ EXPERIMENT = {
             **{k: v for k, v in SIZES.items() if k != "in_channels"}, "out_channels": 1, "channels": [8, 8]}},
     },
     "dataset": {"name": "shapes", "args": {"objects_per_step": 2}},
-    "trainer": {"name": "structure_vae", "args": {"max_steps": 3, "lambda_kl": 0.1}},
+    "trainer": {"name": "SparseStructureVaeTrainer", "args": {"max_steps": 3, "lambda_kl": 0.1}},
 }  # fmt: skip
 
 
@@ -72,12 +77,13 @@ def test_every_stage_has_a_smoke_configuration():
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: f"{path.parent.name} {path.stem}")
 def test_the_configurations_of_the_repository_are_valid(path):
     experiment = load_experiment(path)
-    kind = SOURCES[experiment.dataset.name]
+    kind = DATA[experiment.dataset.name]
     build(kind.config, experiment.dataset.args, "dataset")
     assert issubclass(kind.makes, experiment.kind.batch_type)
     assert set(experiment.models) == set(experiment.kind.roles)
     assert set(experiment.loop.finetune_ckpt or {}) <= set(experiment.models)
-    assert build_schedule(experiment.loop.lr_scheduler).factor(10**6, 0.0) == 1
+    assert build_schedule(experiment.loop.lr_scheduler).rates([1.0], 10**6, 0.0) == [1.0]
+    assert not without_effect(experiment)
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: f"{path.parent.name} {path.stem}")
@@ -106,12 +112,12 @@ def test_an_experiment_becomes_an_objective(write):
         ({"optimiser": {}}, "unknown key 'optimiser' for ExperimentConfig"),
         (
             {"arguments": {"lr": 0.1}},
-            "trainer structure_vae: unknown key 'lr'; known: .*'lambda_kl'.*'max",
+            "trainer SparseStructureVaeTrainer: unknown key 'lr'; known: .*'lambda_kl'.*'max",
         ),
-        ({"arguments": {"lambda": 1}}, "trainer structure_vae: unknown key 'lambda'"),
-        ({"arguments": {"lambda_kl": -1}}, "trainer structure_vae: lambda_kl: expected at least 0, got -1"),
+        ({"arguments": {"lambda": 1}}, "trainer SparseStructureVaeTrainer: unknown key 'lambda'"),
+        ({"arguments": {"lambda_kl": -1}}, "VaeTrainer: lambda_kl: expected at least 0, got -1"),
         ({"arguments": {"max_steps": "3"}}, "max_steps: expected int, got '3'"),
-        ({"trainer": {"name": "structure_vae"}}, "missing key 'max_steps' for LoopConfig"),
+        ({"trainer": {"name": "SparseStructureVaeTrainer"}}, "missing key 'max_steps' for LoopConfig"),
         ({"trainer": {"name": "texture"}}, "trainer: unknown name 'texture'"),
         ({"dataset": {"objects_per_step": 2}}, "dataset: unknown key 'objects_per_step' for NamedConfig"),
     ],
@@ -124,7 +130,7 @@ def test_what_a_file_should_not_say_is_refused(write, changes, message):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"models": {"encoder": {"name": "Unet"}}}, "encoder: unknown name 'Unet'"),
+        ({"models": {**EXPERIMENT["models"], "encoder": {"name": "Unet"}}}, "encoder: unknown name 'Unet'"),
         ({"arguments": {"finetune_ckpt": {"flow": "somewhere"}}}, "finetune_ckpt: unknown name 'flow'"),
     ],
 )
@@ -135,7 +141,7 @@ def test_what_cannot_be_built_is_refused(write, changes, message):
 
 def test_a_source_of_other_batches_is_refused(write):
     options = SourceOptions(torch.device("cpu"), (Path("train.safetensors"),))
-    message = "dataset: expected SparseStructure or shapes, from which structure_vae learns, got picture_set"
+    message = "dataset: expected SparseStructure or shapes, from which SparseStructureVaeTrainer learns, got"
     with pytest.raises(ConfigError, match=message):
         build_experiment(load_experiment(write(dataset={"name": "picture_set"})), options)
 
@@ -155,6 +161,59 @@ def equal_tensors(left, right):
 def trained(objective):
     """Names of the parameters of an objective's networks that are trained."""
     return {name for name, parameter in objective.named_parameters() if parameter.requires_grad}
+
+
+# ---- the released configuration
+
+
+@pytest.fixture(scope="module")
+def released():
+    """The configuration of the released scene flow, and its network without weights."""
+    experiment = load_experiment(Path(train.__file__).parent / "configs/generation" / RELEASED)
+    with torch.device("meta"):
+        models = {role: build_model(named) for role, named in experiment.models.items()}
+    freeze(models, experiment.loop.freeze_weights, experiment.loop.unfreeze_weights)
+    return experiment, models["denoiser"]
+
+
+def test_the_released_experiment_says_what_was_released(released):
+    experiment, _ = released
+    loop, settings = experiment.loop, experiment.settings
+    assert (loop.max_steps, loop.batch_size, loop.fp16_mode) == (1_000_000, 128, "inflat_all")
+    assert (loop.ema_rates, loop.fp16_scale_growth, loop.i_save) == ((0.9999,), 0.005, 50_000)
+    assert loop.grad_clip.args == {"max_norm": 1.0, "clip_percentile": 95}
+    assert loop.init_global_params is False and not loop.ema_warmup
+    assert (settings.trans_weight, settings.rot_weight, settings.scale_weight) == (7, 5, 3)
+    assert settings.use_collision_loss and settings.overlap_weight == 0
+    assert settings.rotation_loss == "plain" and not settings.shared_t
+    assert with_batches(OPTIONS, DATA[experiment.dataset.name], loop, processes=8).batch_size == 16
+
+
+def test_the_released_network_has_its_size_and_trains_its_scene_attention(released):
+    experiment, flow = released
+    assert sum(p.numel() for p in flow.parameters()) == pytest.approx(908.8e6, rel=1e-3)
+    parts = set()
+    for name, parameter in flow.named_parameters():
+        words = name.split(".")
+        parts |= {words[2] if words[0] == "blocks" else words[0]} if parameter.requires_grad else set()
+    assert parts == {"global_attn", "global_cross_attn", "adaLN_modulation_global", "position_token",
+                     "register_token", "position_head"}  # fmt: skip
+    groups = trained_groups(flow.named_parameters(), experiment.loop.optimizer)
+    assert [group.args for group in groups] == [{"lr": 5e-5}] * 3
+    assert [group.names[0].split(".")[0] for group in groups] == ["position_head", "position_token", "blocks"]
+
+
+@pytest.mark.parametrize(
+    ("group", "message"),
+    [
+        ({"lr": 0.1}, "missing key 'regex' for ParameterGroup"),
+        ({"regex": "a", "args": {"lr": 0.1}, "lr": 0.1}, "unknown key 'lr' for ParameterGroup"),
+        ("decoder", "expected an object for ParameterGroup, got 'decoder'"),
+    ],
+)
+def test_what_is_no_group_of_parameters_is_refused(write, group, message):
+    with pytest.raises(ConfigError, match=message):
+        load_experiment(write({"optimizer": {"name": "AdamW", "param_groups": [group]}}))
 
 
 def test_frozen_tensors_are_not_trained_and_the_rest_is(write):

@@ -13,6 +13,7 @@ import train
 from scenegen.models.registry import build_model
 from scenegen.trainers.finetune import (
     find_start,
+    find_starts,
     load_what_fits,
     start_from_checkpoints,
     start_scene_attention,
@@ -45,7 +46,7 @@ def object_flow(tmp_path):
 
 def start(model, stem, **options):
     config = LoopConfig(max_steps=1, finetune_ckpt={"denoiser": str(stem)}, **options)
-    start_from_checkpoints({"denoiser": model}, config)
+    start_from_checkpoints({"denoiser": model}, find_starts(["denoiser"], config), config)
     return dict(model.named_parameters())
 
 
@@ -124,7 +125,7 @@ def test_a_checkpoint_of_which_nothing_fits_is_refused():
 def test_unknown_network_is_refused(object_flow):
     config = LoopConfig(1, finetune_ckpt={"denoiser": str(object_flow[1])})
     with pytest.raises(ConfigError, match="trainer.finetune_ckpt: unknown name 'denoiser'; known: .'flow'.$"):
-        start_from_checkpoints({"flow": object_flow[0]}, config)
+        find_starts(["flow"], config)
 
 
 # ---- where the file is
@@ -209,7 +210,7 @@ def test_an_adapter_is_merged_where_the_configuration_names_it(tmp_path, caplog)
     model = flow(1)
     before = model.blocks[0].self_attn.to_out.weight.clone()
     with caplog.at_level(logging.INFO):
-        start_from_checkpoints({"flow": model}, LoopConfig(1, peft_ckpt_path=str(tmp_path / "lora")))
+        start_from_checkpoints({"flow": model}, {}, LoopConfig(1, peft_ckpt_path=str(tmp_path / "lora")))
     assert not torch.equal(before, model.blocks[0].self_attn.to_out.weight)
     assert caplog.messages[-1].endswith("is merged into flow")
 

@@ -7,7 +7,17 @@ from torch import nn
 from scenegen.trainers.loop_config import LoopConfig, OptimizerConfig, ParameterGroup
 from scenegen.trainers.schedules import WarmupCosine
 from scenegen.trainers.trainer import Trainer
-from tests.toy_training import Clock, Regression, Source, Stopping, loop_config, records, toy_trainer
+from tests.toy_training import (
+    BlockRegression,
+    Clock,
+    Points,
+    Regression,
+    Source,
+    Stopping,
+    loop_config,
+    records,
+    toy_trainer,
+)
 from trellis_modules.config import ConfigError
 
 
@@ -73,14 +83,16 @@ def test_unknown_precision_is_refused():
 
 
 @pytest.mark.gpu
-def test_recorded_graphs_train_like_eager_steps(tmp_path):
+@pytest.mark.parametrize("options", [
+    {}, {"batch_split": 2}, {"fp16_mode": "bfloat16"}, {"fp16_mode": "amp"}, {"fp16_mode": "inflat_all"},
+    {"fp16_mode": "inflat_all", "batch_split": 2},
+], ids=str)  # fmt: skip
+def test_recorded_graphs_train_like_eager_steps(tmp_path, options):
     if not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
     trainers = []
     for graphs in (False, True):
-        config = loop_config(cuda_graphs=graphs)
-        folder, device = tmp_path / str(graphs), torch.device("cuda")
-        trainer = Trainer(Regression(), Source(device="cuda"), config, folder, device)
+        trainer = toy_trainer(tmp_path / str(graphs), device="cuda", cuda_graphs=graphs, **options)
         trainer.run()
         trainers.append(trainer)
     for eager, graphed in zip(*(t.objective.state_dict().values() for t in trainers), strict=True):
@@ -162,3 +174,75 @@ def test_averaged_networks_are_the_children_of_the_objective(tmp_path):
     assert networks.keys() == {"net"}
     for name, value in networks["net"].state_dict().items():
         assert torch.equal(value, average[f"net.{name}"])
+
+
+class Looking:
+    """Writes down what it is shown, and draws from everybody's generator."""
+
+    every = 2
+
+    def __init__(self, trainer, values=()):
+        self.trainer, self.values, self.seen = trainer, iter(values), []
+
+    def __call__(self, step, suffix):
+        objective, torch_number = self.trainer.objective, float(torch.rand(()))
+        weight = objective.net[0].weight.detach().clone()
+        self.seen.append((step, suffix, objective.training, weight, torch_number))
+        return {"validation": next(self.values, 1.0), "validation/error": 0.25}
+
+
+def test_watchers_see_averaged_weights_and_leave_nothing_behind(tmp_path):
+    plain = toy_trainer(tmp_path / "plain", max_steps=5, ema_rate=0.9)
+    plain.run()
+    watched = toy_trainer(tmp_path / "watched", max_steps=5, ema_rate=0.9)
+    looking = Looking(watched)
+    watched.watch(looking)
+    watched.run()
+    assert [(step, suffix) for step, suffix, *_ in looking.seen] == [
+        (0, "init"), (2, "step0000002"), (4, "step0000004"), (5, "final"),
+    ]  # fmt: skip
+    assert not any(training for _, _, training, *_ in looking.seen)
+    assert torch.equal(looking.seen[-1][3], watched.ema["net.0.weight"])
+    for name, value in plain.objective.state_dict().items():
+        assert torch.equal(value, watched.objective.state_dict()[name]), name
+    found = [record for record in records(tmp_path / "watched") if "validation" in record]
+    assert [record["step"] for record in found] == [0, 2, 4, 5] and found[0]["validation/error"] == 0.25
+    others = [record for record in records(tmp_path / "watched") if "validation" not in record]
+    assert others == records(tmp_path / "plain")
+
+
+def test_the_state_of_the_best_validation_is_kept(tmp_path):
+    trainer = toy_trainer(tmp_path, max_steps=9, i_save=3, keep_last=1)
+    trainer.watch(Looking(trainer, [0.0, 0.5, 0.25, 0.75]))  # the first is of the start, which is no state
+    trainer.run()
+    assert trainer.store.best() == (4, 0.25) and trainer.store.steps() == [9, 4]
+    again = toy_trainer(tmp_path, max_steps=11, i_save=3, keep_last=1)
+    again.watch(looking := Looking(again, [0.1, 0.3, 0.2]))  # the first is of the state that it goes on from
+    assert again.resume() and again.run()
+    assert [suffix for _, suffix, *_ in looking.seen] == ["resume_step0000009", "step0000010", "final"]
+    assert again.store.best() == (11, 0.2) and again.store.steps() == [11]
+
+
+def test_several_passes_learn_from_the_mean_of_their_batches(tmp_path):
+    class Both(Source):
+        def batch(self, step, slot=0, slots=1):
+            parts = [super(Both, self).batch(step, part, 2).x for part in range(2)]
+            return Points(torch.cat(parts))
+
+    class Still(Regression):  # without noise, which each pass draws for itself
+        def forward(self, batch, generator):
+            loss = (self.net(batch.x) - batch.x.sum(1, keepdim=True)).pow(2).mean()
+            return loss, {"error": loss.detach()}
+
+    split = toy_trainer(tmp_path / "split", objective=Still(), max_steps=4, batch_split=2)
+    whole = toy_trainer(tmp_path / "whole", Both(), objective=Still(), max_steps=4)
+    split.run(), whole.run()
+    for first, second in zip(records(tmp_path / "split"), records(tmp_path / "whole"), strict=True):
+        assert first == pytest.approx(second, rel=1e-5)
+
+
+def test_compiled_blocks_have_the_names_and_the_numbers_of_others(tmp_path, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(nn.Module, "compile", lambda self: compiled.append(self))
+    trainer = toy_trainer(tmp_path, objective=BlockRegression(), max_steps=1, compile=True)
+    assert compiled == list(trainer.objective.net.blocks)

@@ -1,13 +1,21 @@
 """Flows of single objects: what they are shown, what is dropped, and that they learn."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
 from scenegen.datasets.batch import LatentBatch, SparseLatentBatch
 from scenegen.models.registry import build_model
+from scenegen.trainers.objectives import conditions as conditions_module
 from scenegen.trainers.objectives.asset_flow import DenseFlowObjective, SparseFlowObjective
-from scenegen.trainers.objectives.conditions import AssetFlowSettings, GuidedFlowSettings, ImageFlowSettings
+from scenegen.trainers.objectives.conditions import (
+    AssetFlowSettings,
+    GuidedFlowSettings,
+    ImageFlowSettings,
+    TextFlowSettings,
+)
 from trellis_modules.checkpoint import save_checkpoint
 from trellis_modules.config import ConfigError, NamedConfig
 
@@ -32,7 +40,18 @@ def encoder(tmp_path_factory):
     return str(stem)
 
 
+class Words(nn.Module):
+    """A text encoder: the token of a caption is its length everywhere."""
+
+    width = WIDTH
+
+    def forward(self, captions):
+        return torch.tensor([float(len(text)) for text in captions])[:, None, None].expand(-1, 5, WIDTH)
+
+
 def conditions(kind, generator):
+    if kind == "text":
+        return {"captions": ("a", "red", "chair")}
     if kind == "tokens":
         return {"cond_tokens": torch.randn(COUNT, 7, WIDTH, generator=generator)}
     return {"image": torch.rand(COUNT, 3, SIZE, SIZE, generator=generator)} if kind == "image" else {}
@@ -62,7 +81,14 @@ def sparse_batch(kind=None):
     )
 
 
+@pytest.fixture(autouse=True)
+def toy_text_encoder(monkeypatch):
+    monkeypatch.setattr(conditions_module, "load_text_encoder", lambda reference: Words())
+
+
 def settings_of(kind, encoder, **options):
+    if kind == "text":
+        return TextFlowSettings(**options)
     if kind == "image":
         return ImageFlowSettings(image_cond_model=encoder, **options)
     return (GuidedFlowSettings if kind == "tokens" else AssetFlowSettings)(**options)
@@ -87,7 +113,7 @@ def build(dense, kind, encoder, **options):
     return objective(network, settings_of(kind, encoder, **options))
 
 
-@pytest.mark.parametrize("kind", [None, "tokens", "image"])
+@pytest.mark.parametrize("kind", [None, "tokens", "image", "text"])
 @pytest.mark.parametrize("dense", [True, False])
 def test_a_flow_learns_from_every_kind_of_condition(dense, kind, encoder):
     objective = build(dense, kind, encoder)
@@ -103,7 +129,7 @@ def test_a_flow_learns_from_every_kind_of_condition(dense, kind, encoder):
         optimizer.step()
         history.append(float(loss.detach()))
     assert history[-1] < 0.8 * history[0] and logs["mse"] == pytest.approx(history[-1])
-    tokens = {None: 1, "tokens": 7, "image": 9}[kind]
+    tokens = {None: 1, "tokens": 7, "image": 9, "text": 5}[kind]
     assert objective.denoiser.cond.shape == (COUNT, tokens, WIDTH)
 
 
@@ -114,6 +140,21 @@ def test_dropped_conditions_are_zeros(dense, encoder):
         objective = build(dense, "tokens", encoder, p_uncond=share)
         objective(batch, torch.Generator().manual_seed(0))
         assert objective.denoiser.cond.flatten(1).any(1).tolist() == [shown] * COUNT
+
+
+@pytest.mark.parametrize("dense", [True, False])
+def test_a_dropped_caption_is_the_empty_one(dense, encoder):
+    batch = dense_batch("text") if dense else sparse_batch("text")
+    for share, lengths in ((0.0, [1, 3, 5]), (1.0, [0, 0, 0])):
+        objective = build(dense, "text", encoder, p_uncond=share)
+        objective(batch, torch.Generator().manual_seed(0))
+        assert objective.denoiser.cond[:, 0, 0].tolist() == lengths
+
+
+def test_batches_with_other_captions_do_not_fit_into_each_other():
+    batch = dense_batch("text")
+    assert batch.shapes() == dense_batch("text").shapes()
+    assert batch.shapes() != replace(batch, captions=("a", "b", "c")).shapes()
 
 
 @pytest.mark.parametrize("dense", [True, False])
@@ -131,10 +172,10 @@ def test_errors_by_time_average_to_the_error_of_all_objects(dense, encoder):
         assert sum(bins[name] for name in filled) / COUNT == pytest.approx(float(logs["mse"]), rel=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["tokens", "image"])
+@pytest.mark.parametrize("kind", ["tokens", "image", "text"])
 def test_data_without_the_condition_is_refused(kind, encoder):
     objective = build(True, kind, encoder)
-    with pytest.raises(ConfigError, match="dataset: expected .* of each object|dataset: expected ready"):
+    with pytest.raises(ConfigError, match="dataset: expected a .* of each object|dataset: expected ready"):
         objective(dense_batch(), torch.Generator().manual_seed(0))
 
 
