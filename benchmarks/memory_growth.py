@@ -20,7 +20,8 @@ from pathlib import Path
 
 import torch
 
-from scenegen.batch.scenes import BatchOptions, make_scene
+from scenegen.batch.options import BatchOptions
+from scenegen.batch.scenes import make_scene
 from scenegen.cli.parser import CommandParser
 from scenegen.inputs.layout import detect_scene, find_scene_folders
 from scenegen.pipelines.memory import process_peak_bytes

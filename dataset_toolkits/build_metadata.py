@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
@@ -35,7 +36,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 def build(options: argparse.Namespace) -> int:
     """Read or fetch the table, merge the records, write table and statistics."""
     root = options.output_dir
-    if (root / ASSETS_NAME).is_file():
+    if os.path.lexists(root / ASSETS_NAME):  # also a folder or a broken link, which the table would replace
         rows = read_table(root, strict=True)
     else:
         rows = load_subset(options.subset).get_metadata(root, options)

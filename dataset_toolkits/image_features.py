@@ -11,10 +11,12 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
-from dataset_toolkits.asset_views import AssetPictures
+from safe_files.pictures import read_picture
+from safe_files.regular import UnreadableFile
+from scenegen.datasets.asset_pictures import AssetPictures
 from trellis_modules.renderers.cameras import to_camera, to_pixels
 from vggt.layers.vision_transformer import VisionTransformer
 
@@ -32,9 +34,8 @@ def load_picture(path: Path, size: int = IMAGE_SIZE) -> Tensor:
         ValueError: the file is missing, cut off, or no picture.
     """
     try:
-        with Image.open(path) as image:
-            resized = image.convert("RGBA").resize((size, size), Image.Resampling.LANCZOS)
-    except (OSError, SyntaxError, UnidentifiedImageError) as error:  # SyntaxError: a damaged PNG
+        resized = read_picture(path).convert("RGBA").resize((size, size), Image.Resampling.LANCZOS)
+    except (OSError, UnreadableFile) as error:
         raise ValueError(f"{path}: not readable as a picture ({error}); render the asset again") from error
     pixels = torch.from_numpy(np.asarray(resized, dtype=np.float32) / 255).permute(2, 0, 1)
     return (pixels[:3] * pixels[3:] - torch.tensor(_MEAN)[:, None, None]) / torch.tensor(_DEVIATION)[

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import struct
 from collections.abc import Callable, Mapping
@@ -13,13 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from dataset_toolkits.asset_views import MESH_NAME, TRANSFORMS_NAME, View, view_generator
-from dataset_toolkits.blender import SCRIPTS, BlenderError, default_blender, run_blender
+from dataset_toolkits.asset_views import View, view_generator
 from dataset_toolkits.ray_cast_asset import draw_asset
 from dataset_toolkits.steps import select_rows, write_records
 from dataset_toolkits.subsets.registry import load_subset
+from safe_files.json_reader import read_json
+from scenegen.blender.program import SCRIPTS, BlenderError, default_blender, run_blender
 from scenegen.cli.parser import CommandParser
 from scenegen.cli.types import positive_int
+from scenegen.datasets.asset_pictures import MESH_NAME, TRANSFORMS_NAME
 from scenegen.datasets.metadata import AssetRow
 from trellis_modules.files import atomic_folder
 
@@ -108,7 +109,7 @@ def render_step(
 def is_drawn(folder: Path, with_mesh: bool) -> bool:
     """Whether a folder has all pictures of its ``transforms.json``, and the mesh where one is needed."""
     try:
-        frames = json.loads((folder / TRANSFORMS_NAME).read_text(encoding="utf-8"))["frames"]
+        frames = read_json(folder / TRANSFORMS_NAME)["frames"]
         names = [frame["file_path"] for frame in frames] + [MESH_NAME] * with_mesh
     except (OSError, ValueError, KeyError, TypeError):
         return False

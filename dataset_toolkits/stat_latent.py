@@ -25,6 +25,8 @@ from trellis_modules.files import atomic_write_text
 DEFAULT_MODEL = "dinov2_vitl14_reg_slat_enc_swin8_B_64l8_fp16"
 logger = logging.getLogger(__name__)
 
+_LARGEST = 1e18  # of a latent's numbers, whose squares are summed
+
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
@@ -47,14 +49,19 @@ def moments(paths: Sequence[Path]) -> tuple[np.ndarray, np.ndarray, int]:
     Raises:
         MetadataError: none could be read.
     """
-    means, squares, failed = [], [], 0
+    means, squares, failed, channels = [], [], 0, None
     for path in tqdm(paths, desc="latents", unit="asset", disable=None):
         try:
-            feats = read_arrays(path, {"feats": None})["feats"].astype(np.float64)
+            feats = read_arrays(path, {"feats": channels})["feats"].astype(np.float64)
+            if np.abs(feats).max() > _LARGEST:
+                raise ValueError(
+                    f"{path}: feats: expected numbers up to {_LARGEST:g}, got larger ones; make it again"
+                )
         except ValueError as error:
             logger.error("%s", error)
             failed += 1
             continue
+        channels = feats.shape[1]
         means.append(feats.mean(axis=0))
         squares.append((feats**2).mean(axis=0))
     if not means:
@@ -77,7 +84,10 @@ def count(options: argparse.Namespace) -> int:
     mean, deviation, failed = moments([folder / f"{rows[index].sha256}.npz" for index in sorted(drawn)])
     path = folder / "stats.json"
     atomic_write_text(path, json.dumps({"mean": mean.tolist(), "std": deviation.tolist()}, indent=4))
-    print(f"{path}: of {len(drawn) - failed} assets" + (f", {failed} failed" if failed else ""))
+    print(
+        f"{path}: mean and deviation over {len(drawn) - failed} assets"
+        + (f", {failed} failed" if failed else "")
+    )
     return 1 if failed else 0
 
 

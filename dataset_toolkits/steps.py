@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -93,7 +94,7 @@ def read_table(output_dir: Path, *, strict: bool = False) -> list[AssetRow]:
         MetadataError: there is no table, or a bad line in it.
     """
     path = output_dir / ASSETS_NAME
-    if not path.is_file():
+    if not os.path.lexists(path):
         raise MetadataError(
             f"{path}: no metadata; run "
             f"python dataset_toolkits/build_metadata.py SUBSET --output-dir {output_dir}"

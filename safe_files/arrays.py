@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import io
+import lzma
 import math
 import os
 import tokenize
+import zipfile
+import zlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,7 +19,17 @@ from safe_files.limits import MAX_ARRAY_BYTES, MAX_ARRAY_DIMENSIONS
 from safe_files.regular import UnreadableFile, open_regular, shown
 
 _NUMBERS = "biuf"
+_TEXTS = "U"
 _LONGEST_HEADER = 10_000  # bytes; numpy.save writes 128
+_BROKEN_ARCHIVE = (  # what a damaged, encrypted or foreign archive raises, beside its own words
+    OSError,
+    ValueError,
+    EOFError,
+    RuntimeError,  # encrypted; NotImplementedError, of a compression that is not known, is one, too
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+)
 
 
 def read_array_file(path: Path | str) -> np.ndarray:
@@ -29,12 +43,51 @@ def read_array_file(path: Path | str) -> np.ndarray:
         return read_array(file, os.fstat(file.fileno()).st_size)
 
 
-def read_array(file: BinaryIO, size: int) -> np.ndarray:
+def read_archive(
+    path: Path | str, choose: Callable[[list[str]], Sequence[str]] = list, *, with_texts: bool = False
+) -> dict[str, np.ndarray]:
+    """Arrays of a ``.npz`` file; see `read_array`.
+
+    Args:
+        path: the file.
+        choose: the names of its arrays, without their ending -> those that are read.
+        with_texts: take arrays of text, too.
+
+    Raises:
+        UnreadableFile: it is no regular file or no such archive, is damaged or encrypted, holds more than the
+            limits, or an array of something else.
+        OSError: there is no such file, or it cannot be opened.
+    """
+    with open_regular(path) as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+                chosen = choose(list(members))
+                if sum(members[name].file_size for name in chosen) > MAX_ARRAY_BYTES:
+                    raise UnreadableFile(f"expected arrays of at most {MAX_ARRAY_BYTES} bytes")
+                return {name: _member(archive, name, members[name], with_texts) for name in chosen}
+        except UnreadableFile:
+            raise
+        except _BROKEN_ARCHIVE as error:
+            raise UnreadableFile(f"{error or type(error).__name__}") from error
+
+
+def _member(archive: zipfile.ZipFile, name: str, info: zipfile.ZipInfo, with_texts: bool) -> np.ndarray:
+    with archive.open(info) as member:
+        content = member.read(info.file_size + 1)
+    try:
+        return read_array(io.BytesIO(content), len(content), with_texts=with_texts)
+    except UnreadableFile as error:
+        raise UnreadableFile(f"{name}: {error}") from error
+
+
+def read_array(file: BinaryIO, size: int, *, with_texts: bool = False) -> np.ndarray:
     """Read an array of real numbers or truth values; no object is ever unpickled.
 
     Args:
         file: at the beginning of the array's header.
         size: bytes of the file, or of the member of an archive, that holds the array.
+        with_texts: take one of text, too.
 
     Raises:
         UnreadableFile: it is no array, holds something else than numbers, is larger than the limits, or
@@ -42,7 +95,7 @@ def read_array(file: BinaryIO, size: int) -> np.ndarray:
         OSError: it cannot be read.
     """
     shape, is_fortran, dtype = _header(file)
-    if dtype.kind not in _NUMBERS:
+    if dtype.kind not in (_NUMBERS + _TEXTS if with_texts else _NUMBERS):
         raise UnreadableFile(f"expected an array of numbers, got the type {shown(str(dtype))}")
     if len(shape) > MAX_ARRAY_DIMENSIONS:
         raise UnreadableFile(

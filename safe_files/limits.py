@@ -35,6 +35,11 @@ MAX_PIXELS = 1 << 26
 HIGHEST_MAX_PIXELS = 178_956_970
 """Of ``--max-pixels``: Pillow refuses larger pictures as decompression bombs."""
 
+# ---- tables
+
+MAX_TABLE_LINE = 1 << 20
+"""Characters of a line of a CSV table; Python's reader takes 131,072 a cell."""
+
 # ---- scenes as GLB
 
 MAX_GLB_BYTES = 1 << 30

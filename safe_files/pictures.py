@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,9 @@ from safe_files.regular import UnreadableFile, open_regular
 
 PICTURE_FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "TIFF", "BMP", "GIF")
 """The decoders that a picture is ever handed to, by Pillow's names; HEIC is one more, of another package."""
+
+DECODING_ERRORS = (OSError, SyntaxError, EOFError, ValueError, struct.error)
+"""What Pillow's decoders raise for files that are damaged or no pictures."""
 
 _HEIF = "HEIF"
 _HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
@@ -82,6 +86,23 @@ def open_picture(path: Path | str, formats: Sequence[str] = PICTURE_FORMATS) -> 
                     "allow more with --max-pixels"
                 )
             yield image
+
+
+def read_picture(path: Path | str) -> Image.Image:
+    """The first frame of a picture, decoded to its end, in the mode of the file; see `open_picture`.
+
+    Raises:
+        UnreadableFile: it is no regular file, no picture, damaged, or has more pixels than the limit.
+        FileNotFoundError: there is no such file.
+    """
+    try:
+        with open_picture(path) as image:
+            image.load()
+            return image.copy()
+    except (FileNotFoundError, UnreadableFile):
+        raise
+    except DECODING_ERRORS as error:
+        raise UnreadableFile(f"not readable as a picture ({error})") from error
 
 
 def kind_of(path: Path | str) -> str:

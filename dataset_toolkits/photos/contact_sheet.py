@@ -9,6 +9,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from dataset_toolkits.photos.set_paths import RENDERS_COND
+from safe_files.pictures import read_picture
+from safe_files.regular import UnreadableFile
 from scenegen.datasets.metadata import AssetRow, SceneRow
 
 TILE = 192
@@ -91,8 +93,6 @@ def _padded(picture: Image.Image) -> Image.Image:
 
 def _opened(path: Path) -> Image.Image | None:
     try:
-        with Image.open(path) as picture:
-            picture.load()
-            return picture.copy()
-    except (OSError, SyntaxError):  # missing, or broken in Pillow's words
+        return read_picture(path)
+    except (OSError, UnreadableFile):
         return None

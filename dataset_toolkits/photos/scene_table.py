@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import zipfile
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,6 +21,9 @@ from dataset_toolkits.photos.rows import (
     statistics_text,
 )
 from dataset_toolkits.photos.set_paths import SetPaths
+from safe_files.arrays import read_archive
+from safe_files.pictures import read_picture
+from safe_files.regular import UnreadableFile
 from scenegen.datasets.annotations import AnnotatedPhoto, KeptObjects, kept_objects
 from scenegen.datasets.furniture_ids import check_rows
 from scenegen.datasets.metadata import AssetRow, SceneRow, read_scenes, write_scenes
@@ -171,18 +173,15 @@ def read_photo(path: Path, photo: AnnotatedPhoto) -> Image.Image:
 def has_feature(path: Path) -> bool:
     """Whether a geometry feature is there and whole."""
     try:
-        with np.load(path) as arrays:
-            return arrays[FEATURE_KEY].ndim == 3
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return read_archive(path, lambda names: [FEATURE_KEY] * (FEATURE_KEY in names))[FEATURE_KEY].ndim == 3
+    except (OSError, UnreadableFile, KeyError):
         return False
 
 
 def _open(path: Path) -> Image.Image:
-    if not path.is_file():
-        raise PhotoError(f"{path}: no such picture; place it there")
     try:
-        with Image.open(path) as picture:
-            picture.load()
-            return picture.copy()
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:  # Pillow's words for a broken file
+        return read_picture(path)
+    except FileNotFoundError as error:
+        raise PhotoError(f"{path}: no such picture; place it there") from error
+    except (OSError, UnreadableFile) as error:
         raise PhotoError(f"{path}: expected a readable picture, got {error}; place it again") from error

@@ -9,21 +9,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from scenegen.export.data_root import scene_file, write_root_scene
+from scenegen.batch.finished import origin_in_batch, replacement_line
+from scenegen.batch.options import BatchOptions
+from scenegen.batch.origin import ORIGIN_KEY
+from scenegen.export.data_root import write_root_scene
 from scenegen.export.frames import in_frame_of
-from scenegen.export.options import ExportOptions
-from scenegen.export.registry import DEFAULT_FORMATS, representation_requests
-from scenegen.export.scene_files import ExportError, is_complete, write_scene
+from scenegen.export.registry import representation_requests
+from scenegen.export.scene_files import ExportError, write_scene
 from scenegen.inputs.image_files import SceneInputError
 from scenegen.inputs.layout import InputPhoto, InputScene
-from scenegen.inputs.names import scene_id_of
-from scenegen.inputs.read_options import ReadOptions
 from scenegen.inputs.scene_folder import read_layout
 from scenegen.inputs.scene_images import SceneImages
 from scenegen.pipelines.pipeline import SceneGenPipeline
 from scenegen.pipelines.progress import OnProgress
 from scenegen.pipelines.result import SceneResult
-from scenegen.pipelines.settings import DECODER_ROLES, RunSettings
+from scenegen.pipelines.settings import DECODER_ROLES
 from scenegen.refinement.placement import refine_result
 from scenegen.segmentation import Segmenter
 from scenegen.segmentation.masks import Detect, write_found_labels
@@ -31,37 +31,6 @@ from trellis_modules.checkpoint import CheckpointError
 from trellis_modules.memory import release_memory
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class BatchOptions:
-    """Where results go and how they are made.
-
-    Attributes:
-        output: each scene gets the folder ``<output>/<scene_id>``.
-        formats: some of `ALL_FORMATS`.
-        settings: how each scene is made; the seed is the same for all, so that a scene does not depend on its
-            batch.
-        overwrite: make finished scenes again.
-        export: how files are written.
-        refine: afterwards, push objects out of each other and onto the floor.
-        auto_masks: find the objects of photos that have neither masks nor boxes.
-        frame: "query" or "first": the object in whose frame the files stand, the query or the one with the
-            lowest number.
-        is_root: write ``<output>/<scene_id>.glb`` and ``.json``, as true scenes lie, and no folder.
-        reading: what counts as an object of a photo.
-    """
-
-    output: Path
-    formats: Sequence[str] = DEFAULT_FORMATS
-    settings: RunSettings = RunSettings()
-    overwrite: bool = False
-    export: ExportOptions = ExportOptions()
-    refine: bool = False
-    auto_masks: bool = False
-    frame: str = "query"
-    is_root: bool = False
-    reading: ReadOptions = ReadOptions()
 
 
 @dataclass
@@ -85,13 +54,6 @@ class SceneReport:
     peak_gib: dict[str, float] = field(default_factory=dict)
     problems: dict[int, str] = field(default_factory=dict)
     objects: int = 0
-
-
-def is_pending(source: Path, options: BatchOptions) -> bool:
-    """Whether a scene still has to be made."""
-    if options.is_root:
-        return options.overwrite or not scene_file(options.output, scene_id_of(source)).is_file()
-    return options.overwrite or not is_complete(options.output / scene_id_of(source), options.formats)
 
 
 def needs_masks(scene: InputScene, options: BatchOptions) -> bool:
@@ -231,17 +193,21 @@ def _run(
 ) -> None:
     """Make the scene and enter times, memory and problems into the report."""
     start = time.perf_counter()
+    origin = origin_in_batch(scene, options)
+    if origin is not None and (line := replacement_line(scene, origin, options)):
+        logger.warning("%s", line)
     views = _read(scene, options)
     read_seconds = time.perf_counter() - start
     result = generate(pipeline, views, options, on_progress)
     start = time.perf_counter()
     if options.frame == "first":
         result = in_frame_of(result, min(item.object_id for item in result.objects))
+    notes = {} if origin is None else {ORIGIN_KEY: origin.record()}
     if options.is_root:
-        write_root_scene(result, options.output, scene.scene_id, options.export)
+        write_root_scene(result, options.output, scene.scene_id, options.export, notes=notes)
     else:
         folder = options.output / scene.scene_id
-        write_scene(result, folder, options.formats, options.export, on_progress=on_progress)
+        write_scene(result, folder, options.formats, options.export, on_progress=on_progress, notes=notes)
     report.objects = len(result.objects)
     report.seconds = {"read": read_seconds, **result.timings, "write": time.perf_counter() - start}
     report.peak_gib = {stage: peak / 2**30 for stage, peak in result.peak_bytes.items()}

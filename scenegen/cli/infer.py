@@ -32,7 +32,8 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from safe_files.pictures import pixel_limit
-from scenegen.batch.scenes import SceneReport, is_pending, make_scene, needs_masks, segment_scenes
+from scenegen.batch.finished import is_pending
+from scenegen.batch.scenes import SceneReport, make_scene, needs_masks, segment_scenes
 from scenegen.cli.bundled import EXAMPLE_SCENES
 from scenegen.cli.demo import show_page
 from scenegen.cli.inference_options import (
@@ -49,13 +50,12 @@ from scenegen.cli.reports import (
     tell_scene,
     what_to_open,
 )
-from scenegen.cli.root_options import run_on_gpus, share, speed_line
+from scenegen.cli.root_options import only_named, run_on_gpus, share, speed_line
 from scenegen.cli.segmenter_options import segmenter_of
 from scenegen.demo.viewer import default_truth_folder
 from scenegen.export.scene_files import ExportError, check_output
 from scenegen.inputs.image_files import SceneInputError, one_line
 from scenegen.inputs.layout import InputScene, detect_scene, find_scene_folders
-from scenegen.inputs.names import scene_id_of
 from scenegen.pipelines.pipeline import SceneGenPipeline
 from scenegen.pipelines.progress import Progress
 from scenegen.pipelines.settings import DECODER_ROLES
@@ -70,15 +70,16 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
     set_up_logging()
     try:
         sources = find_sources(options)[: options.limit]
+        scenes = [detect_scene(source, options.masks, options.boxes) for source in sources]
         if options.is_root:
-            sources = [source for source in sources if is_pending(source, options.batch)]  # dealt out after
-            sources = share(sources, options)
-        if options.gpus and sources:
+            scenes = [scene for scene in only_named(scenes, options) if is_pending(scene, options.batch)]
+            scenes = share(scenes, options)  # dealt out after the finished ones are left out
+        if options.gpus and scenes:
             check_output(options.batch.output)
-            reports = run_on_gpus(sources, options, sys.argv[1:] if arguments is None else arguments)
+            reports = run_on_gpus(scenes, options, sys.argv[1:] if arguments is None else arguments)
         else:
             with pixel_limit(options.max_pixels):
-                reports = run_scenes(sources, options)
+                reports = run_scenes(scenes, options)
     except (SceneInputError, CheckpointError, ExportError) as error:
         logger.error("%s", error)
         return 2
@@ -123,12 +124,11 @@ def find_sources(options: argparse.Namespace) -> list[Path]:
     return [photo] if photo.is_file() else find_scene_folders(photo)
 
 
-def run_scenes(sources: list[Path], options: argparse.Namespace) -> list[SceneReport]:
+def run_scenes(scenes: list[InputScene], options: argparse.Namespace) -> list[SceneReport]:
     """Make every scene that is not there yet, under progress bars for scenes and their stages."""
     batch = options.batch
-    reports = {source: SceneReport(scene_id_of(source)) for source in sources}
-    pending = [source for source in sources if is_pending(source, batch)]
-    todo = [detect_scene(source, options.masks, options.boxes) for source in pending]
+    reports = {scene.source: SceneReport(scene.scene_id) for scene in scenes}
+    todo = [scene for scene in scenes if is_pending(scene, batch)]
     if todo:
         tell_device(options.device, options.dtype)
         check_output(batch.output)

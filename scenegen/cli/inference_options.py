@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 from safe_files.limits import HIGHEST_MAX_PIXELS, MAX_PIXELS, MAX_STEPS
-from scenegen.batch.scenes import BatchOptions
+from scenegen.batch.options import BatchOptions
+from scenegen.batch.origin import checkpoint_identity
 from scenegen.checkpoints.schema import TextureSource
 from scenegen.cli.bundled import EXAMPLE_SCENES, bundled
 from scenegen.cli.demo import add_address_arguments
@@ -18,6 +19,7 @@ from scenegen.cli.segmenter_options import (
     add_segmenter_arguments,
     check_segmenter_arguments,
     given_segmenter_flags,
+    segmenter_settings,
 )
 from scenegen.cli.types import (
     non_negative,
@@ -171,7 +173,11 @@ def add_result_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"some of {','.join(ALL_FORMATS)}, or all that need no decoder which checkpoints may lack; "
         f"default {','.join(DEFAULT_FORMATS)}",
     )
-    parser.add_argument("--overwrite", action="store_true", help="make finished scenes again")
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="make finished scenes again, also those whose photo, masks and settings are as they were",
+    )
     parser.add_argument(
         "--texture", choices=get_args(TextureSource), help="source of the colours; default: the checkpoint's"
     )
@@ -226,7 +232,9 @@ def add_shape_arguments(parser: argparse.ArgumentParser) -> None:
         "--solid", action="store_true", help="insist on watertight objects; what nothing closes is remeshed"
     )
     parser.add_argument(
-        "--keep-holes", action="store_true", help="leave holes open where the photo shows a closed surface"
+        "--keep-holes",
+        action="store_true",
+        help="leave tears open, and holes where the photo shows a closed surface",
     )
 
 
@@ -297,6 +305,12 @@ def batch_options(options: argparse.Namespace) -> BatchOptions:
         frame=options.frame,
         is_root=options.is_root,
         reading=ReadOptions(options.max_objects, options.min_area, options.strict, options.inverted_masks),
+        model={
+            **checkpoint_identity(options.checkpoint),
+            "revision": options.revision,
+            "dtype": options.dtype,
+        },
+        segmenter=segmenter_settings(options),
     )
 
 

@@ -75,6 +75,6 @@ def count_statuses(reports: Sequence[SceneReport]) -> dict[str, int]:
 
 def summary(counts: Mapping[str, int], output: Path, memory: str = "") -> str:
     """One line for people: `count_statuses`, where the results are, and how to redo what was skipped."""
-    skipped = "; scenes whose names were there are skipped, --overwrite makes skipped ones again"
+    skipped = "; finished scenes are skipped, --overwrite makes skipped ones again"
     hint = skipped if counts["skipped"] else ""
     return f"{', '.join(f'{count} {status}' for status, count in counts.items())} in {output}{memory}{hint}"

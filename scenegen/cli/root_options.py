@@ -18,6 +18,7 @@ from scenegen.batch.scenes import SceneReport
 from scenegen.cli.types import positive_int, whole_number
 from scenegen.export.registry import DEFAULT_FORMATS
 from scenegen.inputs.image_files import SceneInputError
+from scenegen.inputs.layout import InputScene
 
 DEFAULT_ROOT = "assets"
 FRAMES = ("query", "first")
@@ -87,22 +88,29 @@ def apply_root(options: argparse.Namespace) -> None:
         raise ValueError("--gpus: starts the processes that --gpu-num counts; leave one of them out")
 
 
-def share(pending: list[Path], options: argparse.Namespace) -> list[Path]:
-    """The scenes of this process among those that are still to be made.
+def only_named(scenes: list[InputScene], options: argparse.Namespace) -> list[InputScene]:
+    """The scenes that the file of --only names; all where it is not given.
 
     Raises:
-        SceneInputError: the file of --only cannot be read.
+        SceneInputError: the file cannot be read.
     """
-    if options.only is not None:
-        try:
-            wanted = set(options.only.read_text(encoding="utf-8").split())
-        except (OSError, UnicodeDecodeError) as error:
-            raise SceneInputError(f"--only {options.only}: expected ids of scenes, got {error}") from error
-        pending = [source for source in pending if source.name in wanted]
+    if options.only is None:
+        return scenes
+    try:
+        wanted = set(options.only.read_text(encoding="utf-8").split())
+    except (OSError, UnicodeDecodeError) as error:
+        raise SceneInputError(f"--only {options.only}: expected ids of scenes, got {error}") from error
+    return [scene for scene in scenes if scene.source.name in wanted]
+
+
+def share(pending: list[InputScene], options: argparse.Namespace) -> list[InputScene]:
+    """The scenes of this process among those that are still to be made."""
     return pending[options.gpu_id :: options.gpu_num]
 
 
-def run_on_gpus(pending: list[Path], options: argparse.Namespace, given: Sequence[str]) -> list[SceneReport]:
+def run_on_gpus(
+    pending: list[InputScene], options: argparse.Namespace, given: Sequence[str]
+) -> list[SceneReport]:
     """Make scenes in one process on each GPU, which get their scenes dealt out like cards.
 
     Args:
@@ -119,7 +127,7 @@ def run_on_gpus(pending: list[Path], options: argparse.Namespace, given: Sequenc
         for gpu in range(min(options.gpus, len(pending))):
             dealt = pending[gpu :: options.gpus]
             only = Path(folder) / f"{gpu}.txt"
-            only.write_text("\n".join(source.name for source in dealt), encoding="utf-8")
+            only.write_text("\n".join(scene.source.name for scene in dealt), encoding="utf-8")
             command = [sys.executable, "-m", "scenegen", "infer", *plain, "--json", "--only", str(only)]
             command += [] if _has(plain, "--device") else ["--device", "cuda"]
             environment = os.environ | {"CUDA_VISIBLE_DEVICES": _visible(gpu)}
@@ -129,7 +137,7 @@ def run_on_gpus(pending: list[Path], options: argparse.Namespace, given: Sequenc
         return [report for dealt, process in started for report in _reports(dealt, process)]
 
 
-def _reports(dealt: list[Path], process: subprocess.Popen[str]) -> list[SceneReport]:
+def _reports(dealt: list[InputScene], process: subprocess.Popen[str]) -> list[SceneReport]:
     output, _ = process.communicate()
     try:
         scenes = [SceneReport(**scene) for scene in parse_json(output)["scenes"]]
@@ -137,7 +145,7 @@ def _reports(dealt: list[Path], process: subprocess.Popen[str]) -> list[SceneRep
         scenes = []
     made = {scene.scene_id: scene for scene in scenes}
     error = f"its process ended with status {process.returncode}"
-    return [made.get(source.name, SceneReport(source.name, "failed", error)) for source in dealt]
+    return [made.get(scene.scene_id, SceneReport(scene.scene_id, "failed", error)) for scene in dealt]
 
 
 def _visible(gpu: int) -> str:

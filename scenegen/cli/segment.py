@@ -11,7 +11,8 @@ object. Where a mask is wrong, correct the image in any paint program, without s
 
     scenegen infer --input lounge.jpg --masks outputs/lounge/labels.png
 
-Scenes that have masks beside their photo, or a label image already, are skipped.
+Scenes that have masks beside their photo, or a label image already, are skipped; one of another photo of that
+name, or of other boxes, is replaced.
 
 Exit status: 0 every label image is there, 1 a scene failed, 2 nothing could be started.
 """
@@ -28,7 +29,9 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from safe_files.pictures import pixel_limit
-from scenegen.batch.scenes import BatchOptions, SceneReport, segment_scenes
+from safe_files.regular import UnreadableFile
+from scenegen.batch.options import BatchOptions
+from scenegen.batch.scenes import SceneReport, segment_scenes
 from scenegen.cli.inference_options import add_pixel_argument
 from scenegen.cli.parser import CommandParser
 from scenegen.cli.reports import count_statuses, set_up_logging, summary, tell_device, what_to_open
@@ -40,9 +43,9 @@ from scenegen.cli.segmenter_options import (
 from scenegen.cli.types import positive_int
 from scenegen.export.scene_files import ExportError, check_output
 from scenegen.inputs.image_files import SceneInputError
-from scenegen.inputs.layout import InputScene, detect_scene, find_scene_folders
+from scenegen.inputs.layout import InputPhoto, InputScene, detect_scene, find_scene_folders
 from scenegen.inputs.names import scene_id_of
-from scenegen.segmentation.masks import Detect
+from scenegen.segmentation.masks import Detect, is_of_another_photo
 from scenegen.segmentation.text import detect, load_detector
 from trellis_modules.checkpoint import CheckpointError
 
@@ -134,11 +137,21 @@ def detector_of(options: argparse.Namespace) -> Detect | None:
 
 
 def is_pending(scene: InputScene, batch: BatchOptions) -> bool:
-    """Whether a photo of a scene has no masks, and no label image among the results."""
+    """Whether a photo of a scene has no masks, and no label image of it is among the results."""
     if scene.fault is not None:
         return True  # segmenting the scene reports it
     found = batch.output / scene.scene_id
-    return any(
-        photo.form is None and (batch.overwrite or not photo.found_labels(found).is_file())
-        for photo in scene.photos
-    )
+    return any(photo.form is None and _is_to_find(photo, found, batch) for photo in scene.photos)
+
+
+def _is_to_find(photo: InputPhoto, found: Path, batch: BatchOptions) -> bool:
+    labels = photo.found_labels(found)
+    if batch.overwrite or not labels.is_file():
+        return True
+    try:
+        is_of_another = is_of_another_photo(photo, found)
+    except (OSError, UnreadableFile):
+        return True  # segmenting the scene reports it
+    if is_of_another:
+        logger.warning("%s: is of another photo or other boxes; it is made again", labels)
+    return is_of_another

@@ -69,3 +69,13 @@ def given_segmenter_flags(options: argparse.Namespace) -> list[str]:
         "--cutout-model": options.cutout_model is not None,
     }
     return [flag for flag, is_given in given.items() if is_given]
+
+
+def segmenter_settings(options: argparse.Namespace) -> dict[str, str | None]:
+    """What decides over masks that are found, by which a finished scene is known again."""
+    model = options.cutout_model
+    return {
+        "segmenter": options.segmenter,
+        "sam2": options.sam2 if options.segmenter == SEGMENTERS[0] else None,
+        "cutout_model": None if model is None else model.name,
+    }

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
+from safe_files.arrays import read_archive
+from safe_files.regular import UnreadableFile
 from trellis_modules.files import atomic_write
-
-_UNREADABLE = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError)
 
 
 def write_arrays(path: Path, **arrays: np.ndarray) -> None:
@@ -25,29 +23,31 @@ def read_arrays(path: Path, columns: Mapping[str, int | None]) -> dict[str, np.n
 
     Args:
         path: the file.
-        columns: name of each array (N, ...) -> its second dimension; None takes any shape and any N.
+        columns: name of each array (N, C) -> C; None takes any above 0.
 
     Raises:
         ValueError: the file is missing, cut off or damaged, or an array is missing, of another shape, or not
             finite.
     """
+
+    def choose(names: list[str]) -> list[str]:
+        if missing := [name for name in columns if name not in names]:
+            raise UnreadableFile(f"no array {missing[0]!r}, only {names}")
+        return list(columns)
+
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            if missing := [name for name in columns if name not in stored.files]:
-                raise ValueError(f"no array {missing[0]!r}, only {stored.files}")
-            arrays = {name: stored[name] for name in columns}
-    except _UNREADABLE as error:
-        reason = "no such file" if isinstance(error, FileNotFoundError) else error or type(error).__name__
+        arrays = read_archive(path, choose)
+    except (OSError, UnreadableFile) as error:
+        reason = "no such file" if isinstance(error, FileNotFoundError) else error
         raise ValueError(f"{path}: not readable as arrays ({reason}); make it again") from error
-    tables = {name: array for name, array in arrays.items() if columns[name] is not None}
-    rows = {array.shape[0] if array.ndim else 0 for array in tables.values()}
+    rows = {array.shape[0] if array.ndim else 0 for array in arrays.values()}
     for name, array in arrays.items():
-        if columns[name] is not None and (
-            array.shape[1:] != (columns[name],) or len(rows) > 1 or rows == {0}
-        ):
+        wanted = columns[name] or "C"
+        is_table = array.ndim == 2 and array.shape[1] > 0 and wanted in ("C", array.shape[1])
+        if not is_table or len(rows) > 1 or rows == {0}:
             raise ValueError(
-                f"{path}: {name}: expected (N, {columns[name]}), N above 0 and the same in "
-                f"{', '.join(tables)}, got {array.shape}; make it again"
+                f"{path}: {name}: expected (N, {wanted}), N above 0 and the same in {', '.join(arrays)}, got "
+                f"{array.shape}; make it again"
             )
         if array.dtype.kind not in "biuf" or not np.isfinite(array).all():
             raise ValueError(f"{path}: {name}: expected finite numbers; make it again")

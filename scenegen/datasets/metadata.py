@@ -7,13 +7,13 @@ Files that were written before ``instance_id``, ``kind`` and ``center`` existed 
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
+from safe_files.json_reader import parse_json
 from scenegen.datasets.tables import (
     COUNT,
     FLAG,
@@ -98,7 +98,7 @@ class AssetRow:
     def caption_list(self) -> list[str]:
         """The captions; none where the cell is empty or is no list."""
         try:
-            captions = json.loads(self.captions)
+            captions = parse_json(self.captions)
         except ValueError:
             return []
         return [str(caption) for caption in captions] if isinstance(captions, list) else []

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import trimesh
 
+from safe_files.json_reader import read_json
+from scenegen.datasets.model_files import load_model_file
 from scenegen.datasets.tables import Vector3
 from trellis_modules.files import atomic_write_text
 
@@ -86,7 +88,7 @@ class ModelBoxes:
     def _read_cache(self) -> dict[str, Any]:
         """What an earlier run kept, without entries of another form; nothing where the file is damaged."""
         try:
-            entries = json.loads(self._cache_path.read_text(encoding="utf-8"))
+            entries = read_json(self._cache_path)
         except (OSError, ValueError):
             return {}
         if not isinstance(entries, dict):
@@ -97,7 +99,11 @@ class ModelBoxes:
 def _is_entry(entry: Any) -> bool:
     if not isinstance(entry, dict) or entry.keys() != {"stamp", "center", "size"}:
         return False
-    return len(entry["center"]) == len(entry["size"]) == 3 and min(entry["size"]) >= 0
+    vectors = (entry["center"], entry["size"])
+    if not all(isinstance(vector, list) and len(vector) == 3 for vector in vectors):
+        return False
+    numbers = [*entry["center"], *entry["size"]]
+    return all(type(number) in (int, float) for number in numbers) and min(entry["size"]) >= 0
 
 
 def load_model(path: Path, *, with_materials: bool = True) -> trimesh.Scene:
@@ -109,8 +115,8 @@ def load_model(path: Path, *, with_materials: bool = True) -> trimesh.Scene:
     if not path.is_file():
         raise ModelFileError(f"{path}: no such file; unpack the models with download.py")
     try:
-        return trimesh.load_scene(path, process=False, skip_materials=not with_materials)
-    except (OSError, ValueError, IndexError, KeyError, TypeError) as error:  # what trimesh's reader raises
+        return load_model_file(path, skip_materials=not with_materials)
+    except ValueError as error:
         raise ModelFileError(f"{path}: expected a readable OBJ model, got {error}") from error
 
 

@@ -6,10 +6,15 @@ import csv
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from io import TextIOWrapper
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
+from safe_files.json_reader import parse_json
+from safe_files.limits import MAX_TABLE_LINE
+from safe_files.regular import UnreadableFile, open_regular
 from trellis_modules.files import atomic_write
 
 Vector3 = tuple[float, float, float]
@@ -55,10 +60,8 @@ def read_lines(
     Raises:
         MetadataError: the file is missing, is no such table, or lacks a column.
     """
-    if not path.is_file():
-        raise MetadataError(f"{path}: no such file; the step that writes it has not been run")
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(file, strict=True)
+    with _opened(path) as file:
+        reader = csv.reader(_lines(file), strict=True)
         last = 0
         try:
             header = next(reader, [])
@@ -80,6 +83,26 @@ def read_lines(
                 f"{path}: line {last + 1}: not readable as CSV ({error}); "
                 "the file was cut off or edited, write it again",
             )
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[TextIO]:
+    try:
+        opened = open_regular(path)
+    except FileNotFoundError as error:
+        raise MetadataError(f"{path}: no such file; the step that writes it has not been run") from error
+    except (OSError, UnreadableFile) as error:
+        raise MetadataError(f"{path}: not readable as a table ({error}); put the table there") from error
+    with TextIOWrapper(opened, encoding="utf-8-sig", newline="") as file:
+        yield file
+
+
+def _lines(file: TextIO) -> Iterator[str]:
+    """The lines of a file, which must not fill the memory one by one."""
+    while line := file.readline(MAX_TABLE_LINE + 1):
+        if len(line) > MAX_TABLE_LINE:
+            raise csv.Error(f"a line has more than {MAX_TABLE_LINE} characters")
+        yield line
 
 
 def read_cells(
@@ -158,9 +181,9 @@ def _vector(text: str) -> Vector3 | None:
     if text.lower() in ("", "false"):
         return None
     try:
-        numbers = [float(value) for value in json.loads(text)]
+        numbers = [float(value) for value in parse_json(text)]
     except (TypeError, ValueError) as error:
-        raise ValueError(f"expected three numbers as [x, y, z], got {text!r}") from error
+        raise ValueError(f"expected three finite numbers as [x, y, z], got {text!r}") from error
     if len(numbers) != 3 or not all(math.isfinite(value) for value in numbers):
         raise ValueError(f"expected three finite numbers as [x, y, z], got {text!r}")
     return numbers[0], numbers[1], numbers[2]

@@ -1,7 +1,8 @@
 """Which files of a scene folder are ours: those that its record lists and that nobody changed since.
 
 A record lists its files with their sha256. A run that writes a scene again deletes and replaces these alone;
-what a person changed or put in their place is kept under another name, and a line says so.
+what a person changed or put in their place is kept under another name, and a line says so. The same holds for
+the two files of a scene of a data root.
 """
 
 from __future__ import annotations
@@ -33,10 +34,16 @@ def read_record(folder: Path) -> dict[str, Any] | None:
     return record if is_ours else None
 
 
-def with_digests(record: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """A record together with the sha256 of the files that it lists, and of itself without these."""
-    digests = {name: _file_digest(folder / name) for name in record["files"] if name != POSES_FILE}
-    return {**record, _DIGESTS: digests | {POSES_FILE: _record_digest(record)}}
+def with_digests(record: Mapping[str, Any], folder: Path, own: str = POSES_FILE) -> dict[str, Any]:
+    """A record together with the sha256 of the files that it lists, and of itself without these.
+
+    Args:
+        record: of a scene.
+        folder: where its files lie.
+        own: the name that the record will have, which it lists, too.
+    """
+    digests = {name: _file_digest(folder / name) for name in record["files"] if name != own}
+    return {**record, _DIGESTS: digests | {own: _record_digest(record)}}
 
 
 def make_room(folder: Path, names: Sequence[str]) -> None:
@@ -62,19 +69,42 @@ def make_room(folder: Path, names: Sequence[str]) -> None:
         if record is not None and name in listed and _is_unchanged(path, record):
             path.unlink()
         elif record is None or name in names:
-            kept = _free_name(path)
-            os.replace(path, kept)
-            logger.warning("%s: not as an earlier run wrote it; kept as %s", path, kept.name)
+            _set_aside(path)
         else:
             logger.warning("%s: changed since it was written; it stays, but is no part of the scene", path)
 
 
-def _is_unchanged(path: Path, record: Mapping[str, Any]) -> bool:
+def make_room_for_pair(scene: Path, own: Path) -> None:
+    """Remove a scene that lies beside others together with its record, the scene first.
+
+    Args:
+        scene: its file; renamed to ``<name>.bak`` where a person changed it since.
+        own: its record; likewise.
+    """
+    try:
+        record = read_json(own)
+    except (OSError, ValueError):
+        record = None
+    for path in (scene, own):
+        if path.is_file():
+            if isinstance(record, dict) and not _is_unchanged(path, record, own.name):
+                _set_aside(path)
+            else:
+                path.unlink()
+
+
+def _set_aside(path: Path) -> None:
+    kept = _free_name(path)
+    os.replace(path, kept)
+    logger.warning("%s: not as an earlier run wrote it; kept as %s", path, kept.name)
+
+
+def _is_unchanged(path: Path, record: Mapping[str, Any], own: str = POSES_FILE) -> bool:
     """Whether a file is what its record says; records of earlier versions say nothing."""
     digests = record.get(_DIGESTS)
     if not isinstance(digests, dict) or path.name not in digests:
         return True
-    actual = _record_digest(record) if path.name == POSES_FILE else _file_digest(path)
+    actual = _record_digest(record) if path.name == own else _file_digest(path)
     return actual == digests[path.name]
 
 

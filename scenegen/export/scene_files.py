@@ -10,10 +10,11 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from scenegen.export.kept_files import make_room, read_record, with_digests
 from scenegen.export.meshes import build_scene
@@ -76,6 +77,7 @@ def write_scene(
     options: ExportOptions | None = None,
     *,
     on_progress: OnProgress | None = None,
+    notes: Mapping[str, Any] | None = None,
 ) -> list[Path]:
     """Write a scene folder; a run that is killed on the way leaves no folder that looks complete.
 
@@ -89,6 +91,7 @@ def write_scene(
         formats: some of `registry.ALL_FORMATS`.
         options: how files are written; None takes the defaults.
         on_progress: called after each format.
+        notes: further entries of the record.
 
     Returns:
         The files written.
@@ -104,8 +107,9 @@ def write_scene(
     check_options(formats, options)
     check_meshes(result, folder.name)
     _check_representations(result, folder.name, formats, options)
-    with _staging_folder(folder) as staging:
-        names = _write_files(result, staging, folder.name, formats, options, ProgressReporter(on_progress))
+    with staging_folder(folder) as staging:
+        reporter = ProgressReporter(on_progress)
+        names = _write_files(result, staging, folder.name, formats, options, reporter, notes or {})
         folder.mkdir(exist_ok=True)
         with locked(folder, wait=True):
             _move_into_place(staging, folder, names)
@@ -142,7 +146,7 @@ def _check_representations(
 
 
 @contextmanager
-def _staging_folder(folder: Path) -> Iterator[Path]:
+def staging_folder(folder: Path) -> Iterator[Path]:
     """An empty folder of this process, on the disk of the scene's folder, for the length of a block.
 
     What runs left that were killed is removed. A folder that is held belongs to a process that lives.
@@ -182,6 +186,7 @@ def _write_files(
     formats: Sequence[str],
     options: ExportOptions,
     reporter: ProgressReporter,
+    notes: Mapping[str, Any],
 ) -> list[str]:
     """Write the files of a scene into an empty folder and return their names, the record last."""
     scene = build_scene(result)
@@ -193,7 +198,7 @@ def _write_files(
         advance()
     names.append(POSES_FILE)
     written = {"formats": sorted({*formats, RECORD}), "export": asdict(options), "files": names}
-    record = poses_record(result, scene, scene_id) | written
+    record = {**poses_record(result, scene, scene_id), **notes, **written}
     text = json.dumps(with_digests(record, folder), indent=2) + "\n"
     (folder / POSES_FILE).write_text(text, encoding="utf-8")
     advance()

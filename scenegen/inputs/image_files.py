@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-import struct
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from safe_files.pictures import kind_of, open_picture
+from safe_files.pictures import DECODING_ERRORS, kind_of, open_picture
 from safe_files.regular import UnreadableFile, open_regular
 
 logger = logging.getLogger(__name__)
@@ -60,13 +59,7 @@ def open_turned(path: Path) -> tuple[Image.Image, int]:
         ) from error
     except UnreadableFile as error:
         raise SceneInputError(f"{path}: {error}") from error
-    except (
-        OSError,
-        SyntaxError,
-        EOFError,
-        ValueError,
-        struct.error,
-    ) as error:  # what Pillow's decoders raise
+    except DECODING_ERRORS as error:
         raise SceneInputError(
             f"{path}: expected a whole image, reading stopped ({error}); copy it again"
         ) from error

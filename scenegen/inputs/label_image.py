@@ -28,6 +28,7 @@ MAX_LABELS = 255
 
 _GRID_LEVELS = (0, 36, 73, 109, 146, 182, 219, 255)  # of the colours after the published ones
 _NOTE = "scenegen labels sha256"
+_SOURCE_NOTE = "scenegen source sha256"
 _CODE = np.array([1 << 16, 1 << 8, 1])
 _LEAST_BACKGROUND = 0.02  # of an image that is not crisp; photos have less
 _SMALLEST_SHARE = 1e-4  # of the image: 10 x 10 pixels of a million
@@ -141,7 +142,7 @@ def label_map(masks: np.ndarray) -> np.ndarray:
     return labels
 
 
-def write_labels(labels: np.ndarray, path: Path) -> None:
+def write_labels(labels: np.ndarray, path: Path, source: str | None = None) -> None:
     """Save labels as a palette PNG: pixel values are the labels, the colours tell them apart.
 
     The file notes a digest of the labels, by which `is_as_written` knows it again.
@@ -149,6 +150,7 @@ def write_labels(labels: np.ndarray, path: Path) -> None:
     Args:
         labels: (H, W) uint8, up to `MAX_LABELS`.
         path: its folder is made where it is missing.
+        source: digest of what the labels were found in, which `noted_source` reads again.
 
     Raises:
         OSError: the disk refuses.
@@ -157,6 +159,8 @@ def write_labels(labels: np.ndarray, path: Path) -> None:
     image.putpalette(PALETTE.tobytes())
     notes = PngInfo()
     notes.add_text(_NOTE, _digest(labels))
+    if source is not None:
+        notes.add_text(_SOURCE_NOTE, source)
     with atomic_write(path) as temporary:  # half a file would count as one that a person changed
         image.save(temporary, format="PNG", pnginfo=notes)
 
@@ -168,6 +172,15 @@ def is_as_written(path: Path) -> bool:
             return image.mode == "P" and image.info.get(_NOTE) == _digest(np.asarray(image))
     except (OSError, ValueError):  # whatever it is, it is not ours
         return False
+
+
+def noted_source(path: Path) -> str | None:
+    """The digest that `write_labels` noted in a file; None where there is none."""
+    try:
+        with open_picture(path) as image:
+            return image.info.get(_SOURCE_NOTE)
+    except (OSError, ValueError):
+        return None
 
 
 def _digest(labels: np.ndarray) -> str:

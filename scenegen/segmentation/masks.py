@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,8 +11,9 @@ from typing import Literal, get_args
 import numpy as np
 from PIL import Image
 
+from scenegen.hub.digest import file_sha256
 from scenegen.inputs.image_files import SceneInputError
-from scenegen.inputs.label_image import is_as_written, label_map, write_labels
+from scenegen.inputs.label_image import is_as_written, label_map, noted_source, write_labels
 from scenegen.inputs.layout import InputPhoto
 from scenegen.inputs.limits import MAX_OBJECTS
 from scenegen.inputs.names import BOXES_NAME, LABELS_NAME
@@ -159,7 +161,28 @@ def write_found_labels(
         labels = find_labels(segmenter, photo, _detected(detect, photo, layout.photo), layout.photo)
     else:
         labels = find_labels(segmenter, photo, where=layout.photo)
-    write_labels(labels, target)
+    write_labels(labels, target, _source(layout))
+
+
+def is_of_another_photo(layout: InputPhoto, folder: Path) -> bool:
+    """Whether masks that were found in another photo or other boxes are there, as they were written.
+
+    Args:
+        layout: of the photo.
+        folder: of the scene's found masks.
+
+    Raises:
+        OSError, UnreadableFile: photo or boxes cannot be read.
+    """
+    target = layout.found_labels(folder)
+    noted = noted_source(target) if target.is_file() and is_as_written(target) else None
+    return noted is not None and noted != _source(layout)
+
+
+def _source(layout: InputPhoto) -> str:
+    """Digest of what masks are found in: a photo, and its boxes."""
+    parts = [file_sha256(path) for path in (layout.photo, layout.boxes) if path is not None]
+    return hashlib.sha256(" ".join(parts).encode("ascii")).hexdigest()
 
 
 def _detected(detect: Detect, photo: Image.Image, where: Path) -> list[ObjectPrompt]:

@@ -12,6 +12,7 @@ import trimesh
 from PIL import Image
 
 from dataset_toolkits.subsets.sweethome3d.catalogue import CatalogueEntry
+from scenegen.datasets.model_files import load_model_file
 from scenegen.synthesis.furniture.records import FurnitureMesh, normalise
 from trellis_modules.representations.mesh.triangle_arrays import weld
 
@@ -57,8 +58,8 @@ def load_parts(obj_path: Path) -> list[TexturedPart]:
         MeshError: the file is missing, unreadable or holds no triangle.
     """
     try:
-        scene = trimesh.load_scene(obj_path, process=False, group_material=True)
-    except (OSError, ValueError, IndexError) as error:
+        scene = load_model_file(obj_path, group_material=True)
+    except ValueError as error:
         raise MeshError(f"{obj_path}: expected a readable OBJ model: {error}") from error
     parts = [
         _part(mesh)

@@ -6,7 +6,6 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import trimesh
@@ -14,6 +13,7 @@ from trimesh.exchange.gltf import export_glb
 
 from dataset_toolkits.subsets.sweethome3d.catalogue import CatalogueEntry
 from dataset_toolkits.subsets.sweethome3d.meshes import TexturedPart, face_coloured, load_parts, place_parts
+from safe_files.arrays import read_archive
 from scenegen.synthesis.furniture.records import FurnitureMesh, take_faces
 from scenegen.synthesis.furniture.symmetry import symmetry_order
 from scenegen.synthesis.furniture.visibility import visible_faces
@@ -87,14 +87,14 @@ def load_prepared(root: Path, model_id: str) -> PreparedModel | None:
     if not path.is_file():
         return None
     try:
-        with np.load(path) as arrays:
-            return PreparedModel(
-                mesh=FurnitureMesh(arrays["vertices"], arrays["faces"], arrays["face_colours"]),
-                visible=arrays["visible"],
-                symmetry=int(arrays["symmetry"]),
-                obj_sha256=str(arrays["obj_sha256"]),
-            )
-    except (BadZipFile, KeyError, OSError, EOFError):
+        arrays = read_archive(path, with_texts=True)
+        return PreparedModel(
+            mesh=FurnitureMesh(arrays["vertices"], arrays["faces"], arrays["face_colours"]),
+            visible=arrays["visible"],
+            symmetry=int(arrays["symmetry"]),
+            obj_sha256=str(arrays["obj_sha256"]),
+        )
+    except (KeyError, OSError, ValueError, TypeError):
         return None
 
 

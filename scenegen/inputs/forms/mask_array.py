@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import logging
-import lzma
-import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from safe_files.arrays import read_array, read_array_file
-from safe_files.limits import MAX_ARRAY_BYTES
+from safe_files.arrays import read_archive, read_array_file
 from safe_files.regular import UnreadableFile, open_regular
 from scenegen.inputs.form import Form
 from scenegen.inputs.image_files import SceneInputError
@@ -29,17 +24,6 @@ logger = logging.getLogger(__name__)
 _SUFFIXES = (".npy", ".npz")
 _MEMBERS = ("masks", "mask", "labels", "segmentation", "arr_0")
 """Names under which programs save masks; where an archive has several arrays, the first of these counts."""
-
-_BROKEN = (  # what reading a damaged, encrypted or foreign archive raises, beside its own words
-    OSError,
-    UnreadableFile,
-    UnicodeDecodeError,
-    EOFError,
-    RuntimeError,
-    zipfile.BadZipFile,
-    zlib.error,
-    lzma.LZMAError,
-)
 
 
 def _claims(name: str) -> bool:
@@ -62,32 +46,15 @@ def _read_numbers(path: Path) -> np.ndarray:
         with open_regular(path) as file:
             is_archive = file.read(4) == b"PK\x03\x04"
         return _read_archive(path) if is_archive else read_array_file(path)
-    except _BROKEN as error:
+    except (OSError, UnreadableFile) as error:
         raise SceneInputError(
             f"{path}: expected an array file of numbers, reading stopped ({error}); save it with numpy.save"
         ) from error
 
 
 def _read_archive(path: Path) -> np.ndarray:
-    """The masks in an archive: the one array, the one with a name that programs use, or one array a mask."""
-    with open_regular(path) as file, zipfile.ZipFile(file) as archive:
-        members = {Path(info.filename).stem: info for info in archive.infolist()}
-        if not members:
-            raise UnreadableFile("expected an array in the archive, found none")
-        if len(members) > 1 and all(name.startswith("arr_") for name in members):
-            names = sorted(members, key=lambda name: (len(name), name))
-        else:
-            names = [next((name for name in _MEMBERS if name in members), "")]
-            if len(members) == 1:
-                names = list(members)
-        if names == [""]:
-            raise UnreadableFile(
-                f"expected an array named {_MEMBERS[0]!r} among several, "
-                f"found {', '.join(sorted(members)[:9])}"
-            )
-        if sum(members[name].file_size for name in names) > MAX_ARRAY_BYTES:
-            raise UnreadableFile(f"expected arrays of at most {MAX_ARRAY_BYTES} bytes")
-        arrays = [_member(archive, members[name]) for name in names]
+    """The masks in an archive, one array or one array a mask."""
+    arrays = list(read_archive(path, _chosen).values())
     if len({array.shape for array in arrays}) > 1:
         raise UnreadableFile(
             f"expected arrays of one shape, got {', '.join(str(a.shape) for a in arrays[:9])}"
@@ -95,10 +62,19 @@ def _read_archive(path: Path) -> np.ndarray:
     return arrays[0] if len(arrays) == 1 else np.stack(arrays)
 
 
-def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
-    with archive.open(info) as member:
-        content = member.read(info.file_size + 1)
-    return read_array(io.BytesIO(content), len(content))
+def _chosen(names: list[str]) -> list[str]:
+    """The one array, the one with a name that programs use, or one array a mask."""
+    if not names:
+        raise UnreadableFile("expected an array in the archive, found none")
+    if len(names) == 1:
+        return names
+    if all(name.startswith("arr_") for name in names):
+        return sorted(names, key=lambda name: (len(name), name))
+    if (known := next((name for name in _MEMBERS if name in names), None)) is not None:
+        return [known]
+    raise UnreadableFile(
+        f"expected an array named {_MEMBERS[0]!r} among several, found {', '.join(sorted(names)[:9])}"
+    )
 
 
 FORM = Form(title=MASKS_NAME, claims=_claims, read=_read, suffixes=_SUFFIXES, is_one_file=True)

@@ -10,14 +10,24 @@ import numpy as np
 import trimesh
 from PIL import Image
 
+from scenegen.datasets.model_files import load_model_file
 from scenegen.synthesis.furniture.records import FurnitureMesh
 from scenegen.synthesis.layouts.scene_layout import PlacedObject, augment_vertices
 
 READABLE = (".obj", ".glb", ".gltf", ".ply", ".stl")
 """Endings of the models that `load_model` reads."""
 
-# What trimesh raises for files that are cut off, damaged or something else.
-_UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, StructError, EOFError)
+# Faults of the model, and of textures and colours, which are decoded when they are looked at.
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    SyntaxError,
+    StructError,
+    EOFError,
+)
 _BLACK_LEVEL = 12  # of 255: exporters write black beside a texture when only the texture counts
 
 
@@ -81,11 +91,14 @@ def load_glb(path: Path) -> RenderMesh:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: the file holds no triangle.
+        ValueError: the file is damaged, or holds no triangle.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: expected a GLB of a furniture model; prepare the data set first")
-    return _joined(path, trimesh.load_scene(path, process=False))
+    try:
+        return _joined(path, load_model_file(path))
+    except _UNREADABLE as error:
+        raise ValueError(f"{path}: not readable as a GLB: {error or type(error).__name__}") from error
 
 
 def load_model(path: Path) -> RenderMesh:
@@ -103,7 +116,7 @@ def load_model(path: Path) -> RenderMesh:
         raise ValueError(f"{path}: expected one of {', '.join(READABLE)}, got {kind or 'no ending'!r}")
     options = {"group_material": True} if kind == ".obj" else {}
     try:
-        mesh = _joined(path, trimesh.load_scene(path, process=False, **options))
+        mesh = _joined(path, load_model_file(path, **options))
     except _UNREADABLE as error:
         raise ValueError(f"{path}: not readable as a model: {error or type(error).__name__}") from error
     if not np.isfinite(mesh.vertices).all():

@@ -22,6 +22,7 @@ from safe_files.networks import check_sizes
 from safe_files.pictures import open_picture, pixel_limit
 from scenegen.checkpoints.roles import check_stems
 from scenegen.cli import evaluation_options as evaluate
+from scenegen.datasets import tables
 from scenegen.evaluation import glb, loading
 from scenegen.hub import body, conversion, downloads
 from scenegen.hub.lock import LockEntry
@@ -113,6 +114,15 @@ def large_glb(tools: Tools, size: int) -> None:
     glb.read_glb(path)
 
 
+def wide_table(tools: Tools, characters: int) -> None:
+    count = characters // 100_000
+    header = ",".join(["sha256", *(f"column_{index}" for index in range(count))])
+    line = ",".join([*["a" * 100_000] * count, ""]).ljust(characters, "a")
+    path = tools.folder / "metadata.csv"
+    path.write_text(f"{header}\n{line}")
+    list(tables.read_lines(path, ["sha256"]))
+
+
 def with_symmetry(tools: Tools, order: int) -> None:
     entry = {"id": 0, "translation": [0, 0, 0], "rotation_wxyz": [1, 0, 0, 0], "scale": 1, "symmetry": order}
     path = tools.folder / "poses.json"
@@ -160,6 +170,7 @@ LIMITS: dict[str, Limit] = {
     "MAX_JSON_NAME": Limit(lambda t, n: parse_json(json.dumps({"a" * n: 1})), "names of at most"),
     "MAX_ARRAY_BYTES": Limit(lambda t, n: claims((n,)), "an array of at most"),
     "MAX_ARRAY_DIMENSIONS": Limit(lambda t, n: claims((1,) * n), "dimensions"),
+    "MAX_TABLE_LINE": Limit(wide_table, "a line has more than"),
     "MAX_PIXELS": Limit(opened, "a picture of at most"),
     "HIGHEST_MAX_PIXELS": Limit(lambda t, n: pixel_limit(n).__enter__(), "--max-pixels: expected"),
     "MAX_GLB_BYTES": Limit(large_glb, "bytes, got", glb, 5000),

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from scenegen.batch.scenes import BatchOptions, needs_masks, segment_scenes
+from scenegen.batch.options import BatchOptions
+from scenegen.batch.scenes import needs_masks, segment_scenes
 from scenegen.inputs.layout import InputScene, detect_scene
 
 

@@ -6,7 +6,12 @@ import pytest
 from scenegen.batch.scenes import SceneReport
 from scenegen.cli import root_options
 from scenegen.cli.inference_options import parse_arguments
-from scenegen.cli.root_options import run_on_gpus, share, speed_line
+from scenegen.cli.root_options import only_named, run_on_gpus, share, speed_line
+from scenegen.inputs.layout import InputScene
+
+
+def _scenes(names: str) -> list[InputScene]:
+    return [InputScene(Path(f"m/{name}"), name) for name in names]
 
 
 def test_a_data_root_says_what_is_read_and_written():
@@ -21,13 +26,14 @@ def test_a_data_root_says_what_is_read_and_written():
 
 
 def test_processes_share_what_is_left_like_cards(tmp_path):
-    pending = [Path(f"m/{name}") for name in "abcde"]
+    pending = _scenes("abcde")
     options = parse_arguments("", ["--set", "test", "--gpu_num", "2", "--gpu_id", "1"])
-    assert [source.name for source in share(pending, options)] == ["b", "d"]
+    assert [scene.scene_id for scene in share(pending, options)] == ["b", "d"]
     only = tmp_path / "only.txt"
     only.write_text("e\na\n")
     options = parse_arguments("", ["--set", "test", "--only", str(only)])
-    assert [source.name for source in share(pending, options)] == ["a", "e"]
+    assert [scene.scene_id for scene in only_named(pending, options)] == ["a", "e"]
+    assert only_named(pending, parse_arguments("", ["--set", "test"])) == pending
 
 
 @pytest.mark.parametrize(
@@ -81,7 +87,7 @@ def test_one_process_is_started_on_each_gpu(monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     given = ["--set", "test", "--gpus", "2"]
     options = parse_arguments("", given)
-    reports = run_on_gpus([Path(f"m/{name}") for name in "abc"], options, given)
+    reports = run_on_gpus(_scenes("abc"), options, given)
     assert [(gpu, ids) for gpu, ids, _ in started] == [("0", ["a", "c"]), ("1", ["b"])]
     assert all("--gpus" not in command and command[-1] == "cuda" for *_, command in started)
     assert {report.scene_id: report.status for report in reports} == {

@@ -168,3 +168,16 @@ def test_grabcut_needs_boxes(tmp_path, run, caplog):
     assert run(write_photo(tmp_path / "lounge.jpg"), "--segmenter", "grabcut") == 1
     assert "lounge.jpg: GrabCut (OpenCV) in the box, without a network: expected boxes" in caplog.text
     assert "since only SAM 2 finds objects without a hint" in caplog.text
+
+
+def test_masks_of_another_photo_of_that_name_or_of_other_boxes_are_found_again(tmp_path, run, loads, caplog):
+    photo, boxes = write_photo(tmp_path / "lounge.jpg"), tmp_path / "boxes.json"
+    boxes.write_text(json.dumps(BOXES))
+    assert run(photo, "--boxes", boxes) == 0 == run(photo, "--boxes", boxes) and len(loads) == 1
+    boxes.write_text(json.dumps(BOXES[:1]))
+    assert run(photo, "--boxes", boxes) == 0 and len(loads) == 2
+    Image.new("RGB", (48, 36), (9, 9, 9)).save(photo)
+    caplog.clear()
+    run(photo, "--boxes", boxes)
+    lines = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert lines[0].endswith("labels.png: is of another photo or other boxes; it is made again")
