@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -72,6 +74,7 @@ class Packer:
     folder: Path
     failed: dict[str, str] = field(default_factory=dict)
     num_samples: int = 0
+    _shapes: Counter[tuple[int, ...]] = field(default_factory=Counter)
 
     def scenes(self, scenes: Sequence[Sequence[SceneRow]], number: int) -> Path:
         """Write the shard of some scenes, each given by its rows, unless it is there.
@@ -86,8 +89,9 @@ class Packer:
         if self._is_there(path, source):
             return path
         samples, tensors, failed = [], {}, {}
+        latents = self._latents(row.sha256 for rows in scenes for row in rows)
         for rows in scenes:
-            packed = self._scene(rows, failed)
+            packed = self._scene(rows, latents, failed)
             if packed is None:
                 continue
             kept, content = packed
@@ -103,19 +107,33 @@ class Packer:
         path = self.folder / shard_name(LATENTS, self.settings.set_name, number)
         if self._is_there(path, source):
             return path
-        kept, latents, failed = [], [], {}
-        for asset in assets:
-            try:
-                latents.append(read_latent(self.settings.latent_path(asset.sha256)))
-                kept.append(asset)
-            except SampleError as error:
-                failed[asset.sha256] = str(error)
-        tensors = {"x_0": torch.stack(latents)} if latents else {}
+        found = self._latents(asset.sha256 for asset in assets)
+        failed = {key: str(latent) for key, latent in found.items() if isinstance(latent, SampleError)}
+        kept = [asset for asset in assets if asset.sha256 not in failed]
+        tensors = {"x_0": torch.stack([found[asset.sha256] for asset in kept])} if kept else {}
         self._write(path, LATENTS, source, [_asset_sample(asset) for asset in kept], tensors, failed)
         return path
 
+    def _latents(self, keys: Iterable[str]) -> dict[str, Tensor | SampleError]:
+        """The latent of each asset, or why it cannot be packed; all have the shape that most have."""
+        found: dict[str, Tensor | SampleError] = {}
+        for key in dict.fromkeys(keys):
+            try:
+                found[key] = read_latent(self.settings.latent_path(key))
+            except SampleError as error:
+                found[key] = error
+        self._shapes.update(tuple(latent.shape) for latent in found.values() if isinstance(latent, Tensor))
+        usual = self._shapes.most_common(1)[0][0] if self._shapes else ()
+        for key, latent in found.items():
+            if isinstance(latent, Tensor) and latent.shape != usual:
+                found[key] = SampleError(
+                    f"{self.settings.latent_path(key)}: expected the shape {usual} of the other latents, got "
+                    f"{tuple(latent.shape)}; encode it again"
+                )
+        return found
+
     def _scene(
-        self, rows: Sequence[SceneRow], failed: dict[str, str]
+        self, rows: Sequence[SceneRow], found: Mapping[str, Tensor | SampleError], failed: dict[str, str]
     ) -> tuple[list[SceneRow], dict[str, Tensor]] | None:
         """The rows of a scene that can be packed, and their tensors; None when none can."""
         size, root = self.settings.image_size, self.settings.root
@@ -129,7 +147,8 @@ class Packer:
             return None
         for row in rows:
             try:
-                latent = read_latent(self.settings.latent_path(row.sha256))
+                if isinstance(latent := found[row.sha256], SampleError):
+                    raise latent
                 with _opened(root / row.masked_image_path) as crop:
                     mask = read_mask(root / row.masked_image_path, crop, size)
                     prepared = _stored(_prepared(crop, size, root / row.masked_image_path))
@@ -217,7 +236,7 @@ def read_latent(path: Path) -> Tensor:
         SampleError: it is missing, damaged, of another shape, or not finite.
     """
     latent = _array(path, (LATENT_KEY,), "run encode_ss_latent.py again")
-    if latent.ndim != 4 or not np.isfinite(latent).all():
+    if latent.ndim != 4 or not latent.size or not _is_finite(latent, np.float32):
         raise SampleError(
             f"{path}: expected finite latents (C, r, r, r), got {latent.shape}; encode it again"
         )
@@ -231,9 +250,14 @@ def read_feature(path: Path) -> Tensor:
         SampleError: it is missing, damaged, of another shape, or not finite.
     """
     feature = _array(path, (_OLD_FEATURE_KEY, ""), "run build_metadata_scene.py again")
-    if feature.ndim != 3 or len(feature) != 1 or not np.isfinite(feature).all():
+    if feature.ndim != 3 or len(feature) != 1 or not feature.size or not _is_finite(feature, np.float16):
         raise SampleError(f"{path}: expected a finite feature (1, P, 2C), got {feature.shape}; make it again")
     return torch.from_numpy(feature.astype(np.float16))
+
+
+def _is_finite(array: np.ndarray, kind: type[np.floating]) -> bool:
+    """Whether all numbers are, also once they are stored with fewer bits."""
+    return bool(np.abs(array).max() <= np.finfo(kind).max)
 
 
 def read_mask(crop_path: Path, crop: Image.Image, size: int) -> Tensor:
@@ -245,7 +269,7 @@ def read_mask(crop_path: Path, crop: Image.Image, size: int) -> Tensor:
         SampleError: the mask is damaged.
     """
     path = _mask_path(crop_path)
-    if not path.is_file():
+    if not os.path.lexists(path):
         alpha = Image.fromarray(alpha_of(crop))
         return _stored(images_to_tensor([alpha], size)[0, 0])
     with _opened(path) as mask:

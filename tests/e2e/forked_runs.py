@@ -139,7 +139,10 @@ def _end(process: int, start: float, kill_after: float | None) -> dict[str, obje
         if done:
             break
         if kill_after is not None and seconds >= kill_after:
-            os.killpg(process, signal.SIGKILL)
+            try:
+                os.killpg(process, signal.SIGKILL)
+            except ProcessLookupError:  # it has no group of its own yet
+                os.kill(process, signal.SIGKILL)
             _, status = os.waitpid(process, 0)
             break
         time.sleep(0.002)
