@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from dataset_toolkits.blender import SCRIPTS, BlenderError, run_blender
+from scenegen.blender.program import SCRIPTS, BlenderError, run_blender
 from scenegen.geometry import pose_to_transform
 from scenegen.synthesis.layouts.scene_layout import SceneLayout, world_poses
 

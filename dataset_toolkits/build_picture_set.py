@@ -1,10 +1,10 @@
-"""Make pictures of objects in scenes with their structured latents, for the source ``picture_set``.
+"""Make pictures of objects in scenes with their structured latents, for the data set ``picture_set``.
 
 ``python -m dataset_toolkits.build_picture_set --config configs/small/structured_latent_flow.json \\
     --packs data/packs/train.safetensors data/packs/procedural.safetensors \\
     --latent-encoder outputs/structured_latent_vae/ckpts/encoder --output data/packs/pictures_0.safetensors``
 
-An experiment trains on them whose source is
+An experiment trains on them whose dataset is
 ``{"name": "picture_set", "args": {"files": ["data/packs/pictures_0.safetensors"], "objects_per_step": 16}}``.
 A GPU makes such pictures faster than it can train on them; on a CPU they take longer than the training step.
 """
@@ -21,9 +21,10 @@ from tqdm import tqdm
 
 from scenegen.cli.parser import CommandParser
 from scenegen.cli.types import default_device, device, positive_int, whole_number
+from scenegen.datasets.source import SourceOptions
 from scenegen.synthesis.sources.appearance_batches import LatentPictureSource
 from scenegen.synthesis.sources.picture_set import PictureSet
-from scenegen.synthesis.sources.registry import SourceOptions, build_source
+from scenegen.trainers.data import build_source
 from scenegen.trainers.experiment import load_experiment
 from trellis_modules.config import ConfigError, NamedConfig
 
@@ -48,15 +49,15 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def make_source(options: argparse.Namespace) -> LatentPictureSource:
-    """The experiment's source, with the sizes of the command line.
+    """The experiment's dataset, with the sizes of the command line.
 
     Raises:
-        ConfigError: the experiment has another source.
+        ConfigError: the experiment has another dataset.
     """
-    source = load_experiment(options.config).source
+    source = load_experiment(options.config).dataset
     if source.name != SOURCE:
         raise ConfigError(
-            f"{options.config}: expected the source {SOURCE}, of which pictures are stored, "
+            f"{options.config}: expected the dataset {SOURCE}, of which pictures are stored, "
             f"got {source.name}; give another experiment"
         )
     sizes = {
@@ -70,7 +71,7 @@ def make_source(options: argparse.Namespace) -> LatentPictureSource:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Render, encode and write; 1 when the experiment has another source."""
+    """Render, encode and write; 1 when the experiment has another dataset."""
     options = parse_arguments(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:

@@ -20,12 +20,12 @@ from collections.abc import Sequence
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from dataset_toolkits.blender import default_blender
 from dataset_toolkits.photos.failures import write_failures
 from dataset_toolkits.photos.set_paths import DATASETS, SetPaths
 from dataset_toolkits.photos.truth_builder import TruthBuilder, TruthSettings
 from dataset_toolkits.photos.truth_render import CYCLES, ENGINES, merge_parts, write_part
 from dataset_toolkits.steps import add_output_dir, run_step
+from scenegen.blender.program import default_blender
 from scenegen.cli.parser import CommandParser
 from scenegen.cli.types import positive_int, whole_number
 from scenegen.datasets.annotations import AnnotatedPhoto, AnnotationError, Fault, read_annotations

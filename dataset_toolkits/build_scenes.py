@@ -18,9 +18,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from dataset_toolkits.blender import BlenderError
 from dataset_toolkits.blender_renderer import render_with_blender
 from dataset_toolkits.subsets.mesh_library import MeshLibrary
+from scenegen.blender.program import BlenderError
 from scenegen.cli.parser import CommandParser
 from scenegen.cli.types import positive_int, whole_number
 from scenegen.synthesis.layouts.scene_composer import CompositionError

@@ -23,11 +23,13 @@ from dataset_toolkits.encoding import (
     load_encoder,
 )
 from dataset_toolkits.steps import add_selection, check_rank, run_step, select_rows
-from dataset_toolkits.voxel_files import RESOLUTION, read_voxels
 from scenegen.cli.parser import CommandParser
 from scenegen.cli.types import positive_int
 from scenegen.datasets.arrays import write_arrays
 from scenegen.datasets.metadata import AssetRow
+from scenegen.datasets.poses import turned_latents, turned_voxels
+from scenegen.datasets.scene_set import QUARTER_TURNS
+from scenegen.datasets.voxel_files import RESOLUTION, read_voxels
 from trellis_modules.models import SparseStructureEncoder
 
 PUBLISHED = "microsoft/TRELLIS-image-large/ckpts/ss_enc_conv3d_16l8_fp16"
@@ -40,6 +42,13 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     add_encoder(parser, PUBLISHED)
     parser.add_argument(
         "--resolution", type=positive_int, default=RESOLUTION, help=f"of the voxels; default: {RESOLUTION}"
+    )
+    parser.add_argument(
+        "--yaw",
+        type=int,
+        choices=(0, *QUARTER_TURNS),
+        default=0,
+        help="degrees by which voxels are turned about their up axis before; the folder is <encoder>_yaw<N>",
     )
     add_device(parser)
     return check_encoder(parser, check_rank(parser, parser.parse_args(arguments)))
@@ -62,7 +71,7 @@ def encode_structure(encoder: SparseStructureEncoder, voxels: np.ndarray, resolu
 
 def encode(options: argparse.Namespace) -> int:
     """Encode and record."""
-    root, name = options.output_dir, encoder_name(options)
+    root, name = options.output_dir, turned_latents(encoder_name(options), options.yaw)
     column = f"ss_latent_{name}"
     rows = select_rows(
         options,
@@ -77,6 +86,7 @@ def encode(options: argparse.Namespace) -> int:
         path = root / "ss_latents" / name / f"{row.sha256}.npz"
         if not path.is_file():
             voxels = read_voxels(root / "voxels" / f"{row.sha256}.ply", options.resolution)
+            voxels = turned_voxels(voxels, options.yaw // 90, options.resolution)
             write_arrays(path, mean=encode_structure(encoder, voxels, options.resolution))
         return {column: True}
 

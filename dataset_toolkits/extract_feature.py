@@ -18,17 +18,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dataset_toolkits.asset_views import read_transforms
 from dataset_toolkits.encoding import add_device, encode_all
 from dataset_toolkits.image_features import IMAGE_SIZE, voxel_image_features
 from dataset_toolkits.steps import add_selection, check_rank, run_step, select_rows
 from dataset_toolkits.surface_features import SURFACE_FIELDS, surface_features
-from dataset_toolkits.voxel_files import RESOLUTION, read_voxels
 from scenegen.checkpoints.networks import load_network
 from scenegen.cli.parser import CommandParser
 from scenegen.cli.types import positive_int
 from scenegen.datasets.arrays import write_arrays
+from scenegen.datasets.asset_pictures import read_transforms
 from scenegen.datasets.metadata import AssetRow
+from scenegen.datasets.voxel_files import RESOLUTION, read_voxels
 from trellis_modules.checkpoint import CheckpointError
 from vggt.layers.vision_transformer import VisionTransformer
 

@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from dataset_toolkits.asset_views import AssetPictures
 from safe_files.pictures import read_picture
 from safe_files.regular import UnreadableFile
+from scenegen.datasets.asset_pictures import AssetPictures
 from trellis_modules.renderers.cameras import to_camera, to_pixels
 from vggt.layers.vision_transformer import VisionTransformer
 

@@ -12,15 +12,8 @@ from embreex.mesh_construction import TriangleMesh
 from embreex.rtcore_scene import EmbreeScene
 from PIL import Image
 
-from dataset_toolkits.asset_views import (
-    MESH_NAME,
-    OPENGL_TO_OPENCV,
-    TRANSFORMS_NAME,
-    View,
-    camera_to_world,
-    picture_name,
-    write_transforms,
-)
+from dataset_toolkits.asset_views import View, camera_to_world, picture_name, write_transforms
+from scenegen.datasets.asset_pictures import MESH_NAME, OPENGL_TO_OPENCV, TRANSFORMS_NAME
 from scenegen.geometry import apply_transform
 from scenegen.synthesis.pictures.light_model import facing_eye
 from scenegen.synthesis.pictures.render_mesh import RenderMesh, load_model

@@ -12,14 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from dataset_toolkits.asset_views import MESH_NAME, TRANSFORMS_NAME, View, view_generator
-from dataset_toolkits.blender import SCRIPTS, BlenderError, default_blender, run_blender
+from dataset_toolkits.asset_views import View, view_generator
 from dataset_toolkits.ray_cast_asset import draw_asset
 from dataset_toolkits.steps import select_rows, write_records
 from dataset_toolkits.subsets.registry import load_subset
 from safe_files.json_reader import read_json
+from scenegen.blender.program import SCRIPTS, BlenderError, default_blender, run_blender
 from scenegen.cli.parser import CommandParser
 from scenegen.cli.types import positive_int
+from scenegen.datasets.asset_pictures import MESH_NAME, TRANSFORMS_NAME
 from scenegen.datasets.metadata import AssetRow
 from trellis_modules.files import atomic_folder
 

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from dataset_toolkits.asset_views import MESH_NAME
 from dataset_toolkits.merging import VOXELIZED
 from dataset_toolkits.steps import (
     add_selection,
@@ -25,9 +24,10 @@ from dataset_toolkits.steps import (
     write_records,
 )
 from dataset_toolkits.subsets.registry import load_subset
-from dataset_toolkits.voxel_files import RESOLUTION, read_voxels, write_voxels
 from scenegen.cli.types import positive_int
+from scenegen.datasets.asset_pictures import MESH_NAME
 from scenegen.datasets.metadata import AssetRow
+from scenegen.datasets.voxel_files import RESOLUTION, read_voxels, write_voxels
 from scenegen.synthesis.pictures.render_mesh import load_model
 from trellis_modules.representations.voxels import touched_voxels
 

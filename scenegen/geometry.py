@@ -234,3 +234,24 @@ def rotation_angle_deg(rotation: Tensor, other: Tensor) -> Tensor:
     )
     # atan2 keeps its accuracy near 0 and 180 degrees, where acos loses half of the digits.
     return torch.rad2deg(2 * torch.atan2(difference[..., 1:].norm(dim=-1), difference[..., 0].abs()))
+
+
+def pose_differences(predicted: Tensor, truth: Tensor) -> dict[str, Tensor]:
+    """Compare poses of targets, each in the frame of its query.
+
+    Args:
+        predicted, truth: (T, 8) poses relative to the query; scales are positive.
+
+    Returns:
+        (T,) tensors: rotation_error_deg in [0, 180]; translation_error in longest sides of the query;
+        scale_ratio = predicted / true size; log_scale_error = |ln(scale_ratio)|; size_agreement = the smaller
+        size over the larger one, in (0, 1].
+    """
+    ratio = (predicted[:, SCALE] / truth[:, SCALE]).squeeze(-1)
+    return {
+        "rotation_error_deg": rotation_angle_deg(predicted[:, ROTATION], truth[:, ROTATION]),
+        "translation_error": (predicted[:, TRANSLATION] - truth[:, TRANSLATION]).norm(dim=-1),
+        "scale_ratio": ratio,
+        "log_scale_error": ratio.log().abs(),
+        "size_agreement": torch.minimum(ratio, 1 / ratio),
+    }

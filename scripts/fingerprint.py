@@ -37,15 +37,15 @@ SMALL: Mapping[str, Any] = {  # replaces these settings wherever a configuration
     "shapes": 24,
     "surface_samples": 4096,
     "max_steps": 1,
-    "log_every": 1,
-    "precision": "float32",
-    "start_from": {},
+    "i_log": 1,
+    "fp16_mode": None,
+    "finetune_ckpt": None,
 }
 TRAINED_LATENTS = {  # which networks make the latents that a flow learns, from the bundled checkpoint
     "scene_flow": "checkpoints/scenegen-small/ckpts/ss_enc",
     "structured_latent_flow": "checkpoints/scenegen-small/ckpts/slat_enc",
 }
-NOT_LOSSES = ("step", "seconds", "seconds_per_step", "lr")
+NOT_LOSSES = ("step", "seconds", "seconds_per_step", "data_wait", "memory_gib", "lr")
 
 
 def run(*arguments: str) -> None:

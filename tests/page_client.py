@@ -6,7 +6,7 @@ import importlib.util
 import json
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,19 +80,15 @@ class PageClient:
         from gradio_client.utils import apply_diff
 
         dependency = self._events[name]
-        body = {
-            "data": list(data), "event_data": None if event is None else {"value": None, **event},
-            "fn_index": dependency["id"], "session_hash": self.session_hash, "trigger_id": None,
-        }  # fmt: skip
         if dependency["queue"] is False:
-            answer = self.http.post("/gradio_api/run/predict", json=body)
+            answer = self.http.post("/gradio_api/run/predict", json=self._body(name, data, event))
             if answer.is_error:
                 raise PageError(answer.json().get("error") or "the event failed without words")
             yield self._keep(dependency, answer.json()["data"])
             return
-        joined = self.http.post("/gradio_api/queue/join", json=body).raise_for_status().json()
+        event_id = self._join(name, data, event)
         last: list[Any] | None = None
-        for message in self._messages(joined["event_id"]):
+        for message in self._messages({event_id}):
             output = message.get("output") or {}
             if message["msg"] == "process_generating":
                 changed = output["data"]
@@ -105,6 +101,24 @@ class PageClient:
                     last = output["data"]
                 yield self._keep(dependency, last)
 
+    def at_once(self, *calls: tuple[str, Sequence[Any], Any]) -> None:
+        """Do several things before the first answer comes, each a name, inputs and what happened.
+
+        Only the answer to the last one is kept.
+
+        Raises:
+            PageError: one of them ended with a warning.
+        """
+        names = {self._join(*call): call[0] for call in calls}
+        *_, last = names
+        for message in self._messages(set(names)):
+            if message["msg"] == "process_completed":
+                output = message.get("output") or {}
+                if not message["success"]:
+                    raise PageError(output.get("error") or "the event failed without words")
+                if message["event_id"] == last:
+                    self._keep(self._events[names[last]], output["data"])
+
     def fetch(self, file: dict[str, Any]) -> bytes:
         """The content of a file that the page shows."""
         return self.http.get(f"/gradio_api/file={file['path']}").raise_for_status().content
@@ -113,19 +127,33 @@ class PageClient:
         """Close the tab."""
         self.http.close()
 
-    def _messages(self, event_id: str) -> Iterator[dict[str, Any]]:
+    def _body(self, name: str, data: Sequence[Any], event: Any) -> dict[str, Any]:
+        return {
+            "data": list(data), "event_data": None if event is None else {"value": None, **event},
+            "fn_index": self._events[name]["id"], "session_hash": self.session_hash, "trigger_id": None,
+        }  # fmt: skip
+
+    def _join(self, name: str, data: Sequence[Any], event: Any) -> str:
+        answer = self.http.post("/gradio_api/queue/join", json=self._body(name, data, event))
+        return answer.raise_for_status().json()["event_id"]
+
+    def _messages(self, event_ids: set[str]) -> Iterator[dict[str, Any]]:
+        """The messages about some events, until all of them have ended."""
         url = f"/gradio_api/queue/data?session_hash={self.session_hash}"
         deadline = time.monotonic() + TIMEOUT_SECONDS
+        open_ids = set(event_ids)
         with self.http.stream("GET", url) as answer:
             for line in answer.iter_lines():
                 if time.monotonic() > deadline:
                     raise TimeoutError(f"no end of the event within {TIMEOUT_SECONDS} s")
                 if line.startswith("data:"):
                     message = json.loads(line[5:])
-                    if message.get("event_id") == event_id:
+                    if message.get("event_id") in event_ids:
                         yield message
                         if message["msg"] == "process_completed":
-                            return
+                            open_ids.discard(message["event_id"])
+                    if not open_ids:
+                        return
 
     def _keep(self, dependency: dict[str, Any], values: list[Any]) -> list[Any]:
         for number, value in zip(dependency["outputs"], values):

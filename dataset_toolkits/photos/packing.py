@@ -5,23 +5,27 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
-from safe_files.arrays import read_archive
-from safe_files.pictures import read_picture
-from safe_files.regular import UnreadableFile
-from scenegen.conditioning.image_preparation import IMAGE_SIZE, images_to_tensor, prepare_training_asset
+from scenegen.conditioning.image_preparation import IMAGE_SIZE
 from scenegen.datasets.furniture_ids import FURNITURE_ID
 from scenegen.datasets.metadata import SCENE, AssetRow, SceneRow
+from scenegen.datasets.sample_files import (
+    SampleError,
+    mask_path,
+    prepare_cutout,
+    read_feature,
+    read_latent,
+    read_mask,
+    read_photo,
+    read_picture,
+)
 from scenegen.datasets.shards import (
     LATENTS,
     SCENES,
@@ -31,17 +35,9 @@ from scenegen.datasets.shards import (
     shard_name,
     write_shard,
 )
-from scenegen.inputs.cutouts import alpha_of
 from trellis_modules.files import atomic_write_text
 
 logger = logging.getLogger(__name__)
-
-LATENT_KEY = "mean"
-_OLD_FEATURE_KEY = "arr_0"  # files that were written without a name for their array
-
-
-class SampleError(ValueError):
-    """A file of a row is missing, damaged, or holds something else."""
 
 
 @dataclass(frozen=True)
@@ -140,8 +136,7 @@ class Packer:
         kept, latents, crops, masks = [], [], [], []
         try:
             feature = read_feature(root / rows[0].vggt_feature)
-            with _opened(root / rows[0].scene_image_path) as photo:
-                scene_image = _stored(images_to_tensor([photo], size)[0])
+            scene_image = _stored(read_photo(root / rows[0].scene_image_path, size))
         except SampleError as error:
             failed[rows[0].scene_id] = str(error)
             return None
@@ -149,9 +144,10 @@ class Packer:
             try:
                 if isinstance(latent := found[row.sha256], SampleError):
                     raise latent
-                with _opened(root / row.masked_image_path) as crop:
-                    mask = read_mask(root / row.masked_image_path, crop, size)
-                    prepared = _stored(_prepared(crop, size, root / row.masked_image_path))
+                path = root / row.masked_image_path
+                crop = read_picture(path)
+                mask = _stored(read_mask(path, crop, size))
+                prepared = _stored(prepare_cutout(crop, size, path))
             except SampleError as error:
                 failed[f"{row.scene_id} object {row.instance_id}"] = str(error)
                 continue
@@ -219,7 +215,7 @@ class Packer:
         return [
             self.settings.latent_path(row.sha256),
             crop,
-            _mask_path(crop),
+            mask_path(crop),
             *(self.settings.root / n for n in names),
         ]
 
@@ -229,95 +225,9 @@ def _source_path(shard: Path) -> Path:
     return shard.with_name(f".{shard.stem}.source")
 
 
-def read_latent(path: Path) -> Tensor:
-    """A structure latent (C, r, r, r) float32.
-
-    Raises:
-        SampleError: it is missing, damaged, of another shape, or not finite.
-    """
-    latent = _array(path, (LATENT_KEY,), "run encode_ss_latent.py again")
-    if latent.ndim != 4 or not latent.size or not _is_finite(latent, np.float32):
-        raise SampleError(
-            f"{path}: expected finite latents (C, r, r, r), got {latent.shape}; encode it again"
-        )
-    return torch.from_numpy(latent.astype(np.float32))
-
-
-def read_feature(path: Path) -> Tensor:
-    """The geometry feature of a photo (1, P, 2C) float16.
-
-    Raises:
-        SampleError: it is missing, damaged, of another shape, or not finite.
-    """
-    feature = _array(path, (_OLD_FEATURE_KEY, ""), "run build_metadata_scene.py again")
-    if feature.ndim != 3 or len(feature) != 1 or not feature.size or not _is_finite(feature, np.float16):
-        raise SampleError(f"{path}: expected a finite feature (1, P, 2C), got {feature.shape}; make it again")
-    return torch.from_numpy(feature.astype(np.float16))
-
-
-def _is_finite(array: np.ndarray, kind: type[np.floating]) -> bool:
-    """Whether all numbers are, also once they are stored with fewer bits."""
-    return bool(np.abs(array).max() <= np.finfo(kind).max)
-
-
-def read_mask(crop_path: Path, crop: Image.Image, size: int) -> Tensor:
-    """The mask of an object in the whole photo (size, size) uint8, its aspect not kept.
-
-    Without a ``<n>_mask.png`` the alpha of the cut-out stands in, as published training means it.
-
-    Raises:
-        SampleError: the mask is damaged.
-    """
-    path = _mask_path(crop_path)
-    if not os.path.lexists(path):
-        alpha = Image.fromarray(alpha_of(crop))
-        return _stored(images_to_tensor([alpha], size)[0, 0])
-    with _opened(path) as mask:
-        return _stored(images_to_tensor([mask], size)[0, 0])
-
-
-def _mask_path(crop_path: Path) -> Path:
-    return crop_path.with_name(f"{crop_path.stem}_mask.png")
-
-
-def _prepared(crop: Image.Image, size: int, path: Path) -> Tensor:
-    try:
-        return prepare_training_asset(crop, size)
-    except ValueError as error:
-        raise SampleError(f"{path}: {error}") from error
-
-
 def _stored(values: Tensor) -> Tensor:
     """Values in [0, 1] as bytes."""
     return (values.clamp(0, 1) * 255).round().to(torch.uint8)
-
-
-def _array(path: Path, keys: Sequence[str], remedy: str) -> np.ndarray:
-    """The array of an npz under the first key that it has; the key "" stands for any."""
-
-    def choose(names: list[str]) -> list[str]:
-        known = [key for key in keys if key in names] or ([names[0]] if "" in keys and names else [])
-        if not known:
-            raise UnreadableFile(f"expected the array {keys[0]!r}, got {names}")
-        return known[:1]
-
-    try:
-        (array,) = read_archive(path, choose).values()
-    except FileNotFoundError as error:
-        raise SampleError(f"{path}: no such file; {remedy}") from error
-    except (OSError, UnreadableFile) as error:
-        raise SampleError(f"{path}: damaged ({error}); {remedy}") from error
-    return array
-
-
-def _opened(path: Path) -> Image.Image:
-    """A picture, read to its end."""
-    try:
-        return read_picture(path)
-    except FileNotFoundError as error:
-        raise SampleError(f"{path}: no such file; run build_metadata_scene.py again") from error
-    except (OSError, UnreadableFile) as error:
-        raise SampleError(f"{path}: damaged ({error}); run build_metadata_scene.py again") from error
 
 
 def _placements(rows: Sequence[SceneRow]) -> dict[str, Tensor]:

@@ -12,13 +12,13 @@ from typing import Any
 
 import trimesh
 
-from dataset_toolkits.blender import BlenderError
 from dataset_toolkits.photos.rows import AssetIndex
 from dataset_toolkits.photos.set_paths import SetPaths
 from dataset_toolkits.photos.truth import LEGACY_GLB_FRAME, true_scene, truth_glb, truth_record
 from dataset_toolkits.photos.truth import render_entry as camera_entry
 from dataset_toolkits.photos.truth_render import EMBREE, draw_with_blender, draw_with_embree
 from safe_files.json_reader import read_json
+from scenegen.blender.program import BlenderError
 from scenegen.datasets.annotations import AnnotatedPhoto, AnnotationError, KeptObject, kept_objects
 from scenegen.datasets.metadata import ASSETS_NAME, read_assets
 from scenegen.datasets.model_boxes import ModelBoxes, ModelFileError, load_model, used_vertices

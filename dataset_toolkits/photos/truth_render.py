@@ -14,8 +14,8 @@ from embreex.rtcore_scene import EmbreeScene
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
-from dataset_toolkits.blender import SCRIPTS, BlenderError, run_blender
 from safe_files.json_reader import read_json
+from scenegen.blender.program import SCRIPTS, BlenderError, run_blender
 from scenegen.datasets.tables import MetadataError
 from scenegen.synthesis.pictures.light_model import facing_eye, received_light
 from scenegen.synthesis.pictures.render_mesh import RenderMesh, load_glb

@@ -253,7 +253,7 @@ def load_network(
     Raises:
         CheckpointError: there is no such network, it cannot be fetched, or it is damaged.
     """
-    files = _find_network(str(reference))
+    files = find_network(str(reference))
     try:
         with torch.device("meta"):
             network = build_model(files.config, files.described_by)
@@ -262,7 +262,12 @@ def load_network(
     return materialize(network, read_state(files.weights), str(files.weights), device, dtype)
 
 
-def _find_network(reference: str) -> NetworkFiles:
+def find_network(reference: str) -> NetworkFiles:
+    """The files of one network by itself; see `load_network`.
+
+    Raises:
+        CheckpointError: there is no such network, or it cannot be fetched.
+    """
     downloads = Path(SMALL_MODEL).parent
     name, file = find_published("", reference) or ("", "")
     folder = load_releases()[name].folder if name else reference

@@ -28,6 +28,7 @@ from scenegen.evaluation.alignment import AlignmentSettings
 from scenegen.evaluation.appearance import AppearanceSources, guess_sources
 from scenegen.evaluation.differences import compare_reports, format_differences, read_report
 from scenegen.evaluation.glb import GlbError
+from scenegen.evaluation.headline import format_headline
 from scenegen.evaluation.html_page import write_page
 from scenegen.evaluation.loading import EvaluationError
 from scenegen.evaluation.pictures.embeddings import NetworkPaths
@@ -96,6 +97,7 @@ def _sources(options: argparse.Namespace) -> AppearanceSources | None:
     networks = NetworkPaths(options.lpips, options.clip, options.dinov2, options.inception)
     pictures = options.pictures or options.output.with_suffix(".pictures")
     sources = guess_sources(options.truth, pictures, options.images, networks)
+    sources = replace(sources, renderer=options.renderer, blender=options.blender)
     return replace(sources, images=None) if options.no_photo else sources
 
 
@@ -115,7 +117,7 @@ def _collect(plan: EvaluationPlan, store: RecordStore, workers: int) -> list[Rec
 
 
 def write_reports(report: dict[str, Any], options: argparse.Namespace) -> None:
-    """Write what the command line asks for, and print the tables."""
+    """Write what the command line asks for, and print the figures that count most, or all tables."""
     if options.output:
         write_json(options.output, report)
     if options.csv:
@@ -124,7 +126,12 @@ def write_reports(report: dict[str, Any], options: argparse.Namespace) -> None:
         write_markdown(options.output.with_suffix(".md"), report)
     if options.html:
         write_page(options.html, report, options.workers)
-    print(format_report(report))
+    if options.verbose:
+        print(format_report(report))
+        return
+    print(format_headline(report))
+    where = f"all figures: {options.output}" if options.output else "all figures: --output, --markdown"
+    print(f"\n{where}; --verbose prints them")
 
 
 def merge(arguments: Sequence[str], prog: str | None) -> int:

@@ -16,6 +16,7 @@ from scenegen.cli.bundled import bundled
 from scenegen.cli.parser import CommandParser
 from scenegen.cli.types import non_negative, positive_int, up_to, whole_number
 from scenegen.evaluation.alignment import ALIGNMENT_MODES
+from scenegen.evaluation.pictures.renderers import RENDERERS
 from scenegen.evaluation.settings import LEVELS, PROTOCOLS
 
 LPIPS_WEIGHTS = "checkpoints/lpips_alex.safetensors"
@@ -70,7 +71,9 @@ CONFIG_KEYS: Mapping[str, ConfigKey] = {
     "clip_model_name": _ignored("no effect: `--clip` takes a folder, nothing is fetched"),
     "dinov2_model_name": _ignored("no effect: `--dinov2` takes a file, nothing is fetched"),
     "lpips_model_name": _ignored("no effect: LPIPS is that of AlexNet"),
-    "blender_path": _ignored("no effect: pictures are drawn by ray casting"),
+    "blender_path": ConfigKey(
+        lambda value: ["--blender", str(value)], "`--blender`; of `--renderer blender`"
+    ),
     "render_gt_images_eval": _ignored("no effect: pictures of the truth are always compared"),
     "dataset_dir": _ignored("with `set`: `--images <dataset_dir>/masked_images_<set>`"),
     "set": _ignored("see `dataset_dir`"),
@@ -121,7 +124,10 @@ def _add_inputs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prediction", type=Path, metavar="DIR", help="folder of predicted scenes")
     parser.add_argument("--truth", type=Path, metavar="DIR", help="folder of true scenes")
     parser.add_argument(
-        "--list", type=Path, metavar="JSON", help="ids of the scenes that count, with their sha256"
+        "--list",
+        type=Path,
+        metavar="FILE",
+        help="the scenes that count: ids, one a line, or JSON with a sha256",
     )
     parser.add_argument("--limit", type=positive_int, help="only the first scenes")
     parser.add_argument(
@@ -180,7 +186,13 @@ def _add_appearance(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--no-photo", action="store_true", help="compare with pictures of the truth alone")
     parser.add_argument(
-        "--render-samples", type=positive_int, default=2, help="rays along an edge of a pixel (%(default)s)"
+        "--renderer", choices=RENDERERS, default="embree", help="what draws both sides (%(default)s)"
+    )
+    parser.add_argument("--blender", metavar="PATH", help="of --renderer blender; default: $SCENEGEN_BLENDER")
+    parser.add_argument(
+        "--render-samples",
+        type=positive_int,
+        help="rays along an edge of a pixel (2), or with Blender paths a pixel (64)",
     )
     parser.add_argument(
         "--pictures", type=Path, metavar="DIR", help="where pictures are kept; default: beside --output"
@@ -209,6 +221,7 @@ def add_reports(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--csv", action="store_true", help="also one row a scene, and one an object")
     parser.add_argument("--markdown", action="store_true", help="also the paper's columns and all tables")
+    parser.add_argument("--verbose", action="store_true", help="print all tables, with intervals and medians")
     parser.add_argument("--workers", type=up_to(MAX_WORKERS), default=2, help="processes (%(default)s)")
     parser.add_argument("--html", type=Path, metavar="DIR", help="also a page that shows every scene")
 

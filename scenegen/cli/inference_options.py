@@ -232,7 +232,9 @@ def add_shape_arguments(parser: argparse.ArgumentParser) -> None:
         "--solid", action="store_true", help="insist on watertight objects; what nothing closes is remeshed"
     )
     parser.add_argument(
-        "--keep-holes", action="store_true", help="leave holes open where the photo shows a closed surface"
+        "--keep-holes",
+        action="store_true",
+        help="leave tears open, and holes where the photo shows a closed surface",
     )
 
 

@@ -25,8 +25,9 @@ from scenegen.cli.parser import CommandParser
 from scenegen.cli.reports import set_up_logging
 from scenegen.cli.types import default_device, device, positive_float, positive_int
 from scenegen.demo.examples import EXAMPLES_FOLDER
+from scenegen.demo.listening import Address
 from scenegen.demo.options import DemoOptions
-from scenegen.demo.server import Address, DemoServer, DemoUnavailable, read_passwords
+from scenegen.demo.server import DemoServer, DemoUnavailable, read_passwords
 from scenegen.hub.releases import SMALL_MODEL
 from trellis_modules.attention.backends import REGISTRY as ATTENTION
 

@@ -35,11 +35,11 @@ class _OneLineFormatter(logging.Formatter):
 
 
 def set_up_logging() -> None:
-    """Warnings and errors go to stderr, one line each, and so does what was made of inputs on the way."""
+    """Warnings and errors go to stderr, one line each, with what was made of inputs and where pages are."""
     handler = logging.StreamHandler()
     handler.setFormatter(_OneLineFormatter("%(levelname)s: %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
-    for name in ("scenegen.cli", "scenegen.inputs"):
+    for name in ("scenegen.cli", "scenegen.demo.listening", "scenegen.inputs"):
         logging.getLogger(name).setLevel(logging.INFO)
     # The hub's package writes a line for each try, ours tell the end. It sets its level while it is loaded.
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")

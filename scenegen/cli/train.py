@@ -1,175 +1,89 @@
-"""Train one network, as an experiment file describes it.
+"""Train networks, as an experiment file describes it.
 
     scenegen train --config configs/small/structure_vae.json --output-dir outputs/structure_vae \\
         --packs data/packs/train.safetensors
+    scenegen train --config configs/generation/ss_scenegen_flow_img_train.json \\
+        --output-dir output/scene_flow --data-dir TRELLIS-500K/3D-FUTURE --num-gpus 8
 
-Exit status: 0 trained, to the end or to the time limit; 1 the experiment cannot be built; 2 wrong arguments.
+The same command again goes on from the last saved state. Processes that torchrun started find each other.
+
+Exit status: 0 trained, to the end or to the time limit; 1 the experiment cannot be built, or training failed;
+2 wrong arguments; 130 Ctrl-C and 143 SIGTERM, after the state was saved.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import logging
-import math
-from collections.abc import Collection, Sequence
-from pathlib import Path
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext
 
-import torch
-
-from scenegen.cli.parser import CommandParser
-from scenegen.cli.reports import tell_device
-from scenegen.cli.types import default_device, device, non_negative, whole_number
-from scenegen.synthesis.sources.registry import SOURCES, SourceOptions
-from scenegen.trainers.experiment import build_experiment, load_experiment
-from scenegen.trainers.stages import require_network
-from scenegen.trainers.trainer import Trainer
-from trellis_modules.checkpoint import CheckpointError, save_checkpoint
-from trellis_modules.config import ConfigError, lookup, to_json
-from trellis_modules.files import InUse, atomic_write_text, locked
+from scenegen.cli.train_options import LATEST, parse_arguments
+from scenegen.cli.training_process import device_of, run_process, set_up_logging, tell_disk
+from scenegen.trainers.checkpoints import CHECKPOINTS, StateStore
+from scenegen.trainers.launch import AGAIN, FAILED, Place, places, run_processes
+from trellis_modules.files import InUse, locked
 
 logger = logging.getLogger(__name__)
-
-DEFAULT_WORKERS = 2
-SIGNALS = {"Ctrl-C": 130, "SIGTERM": 143}
-"""Exit status, as shells give it, of a run that a signal stopped, by what `Trainer.stopped_by` says."""
-
-
-def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = CommandParser(__doc__, prog)
-    parser.add_argument("--config", type=Path, required=True, help="experiment JSON, see configs/small")
-    parser.add_argument("--output-dir", type=Path, required=True, help="state, log and checkpoints go here")
-    parser.add_argument(
-        "--packs",
-        type=Path,
-        nargs="+",
-        default=(),
-        help="mesh packs of the train split, for every source but picture_set",
-    )
-    parser.add_argument(
-        "--latent-encoder",
-        type=Path,
-        help="checkpoint stem of the encoder that makes the latents of scene_latents and latent_pictures",
-    )
-    parser.add_argument("--device", type=device, default=default_device())
-    parser.add_argument(
-        "--workers",
-        type=whole_number,
-        help=f"processes that compose scenes ahead, for sources of packs; default: {DEFAULT_WORKERS}",
-    )
-    parser.add_argument(
-        "--time-limit", type=non_negative, default=math.inf, help="seconds; the state is saved at the end"
-    )
-    parser.add_argument(
-        "--anneal", action="store_true", help="spread the learning-rate schedule over --time-limit"
-    )
-    options = parser.parse_args(arguments)
-    if options.anneal and not math.isfinite(options.time_limit):
-        parser.error("--anneal needs --time-limit, the seconds over which the learning rate decays")
-    return options
-
-
-def make_trainer(options: argparse.Namespace) -> tuple[Trainer, Collection[str]]:
-    """Build what the experiment names.
-
-    Returns:
-        The trainer and the names of the networks that are exported at the end.
-
-    Raises:
-        ValueError, CheckpointError: the experiment cannot be built.
-    """
-    config = load_experiment(options.config)
-    torch.manual_seed(config.trainer.seed)
-    if options.workers is not None and not lookup(SOURCES, config.source.name, "source").takes_packs:
-        raise ConfigError(f"source {config.source.name}: expected no --workers, nothing is composed for it")
-    workers = DEFAULT_WORKERS if options.workers is None else options.workers
-    if options.latent_encoder is not None:
-        require_network(options.latent_encoder, "--latent-encoder")
-    files = SourceOptions(options.device, tuple(options.packs), options.latent_encoder, workers)
-    objective, source = build_experiment(config, files)
-    trainer = Trainer(
-        objective,
-        source,
-        config.trainer,
-        options.output_dir,
-        options.device,
-        settings=to_json(config),
-    )
-    return trainer, config.models
-
-
-def save_resolved(trainer: Trainer, folder: Path) -> None:
-    """Write the experiment with every default filled in."""
-    atomic_write_text(folder / "config.json", json.dumps(trainer.settings, indent=2) + "\n")
-
-
-def export(trainer: Trainer, models: Collection[str]) -> None:
-    """Write the averaged weights as half-precision checkpoints beside the state."""
-    networks = trainer.averaged_networks()
-    trainer.objective.finish(trainer.source, trainer.step)
-    for name, network in networks.items():
-        if name in models:  # what was only needed for training is not exported
-            save_checkpoint(network, trainer.output_dir / "ckpts" / name)
 
 
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Train until the configured step or the time limit, then export; returns the exit status."""
-    options = parse_arguments(arguments, prog)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    options = parse_arguments(__doc__, arguments, prog)
+    options.command = shlex.join(
+        ["python", *(sys.argv if arguments is None else [prog or "train.py", *arguments])]
+    )
+    set_up_logging(options.torchrun or Place())
+    writes = (options.torchrun is None or options.torchrun.rank == 0) and options.node_rank == 0
     try:
         options.output_dir.mkdir(parents=True, exist_ok=True)
-        with locked(options.output_dir, wait=False):
-            return train(options)
+        with locked(options.output_dir, wait=False) if writes else nullcontext():
+            return run_with_retries(options)
     except InUse as error:
         logger.error("--output-dir %s", error)
     except OSError as error:  # faults of the other files are told by errors of their own
-        logger.error(
-            "--output-dir %s: expected a folder to write to, the disk refuses (%s); check the path, the free "
-            "space and the permissions, and run the command again: it goes on from the last state",
-            options.output_dir,
-            error,
-        )
-    return 1
+        tell_disk(options.output_dir, error)
+    return FAILED
 
 
-def train(options: argparse.Namespace) -> int:
-    """Build, go on from the state of an earlier run, train, export; returns the exit status.
+def run_with_retries(options: argparse.Namespace) -> int:
+    """Run, and run again after failures that may not come again; returns the exit status.
 
-    Raises:
-        OSError: the disk refuses.
+    Processes of another launcher are not started again from here: the others would wait for them.
     """
-    try:
-        trainer, models = make_trainer(options)
-        trainer.resume()
-    except (
-        ValueError,
-        CheckpointError,
-    ) as error:  # of configurations, packs, splits
-        logger.error("%s", str(error).partition("\n")[0])
-        return 1
-    save_resolved(trainer, options.output_dir)
-    tell_device(options.device, trainer.precision)
-    if trainer.precision != trainer.config.precision:
-        logger.info("bfloat16 of the configuration takes several times as long on a CPU: float32 is used")
-    finished = trainer.run(options.time_limit, options.anneal)
-    if trainer.stopped_by in SIGNALS:  # whoever sent it waits
-        logger.info(
-            "%s: saved at step %d in %s; run the command again to go on",
-            trainer.stopped_by,
-            trainer.step,
-            options.output_dir,
-        )
-        return SIGNALS[trainer.stopped_by]
-    if trainer.step == 0:
-        logger.warning("no step was finished: the networks that are written are as they were drawn")
-    export(trainer, models)
-    logger.info(
-        "%s at step %d after %.0f s of training; networks in %s",
-        "finished" if finished else "stopped",
-        trainer.step,
-        trainer.seconds,
-        options.output_dir / "ckpts",
+    retries = 0 if options.torchrun else options.auto_retry
+    limit_s, start = options.time_limit, time.monotonic()
+    for left in range(retries, -1, -1):
+        status = _run(options, catches=left > 0)
+        if status != AGAIN:
+            return status
+        if not options.anneal:  # else it is of all calls together, and the saved state knows the rest
+            options.time_limit = max(0.0, limit_s - (time.monotonic() - start))
+        if StateStore(options.output_dir / CHECKPOINTS).steps():
+            options.load_dir, options.ckpt = None, LATEST
+        if left:
+            logger.warning(
+                "training failed; it is started again from the last saved state, %d retries left", left - 1
+            )
+    logger.error("training failed; run the command again: it goes on from the last saved state")
+    return FAILED
+
+
+def _run(options: argparse.Namespace, catches: bool) -> int:
+    """One attempt of all processes of this machine.
+
+    After an error of CUDA a process cannot use its GPU any more: where errors are caught, a run on a GPU has
+    a process of its own, which takes the error with it.
+    """
+    if options.torchrun is not None:
+        return run_process(options.torchrun, options, catches)
+    members = places(
+        options.processes, options.num_nodes, options.node_rank, options.master_addr, options.master_port
     )
-    return 0
+    is_alone = len(members) == 1 and options.num_nodes == 1
+    if is_alone and not (catches and device_of(options, members[0]).type == "cuda"):
+        return run_process(members[0], options, catches)
+    return run_processes(run_process, (options, catches), members)

@@ -22,7 +22,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from scenegen.conditioning.image_preparation import IMAGE_SIZE, images_to_tensor, prepare_geometry_image
-from scenegen.conditioning.parts import ALL_PARTS, CondParts
+from scenegen.conditioning.parts import ALL_PARTS, CondParts, assemble_cond
 from scenegen.conditioning.patch_places import (
     PLACE_CHANNELS,
     PLACE_CODE_SIZE,
@@ -62,50 +62,6 @@ class SceneCond:
     def num_assets(self) -> int:
         """B."""
         return self.neg_cond.shape[0]
-
-
-def assemble_cond(
-    asset_tokens: Tensor,
-    mask_tokens: Tensor | None = None,
-    scene_tokens: Tensor | None = None,
-    geometry_feature: Tensor | None = None,
-) -> Tensor:
-    """Join the parts of S scenes with N assets each into the condition of the B = S * N assets.
-
-    Args:
-        asset_tokens: (B, T, C), the assets of one scene after those of another.
-        mask_tokens: (B, T, C).
-        scene_tokens: (S, T, C), shared by the assets of a scene.
-        geometry_feature: (S, P, 2C), its frame-attention half first; the halves follow one another as tokens.
-
-    Returns:
-        (B, L, C).
-
-    Raises:
-        ValueError: the number of scenes does not divide B, or widths differ.
-    """
-    parts = [asset_tokens]
-    if mask_tokens is not None:
-        parts.append(mask_tokens)
-    if scene_tokens is not None:
-        parts.append(_per_asset(scene_tokens, len(asset_tokens)))
-    if geometry_feature is not None:
-        halves = torch.cat(geometry_feature.chunk(2, dim=-1), dim=1)  # (S, 2P, C)
-        parts.append(_per_asset(halves, len(asset_tokens)))
-    widths = {part.shape[-1] for part in parts}
-    if len(widths) > 1:
-        raise ValueError(
-            f"assemble_cond: expected parts of one width, got channels {[part.shape[-1] for part in parts]}; "
-            "the geometry feature must be twice as wide as the image tokens"
-        )
-    return torch.cat(parts, dim=1)
-
-
-def _per_asset(tokens: Tensor, num_assets: int) -> Tensor:
-    """Repeat the tokens of S scenes for the assets of each: (S, T, C) -> (num_assets, T, C)."""
-    if num_assets % len(tokens):
-        raise ValueError(f"assemble_cond: {num_assets} assets do not split evenly into {len(tokens)} scenes")
-    return tokens.repeat_interleave(num_assets // len(tokens), dim=0)
 
 
 def append_patch_details(tokens: Tensor, images: Tensor, grid: int) -> Tensor:
@@ -233,6 +189,7 @@ class SceneConditioner:
         scene_images: Tensor,
         geometry_images: Tensor | None = None,
         *,
+        geometry_feature: Tensor | None = None,
         parts: CondParts = ALL_PARTS,
         padding: tuple[float, float] = (1.0, 1.0),
     ) -> tuple[Tensor, int]:
@@ -243,6 +200,8 @@ class SceneConditioner:
             mask_images: (S * N, 3, I, I); unused when the mask part is off and places are not appended.
             scene_images: (S, 3, I, I), stretched to the square.
             geometry_images: (S, 3, I, I), padded to the square; None takes the scene images.
+            geometry_feature: (S, P, 2C) as the geometry encoder gave it for these scenes, in place of
+                encoding them; taken as it is by a conditioner that does not normalise it.
             parts: which parts to encode.
             padding: width and height of the geometry images over those of the photo in them.
 
@@ -250,10 +209,16 @@ class SceneConditioner:
             The condition (S * N, L, C), and the number of tokens at its front that show the asset itself.
 
         Raises:
-            ValueError: a part is switched on and its pictures or its encoder are missing.
+            ValueError: a part is switched on and its pictures or its encoder are missing, or places are to be
+                appended to a ready feature.
         """
         if (parts.mask or self.append_places) and mask_images is None:
             raise ValueError("SceneConditioner: the mask part is on, got no mask images; pass them")
+        if self.append_places and geometry_feature is not None:
+            raise ValueError(
+                "SceneConditioner: expected geometry images, got a ready feature, of whose patches it is not "
+                "known where in the photo they lie; pass images, or append no places"
+            )
         kinds = [asset_images]
         kinds += [mask_images] if parts.mask else []
         kinds += [scene_images] if parts.scene else []
@@ -262,7 +227,9 @@ class SceneConditioner:
         mask_tokens = tokens.pop(0) if parts.mask else None
         scene_tokens = tokens.pop(0) if parts.scene else None
         geometry = None
-        if parts.geometry:
+        if parts.geometry and geometry_feature is not None:
+            geometry = self._normalised_geometry(geometry_feature.to(asset_tokens))
+        elif parts.geometry:
             geometry = self.encode_geometry(scene_images if geometry_images is None else geometry_images)
         cond = assemble_cond(asset_tokens, mask_tokens, scene_tokens, geometry)
         num_object_tokens = asset_tokens.shape[1]
@@ -299,7 +266,9 @@ class SceneConditioner:
             )
         frames = _as_input_of(self.geometry_encoder, images)[:, None]  # (S, 1, 3, I, I)
         rounds, _ = self.geometry_encoder(frames, last_only=True)
-        feature = rounds[-1].squeeze(1)  # (S, P, 2C)
+        return self._normalised_geometry(rounds[-1].squeeze(1))  # (S, P, 2C)
+
+    def _normalised_geometry(self, feature: Tensor) -> Tensor:
         if not self.normalize_geometry:
             return feature
         halves = feature.float().unflatten(-1, (2, -1))

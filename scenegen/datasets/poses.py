@@ -7,6 +7,7 @@ query object, in units of its longest side; see `scenegen.geometry` for the fram
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,8 +17,8 @@ from torch import Tensor
 
 from scenegen.datasets.metadata import SceneRow
 from scenegen.datasets.tables import MetadataError
-from scenegen.geometry import ROTATION, world_poses_to_query_poses
-from trellis_modules.quaternions import canonical_quaternion
+from scenegen.geometry import POSE_SIZE, ROTATION, TRANSLATION, world_pose, world_poses_to_query_poses
+from trellis_modules.quaternions import canonical_quaternion, quaternion_multiply
 
 QUATERNION, EULER = "absT_quatR_S", "absT_eulerR_S"
 ENCODINGS = (QUATERNION, EULER)
@@ -79,6 +80,7 @@ def training_poses(
     *,
     centred: bool = False,
     encoding: str = QUATERNION,
+    query_yaw_deg: float = 0.0,
 ) -> Tensor:
     """Training targets of the objects of one photo.
 
@@ -88,6 +90,8 @@ def training_poses(
         centred: poses of the box centres, for which every row needs its `center`; otherwise of the origins of
             the model files.
         encoding: one of `ENCODINGS`.
+        query_yaw_deg: the query is one whose shape was turned by so much about its up axis, from its front
+            towards its left (z towards x); the frame turns with it.
 
     Returns:
         (len(order), 8) float64, or (len(order), 7) with angles; the first row is the identity.
@@ -114,7 +118,27 @@ def training_poses(
         np.array([row.scale for row in chosen]),
         center,
     )
+    if query_yaw_deg:  # what turned the shape forwards, its rotation turns back: the query stays where it is
+        angle = torch.tensor(math.radians(-query_yaw_deg), dtype=poses.dtype)
+        turn = world_pose(poses[0, TRANSLATION], angle, poses[0, 7])[ROTATION]
+        poses[0, ROTATION] = quaternion_multiply(poses[0, ROTATION], turn)
     return encode_poses(world_poses_to_query_poses(poses), encoding)
+
+
+def turned_latents(model: str, yaw_deg: int) -> str:
+    """Folder of the latents of shapes that were turned about their up axis before they were encoded."""
+    return f"{model}_yaw{yaw_deg}" if yaw_deg else model
+
+
+def turned_voxels(voxels: np.ndarray, quarters: int, resolution: int) -> np.ndarray:
+    """Voxels (N, 3) of a z-up grid after quarter turns about z, from x towards y.
+
+    This is the turn that `training_poses` calls ``query_yaw_deg``, in the frame of voxels.
+    """
+    for _ in range(quarters % 4):
+        x, y, z = voxels.T
+        voxels = np.stack([resolution - 1 - y, x, z], axis=1)
+    return voxels
 
 
 def encode_poses(poses: Tensor, encoding: str = QUATERNION) -> Tensor:
@@ -124,3 +148,12 @@ def encode_poses(poses: Tensor, encoding: str = QUATERNION) -> Tensor:
     xyzw = poses[:, ROTATION].roll(-1, dims=-1).double().cpu().numpy()
     angles = torch.from_numpy(Rotation.from_quat(xyzw).as_euler(_EULER_AXES, degrees=True))
     return torch.cat((poses[:, :3], angles.to(poses), poses[:, 7:]), dim=-1)
+
+
+def decode_poses(encoded: Tensor) -> Tensor:
+    """Poses (N, 8) from one of `ENCODINGS`, (N, 8) or (N, 7): the way back of `encode_poses`."""
+    if encoded.shape[-1] == POSE_SIZE:
+        return encoded
+    angles = encoded[:, 3:6].double().cpu().numpy()
+    xyzw = torch.from_numpy(Rotation.from_euler(_EULER_AXES, angles, degrees=True).as_quat())
+    return torch.cat((encoded[:, :3], xyzw.roll(1, dims=-1).to(encoded), encoded[:, 6:]), dim=-1)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from scenegen.datasets.normalization import Normalization, normalised_latents
 from scenegen.datasets.poses import QUATERNION, asset_order, camera_poses, encode_poses
 from scenegen.datasets.shards import LATENTS, SCENES, ShardFiles, ShardSample
 from scenegen.geometry import identity_pose, world_poses_to_query_poses
@@ -42,7 +43,7 @@ class SceneSampleConfig:
     pose_encoding: str = QUATERNION
     centred: bool = False
     use_mask_cond: bool = True
-    normalization: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    normalization: Normalization | None = None
     seed: int = 0
 
 
@@ -107,8 +108,16 @@ class SceneSamples(Dataset[Sample]):
         self.epoch = epoch
 
     def __getitem__(self, index: int) -> Sample:
+        seed = hash((self.config.seed, self.epoch, index)) % 2**63
+        return self.sample(index, torch.Generator().manual_seed(seed))
+
+    def sample(self, index: int, generator: torch.Generator) -> Sample:
+        """The item of an index with the order of its objects from a generator.
+
+        Raises:
+            ShardError: its shard is damaged.
+        """
         case = self.cases[index]
-        generator = torch.Generator().manual_seed(hash((self.config.seed, self.epoch, index)) % 2**63)
         chosen = asset_order(len(case.kept), case.query, self.config.max_gpu_batch_size, generator)
         rows = torch.tensor([case.kept[number] for number in chosen])
 
@@ -116,7 +125,7 @@ class SceneSamples(Dataset[Sample]):
             return self.files.tensor(case.shard, f"{case.place}.{name}")
 
         sample = {
-            "x_0": normalised_latents(stored("x_0")[rows], self.config.normalization),
+            "x_0": normalised_latents(stored("x_0")[rows], self.config.normalization, 1),
             "cond": stored("cond")[rows].float().div_(255),
             "scene_image": stored("scene_image").float().div_(255),
             "vggt_feature": stored("vggt_feature").float(),
@@ -168,7 +177,7 @@ class LatentSamples(Dataset[Sample]):
         self,
         paths: Sequence[Path],
         min_aesthetic_score: float | None = 5.0,
-        normalization: tuple[tuple[float, ...], tuple[float, ...]] | None = None,
+        normalization: Normalization | None = None,
     ) -> None:
         """Open shards of latents; errors as for `SceneSamples`."""
         self.files, self.normalization = ShardFiles(paths, LATENTS, for_training=True), normalization
@@ -184,14 +193,4 @@ class LatentSamples(Dataset[Sample]):
 
     def __getitem__(self, index: int) -> Sample:
         shard, place = self.places[index]
-        return {"x_0": normalised_latents(self.files.row(shard, "x_0", place), self.normalization)}
-
-
-def normalised_latents(
-    latents: Tensor, normalization: tuple[tuple[float, ...], tuple[float, ...]] | None
-) -> Tensor:
-    """Latents (..., C, r, r, r) less their mean over their deviation, by channel."""
-    if normalization is None:
-        return latents
-    mean, std = (latents.new_tensor(values)[:, None, None, None] for values in normalization)
-    return (latents - mean) / std
+        return {"x_0": normalised_latents(self.files.row(shard, "x_0", place), self.normalization, 0)}

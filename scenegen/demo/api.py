@@ -67,6 +67,8 @@ class DemoApi:
     ) -> dict[str, Any]:
         """Find objects in a picture, which becomes the current one of the session.
 
+        Boxes, points and the label image are in pixels of the picture as it was sent, upright.
+
         Raises:
             SceneInputError: the picture or an object cannot be used.
         """
@@ -79,12 +81,10 @@ class DemoApi:
             note = self._service.set_photo(session, *self._uploaded(picture))
             current = current_picture(session)
             for index, raw in enumerate(objects):
-                current.add(
-                    parse_prompt(raw, current.photo.size, f"object {index}"),
-                    self._service.options.max_objects,
-                )
+                prompt = parse_prompt(raw, current.sent_size, f"object {index}")
+                current.add(current.in_photo(prompt), self._service.options.max_objects)
             self._service.segment(session, polygons=polygons)
-            labels = current.complete_labels()
+            labels = current.labels_as_sent()
             path = session.new_file("api_labels", ".png", keep_last=4)
             write_labels(labels, path)
             found = [
@@ -112,7 +112,7 @@ class DemoApi:
             SceneInputError: settings or cache do not allow it, or the scene failed.
             Busy: too many scenes wait.
         """
-        job, _ = self._service.generate(session, self._controls(settings))
+        job, _ = await self._service.in_thread(self._service.generate, session, self._controls(settings))
         try:
             while not job.is_finished:
                 yield self._state(job)
@@ -124,8 +124,9 @@ class DemoApi:
             raise SceneInputError(str(job.error))
         answer = self._state(job)
         if job.state == "done" and session.scene is not None:
-            session.pairs.clear()  # the next scene begins with its own pictures
             scene = session.scene
+            with session.lock:  # the next scene begins with its own pictures, some may be there already
+                session.pairs[:] = [pair for pair in session.pairs if pair not in scene.pairs]
             answer |= {
                 "glb": _file(scene_file(scene)),
                 "poses": _file(scene.folder / POSES_FILE),

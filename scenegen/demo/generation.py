@@ -72,10 +72,10 @@ class SceneRequest:
         if self.controls.refine:
             result = refine_result(result, views[0].masks)
         result = with_names(result, self.pairs[0].names)
-        folder = self.session.new_folder("scene")
-        write_scene(result, folder, DEFAULT_FORMATS, on_progress=job.report)
-        self.session.scene = MadeScene(result, folder, self.pairs, job.seconds)
-        self.session.forget_others(folder)
+        with self.session.making_folder("scene", keep_last=1) as parent:
+            folder = parent / self.pairs[0].name
+            write_scene(result, folder, DEFAULT_FORMATS, on_progress=job.report)
+            self.session.scene = MadeScene(result, folder, self.pairs, job.seconds)
 
 
 def check_pairs(pairs: Sequence[Pair]) -> None:
@@ -127,9 +127,10 @@ def write_downloads(scene: MadeScene, formats: Sequence[str], folder: Path) -> l
         check_format(name)
     if not formats:
         raise SceneInputError("expected at least one format, got none; tick what you want to download")
-    files = write_scene(scene.result, folder / "files", sorted({*formats, RECORD}))
+    scene_folder = folder / scene.folder.name
+    files = write_scene(scene.result, scene_folder, sorted({*formats, RECORD}))
     for number, pair in enumerate(scene.pairs, start=1):
-        files.append(folder / "files" / f"labels_{number}.png")
+        files.append(scene_folder / f"labels_{number}.png")
         write_labels(pair.labels, files[-1])
     archive = folder / ZIP_FILE
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as target:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import nullcontext
 from typing import Any
 
 from scenegen.demo.service import PAGE_ERRORS, DemoService
@@ -27,36 +28,43 @@ def session_of(service: DemoService, request: Any) -> Session:
 
 
 def as_warning(error: Exception) -> Exception:
-    """What makes the page show the words of an error, and clients receive them; nothing else changes."""
+    """What makes the page show the words of an error, and clients receive them.
+
+    A sentence begins with a capital; a name of a file or an object at its head stays as it is.
+    """
     import gradio as gr
 
-    message = str(error)
-    return gr.Error(
-        message[:1].upper() + message[1:], title=WARNING_TITLE, print_exception=False, duration=20
-    )
+    place, colon, _ = str(error).partition(": ")
+    has_place = colon and not place.startswith("expected ") and place.count("(") == place.count(")")
+    words = str(error) if has_place else str(error)[:1].upper() + str(error)[1:]
+    return gr.Error(words, title=WARNING_TITLE, print_exception=False, duration=20)
 
 
-def handler(service: DemoService, work: Callable[..., Any], data: type | None = None) -> Callable[..., Any]:
-    """A function of the page as gradio calls it.
+def handler(
+    service: DemoService, work: Callable[..., Any], data: type | None = None, *, in_order: bool = False
+) -> Callable[..., Awaitable[Any]]:
+    """A function of the page as gradio calls it; it works in a thread of its own.
 
     Args:
         service: has the sessions.
         work: called with the session, then what happened if ``data`` is given, then the inputs.
         data: gradio's class of what happened, such as ``gradio.SelectData``.
+        in_order: one call after another for each session, in the order in which they were asked for.
     """
     import gradio as gr
 
-    def call(request: Any, *inputs: Any) -> Any:
+    async def call(request: Any, *inputs: Any) -> Any:
         session = session_of(service, request)
         try:
-            return work(session, *inputs)
+            async with session.order if in_order else nullcontext():
+                return await service.in_thread(work, session, *inputs)
         except SHOWN_ERRORS as error:
             raise as_warning(error) from error
         except OSError as error:
             raise as_warning(OSError(f"the server's disk refuses ({error.strerror}); try again")) from error
 
-    def call_with_data(request: Any, event: Any, *inputs: Any) -> Any:
-        return call(request, event, *inputs)
+    async def call_with_data(request: Any, event: Any, *inputs: Any) -> Any:
+        return await call(request, event, *inputs)
 
     found = call if data is None else call_with_data
     # gradio finds out what to pass by these, and gradio must not be imported where this module is.

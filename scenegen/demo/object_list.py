@@ -1,11 +1,13 @@
 """The list of a picture's objects on the page: names, order, query, deletion, and which one clicks correct.
 
-The browser sends what somebody did as ``{"kind": ..., "number": ...}``; the server changes the objects and
-sends new rows. Everything is a native control, so that the keyboard reaches it.
+The browser sends what somebody did as ``{"kind": ..., "key": ...}``; the server changes the objects and
+sends new rows. An object keeps its key wherever it stands, so that nothing goes wrong where somebody is
+quicker than the answers. Everything is a native control, so that the keyboard reaches it.
 """
 
 from __future__ import annotations
 
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 from scenegen.demo.pictures import colour_of
@@ -19,12 +21,13 @@ KINDS = ("select", "rename", "delete", "move", "query")
 
 _ROWS = f"""
 {{{{#if value.length}}}}<ol>
-{{{{#each value}}}}<li draggable="true" data-number="{{{{this.number}}}}" class="{{{{this.classes}}}}">
+{{{{#each value}}}}<li draggable="true" class="{{{{this.classes}}}}"
+  data-number="{{{{this.number}}}}" data-key="{{{{this.key}}}}">
   <span class="handle" title="drag to change the order" aria-hidden="true">&#8942;&#8942;</span>
   <button data-kind="select" aria-pressed="{{{{this.selected}}}}" title="clicks on the result correct it"
     aria-label="correct object {{{{this.number}}}} by clicks" style="background: {{{{this.colour}}}}"
     >{{{{this.number}}}}</button>
-  <input data-kind="rename" value="{{{{this.name}}}}" maxlength="{MAX_NAME_LENGTH}" placeholder="name"
+  <input data-kind="rename" value="{{{{{{this.markup}}}}}}" maxlength="{MAX_NAME_LENGTH}" placeholder="name"
     aria-label="name of object {{{{this.number}}}}">
   <span class="state">{{{{this.state}}}}</span>
   <button data-kind="query" aria-pressed="{{{{this.query}}}}" title="the scene gets the frame of this object"
@@ -57,31 +60,31 @@ button[data-kind="query"][aria-pressed="true"] { background: var(--color-accent)
 
 _SCRIPT = """
 let dragged = null, focus = null;
-const row = target => target.closest('li[data-number]');
-const number = target => Number(row(target).dataset.number);
-const count = () => element.querySelectorAll('li[data-number]').length;
-function act(data, focusKind, focusNumber) {
-  focus = focusKind ? {kind: focusKind, number: focusNumber} : null;
+const row = target => target.closest('li[data-key]');
+const key = item => Number(item.dataset.key);
+function act(data, kind, item) {
+  focus = kind && item ? {kind: kind, key: key(item)} : null;
   trigger('act', data);
 }
 element.addEventListener('click', event => {
   const button = event.target.closest('button[data-kind]');
   if (!button) return;
-  const kind = button.dataset.kind, from = number(button);
+  const kind = button.dataset.kind, item = row(button);
+  const before = item.previousElementSibling, after = item.nextElementSibling;
   if (kind === 'up' || kind === 'down') {
-    const to = from + (kind === 'up' ? -1 : 1);
-    if (to >= 1 && to <= count()) act({kind: 'move', number: from, target: to}, kind, to);
+    const target = kind === 'up' ? before : after;
+    if (target) act({kind: 'move', key: key(item), target: key(target)}, kind, item);
   } else {
-    act({kind: kind, number: from}, kind, kind === 'delete' ? Math.min(from, count() - 1) : from);
+    act({kind: kind, key: key(item)}, kind, kind === 'delete' ? after || before : item);
   }
 });
 element.addEventListener('change', event => {
   if (event.target.dataset.kind === 'rename')
-    act({kind: 'rename', number: number(event.target), name: event.target.value});
+    act({kind: 'rename', key: key(row(event.target)), name: event.target.value});
 });
 element.addEventListener('dragstart', event => {
   if (!row(event.target)) return;
-  dragged = number(event.target);
+  dragged = key(row(event.target));
   event.dataTransfer.effectAllowed = 'move';
   event.dataTransfer.setData('text/plain', String(dragged));
 });
@@ -100,14 +103,14 @@ element.addEventListener('drop', event => {
   const over = row(event.target);
   if (dragged === null || !over) return;
   event.preventDefault();
-  const from = dragged, to = number(over);
+  const from = dragged, to = key(over);
   dragged = null;
-  if (from !== to) act({kind: 'move', number: from, target: to});
+  if (from !== to) act({kind: 'move', key: from, target: to});
 });
 watch('value', () => {
   if (!focus) return;
   const found = element.querySelector(
-    `li[data-number="${focus.number}"] button[data-kind="${focus.kind}"]`);
+    `li[data-key="${focus.key}"] button[data-kind="${focus.kind}"]`);
   focus = null;
   if (found) found.focus();
 });
@@ -139,8 +142,10 @@ def object_rows(picture: CurrentPicture | None) -> list[dict[str, Any]]:
         share = 100 * (labels == number).mean()
         rows.append(
             {
+                "key": item.key,
                 "number": number,
                 "name": item.prompt.name,
+                "markup": _for_template(item.prompt.name),
                 "colour": "rgb({}, {}, {})".format(*colour_of(number)),
                 "state": "no mask yet" if item.mask is None else f"{share:.1f} % of the picture",
                 "query": str(item is picture.query).lower(),
@@ -157,9 +162,12 @@ def apply_action(picture: CurrentPicture, action: dict[str, Any]) -> None:
     Raises:
         SceneInputError: an unknown action, or an object that is not there.
     """
-    kind, number = action.get("kind"), action.get("number")
-    if kind not in KINDS or not isinstance(number, int):
-        raise SceneInputError(f"object list: expected one of {', '.join(KINDS)} and a number, got {action!r}")
+    kind, key, target = action.get("kind"), action.get("key"), action.get("target")
+    if kind not in KINDS or not isinstance(key, int) or (kind == "move" and not isinstance(target, int)):
+        raise SceneInputError(
+            f"object list: expected one of {', '.join(KINDS)} and an object's key, got {str(action):.100}"
+        )
+    number = picture.number_of(key)
     if kind == "select":
         picture.select(number)
     elif kind == "rename":
@@ -167,7 +175,27 @@ def apply_action(picture: CurrentPicture, action: dict[str, Any]) -> None:
     elif kind == "delete":
         picture.delete(number)
     elif kind == "move":
-        picture.move(number, int(action.get("target", number)))
+        picture.move(number, picture.number_of(target))
     else:
         chosen = picture.at(number)
         picture.choose_query(None if picture.query is chosen else number)
+
+
+def shown_keys(rows: Any) -> tuple[int, ...]:
+    """The keys of the objects in the list as a page sends it back.
+
+    Raises:
+        SceneInputError: something else came.
+    """
+    try:
+        keys = tuple(row["key"] for row in rows or ())
+    except (TypeError, KeyError) as error:
+        raise SceneInputError(
+            f"object list: expected its rows, got {str(rows):.100}; reload the page"
+        ) from error
+    return keys
+
+
+def _for_template(text: str) -> str:
+    """Text as it may stand in the template, which the browser reads as HTML inside a JavaScript literal."""
+    return escape(text).translate({ord(sign): f"&#{ord(sign)};" for sign in "\\`$"})

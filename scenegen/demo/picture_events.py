@@ -8,13 +8,14 @@ from typing import Any
 
 from scenegen.demo.examples import Example
 from scenegen.demo.handlers import handler
-from scenegen.demo.object_list import apply_action, object_rows
+from scenegen.demo.object_list import apply_action, object_rows, shown_keys
 from scenegen.demo.page import CLICK_MODES, PictureParts
 from scenegen.demo.pictures import draw_overlay, write_shown
-from scenegen.demo.prompts import CanvasBox, CurrentPicture
+from scenegen.demo.prompts import CanvasBox, CurrentPicture, PageView
 from scenegen.demo.reports import plain_text
 from scenegen.demo.service import DemoService, current_picture
 from scenegen.demo.session import Session
+from scenegen.inputs.boxes import check_pixels
 from scenegen.inputs.image_files import SceneInputError
 from scenegen.inputs.label_image import write_labels
 from scenegen.segmentation.prompts import ObjectPrompt
@@ -35,20 +36,22 @@ class PictureEvents:
         import gradio as gr
 
         parts, on = self._parts, self._on
+        seen = [parts.canvas, parts.objects]
         shown = [parts.canvas, parts.overlay, parts.objects, parts.note, parts.labels_file]
         cached = [parts.gallery, parts.note]
         on(parts.canvas.upload, self.upload, [parts.canvas], shown)
         on(parts.canvas.clear, self.new_image, [], shown)
         on(parts.new.click, self.new_image, [], shown)
-        on(parts.segment.click, self.run_segmentation, [parts.canvas, parts.polygons, parts.priority], shown)
-        on(parts.priority.change, self.set_priority, [parts.canvas, parts.priority], shown)
-        on(parts.overlay.select, self.click, [parts.canvas, parts.click_mode], shown, data=gr.SelectData)
-        on(parts.objects.act, self.change_objects, [parts.canvas], shown, data=gr.EventData)
+        on(parts.segment.click, self.run_segmentation, [*seen, parts.polygons, parts.priority], shown)
+        on(parts.priority.change, self.set_priority, [*seen, parts.priority], shown)
+        quick = {"trigger_mode": "multiple"}  # by default gradio drops what is done before the last answer
+        on(parts.overlay.select, self.click, [*seen, parts.click_mode], shown, data=gr.SelectData, **quick)
+        on(parts.objects.act, self.change_objects, seen, shown, data=gr.EventData, **quick)
         on(parts.labels.upload, self.upload_labels, [parts.labels, parts.min_area], shown)
-        on(parts.add_box.click, self.add_box, [parts.canvas, parts.box], [*shown, parts.box])
-        on(parts.box.submit, self.add_box, [parts.canvas, parts.box], [*shown, parts.box], name="submit_box")
+        on(parts.add_box.click, self.add_box, [*seen, parts.box], [*shown, parts.box])
+        on(parts.box.submit, self.add_box, [*seen, parts.box], [*shown, parts.box], name="submit_box")
         if parts.find is not None:
-            on(parts.find.click, self.find_objects, [parts.canvas, parts.texts], shown)
+            on(parts.find.click, self.find_objects, [*seen, parts.texts], shown)
         on(parts.add.click, self.add_to_cache, [], cached)
         on(parts.gallery.select, self.select_pair, [], [], data=gr.SelectData)
         on(parts.delete.click, self.delete_selected, [], cached)
@@ -71,29 +74,29 @@ class PictureEvents:
         return self.shown(session, "Choose a picture.", canvas_changed=True)
 
     def run_segmentation(
-        self, session: Session, canvas: Any, polygons: bool, priority: str
+        self, session: Session, canvas: Any, rows: Any, polygons: bool, priority: str
     ) -> tuple[Any, ...]:
         """Find the object in each box."""
         with session.lock:
             picture = current_picture(session)
             picture.priority = priority
-            self._service.segment(session, boxes_of(canvas), polygons=bool(polygons))
+            self._service.segment(session, page_view(canvas, rows), polygons=bool(polygons))
             count = len(picture.objects)
         found_by = self._service.segmenter_words
         return self.shown(session, f"Found {count} object{'s' * (count != 1)} with {found_by}.")
 
-    def set_priority(self, session: Session, canvas: Any, priority: str) -> tuple[Any, ...]:
+    def set_priority(self, session: Session, canvas: Any, rows: Any, priority: str) -> tuple[Any, ...]:
         """Decide anew to whom pixels of several masks belong."""
         if session.current is None:
             return self.shown(session, "")
-        self._sync(session, canvas).priority = priority
+        self._sync(session, canvas, rows).priority = priority
         return self.shown(session, f"Where masks overlap, pixels go by: {priority}.")
 
-    def click(self, session: Session, event: Any, canvas: Any, mode: str) -> tuple[Any, ...]:
+    def click(self, session: Session, event: Any, canvas: Any, rows: Any, mode: str) -> tuple[Any, ...]:
         """A place of the result was clicked: an object gets it or loses it, or a new one begins there."""
         x, y = (float(value) for value in event.index)
         with session.lock:
-            picture = self._sync(session, canvas)
+            picture = self._sync(session, canvas, rows)
             if mode == _NEW_OBJECT:
                 limit = self._service.options.max_objects
                 picture.selected = picture.add(ObjectPrompt(positive=((x, y),)), limit)
@@ -112,10 +115,10 @@ class PictureEvents:
             title = picture.title(picture.selected)
         return self.shown(session, f"Corrected {plain_text(title)}.")
 
-    def change_objects(self, session: Session, event: Any, canvas: Any) -> tuple[Any, ...]:
+    def change_objects(self, session: Session, event: Any, canvas: Any, rows: Any) -> tuple[Any, ...]:
         """Something was done in the list of objects."""
         with session.lock:
-            picture = self._sync(session, canvas)
+            picture = self._sync(session, canvas, rows)
             action = event._data  # gradio has no public name for what a custom event brings
             apply_action(picture, action)
             if action["kind"] in ("move", "delete"):
@@ -127,17 +130,18 @@ class PictureEvents:
         summary = self._service.set_labels(session, Path(path), Path(path).name, int(min_area or 0) or None)
         return self.shown(session, f"The label image has {summary}.")
 
-    def add_box(self, session: Session, canvas: Any, text: str) -> tuple[Any, ...]:
+    def add_box(self, session: Session, canvas: Any, rows: Any, text: str) -> tuple[Any, ...]:
         """A box was typed."""
         with session.lock:
-            picture = self._sync(session, canvas)
-            picture.add(ObjectPrompt(box=parse_box(text)), self._service.options.max_objects)
+            picture = self._sync(session, canvas, rows)
+            box = parse_box(text, picture.sent_size)
+            picture.add(picture.in_photo(ObjectPrompt(box=box)), self._service.options.max_objects)
         return *self.shown(session, "Added a box."), ""
 
-    def find_objects(self, session: Session, canvas: Any, texts: str) -> tuple[Any, ...]:
+    def find_objects(self, session: Session, canvas: Any, rows: Any, texts: str) -> tuple[Any, ...]:
         """Objects are looked for by their names."""
         with session.lock:
-            self._sync(session, canvas)
+            self._sync(session, canvas, rows)
             count = self._service.find_by_names(session, texts)
         return self.shown(session, f"Found {count} boxes; run the segmentation to get their masks.")
 
@@ -211,10 +215,10 @@ class PictureEvents:
         write_labels(labels, path)
         return gr.DownloadButton(value=str(path), interactive=True)
 
-    def _sync(self, session: Session, canvas: Any) -> CurrentPicture:
+    def _sync(self, session: Session, canvas: Any, rows: Any) -> CurrentPicture:
         """The current picture, with the boxes that the page shows by now."""
         picture = current_picture(session)
-        picture.take_boxes(boxes_of(canvas), self._service.options.max_objects)
+        picture.take_boxes(page_view(canvas, rows), self._service.options.max_objects)
         return picture
 
     def _on(
@@ -226,30 +230,37 @@ class PictureEvents:
         *,
         data: type | None = None,
         name: str | None = None,
+        trigger_mode: str | None = None,
     ) -> None:
         listen(
-            handler(self._service, work, data),
+            handler(self._service, work, data, in_order=True),
             list(inputs),
             list(outputs),
             api_name=name or work.__name__,
             api_visibility="undocumented",
             show_progress="hidden",
+            trigger_mode=trigger_mode,
+            concurrency_id="marking",  # one queue, so that they begin in their order
+            concurrency_limit=None,
         )
 
 
-def boxes_of(canvas: Any) -> list[CanvasBox]:
-    """The boxes that the page shows.
+def page_view(canvas: Any, rows: Any) -> PageView:
+    """What the page shows: its boxes, and which objects they belong to.
 
     Raises:
-        SceneInputError: something else than boxes came.
+        SceneInputError: something else than boxes or rows came.
     """
-    if canvas is None:
-        return []
-    return [CanvasBox.parse(raw) for raw in reversed(canvas.boxes)]  # it puts new ones in front
+    keys = shown_keys(rows)
+    boxes = [] if canvas is None else reversed(canvas.boxes)  # the component puts new ones in front
+    return PageView(tuple(CanvasBox.parse(raw, keys) for raw in boxes), keys)
 
 
-def parse_box(text: str) -> tuple[float, float, float, float]:
-    """A box that somebody typed: four numbers, with any signs between them.
+def parse_box(text: str, size: tuple[int, int]) -> tuple[float, float, float, float]:
+    """A box that somebody typed: four numbers of pixels, with commas, semicolons or spaces between them.
+
+    Args:
+        size: width and height of the picture.
 
     Raises:
         SceneInputError: something else was typed.
@@ -261,6 +272,7 @@ def parse_box(text: str) -> tuple[float, float, float, float]:
         raise SceneInputError(
             f"box: expected four numbers x1 y1 x2 y2 in pixels, got {text!r}; type them with spaces between"
         ) from error
+    check_pixels((x0, y0, x1, y1), size, "box")
     return x0, y0, x1, y1
 
 

@@ -20,7 +20,7 @@ _TINT = 0.45
 _POINT_RADIUS = 5
 
 
-def read_photo(path: Path, name: str, max_side: int) -> tuple[Image.Image, str]:
+def read_photo(path: Path, name: str, max_side: int) -> tuple[Image.Image, tuple[int, int]]:
     """Read an uploaded photo, whatever its name says it is.
 
     Args:
@@ -29,7 +29,7 @@ def read_photo(path: Path, name: str, max_side: int) -> tuple[Image.Image, str]:
         max_side: pixels; a larger photo is made smaller.
 
     Returns:
-        The photo, RGB and upright, and a line about what was done to it; empty where nothing was.
+        The photo, RGB and upright, and its width and height before it was made smaller.
 
     Raises:
         SceneInputError: it is no photo, damaged, too small, too large or too elongated.
@@ -37,36 +37,28 @@ def read_photo(path: Path, name: str, max_side: int) -> tuple[Image.Image, str]:
     photo = _renamed_errors(open_photo, path, name)
     longest = max(photo.size)
     if longest <= max_side:
-        return photo, ""
-    size = tuple(max(1, round(side * max_side / longest)) for side in photo.size)
-    note = (
-        f"The picture was made smaller, from {photo.width} x {photo.height} to {size[0]} x {size[1]} pixels."
-    )
-    return photo.resize(size, Image.Resampling.LANCZOS), note
+        return photo, photo.size
+    width, height = (max(1, round(side * max_side / longest)) for side in photo.size)
+    return photo.resize((width, height), Image.Resampling.LANCZOS), photo.size
 
 
 def read_uploaded_labels(
-    path: Path,
-    name: str,
-    photo: Image.Image,
-    max_objects: int,
-    min_area: int | None,
-    *,
-    was_larger: bool = False,
+    path: Path, name: str, picture: CurrentPicture, max_objects: int, min_area: int | None
 ) -> LabelImage:
-    """Read an uploaded label image for a photo that was read by `read_photo`.
+    """Read an uploaded label image for a picture.
 
     Args:
         path, name: see `read_photo`.
-        photo: that the labels are of.
+        picture: that the labels are of; where it was made smaller, so are labels of its first size.
         max_objects: more are refused.
         min_area: pixels below which an area is left out; None takes one of 10,000.
-        was_larger: whether `read_photo` may have made the photo smaller; then so are larger labels.
 
     Raises:
         SceneInputError: it is no label image, of another size or shape than the photo, or has no object.
     """
+    photo = picture.photo
     image = _renamed_errors(open_image, path, name)
+    was_larger = picture.sent_size != photo.size
     if was_larger and image.width > photo.width and _same_shape(image.size, photo.size):
         image = image.resize(photo.size, Image.Resampling.NEAREST)
     if image.size != photo.size:
@@ -164,7 +156,12 @@ def _draw_point(draw: ImageDraw.ImageDraw, x: float, y: float, sign: str) -> Non
 
 def _renamed_errors(read: Callable[[Path], Image.Image], path: Path, name: str) -> Image.Image:
     """Read a file; messages call it as the visitor does and do not show where it lies on the server."""
+    if not path.is_file():
+        raise SceneInputError(
+            f"{name}: expected an uploaded file, the server keeps them for some minutes only; upload it again"
+        )
     try:
         return read(path)
     except SceneInputError as error:
-        raise SceneInputError(str(error).replace(str(path), name)) from error
+        words = str(error).replace(str(path), name).replace("copy it again", "upload it again")
+        raise SceneInputError(words) from error

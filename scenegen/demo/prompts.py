@@ -5,8 +5,9 @@ Masks live here, on the server, as arrays. The browser sends boxes, clicks and t
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -22,7 +23,9 @@ from scenegen.segmentation.segmenter import Segmenter
 
 MAX_NAME_LENGTH = 60
 
-_BOX_LABEL = re.compile(r"(?P<number>\d+)(:.*)?")
+_BOX_LABEL = re.compile(r"(?P<number>[0-9]{1,4})(:.*)?")
+
+_keys = itertools.count(1)
 
 
 @dataclass(frozen=True)
@@ -31,15 +34,19 @@ class CanvasBox:
 
     Attributes:
         box: left, top, right, bottom in pixels of the photo.
-        number: of the object it belongs to, from 1; None for a new one.
+        key: of the object it belongs to; None for one that was drawn since.
     """
 
     box: tuple[float, float, float, float]
-    number: int | None = None
+    key: int | None = None
 
     @classmethod
-    def parse(cls, raw: Mapping[str, Any]) -> CanvasBox:
+    def parse(cls, raw: Mapping[str, Any], keys: Sequence[int]) -> CanvasBox:
         """Read what the component for boxes sends.
+
+        Args:
+            raw: the box; its label begins with the number of its object.
+            keys: of the objects that the page shows, by their numbers.
 
         Raises:
             SceneInputError: something else came.
@@ -48,11 +55,27 @@ class CanvasBox:
             scale = float(raw.get("scaleFactor") or 1)
             x0, y0, x1, y1 = (float(raw[name]) / scale for name in ("xmin", "ymin", "xmax", "ymax"))
             match = _BOX_LABEL.fullmatch(str(raw.get("label") or ""))
-        except (AttributeError, KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError, ZeroDivisionError) as error:
             raise SceneInputError(
-                f"box: expected the numbers xmin, ymin, xmax and ymax, got {raw!r}; draw it again"
+                f"box: expected the numbers xmin, ymin, xmax and ymax, got {str(raw):.100}; draw it again"
             ) from error
-        return cls((x0, y0, x1, y1), None if match is None else int(match["number"]))
+        number = 0 if match is None else int(match["number"])
+        return cls((x0, y0, x1, y1), keys[number - 1] if 0 < number <= len(keys) else None)
+
+
+@dataclass(frozen=True)
+class PageView:
+    """What the page showed when somebody did something on it.
+
+    It may lag behind the server: answers that were still on their way then are not in it.
+
+    Attributes:
+        boxes: in the order in which they were drawn.
+        keys: of the objects in its list, in their order.
+    """
+
+    boxes: tuple[CanvasBox, ...] = ()
+    keys: tuple[int, ...] = ()
 
 
 @dataclass(eq=False)
@@ -63,11 +86,13 @@ class MarkedObject:
         prompt: its box, clicks and name.
         mask: (H, W) bool, as it was found and before others cover it; None where it has to be found (again).
         score: how sure the segmenter is, in [0, 1].
+        key: what pages call it, whatever its place in the order is.
     """
 
     prompt: ObjectPrompt
     mask: np.ndarray | None = None
     score: float = 1.0
+    key: int = field(default_factory=_keys.__next__)
 
 
 @dataclass(eq=False)
@@ -76,6 +101,8 @@ class CurrentPicture:
 
     Attributes:
         photo: RGB.
+        sent_size: width and height in pixels before it was made smaller; by default it was not.
+        name: of the photo, as a file or folder may be called.
         objects: in the order that identifies them in other photos of the scene.
         query: the object whose frame the scene gets; None leaves the choice to the order.
         selected: the object that clicks correct.
@@ -84,42 +111,57 @@ class CurrentPicture:
     """
 
     photo: Image.Image
+    sent_size: tuple[int, int] = (0, 0)
+    name: str = "picture"
     objects: list[MarkedObject] = field(default_factory=list)
     query: MarkedObject | None = None
     selected: MarkedObject | None = None
     priority: Priority = "smallest"
     polygons: bool = False
 
-    def take_boxes(self, boxes: Iterable[CanvasBox], max_objects: int) -> None:
+    def __post_init__(self) -> None:
+        if self.sent_size == (0, 0):
+            self.sent_size = self.photo.size
+
+    def in_photo(self, prompt: ObjectPrompt) -> ObjectPrompt:
+        """A prompt in pixels of the picture that was sent, in pixels of the photo that it became."""
+        return prompt.scaled(*(now / sent for now, sent in zip(self.photo.size, self.sent_size)))
+
+    def take_boxes(self, view: PageView, max_objects: int) -> None:
         """Bring the objects to the boxes that the page shows.
 
         Moved boxes lose their masks, objects whose box is gone are deleted, and new boxes become new objects
-        at the end.
+        at the end. Objects that the page did not know yet stay, and boxes of deleted ones are left out.
 
         Raises:
             SceneInputError: a box has no area or is outside the photo, or there are too many; nothing is
                 changed then.
         """
-        boxes = list(boxes)
-        shown = {box.number: box.box for box in boxes if box.number is not None}
-        kept = []
-        for number, item in enumerate(self.objects, start=1):
-            if item.prompt.box is None or number in shown:
-                kept.append((item, shown.get(number)))
+        shown = {box.key: box.box for box in view.boxes if box.key is not None}
+        kept, unknown = [], []
+        for item in self.objects:
+            if item.prompt.box is not None and item.key not in view.keys:
+                unknown.append(item.prompt.box)
+            elif item.prompt.box is not None and item.key not in shown:
+                continue
+            kept.append(item)
+        drawn = [
+            self._checked(ObjectPrompt(box=box.box), f"box {position}")
+            for position, box in enumerate(view.boxes, start=1)
+            if box.key is None
+        ]
         new = [
-            MarkedObject(self._checked(ObjectPrompt(box=box.box), f"box {position}"))
-            for position, box in enumerate(boxes, start=1)
-            if box.number is None or not 0 < box.number <= len(self.objects)
+            MarkedObject(prompt) for prompt in drawn if not any(_same_box(prompt.box, box) for box in unknown)
         ]
         check_count(len(kept) + len(new), max_objects)
         moved = [
             (item, self._checked(replace(item.prompt, box=box), f"box of {self.title(item)}"))
-            for item, box in kept
-            if box is not None and not _same_box(box, item.prompt.box)
+            for item in kept
+            if (box := shown.get(item.key)) is not None and not _same_box(box, item.prompt.box)
         ]
         for item, prompt in moved:
             item.prompt, item.mask = prompt, None
-        self.objects = [*(item for item, _ in kept), *new]
+        self.objects = [*kept, *new]
         self._forget_lost()
 
     def add(self, prompt: ObjectPrompt, max_objects: int) -> MarkedObject:
@@ -190,6 +232,17 @@ class CurrentPicture:
             )
         return self.objects[number - 1]
 
+    def number_of(self, key: int) -> int:
+        """The number of the object with a key.
+
+        Raises:
+            SceneInputError: it is not there any more.
+        """
+        for number, item in enumerate(self.objects, start=1):
+            if item.key == key:
+                return number
+        raise SceneInputError("expected an object of the list, it was deleted meanwhile; nothing was changed")
+
     def rename(self, number: int, name: str) -> None:
         """Call an object something; white space and what is too long is cut off."""
         item = self.at(number)
@@ -247,6 +300,11 @@ class CurrentPicture:
                 "it, correct it with clicks, or choose another priority for overlaps"
             )
         return labels
+
+    def labels_as_sent(self) -> np.ndarray:
+        """As `complete_labels`, (H, W) of the picture that was sent, before it was made smaller."""
+        labels = Image.fromarray(self.complete_labels())
+        return np.asarray(labels.resize(self.sent_size, Image.Resampling.NEAREST))
 
     def title(self, item: MarkedObject) -> str:
         """What messages call an object."""

@@ -88,12 +88,13 @@ class SceneEvents:
 
         async def auto_generate(session: Session, *inputs: Any) -> AsyncIterator[Any]:
             """The chosen example, or the first one, becomes the whole cache and then a scene."""
-            loaded, gallery = await asyncio.to_thread(self._load_into_cache, session, examples)
+            async with session.order:
+                loaded, gallery = await self._service.in_thread(self._load_into_cache, session, examples)
             yield *loaded, gallery, *self._answer()
             async for answer in self.generate(session, *inputs):
                 yield *(gr.skip() for _ in (*loaded, gallery)), *answer
 
-        self._on(parts.gallery.select, choose_example, [], marking, data=gr.SelectData)
+        self._on(parts.gallery.select, choose_example, [], marking, data=gr.SelectData, in_order=True)
         outputs = [*marking, shown.gallery, *self._meanwhile]
         made = self._on(parts.run.click, auto_generate, self._scene_inputs, outputs)
         self._on(made.then, self.show_scene, [], self._afterwards, name="page_show_example_scene")
@@ -107,7 +108,7 @@ class SceneEvents:
         controls = controls_of(values)
         if randomize:
             controls = replace(controls, seed=draw_seed())
-        job, look = self._service.generate(session, controls)
+        job, look = await self._service.in_thread(self._service.generate, session, controls)
         try:
             async for answer in self._watch(job, look, controls.seed):
                 yield answer
@@ -255,13 +256,14 @@ class SceneEvents:
         data: type | None = None,
         name: str | None = None,
         queue: bool = True,
+        in_order: bool = False,
     ) -> Any:
         import inspect
 
         found = (
             streaming_handler(self._service, work)
             if inspect.isasyncgenfunction(work)
-            else handler(self._service, work, data)
+            else handler(self._service, work, data, in_order=in_order)
         )
         return listen(
             found,

@@ -7,13 +7,13 @@ import os
 import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scenegen.demo.api import DemoApi
 from scenegen.demo.controls import OWN_PRESET
 from scenegen.demo.examples import Example, find_examples
+from scenegen.demo.listening import Address, NotServed, listen
 from scenegen.demo.options import DemoOptions
 from scenegen.demo.page import (
     STYLE,
@@ -25,34 +25,16 @@ from scenegen.demo.page import (
 )
 from scenegen.demo.picture_events import PictureEvents
 from scenegen.demo.scene_events import SceneEvents
-from scenegen.demo.service import DemoService
+from scenegen.demo.service import THREADS, DemoService
 
 if TYPE_CHECKING:
     import gradio
 
-_EVENTS_AT_ONCE = 16  # quick ones; scenes wait in the queue of `DemoService`
 _UPLOADS_VARIABLE = "GRADIO_TEMP_DIR"
 
 
 class DemoUnavailable(RuntimeError):
     """The demo cannot be served."""
-
-
-@dataclass(frozen=True)
-class Address:
-    """Where the page is served, and for whom.
-
-    Attributes:
-        host: "0.0.0.0" shows it to other machines.
-        port: None takes the first free one from 7860.
-        share: a public link through gradio's servers.
-        passwords: user name -> password; without any, everybody who reaches the page may use it.
-    """
-
-    host: str = "127.0.0.1"
-    port: int | None = None
-    share: bool = False
-    passwords: dict[str, str] | None = None
 
 
 class DemoServer:
@@ -75,7 +57,7 @@ class DemoServer:
             quiet: do not print the address.
 
         Raises:
-            DemoUnavailable: a package is missing, or the port is taken.
+            DemoUnavailable: a package is missing, or see `listen`.
             OSError: the folder of the sessions cannot be made.
         """
         check_packages()
@@ -127,7 +109,7 @@ def build_page(service: DemoService, examples: list[Example]) -> gradio.Blocks:
             scenes.connect_examples(example_parts, examples)
         DemoApi(service).add_to(page)
         page.unload(_leaving(service))
-    page.queue(default_concurrency_limit=_EVENTS_AT_ONCE)
+    page.queue(default_concurrency_limit=THREADS)
     return page
 
 
@@ -219,13 +201,11 @@ def _launch(
 ) -> str:
     import gradio as gr
 
-    passwords = address.passwords
     try:
-        _, url, _ = page.launch(
-            server_name=address.host,
-            server_port=address.port,
-            share=address.share,
-            auth=None if passwords is None else list(passwords.items()),
+        return listen(
+            page,
+            address,
+            quiet=quiet,
             allowed_paths=[
                 str(path.resolve()) for example in examples for path in (example.photo, example.labels)
             ],
@@ -236,11 +216,8 @@ def _launch(
             run_history=False,
             mcp_server=False,
             ssr_mode=False,
-            prevent_thread_lock=True,
-            quiet=quiet,
+            # each scene is an event from its place in the queue to its end
+            max_threads=THREADS + options.queue_size + len(options.devices),
         )
-    except OSError as error:
-        raise DemoUnavailable(
-            f"the demo cannot listen at {address.host}:{address.port}: {error}; try another --port"
-        ) from error
-    return url
+    except NotServed as error:
+        raise DemoUnavailable(str(error)) from error

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import re
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 
@@ -17,7 +21,7 @@ from scenegen.demo.looks import SceneLook
 from scenegen.demo.models import DemoModels
 from scenegen.demo.options import DemoOptions
 from scenegen.demo.pictures import draw_pair, read_photo, read_uploaded_labels, write_shown
-from scenegen.demo.prompts import CanvasBox, CurrentPicture, check_count
+from scenegen.demo.prompts import CurrentPicture, PageView, check_count
 from scenegen.demo.session import Pair, Session, SessionStore
 from scenegen.inputs.image_files import SceneInputError
 from scenegen.inputs.limits import MAX_VIEWS
@@ -25,7 +29,14 @@ from scenegen.segmentation.prompts import ObjectPrompt
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
+THREADS = 40
+"""Things that visitors do at once; scenes, which each device makes one by one, are not among them."""
+
 _SWEEP_SECONDS = 60.0
+_MAX_STEM_LENGTH = 60
+_DOWNLOADS_KEPT = 3  # of each session; somebody may still be fetching the ones before
 
 
 class DemoService:
@@ -47,6 +58,7 @@ class DemoService:
         self.models = DemoModels(options)
         self.queue = JobQueue(options.devices, options.queue_size)
         self.sessions = SessionStore(root, options.session_hours, self.queue.cancel)
+        self._threads = ThreadPoolExecutor(THREADS, "page")
         self._closed = threading.Event()
         self._sweeper = threading.Thread(target=self._sweep, name="old sessions", daemon=True)
         self._sweeper.start()
@@ -56,7 +68,12 @@ class DemoService:
         self._closed.set()
         self.sessions.close()
         self.queue.close()
+        self._threads.shutdown()
         self._sweeper.join()
+
+    async def in_thread(self, work: Callable[..., T], *arguments: Any) -> T:
+        """What a function returns that would hold up all visitors if it did not run in another thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
 
     def is_uploaded(self, path: Path) -> bool:
         """Whether a file lies where uploads arrive, and nowhere else on the disk."""
@@ -87,10 +104,13 @@ class DemoService:
         Raises:
             SceneInputError: see `read_photo`; the picture before stays.
         """
-        photo, note = read_photo(path, name, self.options.max_side)
+        photo, sent_size = read_photo(path, name, self.options.max_side)
         with session.lock:
-            session.current = CurrentPicture(photo)
-        return note
+            session.current = CurrentPicture(photo, sent_size, file_stem(name))
+        if sent_size == photo.size:
+            return ""
+        (width, height), (was_width, was_height) = photo.size, sent_size
+        return f"The picture was made smaller, from {was_width} x {was_height} to {width} x {height} pixels."
 
     def set_labels(self, session: Session, path: Path, name: str, min_area: int | None = None) -> str:
         """Take the objects of the current picture from an uploaded label image.
@@ -108,19 +128,16 @@ class DemoService:
         with session.lock:
             picture = current_picture(session)
             limit = self.options.max_objects
-            was_larger = max(picture.photo.size) == self.options.max_side
-            image = read_uploaded_labels(path, name, picture.photo, limit, min_area, was_larger=was_larger)
+            image = read_uploaded_labels(path, name, picture, limit, min_area)
             picture.use_labels(image, limit)
             self._name_as_before(session, picture)
         return image.summary
 
-    def segment(
-        self, session: Session, boxes: Iterable[CanvasBox] | None = None, *, polygons: bool = False
-    ) -> None:
+    def segment(self, session: Session, view: PageView | None = None, *, polygons: bool = False) -> None:
         """Find the masks of the current picture's objects.
 
         Args:
-            boxes: as the page shows them; None keeps the objects that the server knows.
+            view: what the page shows; None keeps the objects that the server knows.
             polygons: keep the largest outline of each mask, filled.
 
         Raises:
@@ -130,8 +147,8 @@ class DemoService:
         """
         with session.lock:
             picture = current_picture(session)
-            if boxes is not None:
-                picture.take_boxes(boxes, self.options.max_objects)
+            if view is not None:
+                picture.take_boxes(view, self.options.max_objects)
             self._name_as_before(session, picture)
             self._on_device(lambda device: picture.segment(self.models.segmenter(device), polygons))
 
@@ -194,7 +211,7 @@ class DemoService:
             shown = draw_pair(picture.photo, labels, count)
             path = session.new_file("pair", ".jpg", keep_last=2 * MAX_VIEWS)
             query = None if picture.query is None else picture.objects.index(picture.query)
-            pair = Pair(picture.photo, labels, picture.names, query, write_shown(shown, path))
+            pair = Pair(picture.photo, labels, picture.name, picture.names, query, write_shown(shown, path))
             session.pairs.append(pair)
             return pair
 
@@ -254,9 +271,8 @@ class DemoService:
         scene = session.scene
         if scene is None:
             raise SceneInputError("expected a scene to download, found none; generate one first")
-        files = write_downloads(scene, formats, session.new_folder("files"))
-        session.forget_others(files[-1].parent)
-        return files
+        with session.making_folder("files", keep_last=_DOWNLOADS_KEPT) as folder:
+            return write_downloads(scene, formats, folder)
 
     def name_by_order(self, session: Session) -> None:
         """Give objects of the current picture the names at the same places of the first one cached."""
@@ -289,6 +305,11 @@ class DemoService:
     def _sweep(self) -> None:
         while not self._closed.wait(_SWEEP_SECONDS):
             self.sessions.sweep()
+
+
+def file_stem(name: str) -> str:
+    """What is before the last dot of a visitor's name for a file, as files and folders may be called."""
+    return re.sub(r"[^\w ()-]", "_", Path(name).stem).strip()[:_MAX_STEM_LENGTH] or "picture"
 
 
 def current_picture(session: Session) -> CurrentPicture:

@@ -5,6 +5,7 @@ A folder is named by 256 random bits. Who knows the name of a file can fetch it,
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import logging
 import secrets
@@ -12,6 +13,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -38,6 +40,7 @@ class Pair:
     Attributes:
         photo: RGB.
         labels: (H, W) uint8, k + 1 on object k.
+        name: of the photo, as a file or folder may be called.
         names: one for each object.
         query: the object that was chosen as query; None leaves the choice to the order.
         picture: file of the photo beside its numbered objects.
@@ -45,6 +48,7 @@ class Pair:
 
     photo: Image.Image
     labels: np.ndarray
+    name: str
     names: tuple[str, ...]
     query: int | None
     picture: Path
@@ -87,6 +91,7 @@ class Session:
         job: the scene that is waited for, or the last one.
         scene: the scene that was made last.
         lock: held while any of these changes.
+        order: held by what somebody does on the page, one after another.
         last_use: seconds of `time.monotonic`.
     """
 
@@ -100,8 +105,11 @@ class Session:
     job: Job | None = None
     scene: MadeScene | None = None
     lock: threading.RLock = field(default_factory=threading.RLock)
+    order: asyncio.Lock = field(default_factory=asyncio.Lock)
     last_use: float = field(default_factory=time.monotonic)
     _numbers: Iterator[int] = field(default_factory=itertools.count)
+    _folders: dict[str, list[Path]] = field(default_factory=dict)
+    _folders_lock: threading.Lock = field(default_factory=threading.Lock)
 
     def new_file(self, stem: str, suffix: str, *, keep_last: int = 1) -> Path:
         """Name for a file that is shown; browsers never mix it up with an earlier one of the same stem.
@@ -111,22 +119,30 @@ class Session:
             keep_last: of the files of this stem, all but so many are deleted.
         """
         earlier = sorted(self.folder.glob(f"{stem}-*{suffix}"), key=lambda path: path.stat().st_mtime_ns)
-        for path in earlier[: len(earlier) - keep_last]:
+        for path in earlier[: max(len(earlier) - keep_last, 0)]:
             path.unlink(missing_ok=True)
         return self.folder / f"{stem}-{next(self._numbers)}{suffix}"
 
-    def new_folder(self, stem: str) -> Path:
-        """Make an empty folder ``<stem>-<number>``."""
+    @contextmanager
+    def making_folder(self, stem: str, *, keep_last: int) -> Iterator[Path]:
+        """An empty folder for the length of a block that fills it; where that fails, it is deleted.
+
+        Args:
+            stem: its name is ``<stem>-<number>``.
+            keep_last: of the folders of this stem that were filled, all but so many are deleted then.
+        """
         folder = self.folder / f"{stem}-{next(self._numbers)}"
         folder.mkdir()
-        return folder
-
-    def forget_others(self, folder: Path) -> None:
-        """Delete the folders that `new_folder` made before this one for the same stem."""
-        stem = folder.name.rpartition("-")[0]
-        for path in self.folder.glob(f"{stem}-*"):
-            if path != folder and path.is_dir():
-                _remove(path)
+        try:
+            yield folder
+        except BaseException:
+            _remove(folder)
+            raise
+        with self._folders_lock:
+            filled = self._folders.setdefault(stem, [])
+            filled.append(folder)
+            while len(filled) > keep_last:
+                _remove(filled.pop(0))
 
 
 class SessionStore:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scenegen.demo.listening import Address, NotServed, listen
 from scenegen.demo.panels import glb_button, pose_rows, pose_table, scene_panel
 from scenegen.evaluation.loading import SceneFiles, find_scene_files
 
@@ -134,22 +135,15 @@ def launch_viewer(
         The page's address.
 
     Raises:
-        ViewerUnavailable: the port is taken, or see `build_viewer`.
+        ViewerUnavailable: see `listen` and `build_viewer`.
         EvaluationError: see `build_viewer`.
     """
     page = build_viewer(predictions, truth)
     folders = [str(folder.resolve()) for folder in (predictions, truth) if folder is not None]
     try:
-        _, address, _ = page.launch(
-            server_name=host,
-            server_port=port,
-            share=share,
-            allowed_paths=folders,
-            prevent_thread_lock=True,
-            quiet=not block,  # otherwise gradio prints the address
-        )
-    except OSError as error:
-        raise ViewerUnavailable(f"the viewer cannot listen at {host}:{port}: {error}; try --port") from error
+        url = listen(page, Address(host, port, share), quiet=not block, allowed_paths=folders)
+    except NotServed as error:
+        raise ViewerUnavailable(str(error)) from error
     if block:
         page.block_thread()
-    return address
+    return url

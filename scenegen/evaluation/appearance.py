@@ -11,18 +11,19 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
+from torch import Tensor
 
 from safe_files.json_reader import read_json
 from safe_files.pictures import open_picture
 from safe_files.regular import UnreadableFile
 from scenegen.evaluation.comparison import Figures
-from scenegen.evaluation.loading import EvaluationError, SceneFiles
+from scenegen.evaluation.loading import EvaluationError, SceneFiles, fault_of
 from scenegen.evaluation.pictures.cameras import SceneCamera, camera_of_render_config, camera_of_truth
 from scenegen.evaluation.pictures.embeddings import (
     NetworkPaths,
@@ -33,7 +34,7 @@ from scenegen.evaluation.pictures.embeddings import (
     lpips_distance,
 )
 from scenegen.evaluation.pictures.figures import frechet_distance, kernel_distance, psnr, ssim
-from scenegen.evaluation.pictures.ray_casting import EXPOSURE, LIGHTS, SAMPLES, cast, load_triangles
+from scenegen.evaluation.pictures.renderers import Renderer, find_renderer
 from scenegen.evaluation.registration import Similarity
 from scenegen.evaluation.settings import AppearanceSettings
 from scenegen.inputs.image_files import SceneInputError
@@ -63,19 +64,28 @@ class AppearanceSources:
         images: folder of the folders of photos and masks, None where there are none.
         render_config: ``render_cfg.json`` of the true pictures, None where the truth's JSON has the camera.
         networks: weights.
+        renderer: draws the pictures; some of `renderers.RENDERERS`.
+        blender: program of the renderer that needs one, None for the one on the search path.
     """
 
     pictures: Path
     images: Path | None = None
     render_config: Path | None = None
     networks: NetworkPaths = NetworkPaths()
+    renderer: str = "embree"
+    blender: str | None = None
 
-    def settings(self, samples: int = SAMPLES) -> AppearanceSettings:
+    def settings(self, samples: int | None = None) -> AppearanceSettings:
         """The settings that suit these sources.
 
+        Args:
+            samples: how finely pictures are drawn; None takes what the renderer suggests.
+
         Raises:
-            EvaluationError: weights are missing or do not fit, or the camera file cannot be read.
+            EvaluationError: weights are missing or do not fit, the camera file cannot be read, or the
+                program of the renderer is not there.
         """
+        samples = samples or find_renderer(self.renderer, self.blender).default_samples
         weights = self.networks.digests()
         loaders = {
             "lpips": lpips_distance,
@@ -90,7 +100,7 @@ class AppearanceSources:
             _render_entries(self.render_config)
         have = (weights["lpips"], weights["clip"], weights["dinov2"], weights["inception"], self.images)
         empty = {name: why for (name, why), found in zip(_EMPTY.items(), have, strict=True) if not found}
-        return AppearanceSettings(weights, self.images is not None, samples=samples, empty=empty)
+        return AppearanceSettings(weights, self.images is not None, self.renderer, samples, empty)
 
     def camera_files(self, scene: SceneFiles) -> list[Path]:
         """Files whose content the pictures of a scene depend on, for fingerprints."""
@@ -131,6 +141,38 @@ class AppearanceFigures:
     features: dict[str, str]
 
 
+class _SeenPicture:
+    """A picture with what networks make of it, which is found once however often it is compared."""
+
+    def __init__(self, picture: np.ndarray, networks: NetworkPaths):
+        self.picture, self._networks = picture, networks
+
+    @cached_property
+    def _activations(self) -> list[Tensor]:
+        return lpips_distance(self._networks.lpips).activations(self.picture)
+
+    @cached_property
+    def _clip(self) -> np.ndarray:
+        return clip_embedding(self._networks.clip)(self.picture)
+
+    @cached_property
+    def _dinov2(self) -> np.ndarray:
+        return dinov2_embedding(self._networks.dinov2)(self.picture)
+
+    def against(self, other: _SeenPicture) -> Figures:
+        """How alike this picture and another of its size are, by the names of the figures."""
+        unit, other_unit = self.picture / 255.0, other.picture / 255.0
+        figures = {"psnr": psnr(unit, other_unit), "ssim": ssim(unit, other_unit)}
+        if self._networks.lpips:
+            measure = lpips_distance(self._networks.lpips)
+            figures["lpips"] = measure.distance(self._activations, other._activations)
+        if self._networks.clip:
+            figures["clip_similarity"] = cosine(self._clip, other._clip)
+        if self._networks.dinov2:
+            figures["dinov2_similarity"] = cosine(self._dinov2, other._dinov2)
+        return figures
+
+
 class ScenePictures:
     """The pictures of one true scene, with which predictions are compared."""
 
@@ -142,6 +184,7 @@ class ScenePictures:
                 another shape than the true picture.
         """
         self._settings, self._sources = settings, sources
+        self._renderer: Renderer = find_renderer(settings.renderer, sources.blender)
         photo = _masked_photo(truth.scene_id, sources) if settings.with_photo else None
         size = None if photo is None else (photo.shape[1], photo.shape[0])
         self.camera = scene_camera(truth, size, sources.render_config)
@@ -159,24 +202,19 @@ class ScenePictures:
             EvaluationError: the prediction cannot be drawn.
         """
         picture = np.full_like(self.truth, 255) if prediction is None else self._drawn(prediction, transform)
-        figures = self._against("render", picture, self.truth)
-        if self.photo is not None:
-            figures |= self._against("scene", picture, self.photo)
+        seen = _SeenPicture(picture, self._sources.networks)
+        figures = {f"render_{name}": value for name, value in seen.against(self._seen_truth).items()}
+        if self._seen_photo is not None:
+            figures |= {f"scene_{name}": value for name, value in seen.against(self._seen_photo).items()}
         return AppearanceFigures(figures, self._features(picture))
 
-    def _against(self, target: str, picture: np.ndarray, other: np.ndarray) -> Figures:
-        unit, other_unit = picture / 255.0, other / 255.0
-        figures = {"psnr": psnr(unit, other_unit), "ssim": ssim(unit, other_unit)}
-        networks = self._sources.networks
-        if networks.lpips:
-            figures["lpips"] = lpips_distance(networks.lpips)(picture, other)
-        if networks.clip:
-            embed = clip_embedding(networks.clip)
-            figures["clip_similarity"] = cosine(embed(picture), embed(other))
-        if networks.dinov2:
-            embed = dinov2_embedding(networks.dinov2)
-            figures["dinov2_similarity"] = cosine(embed(picture), embed(other))
-        return {f"{target}_{name}": value for name, value in figures.items()}
+    @cached_property
+    def _seen_truth(self) -> _SeenPicture:
+        return _SeenPicture(self.truth, self._sources.networks)
+
+    @cached_property
+    def _seen_photo(self) -> _SeenPicture | None:
+        return None if self.photo is None else _SeenPicture(self.photo, self._sources.networks)
 
     def _features(self, picture: np.ndarray) -> dict[str, str]:
         if not self._sources.networks.inception:
@@ -191,8 +229,7 @@ class ScenePictures:
         """A scene file on white (H, W, 3) uint8, from the kept pictures where it is among them."""
         kept = self._sources.pictures / f"{self._key(path, transform)}.png"
         if (picture := _read_kept(kept)) is None:
-            rgba = cast(load_triangles(path).moved(transform), self.camera, self._settings.samples)
-            picture = on_white(rgba)
+            picture = on_white(self._renderer.draw(path, transform, self.camera, self._settings.samples))
             with atomic_write(kept, shared=True) as temporary:
                 Image.fromarray(picture).save(temporary, format="PNG")
         return picture
@@ -201,7 +238,7 @@ class ScenePictures:
         """Hash of everything that a picture depends on."""
         drawn = {
             "camera": self.camera.as_json(),
-            "renderer": [self._settings.renderer, self._settings.samples, LIGHTS, EXPOSURE],
+            "renderer": [self._settings.samples, *self._renderer.described()],
             "rotation": np.round(transform.rotation, 9).tolist(),
             "translation": np.round(transform.translation, 9).tolist(),
             "scale": round(transform.scale, 9),
@@ -295,7 +332,7 @@ def _render_entries(path: Path) -> Mapping[str, Any]:
         raw = read_json(path)
     except (OSError, UnreadableFile) as error:
         raise EvaluationError(
-            f"{path}: expected the cameras of the true pictures, got {error}; write them again"
+            f"{path}: expected the cameras of the true pictures, got {fault_of(error)}; write them again"
         ) from error
     if not isinstance(raw, dict):
         raise EvaluationError(

@@ -10,14 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scenegen.evaluation.alignment import (
-    Alignment,
-    CloudPair,
-    Matches,
-    align,
-    align_object,
-    refine_scale,
-)
+from scenegen.evaluation.alignment import Alignment, align, align_object, refine_scale
 from scenegen.evaluation.arrangement import (
     best_pairing,
     collision_volume,
@@ -27,20 +20,20 @@ from scenegen.evaluation.arrangement import (
     object_volume,
     upright_box_iou,
 )
+from scenegen.evaluation.clouds import CloudPair, Matches
 from scenegen.evaluation.loading import EvaluationScene, ObjectMesh, ScenePoses, sample_surface
 from scenegen.evaluation.metrics import (
     box_iou,
     chamfer_distances,
     f_score,
     normalise_object,
-    pose_errors,
     relative_poses,
     symmetric_rotation_errors_deg,
     worst_chamfer,
 )
 from scenegen.evaluation.registration import IDENTITY, Similarity
 from scenegen.evaluation.settings import EvaluationSettings
-from scenegen.geometry import ROTATION
+from scenegen.geometry import ROTATION, pose_differences
 
 _WORST_ROTATION_DEG = 180.0
 _WORST_SHARE = 0.0  # F-score and intersection over union
@@ -176,7 +169,7 @@ def compare_poses(truth: ScenePoses, prediction: ScenePoses) -> dict[int, Figure
         return {}
     predicted = relative_poses(prediction.poses, truth.query, indices)
     true = relative_poses(truth.poses, truth.query, indices)
-    errors = pose_errors(predicted, true)
+    errors = pose_differences(predicted, true)
     errors["rotation_error_symmetric_deg"] = symmetric_rotation_errors_deg(
         predicted[:, ROTATION],
         true[:, ROTATION],

@@ -9,7 +9,7 @@ import numpy as np
 
 from safe_files.json_reader import read_json
 from safe_files.regular import UnreadableFile
-from scenegen.evaluation.loading import EvaluationError
+from scenegen.evaluation.loading import EvaluationError, fault_of
 from scenegen.evaluation.records import with_infinity
 from scenegen.evaluation.report import bootstrap_interval, scene_values, with_colours
 from scenegen.evaluation.scene import RECORD_FORMAT
@@ -26,7 +26,9 @@ def read_report(path: Path) -> dict[str, Any]:
     try:
         report = with_infinity(read_json(path))
     except (OSError, UnreadableFile) as error:
-        raise EvaluationError(f"{path}: expected a report of evaluate.py, got {error}") from error
+        raise EvaluationError(
+            f"{path}: expected a report of evaluate.py, got {fault_of(error)}; check the path"
+        ) from error
     if not isinstance(report, dict) or report.get("format") != RECORD_FORMAT or "protocols" not in report:
         raise EvaluationError(
             f"{path}: expected a report of this version of evaluate.py, got another file; evaluate again"

@@ -105,6 +105,13 @@ def find_scene_files(root: Path) -> dict[str, SceneFiles]:
     return {scene_id: found[scene_id] for scene_id in sorted(found, key=natural_key)}
 
 
+def fault_of(error: OSError | UnreadableFile) -> str:
+    """What is wrong with a file, for a message that names it."""
+    if isinstance(error, FileNotFoundError):
+        return "no such file"
+    return error.strerror or str(error) if isinstance(error, OSError) else str(error)
+
+
 def load_scene(path: Path) -> EvaluationScene:
     """Read the objects of a scene GLB.
 
@@ -222,7 +229,9 @@ def load_poses(path: Path) -> ScenePoses:
     try:
         raw = read_json(path)
     except (OSError, UnreadableFile) as error:
-        raise EvaluationError(f"{path}: expected a JSON pose file, got {error}; write it again") from error
+        raise EvaluationError(
+            f"{path}: expected a JSON pose file, got {fault_of(error)}; write it again"
+        ) from error
     try:
         entries = raw["objects"]
         indices = [int(entry["id"]) for entry in entries]

@@ -9,12 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scenegen.evaluation.alignment import Matches
+from scenegen.evaluation.clouds import Matches
 from scenegen.geometry import (
     CONTINUOUS_SYMMETRY,
-    ROTATION,
-    SCALE,
-    TRANSLATION,
     relative_pose,
     rotation_angle_deg,
 )
@@ -80,27 +77,6 @@ def normalise_object(points: np.ndarray, box: np.ndarray, isotropic: bool) -> np
     sides = np.full(3, (high - low).max()) if isotropic else high - low
     factors = np.divide(OBJECT_SIDE, sides, out=np.ones(3), where=sides > 0)
     return factors * (points - (low + high) / 2)
-
-
-def pose_errors(predicted: Tensor, truth: Tensor) -> dict[str, Tensor]:
-    """Compare poses of targets, each in the frame of its query.
-
-    Args:
-        predicted, truth: (T, 8) float64 poses relative to the query (`relative_poses`).
-
-    Returns:
-        (T,) tensors: rotation_error_deg in [0, 180]; translation_error in longest sides of the query;
-        scale_ratio = predicted / true size; log_scale_error = |ln(scale_ratio)|; size_agreement = the smaller
-        size over the larger one, in (0, 1].
-    """
-    ratio = (predicted[:, SCALE] / truth[:, SCALE]).squeeze(-1)
-    return {
-        "rotation_error_deg": rotation_angle_deg(predicted[:, ROTATION], truth[:, ROTATION]),
-        "translation_error": (predicted[:, TRANSLATION] - truth[:, TRANSLATION]).norm(dim=-1),
-        "scale_ratio": ratio,
-        "log_scale_error": ratio.log().abs(),
-        "size_agreement": torch.minimum(ratio, 1 / ratio),
-    }
 
 
 def relative_poses(poses: dict[int, Tensor], query: int, indices: list[int]) -> Tensor:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from scenegen.evaluation.alignment import Alignment, CloudPair, Matches, align, align_object
+from scenegen.evaluation.alignment import Alignment, align, align_object
+from scenegen.evaluation.clouds import CloudPair, Matches
 from scenegen.evaluation.comparison import Figures
 from scenegen.evaluation.glb import GlbError, read_glb
 from scenegen.evaluation.loading import EvaluationError, ObjectMesh, sample_surface
@@ -72,9 +73,8 @@ def compare_as_paper(
     figures, alignment = {}, None
     objects: list[Figures] = [{} for _ in true]
     if "scene" in settings.paper.levels:
-        alignment = align(
-            CloudPair(np.concatenate(predicted), np.concatenate(true)), settings.paper.scene, rng
-        )
+        clouds = CloudPair(np.concatenate(predicted), np.concatenate(true))
+        alignment = align(clouds, settings.paper.scene, rng, compare=False)
         figures = _distances("scene", alignment.aligned, settings.fscore_threshold)
         for entry, points, true_points in zip(objects, predicted, true, strict=True):
             entry["iou_bbox"] = box_iou(alignment.transform.apply(points), true_points)

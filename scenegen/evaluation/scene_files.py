@@ -73,7 +73,11 @@ def load_truth_poses(pair: ScenePair, truth: EvaluationScene) -> ScenePoses | No
 def load_prediction(pair: ScenePair, truth: EvaluationScene, with_poses: bool) -> Prediction:
     """Read a prediction and give its objects the indices of the true ones; its faults become part of it."""
     if pair.prediction is None:
-        return Prediction(MISSING, error=f"{pair.scene_id}: no prediction; counted as worst")
+        error = (
+            f"{pair.scene_id}: no prediction; the corrected protocol counts it as worst, the paper's leaves "
+            "it out"
+        )
+        return Prediction(MISSING, error=error)
     try:
         read = load_scene(pair.prediction.scene)
     except (GlbError, EvaluationError) as error:

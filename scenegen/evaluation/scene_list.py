@@ -1,4 +1,4 @@
-"""Which scenes are evaluated: a list of ids in a file with its hash, or all scenes of the truth."""
+"""Which scenes are evaluated: ids in a file, with their hash or one a line, or all scenes of the truth."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from safe_files.json_reader import read_json
-from safe_files.regular import UnreadableFile
-from scenegen.evaluation.loading import EvaluationError
+from safe_files.limits import MAX_JSON_BYTES
+from safe_files.regular import UnreadableFile, read_bytes
+from scenegen.evaluation.loading import EvaluationError, fault_of
 
 FORM = '{"sha256": ..., "scenes": [ids, or objects with scene_id]}'
 
@@ -40,22 +41,29 @@ class ListedScenes:
 
     @classmethod
     def load(cls, path: Path) -> ListedScenes:
-        """Read a list and check its hash.
+        """Read a list.
+
+        A JSON file states the hash of its scenes, which is checked. A file whose name ends otherwise has one
+        id a line.
 
         Raises:
             EvaluationError: the file cannot be read, has another form, is empty, names a scene twice, or its
                 scenes do not have the hash that it states.
         """
         try:
+            if path.suffix.lower() != ".json":
+                return cls._of_lines(path, read_bytes(path, MAX_JSON_BYTES))
             raw = read_json(path)
         except (OSError, UnreadableFile) as error:
             raise EvaluationError(
-                f"{path}: expected a list of scenes as JSON, got {error}; check the path"
+                f"{path}: expected a list of scenes, as JSON or one id a line, got {fault_of(error)}; check "
+                "the path"
             ) from error
         scenes = raw.get("scenes") if isinstance(raw, dict) else None
         if not isinstance(scenes, list) or not scenes or "sha256" not in raw:
             raise EvaluationError(
-                f"{path}: expected a list of scenes {FORM}, got another form; write it again"
+                f"{path}: expected a list of scenes {FORM}, got another form; write it again, or "
+                "ids into a text file, one a line"
             )
         ids = tuple(_scene_id(entry) for entry in scenes)
         if None in ids or len(set(ids)) < len(ids):
@@ -67,6 +75,16 @@ class ListedScenes:
                 "restore it or write its new hash into it"
             )
         return cls(path.name, found, ids, len(ids))
+
+    @classmethod
+    def _of_lines(cls, path: Path, content: bytes) -> ListedScenes:
+        try:
+            ids = [line.strip() for line in content.decode("utf-8").splitlines() if line.strip()]
+        except UnicodeDecodeError as error:
+            raise UnreadableFile("bytes that are no text") from error
+        if not ids or len(set(ids)) < len(ids):
+            raise EvaluationError(f"{path}: expected every scene once, one id a line; write it again")
+        return cls.of(path.name, ids)
 
     def first(self, limit: int | None) -> ListedScenes:
         """The list with only its first scenes evaluated."""

@@ -42,7 +42,8 @@ class AppearanceSettings:
     Attributes:
         weights: SHA-256 by network, None for those that are not here.
         with_photo: whether predictions are compared with the photos too.
-        renderer: what draws, and `samples` its rays along each edge of a pixel.
+        renderer: what draws.
+        samples: its rays along each edge of a pixel, or in Blender its paths a pixel.
         empty: why figures have no values, by their names.
     """
 

@@ -92,6 +92,12 @@ def blocks(report: dict[str, Any], protocol: str) -> list[FigureTable]:
     ]
 
 
+def aligners(report: dict[str, Any], protocol: str) -> tuple[str, str]:
+    """What moves scenes, and what moves objects alone, before most figures of a protocol are taken."""
+    in_scene, *others = blocks(report, protocol)
+    return in_scene.aligner, next(block.aligner for block in others if "object_cd" in block.names)
+
+
 def header_lines(report: dict[str, Any], protocol: str) -> list[str]:
     """What the figures of a protocol are of: list, hash, points, threshold, and what counts."""
     coverage, settings, listed = report["coverage"], report["settings"], report["list"]
@@ -199,14 +205,13 @@ def paper_table(reports: Mapping[str, dict[str, Any]], protocol: str) -> list[st
         protocol: that all of them have.
     """
     report = next(iter(reports.values()))
-    in_scene, *others = blocks(report, protocol)
-    alone = next(block.aligner for block in others if "object_cd" in block.names)
+    in_scene, alone = aligners(report, protocol)
     found = [
         name for name in PAPER_COLUMNS if any(name in _means(each, protocol) for each in reports.values())
     ]
     names = [f"{name} ({'object' if name.startswith('object') else 'scene'})" for name in found]
     lines = [
-        f"In the order of the paper; `(scene)` after {in_scene.aligner}, `(object)` after {alone}:",
+        f"In the order of the paper; `(scene)` after {in_scene}, `(object)` after {alone}:",
         "",
         "| method | " + " | ".join(names) + " |",
         "|---|" + "---:|" * len(names),

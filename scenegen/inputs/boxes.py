@@ -9,6 +9,7 @@ y0 < y1 <= height. The k-th box, from 0, becomes object k.
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -99,11 +100,30 @@ def check_box(box: Any, size: tuple[int, int], where: str) -> None:
             f"{where}: expected x0 < x1 and y0 < y1, got {box}; give the left top corner, then the right "
             "bottom one"
         )
+    check_pixels(box, size, where)
     width, height = size
     if min(x0, y0) < 0 or x1 > width or y1 > height:
         raise SceneInputError(
             f"{where}: expected a box inside the photo, {width}x{height} pixels, got {box}; "
             "measure it in the photo at full size"
+        )
+
+
+def check_pixels(numbers: Sequence[float], size: tuple[int, int], where: str) -> None:
+    """Refuse shares of the picture's sides in place of pixels; no object is smaller than one pixel.
+
+    Args:
+        numbers: coordinates of a box or a point.
+        size: width and height of the photo in pixels.
+        where: begins the message.
+
+    Raises:
+        SceneInputError: all are from 0 to 1, and not all of them whole.
+    """
+    if all(0 <= value <= 1 for value in numbers) and any(value != int(value) for value in numbers):
+        raise SceneInputError(
+            f"{where}: expected pixels, got shares of the picture from 0 to 1 ({list(numbers)}); multiply "
+            f"them by its width and height, {size[0]} and {size[1]}"
         )
 
 

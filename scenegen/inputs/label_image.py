@@ -117,8 +117,8 @@ class LabelImage:
             whole = [str(item.label) for item in self.dropped if item.is_whole]
             gone = f", among them all of label {', '.join(whole)}" if whole else ""
             parts.append(
-                f"left out {specks} speck{'s' if specks != 1 else ''} below {self.min_area} pixels "
-                f"({pixels} in all{gone})"
+                f"left out {specks} speck{'s' if specks != 1 else ''} below {self.min_area} pixels, "
+                f"together {pixels} pixels{gone}"
             )
         if self.lost:
             areas = "an area" if len(self.lost) == 1 else f"{len(self.lost)} areas"

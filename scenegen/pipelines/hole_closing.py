@@ -1,4 +1,4 @@
-"""Closing structures along holes that the photo contradicts, before latents and meshes are made of them."""
+"""Closing tears of structures, and holes that the photo contradicts, before anything is made of them."""
 
 from __future__ import annotations
 
@@ -13,6 +13,19 @@ from scenegen.photo.colouring import MIN_OVERLAP
 from scenegen.photo.through_holes import membranes_of_holes
 from scenegen.pipelines.decoding import occupancy_surface, with_voxels_at
 from scenegen.pipelines.drafts import ObjectDraft, usable
+from scenegen.pipelines.tears import without_tears
+
+
+def close_tears(drafts: Sequence[ObjectDraft], check: Callable[[], object]) -> None:
+    """Close, in the logits of drafts, small holes where the network is undecided, see `without_tears`.
+
+    Args:
+        drafts: all objects; those that have a problem are left out.
+        check: called before each object; what it raises ends the work.
+    """
+    for row in usable(drafts):
+        check()
+        drafts[row].logits = torch.from_numpy(without_tears(drafts[row].logits.numpy()))
 
 
 def close_contradicted_holes(

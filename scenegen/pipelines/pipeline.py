@@ -23,7 +23,7 @@ from scenegen.pipelines.appearance import AppearanceStage, object_cond, with_pat
 from scenegen.pipelines.arguments import check_structure, check_views, refuse_old_call
 from scenegen.pipelines.drafts import MAX_VOXELS, ObjectDraft, draft_objects, usable
 from scenegen.pipelines.face_budget import share_faces
-from scenegen.pipelines.hole_closing import close_contradicted_holes
+from scenegen.pipelines.hole_closing import close_contradicted_holes, close_tears
 from scenegen.pipelines.memory import StageMeter, repeatable_kernels
 from scenegen.pipelines.preview import OnObject, OnPreview, PartialResults
 from scenegen.pipelines.progress import OnProgress, ProgressReporter, ShouldStop
@@ -224,6 +224,7 @@ class SceneGenPipeline:
         shaped = usable(drafts)
         if settings.close_holes:
             with meter.stage("holes"):
+                close_tears(drafts, reporter.check)
                 close_contradicted_holes(drafts, [views[0].masks[row] for row in order], reporter.check)
         share_faces([drafts[row] for row in shaped], settings.faces, settings.scene_faces)
         if objects is not None and shaped:

@@ -55,8 +55,9 @@ class RunSettings:
         scene_faces: likewise for the scene; objects share it by their areas as they are placed.
         simplify: likewise as the share of the triangles that simplification removes, in [0, 1).
         solid: insist on watertight objects: one that nothing else closes is drawn anew on a grid.
-        close_holes: close holes right through objects where the photo shows a closed surface. Not for a
-            ``structure`` that is given, for surfaces as released, and where no network places the objects.
+        close_holes: close small holes of structures where the network is undecided, and any right through
+            objects where the photo shows a closed surface. Not for a ``structure`` that is given, surfaces as
+            released, and where no network places the objects.
         texture: how meshes of the appearance stage are textured; None leaves them as they are decoded, with
             colours at their many vertices.
         representations: what else the objects are returned as.

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from scenegen.inputs.boxes import check_box, check_count, is_number, load_boxes
+from scenegen.inputs.boxes import check_box, check_count, check_pixels, is_number, load_boxes
 from scenegen.inputs.image_files import SceneInputError
 
 Point = tuple[float, float]
@@ -63,6 +63,18 @@ class ObjectPrompt:
                     f"({x:g}, {y:g}); move the point"
                 )
         return self if self.box is None else replace(self, box=self._clipped_box(self.box, width, height))
+
+    def scaled(self, x_factor: float, y_factor: float) -> ObjectPrompt:
+        """The prompt in a picture whose pixels were scaled."""
+        box = self.box
+        return replace(
+            self,
+            box=None
+            if box is None
+            else (box[0] * x_factor, box[1] * y_factor, box[2] * x_factor, box[3] * y_factor),
+            positive=tuple((x * x_factor, y * y_factor) for x, y in self.positive),
+            negative=tuple((x * x_factor, y * y_factor) for x, y in self.negative),
+        )
 
     def _clipped_box(
         self, box: tuple[float, float, float, float], width: int, height: int
@@ -136,8 +148,8 @@ def parse_prompt(raw: Any, size: tuple[int, int], where: str) -> ObjectPrompt:
         raise SceneInputError(f"{where}: expected a text as its name, got {name!r}; correct it")
     prompt = ObjectPrompt(
         None if box is None else tuple(map(float, box)),
-        _read_points(raw.get("positive", []), f"{where}: positive"),
-        _read_points(raw.get("negative", []), f"{where}: negative"),
+        _read_points(raw.get("positive", []), size, f"{where}: positive"),
+        _read_points(raw.get("negative", []), size, f"{where}: negative"),
         name,
     )
     try:
@@ -146,10 +158,12 @@ def parse_prompt(raw: Any, size: tuple[int, int], where: str) -> ObjectPrompt:
         raise SceneInputError(f"{where}: {error}") from error
 
 
-def _read_points(raw: Any, where: str) -> tuple[Point, ...]:
+def _read_points(raw: Any, size: tuple[int, int], where: str) -> tuple[Point, ...]:
     is_list = isinstance(raw, list)
     if not is_list or not all(
         isinstance(point, list) and len(point) == 2 and all(map(is_number, point)) for point in raw
     ):
         raise SceneInputError(f"{where}: expected {_POINTS_FORM}, got {raw!r}; correct them")
+    for point in raw:
+        check_pixels(point, size, where)
     return tuple((float(x), float(y)) for x, y in raw)

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from scenegen.hub.releases import download_command, expected_size, load_releases, size_text
 from scenegen.hub.repository import FOLDER_FILES
+from scenegen.hub.transformers_folders import check_transformers, find_folder
 from scenegen.inputs.names import LABELS_NAME
-from scenegen.segmentation.folders import check_transformers, find_folder
 from scenegen.segmentation.unavailable import SegmenterUnavailable
 from trellis_modules.checkpoint import materialize, read_state
 from trellis_modules.config import ConfigError, load_json
@@ -50,7 +50,7 @@ def load_sam2(path_or_repo: Path | str, device: torch.device, revision: str | No
         CheckpointError: the weights are damaged, or not those of the description.
         HubError: the repository cannot be had.
     """
-    check_transformers("masks from boxes", _OTHERWISE)
+    check_transformers("masks from boxes", _OTHERWISE, SegmenterUnavailable)
     folder = find_folder(path_or_repo, FOLDER_FILES, _missing, revision)
     description, weights = (folder / name for name in FOLDER_FILES)
     raw = _read_description(description)
@@ -98,7 +98,7 @@ def build_network(raw: dict[str, Any], path: Path) -> Sam2Model:
     Raises:
         SegmenterUnavailable: the package transformers is missing, or the description is of something else.
     """
-    check_transformers("masks from boxes", _OTHERWISE)
+    check_transformers("masks from boxes", _OTHERWISE, SegmenterUnavailable)
     from huggingface_hub.errors import StrictDataclassError
     from transformers import Sam2Config, Sam2Model
 

@@ -15,8 +15,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from scenegen.hub.transformers_folders import check_transformers, find_folder
 from scenegen.inputs.image_files import SceneInputError
-from scenegen.segmentation.folders import check_transformers, find_folder
 from scenegen.segmentation.prompts import ObjectPrompt
 from scenegen.segmentation.sam2 import IMAGE_MEAN, IMAGE_STD
 from scenegen.segmentation.unavailable import SegmenterUnavailable
@@ -67,7 +67,7 @@ def load_detector(
         CheckpointError: the weights are a pickle.
         HubError: the repository cannot be had.
     """
-    check_transformers("objects by their names", _OTHERWISE)
+    check_transformers("objects by their names", _OTHERWISE, SegmenterUnavailable)
     refuse_pickle(Path(path_or_repo).expanduser())
     folder = find_folder(path_or_repo, DETECTOR_FILES, _missing, revision)
     from huggingface_hub.errors import StrictDataclassError

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from scenegen.synthesis.sources.batch import Batch
+from scenegen.datasets.batch import Batch
 
 Loss = Callable[..., tuple[Tensor, dict[str, Tensor]]]
 

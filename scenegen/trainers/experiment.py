@@ -1,65 +1,73 @@
-"""Experiments: which networks are built, from which weights they start, and what they are trained for."""
+"""Experiments: which networks are built, what they learn from, and how they are trained."""
 
 from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from safe_files.regular import shown
+from scenegen.datasets.source import BatchSource, SourceOptions
 from scenegen.models.registry import build_model
-from scenegen.synthesis.sources.registry import SOURCES, SourceOptions, build_source
-from scenegen.synthesis.sources.source import BatchSource
+from scenegen.trainers.data import DATA, build_source
+from scenegen.trainers.finetune import find_starts, start_from_checkpoints
+from scenegen.trainers.freezing import freeze
+from scenegen.trainers.loop_config import LoopConfig
 from scenegen.trainers.objective import Objective
-from scenegen.trainers.objectives.geometry_encoder import GeometryEncoderConfig, GeometryEncoderObjective
-from scenegen.trainers.objectives.image_encoder import ImageEncoderConfig, ImageEncoderObjective
-from scenegen.trainers.objectives.scene_flow import SceneFlowConfig, SceneFlowObjective
-from scenegen.trainers.objectives.structure_vae import StructureVaeConfig, StructureVaeObjective
-from scenegen.trainers.objectives.structured_latent_flow import (
-    StructuredLatentFlowConfig,
-    StructuredLatentFlowObjective,
-)
-from scenegen.trainers.objectives.structured_latent_vae import (
-    StructuredLatentVaeConfig,
-    StructuredLatentVaeObjective,
-)
-from scenegen.trainers.stages import require_network
-from scenegen.trainers.trainer import TrainerConfig
-from trellis_modules.checkpoint import CheckpointError, find_weights, load_state, read_state
-from trellis_modules.config import ConfigError, NamedConfig, build, check_range, load_json, lookup
-
-#: objective name -> (its class, its configuration); the class is called with the models and the configuration
-OBJECTIVES: Mapping[str, tuple[type[Objective], type]] = {
-    "structure_vae": (StructureVaeObjective, StructureVaeConfig),
-    "geometry_encoder": (GeometryEncoderObjective, GeometryEncoderConfig),
-    "image_encoder": (ImageEncoderObjective, ImageEncoderConfig),
-    "scene_flow": (SceneFlowObjective, SceneFlowConfig),
-    "structured_latent_vae": (StructuredLatentVaeObjective, StructuredLatentVaeConfig),
-    "structured_latent_flow": (StructuredLatentFlowObjective, StructuredLatentFlowConfig),
-}
-
+from scenegen.trainers.registry import TRAINERS, TrainerKind
+from trellis_modules.config import ConfigError, NamedConfig, build, check_range, load_json, lookup, to_json
 
 _SHARE = ("p_", "sigma_min")
 
 
 @dataclass(frozen=True)
 class ExperimentConfig:
-    """One JSON file of ``configs/``."""
+    """One JSON file of ``configs/``, in the three sections of released configurations."""
 
-    objective: NamedConfig
     models: dict[str, NamedConfig]
-    source: NamedConfig  # of `scenegen.synthesis.sources.registry`
-    trainer: TrainerConfig
-    start_from: dict[str, str] = field(default_factory=dict)  # model -> checkpoint stem holding its weights
-    frozen: tuple[str, ...] = ()  # starts of tensor names, the model's first, that are not trained
+    dataset: NamedConfig
+    trainer: NamedConfig
 
 
-def load_experiment(path: Path) -> ExperimentConfig:
+@dataclass(frozen=True)
+class Experiment:
+    """A checked experiment.
+
+    Attributes:
+        models: networks by role.
+        dataset: of `scenegen.trainers.data`.
+        trainer: key of `TRAINERS`.
+        loop: the part of ``trainer.args`` that every trainer has.
+        settings: the rest, of the trainer's own class.
+        given: names of the arguments of the trainer that the file has.
+    """
+
+    models: Mapping[str, NamedConfig]
+    dataset: NamedConfig
+    trainer: str
+    loop: LoopConfig
+    settings: Any
+    given: frozenset[str] = frozenset()
+
+    @property
+    def kind(self) -> TrainerKind:
+        """The trainer."""
+        return TRAINERS[self.trainer]
+
+    def resolved(self) -> dict[str, Any]:
+        """The experiment as JSON types, with every default of the trainer filled in."""
+        arguments = {**to_json(self.loop), **to_json(self.settings)}
+        return {
+            "models": to_json(self.models),
+            "dataset": to_json(self.dataset),
+            "trainer": {"name": self.trainer, "args": arguments},
+        }
+
+
+def load_experiment(path: Path) -> Experiment:
     """Read and check a configuration file.
 
     Raises:
@@ -68,97 +76,105 @@ def load_experiment(path: Path) -> ExperimentConfig:
     raw = load_json(path)
     if not isinstance(raw, Mapping):
         raise ConfigError(f"{path}: expected an experiment as an object, got {type(raw).__name__}")
-    return build(ExperimentConfig, raw, str(path))
+    config = build(ExperimentConfig, raw, str(path))
+    kind = lookup(TRAINERS, config.trainer.name, f"{path}: trainer")
+    loop, settings = _trainer_arguments(kind, config.trainer, str(path))
+    given = frozenset(config.trainer.args)
+    return Experiment(config.models, config.dataset, config.trainer.name, loop, settings, given)
 
 
-def load_superset(module: nn.Module, stem: Path) -> None:
-    """Load a module from a checkpoint with all its tensors and perhaps more (say an encoder with its heads).
+def _trainer_arguments(kind: TrainerKind, trainer: NamedConfig, where: str) -> tuple[LoopConfig, Any]:
+    """Share ``trainer.args`` out between the loop and the trainer's own settings."""
+    where = f"{where}: trainer {trainer.name}"
+    of_loop, own = (set(inspect.signature(cls).parameters) for cls in (LoopConfig, kind.settings))
+    if unknown := sorted(trainer.args.keys() - of_loop - own):
+        raise ConfigError(f"{where}: unknown key {shown(unknown[0])}; known: {sorted(of_loop | own)}")
+    loop = build(LoopConfig, _with_groups({k: v for k, v in trainer.args.items() if k in of_loop}), where)
+    settings = build(kind.settings, {k: v for k, v in trainer.args.items() if k in own}, where)
+    _check_numbers(settings, where)
+    return loop, settings
 
-    Args:
-        module: changed in place.
-        stem: checkpoint path without suffix.
 
-    Raises:
-        CheckpointError: the file or a tensor is missing.
+def _with_groups(arguments: dict[str, Any]) -> dict[str, Any]:
+    """The loop's arguments, with those of parameter groups apart from their ``regex``.
+
+    Released configurations write them beside it, as optimisers of PyTorch take them.
     """
-    path = find_weights(stem)
-    state = read_state(path)
-    wanted = list(module.state_dict())
-    if missing := [name for name in wanted if name not in state]:
-        raise CheckpointError(
-            f"{path}: tensor {missing[0]!r} is missing; it belongs to another configuration"
-        )
-    load_state(module, {name: state[name] for name in wanted}, str(path))
+    optimizer = arguments.get("optimizer")
+    groups = optimizer.get("param_groups") if isinstance(optimizer, Mapping) else None
+    if not isinstance(groups, list):
+        return arguments
+    apart = [
+        {"args": {k: v for k, v in group.items() if k != "regex"}, **_only(group, "regex")}
+        if isinstance(group, Mapping) and "args" not in group
+        else group
+        for group in groups
+    ]
+    return {**arguments, "optimizer": {**optimizer, "param_groups": apart}}
 
 
-def freeze(models: Mapping[str, nn.Module], starts: Sequence[str]) -> None:
-    """Exclude tensors from training whose name, ``model.tensor``, starts with one of ``starts``.
-
-    Raises:
-        ConfigError: a start fits no tensor.
-    """
-    named = {f"{role}.{name}": p for role, model in models.items() for name, p in model.named_parameters()}
-    for start in starts:
-        chosen = [parameter for name, parameter in named.items() if name.startswith(start)]
-        if not chosen:
-            raise ConfigError(f"frozen: expected the start of a tensor name, got {start!r}; no tensor has it")
-        for parameter in chosen:
-            parameter.requires_grad_(False)
+def _only(values: Mapping[str, Any], name: str) -> dict[str, Any]:
+    return {name: values[name]} if name in values else {}
 
 
-def build_experiment(config: ExperimentConfig, options: SourceOptions) -> tuple[Objective, BatchSource]:
-    """Build the objective and the source that it learns from.
-
-    Raises:
-        ConfigError: something has an unknown name or wrong arguments, or the source makes other batches than
-            the objective learns from.
-        CheckpointError: the weights to start from are missing or do not fit.
-    """
-    objective_type, _ = lookup(OBJECTIVES, config.objective.name, "objective")
-    made = lookup(SOURCES, config.source.name, "source").makes
-    if not issubclass(made, objective_type.batch_type):
-        fitting = [
-            name for name, kind in SOURCES.items() if issubclass(kind.makes, objective_type.batch_type)
-        ]
-        raise ConfigError(
-            f"source: expected {' or '.join(fitting)}, from which {config.objective.name} learns, "
-            f"got {config.source.name}"
-        )
-    objective = build_objective(config)
-    return objective, build_source(config.source, options)
-
-
-def build_objective(config: ExperimentConfig) -> Objective:
-    """Build the models, load what they start from, and wrap them into the objective."""
-    models = {role: build_model(named, role) for role, named in config.models.items()}
-    for role, stem in config.start_from.items():
-        model = lookup(models, role, "start_from")
-        require_network(Path(stem), f"start_from: {role}")
-        load_superset(model, Path(stem))
-    freeze(models, config.frozen)
-    kind, settings = lookup(OBJECTIVES, config.objective.name, "objective")
-    wanted = [name for name in inspect.signature(kind).parameters if name != "config"]
-    if sorted(models) != sorted(wanted):
-        raise ConfigError(
-            f"models: expected {', '.join(wanted)} for the objective {config.objective.name}, got "
-            f"{', '.join(map(shown, models)) or 'none'}"
-        )
-    chosen = build(settings, config.objective.args, "objective")
-    check_weights(chosen)
-    return kind(**models, config=chosen)
-
-
-def check_weights(config: Any) -> None:
-    """Check the numbers of an objective's configuration: weights, shares (``p_...``) and counts.
-
-    Raises:
-        ConfigError: a number is negative or not finite, or a share above 1.
-    """
-    for field_ in fields(config):
-        value = getattr(config, field_.name)
+def _check_numbers(settings: Any, where: str) -> None:
+    """Check the numbers of a trainer's settings: weights, shares (``p_...``) and counts."""
+    for field_ in fields(settings):
+        value = getattr(settings, field_.name)
         if isinstance(value, int | float):
             highest = 1 if field_.name.startswith(_SHARE) else math.inf
             try:
                 check_range(field_.name, value, 0, highest)
             except ValueError as error:
-                raise ConfigError(f"objective: {error}") from error
+                raise ConfigError(f"{where}: {error}") from error
+
+
+def build_experiment(
+    experiment: Experiment, options: SourceOptions, from_checkpoints: bool = True
+) -> tuple[Objective, BatchSource]:
+    """Build the objective and the source that it learns from.
+
+    Args:
+        experiment: what to build.
+        options: of the source.
+        from_checkpoints: see `build_objective`.
+
+    Raises:
+        ConfigError: something has an unknown name or wrong arguments, or the dataset makes other batches than
+            the objective learns from.
+        CheckpointError: the weights to start from are missing or do not fit.
+    """
+    wanted = experiment.kind.batch_type
+    made = lookup(DATA, experiment.dataset.name, "dataset").makes
+    if not issubclass(made, wanted):
+        fitting = [name for name, kind in DATA.items() if issubclass(kind.makes, wanted)]
+        raise ConfigError(
+            f"dataset: expected {' or '.join(fitting)}, from which {experiment.trainer} learns, "
+            f"got {shown(experiment.dataset.name)}"
+        )
+    objective = build_objective(experiment, from_checkpoints)
+    return objective, build_source(experiment.dataset, options)
+
+
+def build_objective(experiment: Experiment, from_checkpoints: bool = True) -> Objective:
+    """Build the models, load what they start from, freeze, and wrap them into the objective.
+
+    Args:
+        experiment: what to build.
+        from_checkpoints: False leaves the weights as they are drawn: a saved state takes their place.
+
+    Raises:
+        ConfigError, CheckpointError: see `build_experiment`.
+    """
+    kind, loop = experiment.kind, experiment.loop
+    if sorted(experiment.models) != sorted(kind.roles):
+        raise ConfigError(
+            f"models: expected {', '.join(kind.roles)} for the trainer {experiment.trainer}, got "
+            f"{', '.join(map(shown, experiment.models)) or 'none'}"
+        )
+    starts = find_starts(experiment.models, loop) if from_checkpoints else {}
+    models = {role: build_model(named, role) for role, named in experiment.models.items()}
+    if from_checkpoints:
+        start_from_checkpoints(models, starts, loop)
+    freeze(models, loop.freeze_weights, loop.unfreeze_weights)
+    return kind.objective(**models, config=experiment.settings)

@@ -30,15 +30,16 @@ class Interruption:
         reason: who wished to stop, in words; None while nobody did.
     """
 
-    def __init__(self, time_limit_s: float = math.inf) -> None:
+    def __init__(self, time_limit_s: float = math.inf, may_break_off: bool = True) -> None:
         """Make ready.
 
         Args:
             time_limit_s: seconds from the beginning of the block.
+            may_break_off: False: breakable work is finished, because other processes wait for its results.
         """
         self.reason: str | None = None
         self._time_limit_s = time_limit_s
-        self._is_breakable = False
+        self._is_breakable, self._may_break_off = False, may_break_off
         self._before: dict[signal.Signals, object] = {}
 
     def __enter__(self) -> Interruption:
@@ -64,9 +65,9 @@ class Interruption:
         Raises:
             StepBrokenOff: a signal came, now or before.
         """
-        self._is_breakable = True
+        self._is_breakable = self._may_break_off
         try:
-            if self.reason is not None:
+            if self.reason is not None and self._may_break_off:
                 raise StepBrokenOff(self.reason)
             yield
         finally:

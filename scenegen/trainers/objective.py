@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable
-from typing import Any, ClassVar
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from scenegen.synthesis.sources.batch import Batch
-from scenegen.synthesis.sources.source import BatchSource
+from scenegen.datasets.batch import Batch
+from scenegen.datasets.source import BatchSource
+from scenegen.trainers.samples import SceneSample
+
+T = TypeVar("T")
 
 
 class Objective(nn.Module, ABC):
@@ -53,6 +56,31 @@ class Objective(nn.Module, ABC):
         Returns:
             The scalar to minimise and detached scalars to log.
         """
+
+    def visit(self, look: Callable[[], T]) -> T:
+        """Call a function that uses the networks by themselves, outside of ``forward``.
+
+        Weights that are spread over processes are put together for as long; all processes must call it.
+        """
+        return look()
+
+    def end_step(self, logs: Mapping[str, Tensor]) -> None:
+        """Update what the objective keeps from step to step (in buffers); nothing by default.
+
+        Args:
+            logs: of `forward`, averaged over all batches of the step on all processes: all are told the same.
+        """
+
+    def samples(self, batch: Batch, generator: torch.Generator) -> tuple[SceneSample, ...]:
+        """What the networks, in eval mode, make of the conditions of a batch, beside the truth.
+
+        Validation measures its poses and snapshots show it; none by default.
+
+        Args:
+            batch: of the kind ``batch_type``.
+            generator: of the noise, on the device of the batch.
+        """
+        return ()
 
     def finish(self, source: BatchSource, step: int) -> None:
         """Last change to the averaged networks, in place, before they are exported; none by default."""

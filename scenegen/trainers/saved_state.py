@@ -1,112 +1,173 @@
-"""The state of a training run in one safetensors file: its tensors, and in the notes, as JSON, all else.
-
-One file is replaced at once, so that a kill never leaves tensors of one step beside the numbers of another.
-"""
+"""What the saved state of a run consists of, and how it goes back into what learns."""
 
 from __future__ import annotations
 
-import json
-import math
+import random
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from safe_files.json_reader import parse_json
-from safe_files.regular import UnreadableFile, shown
-from safe_files.weights import open_weights
-from trellis_modules.checkpoint import CheckpointError, write_state
-from trellis_modules.files import atomic_write
+from safe_files.regular import shown
+from scenegen.trainers.checkpoints import NetworkFile, SavedState, StateError, StateStore
+from scenegen.trainers.distributed import World
+from scenegen.trainers.learner import Learner
+from scenegen.trainers.logs import Means
+from scenegen.trainers.sharded_state import load_shards, save_shards
+from trellis_modules.checkpoint import check_state
 
-STATE_FILE = "state.safetensors"
-FORMAT = "scenegen-training-state-1"
-
-_PICKLED_STATE = "state.pt"  # of earlier versions
-_MODULES, _EMA, _OPTIMIZER = "modules.", "ema.", "optimizer."
 _MAY_DIFFER = (
-    "start_from",  # the weights are in the state
-    "source.args.workers",
-    "trainer.cuda_graphs",
-    "trainer.log_every",
-    "trainer.max_steps",
-    "trainer.precision",
-    "trainer.save_every",
+    "dataset.args.workers",
+    "trainer.args.batch_split",  # processes and passes may share a step out in another way
+    "trainer.args.compile",
+    "trainer.args.cuda_graphs",
+    "trainer.args.finetune_ckpt",  # the weights are in the state
+    "trainer.args.fp16_mode",
+    "trainer.args.i_ddpcheck",
+    "trainer.args.i_log",
+    "trainer.args.i_print",
+    "trainer.args.i_sample",
+    "trainer.args.i_save",
+    "trainer.args.init_global_params",
+    "trainer.args.keep_last",
+    "trainer.args.max_steps",
+    "trainer.args.peft_ckpt_path",
+    "trainer.args.prefetch_data",
+    "trainer.args.validate_every",
 )
 """Settings that a run may be continued with other values of."""
 
-
-class StateError(CheckpointError):
-    """A saved state that training cannot go on from; the message is one line that names the file."""
+_OTHER = "choose another --output_dir, or restore the setting"
 
 
-@dataclass(frozen=True)
-class TrainingState:
-    """What a run needs to go on.
+@dataclass
+class TrainingProgress:
+    """How far a run is.
 
     Attributes:
-        step: optimiser steps that are done.
-        seconds: of training so far.
-        settings: the experiment, as JSON types.
-        modules: state dict of the objective.
-        ema: its running average.
-        optimizer: state dict of the optimiser.
+        step: optimiser steps that are done, of this and earlier calls.
+        seconds: that they took.
+        means: of what was not logged yet.
     """
 
     step: int
     seconds: float
-    settings: Mapping[str, Any]
-    modules: Mapping[str, Tensor]
-    ema: Mapping[str, Tensor]
-    optimizer: Mapping[str, Any]
+    means: Means
 
 
-def save_state(path: Path, state: TrainingState) -> None:
-    """Write a state; a kill never leaves a broken one.
+def save(
+    store: StateStore, learner: Learner, progress: TrainingProgress, settings: Mapping[str, Any], world: World
+) -> None:
+    """Write the state of a run; all processes must call it together.
 
     Raises:
-        OSError: the disk refuses.
+        OSError: the disk refuses; the states before this one are as they were.
     """
-    tensors = {_MODULES + name: value for name, value in state.modules.items()}
-    tensors |= {_EMA + name: value for name, value in state.ema.items()}
-    for index, values in state.optimizer["state"].items():
-        tensors |= {f"{_OPTIMIZER}{index}.{name}": value for name, value in values.items()}
-    notes = {
-        "step": state.step,
-        "seconds": state.seconds,
-        "settings": state.settings,
-        "groups": state.optimizer["param_groups"],
+    generators = world.gather(_generators(learner.device))
+    tensors = {
+        f"generators.{rank}.{name}": value
+        for rank, part in enumerate(generators)
+        for name, value in part.items()
     }
-    with atomic_write(path) as temporary:
-        write_state(_independent(tensors), temporary, {"format": FORMAT, "state": json.dumps(notes)})
+    tensors |= {f"means.{name}": value for name, value in progress.means.state_dict().items()}
+    tensors |= {f"clipper.{name}": value for name, value in learner.clipper.state_dict().items()}
+    tensors |= {f"objective.{name}": value for name, value in learner.objective.named_buffers(recurse=False)}
+    state = learner.optimizer.state_dict()
+    moments, numbers = _parted(state["state"])
+    networks: dict[str, NetworkFile] = {}
+    if learner.is_sharded:
+        spread = {name: value for name, value in moments.items() if value.ndim}
+        save_shards(store.shards(progress.step), learner, saved_networks(learner, settings), spread, world)
+        moments = {name: value for name, value in moments.items() if name not in spread}
+    else:
+        spread, networks = {}, _network_files(learner, settings)
+    tensors |= {f"optimizer.{name}": value for name, value in moments.items()}
+    notes = {
+        "seconds": progress.seconds,
+        "settings": settings,
+        "processes": world.size,
+        "precision": learner.precision.state_dict(),
+        "optimizer": {"groups": state["param_groups"], "numbers": numbers, "spread": sorted(spread)},
+    }
+    error = None
+    if world.is_first:
+        try:
+            store.write(progress.step, networks, tensors, notes)
+        except OSError as refused:
+            error = refused
+    if (told := world.from_first(str(error) if error else None)) is not None:
+        raise error or OSError(told)
 
 
-def load_state(folder: Path, device: torch.device) -> TrainingState | None:
-    """The state that an earlier run left in a folder; None where there is none.
+def restore(
+    saved: SavedState, learner: Learner, settings: Mapping[str, Any], world: World
+) -> TrainingProgress:
+    """Put a saved state back; nothing is changed before all of it was found to fit.
 
     Raises:
-        StateError: it is damaged, another kind of file, or a pickle of an earlier version.
+        StateError: it is of other settings or of other networks.
     """
-    path = folder / STATE_FILE
-    if not path.exists():
-        if (pickle := folder / _PICKLED_STATE).exists():
-            raise StateError(
-                f"{pickle}: expected {STATE_FILE}, got a pickle of an earlier version, which can run code "
-                "when it is opened and is not read; remove it to start anew, or choose another --output-dir"
-            )
-        return None
+    check_settings(saved.path, saved.notes["settings"], settings)
+    _check_spread(saved, learner.is_sharded)
     try:
-        with open_weights(path, "pt") as file:
-            notes = _notes(file.metadata() or {})
-            tensors = {name: file.get_tensor(name).to(device) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        return _assembled(notes, tensors)
-    except (OSError, UnreadableFile, LookupError, TypeError, ValueError) as error:
+        own = dict(learner.objective.named_buffers(recurse=False))
+        buffers = _part(saved.tensors, "objective.")
+        if own.keys() != buffers.keys():
+            raise ValueError(f"expected {sorted(own)} of the objective, got {sorted(buffers)}")
+        optimizer = _optimizer_state(saved, learner)
+        spread = list(saved.notes["optimizer"]["spread"])
+        if not learner.is_sharded:
+            _check_networks(saved, learner, settings)
+        if saved.notes["precision"].keys() == learner.precision.state_dict().keys():
+            learner.precision.load_state_dict(saved.notes["precision"])
+        learner.clipper.load_state_dict(_part(saved.tensors, "clipper."))
+        progress = TrainingProgress(saved.step, float(saved.notes["seconds"]), Means())
+        progress.means.load_state_dict(_on(learner.device, _part(saved.tensors, "means.")))
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise StateError(
-            f"{path}: expected the state of an earlier run, got another or a damaged file "
-            f"({_told(error)}); remove it to start anew, or choose another --output-dir"
+            f"{saved.path}: expected a state of this experiment, got another ({error}); {_OTHER}"
         ) from error
+    with torch.no_grad():
+        for name, buffer in own.items():
+            buffer.copy_(buffers[name])
+    if learner.is_sharded:
+        moments = {
+            name: optimizer["state"][int(name.partition(".")[0])][name.partition(".")[2]] for name in spread
+        }
+        load_shards(saved.shards, learner, saved_networks(learner, settings), moments, world)
+    else:
+        _load_networks(saved, learner, settings)
+    learner.optimizer.load_state_dict(optimizer)
+    _set_generators(learner.device, _part(saved.tensors, f"generators.{world.rank}."))
+    return progress
+
+
+def _check_spread(saved: SavedState, is_sharded: bool) -> None:
+    if is_sharded != (saved.shards is not None):
+        kinds = ("of whole networks", f"spread over {saved.notes['processes']} processes")
+        expected, got = kinds[::-1] if is_sharded else kinds
+        raise StateError(
+            f"{saved.path}: expected a state {expected}, got one {got}; go on with as many processes "
+            "as before and the same trainer.parallel, or choose another --output_dir"
+        )
+
+
+def saved_networks(learner: Learner, settings: Mapping[str, Any]) -> dict[str, nn.Module]:
+    """Networks that a state holds: those that are trained, and those that the experiment names.
+
+    Frozen ones that only the loss needs are made again in the same way when a run goes on.
+    """
+    named = settings.get("models", {})
+    return {
+        name: child
+        for name, child in learner.objective.named_children()
+        if name in named or any(parameter.requires_grad for parameter in child.parameters())
+    }
 
 
 def check_settings(path: Path, saved: Mapping[str, Any], current: Mapping[str, Any]) -> None:
@@ -119,27 +180,69 @@ def check_settings(path: Path, saved: Mapping[str, Any], current: Mapping[str, A
         if not any(name == free or name.startswith(f"{free}.") for free in _MAY_DIFFER):
             raise StateError(
                 f"{path}: expected a state with {name} = {shown(new)}, as the experiment has, got "
-                f"{shown(old)}; choose another --output-dir, or restore the setting"
+                f"{shown(old)}; {_OTHER}"
             )
 
 
-def _notes(metadata: Mapping[str, str]) -> dict[str, Any]:
-    if metadata.get("format") != FORMAT:
-        raise UnreadableFile(f"expected the format {FORMAT}, got {shown(metadata.get('format'))}")
-    notes = parse_json(metadata["state"])
-    if not isinstance(notes["step"], int) or notes["step"] < 0 or not 0 <= notes["seconds"] < math.inf:
-        raise UnreadableFile(f"expected a step, got {shown(notes['step'])} after {shown(notes['seconds'])} s")
-    if not isinstance(notes["settings"], dict):
-        raise UnreadableFile("expected settings, got none")
-    return notes
+# ---- networks and their averages
 
 
-def _assembled(notes: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> TrainingState:
-    moments: dict[int, dict[str, Tensor]] = {}
-    for name, value in tensors.items():
-        if name.startswith(_OPTIMIZER):
-            index, _, key = name.removeprefix(_OPTIMIZER).partition(".")
-            moments.setdefault(int(index), {})[key] = value
+def average_name(network: str, rate: float) -> str:
+    """Name of the file of a network's average, without the step."""
+    return f"{network}_ema{rate:g}"
+
+
+def _network_files(learner: Learner, settings: Mapping[str, Any]) -> dict[str, NetworkFile]:
+    """The files of all networks: as they are trained, from the masters, and averaged."""
+    averages = zip(learner.averages.rates, learner.averages.tensors, strict=True)
+    files = {}
+    for rate, tensors in ((None, learner.precision.flat_masters), *averages):
+        trained = learner.named(tensors)
+        for role, network in saved_networks(learner, settings).items():
+            state = {
+                name: trained.get(f"{role}.{name}", value) for name, value in network.state_dict().items()
+            }
+            name = role if rate is None else average_name(role, rate)
+            files[name] = NetworkFile(state, getattr(network, "named_config", None))
+    return files
+
+
+def _check_networks(saved: SavedState, learner: Learner, settings: Mapping[str, Any]) -> None:
+    for role, network in saved_networks(learner, settings).items():
+        for name in (role, *(average_name(role, rate) for rate in learner.averages.rates)):
+            if name not in saved.networks:
+                raise ValueError(f"the network {name} is missing")
+            check_state(network, saved.networks[name], f"{saved.path}: {name}")
+
+
+@torch.no_grad()
+def _load_networks(saved: SavedState, learner: Learner, settings: Mapping[str, Any]) -> None:
+    for role, network in saved_networks(learner, settings).items():
+        network.load_state_dict(saved.networks[role])
+    for name, master in learner.named(learner.precision.flat_masters).items():
+        role, _, inner = name.partition(".")
+        master.copy_(saved.networks[role][inner])
+    learner.precision.publish()
+    for rate, tensors in zip(learner.averages.rates, learner.averages.tensors, strict=True):
+        for name, average in learner.named(tensors).items():
+            role, _, inner = name.partition(".")
+            average.copy_(saved.networks[average_name(role, rate)][inner])
+
+
+# ---- the optimiser
+
+
+def _parted(state: Mapping[int, Mapping[str, Any]]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The state of an optimiser as tensors and as numbers, both by "parameter.name"."""
+    flat = {f"{index}.{name}": value for index, values in state.items() for name, value in values.items()}
+    tensors = {name: value for name, value in flat.items() if isinstance(value, Tensor)}
+    return tensors, {name: value for name, value in flat.items() if name not in tensors}
+
+
+def _optimizer_state(saved: SavedState, learner: Learner) -> dict[str, Any]:
+    """The saved state of the optimiser in its own form, checked against the masters."""
+    notes = saved.notes["optimizer"]
+    own, masters = learner.optimizer.state_dict()["param_groups"], learner.precision.flat_masters
     groups = [
         {
             key: tuple(value) if isinstance(value, list) and key != "params" else value
@@ -147,31 +250,77 @@ def _assembled(notes: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Train
         }
         for raw in notes["groups"]
     ]
-    return TrainingState(
-        notes["step"],
-        float(notes["seconds"]),
-        notes["settings"],
-        _part(tensors, _MODULES),
-        _part(tensors, _EMA),
-        {"state": moments, "param_groups": groups},
+    if [group["params"] for group in groups] != [group["params"] for group in own]:
+        raise ValueError(f"expected an optimiser of {len(masters)} tensors, got another")
+    state: dict[int, dict[str, Any]] = {}
+    spread = {name: torch.zeros_like(masters[int(name.partition(".")[0])]) for name in notes["spread"]}
+    for name, value in {**notes["numbers"], **_part(saved.tensors, "optimizer."), **spread}.items():
+        index, _, key = name.partition(".")
+        if isinstance(value, Tensor) and value.shape not in ((), masters[int(index)].shape):
+            raise ValueError(
+                f"expected moments of shape {tuple(masters[int(index)].shape)}, got {tuple(value.shape)}"
+            )
+        state.setdefault(int(index), {})[key] = value
+    return {"state": state, "param_groups": groups}
+
+
+# ---- generators of random numbers
+
+
+def _generators(device: torch.device) -> dict[str, Tensor]:
+    """The state of every global generator; what is random in a step has one of its own."""
+    kind, keys, place, has_gauss, gauss = np.random.get_state()
+    version, numbers, next_gauss = random.getstate()
+    state = {
+        "torch": torch.get_rng_state(),
+        "numpy": torch.from_numpy(keys.astype(np.int64)),
+        "numpy_rest": torch.tensor([place, has_gauss, gauss], dtype=torch.float64),
+        "python": torch.tensor(numbers, dtype=torch.int64),
+        "python_rest": torch.tensor(
+            [version, float("nan") if next_gauss is None else next_gauss], dtype=torch.float64
+        ),
+    }
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    return state
+
+
+def _set_generators(device: torch.device, state: Mapping[str, Tensor]) -> None:
+    """Go on from saved generators; a process that the saved run had not keeps its own."""
+    if not state:
+        return
+    torch.set_rng_state(state["torch"])
+    place, has_gauss, gauss = state["numpy_rest"].tolist()
+    np.random.set_state(
+        ("MT19937", state["numpy"].numpy().astype(np.uint32), int(place), int(has_gauss), gauss)
     )
+    version, next_gauss = state["python_rest"].tolist()
+    random.setstate(
+        (int(version), tuple(state["python"].tolist()), None if next_gauss != next_gauss else next_gauss)
+    )
+    if device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"], device)
+
+
+@contextmanager
+def kept_generators(device: torch.device) -> Iterator[None]:
+    """Set the global generators back at the end of a ``with`` block."""
+    before = _generators(device)
+    try:
+        yield
+    finally:
+        _set_generators(device, before)
+
+
+# ---- trees and names
 
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
-def _independent(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors on the CPU that share no memory, as safetensors needs them."""
-    seen: set[int] = set()
-    stored = {}
-    for name, value in tensors.items():
-        value = value.detach().cpu().contiguous()
-        if value.untyped_storage().data_ptr() in seen:
-            value = value.clone()
-        seen.add(value.untyped_storage().data_ptr())
-        stored[name] = value
-    return stored
+def _on(device: torch.device, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.to(device) for name, value in tensors.items()}
 
 
 def _differences(old: Any, new: Any, name: str) -> Iterator[tuple[str, Any, Any]]:
@@ -181,7 +330,3 @@ def _differences(old: Any, new: Any, name: str) -> Iterator[tuple[str, Any, Any]
             yield from _differences(old.get(key), new.get(key), f"{name}.{key}" if name else key)
     elif old != new:
         yield name, old, new
-
-
-def _told(error: Exception) -> str:
-    return str(error).partition("\n")[0] or type(error).__name__

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from scenegen.hub.releases import download_command, load_releases
 from trellis_modules.checkpoint import WEIGHTS_SUFFIX, CheckpointError
 
 CONFIGS = Path("configs")
@@ -18,7 +19,7 @@ def require_network(stem: Path, where: str) -> None:
         where: begins the message: what names the network.
 
     Raises:
-        CheckpointError: its weights are not there; the message says what makes them.
+        CheckpointError: its weights are not there; the message says what makes or fetches them.
     """
     if stem.with_name(stem.name + WEIGHTS_SUFFIX).is_file() or _is_other_file(stem):
         return
@@ -30,13 +31,21 @@ def _is_other_file(stem: Path) -> bool:
     return stem.parent.is_dir() and any(path.stem == stem.name for path in stem.parent.iterdir())
 
 
+def stage_of(stem: Path) -> Path | None:
+    """The configuration that makes a network, as far as the working folder tells: the first folder's."""
+    if stem.parent.name != _CHECKPOINTS:
+        return None
+    return next(iter(sorted(CONFIGS.glob(f"*/{stem.parent.parent.name}.json"))), None)
+
+
 def _remedy(stem: Path) -> str:
     folder = stem.parent.parent
-    if stem.parent.name == _CHECKPOINTS and (config := _config_of(folder.name)) is not None:
+    for name, release in load_releases().items():
+        if (
+            release.folder == folder.name
+            and f"{stem.parent.name}/{stem.name}{WEIGHTS_SUFFIX}" in release.files
+        ):
+            return f"fetch it with: {download_command(name)}"
+    if (config := stage_of(stem)) is not None:
         return f"train that stage first: python train.py --config {config} --output-dir {folder} --packs ..."
     return "train that stage first, with python train.py, or correct the path"
-
-
-def _config_of(stage: str) -> Path | None:
-    """The configuration of a stage, if the working folder has one of its name: the first folder's."""
-    return next(iter(sorted(CONFIGS.glob(f"*/{stage}.json"))), None)

@@ -1,214 +1,184 @@
-"""The training loop: precision, learning rate, clipping, EMA, exact resume, and a wall-clock limit."""
+"""The training loop: steps, schedules, what is logged and saved, exact resume, limits and signals."""
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import time
-from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from scenegen.synthesis.sources.batch import Batch
-from scenegen.synthesis.sources.source import BatchSource
-from scenegen.trainers.cuda_graph import GraphedGradients
+from scenegen.datasets.source import BatchSource
+from scenegen.trainers.checkpoints import CHECKPOINTS, SavedState, StateError, StateStore
+from scenegen.trainers.distributed import World
 from scenegen.trainers.interruption import Interruption, StepBrokenOff
+from scenegen.trainers.learner import Learner, Logs
+from scenegen.trainers.loop_config import LoopConfig
 from scenegen.trainers.objective import Objective
-from scenegen.trainers.prefetch import Prefetcher
-from scenegen.trainers.saved_state import (
-    STATE_FILE,
-    StateError,
-    TrainingState,
-    check_settings,
-    load_state,
-    save_state,
-)
-from trellis_modules.checkpoint import check_state
-from trellis_modules.config import MAX_SEED, check_range, to_json
+from scenegen.trainers.prefetch import DataWait, Prefetcher
+from scenegen.trainers.reporting import Reporter
+from scenegen.trainers.saved_state import TrainingProgress, kept_generators, restore, save
+from trellis_modules.config import to_json
 
 logger = logging.getLogger(__name__)
 
-LOG_FILE = "log.jsonl"
+VALIDATION = "validation"
+"""Name of the number of a watcher by which the best state is chosen; lower is better."""
+
+TIME_LIMIT = "--time-limit"  # what `Interruption` calls it
+
+_SLOT_SEED = 0x9E3779B97F4A7C15  # 2^64 over the golden ratio: slots of a step draw from far apart
 
 
-@dataclass(frozen=True)
-class TrainerConfig:
-    """Hyperparameters of the loop; times are in optimiser steps."""
+class Watcher(Protocol):
+    """Looks at the averaged networks now and then, for example to measure them or to draw what they make."""
 
-    max_steps: int
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.0
-    warmup_steps: int = 100
-    decay_fraction: float = 1.0  # last part of the schedule, cosine to zero; constant before it
-    rate_factors: Mapping[str, float] = field(default_factory=dict)  # start of a tensor name -> factor
-    grad_clip: float = 1.0
-    ema_rate: float = 0.999
-    precision: str = "float32"  # or "bfloat16": autocast, weights stay float32
-    cuda_graphs: bool = False  # record forward and backward passes; the loss must not wait for the GPU
-    log_every: int = 50
-    save_every: int = 2000
-    seed: int = 0
+    every: int  # steps between two looks
 
-    def __post_init__(self) -> None:
-        for name in ("max_steps", "log_every", "save_every"):
-            check_range(f"trainer.{name}", getattr(self, name), 1)
-        for name in ("learning_rate", "weight_decay", "warmup_steps", "grad_clip"):
-            check_range(f"trainer.{name}", getattr(self, name), 0)
-        for name in ("decay_fraction", "ema_rate"):
-            check_range(f"trainer.{name}", getattr(self, name), 0, 1)
-        for name, factor in self.rate_factors.items():
-            check_range(f"trainer.rate_factors[{name!r}]", factor, 0)
-        check_range("trainer.seed", self.seed, 0, MAX_SEED)
-        if self.precision not in ("float32", "bfloat16"):
-            raise ValueError(f"trainer.precision: expected 'float32' or 'bfloat16', got {self.precision!r}")
-
-    def rate(self, step: int, progress: float) -> float:
-        """Learning rate of ``step`` (0-based): linear warm-up, constant, cosine to zero.
+    def __call__(self, step: int, suffix: str) -> Mapping[str, float]:
+        """Look; on every process, in eval mode, with the averaged weights in place.
 
         Args:
-            step: for the warm-up.
-            progress: part of the schedule that is done, 0 to 1.
+            step: steps that are done.
+            suffix: "init" or "resume_step0000010" at the start, "step0000010" between, "final" at the end.
+
+        Returns:
+            Numbers to log; that named "validation" decides which state is kept as the best.
         """
-        warm = min(1.0, (step + 1) / max(1, self.warmup_steps))
-        decayed = min(max(1 - (1 - progress) / self.decay_fraction, 0.0), 1.0) if self.decay_fraction else 0.0
-        return self.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * decayed))
-
-
-def duration_text(seconds: float) -> str:
-    """Seconds in the unit that people would say them in."""
-    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{seconds:.0f} s"
+        ...
 
 
 class Trainer:
-    """Runs an objective on a batch source and keeps everything needed to go on later in one state file.
+    """Runs an objective on a batch source and keeps everything needed to go on later.
 
     Attributes:
         step: steps that were done, of this and earlier runs.
         seconds: that they took.
-        precision: "float32" on a CPU, where 16 bits take several times as long, else the configuration's.
         stopped_by: what ended `run` before its last step: "Ctrl-C", "SIGTERM" or "--time-limit".
+        world: the processes that train together.
     """
 
     def __init__(
         self,
         objective: Objective,
         source: BatchSource,
-        config: TrainerConfig,
+        config: LoopConfig,
         output_dir: Path,
         device: torch.device,
         clock: Callable[[], float] = time.monotonic,
         settings: Mapping[str, Any] | None = None,
     ) -> None:
-        """Make ready to train, or to go on after `resume`.
+        """Make ready to train, or to go on after `resume`; all processes of a run must do this together.
 
         Args:
-            objective: brought to the device.
+            objective: brought to the device; what is not trained is frozen already.
             source: of the batches that the objective learns from, on the device.
-            config: hyperparameters.
-            output_dir: folder of state and log; made where it is missing.
+            config: of the loop.
+            output_dir: folder of states and log; made where it is missing.
             device: where networks are trained.
             clock: seconds from any point in time on; never goes back.
             settings: the whole experiment as JSON types, for a saved state to agree with; None: ``config``.
+
+        Raises:
+            ConfigError: nothing is trained, or the optimiser, the clipper or the schedule is wrong.
         """
-        self.objective, self.source, self.config = objective.to(device), source, config
-        self.output_dir, self.device, self._clock = output_dir, device, clock
-        self._parameters = [p for p in objective.parameters() if p.requires_grad]
-        self._generator = torch.Generator(device)
-        graphed = config.cuda_graphs and device.type == "cuda"
-        self._gradients = (
-            GraphedGradients(self._loss, self._parameters, self._generator)
-            if graphed
-            else self._eager_gradients
-        )
-        self.optimizer = torch.optim.AdamW(
-            self._parameter_groups(),
-            config.learning_rate,
-            betas=(0.9, 0.98),
-            weight_decay=config.weight_decay,
-            fused=True,
-        )
-        self.ema = {n: v.detach().float().clone() for n, v in objective.state_dict().items()}
+        self.world = World.current()
+        self.source, self.config, self.device = source, config, device
+        self.output_dir, self._clock = output_dir, clock
+        self.learner = Learner(objective, config, device, self.world)
+        self.settings = {"trainer": {"args": to_json(config)}} if settings is None else settings
+        self._slots = range(self.world.rank, self.world.size * config.batch_split, self.world.size)
+        self.store = StateStore(output_dir / CHECKPOINTS, config.keep_last)
+        self._reporter = Reporter(config, output_dir, device, self.world)
         self.step = 0
         self.seconds = 0.0
         self.stopped_by: str | None = None
-        self.precision = "float32" if device.type == "cpu" else config.precision
-        self._progress = lambda: self.step / config.max_steps
-        self.settings = {"trainer": to_json(config)} if settings is None else settings
+        self._schedule_s = math.inf  # that the schedule is spread over; infinite: it follows the steps
+        self._saved_at: int | None = None
+        self._watchers: list[Watcher] = []
         output_dir.mkdir(parents=True, exist_ok=True)
 
-    def _parameter_groups(self) -> list[dict[str, Any]]:
-        """One group for each rate factor, and the rest; the first fitting start of a name counts."""
-        groups = {start: {"params": [], "rate_factor": f} for start, f in self.config.rate_factors.items()}
-        rest = {"params": [], "rate_factor": 1.0}
-        for name, parameter in self.objective.named_parameters():
-            if parameter.requires_grad:
-                fitting = next((group for start, group in groups.items() if name.startswith(start)), rest)
-                fitting["params"].append(parameter)
-        for start, group in groups.items():
-            if not group["params"]:
-                raise ValueError(f"trainer.rate_factors: no name of a trained tensor starts with {start!r}")
-        return [*groups.values(), rest]
+    @property
+    def objective(self) -> Objective:
+        """What is trained."""
+        return self.learner.objective
+
+    @property
+    def precision(self) -> str:
+        """What networks compute in: a mode of `LoopConfig`, or "float32"."""
+        return self.learner.fp16_mode or "float32"
+
+    @property
+    def ema(self) -> dict[str, Tensor]:
+        """The first average of the trained weights, by their names."""
+        return self.learner.named(self.learner.averages.tensors[0])
+
+    def watch(self, watcher: Watcher) -> None:
+        """Have somebody look at the networks at the start, now and then, and at the end."""
+        self._watchers.append(watcher)
 
     # ---- state
 
     def save(self) -> None:
-        """Write the state; a kill never leaves a broken one."""
-        state = TrainingState(
-            self.step,
-            self.seconds,
-            self.settings,
-            self.objective.state_dict(),
-            self.ema,
-            self.optimizer.state_dict(),
-        )
-        save_state(self.output_dir / STATE_FILE, state)
-
-    def resume(self) -> bool:
-        """Load the state file if there is one; True when training goes on from it.
+        """Write the state, unless this one is written; a kill never leaves a broken one.
 
         Raises:
-            CheckpointError: it is damaged, of other settings or of other networks; nothing was changed.
+            OSError: the disk refuses; earlier states are as they were.
         """
-        state = load_state(self.output_dir, self.device)
-        if state is None:
-            return False
-        path = self.output_dir / STATE_FILE
-        check_settings(path, state.settings, self.settings)
-        check_state(self.objective, state.modules, f"{path}: modules")
-        check_state(self.objective, state.ema, f"{path}: ema")
-        self._check_moments(path, state.optimizer)
-        self.objective.load_state_dict(state.modules)
-        self.optimizer.load_state_dict(state.optimizer)
-        self.ema = dict(state.ema)
-        self.step, self.seconds = state.step, state.seconds
-        logger.info("resumed %s at step %d", path, self.step)
+        if self._saved_at != self.step:
+            progress = TrainingProgress(self.step, self.seconds, self._reporter.means)
+            save(self.store, self.learner, progress, self.settings, self.world)
+            self._saved_at = self.step
+
+    def resume(self, folder: Path | None = None, step: int | None = None) -> bool:
+        """Go on from a saved state, if there is one; True when there was.
+
+        Args:
+            folder: output of the run that saved it; None: of this one.
+            step: of the state; None: the latest that is whole.
+
+        Raises:
+            StateError: it is missing, damaged, of other settings or of other networks; nothing was changed.
+        """
+        store = self.store if folder is None else StateStore(folder / CHECKPOINTS)
+        with self.world.watched():
+            saved = self._read(store, step)
+            if saved is None:
+                return False
+            progress = restore(saved, self.learner, self.settings, self.world)
+            self.learner.check_equal()
+        self.step, self.seconds = progress.step, progress.seconds
+        self._reporter.means = progress.means
+        if store.folder == self.store.folder:
+            self._saved_at = self.step
+            if step is not None and self.world.is_first:
+                store.point_to(step)  # later states belong to what is given up now
+        self._reporter.tell("resumed %s at step %d", saved.path, self.step)
         return True
 
-    def _check_moments(self, path: Path, saved: Mapping[str, Any]) -> None:
-        """Refuse a state of the optimiser that is of other parameters."""
-        groups = self.optimizer.state_dict()["param_groups"]
-        parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
-        fits = [group.get("params") for group in saved["param_groups"]] == [g["params"] for g in groups]
-        for index, moments in saved["state"].items():
-            fits = fits and index < len(parameters) and moments.keys() >= {"step", "exp_avg", "exp_avg_sq"}
-            fits = fits and all(value.shape in ((), parameters[index].shape) for value in moments.values())
-        if not fits:
-            raise StateError(
-                f"{path}: expected the optimiser's state of {len(parameters)} tensors, got another; remove "
-                "the file to start anew, or choose another --output-dir"
-            )
+    def _read(self, store: StateStore, step: int | None) -> SavedState | None:
+        """The state to go on from: the first process chooses it and checks its files."""
+        saved, error = None, None
+        if self.world.is_first:
+            try:
+                saved = store.read_latest() if step is None else store.read(step)
+            except StateError as refused:
+                error = refused
+        chosen, told = self.world.from_first((saved and saved.step, error and str(error)))
+        if told is not None:
+            raise error or StateError(told)
+        return saved if saved is not None or chosen is None else store.read(chosen, verify=False)
 
     def averaged_networks(self) -> dict[str, nn.Module]:
-        """The networks of the objective with their averaged weights (in place: call at the end of a run)."""
-        self.objective.load_state_dict(self.ema)
+        """The networks of the objective with their averaged weights (in place: call at the end of a run).
+
+        All processes must call this together.
+        """
+        self.learner.take_averages()
         return self.objective.networks
 
     # ---- loop
@@ -219,125 +189,157 @@ class Trainer:
         A step that is broken off by the limit or a signal does not count.
 
         Args:
-            time_limit_s: wall-clock seconds of this call.
-            anneal: run the learning-rate schedule over the time limit of this call instead of over max_steps,
-                to finish within a fixed time on hardware of unknown speed.
+            time_limit_s: wall-clock seconds of this call; with ``anneal`` of all calls of the run together.
+            anneal: spread the learning-rate schedule over the time limit instead of over max_steps, to finish
+                within a fixed time on hardware of unknown speed; a resumed run goes on where it was.
 
         Returns:
             True when max_steps is reached.
 
         Raises:
             ValueError: anneal without a time limit.
+            RankLost: another process ended.
+            OSError: the disk refuses.
         """
         if anneal and not math.isfinite(time_limit_s):
             raise ValueError("Trainer.run: anneal needs a finite time_limit_s to spread the schedule over")
-        start, before = self._clock(), self.seconds
-        if anneal:
-            self._progress = lambda: (self._clock() - start) / time_limit_s
-        for module in self.objective.children():  # one that is not trained normalises as it does when used
-            module.train(any(parameter.requires_grad for parameter in module.parameters()))
-        batches = Prefetcher(self.source, self.device)
-        values: dict[str, list[Tensor]] = {}
-        first = self.step
-        with Interruption(time_limit_s) as interruption:
-            while self.step < self.config.max_steps and self._clock() - start < time_limit_s:
-                try:
-                    logs = self._train_step(batches, interruption)
-                except StepBrokenOff:
-                    break
-                for name, value in logs.items():
-                    values.setdefault(name, []).append(value)
-                self.step += 1
-                self.seconds = before + self._clock() - start
-                if self.step == first + 1:
-                    self._log_first_step(self._clock() - start, time_limit_s)
-                if self.step % self.config.log_every == 0:
-                    self._log({name: float(torch.stack(seen).mean()) for name, seen in values.items()})
-                    values = {}
-                if self.step % self.config.save_every == 0:
-                    self.save()
-            self.stopped_by = interruption.reason
-            self.save()
+        self._schedule_s = time_limit_s if anneal else math.inf
+        limit_s = max(0.0, time_limit_s - self.seconds) if anneal else time_limit_s
+        is_alone = self.world.size == 1
+        with self.world.watched(), Interruption(limit_s, is_alone) as self._interruption:
+            self.learner.check_equal()
+            self._reporter.start(self.step, self.seconds, limit_s)
+            try:
+                self._look(self._watchers, f"resume_step{self.step:07d}" if self.step else "init")
+                self._run_steps(limit_s)
+                self.save()
+                if self.stopped_by in (None, TIME_LIMIT):
+                    self._look(self._watchers, "final")
+            finally:
+                self._reporter.close()
         return self.step >= self.config.max_steps
 
-    def _loss(
-        self, batch: Batch, generator: torch.Generator, *decisions: Hashable
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
-            return self.objective(batch, generator, *decisions)
+    def _run_steps(self, limit_s: float) -> None:
+        self._start, before = self._clock(), self.seconds
+        count = self.world.size * self.config.batch_split
+        batches = Prefetcher(self.source, self.device, count, self.config.prefetch_data)
+        wait = DataWait(self.device, self._clock)
+        self.learner.train_mode()
+        self.stopped_by = None
+        _, passed, wish = self._meet(())
+        while self.step < self.config.max_steps:
+            if wish is not None or passed >= limit_s:
+                self.stopped_by = wish or TIME_LIMIT
+                return
+            try:
+                passes = self._passes(batches, wait)
+            except StepBrokenOff:
+                self.stopped_by = self._interruption.reason
+                return
+            logs = self._finish_step(batches, passes)
+            names, passed, wish = self._meet([name for logs in passes for name in logs])
+            means = self._mean_logs(passes, names)
+            self.learner.end_step(means, logs["skipped"])
+            self.step += 1
+            self.seconds = before + passed
+            self._report({**means, **logs}, wait)
+            self._after_step()
 
-    def _eager_gradients(
-        self, batch: Batch, decisions: tuple[Hashable, ...]
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        self.objective.zero_grad(set_to_none=True)
-        loss, logs = self._loss(batch, self._generator, *decisions)
-        loss.backward()
-        return loss.detach(), logs
+    def _meet(self, names: Sequence[str]) -> tuple[list[str], float, str | None]:
+        """What all processes agree on after a step.
 
-    def _train_step(self, batches: Prefetcher, interruption: Interruption) -> dict[str, Tensor]:
-        """One step; on a GPU it is queued without waiting for it, and the next batch is made meanwhile.
+        Args:
+            names: of what this one logs.
+
+        Returns:
+            Names of what any logs, seconds of this call, and who wished to stop.
+        """
+        met = self.world.gather(
+            (tuple(dict.fromkeys(names)), self._clock() - self._start, self._interruption.reason)
+        )
+        wishes = [wish for _, _, wish in met if wish is not None]
+        return (
+            list(dict.fromkeys(name for names, _, _ in met for name in names)),
+            met[0][1],
+            wishes[0] if wishes else None,
+        )
+
+    def _passes(self, batches: Prefetcher, wait: DataWait) -> list[Logs]:
+        """The passes of this process in a step; on a GPU they are queued without waiting for it.
+
+        Returns:
+            What each logs.
 
         Raises:
             StepBrokenOff: broken off before anything of the state was changed.
         """
-        config, seed = self.config, self.config.seed * 1_000_003 + self.step
-        with interruption.breakable():
-            batch = batches.get(self.step)
-            self._generator.manual_seed(seed)
+        seed, logs = self.config.seed * 1_000_003 + self.step, []
+        with self._interruption.breakable():
+            self.learner.start_step()
             decisions = self.objective.decide(torch.Generator().manual_seed(seed))
-            loss, logs = self._gradients(batch, decisions)
-        norm = nn.utils.clip_grad_norm_(self._parameters, config.grad_clip, foreach=True)
-        rate = config.rate(self.step, self._progress())
-        broken = (~torch.isfinite(norm)).float()
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate * group["rate_factor"]
-        # A non-finite gradient would poison weights, moments and EMA alike: the fused step leaves them alone.
-        self.optimizer.found_inf = broken
-        self.optimizer.step()
-        self._update_ema()
-        logs = {
-            "loss": loss.clone(),
-            "grad_norm": norm.detach(),
-            "skipped": broken,
-            "lr": torch.full_like(norm, rate),
-            **{name: value.clone() for name, value in logs.items()},
-        }
-        batches.prepare(self.step + 1)
+            for slot in self._slots:
+                with wait.waiting():
+                    batch = batches.get(self.step, slot)
+                slot_seed, is_last = (seed + slot * _SLOT_SEED) % 2**63, slot == self._slots[-1]
+                logs.append(self.learner.add_gradients(batch, slot_seed, decisions, is_last))
+                wait.pass_queued()
+                if not is_last:
+                    batches.prepare(self.step, slot + self.world.size)
         return logs
 
-    @torch.no_grad()
-    def _update_ema(self) -> None:
-        # early averages follow the weights closely; the rate grows to its final value with the step
-        rate = min(self.config.ema_rate, (1 + self.step) / (10 + self.step))
-        state = self.objective.state_dict()
-        floats = [n for n in state if state[n].is_floating_point()]
-        torch._foreach_lerp_([self.ema[n] for n in floats], [state[n].float() for n in floats], 1 - rate)
+    def _finish_step(self, batches: Prefetcher, passes: Sequence[Logs]) -> Logs:
+        """The step of the optimiser; the next batch is made while a GPU still works on this step."""
+        if math.isfinite(self._schedule_s):
+            progress = self.seconds / self._schedule_s
+        else:
+            progress = self.step / self.config.max_steps
+        logs = self.learner.finish_step(self.step, progress)
+        if self.step + 1 < self.config.max_steps:
+            batches.prepare(self.step + 1, self._slots[0])
+        return logs
 
-    def _log_first_step(self, seconds: float, time_limit_s: float) -> None:
-        """Say how long all steps will take; the first one, which makes everything ready, takes longest."""
-        left = self.config.max_steps - self.step
-        steps = (
-            min(left, int((time_limit_s - seconds) / max(seconds, 1e-6))) if time_limit_s < math.inf else left
-        )
-        logger.info(
-            "first step: %.1f s; at this rate %s for the %d steps to come%s",
-            seconds,
-            duration_text(seconds * steps),
-            steps,
-            " within the time limit" if steps < left else "",
-        )
+    def _mean_logs(self, passes: Sequence[Logs], names: Sequence[str]) -> Logs:
+        """Means over all passes of all processes, of those that say something: the same on all."""
+        if self.world.size == len(passes) == 1:
+            return passes[0]
+        missing = torch.full((), math.nan, device=self.device)
+        values = torch.stack(
+            [torch.stack([logs.get(n, missing).float() for n in names]) for logs in passes]
+        )  # (passes, names)
+        known = ~torch.isnan(values)
+        sums = torch.stack([torch.where(known, values, 0.0).sum(0), known.sum(0).float()])
+        sums, counts = self.world.sum_(sums)
+        return dict(zip(names, (sums / counts).unbind(), strict=True))
 
-    def _log(self, means: dict[str, float]) -> None:
-        record = {
-            "step": self.step,
-            "seconds": round(self.seconds, 1),
-            **{n: float(f"{v:.5g}") for n, v in means.items()},
-        }
-        with open(self.output_dir / LOG_FILE, "a", encoding="utf-8") as log:
-            log.write(json.dumps(record) + "\n")
-        logger.info(
-            "step %d/%d  %s",
-            self.step,
-            self.config.max_steps,
-            "  ".join(f"{n} {v:.4g}" for n, v in record.items() if n != "step"),
-        )
+    def _report(self, logs: Logs, wait: DataWait) -> None:
+        if self._reporter.after_step(self.step, self.seconds, logs):
+            more = self.learner.statistics() if self.config.log_param_stats else {}
+            self._reporter.write(self.step, self.seconds, wait, more)
+
+    def _after_step(self) -> None:
+        if self.step % self.config.i_ddpcheck == 0:
+            self.learner.check_equal()
+        if self.step % self.config.i_save == 0:
+            self.save()
+        if self.step < self.config.max_steps:
+            due = [watcher for watcher in self._watchers if self.step % watcher.every == 0]
+            self._look(due, f"step{self.step:07d}")
+
+    # ---- looking
+
+    def _look(self, watchers: Sequence[Watcher], suffix: str) -> None:
+        """Show watchers the averaged networks, log what they find, and keep the best state."""
+        if not watchers:
+            return
+        with kept_generators(self.device):
+            told = self.learner.with_averages(lambda: [watcher(self.step, suffix) for watcher in watchers])
+        numbers = {name: value for part in told for name, value in part.items()}
+        if suffix.startswith("resume"):
+            return
+        self._reporter.looked(self.step, self.seconds, numbers)
+        best = self.store.best()
+        value = self.world.from_first(numbers.get(VALIDATION))
+        if self.step and value is not None and self.world.from_first(best is None or value < best[1]):
+            self.save()
+            if self.world.is_first:
+                self.store.mark_best(self.step, value)

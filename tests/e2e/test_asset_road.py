@@ -27,10 +27,10 @@ from dataset_toolkits import (
     stat_latent,
     voxelize,
 )
-from dataset_toolkits.asset_views import read_transforms
-from dataset_toolkits.voxel_files import read_voxels
 from scenegen.checkpoints.networks import load_network
+from scenegen.datasets.asset_pictures import read_transforms
 from scenegen.datasets.metadata import ASSETS_NAME, AssetRow, read_assets
+from scenegen.datasets.voxel_files import read_voxels
 from tests.asset_models import write_models
 from tests.asset_road import first_steps
 from trellis_modules.renderers.cameras import to_camera, to_pixels

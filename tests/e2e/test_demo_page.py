@@ -15,8 +15,9 @@ from PIL import Image
 from scenegen.cli import infer
 from scenegen.demo.controls import SceneControls
 from scenegen.demo.jobs import Job
+from scenegen.demo.listening import Address
 from scenegen.demo.options import DemoOptions
-from scenegen.demo.server import Address, DemoServer
+from scenegen.demo.server import DemoServer
 from scenegen.inputs.image_files import SceneInputError
 from scenegen.inputs.label_image import PALETTE, write_labels
 from tests.page_client import PageClient, PageError, needs_demo
@@ -78,19 +79,28 @@ def photo(tmp_path) -> Path:
     return tmp_path / "room.png"
 
 
-def canvas(tab, *boxes):
-    """What the browser sends of the picture: the server's boxes behind those that were drawn since."""
+def seen(tab, *boxes):
+    """What the browser sends of picture and list: the server's boxes behind those that were drawn since."""
     shown = tab.shown["canvas"]
     drawn = [
         dict(zip(("xmin", "ymin", "xmax", "ymax"), box)) | {"label": "", "scaleFactor": 1} for box in boxes
     ]
-    return {**shown, "boxes": [*reversed(drawn), *shown["boxes"]]}
+    return {**shown, "boxes": [*reversed(drawn), *shown["boxes"]]}, tab.shown["objects"]
+
+
+def act(tab, kind, number, *, target=None, **more):
+    """Do something in the list of objects."""
+    keys = [row["key"] for row in tab.shown["objects"]]
+    event = {"kind": kind, "key": keys[number - 1], **more}
+    if target is not None:
+        event["target"] = keys[target - 1]
+    tab.call("change_objects", *seen(tab), event=event)
 
 
 def mark(tab, photo, boxes=BOXES):
     """Upload a picture and segment some boxes."""
     tab.call("upload", {"image": tab.upload(photo), "boxes": [], "orientation": 0})
-    tab.call("run_segmentation", canvas(tab, *boxes), False, "smallest")
+    tab.call("run_segmentation", *seen(tab, *boxes), False, "smallest")
 
 
 def cache(tab, tmp_path, labels, name="labels.png"):
@@ -112,20 +122,20 @@ def test_a_scene_from_two_boxes_and_a_second_picture(server, tab, photo):
     assert "Found 2 objects with GrabCut" in tab.shown["note"]
     assert [row["number"] for row in tab.shown["objects"]] == [1, 2]
     assert [box["xmin"] for box in tab.shown["canvas"]["boxes"]] == [4, 50], "numbers are the drawing order"
-    tab.call("change_objects", canvas(tab), event={"kind": "select", "number": 2})
-    tab.call("click", canvas(tab), "take away from it", event={"index": [55, 25]})
+    act(tab, "select", 2)
+    tab.call("click", *seen(tab), "take away from it", event={"index": [55, 25]})
     assert tab.shown["note"] == "Corrected object 2."
-    tab.call("change_objects", canvas(tab), event={"kind": "rename", "number": 2, "name": "red <b>box</b>"})
-    tab.call("change_objects", canvas(tab), event={"kind": "move", "number": 2, "target": 1})
-    tab.call("change_objects", canvas(tab), event={"kind": "query", "number": 2})
+    act(tab, "rename", 2, name="red <b>box</b>")
+    act(tab, "move", 2, target=1)
+    act(tab, "query", 2)
     assert [row["name"] for row in tab.shown["objects"]] == ["red <b>box</b>", ""]
-    tab.call("set_priority", canvas(tab), "order")
+    tab.call("set_priority", *seen(tab), "order")
     tab.call("add_to_cache")
     assert "<b>" not in tab.shown["note"]
     mark(tab, photo, BOXES[::-1])
     assert tab.shown["objects"][0]["name"] == "red <b>box</b>", "names go by the order of the first picture"
     before = [row["state"] for row in tab.shown["objects"]]
-    tab.call("change_objects", canvas(tab), event={"kind": "move", "number": 2, "target": 1})
+    act(tab, "move", 2, target=1)
     assert [row["state"] for row in tab.shown["objects"]] == before[::-1]
     assert tab.shown["objects"][0]["name"] == "red <b>box</b>", "and not with the object that was moved"
     tab.call("add_to_cache")
@@ -241,12 +251,12 @@ def test_cache_buttons(tab, tmp_path):
 
 def test_boxes_can_be_typed(tab, photo):
     tab.call("upload", {"image": tab.upload(photo), "boxes": [], "orientation": 0})
-    tab.call("add_box", canvas(tab), "4, 20, 40, 60")
-    tab.call("submit_box", canvas(tab), "50 20 90 60")
+    tab.call("add_box", *seen(tab), "4, 20, 40, 60")
+    tab.call("submit_box", *seen(tab), "50 20 90 60")
     assert [box["xmax"] for box in tab.shown["canvas"]["boxes"]] == [40, 90] and tab.shown["box"] == ""
     with pytest.raises(PageError, match="four numbers x1 y1 x2 y2 in pixels, got '1 2'"):
-        tab.call("add_box", canvas(tab), "1 2")
-    tab.call("click", canvas(tab), "new object", event={"index": [45, 5]})
+        tab.call("add_box", *seen(tab), "1 2")
+    tab.call("click", *seen(tab), "new object", event={"index": [45, 5]})
     assert len(tab.shown["objects"]) == 3
 
 
@@ -260,10 +270,57 @@ def test_another_picture_has_no_masks_of_the_one_before(tab, photo, tmp_path):
     tab.call("new_image_1")
 
 
+def test_nothing_is_lost_of_what_is_done_before_the_answers_come(tab, photo):
+    """Names, a choice and a click follow each other so quickly that the page still shows the first state."""
+    mark(tab, photo)
+    first, second = (row["key"] for row in tab.shown["objects"])
+    view = seen(tab)
+    done = [{"kind": "rename", "key": key, "name": name} for key, name in ((first, "sofa"), (second, "lamp"))]
+    done += [{"kind": "select", "key": key} for key in (first, second)]
+    click = ("click", (*view, "take away from it"), {"index": [55, 25]})
+    tab.at_once(*(("change_objects", view, event) for event in done), click)
+    assert tab.shown["note"] == "Corrected object 2 (lamp)."
+    assert [row["name"] for row in tab.shown["objects"]] == ["sofa", "lamp"]
+    view = seen(tab, (42, 2, 48, 10))
+    tab.at_once(
+        ("change_objects", view, {"kind": "delete", "key": first}),
+        ("change_objects", view, {"kind": "rename", "key": second, "name": "tall lamp"}),
+    )
+    assert [row["name"] for row in tab.shown["objects"]] == ["tall lamp", ""]
+    assert [row["state"] == "no mask yet" for row in tab.shown["objects"]] == [False, True]
+    modes = {item["api_name"]: item["trigger_mode"] for item in tab.config["dependencies"]}
+    assert modes["change_objects"] == modes["click"] == "multiple", "the browser sends all of them"
+
+
 def test_large_pictures_are_made_smaller(tab, tmp_path):
     picture().resize((400, 300)).save(tmp_path / "large.png")
     tab.call("upload", {"image": tab.upload(tmp_path / "large.png"), "boxes": [], "orientation": 0})
     assert "from 400 x 300 to 200 x 150 pixels" in tab.shown["note"]
+
+
+def test_callers_give_and_get_pixels_of_the_picture_that_they_sent(tab, tmp_path):
+    large = tmp_path / "large.png"
+    picture().resize((384, 288), Image.Resampling.NEAREST).save(large)
+    objects = [{"box": [4 * value for value in box]} for box in BOXES]
+    objects[0]["negative"] = [[4 * 5, 4 * 21]]
+    (answer,) = tab.call("segment", tab.upload(large), objects, False)
+    assert "from 384 x 288 to 200 x 150 pixels" in answer["note"]
+    labels = np.asarray(Image.open(io.BytesIO(tab.fetch(answer["labels"]))))
+    assert labels.shape == (288, 384)
+    for number, (x0, y0, x1, y1) in enumerate(BOXES, start=1):
+        rows, columns = np.nonzero(labels == number)
+        inside = (4 * x0 <= columns) & (columns < 4 * x1) & (4 * y0 <= rows) & (rows < 4 * y1)
+        assert inside.mean() > 0.99 and inside.sum() > 0.5 * 16 * (x1 - x0) * (y1 - y0)
+        assert answer["objects"][number - 1]["pixels"] == len(rows)
+    with pytest.raises(PageError, match="object 0: .*inside the photo, 384x288 pixels"):
+        tab.call("segment", tab.upload(large), [{"box": [0, 0, 400, 100]}], False)
+    (added,) = tab.call("add", tab.upload(large), {**answer["labels"]})
+    assert added["objects"] == 2
+    tab.call("upload", {"image": tab.upload(large), "boxes": [], "orientation": 0})
+    tab.call("add_box", *seen(tab), "16 80 160 240")
+    assert tab.shown["canvas"]["boxes"][0]["xmax"] == round(160 * 200 / 384), "as typed boxes do"
+    with pytest.raises(PageError, match="box: expected pixels, got shares of the picture"):
+        tab.call("add_box", *seen(tab), "0.1 0.1 0.5 0.9")
 
 
 def test_presets_and_intervals(tab):
@@ -315,7 +372,7 @@ def test_a_full_queue_is_said(server, tab, tmp_path, gate):
 
 
 BAD = [
-    ("run_segmentation", lambda tab: (None, False, "smallest"), "Expected a picture, found none"),
+    ("run_segmentation", lambda tab: (None, [], False, "smallest"), "Expected a picture, found none"),
     ("add_to_cache", lambda tab: (), "Expected a picture, found none"),
     ("page_generate", lambda tab: (False, 1, *CONTROLS), "Expected a picture in the cache, found none"),
     ("page_make_files", lambda tab: (["glb"],), "Expected a scene to download, found none"),
@@ -332,7 +389,7 @@ def test_events_without_a_picture_say_what_to_do(tab, event, data, words):
 
 def drawn(*boxes):
     def act(tab, tmp_path):
-        tab.call("run_segmentation", canvas(tab, *boxes), False, "smallest")
+        tab.call("run_segmentation", *seen(tab, *boxes), False, "smallest")
 
     return act
 
@@ -373,19 +430,19 @@ def unequal(tab, tmp_path):
     ("act", "words"),
     [
         (drawn(), "Expected a box around each object, found none; draw boxes"),
-        (drawn((5, 5, 5, 40)), "Box 1: .*expected a box with an area"),
-        (drawn((500, 5, 600, 40)), "Box 1: .*inside the photo, 96x72 pixels"),
+        (drawn((5, 5, 5, 40)), "box 1: .*expected a box with an area"),
+        (drawn((500, 5, 600, 40)), "box 1: .*inside the photo, 96x72 pixels"),
         (drawn(*[(i, i, 40, 40) for i in range(40)]), "Expected at most 3 objects, got 40"),
-        (labelled(label_array(), (50, 50)), "Bad.png: expected labels of 96x72 like the picture, got 50x50"),
+        (labelled(label_array(), (50, 50)), "^bad.png: expected labels of 96x72 like the picture, got 50x50"),
         (labelled(np.zeros((72, 96), np.uint8)), "all pixels are 0; draw the objects"),
-        (uploaded(b"%PDF-1.4"), "Bad.png: expected a JPEG, PNG or other common image"),
+        (uploaded(b"%PDF-1.4"), "^bad.png: expected a JPEG, PNG or other common image"),
         (unequal, "Expected the same objects .*pair 1 has 2, pair 2 has 1; delete a pair"),
         (controls(1, "avg"), "'avg' .*not in the list of choices"),
         (controls(2, 1.0), "1.0 is greater than maximum value 0.99"),
         (controls(6, 1.5), "1.5 is greater than maximum value 1"),
         (
             controls(6, 1.0, (7, 0.5)),
-            "Structure: expected the CFG interval to start before it ends, got 1 to 0.5",
+            "structure: expected the CFG interval to start before it ends, got 1 to 0.5",
         ),
         (controls(8, 0.0), "0.0 is less than minimum value 0.1"),
     ],

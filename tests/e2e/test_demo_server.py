@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import socket
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -17,10 +19,12 @@ import trimesh
 from PIL import Image
 
 from examples import demo_client
+from scenegen.demo.jobs import Job
+from scenegen.demo.listening import Address
 from scenegen.demo.options import DemoOptions
-from scenegen.demo.server import Address, DemoServer, DemoUnavailable
+from scenegen.demo.server import DemoServer, DemoUnavailable
 from scenegen.inputs.label_image import write_labels
-from tests.page_client import PageClient, needs_demo
+from tests.page_client import PageClient, PageError, needs_demo
 
 pytestmark = needs_demo
 REASON = "gradio is not installed (extra demo)"
@@ -29,6 +33,7 @@ gradio_client = pytest.importorskip("gradio_client", reason=REASON)
 
 SIZE = (64, 48)
 BOXES = [[4, 8, 28, 40], [34, 8, 60, 40]]
+PICTURE = ["--picture", "room.png", "--labels", "labels.png"]
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +86,7 @@ def test_the_example_client_makes_a_scene(server, files, objects, capsys):
         path.name for path in (files / "made").iterdir()
     }
     record = json.loads((files / "made" / "poses.json").read_text())
+    assert record["scene_id"] == "room", "a scene is called as its picture"
     assert record["settings"]["seed"] == 3 and "refinement" in record["settings"]
     assert "done files" in capsys.readouterr().out
 
@@ -105,6 +111,66 @@ def test_what_goes_in_is_kept_only_where_asked(server, files):
     assert {path.name for path in dump.iterdir()} == names
 
 
+BAD_CALLS = {
+    "no picture": (["--picture", "none.png", "--boxes", "boxes.json"], 2, "none.png: expected a picture"),
+    "no boxes": (["--picture", "room.png", "--boxes", "none.json"], 2, "none.json: expected a list of boxes"),
+    "no json": (["--picture", "room.png", "--boxes", "room.png"], 2, "room.png: .*write a list of boxes"),
+    "no list": (["--picture", "room.png", "--boxes", "number.json"], 2, "expected a list of boxes .*got int"),
+    "settings": ([*PICTURE, "--settings", "{seed: 1}"], 2, r"--settings: expected JSON such as .*'\{seed: 1"),
+    "settings list": ([*PICTURE, "--settings", "[1]"], 2, "--settings: expected a JSON object"),
+    "a space": ([*PICTURE, "--url", "someone/demo"], 2, "--url: expected http://... or https://"),
+    "nobody there": ([*PICTURE, "--url", "http://127.0.0.1:9"], 1, "127.0.0.1:9: expected a demo, got none"),
+    "a wrong format": ([*PICTURE, "--formats", "exe"], 1, "format 'exe': expected one of glb"),
+    "a file as folder": ([*PICTURE, "--output", "room.png"], 1, "room.png: expected a folder to write to"),
+}
+
+
+@pytest.mark.parametrize(("call", "status", "words"), BAD_CALLS.values(), ids=BAD_CALLS)
+def test_the_example_client_says_what_is_wrong_in_one_line(
+    server, files, monkeypatch, capsys, call, status, words
+):
+    monkeypatch.chdir(files)
+    (files / "number.json").write_text("3")
+    call = call if "--url" in call else ["--url", server.url, *call]
+    try:
+        found = demo_client.main(call)
+    except SystemExit as end:
+        found = end.code
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert found == status and re.search(words, line)
+
+
+def test_a_picture_that_is_added_meanwhile_is_not_lost(server, client, files):
+    release = threading.Event()
+    server.service.queue.submit(Job(lambda job, device: release.wait(60)))
+    labels = gradio_client.handle_file(files / "labels.png")
+    client.predict(picture_of(files), labels, api_name="/add")
+    scene = client.submit({"seed": 1}, api_name="/generate")
+    assert client.predict(picture_of(files), labels, api_name="/add")["pictures"] == 2
+    release.set()
+    assert scene.result()["state"] == "done"
+    assert client.predict(picture_of(files), labels, api_name="/add")["pictures"] == 2
+
+
+def test_downloads_at_once_have_their_own_files(client, files):
+    client.predict(picture_of(files), gradio_client.handle_file(files / "labels.png"), api_name="/add")
+    client.submit({"seed": 1}, api_name="/generate").result()
+    jobs = [client.submit(["glb", "poses"], api_name="/download") for _ in range(3)]
+    for job in jobs:
+        names = [Path(path) for path in job.result(timeout=60)]
+        assert [path.name for path in names] == ["scene.glb", "poses.json", "labels_1.png", "scene.zip"]
+        assert all(path.stat().st_size > 100 for path in names)
+
+
+def test_an_upload_that_is_gone_has_to_be_sent_again(server, files):
+    tab = PageClient(server.url)
+    file = tab.upload(files / "room.png")
+    Path(file["path"]).unlink()
+    with pytest.raises(PageError, match="^room.png: expected an uploaded file.*upload it again"):
+        tab.call("segment", file, [{"box": BOXES[0]}], False)
+    tab.close()
+
+
 def test_segmenting_tells_names_and_sizes(client, files):
     objects = [{"box": BOXES[0], "name": "chair"}, {"box": BOXES[1], "negative": [[36, 10]]}]
     found = client.predict(picture_of(files), objects, api_name="/segment")
@@ -126,14 +192,22 @@ def test_segmenting_tells_names_and_sizes(client, files):
         ),
         (
             lambda c, f: c.predict(picture_of(f), [{"bax": 1}], api_name="/segment"),
-            "Object 0: unknown key 'bax'",
+            "object 0: unknown key 'bax'",
         ),
         (
             lambda c, f: c.predict(picture_of(f), [{"box": [1, 2]}], api_name="/segment"),
-            "Object 0: expected four numbers",
+            "object 0: expected four numbers",
+        ),
+        (
+            lambda c, f: c.predict(picture_of(f), [{"box": [0.1, 0.2, 0.5, 1]}], api_name="/segment"),
+            "object 0: expected pixels, got shares of the picture from 0 to 1 .* width and height, 64 and 48",
+        ),
+        (
+            lambda c, f: c.predict(picture_of(f), [{"positive": [[0.4, 0.5]]}], api_name="/segment"),
+            "object 0: positive: expected pixels, got shares of the picture",
         ),
         (lambda c, f: c.predict({}, api_name="/generate"), "Expected a picture in the cache, found none"),
-        (lambda c, f: c.predict({"preset": "best"}, api_name="/generate"), "Preset: expected one of fast"),
+        (lambda c, f: c.predict({"preset": "best"}, api_name="/generate"), "preset: expected one of fast"),
         (lambda c, f: c.predict({"stepz": 3}, api_name="/generate"), "known: seed, order"),
         (lambda c, f: c.predict(["glb"], api_name="/download"), "Expected a scene to download, found none"),
     ],
@@ -265,9 +339,34 @@ def test_a_port_that_is_taken_is_said(server, tmp_path):
         taken.listen()
         port = taken.getsockname()[1]
         options = replace(server.service.options, folder=tmp_path)
-        with pytest.raises(DemoUnavailable, match=f"cannot listen at 127.0.0.1:{port}.*try another --port"):
+        with pytest.raises(
+            DemoUnavailable,
+            match=f"listen at 127.0.0.1, port {port}, .*Address already in use.*another --port",
+        ):
             DemoServer(options, Address(port=port), tmp_path, quiet=True)
     assert not any(tmp_path.glob("sessions-*"))
+
+
+def test_a_link_that_gradio_does_not_give_is_said(server, tmp_path, monkeypatch, capsys):
+    from gradio import networking
+
+    def refuse(**options):
+        raise OSError("no way to gradio's servers")
+
+    monkeypatch.setattr(networking, "setup_tunnel", refuse)
+    options = replace(server.service.options, folder=tmp_path)
+    with pytest.raises(DemoUnavailable, match="^--share: expected a public link.*got none") as caught:
+        DemoServer(options, Address(share=True), tmp_path)
+    assert "\n" not in str(caught.value) and capsys.readouterr().out == ""
+    assert not any(tmp_path.glob("sessions-*"))
+
+
+@pytest.mark.parametrize("host", ["256.1.1.1", "nowhere.invalid", "203.0.113.7"])
+def test_a_host_that_is_not_this_machine_is_said(server, tmp_path, host):
+    options = replace(server.service.options, folder=tmp_path)
+    with pytest.raises(DemoUnavailable, match=f"expected to listen at {host}.*--host") as caught:
+        DemoServer(options, Address(host, 7999), tmp_path, quiet=True)
+    assert "GRADIO" not in str(caught.value)
 
 
 def test_the_page_is_not_reachable_from_other_machines(server, caplog):

@@ -65,6 +65,7 @@ NOT_RUN: Mapping[tuple[str, str], str] = {
     "see test_three_d_future.py",
     ("docs/data.md", "python dataset_toolkits/build_metadata_scene.py 3D-FUTURE"): "needs 3D-FUTURE; "
     "see test_scene_road.py",
+    ("docs/data.md", "python dataset_toolkits/encode_cond.py"): "needs 3D-FUTURE; see test_encode_cond.py",
     ("docs/data.md", "python dataset_toolkits/build_lookalike.py"): LONG + "; see test_scene_road.py",
     ("docs/data.md", PROCEDURAL + "8000"): FURNITURE + "see test_part_swap.py",
     ("docs/data.md", "python -m dataset_toolkits.build_scenes"): FURNITURE + "see test_scene_writer.py",

@@ -58,7 +58,7 @@ def test_the_wheel_holds_the_command_the_data_and_the_marks_of_types(site):
     for package in ("scenegen", "trellis_modules", "vggt"):
         assert (site / package / "py.typed").is_file()
     assert (site / "scenegen" / "hub" / "releases.json").is_file()
-    assert (site / "dataset_toolkits" / "blender_script" / "render_scene.py").is_file()
+    assert (site / "scenegen" / "blender" / "blender_script" / "render_scene.py").is_file()
 
 
 def test_photos_become_scenes(scenegen, site, tmp_path, shared_checkpoint, write_scene):

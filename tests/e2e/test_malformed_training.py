@@ -17,24 +17,35 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 import train
+from scenegen.hub.digest import file_sha256
 from scenegen.synthesis.furniture.mesh_pack import FORMAT
 from scenegen.synthesis.furniture.procedural.pack import generate_pack
-from scenegen.trainers.saved_state import STATE_FILE
 from tests.e2e.malformed import frugal
 from trellis_modules.files import locked
 
 VAE = {"latent_channels": 4, "num_res_blocks": 1, "num_res_blocks_middle": 1, "channels": [8, 8, 8]}
 EXPERIMENT = {
-    "objective": {"name": "structure_vae", "args": {}},
     "models": {
         "encoder": {"name": "SparseStructureEncoder", "args": {"in_channels": 1, **VAE}},
         "decoder": {"name": "SparseStructureDecoder", "args": {"out_channels": 1, **VAE}},
     },
-    "source": {
+    "dataset": {
         "name": "shapes",
         "args": {"shapes": 4, "objects_per_step": 2, "resolution": 8, "surface_samples": 100},
     },
-    "trainer": {"max_steps": 2, "warmup_steps": 1, "log_every": 1, "save_every": 1},
+    "trainer": {
+        "name": "SparseStructureVaeTrainer",
+        "args": {
+            "max_steps": 2,
+            "optimizer": {"name": "AdamW", "args": {"lr": 0.001}},
+            "lr_scheduler": {"name": "LinearWarmupLRScheduler", "args": {"warmup_steps": 1}},
+            "fp16_mode": None,
+            "grad_clip": 1.0,
+            "i_log": 1,
+            "i_save": 1,
+            "keep_last": 1,
+        },
+    },
 }
 
 
@@ -60,7 +71,8 @@ class Run:
 
     @property
     def state(self) -> Path:
-        return self.output / STATE_FILE
+        """What makes the saved state of the last step whole."""
+        return self.output / "ckpts" / "misc_step0000002.json"
 
     def change(self, *names: str, **values: Any) -> None:
         """Change values of the experiment at a place in it."""
@@ -99,11 +111,20 @@ def in_experiment(*names: str, **values: Any) -> Callable[[Run], None]:
 
 
 def in_source(**values: Any) -> Callable[[Run], None]:
-    return in_experiment("source", "args", **values)
+    return in_experiment("dataset", "args", **values)
 
 
 def in_trainer(**values: Any) -> Callable[[Run], None]:
-    return in_experiment("trainer", **values)
+    return in_experiment("trainer", "args", **values)
+
+
+def in_optimizer(**values: Any) -> Callable[[Run], None]:
+    return in_experiment("trainer", "args", "optimizer", "args", **values)
+
+
+def with_groups(*regexes: str) -> Callable[[Run], None]:
+    groups = [{"regex": regex, "args": {"lr": 0.5}} for regex in regexes]
+    return in_experiment("trainer", "args", "optimizer", param_groups=groups)
 
 
 def in_encoder(**values: Any) -> Callable[[Run], None]:
@@ -150,7 +171,7 @@ def truncate(path: Path) -> None:
 
 
 def foreign_state(run: Run) -> None:
-    save_file({"a": np.zeros(1)}, run.state)
+    run.state.write_text('{"a": 1}')
 
 
 def pickled_state(run: Run) -> None:
@@ -158,25 +179,24 @@ def pickled_state(run: Run) -> None:
     torch.save({"step": 1}, run.output / "state.pt")
 
 
-def other_moments(run: Run) -> None:
-    tensors = load_file(run.state)
-    raw = run.state.read_bytes()
-    notes = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])["__metadata__"]
-    tensors["optimizer.0.exp_avg"] = np.zeros((3, 3), np.float32)
-    save_file(tensors, run.state, notes)
+def in_saved(stem: str, change: Callable[[dict[str, np.ndarray]], Any]) -> Callable[[Run], None]:
+    """Train first, then change tensors of the state, and the digest with them."""
 
+    def spoil(run: Run) -> None:
+        path = run.state.with_name(f"{stem}_step0000002.safetensors")
+        tensors = load_file(path)
+        change(tensors)
+        save_file(tensors, path)
+        content = json.loads(run.state.read_text())
+        content["sha256"][path.name] = file_sha256(path)
+        run.state.write_text(json.dumps(content))
 
-def lacking_tensor(run: Run) -> None:
-    tensors = load_file(run.state)
-    raw = run.state.read_bytes()
-    notes = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])["__metadata__"]
-    del tensors["modules.encoder.input_layer.weight"]
-    save_file(tensors, run.state, notes)
+    return with_state(spoil)
 
 
 CASES: dict[str, tuple[Callable[[Run], Any], str]] = {
     # the experiment
-    "experiment missing": (as_text("{}"), "missing key 'objective'"),
+    "experiment missing": (as_text("{}"), "missing key 'models'"),
     "experiment not there": (set_argument("--config", "/nowhere/e.json"), "no such configuration file"),
     "experiment empty": (as_text(""), "not valid JSON, line 1 column 1"),
     "experiment a list": (as_text("[]"), "expected an experiment as an object, got list"),
@@ -187,17 +207,18 @@ CASES: dict[str, tuple[Callable[[Run], Any], str]] = {
     "experiment a device": (set_argument("--config", "/dev/zero"), "expected a file, got a device"),
     "experiment not finite": (with_text('"max_steps": 2', '"max_steps": NaN'), "expected a finite number"),
     "unknown key": (in_experiment(colour=1), "unknown key 'colour' for ExperimentConfig"),
-    "unknown objective": (in_experiment("objective", name="gan"), "objective: unknown name 'gan'"),
-    "unknown weight": (in_experiment("objective", "args", beauty=1.0), "unknown key 'beauty'"),
-    "weight negative": (in_experiment("objective", "args", lambda_kl=-1.0), "lambda_kl: expected at least 0"),
-    "unknown source": (in_experiment("source", name="web"), "source: unknown name 'web'"),
+    "unknown trainer": (in_experiment("trainer", name="gan"), "trainer: unknown name 'gan'"),
+    "trainer a name": (in_experiment(trainer="structure_vae"), "trainer: expected an object for NamedConfig"),
+    "unknown weight": (in_trainer(beauty=1.0), "trainer SparseStructureVaeTrainer: unknown key 'beauty'"),
+    "weight negative": (in_trainer(lambda_kl=-1.0), "lambda_kl: expected at least 0"),
+    "unknown dataset": (in_experiment("dataset", name="web"), "dataset: unknown name 'web'"),
     "unknown network": (in_experiment("models", "encoder", name="os.system"), "unknown name 'os.system'"),
     "network too many": (
         lambda run: run.change("models", painter=run.experiment["models"]["encoder"]),
-        "for the objective structure_vae, got 'encoder', 'decoder', 'painter'",
+        "for the trainer SparseStructureVaeTrainer, got 'encoder', 'decoder', 'painter'",
     ),
     "network missing": (lambda run: run.experiment["models"].pop("decoder"), "expected encoder, decoder"),
-    "no networks": (in_experiment(models={}), "expected encoder, decoder for the objective"),
+    "no networks": (in_experiment(models={}), "expected encoder, decoder for the trainer"),
     "networks a list": (in_experiment(models=[]), "models: expected an object, got []"),
     "channels zero": (in_encoder(latent_channels=0), "latent_channels: expected 1 to 65536, got 0"),
     "channels negative": (in_encoder(in_channels=-1), "in_channels: expected 1 to 65536, got -1"),
@@ -208,19 +229,30 @@ CASES: dict[str, tuple[Callable[[Run], Any], str]] = {
     # numbers of the loop
     "no steps": (in_trainer(max_steps=0), "trainer.max_steps: expected at least 1, got 0"),
     "steps negative": (in_trainer(max_steps=-5), "trainer.max_steps: expected at least 1, got -5"),
-    "never saved": (in_trainer(save_every=0), "trainer.save_every: expected at least 1, got 0"),
-    "never logged": (in_trainer(log_every=0), "trainer.log_every: expected at least 1, got 0"),
-    "learning rate negative": (in_trainer(learning_rate=-1.0), "learning_rate: expected at least 0"),
+    "never saved": (in_trainer(i_save=0), "trainer.i_save: expected at least 1, got 0"),
+    "never logged": (in_trainer(i_log=0), "trainer.i_log: expected at least 1, got 0"),
+    "learning rate negative": (in_optimizer(lr=-1.0), "trainer.optimizer AdamW: Invalid learning rate: -1.0"),
     "learning rate not finite": (
-        with_text('"max_steps"', '"learning_rate": Infinity, "max_steps"'),
+        with_text('"lr": 0.001', '"lr": Infinity'),
         "expected a finite number, got Infinity",
     ),
     "average above 1": (in_trainer(ema_rate=1.5), "trainer.ema_rate: expected 0 to 1, got 1.5"),
-    "precision unknown": (in_trainer(precision="int4"), "trainer.precision: expected"),
+    "precision unknown": (in_trainer(fp16_mode="int4"), "trainer.fp16_mode: expected"),
+    "clipping negative": (in_trainer(grad_clip=-1.0), "trainer.grad_clip: expected at least 0, got -1.0"),
+    "schedule unknown": (in_trainer(lr_scheduler={"name": "Up"}), "trainer.lr_scheduler: unknown name 'Up'"),
+    "optimiser unknown": (
+        in_trainer(optimizer={"name": "os.system"}), "trainer.optimizer: unknown name 'os.system'"
+    ),
+    "optimiser's argument unknown": (in_optimizer(momentum=1), "trainer.optimizer AdamW: "),
     "seed negative": (in_trainer(seed=-1), "trainer.seed: expected 0 to"),
     "seed 10^30": (in_trainer(seed=10**30), "trainer.seed: expected 0 to"),
-    "rate factor of nothing": (in_trainer(rate_factors={"head": 0.5}), "no name of a trained tensor starts"),
-    "frozen nothing": (in_experiment(frozen=["head"]), "frozen: expected the start of a tensor name"),
+    "group of nothing": (with_groups("head"), "param_groups: expected a regular expression that fits"),
+    "group of no expression": (with_groups("head("), "param_groups: expected a regular expression, got"),
+    "frozen nothing": (in_trainer(freeze_weights=["head"]), "freeze_weights: expected a regular expression"),
+    "frozen everything": (in_trainer(freeze_weights=["."]), "expected something left to train"),
+    "started from nothing": (
+        in_trainer(finetune_ckpt={"decoder": "nowhere/d"}), "finetune_ckpt: decoder: expected nowhere/d.safe"
+    ),
     # numbers of the source
     "no objects": (in_source(objects_per_step=0), "objects_per_step: expected at least 1, got 0"),
     "objects negative": (in_source(objects_per_step=-2), "objects_per_step: expected at least 1, got -2"),
@@ -276,21 +308,43 @@ CASES: dict[str, tuple[Callable[[Run], Any], str]] = {
     # what was saved
     "state truncated": (with_state(lambda run: truncate(run.state)), "got another or a damaged file"),
     "state empty": (with_state(lambda run: run.state.write_bytes(b"")), "got another or a damaged file"),
-    "state of something else": (with_state(foreign_state), "expected the format scenegen-training-state-1"),
-    "state lacks a tensor": (with_state(lacking_tensor), "tensor 'encoder.input_layer.weight' of shape"),
-    "state of another optimiser": (with_state(other_moments), "expected the optimiser's state of"),
+    "state of something else": (with_state(foreign_state), "got another or a damaged file ('format')"),
+    "network of a state truncated": (
+        with_state(lambda run: truncate(run.state.with_name("encoder_step0000002.safetensors"))),
+        "encoder_step0000002.safetensors has changed since it was written",
+    ),
+    "network of a state missing": (
+        with_state(lambda run: run.state.with_name("decoder_step0000002.safetensors").unlink()),
+        "got another or a damaged file ([Errno 2] No such file",
+    ),
+    "state lacks a tensor": (
+        in_saved("encoder", lambda tensors: tensors.pop("input_layer.weight")),
+        "encoder: tensor 'input_layer.weight' of shape",
+    ),
+    "average lacks a tensor": (
+        in_saved("encoder_ema0.9999", lambda tensors: tensors.pop("input_layer.weight")),
+        "encoder_ema0.9999: tensor 'input_layer.weight' of shape",
+    ),
+    "state of another optimiser": (
+        in_saved("misc", lambda tensors: tensors.update({"optimizer.0.exp_avg": np.zeros((3, 3))})),
+        "expected moments of shape (8, 1, 3, 3, 3), got (3, 3)",
+    ),
     "state a pipe": (with_state(lambda run: make_pipe(run.state)), "expected a file, got a named pipe"),
-    "state a pickle": (pickled_state, "state.pt: expected state.safetensors, got a pickle"),
+    "state a pickle": (pickled_state, "state.pt: expected a state of safetensors and JSON, got a pickle"),
+    "state of an earlier version": (
+        lambda run: (run.output.mkdir(), (run.output / "state.safetensors").touch()),
+        "state.safetensors: expected states in ckpts/, got one of an earlier version",
+    ),
     "state of another rate": (
-        with_state(in_trainer(learning_rate=0.5)),
-        "expected a state with trainer.learning_rate = 0.5, as the experiment has, got 0.001; choose another",
+        with_state(in_optimizer(lr=0.5)),
+        "a state with trainer.args.optimizer.args.lr = 0.5, as the experiment has, got 0.001; choose another",
     ),
     "state of other networks": (
         with_state(in_encoder(channels=[8, 16, 8])),
         "models.encoder.args.channels = [8, 16, 8], as the experiment has, got [8, 8, 8]",
     ),
     "state of another source": (
-        with_state(in_source(shapes=5)), "expected a state with source.args.shapes = 5"
+        with_state(in_source(shapes=5)), "expected a state with dataset.args.shapes = 5"
     ),
     # the folder
     "output a file": (lambda run: run.output.write_text("mine"), "out: expected a folder to write to"),
@@ -367,30 +421,30 @@ def test_the_folder_of_a_run_that_goes_on_is_refused(run, caplog):
 
 
 def test_a_full_disk_ends_training_in_one_line_and_it_goes_on_later(run, caplog, monkeypatch):
-    run.change("trainer", max_steps=1)
+    run.change("trainer", "args", max_steps=1)
     run.train()
-    run.change("trainer", max_steps=2)
+    run.change("trainer", "args", max_steps=2)
 
     def full(*arguments: object) -> None:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("scenegen.trainers.trainer.save_state", full)
+        patch.setattr("scenegen.trainers.checkpoints.write_state", full)
         assert run.start() == 1
     line = caplog.messages[-1]
     assert "No space left on device" in line and "it goes on from the last state" in line
     assert run.start() == 0
     steps = [json.loads(line)["step"] for line in (run.output / "log.jsonl").read_text().splitlines()]
-    assert steps == [1, 2, 2]
+    assert steps == [1, 2]
 
 
 @pytest.mark.parametrize(
     "change",
     [
         in_trainer(max_steps=3),
-        in_trainer(save_every=2, log_every=3),
+        in_trainer(i_save=2, i_log=3),
         in_source(workers=1),
-        in_trainer(precision="bfloat16"),
+        in_trainer(fp16_mode="bfloat16"),
     ],
 )
 def test_settings_that_do_not_decide_over_what_is_learnt_may_change(run, change):

@@ -15,15 +15,16 @@ import torch
 import train
 from dataset_toolkits import build_picture_set
 from scenegen.conditioning.patch_places import PLACE_CHANNELS
+from scenegen.datasets.source import SourceOptions
 from scenegen.inputs.scene_folder import read_scene
 from scenegen.models.registry import load_checkpoint
 from scenegen.pipelines.pipeline import SceneGenPipeline
 from scenegen.synthesis.furniture.procedural.pack import generate_pack
 from scenegen.synthesis.sources.appearance_batches import FieldSource, LatentPictureSource
 from scenegen.synthesis.sources.picture_set import PictureSet
-from scenegen.synthesis.sources.registry import SourceOptions, build_source
 from scenegen.synthesis.sources.scene_batches import SceneLatentSource, SceneSource
 from scenegen.synthesis.sources.shape_pool import ShapeSource
+from scenegen.trainers.data import build_source
 from scripts import assemble_checkpoint
 from trellis_modules.config import NamedConfig
 
@@ -33,7 +34,10 @@ SOURCE = {
     "shapes": 6, "objects_per_step": 4, "object_counts": [0.0, 1.0], "render_size": 64,
     "image_size": IMAGE_SIZE, "patch_grid": 2, "resolution": 8, "surface_samples": 500,
 }  # fmt: skip
-TRAINER = {"max_steps": STEPS, "warmup_steps": 1, "log_every": 1, "save_every": 2}
+TRAINER = {
+    "max_steps": STEPS, "lr_scheduler": {"name": "WarmupCosineLRScheduler", "args": {"warmup_steps": 1}},
+    "fp16_mode": None, "grad_clip": 1.0, "i_log": 1, "i_save": 2,
+}  # fmt: skip
 SLAT = {
     "resolution": 8, "model_channels": 32, "latent_channels": 3, "num_blocks": 1, "num_heads": 2,
     "window_size": 4,
@@ -114,10 +118,9 @@ def run(tmp_path, pack):
         objective: str, output: Path, *more: str, changes: dict[str, Any] | None = None, status: int = 0
     ) -> None:
         config = {
-            "objective": {"name": objective, "args": SETTINGS.get(objective, {})},
             "models": EXPERIMENTS[objective],
-            "source": {"name": SOURCES[objective][0], "args": SOURCE},
-            "trainer": TRAINER,
+            "dataset": {"name": SOURCES[objective][0], "args": SOURCE},
+            "trainer": {"name": objective, "args": TRAINER | SETTINGS.get(objective, {})},
         }
         path = tmp_path / f"{objective}.json"
         path.write_text(json.dumps(config | (changes or {})))
@@ -132,15 +135,21 @@ def losses(folder: Path) -> list[tuple[int, float]]:
     return [(record["step"], record["loss"]) for record in records]
 
 
+def exported(folder: Path) -> set[str]:
+    """Names of the networks that a run wrote at its end."""
+    stems = {path.stem for path in (folder / "ckpts").glob("*.safetensors")}
+    return {stem for stem in stems if "_step" not in stem}
+
+
 def interrupt(monkeypatch, objective: str, step: int) -> None:
     """Stop the next run, as Ctrl-C does, when it asks for the batch of ``step``."""
     _, source = SOURCES[objective]
     batch = source.batch
 
-    def interrupted(self, number):
+    def interrupted(self, number, *slot):
         if number == step:
             raise KeyboardInterrupt
-        return batch(self, number)
+        return batch(self, number, *slot)
 
     monkeypatch.setattr(source, "batch", interrupted)
 
@@ -172,7 +181,7 @@ def test_stopped_and_resumed_training_equals_an_uninterrupted_one(tmp_path, run,
     assert losses(parts) == losses(whole)
     assert [step for step, _ in losses(whole)] == [1, 2, 3, 4]
     names = set(EXPERIMENTS[objective])
-    assert {path.stem for path in (parts / "ckpts").iterdir()} == names  # not what only training needs
+    assert exported(parts) == names  # not what only training needs
     for name in names:
         resumed = load_checkpoint(parts / "ckpts" / name).state_dict()
         for key, value in load_checkpoint(whole / "ckpts" / name).state_dict().items():
@@ -207,14 +216,14 @@ def test_stored_pictures_take_the_place_of_packs(tmp_path, run, pack, caplog):
 
     experiment = json.loads(config.read_text())
     stored = {"files": [str(pictures)], "objects_per_step": 3}
-    config.write_text(json.dumps(experiment | {"source": {"name": "picture_set", "args": stored}}))
+    config.write_text(json.dumps(experiment | {"dataset": {"name": "picture_set", "args": stored}}))
     options = ["--device", "cpu", "--config", str(config), "--output-dir", str(tmp_path / "stored")]
     assert train.main([*options, "--packs", str(pack)]) == 1
-    assert caplog.messages[-1].startswith("source picture_set: expected no --packs")
+    assert caplog.messages[-1].startswith("dataset picture_set: expected no --packs")
     assert train.main(options) == 0
     assert [step for step, _ in losses(tmp_path / "stored")] == [1, 2, 3, 4]
     assert build_picture_set.main(make) == 1
-    assert "expected the source latent_pictures" in caplog.messages[-1]
+    assert "expected the dataset latent_pictures" in caplog.messages[-1]
     assert "got picture_set" in caplog.messages[-1]
 
 
@@ -224,15 +233,14 @@ def test_options_that_stored_pictures_make_void_are_refused(tmp_path, monkeypatc
     (tmp_path / "1.safetensors").touch()  # for --latent-encoder, whose file is looked for first
     source = {"name": "picture_set", "args": {"files": ["p.safetensors"], "objects_per_step": 3}}
     config = {
-        "objective": {"name": "structured_latent_flow", "args": {}},
         "models": EXPERIMENTS["structured_latent_flow"],
-        "source": source,
-        "trainer": TRAINER,
+        "dataset": source,
+        "trainer": {"name": "structured_latent_flow", "args": TRAINER},
     }
     (tmp_path / "flow.json").write_text(json.dumps(config))
     options = ["--config", tmp_path / "flow.json", "--output-dir", tmp_path / "out", option, "1"]
     assert train.main([str(value) for value in options]) == 1
-    assert f"source picture_set: expected no {option}" in caplog.messages[-1]
+    assert f"dataset picture_set: expected no {option}" in caplog.messages[-1]
 
 
 def test_the_appearance_stage_joins_the_checkpoint(tmp_path, run, encoder, monkeypatch):
@@ -272,8 +280,12 @@ def test_half_an_appearance_stage_is_refused(monkeypatch, capsys):
 
 def test_a_run_saves_its_resolved_configuration(tmp_path, encoder):
     saved = json.loads((tmp_path / "structure_vae" / "config.json").read_text())
-    assert saved["trainer"]["max_steps"] == STEPS and saved["trainer"]["ema_rate"] == 0.999
-    assert saved["source"] == {"name": "shapes", "args": SOURCE}
+    arguments = saved["trainer"]["args"]
+    assert saved["trainer"]["name"] == "SparseStructureVaeTrainer"
+    assert saved["models"] == EXPERIMENTS["structure_vae"]
+    assert arguments["max_steps"] == STEPS and arguments["ema_rate"] == 0.9999  # a default of the loop
+    assert arguments["lambda_bce"] == 5.0  # and one of the trainer's own settings
+    assert saved["dataset"] == {"name": "shapes", "args": SOURCE}
 
 
 def test_the_time_limit_ends_a_run_that_a_later_call_finishes(tmp_path, run):
@@ -292,14 +304,23 @@ def test_latents_come_with_unit_spread(encoder, pack):
 @pytest.mark.parametrize(
     ("objective", "changes", "line"),
     [
-        ("scene_flow", {}, "source scene_latents: expected --latent-encoder, got none"),
+        ("scene_flow", {}, "dataset scene_latents: expected --latent-encoder, got none"),
         (
             "structure_vae",
-            {"source": {"name": "scenes"}},
-            "source: expected shapes, from which structure_vae",
+            {"dataset": {"name": "scenes"}},
+            "dataset: expected SparseStructure or shapes, from which structure_vae",
         ),
         ("structure_vae", {"sources": {}}, "unknown key 'sources' for ExperimentConfig"),
-        ("image_encoder", {"start_from": {"image_encoder": "nowhere"}}, "nowhere"),
+        (
+            "image_encoder",
+            {
+                "trainer": {
+                    "name": "image_encoder",
+                    "args": {"max_steps": 1, "finetune_ckpt": {"image_encoder": "nowhere"}},
+                }
+            },
+            "nowhere",
+        ),
     ],
 )
 def test_an_experiment_that_cannot_be_built_is_refused_in_one_line(
@@ -316,14 +337,14 @@ def test_annealing_needs_a_time_limit(tmp_path, run, capsys):
 
 
 STEADY = {
-    "source": {"name": "shapes", "args": SOURCE | {"objects_per_step": 64}},
-    "trainer": {"max_steps": 9999},
+    "dataset": {"name": "shapes", "args": SOURCE | {"objects_per_step": 64}},
+    "trainer": {"name": "SparseStructureVaeTrainer", "args": {"max_steps": 9999, "fp16_mode": None}},
 }
 
 
 def started(tmp_path: Path, pack: Path, until: str, *more: str) -> subprocess.Popen:
     """Start train.py on a long run and wait until it says something."""
-    config = {"objective": {"name": "structure_vae", "args": {}}, "models": EXPERIMENTS["structure_vae"]}
+    config = {"models": EXPERIMENTS["structure_vae"]}
     (tmp_path / "long.json").write_text(json.dumps(config | STEADY))
     arguments = ["--config", tmp_path / "long.json", "--output-dir", tmp_path / "run", "--packs", pack]
     process = subprocess.Popen(
@@ -353,23 +374,24 @@ def test_group_of_processes_that_is_told_to_stop_ends_with_one_line(tmp_path, pa
 def test_signal_saves_and_ends_with_one_line(tmp_path, run, monkeypatch, caplog, number, name, status):
     batch = ShapeSource.batch
 
-    def signalled(self, step):
+    def signalled(self, step, *slot):
         if step == 2:
             os.kill(os.getpid(), number)
-        return batch(self, step)
+        return batch(self, step, *slot)
 
     with monkeypatch.context() as patch, caplog.at_level("INFO"):
         patch.setattr(ShapeSource, "batch", signalled)
         run("structure_vae", tmp_path / "parts", status=status)
     assert f"{name}: saved at step 2 in {tmp_path / 'parts'}; run the command again" in caplog.messages[-1]
-    assert not (tmp_path / "parts" / "ckpts").exists()
+    assert not exported(tmp_path / "parts")
     run("structure_vae", tmp_path / "parts")
     run("structure_vae", tmp_path / "whole")
     assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
 
 
 def test_first_step_is_told_with_an_estimate_and_the_precision(tmp_path, run, caplog):
-    changes = {"trainer": TRAINER | {"max_steps": 100, "precision": "bfloat16"}}
+    arguments = TRAINER | {"max_steps": 100, "fp16_mode": "bfloat16"}
+    changes = {"trainer": {"name": "SparseStructureVaeTrainer", "args": arguments}}
     with caplog.at_level("INFO"):
         run("structure_vae", tmp_path / "vae", "--time_limit", "2", changes=changes)
     text = caplog.text

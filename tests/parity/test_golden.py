@@ -12,7 +12,17 @@ from safetensors.torch import save_file
 
 from tests.parity.golden import FAMILIES, GoldenCase, evaluate_input
 
-for _module in ("networks", "vggt", "sampling", "scene", "representations", "sparse", "octrees", "data"):
+for _module in (
+    "networks",
+    "vggt",
+    "sampling",
+    "scene",
+    "representations",
+    "sparse",
+    "octrees",
+    "data",
+    "training",
+):
     importlib.import_module(f"tests.parity.families.{_module}")
 
 

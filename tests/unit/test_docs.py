@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import pytest
 
 from scenegen.export.registry import ALL_FORMATS
-from scenegen.trainers.experiment import OBJECTIVES
+from scenegen.trainers.registry import TRAINERS
 from tests.doc_pages import PAGES, ROOT, prose, read
 from trellis_modules.attention.backends import REGISTRY as ATTENTION
 from trellis_modules.backends import BackendRegistry
@@ -102,9 +102,10 @@ def test_kernels_lists_every_flag_of_setup():
     assert flags <= named, f"docs/kernels.md lacks {sorted(flags - named)}"
 
 
-def test_training_lists_every_objective():
-    missing = [name for name in OBJECTIVES if f"`{name}`" not in prose("docs/training.md")]
-    assert not missing, f"docs/training.md lacks {missing}"
+def test_training_lists_every_trainer():
+    named = prose("docs/training.md") + prose("docs/flow-training.md")
+    missing = [name for name in TRAINERS if f"`{name}`" not in named]
+    assert not missing, f"docs/training.md and docs/flow-training.md lack {missing}"
 
 
 def test_house_has_the_sentence_of_every_folder():

@@ -14,6 +14,7 @@ from trellis_modules.renderers.rendering import (
     reduce_samples,
     sample_shape,
 )
+from trellis_modules.renderers.silhouettes import blend_silhouettes
 from trellis_modules.representations.mesh.normals import face_normals
 
 # 512 MiB of face numbers; few parts, because embree builds its search tree for each
@@ -33,11 +34,12 @@ def render_mesh(
     near: float = 1.0,
     far: float = 100.0,
     ssaa: int = 1,
+    silhouettes: bool = False,
     backend: str = "auto",
 ) -> Rendering:
     """Draw a mesh from V cameras; both sides of every face are visible.
 
-    Depth and attributes carry gradients to vertices and attributes; silhouettes do not.
+    Depth and attributes carry gradients to vertices and attributes; silhouettes do so where asked for.
 
     Args:
         vertices: (V, 3) float, world.
@@ -49,6 +51,7 @@ def render_mesh(
         background: colour where nothing is hit.
         near, far: depths between which a surface is drawn, 0 < near < far.
         ssaa: samples per pixel and axis.
+        silhouettes: blend samples across silhouettes, for gradients to where these lie.
         backend: "auto" or a name in ``MESH_BACKENDS``.
 
     Returns:
@@ -64,21 +67,29 @@ def render_mesh(
     )
     face = _visible_faces(vertices, faces, cameras, backend)
     hit, weights, depth = _interpolation(vertices, faces, cameras, face)
-    owner = face[hit]
-    corners = faces.long()[owner]
+    corners = faces.long()[face[hit]]
     layers = [torch.ones_like(depth)[:, None], depth[:, None], face_normals(vertices[corners])]
     if vertex_attributes is not None:
         layers.append(torch.einsum("pk,pkc->pc", weights, vertex_attributes[corners]))
     samples = torch.cat(layers, dim=1)
     pictures = samples.new_zeros((*face.shape, samples.shape[1])).index_put(hit, samples)
+    if silhouettes:
+        pictures = blend_silhouettes(pictures, face, pictures[..., 1], vertices, faces.long(), cameras)
     pictures = reduce_samples(pictures, ssaa)
+    return _rendering(pictures, face[:, ssaa // 2 :: ssaa, ssaa // 2 :: ssaa], background, vertex_attributes)
+
+
+def _rendering(
+    pictures: Tensor, face: Tensor, background: tuple[float, float, float], vertex_attributes: Tensor | None
+) -> Rendering:
+    """Layers (V, H, W, C) of alpha, depth, normal and attributes by name."""
     alpha, normal, attributes = pictures[..., 0], pictures[..., 2:5], pictures[..., 5:]
     return Rendering(
         colour=over_background(attributes[..., :3], alpha, background) if attributes.shape[-1] >= 3 else None,
         alpha=alpha,
         depth=mean_depth(pictures[..., 1], alpha),
         normal=torch.nn.functional.normalize(normal, dim=-1),
-        face=face[:, ssaa // 2 :: ssaa, ssaa // 2 :: ssaa],
+        face=face,
         attributes=attributes if vertex_attributes is not None else None,
     )
 

@@ -14,8 +14,12 @@ from scipy.spatial.transform import Rotation
 from safe_files.json_reader import read_json
 from scenegen.evaluation.loading import EvaluationError
 
-_ZUP_TO_YUP = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])  # Blender's world to that of GLB
-_BACKWARD_TO_FORWARD = np.diag([1.0, -1.0, -1.0])  # camera of y up, z backward to y down, z forward
+ZUP_TO_YUP = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])
+"""Blender's world to that of GLB files."""
+
+BACKWARD_TO_FORWARD = np.diag([1.0, -1.0, -1.0])
+"""A camera with y up and z backward, as Blender has it, to y down and z forward; and back."""
+
 _DEFAULT_FOV = math.radians(60)
 _DEFAULT_SIZE = 1200
 
@@ -59,11 +63,11 @@ def camera_of_render_config(entry: Mapping[str, Any], where: str) -> SceneCamera
         EvaluationError: a number is missing or cannot be used.
     """
     try:
-        position = _ZUP_TO_YUP @ np.asarray(entry["camera_pos"], dtype=np.float64)
+        position = ZUP_TO_YUP @ np.asarray(entry["camera_pos"], dtype=np.float64)
         turn = Rotation.from_euler("xyz", entry["camera_rotation"], degrees=True).as_matrix()
         width, height = int(entry.get("width", _DEFAULT_SIZE)), int(entry.get("height", _DEFAULT_SIZE))
         fov = float(entry.get("fov") or _DEFAULT_FOV)
-        to_camera = _BACKWARD_TO_FORWARD @ turn.T @ _ZUP_TO_YUP.T
+        to_camera = BACKWARD_TO_FORWARD @ turn.T @ ZUP_TO_YUP.T
         focal = max(width, height) / 2 / math.tan(fov / 2)
         extrinsics = _rigid(to_camera, -to_camera @ position)
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:

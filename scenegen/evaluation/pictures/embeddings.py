@@ -69,9 +69,30 @@ def _digest(path: Path) -> str:
     return digest.hexdigest()
 
 
+@dataclass(frozen=True)
+class LpipsMeasure:
+    """LPIPS in two steps, so that a picture that is compared several times goes through the network once."""
+
+    network: LpipsAlex
+
+    def activations(self, picture: np.ndarray) -> list[Tensor]:
+        """What the network makes of a picture (H, W, 3) uint8."""
+        with torch.inference_mode():
+            return self.network.activations(_tensor(picture) / 127.5 - 1)
+
+    def distance(self, activations: list[Tensor], others: list[Tensor]) -> float:
+        """LPIPS of two pictures of one size, from their activations."""
+        with torch.inference_mode():
+            return float(self.network.distance(activations, others))
+
+    def __call__(self, picture: np.ndarray, other: np.ndarray) -> float:
+        """LPIPS of two pictures (H, W, 3) uint8 of one size."""
+        return self.distance(self.activations(picture), self.activations(other))
+
+
 @cache
-def lpips_distance(path: Path) -> Callable[[np.ndarray, np.ndarray], float]:
-    """A function that takes two pictures (H, W, 3) uint8 of one size and returns their LPIPS.
+def lpips_distance(path: Path) -> LpipsMeasure:
+    """LPIPS from weights in a file.
 
     Raises:
         EvaluationError: the weights cannot be read, do not fit, or are not those that are published.
@@ -81,14 +102,7 @@ def lpips_distance(path: Path) -> Callable[[np.ndarray, np.ndarray], float]:
             f"{path}: expected the published LPIPS weights with sha256 {LPIPS_SHA256[:16]}..., got "
             f"{found[:16]}...; convert them again with scripts/convert_checkpoint.py"
         )
-    network = _loaded(LpipsAlex(), path)
-
-    def measure(picture: np.ndarray, other: np.ndarray) -> float:
-        with torch.inference_mode():
-            distance = network(*(_tensor(each) / 127.5 - 1 for each in (picture, other)))
-        return float(distance)
-
-    return measure
+    return LpipsMeasure(_loaded(LpipsAlex(), path))
 
 
 @cache

@@ -36,20 +36,30 @@ class LpipsAlex(nn.Module):
         )
         self.weights = nn.ModuleList(nn.Conv2d(layer[0], 1, 1, bias=False) for layer in _LAYERS)
 
-    def forward(self, pictures: Tensor, others: Tensor) -> Tensor:
-        """Distances (B,) of pictures (B, 3, H, W) in [-1, 1]; 0 where they are equal."""
+    def activations(self, pictures: Tensor) -> list[Tensor]:
+        """Normalised activations (B, C, H, W) of each layer, of pictures (B, 3, H, W) in [-1, 1]."""
         shift = pictures.new_tensor(_SHIFT)[:, None, None]
         scale = pictures.new_tensor(_SCALE)[:, None, None]
-        x = (torch.cat([pictures, others]) - shift) / scale
-        total = pictures.new_zeros(len(pictures))
-        for index, (layer, weight) in enumerate(zip(self.layers, self.weights)):
+        x = (pictures - shift) / scale
+        found = []
+        for index, layer in enumerate(self.layers):
             if index in _POOLED_BEFORE:
                 x = nn.functional.max_pool2d(x, 3, 2)
             x = layer(x).relu()
-            unit = x / (x.square().sum(dim=1, keepdim=True).sqrt() + _EPS)
-            first, second = unit.chunk(2)
-            total = total + weight((first - second).square()).mean(dim=(1, 2, 3))
-        return total
+            found.append(x / (x.square().sum(dim=1, keepdim=True).sqrt() + _EPS))
+        return found
+
+    def distance(self, activations: list[Tensor], others: list[Tensor]) -> Tensor:
+        """Distances (B,) of pictures, from their `activations`."""
+        parts = [
+            weight((first - second).square()).mean(dim=(1, 2, 3))
+            for weight, first, second in zip(self.weights, activations, others, strict=True)
+        ]
+        return torch.stack(parts).sum(dim=0)
+
+    def forward(self, pictures: Tensor, others: Tensor) -> Tensor:
+        """Distances (B,) of pictures (B, 3, H, W) in [-1, 1]; 0 where they are equal."""
+        return self.distance(self.activations(pictures), self.activations(others))
 
 
 def lpips_from_flax(arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:

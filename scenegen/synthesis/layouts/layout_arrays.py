@@ -1,13 +1,12 @@
-"""Composed scenes as plain arrays, made ahead of the training loop by worker processes."""
+"""Composed scenes as plain arrays, as worker processes make them ahead of the training loop."""
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset
 
 from scenegen.synthesis.furniture.records import ModelInfo
 from scenegen.synthesis.layouts.options import ComposerOptions
@@ -57,7 +56,7 @@ def layout_arrays(layouts: Sequence[SceneLayout]) -> dict[str, np.ndarray]:
 
 
 class LayoutBatches(Dataset):
-    """Item ``step``: the arrays of that step's scenes, all with the same number of objects."""
+    """Item ``number``: the arrays of that batch's scenes, all with the same number of objects."""
 
     def __init__(
         self,
@@ -70,8 +69,8 @@ class LayoutBatches(Dataset):
         self.infos, self.objects_per_step, self.seed, self.options = infos, objects_per_step, seed, options
         self.count_weights = np.asarray(count_weights, dtype=np.float64) / np.sum(count_weights)
 
-    def __getitem__(self, step: int) -> dict[str, np.ndarray]:
-        rng = step_rng(self.seed, step, "layout")
+    def __getitem__(self, number: int) -> dict[str, np.ndarray]:
+        rng = step_rng(self.seed, number, "layout")
         num_objects = 1 + int(rng.choice(len(self.count_weights), p=self.count_weights))
         pool = ModelPool([self.infos[i] for i in rng.choice(len(self.infos), _POOL_MODELS)])
         layouts: list[SceneLayout] = []
@@ -81,30 +80,3 @@ class LayoutBatches(Dataset):
             except CompositionError:  # the generator has moved on: the next attempt is another scene
                 continue
         return layout_arrays(layouts)
-
-
-class _Steps(Sampler):
-    def __init__(self, first: int, count: int) -> None:
-        self.steps = range(first, first + count)
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self.steps)
-
-    def __len__(self) -> int:
-        return len(self.steps)
-
-
-def _one_thread(_worker: int) -> None:
-    torch.set_num_threads(1)
-
-
-def layout_loader(batches: LayoutBatches, first_step: int, count: int, workers: int) -> DataLoader:
-    """The arrays of ``count`` steps from ``first_step`` on, in order, composed ahead by worker processes."""
-    return DataLoader(
-        batches,
-        batch_size=None,
-        sampler=_Steps(first_step, count),
-        num_workers=workers,
-        prefetch_factor=8 if workers else None,
-        worker_init_fn=_one_thread,
-    )

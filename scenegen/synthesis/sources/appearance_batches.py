@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from safe_files.limits import MAX_GRID
+from scenegen.datasets.latest import Latest
+from scenegen.datasets.source import batch_number
 from scenegen.geometry import pose_to_transform, zup_to_yup
 from scenegen.synthesis.shapes.recolouring import Recolouring
 from scenegen.synthesis.shapes.shape_bank import Triangles, Variants
@@ -17,7 +19,6 @@ from scenegen.synthesis.sources.batch import FieldBatch, LatentPictureBatch
 from scenegen.synthesis.sources.scene_batches import PictureSource
 from scenegen.synthesis.sources.scene_studio import Shot
 from scenegen.synthesis.sources.shape_pool import ShapePool, SourceConfig, step_generator
-from scenegen.synthesis.sources.source import Latest
 from trellis_modules.config import check_range
 from trellis_modules.ragged import expand
 
@@ -55,9 +56,9 @@ class FieldSource:
         """``pool``: shapes under an `AppearanceSourceConfig`."""
         self.pool = pool
 
-    def batch(self, step: int) -> FieldBatch:
-        """The shapes of ``step``."""
-        variants, rows, generator = self.pool.random(step, "fields")
+    def batch(self, step: int, slot: int = 0, slots: int = 1) -> FieldBatch:
+        """The shapes of a slot."""
+        variants, rows, generator = self.pool.random(batch_number(step, slot, slots), "fields")
         triangles = Recolouring.draw(len(rows), generator).apply(variants.triangles(self.pool.bank, rows))
         fields = _fields(self.pool, triangles, len(rows), generator)
         return FieldBatch(fields.painted(triangles.colours), fields.normal)

@@ -6,69 +6,12 @@ and frames are those of `scenegen.geometry`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator
-from dataclasses import dataclass, fields, replace
-from typing import Any, TypeVar
+from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
+from scenegen.datasets.batch import Batch
 from scenegen.synthesis.shapes.voxel_fields import PaintedFields
-
-_Batch = TypeVar("_Batch", bound="Batch")
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Base of the batches: every field is a tensor or a dataclass of tensors."""
-
-    def map(self: _Batch, change: Callable[[Tensor], Tensor]) -> _Batch:
-        """The same batch of changed tensors."""
-        return _mapped(self, change)
-
-    def tensors(self) -> Iterator[Tensor]:
-        """All tensors, always in the same order."""
-        yield from _tensors(self)
-
-    def to(self: _Batch, device: torch.device) -> _Batch:
-        """The batch on a device."""
-        return self.map(lambda value: value.to(device))
-
-    def record_stream(self, stream: torch.cuda.Stream) -> None:
-        """Keep the memory of tensors on a GPU until the work that a stream has queued is done."""
-        for value in self.tensors():
-            if value.is_cuda:
-                value.record_stream(stream)
-
-    def shapes(self) -> Hashable:
-        """Equal for batches that fit into each other by `copy_`."""
-        return type(self), tuple((value.shape, value.dtype) for value in self.tensors())
-
-    def copy_(self, other: Batch) -> None:
-        """Overwrite the tensors with those of a batch of the same `shapes`."""
-        for value, new in zip(self.tensors(), other.tensors(), strict=True):
-            value.copy_(new)
-
-
-def _tensors(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-        return
-    for part in fields(value):
-        yield from _tensors(getattr(value, part.name))
-
-
-def _mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    if isinstance(value, Tensor):
-        return change(value)
-    return replace(value, **{f.name: _mapped(getattr(value, f.name), change) for f in fields(value)})
-
-
-@dataclass(frozen=True)
-class ShapeBatch(Batch):
-    """Shapes alone."""
-
-    occupancy: Tensor  # (B, 1, R, R, R) bool, surface voxels, axes x, y, z of the object's z-up frame
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from safe_files.json_reader import parse_json
 from safe_files.weights import open_weights
+from scenegen.datasets.source import batch_number
 from scenegen.synthesis.furniture.split import check_split
 from scenegen.synthesis.sources.batch import LatentPictureBatch
 from trellis_modules.config import MAX_SEED, check_range
@@ -160,10 +161,10 @@ class PictureSetSource:
         sets = [PictureSet.load(Path(name)) for name in config.files]
         return cls(PictureSet.concatenate(sets), config, device)
 
-    def batch(self, step: int) -> LatentPictureBatch:
-        """The pictures of ``step``; those left over at the end of a round are left out."""
+    def batch(self, step: int, slot: int = 0, slots: int = 1) -> LatentPictureBatch:
+        """The pictures of a slot; those left over at the end of a round are left out."""
         pictures, count = self.pictures, self.config.objects_per_step
-        turn, place = divmod(step, len(pictures) // count)
+        turn, place = divmod(batch_number(step, slot, slots), len(pictures) // count)
         generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + turn)
         rows = torch.randperm(len(pictures), generator=generator)[place * count : (place + 1) * count]
         owner, running = expand(pictures.lengths[rows])

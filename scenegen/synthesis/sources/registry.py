@@ -1,15 +1,17 @@
-"""Batch sources by name, as experiments and data sets are configured with them."""
+"""Batch sources that compose their data, by name."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from scenegen.datasets.batch import ShapeBatch
+from scenegen.datasets.source import BatchSource, SourceKind, SourceOptions
 from scenegen.models.registry import load_checkpoint
 from scenegen.synthesis.furniture.mesh_pack import MeshPack
 from scenegen.synthesis.shapes.shape_bank import ShapeBank
@@ -20,49 +22,16 @@ from scenegen.synthesis.sources.appearance_batches import (
     LatentPictureSource,
 )
 from scenegen.synthesis.sources.batch import (
-    Batch,
     FieldBatch,
     LatentPictureBatch,
     SceneBatch,
     SceneLatentBatch,
     ScenePairBatch,
-    ShapeBatch,
 )
 from scenegen.synthesis.sources.picture_set import PictureSetConfig, PictureSetSource
 from scenegen.synthesis.sources.scene_batches import SceneLatentSource, ScenePairSource, SceneSource
 from scenegen.synthesis.sources.shape_pool import ShapePool, ShapeSource, SourceConfig
-from scenegen.synthesis.sources.source import BatchSource
-from trellis_modules.config import ConfigError, NamedConfig, build, lookup
 from trellis_modules.sparse import SparseTensor
-
-
-@dataclass(frozen=True)
-class SourceOptions:
-    """What the command line chooses for a source: files, processes and the device."""
-
-    device: torch.device
-    packs: tuple[Path, ...] = ()  # mesh packs of the train split
-    latent_encoder: Path | None = None  # checkpoint stem of the encoder that makes latents
-    workers: int = 0  # processes that compose scenes ahead
-
-
-@dataclass(frozen=True)
-class SourceKind:
-    """A source that can be asked for by name.
-
-    Attributes:
-        makes: kind of its batches.
-        config: class of its arguments.
-        make: (configuration, options) -> source.
-        takes_packs: it is made of mesh packs.
-        takes_latent_encoder: it makes latents with an encoder.
-    """
-
-    makes: type[Batch]
-    config: type
-    make: Callable[..., BatchSource]
-    takes_packs: bool = True
-    takes_latent_encoder: bool = False
 
 
 def _pool(config: SourceConfig, options: SourceOptions) -> ShapePool:
@@ -127,30 +96,3 @@ SOURCES: Mapping[str, SourceKind] = {
     ),
     "picture_set": SourceKind(LatentPictureBatch, PictureSetConfig, _picture_set, takes_packs=False),
 }
-
-
-def build_source(named: NamedConfig, options: SourceOptions) -> BatchSource:
-    """Make a batch source.
-
-    Args:
-        named: a key of `SOURCES` and its arguments.
-        options: what the command line chooses.
-
-    Raises:
-        ConfigError: the name or an argument is unknown or wrong, the source lacks files, or is given files
-            that it does not take.
-        ValueError: a file does not hold what it should, say a model of another split.
-    """
-    kind = lookup(SOURCES, named.name, "source")
-    _check_given(named.name, "--packs", kind.takes_packs, bool(options.packs))
-    _check_given(
-        named.name, "--latent-encoder", kind.takes_latent_encoder, options.latent_encoder is not None
-    )
-    return kind.make(build(kind.config, named.args, f"source {named.name}"), options)
-
-
-def _check_given(name: str, flag: str, is_taken: bool, is_given: bool) -> None:
-    if is_taken and not is_given:
-        raise ConfigError(f"source {name}: expected {flag}, got none; say which files it is made with")
-    if is_given and not is_taken:
-        raise ConfigError(f"source {name}: expected no {flag}, which it does not use; leave it out")

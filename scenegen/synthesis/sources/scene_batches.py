@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
 
+from scenegen.datasets.batch import Batch
+from scenegen.datasets.latest import Latest
+from scenegen.datasets.source import batch_number
 from scenegen.synthesis.shapes.shape_bank import Variants
-from scenegen.synthesis.sources.batch import Batch, SceneBatch, SceneLatentBatch, ScenePairBatch
+from scenegen.synthesis.sources.batch import SceneBatch, SceneLatentBatch, ScenePairBatch
 from scenegen.synthesis.sources.scene_studio import SceneStudio
 from scenegen.synthesis.sources.shape_pool import ShapePool, step_generator
-from scenegen.synthesis.sources.source import Latest
 
 _ENCODED_AT_ONCE = 128
 
@@ -21,17 +24,17 @@ B = TypeVar("B", bound=Batch)
 
 
 class PictureSource(ABC, Generic[B]):
-    """Base of the sources that take pictures; with ``repeat``, steps in a row share their batch."""
+    """Base of the sources that take pictures; with ``repeat``, steps in a row share their batches."""
 
     def __init__(self, pool: ShapePool) -> None:
         """``pool``: the shapes that scenes are composed of."""
         self.pool, self.config, self.studio = pool, pool.config, SceneStudio(pool)
-        self._batch: Latest[B] = Latest()
+        self._batches: defaultdict[int, Latest[B]] = defaultdict(Latest)  # by slot
 
-    def batch(self, step: int) -> B:
-        """The scenes of ``step``; with ``repeat``, the same object as for the steps before."""
-        number = step // self.config.repeat
-        return self._batch.get(number, lambda: self._make(number))
+    def batch(self, step: int, slot: int = 0, slots: int = 1) -> B:
+        """The scenes of a slot; with ``repeat``, the same object as for the steps before."""
+        number = batch_number(step // self.config.repeat, slot, slots)
+        return self._batches[slot].get(number, lambda: self._make(number))
 
     @abstractmethod
     def _make(self, number: int) -> B:

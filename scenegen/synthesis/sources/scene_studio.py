@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from scenegen.datasets.latest import Latest
+from scenegen.datasets.read_ahead import ReadAhead
 from scenegen.geometry import (
     invert_pose,
     place_yup,
@@ -18,7 +19,7 @@ from scenegen.geometry import (
     transform_points,
     world_pose,
 )
-from scenegen.synthesis.layouts.layout_arrays import LayoutBatches, layout_loader
+from scenegen.synthesis.layouts.layout_arrays import LayoutBatches
 from scenegen.synthesis.pictures.crops import crop_objects, crop_windows, shrink
 from scenegen.synthesis.pictures.shading import CameraBatch, Picture, render_scenes
 from scenegen.synthesis.shapes.recolouring import Recolouring
@@ -121,22 +122,21 @@ def _scene_picture(developed: Tensor, picture: Picture, view: CameraBatch, size:
 
 
 class SceneStudio:
-    """Takes pictures of S scenes of N objects a step; N changes from step to step, S * N hardly."""
+    """Takes pictures of S scenes of N objects a batch; N changes from batch to batch, S * N hardly."""
 
     def __init__(self, pool: ShapePool) -> None:
         """``pool``: the shapes."""
         self.pool, self.config, self.device = pool, pool.config, pool.device
-        self._loader: Iterator[dict[str, Any]] | None = None
-        self._next_step, self._loader_epoch = -1, -1
+        self._layouts: Latest[ReadAhead[dict[str, np.ndarray]]] = Latest()
 
-    def generator(self, step: int) -> torch.Generator:
-        """The source of what is random in the pictures of a step."""
-        return step_generator(self.device, self.config, step, "render")
+    def generator(self, number: int) -> torch.Generator:
+        """The source of what is random in the pictures of a batch."""
+        return step_generator(self.device, self.config, number, "render")
 
-    def shoot(self, step: int, generator: torch.Generator) -> Shot:
-        """Pictures of the scenes of ``step``; ``generator`` as `generator` gives it."""
-        epoch, variants = self.pool.at(step)
-        layout = self._layout(step, epoch, variants)
+    def shoot(self, number: int, generator: torch.Generator) -> Shot:
+        """Pictures of the scenes of a batch; ``generator`` as `generator` gives it."""
+        epoch, variants = self.pool.at(number)
+        layout = self._layout(number, epoch, variants)
         layout["world"] = world_pose(layout["centre"], layout["yaw"], layout["size"])
         recolouring = Recolouring.draw(layout["shape"].numel(), generator)
         triangles = self._world_triangles(variants, layout, recolouring)
@@ -166,19 +166,18 @@ class SceneStudio:
         picture = self._render(shot.triangles, layout, view)
         return _scene_picture(_develop(picture, generator), picture, view, self.config.image_size)
 
-    def _layout(self, step: int, epoch: int, variants: Variants) -> dict[str, Tensor]:
-        if self._loader is None or step != self._next_step or epoch != self._loader_epoch:
-            batches = LayoutBatches(
-                variants.infos, self.config.objects_per_step, self.config.object_counts, self.config.seed
-            )
-            remaining = (epoch + 1) * self.config.refresh_steps - step
-            self._loader = iter(layout_loader(batches, step, min(remaining, 1 << 20), self.config.workers))
-            self._loader_epoch = epoch
-        self._next_step = step + 1
+    def _layout(self, number: int, epoch: int, variants: Variants) -> dict[str, Tensor]:
+        composed = self._layouts.get(epoch, lambda: self._composer(epoch, variants)).get(number)
         return {
             name: torch.as_tensor(value).to(self.device, non_blocking=True)
-            for name, value in next(self._loader).items()
+            for name, value in composed.items()
         }
+
+    def _composer(self, epoch: int, variants: Variants) -> ReadAhead[dict[str, np.ndarray]]:
+        """Composes scenes of the shapes of a pool, as long as it is alive."""
+        config = self.config
+        batches = LayoutBatches(variants.infos, config.objects_per_step, config.object_counts, config.seed)
+        return ReadAhead(batches, config.workers, end=(epoch + 1) * config.refresh_steps)
 
     def _world_triangles(
         self, variants: Variants, layout: dict[str, Tensor], recolouring: Recolouring

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from safe_files.limits import MAX_GRID, MAX_IMAGE_SIDE_PX, MAX_WORKERS
+from scenegen.datasets.batch import ShapeBatch
+from scenegen.datasets.latest import Latest
+from scenegen.datasets.source import batch_number
 from scenegen.synthesis.layouts.layout_arrays import step_rng
 from scenegen.synthesis.shapes.shape_bank import ShapeBank, Variants, make_variants, surface_occupancy
-from scenegen.synthesis.sources.batch import ShapeBatch
-from scenegen.synthesis.sources.source import Latest
 from trellis_modules.config import MAX_SEED, check_range
 
 
@@ -20,7 +21,7 @@ class SourceConfig:
     """What batches are made of."""
 
     shapes: int = 16384  # variants alive at a time
-    refresh_steps: int = 1 << 30  # steps after which new variants are drawn
+    refresh_steps: int = 1 << 30  # batches after which new variants are drawn
     real_share: float = 0.5  # of the variants, from real furniture; the rest is procedural
     max_stretch: float = 1.35
     max_bend: float = 0.0  # see `shape_bank.bend_axes`
@@ -53,22 +54,22 @@ class SourceConfig:
             raise ValueError(f"object_counts: expected a weight above 0, got {list(self.object_counts)}")
 
 
-def step_generator(device: torch.device, config: SourceConfig, step: int, purpose: str) -> torch.Generator:
-    """Independent generator on the device for one purpose of one training step."""
-    seed = int(step_rng(config.seed, step, purpose).integers(2**62))
+def step_generator(device: torch.device, config: SourceConfig, number: int, purpose: str) -> torch.Generator:
+    """Independent generator on the device for one purpose of one batch."""
+    seed = int(step_rng(config.seed, number, purpose).integers(2**62))
     return torch.Generator(device).manual_seed(seed)
 
 
 class ShapePool:
-    """The shapes alive at a step; drawn anew every ``refresh_steps``, by a seed of their own."""
+    """The shapes alive at a batch; drawn anew every ``refresh_steps``, by a seed of their own."""
 
     def __init__(self, bank: ShapeBank, config: SourceConfig, device: torch.device) -> None:
         self.bank, self.config, self.device = bank, config, device
         self._variants: Latest[Variants] = Latest()
 
-    def at(self, step: int) -> tuple[int, Variants]:
-        """Number of the pool and its shapes."""
-        epoch = step // self.config.refresh_steps
+    def at(self, number: int) -> tuple[int, Variants]:
+        """Number of the pool that a batch is made of, and its shapes."""
+        epoch = number // self.config.refresh_steps
         return epoch, self._variants.get(epoch, lambda: self._draw(epoch))
 
     def _draw(self, epoch: int) -> Variants:
@@ -84,10 +85,10 @@ class ShapePool:
             config.max_bend,
         )
 
-    def random(self, step: int, purpose: str) -> tuple[Variants, Tensor, torch.Generator]:
-        """Random shapes for a purpose of a step: all variants, rows (B,) of them, what else is drawn from."""
-        _, variants = self.at(step)
-        generator = step_generator(self.device, self.config, step, purpose)
+    def random(self, number: int, purpose: str) -> tuple[Variants, Tensor, torch.Generator]:
+        """Random shapes for a purpose of a batch: all variants, rows (B,) of them, and a generator."""
+        _, variants = self.at(number)
+        generator = step_generator(self.device, self.config, number, purpose)
         count = self.config.objects_per_step
         rows = torch.randint(self.config.shapes, (count,), generator=generator, device=self.device)
         return variants, rows, generator
@@ -109,6 +110,7 @@ class ShapeSource:
     def __init__(self, pool: ShapePool) -> None:
         self.pool = pool
 
-    def batch(self, step: int) -> ShapeBatch:
-        """The shapes of ``step``."""
-        return ShapeBatch(self.pool.occupancy(*self.pool.random(step, "shapes")))
+    def batch(self, step: int, slot: int = 0, slots: int = 1) -> ShapeBatch:
+        """The shapes of a slot."""
+        drawn = self.pool.random(batch_number(step, slot, slots), "shapes")
+        return ShapeBatch(self.pool.occupancy(*drawn))

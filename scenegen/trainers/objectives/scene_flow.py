@@ -18,7 +18,9 @@ from scenegen.trainers.objectives.dense_probe import (
     depth_error,
     points_error,
 )
-from scenegen.trainers.objectives.losses import masked_mean, pose_errors
+from scenegen.trainers.objectives.flow_term import draw_states
+from scenegen.trainers.objectives.losses import masked_mean
+from scenegen.trainers.objectives.pose_term import pose_errors
 from trellis_modules.flow_output import FlowOutput
 from trellis_modules.samplers.flow_matching import FlowPath, TimeSchedule, model_time
 
@@ -98,10 +100,10 @@ class SceneFlowObjective(Objective):
         x_0 = batch.x_0.flatten(0, 1).float().repeat(draws, 1, 1, 1, 1)
         t = config.times.sample(num_scenes * draws, generator=generator, device=device)
         t = t.repeat_interleave(num_assets)
-        noise = torch.randn(x_0.shape, generator=generator, device=device)
+        states = draw_states(self.path, x_0, t, generator)
         is_query = (torch.arange(num_assets, device=device) == 0).repeat(num_scenes * draws)
         output = self.flow(
-            self.path.diffuse(x_0, noise, t),
+            states.x_t,
             model_time(t, len(t), device),
             drop_cond(cond, ~kept.repeat_interleave(num_assets)),
             num_object_tokens=num_object_tokens,
@@ -112,7 +114,7 @@ class SceneFlowObjective(Objective):
         )
 
         visible = batch.visible.flatten().float().repeat(draws)
-        error = (output.velocity.float() - self.path.target_velocity(x_0, noise)).pow(2).flatten(1).mean(1)
+        error = states.errors(output.velocity)
         mse = masked_mean(error, visible)
         blind = visible * (t > _NEARLY_NOISE)  # where only the condition tells what is there
         errors = self._pose_errors(output, kept, batch)

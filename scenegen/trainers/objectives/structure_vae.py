@@ -3,32 +3,51 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from scenegen.synthesis.sources.batch import ShapeBatch
-from scenegen.synthesis.sources.source import BatchSource
+from scenegen.datasets.batch import ShapeBatch
+from scenegen.datasets.source import BatchSource
 from scenegen.trainers.objective import Objective
 from scenegen.trainers.objectives.losses import dice_loss, kl_divergence, occupancy_iou
 
 logger = logging.getLogger(__name__)
 
 
+_RECONSTRUCTION_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "bce": F.binary_cross_entropy_with_logits,
+    "l1": lambda logits, target: F.l1_loss(logits.sigmoid(), target),
+    "dice": dice_loss,
+}
+
+
 @dataclass(frozen=True)
 class StructureVaeConfig:
-    """Weights of the terms, dice + lambda_bce * BCE + lambda_kl * KL, and what the decoder must put up with.
+    """Weights of the terms, and what the decoder must put up with.
 
     Attributes:
+        loss_type: the difference of structures, which counts once: "bce" of logits, "l1" of probabilities, or
+            "dice".
+        lambda_bce: weight of "bce" beside it.
+        lambda_kl: weight of the latents' divergence from unit noise.
         latent_noise: largest spread of the noise in the latents that are decoded, even up to it: a flow model
             does not give them exactly.
     """
 
-    lambda_bce: float = 5.0
-    lambda_kl: float = 1e-3
+    loss_type: str = "bce"
+    lambda_bce: float = 0.0
+    lambda_kl: float = 1e-6
     latent_noise: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.loss_type not in _RECONSTRUCTION_LOSSES:
+            raise ValueError(
+                f"loss_type: expected one of {sorted(_RECONSTRUCTION_LOSSES)}, got {self.loss_type!r}"
+            )
 
 
 class StructureVaeObjective(Objective):
@@ -48,12 +67,13 @@ class StructureVaeObjective(Objective):
         target = batch.occupancy.float()
         posterior = self.encoder.posterior(target, sample_posterior=True, generator=generator)
         logits = self.decoder(self._disturbed(posterior.z.float(), generator)).float()
+        chosen = self.config.loss_type
         terms = {
-            "dice": dice_loss(logits, target),
+            chosen: _RECONSTRUCTION_LOSSES[chosen](logits, target),
             "bce": F.binary_cross_entropy_with_logits(logits, target),
             "kl": kl_divergence(posterior.mean.float(), posterior.logvar.float()),
         }
-        loss = terms["dice"] + self.config.lambda_bce * terms["bce"] + self.config.lambda_kl * terms["kl"]
+        loss = terms[chosen] + self.config.lambda_bce * terms["bce"] + self.config.lambda_kl * terms["kl"]
         logs = {name: term.detach() for name, term in terms.items()}
         return loss, {**logs, "iou": occupancy_iou(logits.detach(), target)}
 

@@ -13,6 +13,7 @@ from scenegen.conditioning.scene_conditioner import SceneConditioner, append_pat
 from scenegen.synthesis.sources.batch import LatentPictureBatch
 from scenegen.trainers.objective import Objective
 from scenegen.trainers.objectives.dense_probe import Probe
+from scenegen.trainers.objectives.flow_term import draw_states
 from scenegen.trainers.objectives.losses import masked_mean
 from trellis_modules.models import SLatFlowModel
 from trellis_modules.samplers.flow_matching import FlowPath, TimeSchedule, model_time
@@ -74,15 +75,15 @@ class StructuredLatentFlowObjective(Objective):
         dropped = torch.rand(count, generator=generator, device=device) < self.config.p_uncond
         t = self.config.times.sample(count, generator=generator, device=device)
         t_voxel = t[coords[:, 0].long()]
-        noise = torch.randn(x_0.shape, generator=generator, device=device)
-        x_t = SparseTensor(self.path.diffuse(x_0, noise, t_voxel), coords, count)
+        states = draw_states(self.path, x_0, t_voxel, generator)
+        x_t = SparseTensor(states.x_t, coords, count)
         output = self.flow(
             x_t,
             model_time(t, count, device),
             drop_cond(cond, dropped),
             features_before=len(self.flow.blocks) - 1 if self.config.place_weight else None,
         )
-        error = (output.velocity.feats.float() - self.path.target_velocity(x_0, noise)).square().mean(1)
+        error = states.errors(output.velocity.feats)
         noisy = (t_voxel > _NEAR_NOISE).float()
         logs = {"mse": error.mean(), "mse_near_noise": masked_mean(error, noisy)}
         loss = logs["mse"]

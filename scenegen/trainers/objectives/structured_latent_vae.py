@@ -14,9 +14,9 @@ from functools import lru_cache
 import torch
 from torch import Tensor, nn
 
+from scenegen.datasets.source import BatchSource
 from scenegen.synthesis.shapes.voxel_fields import MAX_DISTANCE, PaintedFields, voxel_features
 from scenegen.synthesis.sources.batch import FieldBatch
-from scenegen.synthesis.sources.source import BatchSource
 from scenegen.trainers.objective import Objective
 from scenegen.trainers.objectives.losses import kl_divergence
 from trellis_modules.models import (

@@ -25,6 +25,7 @@ from dataset_toolkits.image_features import load_picture
 from scenegen.datasets.arrays import write_arrays
 from scenegen.datasets.metadata import ASSETS_NAME, AssetRow, read_assets, write_assets
 from scenegen.datasets.records import read_records
+from scenegen.datasets.voxel_files import read_voxels, write_voxels
 from scenegen.models.registry import build_model
 from trellis_modules.checkpoint import save_checkpoint
 from trellis_modules.config import NamedConfig
@@ -299,6 +300,27 @@ def test_encoder_of_an_own_training(voxelized, toy_encoders, tmp_path):
     assert run(encode_ss_latent.main, voxelized, *own, subset=False) == 0
     with np.load(next((voxelized / "ss_latents" / "run_step2").glob("*.npz"))) as stored:
         assert stored["mean"].shape == (2, 16, 16, 16)
+
+
+def test_structures_can_be_turned_before_they_are_encoded(voxelized, toy_encoders):
+    """The latents are those of voxels that were turned by hand."""
+    ss = ["--enc_pretrained", str(toy_encoders / "ss"), "--device", "cpu"]
+    assert run(encode_ss_latent.main, voxelized, *ss, "--yaw", "90", subset=False) == 0
+    paths = sorted((voxelized / "voxels").glob("*.ply"))
+    latents = {}
+    for path in paths:
+        with np.load(voxelized / "ss_latents" / "ss_yaw90" / f"{path.stem}.npz") as stored:
+            latents[path] = stored["mean"]
+        x, y, z = read_voxels(path).T
+        write_voxels(path, np.stack([63 - y, x, z], axis=1))
+    run(build_metadata.main, voxelized)
+    assert run(encode_ss_latent.main, voxelized, *ss, subset=False) == 0
+    for path in paths:
+        with np.load(voxelized / "ss_latents" / "ss" / f"{path.stem}.npz") as stored:
+            np.testing.assert_array_equal(stored["mean"], latents[path])
+    run(build_metadata.main, voxelized)
+    rows = read_assets(voxelized / ASSETS_NAME)
+    assert all(row.status["ss_latent_ss"] and row.status["ss_latent_ss_yaw90"] for row in rows)
 
 
 def test_pictures_are_over_black_and_normalised(voxelized):

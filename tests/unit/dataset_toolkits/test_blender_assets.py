@@ -13,9 +13,10 @@ import torch
 from PIL import Image
 
 from dataset_toolkits import render
-from dataset_toolkits.asset_views import View, multiview, read_transforms, view_generator
-from dataset_toolkits.blender import SCRIPTS, default_blender, run_blender
+from dataset_toolkits.asset_views import View, multiview, view_generator
 from dataset_toolkits.ray_cast_asset import AssetScene, draw_asset, load_normalised
+from scenegen.blender.program import SCRIPTS, default_blender, run_blender
+from scenegen.datasets.asset_pictures import read_transforms
 from scenegen.datasets.metadata import ASSETS_NAME, read_assets
 from scenegen.synthesis.pictures.render_mesh import load_model
 from trellis_modules.renderers.mesh_renderer import render_mesh

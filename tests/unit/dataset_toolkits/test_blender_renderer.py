@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dataset_toolkits.blender import BlenderError
 from dataset_toolkits.blender_renderer import blender_job, render_with_blender
+from scenegen.blender.program import BlenderError
 from scenegen.synthesis.layouts.scene_layout import Camera, Lighting, PlacedObject, Room, SceneLayout
 
 LAYOUT = SceneLayout(

@@ -12,9 +12,10 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from dataset_toolkits.asset_views import View, picture_name, read_transforms, write_transforms
+from dataset_toolkits.asset_views import View, picture_name, write_transforms
 from dataset_toolkits.image_features import load_picture, voxel_image_features
-from dataset_toolkits.voxel_files import read_voxels, write_voxels
+from scenegen.datasets.asset_pictures import read_transforms
+from scenegen.datasets.voxel_files import read_voxels, write_voxels
 
 SIZE, PATCH = 56, 14
 VIEWS = [View(0.4, 0.3, 2.0, math.radians(40)), View(2.5, -0.6, 2.4, math.radians(35))]

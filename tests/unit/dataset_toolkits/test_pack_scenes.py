@@ -12,6 +12,7 @@ from dataset_toolkits import pack_scenes
 from dataset_toolkits.photos.rows import grouped
 from scenegen.conditioning.image_preparation import images_to_tensor, prepare_training_asset
 from scenegen.datasets.metadata import read_assets, read_scenes
+from scenegen.datasets.normalization import Normalization
 from scenegen.datasets.poses import asset_order, training_poses
 from scenegen.datasets.scene_samples import LatentSamples, SceneSampleConfig, SceneSamples
 from scenegen.datasets.shards import ShardError, read_header, shard_paths
@@ -95,7 +96,9 @@ def test_settings_of_a_reader(root):
     torch.testing.assert_close(centred[0]["positions"], training_poses(first, order, centred=True).float())
     angles = SceneSamples(shards(root), SceneSampleConfig(pose_encoding="absT_eulerR_S", use_mask_cond=False))
     assert angles[0]["positions"].shape[1] == 7 and "mask_cond" not in angles[0]
-    scaled = SceneSamples(shards(root), SceneSampleConfig(normalization=((1.0,) * 8, (2.0,) * 8)))
+    scaled = SceneSamples(
+        shards(root), SceneSampleConfig(normalization=Normalization((1.0,) * 8, (2.0,) * 8))
+    )
     plain = SceneSamples(shards(root))
     torch.testing.assert_close(scaled[0]["x_0"], (plain[0]["x_0"] - 1) / 2)
     assert max(plain.num_objects()) == max(map(len, by_scene.values()))

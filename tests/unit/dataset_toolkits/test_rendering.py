@@ -21,13 +21,13 @@ from dataset_toolkits.asset_views import (
     camera_to_world,
     conditioning_views,
     multiview,
-    read_transforms,
     view_generator,
     write_transforms,
 )
 from dataset_toolkits.ray_cast_asset import AssetScene, load_normalised
 from dataset_toolkits.rendering import without_text
 from dataset_toolkits.surface_features import face_colours
+from scenegen.datasets.asset_pictures import read_transforms
 from scenegen.datasets.metadata import ASSETS_NAME, read_assets
 from scenegen.datasets.records import read_records
 from scenegen.synthesis.pictures.render_mesh import load_model

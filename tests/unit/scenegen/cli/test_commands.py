@@ -17,7 +17,7 @@ FOLDERS = (".", "scripts", "benchmarks", "dataset_toolkits")
 SHARED_PARSER = {
     "scenegen/cli/parser.py",
     "vggt/__main__.py",  # may not import scenegen
-    "dataset_toolkits/blender_script/render.py",  # runs in Blender's Python, which has none of our packages
+    "scenegen/blender/blender_script/render.py",  # runs in Blender's Python, which has none of our packages
 }
 
 

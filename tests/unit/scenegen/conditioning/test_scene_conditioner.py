@@ -129,6 +129,27 @@ def test_tensors_of_several_scenes_keep_their_own_scene_and_gradients() -> None:
     assert conditioner.image_encoder.weight.grad.abs().sum() > 0
 
 
+@pytest.mark.parametrize("normalize", [False, True])
+def test_a_feature_that_was_stored_gives_the_same_condition(normalize: bool) -> None:
+    images, scenes = torch.rand(2, 3, SIZE, SIZE), torch.rand(1, 3, SIZE, SIZE)
+    conditioner = _conditioner(normalize_geometry=normalize)
+    plain = _conditioner()  # stores features as the encoder gives them
+    feature = plain.encode_geometry(scenes)
+    expected, count = conditioner.encode_tensors(images, images, scenes)
+    conditioner.geometry_encoder = None
+    cond, same_count = conditioner.encode_tensors(images, images, scenes, geometry_feature=feature.half())
+    torch.testing.assert_close(cond, expected, atol=2e-3, rtol=1e-3)  # a half has 11 bits
+    assert count == same_count and cond.dtype == expected.dtype
+
+
+def test_places_are_not_appended_to_a_stored_feature() -> None:
+    images = torch.rand(1, 3, SIZE, SIZE)
+    with pytest.raises(ValueError, match="expected geometry images, got a ready feature"):
+        _conditioner(append_places=True).encode_tensors(
+            images, images, images, geometry_feature=torch.zeros(1, TOKENS, 2 * WIDTH)
+        )
+
+
 def test_cond_follows_the_encoders_dtype() -> None:
     conditioner = _conditioner()
     conditioner.image_encoder.to(torch.float64)

@@ -34,8 +34,8 @@ def saved(tmp_path, image: Image.Image, kind="PNG", **options):
     ],
 )
 def test_a_photo_is_read_whatever_its_name_says(tmp_path, image, kind):
-    photo, note = read_photo(saved(tmp_path, image, kind), NAME, 2048)
-    assert photo.mode == "RGB" and photo.size == (40, 30) and note == ""
+    photo, sent_size = read_photo(saved(tmp_path, image, kind), NAME, 2048)
+    assert photo.mode == "RGB" and photo.size == sent_size == (40, 30)
 
 
 def test_a_photo_is_turned_upright(tmp_path):
@@ -45,11 +45,9 @@ def test_a_photo_is_turned_upright(tmp_path):
     assert photo.size == (30, 40)
 
 
-def test_a_large_photo_is_made_smaller_and_that_is_said(tmp_path):
-    photo, note = read_photo(saved(tmp_path, Image.new("RGB", (400, 300))), NAME, 100)
-    assert (
-        photo.size == (100, 75) and note == "The picture was made smaller, from 400 x 300 to 100 x 75 pixels."
-    )
+def test_a_large_photo_is_made_smaller(tmp_path):
+    photo, sent_size = read_photo(saved(tmp_path, Image.new("RGB", (400, 300))), NAME, 100)
+    assert (photo.size, sent_size) == ((100, 75), (400, 300))
 
 
 def bomb() -> bytes:
@@ -94,8 +92,8 @@ def test_photos_of_unfit_sizes_are_refused(tmp_path, image, kind, words):
 
 @pytest.mark.parametrize(("mode", "kind"), [("CMYK", "JPEG"), ("I;16", "PNG"), ("P", "GIF"), ("L", "WEBP")])
 def test_photos_of_other_kinds_are_converted(tmp_path, mode, kind):
-    photo, note = read_photo(saved(tmp_path, Image.new(mode, (40, 30)), kind), NAME, 2048)
-    assert (photo.mode, photo.size, note) == ("RGB", (40, 30), "")
+    photo, sent_size = read_photo(saved(tmp_path, Image.new(mode, (40, 30)), kind), NAME, 2048)
+    assert (photo.mode, photo.size, sent_size) == ("RGB", (40, 30), (40, 30))
 
 
 def two_objects() -> np.ndarray:
@@ -105,9 +103,9 @@ def two_objects() -> np.ndarray:
 
 
 def test_labels_that_were_smoothed_or_compressed_are_read(tmp_path):
-    photo = Image.new("RGB", (400, 300))
+    picture = CurrentPicture(Image.new("RGB", (400, 300)))
     large = Image.fromarray(PALETTE[two_objects()]).resize((400, 300), Image.Resampling.BICUBIC)
-    found = read_uploaded_labels(saved(tmp_path, large, "JPEG", quality=85), NAME, photo, 16, None)
+    found = read_uploaded_labels(saved(tmp_path, large, "JPEG", quality=85), NAME, picture, 16, None)
     assert len(found.values) == 2 and found.summary.startswith("2 objects")
 
 
@@ -120,7 +118,8 @@ def test_labels_that_were_smoothed_or_compressed_are_read(tmp_path):
 )  # fmt: skip
 def test_unfitting_labels_are_refused(tmp_path, image, words):
     with pytest.raises(SceneInputError, match=words):
-        read_uploaded_labels(saved(tmp_path, image), NAME, Image.new("RGB", (40, 30)), 16, None)
+        picture = CurrentPicture(Image.new("RGB", (40, 30)))
+        read_uploaded_labels(saved(tmp_path, image), NAME, picture, 16, None)
 
 
 def test_pictures_show_objects_boxes_and_clicks():
@@ -137,11 +136,11 @@ def test_pictures_show_objects_boxes_and_clicks():
 
 
 def test_labels_of_the_photo_before_it_was_made_smaller_are_read(tmp_path):
-    photo, note = read_photo(saved(tmp_path, Image.new("RGB", (301, 200))), NAME, 100)
-    assert photo.size == (100, 66) and "made smaller" in note
+    picture = CurrentPicture(*read_photo(saved(tmp_path, Image.new("RGB", (301, 200))), NAME, 100))
+    assert picture.photo.size == (100, 66)
     labels = np.zeros((200, 301), np.uint8)
     labels[20:120, 30:200] = 1
     path = tmp_path / "labels.png"
     write_labels(labels, path)
-    found = read_uploaded_labels(path, "labels.png", photo, 16, None, was_larger=True).labels
+    found = read_uploaded_labels(path, "labels.png", picture, 16, None).labels
     assert found.shape == (66, 100) and 1500 < (found == 1).sum() < 2100

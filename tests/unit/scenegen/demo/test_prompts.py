@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from scenegen.demo.prompts import CanvasBox, CurrentPicture, MarkedObject
+from scenegen.demo.prompts import CanvasBox, CurrentPicture, MarkedObject, PageView
 from scenegen.inputs.image_files import SceneInputError
 from scenegen.inputs.label_image import PALETTE, LabelImage, read_label_image, write_labels
 from scenegen.segmentation.prompts import ObjectPrompt
@@ -44,30 +44,33 @@ def picture() -> CurrentPicture:
     return CurrentPicture(Image.new("RGB", (WIDTH, HEIGHT), (90, 90, 90)))
 
 
-def boxes(*corners, numbers=None):
-    numbers = numbers or [None] * len(corners)
-    return [CanvasBox(tuple(map(float, box)), number) for box, number in zip(corners, numbers)]
+def take(picture, *corners, numbers=None, limit=16, keys=None):
+    """Draw boxes on a page that knows the objects of ``keys``, by default all; numbers are its own."""
+    keys = tuple(item.key for item in picture.objects) if keys is None else keys
+    owners = [None if number is None else keys[number - 1] for number in numbers or [None] * len(corners)]
+    drawn = (CanvasBox(tuple(map(float, box)), owner) for box, owner in zip(corners, owners))
+    picture.take_boxes(PageView(tuple(drawn), keys), limit)
 
 
 def test_boxes_become_objects_in_their_order_and_keep_their_numbers(picture):
-    picture.take_boxes(boxes((0, 0, 10, 10), (20, 0, 30, 10)), 16)
+    take(picture, (0, 0, 10, 10), (20, 0, 30, 10))
     segmenter = BoxFiller()
     picture.segment(segmenter, polygons=False)
     labels = picture.complete_labels()
     assert labels[5, 5] == 1 and labels[5, 25] == 2 and labels[20, 20] == 0
     assert [box["label"] for box in picture.canvas_boxes()] == ["1", "2"]
-    picture.take_boxes(boxes((0, 12, 10, 22), (0, 0, 10, 10), (20, 0, 30, 10), numbers=[None, 1, 2]), 16)
+    take(picture, (0, 12, 10, 22), (0, 0, 10, 10), (20, 0, 30, 10), numbers=[None, 1, 2])
     assert [item.mask is None for item in picture.objects] == [False, False, True]
     picture.segment(segmenter, polygons=False)
     assert segmenter.asked == [2, 1], "masks that are there are not found again"
 
 
 def test_a_moved_box_loses_its_mask_and_a_removed_one_its_object(picture):
-    picture.take_boxes(boxes((0, 0, 10, 10), (20, 0, 30, 10), (0, 15, 9, 25)), 16)
+    take(picture, (0, 0, 10, 10), (20, 0, 30, 10), (0, 15, 9, 25))
     picture.segment(BoxFiller(), polygons=False)
     picture.rename(3, "lamp")
     picture.choose_query(2)
-    picture.take_boxes(boxes((0, 0, 10, 10), (2, 15, 12, 25), numbers=[1, 3]), 16)
+    take(picture, (0, 0, 10, 10), (2, 15, 12, 25), numbers=[1, 3])
     assert picture.names == ("", "lamp") and picture.query is None
     assert [item.mask is None for item in picture.objects] == [False, True]
     with pytest.raises(SceneInputError, match=r"object 2 \(lamp\): expected a mask.*run the segmentation"):
@@ -83,31 +86,58 @@ def test_a_moved_box_loses_its_mask_and_a_removed_one_its_object(picture):
     ],
 )
 def test_bad_boxes_are_named_and_change_nothing(picture, wrong, words):
-    picture.take_boxes(boxes((0, 0, 10, 10)), 16)
+    take(picture, (0, 0, 10, 10))
     with pytest.raises(SceneInputError, match=words):
-        picture.take_boxes(boxes(wrong, (0, 0, 10, 10), numbers=[None, 1]), 16)
+        take(picture, wrong, (0, 0, 10, 10), numbers=[None, 1])
     assert len(picture.objects) == 1
     with pytest.raises(SceneInputError, match="at most 2 objects, got 3.*--max-objects"):
-        picture.take_boxes(boxes((0, 0, 9, 9), (9, 9, 20, 20), (0, 0, 10, 10), numbers=[None, None, 1]), 2)
+        take(picture, (0, 0, 9, 9), (9, 9, 20, 20), (0, 0, 10, 10), numbers=[None, None, 1], limit=2)
 
 
 def test_a_box_that_reaches_out_is_cut_off_and_corners_may_be_any(picture):
-    picture.take_boxes(boxes((30, 25, 55, -4)), 16)
+    take(picture, (30, 25, 55, -4))
     assert picture.objects[0].prompt.box == (30, 0, WIDTH, 25)
 
 
 def test_what_the_canvas_sends_is_read():
-    assert CanvasBox.parse(
-        {"xmin": 10, "ymin": 20, "xmax": 30, "ymax": 40, "scaleFactor": 0.5, "label": "2: red chair"}
-    ) == CanvasBox((20, 40, 60, 80), 2)
-    assert CanvasBox.parse({"xmin": 1, "ymin": 2, "xmax": 3, "ymax": 4, "label": ""}).number is None
-    for wrong in ({"xmin": 1}, {"xmin": "a", "ymin": 2, "xmax": 3, "ymax": 4}, "box", 3):
-        with pytest.raises(SceneInputError, match="box: expected the numbers xmin"):
-            CanvasBox.parse(wrong)
+    keys = (7, 9)
+    sent = {"xmin": 10, "ymin": 20, "xmax": 30, "ymax": 40, "scaleFactor": 0.5, "label": "2: red chair"}
+    assert CanvasBox.parse(sent, keys) == CanvasBox((20, 40, 60, 80), 9)
+    for label in ("", "chair", "0", "3", "1" * 5000, "\u0661"):
+        assert CanvasBox.parse({**sent, "label": label}, keys).key is None
+    huge = int("9" * 400)
+    for wrong in (
+        {"xmin": 1},
+        {"xmin": "a", "ymin": 2, "xmax": 3, "ymax": 4},
+        {**sent, "label": "", "xmin": huge},
+        {**sent, "label": "", "xmin": "1" * 5000},
+        "box",
+        3,
+    ):
+        with pytest.raises(SceneInputError, match="box") as caught:
+            picture = CurrentPicture(Image.new("RGB", (WIDTH, HEIGHT)))
+            picture.take_boxes(PageView((CanvasBox.parse(wrong, keys),)), 16)
+        assert len(str(caught.value)) < 300
+
+
+def test_a_page_that_lags_behind_neither_doubles_nor_loses_objects(picture):
+    take(picture, (0, 0, 10, 10))
+    take(picture, (0, 0, 10, 10), (20, 0, 30, 10), numbers=[1, None])
+    first, second = (item.key for item in picture.objects)
+    picture.segment(BoxFiller(), polygons=False)
+    take(picture, (0, 0, 10, 10), (20, 0, 30, 10), (0, 15, 9, 25), numbers=[1, None, None], keys=(first,))
+    assert [item.key for item in picture.objects][:2] == [first, second] and len(picture.objects) == 3
+    assert [item.mask is None for item in picture.objects] == [False, False, True]
+    picture.delete(1)
+    third = picture.objects[1].key
+    everything = [(0, 0, 10, 10), (20, 0, 30, 10), (0, 15, 9, 25)]
+    take(picture, *everything, numbers=[1, 2, 3], keys=(first, second, third))
+    assert [item.key for item in picture.objects] == [second, third], "a deleted object stays deleted"
+    assert picture.objects[0].mask is not None, "and others keep their boxes and masks"
 
 
 def test_clicks_correct_one_object(picture):
-    picture.take_boxes(boxes((0, 0, 10, 10), (20, 0, 30, 10)), 16)
+    take(picture, (0, 0, 10, 10), (20, 0, 30, 10))
     segmenter = BoxFiller()
     picture.segment(segmenter, polygons=False)
     picture.click(segmenter, 2, (25, 5), positive=False)
@@ -122,7 +152,7 @@ def test_clicks_correct_one_object(picture):
 
 
 def test_a_click_that_leaves_nothing_changes_nothing(picture):
-    picture.take_boxes(boxes((4, 4, 8, 8)), 16)
+    take(picture, (4, 4, 8, 8))
     picture.segment(BoxFiller(), polygons=False)
     with pytest.raises(SceneInputError, match="object 1: expected an object in the box, found nothing"):
         picture.click(BoxFiller(), 1, (6, 6), positive=False)
@@ -130,7 +160,7 @@ def test_a_click_that_leaves_nothing_changes_nothing(picture):
 
 
 def test_overlaps_go_by_the_priority(picture):
-    picture.take_boxes(boxes((0, 0, 10, 10), (5, 5, 30, 25)), 16)
+    take(picture, (0, 0, 10, 10), (5, 5, 30, 25))
     picture.segment(BoxFiller(np.array([0.2, 0.9])), polygons=False)
     places = {}
     for priority in ("smallest", "score", "order"):
@@ -142,7 +172,7 @@ def test_overlaps_go_by_the_priority(picture):
 
 
 def test_an_object_below_others_is_named(picture):
-    picture.take_boxes(boxes((0, 0, 20, 20), (0, 0, 20, 20)), 16)
+    take(picture, (0, 0, 20, 20), (0, 0, 20, 20))
     picture.segment(BoxFiller(), polygons=False)
     picture.rename(1, "rug")
     with pytest.raises(SceneInputError, match=r"object 1 \(rug\): .*other objects cover all of it"):
@@ -150,7 +180,7 @@ def test_an_object_below_others_is_named(picture):
 
 
 def test_polygons_keep_the_largest_outline(picture):
-    picture.take_boxes(boxes((0, 0, 10, 10)), 16)
+    take(picture, (0, 0, 10, 10))
     picture.objects[0].prompt = ObjectPrompt((0, 0, 10, 10), positive=((30, 20),))
     segmenter = BoxFiller()
     picture.segment(segmenter, polygons=False)

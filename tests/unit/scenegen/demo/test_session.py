@@ -71,9 +71,26 @@ def test_files_of_one_kind_replace_each_other(store):
         os.utime(paths[-1], ns=(number, number))
     assert len({path.name for path in paths}) == 4, "a browser must not show an old file under a new name"
     assert [path.exists() for path in paths] == [False, True, True, True]
-    first, second = session.new_folder("scene"), session.new_folder("scene")
-    session.forget_others(second)
-    assert second.is_dir() and not first.exists() and paths[-1].exists()
+    for count in (5, 6):  # fewer than are kept: none is deleted
+        made = [session.new_file("pair", ".jpg", keep_last=9) for _ in range(count)]
+        for path in made:
+            path.write_bytes(b"x")
+        assert all(path.exists() for path in made)
+
+
+def test_folders_replace_each_other_when_they_are_filled(store):
+    session = store.get("one")
+    with session.making_folder("files", keep_last=1) as slow:
+        with session.making_folder("files", keep_last=1) as quick:
+            (quick / "a").write_bytes(b"x")
+        assert quick.is_dir() and slow.is_dir(), "one that is being filled is not deleted by another"
+        with session.making_folder("scene", keep_last=1) as scene:
+            pass
+    assert slow.is_dir() and not quick.exists() and scene.is_dir()
+    with pytest.raises(OSError), session.making_folder("files", keep_last=1) as failed:
+        (failed / "half").write_bytes(b"x")
+        raise OSError("full")
+    assert slow.is_dir() and not failed.exists()
 
 
 def test_all_sessions_end_with_the_server(store, tmp_path):

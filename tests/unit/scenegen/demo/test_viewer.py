@@ -93,7 +93,7 @@ def test_a_port_that_is_taken_is_said(folders):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(ViewerUnavailable, match=f"cannot listen at 127.0.0.1:{port}.*try --port"):
+        with pytest.raises(ViewerUnavailable, match=f"listen at 127.0.0.1, port {port}, .*another --port"):
             launch_viewer(*folders, port=port, block=False)
 
 

@@ -4,12 +4,11 @@ from scipy.spatial.transform import Rotation
 
 from scenegen.evaluation.alignment import (
     AlignmentSettings,
-    CloudPair,
     align,
     align_object,
     refine_scale,
-    symmetric_icp,
 )
+from scenegen.evaluation.clouds import CloudPair, symmetric_icp
 from scenegen.evaluation.registration import Similarity, filterreg, fit_similarity
 
 

@@ -2,17 +2,17 @@ import numpy as np
 import pytest
 import torch
 
-from scenegen.evaluation.alignment import CloudPair
+from scenegen.evaluation.clouds import CloudPair
 from scenegen.evaluation.metrics import (
     box_iou,
     chamfer_distances,
     f_score,
     normalise_object,
-    pose_errors,
     relative_poses,
     symmetric_rotation_errors_deg,
     worst_chamfer,
 )
+from scenegen.geometry import pose_differences
 
 
 def yaw(*angles_deg):
@@ -56,7 +56,7 @@ def test_normalisation_per_axis_hides_proportions_and_isotropic_keeps_them():
     )
 
 
-def test_pose_errors_are_relative_to_the_query():
+def test_pose_differences_are_relative_to_the_query():
     def pose(translation, angle, scale):
         rotation = yaw(angle)[0].tolist()
         return torch.tensor([*translation, *rotation, scale], dtype=torch.float64)
@@ -64,7 +64,7 @@ def test_pose_errors_are_relative_to_the_query():
     # The prediction is the truth seen from a frame that is turned, moved and twice as large.
     truth = {0: pose([0, 0, 0], 0, 1), 1: pose([1, 0, 0], 30, 0.5)}
     predicted = {0: pose([5, 0, 5], 90, 2), 1: pose([5, 0, 3], 130, 2.0)}
-    errors = pose_errors(relative_poses(predicted, 0, [1]), relative_poses(truth, 0, [1]))
+    errors = pose_differences(relative_poses(predicted, 0, [1]), relative_poses(truth, 0, [1]))
     assert float(errors["rotation_error_deg"]) == pytest.approx(10)
     assert float(errors["translation_error"]) == pytest.approx(0, abs=1e-9)
     assert float(errors["scale_ratio"]) == pytest.approx(2)

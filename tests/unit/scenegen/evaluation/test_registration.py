@@ -3,7 +3,7 @@ import pytest
 from scipy.spatial.distance import cdist
 from scipy.spatial.transform import Rotation
 
-from scenegen.evaluation.alignment import CloudPair
+from scenegen.evaluation.clouds import CloudPair
 from scenegen.evaluation.registration import Similarity, filterreg, rigid_cpd
 
 

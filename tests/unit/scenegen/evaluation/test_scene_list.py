@@ -19,7 +19,7 @@ def test_the_list_of_test_scenes_is_one():
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("[", "expected a list of scenes as JSON"),
+        ("[", "expected a list of scenes, as JSON or one id a line"),
         ("[]", "another form"),
         ('{"scenes": []}', "another form"),
         ('{"scenes": ["a"]}', "another form"),
@@ -36,8 +36,25 @@ def test_other_files_are_refused_in_one_line(tmp_path, content, message):
 
 
 def test_absent_list_is_told(tmp_path):
-    with pytest.raises(EvaluationError, match="check the path"):
-        ListedScenes.load(tmp_path / "none.json")
+    for name in ("none.json", "none.txt"):
+        with pytest.raises(EvaluationError, match="got no such file; check the path"):
+            ListedScenes.load(tmp_path / name)
+
+
+def test_one_id_a_line_is_a_list(tmp_path):
+    path = tmp_path / "scenes.txt"
+    path.write_text("b\n\n a \n")
+    assert ListedScenes.load(path) == ListedScenes.of("scenes.txt", ["b", "a"])
+
+
+@pytest.mark.parametrize(
+    "content, message", [(b"", "one id a line"), (b"a\na", "every scene once"), (b"\xff", "no text")]
+)
+def test_other_texts_are_refused(tmp_path, content, message):
+    path = tmp_path / "scenes.txt"
+    path.write_bytes(content)
+    with pytest.raises(EvaluationError, match=message):
+        ListedScenes.load(path)
 
 
 def test_ids_alone_are_a_list(tmp_path):

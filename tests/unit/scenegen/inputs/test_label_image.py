@@ -212,8 +212,8 @@ def test_specks_are_left_out_below_an_area_that_can_be_set():
         (9, True),
     ]
     assert read.summary == (
-        "3 objects, told apart by grey values; left out 2 specks below 12 pixels "
-        "(10 in all, among them all of label 9)"
+        "3 objects, told apart by grey values; left out 2 specks below 12 pixels, "
+        "together 10 pixels, among them all of label 9"
     )
 
 

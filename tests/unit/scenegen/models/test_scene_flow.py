@@ -198,6 +198,30 @@ def test_gradient_reaches_every_parameter_with_and_without_recomputation(share_m
     assert idle <= without_effect
 
 
+def test_recomputed_blocks_keep_neither_keys_nor_modulation_for_the_backward_pass() -> None:
+    def kept_bytes(cond_length: int, **options: Any) -> int:
+        sizes: dict[int, int] = {}
+
+        def keep(tensor: Tensor) -> Tensor:
+            sizes[tensor.data_ptr()] = tensor.numel() * tensor.element_size()
+            return tensor
+
+        model, (x, t, cond) = make(**options).train(), inputs(2, cond_length)
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            velocity = run(model, x, t, cond)["velocity"]
+        assert velocity.requires_grad
+        return sum(sizes.values())
+
+    one_context = 2 * 4 * (200 - 50) * SIZES["cond_channels"]  # bytes that 150 more tokens take by themselves
+    growth = {
+        on: kept_bytes(200, use_checkpoint=on) - kept_bytes(50, use_checkpoint=on) for on in (False, True)
+    }
+    assert growth[True] <= one_context < growth[False] / 4
+    blocks = [kept_bytes(50, use_checkpoint=True, num_blocks=count) for count in (2, 4)]
+    tokens = 2 * 4 * (1 + 2 + 8) * SIZES["model_channels"]  # a block keeps its input alone
+    assert blocks[1] - blocks[0] <= 2 * tokens
+
+
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float16, 2e-2), (torch.bfloat16, 1.5e-1)])
 def test_half_torso_on_the_cpu(dtype: torch.dtype, tolerance: float) -> None:
     model, arguments = make(), inputs(2)

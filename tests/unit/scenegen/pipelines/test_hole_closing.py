@@ -14,7 +14,7 @@ from scenegen.photo.camera import PhotoCamera, rotation_of
 from scenegen.pipelines import hole_closing
 from scenegen.pipelines.decoding import occupancy_surface
 from scenegen.pipelines.drafts import ObjectDraft
-from scenegen.pipelines.hole_closing import close_contradicted_holes
+from scenegen.pipelines.hole_closing import close_contradicted_holes, close_tears
 from scenegen.pipelines.settings import RunSettings
 from scenegen.pipelines.texturing import TextureSettings
 
@@ -70,6 +70,19 @@ def test_contradicted_hole_is_closed_and_other_objects_stay(poses):
     added = (drafts[0].logits > 0) & (logits[0] <= 0)
     assert added[HOLE].any() and not added[2:22, :8].any() and not added[2:22, 16:].any()
     assert torch.equal(drafts[1].logits, logits[1])
+
+
+def test_tears_are_closed_without_a_photo(poses):
+    torn = block(4)
+    torn[11, 10:14, 11] = -0.5
+    broken = torch.full((4, 4, 4), torch.nan)
+    drafts = [ObjectDraft(torn.clone(), poses[0]), ObjectDraft(broken, poses[1], problem="not finite")]
+    check = Mock()
+    close_tears(drafts, check)
+    assert check.call_count == 1  # so that a run stops between objects
+    assert (drafts[0].logits[11, 10:14, 11] > 0).any() and drafts[1].logits is broken
+    drafts[0].logits[11, 10:14, 11] = torn[11, 10:14, 11]
+    assert torch.equal(drafts[0].logits, torn)
 
 
 def test_opening_of_the_photo_stays(poses):

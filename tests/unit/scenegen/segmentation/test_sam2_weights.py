@@ -6,7 +6,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from scenegen.segmentation import Sam2Segmenter, SegmenterUnavailable, folders
+from scenegen.hub import transformers_folders as folders
+from scenegen.segmentation import Sam2Segmenter, SegmenterUnavailable
 from scenegen.segmentation.sam2_weights import load_sam2
 from trellis_modules.checkpoint import CheckpointError
 

@@ -1,45 +1,44 @@
 """Experiment files: what they may say, and which weights a network starts from."""
 
+import inspect
 import json
 from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
 
 import train
+from scenegen.datasets.source import SourceOptions
 from scenegen.models.registry import build_model
-from scenegen.synthesis.sources.registry import SOURCES, SourceOptions
+from scenegen.trainers.data import DATA, with_batches
 from scenegen.trainers.experiment import (
-    OBJECTIVES,
     build_experiment,
     build_objective,
     load_experiment,
-    load_superset,
 )
+from scenegen.trainers.freezing import freeze
+from scenegen.trainers.loop_config import LoopConfig
 from scenegen.trainers.objectives.structure_vae import StructureVaeObjective
+from scenegen.trainers.optimizers import trained_groups
+from scenegen.trainers.registry import TRAINERS
+from scenegen.trainers.schedules import build_schedule
+from scenegen.trainers.without_effect import without_effect
 from trellis_modules.checkpoint import CheckpointError, save_checkpoint
 from trellis_modules.config import ConfigError, build
 
+RELEASED = "ss_scenegen_flow_img_train.json"
+OPTIONS = SourceOptions(torch.device("cpu"))
 CONFIGS = sorted((Path(train.__file__).parent / "configs").glob("*/*.json"))
 SIZES = {"in_channels": 1, "latent_channels": 2, "num_res_blocks": 0, "num_res_blocks_middle": 1}
 EXPERIMENT = {
-    "objective": {"name": "structure_vae", "args": {"lambda_kl": 0.1}},
     "models": {
         "encoder": {"name": "SparseStructureEncoder", "args": {**SIZES, "channels": [8, 8]}},
         "decoder": {"name": "SparseStructureDecoder", "args": {
             **{k: v for k, v in SIZES.items() if k != "in_channels"}, "out_channels": 1, "channels": [8, 8]}},
     },
-    "source": {"name": "shapes", "args": {"objects_per_step": 2}},
-    "trainer": {"max_steps": 3},
+    "dataset": {"name": "shapes", "args": {"objects_per_step": 2}},
+    "trainer": {"name": "SparseStructureVaeTrainer", "args": {"max_steps": 3, "lambda_kl": 0.1}},
 }  # fmt: skip
-
-
-class Pair(nn.Module):
-    def __init__(self, *names):
-        super().__init__()
-        for name in names:
-            self.add_module(name, nn.Linear(2, 2))
 
 
 def encoder(**changes):
@@ -49,9 +48,12 @@ def encoder(**changes):
 
 @pytest.fixture
 def write(tmp_path):
-    def write(**changes):
+    """Function that writes an experiment with other sections or arguments of the trainer."""
+
+    def write(arguments=None, **sections):
+        trainer = {**EXPERIMENT["trainer"], "args": {**EXPERIMENT["trainer"]["args"], **(arguments or {})}}
         path = tmp_path / "experiment.json"
-        path.write_text(json.dumps({**EXPERIMENT, **changes}))
+        path.write_text(json.dumps({**EXPERIMENT, "trainer": trainer, **sections}))
         return path
 
     return write
@@ -74,30 +76,50 @@ def test_every_stage_has_a_smoke_configuration():
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: f"{path.parent.name} {path.stem}")
 def test_the_configurations_of_the_repository_are_valid(path):
-    config = load_experiment(path)
-    objective, settings = OBJECTIVES[config.objective.name]
-    build(settings, config.objective.args, "objective")
-    kind = SOURCES[config.source.name]
-    build(kind.config, config.source.args, "source")
-    assert issubclass(kind.makes, objective.batch_type)
-    assert config.trainer.max_steps > 0
-    assert set(config.start_from) <= set(config.models)
+    experiment = load_experiment(path)
+    kind = DATA[experiment.dataset.name]
+    build(kind.config, experiment.dataset.args, "dataset")
+    assert issubclass(kind.makes, experiment.kind.batch_type)
+    assert set(experiment.models) == set(experiment.kind.roles)
+    assert set(experiment.loop.finetune_ckpt or {}) <= set(experiment.models)
+    assert build_schedule(experiment.loop.lr_scheduler).rates([1.0], 10**6, 0.0) == [1.0]
+    assert not without_effect(experiment)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: f"{path.parent.name} {path.stem}")
+def test_a_resolved_experiment_is_one_that_says_the_same(path, tmp_path):
+    experiment = load_experiment(path)
+    (tmp_path / "resolved.json").write_text(json.dumps(experiment.resolved()))
+    assert load_experiment(tmp_path / "resolved.json").resolved() == experiment.resolved()
+
+
+@pytest.mark.parametrize("name", TRAINERS)
+def test_settings_of_the_loop_and_of_trainers_have_other_names(name):
+    loop, own = (set(inspect.signature(cls).parameters) for cls in (LoopConfig, TRAINERS[name].settings))
+    assert loop and not loop & own
 
 
 def test_an_experiment_becomes_an_objective(write):
     objective = build_objective(load_experiment(write()))
     assert isinstance(objective, StructureVaeObjective)
     assert objective.networks.keys() == {"encoder", "decoder"} and objective.config.lambda_kl == 0.1
+    assert all(parameter.requires_grad for parameter in objective.parameters())
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"optimiser": {}}, "unknown key 'optimiser' for ExperimentConfig"),
-        ({"trainer": {"max_steps": 3, "lr": 0.1}}, "unknown key 'lr' for TrainerConfig"),
-        ({"trainer": {}}, "missing key 'max_steps' for TrainerConfig"),
-        ({"source": {"objects_per_step": 2}}, "source: unknown key 'objects_per_step' for NamedConfig"),
-        ({"trainer": {"max_steps": "3"}}, "max_steps: expected int, got '3'"),
+        (
+            {"arguments": {"lr": 0.1}},
+            "trainer SparseStructureVaeTrainer: unknown key 'lr'; known: .*'lambda_kl'.*'max",
+        ),
+        ({"arguments": {"lambda": 1}}, "trainer SparseStructureVaeTrainer: unknown key 'lambda'"),
+        ({"arguments": {"lambda_kl": -1}}, "VaeTrainer: lambda_kl: expected at least 0, got -1"),
+        ({"arguments": {"max_steps": "3"}}, "max_steps: expected int, got '3'"),
+        ({"trainer": {"name": "SparseStructureVaeTrainer"}}, "missing key 'max_steps' for LoopConfig"),
+        ({"trainer": {"name": "texture"}}, "trainer: unknown name 'texture'"),
+        ({"dataset": {"objects_per_step": 2}}, "dataset: unknown key 'objects_per_step' for NamedConfig"),
     ],
 )
 def test_what_a_file_should_not_say_is_refused(write, changes, message):
@@ -108,10 +130,8 @@ def test_what_a_file_should_not_say_is_refused(write, changes, message):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"objective": {"name": "texture"}}, "objective: unknown name 'texture'"),
-        ({"objective": {"name": "structure_vae", "args": {"lambda": 1}}}, "objective: unknown key 'lambda'"),
-        ({"models": {"encoder": {"name": "Unet"}}}, "encoder: unknown name 'Unet'"),
-        ({"start_from": {"flow": "somewhere"}}, "start_from: unknown name 'flow'"),
+        ({"models": {**EXPERIMENT["models"], "encoder": {"name": "Unet"}}}, "encoder: unknown name 'Unet'"),
+        ({"arguments": {"finetune_ckpt": {"flow": "somewhere"}}}, "finetune_ckpt: unknown name 'flow'"),
     ],
 )
 def test_what_cannot_be_built_is_refused(write, changes, message):
@@ -121,14 +141,14 @@ def test_what_cannot_be_built_is_refused(write, changes, message):
 
 def test_a_source_of_other_batches_is_refused(write):
     options = SourceOptions(torch.device("cpu"), (Path("train.safetensors"),))
-    message = "source: expected shapes, from which structure_vae learns, got picture_set"
+    message = "dataset: expected SparseStructure or shapes, from which SparseStructureVaeTrainer learns, got"
     with pytest.raises(ConfigError, match=message):
-        build_experiment(load_experiment(write(source={"name": "picture_set"})), options)
+        build_experiment(load_experiment(write(dataset={"name": "picture_set"})), options)
 
 
 def test_weights_to_start_from_are_loaded(write, stem):
     saved, path = stem
-    objective = build_objective(load_experiment(write(start_from={"encoder": str(path)})))
+    objective = build_objective(load_experiment(write({"finetune_ckpt": {"encoder": str(path)}})))
     assert equal_tensors(objective.encoder, saved) == set(saved.state_dict())
 
 
@@ -138,53 +158,114 @@ def equal_tensors(left, right):
     return {name for name, value in left.state_dict().items() if torch.equal(value, state[name])}
 
 
-def test_a_checkpoint_may_hold_more_but_not_less(stem):
-    saved, path = stem
-    part = nn.Module()
-    part.input_layer = nn.Conv3d(1, 8, 3, padding=1)
-    load_superset(part, path)
-    assert torch.equal(part.input_layer.weight, saved.input_layer.weight)
-    with pytest.raises(CheckpointError, match=r"encoder\.safetensors: tensor 'head\.weight' is missing"):
-        load_superset(Pair("head"), path)
+def trained(objective):
+    """Names of the parameters of an objective's networks that are trained."""
+    return {name for name, parameter in objective.named_parameters() if parameter.requires_grad}
 
 
-def test_a_checkpoint_of_another_size_is_refused(stem):
-    with pytest.raises(CheckpointError, match=r"encoder\.safetensors"):
-        load_superset(encoder(channels=[8, 16]), stem[1])
+# ---- the released configuration
+
+
+@pytest.fixture(scope="module")
+def released():
+    """The configuration of the released scene flow, and its network without weights."""
+    experiment = load_experiment(Path(train.__file__).parent / "configs/generation" / RELEASED)
+    with torch.device("meta"):
+        models = {role: build_model(named) for role, named in experiment.models.items()}
+    freeze(models, experiment.loop.freeze_weights, experiment.loop.unfreeze_weights)
+    return experiment, models["denoiser"]
+
+
+def test_the_released_experiment_says_what_was_released(released):
+    experiment, _ = released
+    loop, settings = experiment.loop, experiment.settings
+    assert (loop.max_steps, loop.batch_size, loop.fp16_mode) == (1_000_000, 128, "inflat_all")
+    assert (loop.ema_rates, loop.fp16_scale_growth, loop.i_save) == ((0.9999,), 0.005, 50_000)
+    assert loop.grad_clip.args == {"max_norm": 1.0, "clip_percentile": 95}
+    assert loop.init_global_params is False and not loop.ema_warmup
+    assert (settings.trans_weight, settings.rot_weight, settings.scale_weight) == (7, 5, 3)
+    assert settings.use_collision_loss and settings.overlap_weight == 0
+    assert settings.rotation_loss == "plain" and not settings.shared_t
+    assert with_batches(OPTIONS, DATA[experiment.dataset.name], loop, processes=8).batch_size == 16
+
+
+def test_the_released_network_has_its_size_and_trains_its_scene_attention(released):
+    experiment, flow = released
+    assert sum(p.numel() for p in flow.parameters()) == pytest.approx(908.8e6, rel=1e-3)
+    parts = set()
+    for name, parameter in flow.named_parameters():
+        words = name.split(".")
+        parts |= {words[2] if words[0] == "blocks" else words[0]} if parameter.requires_grad else set()
+    assert parts == {"global_attn", "global_cross_attn", "adaLN_modulation_global", "position_token",
+                     "register_token", "position_head"}  # fmt: skip
+    groups = trained_groups(flow.named_parameters(), experiment.loop.optimizer)
+    assert [group.args for group in groups] == [{"lr": 5e-5}] * 3
+    assert [group.names[0].split(".")[0] for group in groups] == ["position_head", "position_token", "blocks"]
+
+
+@pytest.mark.parametrize(
+    ("group", "message"),
+    [
+        ({"lr": 0.1}, "missing key 'regex' for ParameterGroup"),
+        ({"regex": "a", "args": {"lr": 0.1}, "lr": 0.1}, "unknown key 'lr' for ParameterGroup"),
+        ("decoder", "expected an object for ParameterGroup, got 'decoder'"),
+    ],
+)
+def test_what_is_no_group_of_parameters_is_refused(write, group, message):
+    with pytest.raises(ConfigError, match=message):
+        load_experiment(write({"optimizer": {"name": "AdamW", "param_groups": [group]}}))
 
 
 def test_frozen_tensors_are_not_trained_and_the_rest_is(write):
-    objective = build_objective(load_experiment(write(frozen=["encoder.input_layer", "decoder"])))
-    trained = {
-        f"{role}.{name}"
-        for role, model in objective.networks.items()
-        for name, parameter in model.named_parameters()
-        if parameter.requires_grad
-    }
-    assert trained and all(name.startswith("encoder.") for name in trained)
-    assert not any(name.startswith("encoder.input_layer") for name in trained)
+    regexes = [r"^encoder\.input_layer", "^decoder"]
+    names = trained(build_objective(load_experiment(write({"freeze_weights": regexes}))))
+    assert names and all(name.startswith("encoder.") for name in names)
+    assert not any(name.startswith("encoder.input_layer") for name in names)
 
 
-def test_freezing_what_is_not_there_is_refused(write):
-    with pytest.raises(ConfigError, match="frozen: expected the start of a tensor name, got 'flow.blocks'"):
-        build_objective(load_experiment(write(frozen=["flow.blocks"])))
+def test_only_what_is_unfrozen_is_trained(write):
+    chosen = {"unfreeze_weights": ["input_layer|out_layer"], "freeze_weights": ["input_layer"]}
+    names = trained(build_objective(load_experiment(write(chosen))))
+    assert {name.split(".")[0] for name in names} == {"encoder", "decoder"}
+    assert {name.split(".")[1] for name in names} == {"input_layer", "out_layer"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            {"freeze_weights": ["flow"]},
+            "trainer.freeze_weights: expected a regular expression that fits a",
+        ),
+        (
+            {"unfreeze_weights": ["input_layer", "head"]},
+            "got 'head', which fits none; names are like",
+        ),
+        ({"freeze_weights": ["input_layer("]}, r"trainer.freeze_weights: expected a regular expression, got"),
+        ({"freeze_weights": ["."]}, "trainer.freeze_weights: expected something left to train"),
+        ({"unfreeze_weights": []}, "trainer.unfreeze_weights: expected something left to train"),
+    ],
+)
+def test_freezing_what_is_not_there_or_everything_is_refused(write, arguments, message):
+    with pytest.raises(ConfigError, match=message):
+        build_objective(load_experiment(write(arguments)))
 
 
 def test_missing_network_of_an_earlier_stage_names_the_command_that_makes_it(write, monkeypatch, tmp_path):
     monkeypatch.chdir(Path(train.__file__).parent)
     folder = tmp_path / "structure_vae"
-    config = load_experiment(write(start_from={"encoder": f"{folder}/ckpts/encoder"}))
+    config = load_experiment(write({"finetune_ckpt": {"encoder": f"{folder}/ckpts/encoder"}}))
     with pytest.raises(CheckpointError) as error:
         build_objective(config)
     assert str(error.value) == (
-        f"start_from: encoder: expected {folder}/ckpts/encoder.safetensors, found none; "
+        f"trainer.finetune_ckpt: encoder: expected {folder}/ckpts/encoder.safetensors, found none; "
         "train that stage first: python train.py --config configs/small/structure_vae.json "
         f"--output-dir {folder} --packs ..."
     )
 
 
 def test_missing_network_of_an_unknown_stage_is_to_be_trained_or_found(write, tmp_path):
-    config = load_experiment(write(start_from={"encoder": str(tmp_path / "mine" / "encoder")}))
+    config = load_experiment(write({"finetune_ckpt": {"encoder": str(tmp_path / "mine" / "encoder")}}))
     with pytest.raises(CheckpointError, match="train that stage first, with python train.py, or correct the"):
         build_objective(config)
 

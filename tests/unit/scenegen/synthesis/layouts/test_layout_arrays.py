@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from scenegen.synthesis.layouts.layout_arrays import LayoutBatches, layout_arrays, layout_loader, step_rng
+from scenegen.datasets.read_ahead import ReadAhead
+from scenegen.synthesis.layouts.layout_arrays import LayoutBatches, layout_arrays, step_rng
 from scenegen.synthesis.layouts.pool import ModelPool
 from scenegen.synthesis.layouts.scene_composer import compose
 
@@ -61,10 +62,9 @@ def test_a_step_has_one_scene_even_when_it_exceeds_the_number_of_objects(infos):
     assert LayoutBatches(infos, 2, (0.0, 0.0, 1.0), seed=0)[0]["shape"].shape == (1, 3)
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_the_loader_starts_at_its_step(infos, workers):
+def test_other_processes_compose_the_same_scenes(infos):
     batches = LayoutBatches(infos, 4, (0.0, 1.0), seed=0)
-    loaded = list(layout_loader(batches, first_step=2, count=3, workers=workers))
-    assert len(loaded) == 3
-    for step, arrays in enumerate(loaded, start=2):
-        assert equal({name: np.asarray(value) for name, value in arrays.items()}, batches[step])
+    composer = ReadAhead(batches, workers=1)
+    for number in (2, 3):
+        made = {name: np.asarray(value) for name, value in composer.get(number).items()}
+        assert equal(made, batches[number])

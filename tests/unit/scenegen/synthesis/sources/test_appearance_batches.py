@@ -39,6 +39,8 @@ def test_fields_are_a_function_of_the_step(pool):
     assert first.fields.distance.shape[1] == 27 and first.fields.anchor_colour.shape[1:] == (4, 3)
     assert first.normal.shape == (len(first.fields.coords), 27, 3)
     assert not torch.equal(first.fields.colour[:50], other.fields.colour[:50])
+    second_slot = FieldSource(pool).batch(0, slot=1, slots=2)
+    assert all(map(torch.equal, second_slot.tensors(), other.tensors()))
 
 
 def shown_and_meant(batch) -> tuple[torch.Tensor, torch.Tensor]:

@@ -5,9 +5,10 @@ from dataclasses import fields, replace
 import pytest
 import torch
 
+from scenegen.datasets.batch import Batch, ShapeBatch
+from scenegen.datasets.latest import Latest
 from scenegen.synthesis.sources import batch as batches
-from scenegen.synthesis.sources.batch import Batch, PhotoBatch, ScenePairBatch, ShapeBatch
-from scenegen.synthesis.sources.source import Latest
+from scenegen.synthesis.sources.batch import PhotoBatch, ScenePairBatch
 
 
 @pytest.fixture

@@ -95,6 +95,8 @@ def test_every_picture_comes_once_a_round_with_its_own_voxels(batch: LatentPictu
         seen += shown.tolist()
     assert sorted(seen) == [0, 0, 1, 1, 2, 2, 3, 3]
     assert torch.equal(source.batch(2).coords, source.batch(2).coords)
+    for step, slot in ((0, 0), (0, 1), (1, 0), (1, 1)):  # two slots a step: a round is over in half as many
+        assert torch.equal(source.batch(step, slot, 2).coords, source.batch(2 * step + slot).coords)
     rounds = [[source.batch(4 * turn + step).x_0.sum().item() for step in range(4)] for turn in range(6)]
     assert len({tuple(sums) for sums in rounds}) > 1
 

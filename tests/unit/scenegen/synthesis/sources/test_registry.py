@@ -5,11 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 
+from scenegen.datasets.source import SourceOptions
 from scenegen.models.registry import build_model
 from scenegen.synthesis.furniture.mesh_pack import MeshPack
 from scenegen.synthesis.furniture.split import load_split
 from scenegen.synthesis.sources.picture_set import PictureSet
-from scenegen.synthesis.sources.registry import SOURCES, SourceOptions, build_source
+from scenegen.synthesis.sources.registry import SOURCES
+from scenegen.trainers.data import build_source
 from trellis_modules.checkpoint import save_checkpoint
 from trellis_modules.config import ConfigError, NamedConfig
 
@@ -91,7 +93,7 @@ def test_a_pack_with_test_models_is_refused(tmp_path, pack, furniture):
 
 def test_an_encoder_that_nothing_would_use_is_refused(tmp_path, pack):
     with pytest.raises(
-        ConfigError, match="source scenes: expected no --latent-encoder, which it does not use"
+        ConfigError, match="dataset scenes: expected no --latent-encoder, which it does not use"
     ):
         source("scenes", pack, encoder=tmp_path / "encoder")
 
@@ -112,16 +114,16 @@ def test_a_source_takes_the_files_that_it_is_made_of_and_no_others(pack, picture
 
     encoder = pack.with_name("encoder") if kind.takes_latent_encoder else None
     wrong = () if kind.takes_packs else (pack,)
-    expected = f"source {name}: expected {'' if kind.takes_packs else 'no '}--packs"
+    expected = f"dataset {name}: expected {'' if kind.takes_packs else 'no '}--packs"
     assert refusal(wrong, encoder).startswith(expected)
     packs = (pack,) if kind.takes_packs else ()
     other = None if kind.takes_latent_encoder else pack.with_name("encoder")
-    expected = f"source {name}: expected {'' if kind.takes_latent_encoder else 'no '}--latent-encoder"
+    expected = f"dataset {name}: expected {'' if kind.takes_latent_encoder else 'no '}--latent-encoder"
     assert refusal(packs, other).startswith(expected)
 
 
 def test_what_the_registry_does_not_know_is_refused(pack):
-    with pytest.raises(ConfigError, match="source: unknown name 'texture'; known: "):
+    with pytest.raises(ConfigError, match="dataset: unknown name 'texture'; known: "):
         source("texture", pack)
-    with pytest.raises(ConfigError, match="source shapes: unknown key 'shape' for SourceConfig"):
+    with pytest.raises(ConfigError, match="dataset shapes: unknown key 'shape' for SourceConfig"):
         source("shapes", pack, shape=3)

@@ -109,6 +109,25 @@ def test_a_batch_depends_on_its_step_alone(make_pool, make_source, refresh_steps
     assert equal(whole.batch(1), batches[1])  # a step back is a step like any other
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("repeat", [1, 2])
+def test_slots_are_the_same_whichever_process_makes_them(make_pool, repeat, workers):
+    changes = {"repeat": repeat, "refresh_steps": 3, "object_counts": (0.0, 1.0, 1.0)}
+    alone = SceneSource(make_pool(**changes))
+    first, second = (SceneSource(make_pool(**changes, workers=workers)) for _ in range(2))
+    seen = []
+    for step in range(3):
+        batches = [alone.batch(step, slot, 2) for slot in range(2)]
+        assert equal(first.batch(step, 0, 2), batches[0]) and equal(second.batch(step, 1, 2), batches[1])
+        seen += [batch.picture.image for batch in batches]
+    different = [image for number, image in enumerate(seen) if number // 2 % repeat == 0]
+    assert not any(
+        one.shape == other.shape and torch.equal(one, other)
+        for one, other in itertools.combinations(different, 2)
+    )
+    assert (seen[2] is seen[0]) == (seen[3] is seen[1]) == (repeat == 2)
+
+
 def test_shapes_and_ranges_are_those_documented(make_pool):
     batch = latent_source(make_pool(image_size=48)).batch(0)
     pictures = {
@@ -217,3 +236,4 @@ def test_shape_batches_depend_on_their_step_alone(make_pool):
     assert batches[0].flatten(1).any(1).all()
     assert torch.equal(ShapeSource(make_pool(refresh_steps=2)).batch(2).occupancy, batches[2])
     assert not torch.equal(batches[0], batches[1])
+    assert torch.equal(source.batch(1, 0, 2).occupancy, batches[2])  # the third batch of a run

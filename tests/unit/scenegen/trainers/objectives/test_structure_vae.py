@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from scenegen.synthesis.sources.batch import ShapeBatch
+from scenegen.datasets.batch import ShapeBatch
 from scenegen.trainers.objectives.structure_vae import (
     StructureVaeConfig,
     StructureVaeObjective,
@@ -36,7 +36,7 @@ def objective(networks, **weights):
 
 
 def test_training_lowers_the_loss(networks, boxes):
-    task = objective(networks)
+    task = objective(networks, loss_type="dice", lambda_bce=5.0)
     parameters = list(task.parameters())
     optimizer = torch.optim.AdamW(parameters, 3e-3)
     losses = []
@@ -55,9 +55,16 @@ def test_weights_multiply_their_terms(networks, boxes):
     def loss(**weights):
         return objective(networks, **weights)(ShapeBatch(boxes), torch.Generator().manual_seed(0))
 
-    total, logs = loss(lambda_bce=2.0, lambda_kl=0.5)
+    total, logs = loss(loss_type="dice", lambda_bce=2.0, lambda_kl=0.5)
     assert total.item() == pytest.approx(float(logs["dice"] + 2 * logs["bce"] + 0.5 * logs["kl"]))
-    assert loss(lambda_bce=0.0, lambda_kl=0.0)[0].item() == pytest.approx(float(logs["dice"]))
+    for kind in ("dice", "bce", "l1"):
+        value, logs = loss(loss_type=kind, lambda_kl=0.0)
+        assert value.item() == pytest.approx(float(logs[kind]))
+
+
+def test_unknown_differences_are_refused():
+    with pytest.raises(ValueError, match="loss_type: expected one of .*'dice'.*, got 'mse'"):
+        StructureVaeConfig(loss_type="mse")
 
 
 def test_folding_the_latent_scale_leaves_reconstructions_as_they_are(networks, boxes):

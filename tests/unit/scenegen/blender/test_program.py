@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from dataset_toolkits.blender import BlenderError, default_blender, run_blender
+from scenegen.blender.program import BlenderError, default_blender, run_blender
 
 
 @pytest.fixture

@@ -7,21 +7,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from scenegen.hub.repository import Repository, split_repository
-from scenegen.segmentation.unavailable import SegmenterUnavailable
+from trellis_modules.checkpoint import CheckpointError
 
 
-def check_transformers(purpose: str, otherwise: str) -> None:
+def check_transformers(purpose: str, otherwise: str, error: type[CheckpointError] = CheckpointError) -> None:
     """Make sure that the package transformers is there.
 
     Args:
         purpose: what it is needed for; begins the message.
         otherwise: what to do without it; ends the message.
-
-    Raises:
-        SegmenterUnavailable: it is not installed.
+        error: what is raised where it is not installed.
     """
     if importlib.util.find_spec("transformers") is None:
-        raise SegmenterUnavailable(
+        raise error(
             f"{purpose}: expected the package 'transformers', which is not installed; "
             f"run bash setup.sh --segment, {otherwise}"
         )
@@ -30,7 +28,7 @@ def check_transformers(purpose: str, otherwise: str) -> None:
 def find_folder(
     path_or_repo: Path | str,
     names: Sequence[str],
-    missing: Callable[[Path], SegmenterUnavailable],
+    missing: Callable[[Path], CheckpointError],
     revision: str | None = None,
 ) -> Path:
     """The folder with some files, fetched where the text names a repository and no folder.
@@ -42,7 +40,7 @@ def find_folder(
         revision: of a repository.
 
     Raises:
-        SegmenterUnavailable: a folder lacks a file.
+        CheckpointError: that of ``missing``, for a folder that lacks a file.
         HubError: the repository cannot be had.
     """
     folder = Path(path_or_repo).expanduser()

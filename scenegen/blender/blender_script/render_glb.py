@@ -1,9 +1,10 @@
-"""Runs inside Blender: blender -b --factory-startup --python render_glb.py -- scene.glb picture.jpg
+"""Runs inside Blender: blender -b --factory-startup --python render_glb.py -- job.json
 
-Draws a scene as Blender reads it, with back faces culled, so that an opening in a surface shows as a hole.
-The camera is the node ``photo`` of the GLB where it has one.
+Draws a scene, ``glb`` of the job, as Blender reads it, to the PNG file ``picture``. Back faces are culled, so
+that an opening in a surface shows as a hole. The camera is the node ``photo`` of the GLB where it has one.
 """
 
+import json
 import math
 import sys
 
@@ -66,9 +67,10 @@ def main(glb, picture):
     scene.cycles.use_denoising = False  # Debian builds Blender without a denoiser
     scene.view_settings.view_transform = "Standard"
     scene.render.resolution_x = scene.render.resolution_y = WIDTH
-    scene.render.image_settings.file_format = "JPEG"
+    scene.render.image_settings.file_format = "PNG"
     scene.render.filepath = picture
     bpy.ops.render.render(write_still=True)
 
 
-main(*sys.argv[sys.argv.index("--") + 1 :][:2])
+with open(sys.argv[sys.argv.index("--") + 1], encoding="utf-8") as job:
+    main(**json.load(job))

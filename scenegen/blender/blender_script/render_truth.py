@@ -1,7 +1,8 @@
 """Runs inside Blender: blender -b --factory-startup --python render_truth.py -- job.json
 
 Draws a scene as a GLB from the camera of its photo, before nothing: {"glb", "picture", "camera_pos",
-"camera_rotation" (degrees, fixed axes), "fov", "width", "height", "samples"}, in Blender's frame (z up).
+"camera_rotation" (degrees, fixed axes), "fov", "width", "height", "samples"}, in Blender's frame (z up). It
+may also have "camera_shift" (2), Blender's shift of the lens, and "matrix" (4 x 4), which moves the scene.
 Lights and settings are those of the published pictures of true scenes.
 """
 
@@ -12,6 +13,7 @@ import runpy
 import sys
 
 import bpy
+import mathutils
 import numpy
 
 if not hasattr(numpy, "bool"):
@@ -35,6 +37,12 @@ BOUNCES = {
 }
 
 
+def move(scene, matrix):
+    for item in scene.objects:
+        if item.parent is None:
+            item.matrix_world = matrix @ item.matrix_world
+
+
 def add_lights(scene):
     for number, (place, watts) in enumerate(LIGHTS):
         data = bpy.data.lights.new(f"light_{number}", "POINT")
@@ -48,6 +56,7 @@ def add_camera(scene, job):
     data = bpy.data.cameras.new("camera")
     data.angle = job["fov"]
     data.clip_start = 0.001
+    data.shift_x, data.shift_y = job.get("camera_shift", (0, 0))
     camera = bpy.data.objects.new("camera", data)
     camera.location = job["camera_pos"]
     camera.rotation_mode = "XYZ"
@@ -78,6 +87,8 @@ def main():
     bpy.ops.wm.read_factory_settings(use_empty=True)
     bpy.ops.import_scene.gltf(filepath=job["glb"])
     scene = bpy.context.scene
+    if "matrix" in job:
+        move(scene, mathutils.Matrix(job["matrix"]))
     add_lights(scene)
     add_camera(scene, job)
     set_up_render(scene, job)

@@ -1,0 +1,1 @@
+"""Blender as a separate program, and the scripts that run inside it."""

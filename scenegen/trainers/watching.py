@@ -1,0 +1,79 @@
+"""Which watchers look at a run: validation, and snapshots of what the networks make."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from scenegen.datasets.normalization import Normalization, restored_latents
+from scenegen.datasets.source import SourceOptions
+from scenegen.trainers.data import DATA, build_source
+from scenegen.trainers.experiment import Experiment
+from scenegen.trainers.objective import Objective
+from scenegen.trainers.objectives.frozen_networks import frozen_decoder_of_run, frozen_network
+from scenegen.trainers.snapshots import Snapshots
+from scenegen.trainers.trainer import Trainer
+from scenegen.trainers.validation import Validation
+from trellis_modules.checkpoint import CheckpointError
+from trellis_modules.config import ConfigError, build, lookup
+
+logger = logging.getLogger(__name__)
+
+
+def add_watchers(trainer: Trainer, experiment: Experiment, options: SourceOptions) -> None:
+    """Have a run validated and shown, as its experiment asks for.
+
+    Args:
+        trainer: ready to train.
+        experiment: with ``validate_every`` and ``i_sample``.
+        options: of the source that is learnt from.
+
+    Raises:
+        ConfigError: nothing is held out for validation.
+    """
+    loop, dataset, world = experiment.loop, experiment.dataset, trainer.world
+    kind = lookup(DATA, dataset.name, "dataset")
+    if loop.validate_every:
+        if not kind.takes_data:
+            raise ConfigError(
+                f"trainer.validate_every: expected 0, {dataset.name} has no part that is held out, "
+                f"got {loop.validate_every}"
+            )
+        held_out = build_source(dataset, replace(options, validation=True, slots=world.size))
+        trainer.watch(Validation(trainer.objective, held_out, loop.validate_every, world))
+    if type(trainer.objective).samples is not Objective.samples:
+        part = replace(options, validation=bool(loop.validate_every), slots=1)
+        shown = build_source(dataset, part) if kind.takes_data else trainer.source
+        decoder = snapshot_decoder(build(kind.config, dataset.args, f"dataset {dataset.name}"))
+        trainer.watch(Snapshots(trainer.objective, shown, decoder, trainer.output_dir, loop.i_sample, world))
+
+
+def snapshot_decoder(settings: Any) -> nn.Module | None:
+    """The decoder of structure latents that a data set names for pictures; None where there is none."""
+    folder, reference = getattr(settings, "ss_dec_path", None), getattr(settings, "pretrained_ss_dec", None)
+    if folder is None and reference is None:
+        return None
+    try:
+        if folder is not None:
+            decoder = frozen_decoder_of_run(Path(folder), settings.ss_dec_ckpt or "")
+        else:
+            decoder = frozen_network(reference)
+    except CheckpointError as error:
+        logger.warning("dataset.pretrained_ss_dec: snapshots show no voxels: %s", error)
+        return None
+    return _DecoderOfNormalised(decoder, settings.normalization)
+
+
+class _DecoderOfNormalised(nn.Module):
+    """A decoder of latents that a data set brought to mean 0 and deviation 1."""
+
+    def __init__(self, decoder: nn.Module, normalization: Normalization | None) -> None:
+        super().__init__()
+        self.decoder, self.normalization = decoder, normalization
+
+    def forward(self, latents: Tensor) -> Tensor:
+        return self.decoder(restored_latents(latents, self.normalization, dim=1))
