@@ -72,16 +72,18 @@ def drawn_with_embree() -> tuple[str, ...]:
 FUTURE, HOME, NOTHING = "3D-FUTURE", "sweethome3d", "nothing"
 """Names of the roots that `write_roots` makes."""
 
-ENCODER = "vggt"
+ENCODER, IMAGE_ENCODER = "vggt", "small_encoder"
 
 
 def write_roots(folder: Path) -> dict[str, Path]:
     """Make a root that went the whole road, one of prepared furniture, and an empty one.
 
-    Beside them are the geometry encoder (`ENCODER`) and the furniture's ``library``.
+    Beside them are the encoders of geometry and of pictures, and the furniture's ``library``.
     """
     torch.manual_seed(0)
     save_checkpoint(build_model({"name": "VGGT", "args": GEOMETRY_ENCODER}), folder / ENCODER)
+    pictures = {"img_size": 28, "embed_dim": 32, "depth": 1, "num_heads": 2}
+    save_checkpoint(build_model({"name": "VisionTransformer", "args": pictures}), folder / IMAGE_ENCODER)
     root = folder / FUTURE
     raw = ["--output_dir", str(root), "--assets", "3", "--scenes", "2", "--size", "96", "--seed", "1"]
     assert build_lookalike.main(raw) == 0

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor
 
 from safe_files.weights import open_weights
 from scenegen.datasets.metadata import SceneRow
 from scenegen.datasets.sample_files import SampleError
+from trellis_modules.checkpoint import write_state
 from trellis_modules.files import atomic_write
 
 SCENE_KEY = "scene"
@@ -57,7 +57,7 @@ def write_tokens(path: Path, tokens: Mapping[str, Tensor]) -> None:
     if bad := [name for name, value in halves.items() if not torch.isfinite(value).all()]:
         raise ValueError(f"{path}: {bad[0]}: expected tokens within the range of float16; check the encoder")
     with atomic_write(path) as temporary:
-        save_file(halves, temporary)
+        write_state(halves, temporary)
 
 
 def read_tokens(path: Path, rows: Sequence[SceneRow], mask: bool, scene: bool) -> SceneTokens:

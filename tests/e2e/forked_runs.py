@@ -52,7 +52,8 @@ class Runner:
     def wait(self, number: int, kill_after: float | None = None) -> Run:
         """Wait for the end of a run, or kill it and all that it started so many seconds after its start."""
         answer = self._ask({"wait": number, "kill_after": kill_after})
-        lines = (self._folder / f"{number}.log").read_text(encoding="utf-8").splitlines()
+        log = self._folder / f"{number}.log"
+        lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []  # killed before it wrote
         return Run(answer["status"], answer["seconds"], lines)
 
     def run(self, *arguments: object, kill_after: float | None = None) -> Run:

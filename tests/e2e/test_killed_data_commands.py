@@ -13,7 +13,7 @@ import pytest
 
 from tests.data_commands import COMMANDS, MODULES
 from tests.e2e.forked_runs import Run, Runner, forked_runs
-from tests.scene_road import CPU, FUTURE, HOME, LATENT_MODEL, NOTHING, SMALL, drawn_with_embree
+from tests.scene_road import CPU, FUTURE, HOME, IMAGE_ENCODER, LATENT_MODEL, NOTHING, SMALL, drawn_with_embree
 
 KILLS = 20
 PARTS = ("--latent_model", LATENT_MODEL, "--image_size", "42")
@@ -120,6 +120,11 @@ CASES = {
         ["masked_images", "vggt_features", "metadata_scene.csv", "statistics_scene.txt"],
     ),
     "build_scene": Case("build_scene", (FUTURE, "--engine", "EMBREE"), ["scene_test", "scene_test_render"]),
+    "encode_cond": Case(
+        "encode_cond",
+        ("--model", f"ROOT/../{IMAGE_ENCODER}", "--image_size", "28", *CPU),
+        ["cond_tokens"],
+    ),
     "pack_scenes": Case("pack_scenes", (*PARTS, "--samples_per_shard", "1"), ["shards"]),
     "pack_scenes, latents": Case("pack_scenes", (*PARTS, "--kind", "latents"), ["shards"]),
     "inspect_root": Case("inspect_root", ("ROOT",), ["contact_sheet.png"], takes_root=False),
