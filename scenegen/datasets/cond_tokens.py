@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from safe_files.weights import open_weights
 from scenegen.datasets.metadata import SceneRow
 from scenegen.datasets.sample_files import SampleError
+from trellis_modules.checkpoint import write_state
 from trellis_modules.files import atomic_write
 
 SCENE_KEY = "scene"
@@ -66,7 +66,7 @@ def write_tokens(path: Path, tokens: Mapping[str, Tensor]) -> None:
     if bad := [name for name, value in halves.items() if not torch.isfinite(value).all()]:
         raise ValueError(f"{path}: {bad[0]}: expected tokens within the range of float16; check the encoder")
     with atomic_write(path) as temporary:
-        save_file(halves, temporary)
+        write_state(halves, temporary)
 
 
 def read_tokens(path: Path, rows: Sequence[SceneRow], mask: bool, scene: bool) -> SceneTokens:
