@@ -92,8 +92,8 @@ def write_page(folder: Path, report: dict[str, Any], workers: int = 2) -> Path:
         pictures = dict(zip(names, _drawn(shown, workers), strict=True))
     except BrokenProcessPool as error:
         raise EvaluationError(
-            f"--html {folder}: a process that draws the page was killed, as a rule for lack of memory; run again "
-            "with fewer --workers, scenes are not measured again"
+            f"--html {folder}: a process that draws the page was killed, as a rule for lack of memory; run "
+            "again with fewer --workers, scenes are not measured again"
         ) from error
     page = folder / "index.html"
     atomic_write_text(page, _page(report, pictures))
