@@ -40,7 +40,7 @@ from trellis_modules.files import atomic_write, atomic_write_text
 from trellis_modules.renderers.cameras import fov_intrinsics, orbit_extrinsics
 
 FRAMES, FRAME_SIZE, VIEW_SIZE = 8, 192, 320
-_FOV, _DISTANCE, _PITCH = np.deg2rad(40.0), 3.4, np.deg2rad(25.0)
+_FOV, _DISTANCE, _PITCH = np.deg2rad(40.0), 4.8, np.deg2rad(25.0)  # shows every corner of the box
 _YUP_TO_ZUP = np.array([[1.0, 0, 0, 0], [0, 0, -1, 0], [0, 1, 0, 0], [0, 0, 0, 1]])
 
 
