@@ -16,7 +16,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from dataset_toolkits.blender import SCRIPTS, BlenderError, default_blender, run_blender
+from scenegen.blender.program import SCRIPTS, BlenderError, default_blender, run_blender
 from scenegen.cli.parser import CommandParser
 from scenegen.cli.types import positive_int
 from trellis_modules.files import atomic_write

@@ -26,7 +26,7 @@ PROJECT_MODULES = {*PACKAGES, *SCRIPT_FOLDERS, "tests", *(path.stem for path in 
 TESTED_EXTRAS = (
     "data", "tensorboard", "train", "eval", "hub", "segment", "cutout", "usd", "video", "demo", "heic", "dev",
 )  # fmt: skip
-EXTRAS = (*TESTED_EXTRAS, "cuda", "background")
+EXTRAS = (*TESTED_EXTRAS, "cuda", "background", "lpips")
 # Import names that are not their distribution's name.
 DISTRIBUTIONS = {
     "PIL": "pillow",

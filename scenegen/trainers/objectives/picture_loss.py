@@ -108,7 +108,7 @@ def lpips_distance() -> Distance:
     if missing := [package for package in ("lpips", "torchvision") if find_spec(package) is None]:
         raise ConfigError(
             f"trainer.lambda_lpips: expected the package {missing[0]}, which is not installed; install it "
-            "(pip install lpips torchvision), or set lambda_lpips to 0"
+            "(pip install -e '.[lpips]'), or set lambda_lpips to 0"
         )
     import lpips
 
