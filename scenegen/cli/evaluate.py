@@ -124,14 +124,13 @@ def write_reports(report: dict[str, Any], options: argparse.Namespace) -> None:
         write_csv(options.output.with_suffix(".csv"), report)
     if options.markdown:
         write_markdown(options.output.with_suffix(".md"), report)
-    if options.html:
-        write_page(options.html, report, options.workers)
     if options.verbose:
         print(format_report(report))
-        return
-    print(format_headline(report))
-    where = f"all figures: {options.output}" if options.output else "all figures: --output, --markdown"
-    print(f"\n{where}; --verbose prints them")
+    else:
+        where = f"all figures: {options.output}" if options.output else "all figures: --output, --markdown"
+        print(f"{format_headline(report)}\n\n{where}; --verbose prints them", flush=True)
+    if options.html:
+        write_page(options.html, report, options.workers)
 
 
 def merge(arguments: Sequence[str], prog: str | None) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -39,7 +40,7 @@ from trellis_modules.files import atomic_write, atomic_write_text
 from trellis_modules.renderers.cameras import fov_intrinsics, orbit_extrinsics
 
 FRAMES, FRAME_SIZE, VIEW_SIZE = 8, 192, 320
-_FOV, _DISTANCE, _PITCH = np.deg2rad(40.0), 3.4, np.deg2rad(25.0)
+_FOV, _DISTANCE, _PITCH = np.deg2rad(40.0), 4.8, np.deg2rad(25.0)  # shows every corner of the box
 _YUP_TO_ZUP = np.array([[1.0, 0, 0, 0], [0, 0, -1, 0], [0, 1, 0, 0], [0, 0, 0, 1]])
 
 
@@ -67,7 +68,7 @@ def write_page(folder: Path, report: dict[str, Any], workers: int = 2) -> Path:
         The page.
 
     Raises:
-        EvaluationError: an input folder is gone.
+        EvaluationError: an input folder is gone, or a process was killed.
     """
     truth, prediction = Path(report["inputs"]["truth"]), Path(report["inputs"]["prediction"])
     images = report["inputs"].get("images")
@@ -87,14 +88,23 @@ def write_page(folder: Path, report: dict[str, Any], workers: int = 2) -> Path:
         if record["id"] in true
     ]
     names = [each.truth.scene_id for each in shown]
-    if workers == 1:
-        pictures = dict(zip(names, map(_draw_scene, shown)))
-    else:
-        with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-            pictures = dict(zip(names, pool.map(_draw_scene, shown)))
+    try:
+        pictures = dict(zip(names, _drawn(shown, workers), strict=True))
+    except BrokenProcessPool as error:
+        raise EvaluationError(
+            f"--html {folder}: a process that draws the page was killed, as a rule for lack of memory; run "
+            "again with fewer --workers, scenes are not measured again"
+        ) from error
     page = folder / "index.html"
     atomic_write_text(page, _page(report, pictures))
     return page
+
+
+def _drawn(shown: list[_Shown], workers: int) -> list[dict[str, str]]:
+    if workers == 1:
+        return list(map(_draw_scene, shown))
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return list(pool.map(_draw_scene, shown))
 
 
 def _page(report: dict[str, Any], pictures: dict[str, dict[str, str]]) -> str:

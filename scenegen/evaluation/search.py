@@ -19,6 +19,8 @@ SEARCH_POINTS = 2048
 _FIRST_POINTS, _FIRST_ITERATIONS, _KEPT_STARTS = 768, 10, 4
 _COARSE_ITERATIONS = 20
 _RESIZINGS = 2
+# Root mean square distances, in units of the truth, under which two candidates are on the way to one end.
+_SAME_AT_FIRST, _SAME = 0.02, 0.002
 _LAST_TOLERANCE = 0.03  # of the tolerance: where a scene ends must not depend on where it began
 _FILTERREG_YAWS_DEG = (0, 90, 180, 270)
 _ICP_YAWS_DEG = (0, 45, 90, 135, 180, 225, 270, 315)
@@ -57,9 +59,11 @@ def nearest_alignment(
         name: symmetric_icp(few, start, **first) for name, start in _starts(posed, few, limits).items()
     }
     nearest = sorted(candidates, key=lambda name: few.match(candidates[name]).chamfer)[:_KEPT_STARTS]
-    candidates = {name: symmetric_icp(small, candidates[name], **short) for name in nearest}
+    candidates = _distinct({name: candidates[name] for name in nearest}, few.prediction, _SAME_AT_FIRST)
+    candidates = {name: symmetric_icp(small, start, **short) for name, start in candidates.items()}
     moved = None if vertices is None else own.apply(vertices)
     if moved is not None:
+        candidates = _distinct(candidates, few.prediction, _SAME)
         candidates = {name: _resized(small, start, moved, short) for name, start in candidates.items()}
     method = min(candidates, key=lambda name: small.match(candidates[name]).chamfer)
     fine = limits | {"tolerance": tolerance * _LAST_TOLERANCE}
@@ -108,6 +112,18 @@ def _starts(pair: CloudPair, few: CloudPair, limits: dict[str, float]) -> dict[s
         for yaw_deg in _ICP_YAWS_DEG
     }
     return ends | turned
+
+
+def _distinct(
+    candidates: dict[str, Similarity], points: np.ndarray, distance: float
+) -> dict[str, Similarity]:
+    """The candidates without those that move points (N, 3) to where an earlier one does."""
+    kept: dict[str, Similarity] = {}
+    for name, candidate in candidates.items():
+        moved = candidate.apply(points)
+        if all(rms(moved - other.apply(points)) > distance for other in kept.values()):
+            kept[name] = candidate
+    return kept
 
 
 def _resized(

@@ -90,6 +90,23 @@ def test_best_recovers_offsets_that_one_start_cannot(cloud, yaw_deg):
     assert result.aligned.chamfer < 1e-3 < result.unaligned.chamfer
 
 
+@pytest.mark.parametrize("angles_deg", [(0, 33, 0), (0, 200, 0), (4, 75, -3)])
+def test_best_does_not_depend_on_where_the_prediction_stands(cloud, angles_deg):
+    rng = np.random.default_rng(2)
+    # The truth looks much the same after half a turn: two alignments are nearly as near.
+    truth = np.concatenate([cloud, cloud * (-1, 1, -1)])
+    prediction = truth[::3] * (1.0, 0.8, 1.15) + rng.normal(scale=0.02, size=truth[::3].shape)
+    moved = offset(angles_deg, (0.4, -0.1, 0.9)).apply(prediction)
+    ends = []
+    for points in (prediction, moved):
+        pair = CloudPair(points, truth)
+        found = align(pair, AlignmentSettings("best"), np.random.default_rng(0), vertices=points)
+        ends.append((found.transform.apply(points), found.aligned.chamfer))
+    assert ends[0][1] == pytest.approx(ends[1][1], abs=1e-4)
+    if angles_deg[0] == 0:  # upright: every step is the same
+        np.testing.assert_allclose(ends[0][0], ends[1][0], atol=1e-6)
+
+
 def test_best_keeps_a_perfect_prediction(cloud):
     result = align(CloudPair(cloud, cloud), AlignmentSettings("best"), np.random.default_rng(0))
     assert result.method == "unaligned" and result.aligned.chamfer == 0
