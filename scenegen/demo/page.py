@@ -53,6 +53,7 @@ STYLE = """
 #title h1 { text-align: center; }
 #cached_images .grid-container { grid-template-columns: repeat(2, minmax(0, 1fr)) !important; }
 #cached_images .thumbnail-item { aspect-ratio: 2 / 1; }
+#canvas button[aria-label^="Rotate"] { display: none; } /* it would turn the boxes, but not the photo */
 #status progress { width: 100%; height: 14px; accent-color: var(--color-accent); }
 @media (max-width: 480px) { #title h1 { font-size: 1.25em; } }
 """
