@@ -1,17 +1,18 @@
 """Many visitors of the demo at once: is any scene lost or mixed up, does memory grow, is any file left?
 
-    python benchmarks/demo_soak.py --jobs 100 --cancelled 20 --dropped 10
+    python -m benchmarks.demo_soak --jobs 100 --cancelled 20 --dropped 10
+    python -m benchmarks.demo_soak --http
 
-Every visitor uploads a picture with a number of objects of its own and asks for one scene with a seed of its
-own. All wait in the queue of one device. Some are cancelled, half of them while they run, and some visitors
-leave. Each scene that is made is compared with what its visitor asked for. Then the visitor leaves, but for
-the last five.
+The first one calls what the server calls, the second one starts the demo as a process of its own and reaches
+it over HTTP. Every visitor uploads a picture with a number of objects of its own and asks for one scene with
+a seed of its own. All wait in the queue of one device. Some are cancelled, half of them while they run, and
+some visitors leave. Each scene that is made is compared with what its visitor asked for. Then the visitor
+leaves, but for five of them.
 """
 
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import tempfile
 import threading
@@ -21,9 +22,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
+from benchmarks.demo_http_soak import soak_over_http
+from benchmarks.demo_process import memory_mib
+from benchmarks.demo_visitors import labels_file, object_count, photo_file
 from scenegen.cli.bundled import bundled
 from scenegen.cli.parser import CommandParser
 from scenegen.cli.types import positive_int, whole_number
@@ -33,12 +34,9 @@ from scenegen.demo.options import DemoOptions
 from scenegen.demo.service import DemoService
 from scenegen.demo.session import Session
 from scenegen.hub.releases import SMALL_MODEL
-from scenegen.inputs.label_image import write_labels
 
-MIB = 2**20
 FIRST = 5  # scenes after which memory should not grow any more
 STAY = 5  # visitors that stay to the end
-SIZE = (96, 72)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,9 +46,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--jobs", type=positive_int, default=100)
     parser.add_argument("--cancelled", type=whole_number, default=20)
     parser.add_argument("--dropped", type=whole_number, default=10)
+    parser.add_argument("--http", action="store_true", help="reach a demo of its own over HTTP")
     options = parser.parse_args(arguments)
+    measure = soak_over_http if options.http else soak
     with tempfile.TemporaryDirectory() as folder:
-        figures = soak(options.checkpoint, Path(folder), options.jobs, options.cancelled, options.dropped)
+        figures = measure(options.checkpoint, Path(folder), options.jobs, options.cancelled, options.dropped)
     print(json.dumps(figures, indent=2))
     return 0 if not figures["faults"] else 1
 
@@ -83,7 +83,7 @@ def soak(checkpoint: str, folder: Path, jobs: int, cancelled: int, dropped: int)
         if number < jobs - dropped - STAY:
             service.sessions.drop(str(number))
         if session.job.state == "done":
-            memory.append(_memory_mib())
+            memory.append(memory_mib())
     service.sessions.sweep(stray_seconds=-1)
     staying = range(jobs - dropped - STAY, jobs - dropped)
     live = {service.sessions.get(str(number)).folder for number in staying}
@@ -100,12 +100,8 @@ def soak(checkpoint: str, folder: Path, jobs: int, cancelled: int, dropped: int)
 
 def _visit(service: DemoService, folder: Path, number: int) -> Session:
     """A visitor with 1 to 3 objects and the seed ``number``, whose scene waits."""
-    count = number % 3 + 1
-    labels = np.zeros((SIZE[1], SIZE[0]), np.uint8)
-    for index in range(count):
-        labels[10:60, 30 * index + 4 : 30 * index + 26] = index + 1
-    Image.fromarray(np.full((SIZE[1], SIZE[0], 3), 60 + number, np.uint8)).save(folder / "photo.png")
-    write_labels(labels, folder / "labels.png")
+    (folder / "photo.png").write_bytes(photo_file(number))
+    (folder / "labels.png").write_bytes(labels_file(number))
     session = service.sessions.get(str(number))
     service.set_photo(session, folder / "photo.png", "photo.png")
     service.set_labels(session, folder / "labels.png", "labels.png")
@@ -125,21 +121,15 @@ def _wait(service: DemoService, session: Session, number: int, *, stop: bool) ->
     if job.state != "done":
         return None if job.state == "cancelled" else f"{job.state}: {job.error}"
     result = session.scene.result
-    expected, got = (number, number % 3 + 1), (result.settings["seed"], len(result.objects))
+    expected, got = (number, object_count(number)), (result.settings["seed"], len(result.objects))
     if got != expected:
         return f"expected seed and number of objects {expected}, got {got}"
-    if not (session.scene.folder / "scene.glb").is_file() or session.scene.folder.parent != session.folder:
+    if (
+        not (session.scene.folder / "scene.glb").is_file()
+        or session.folder not in session.scene.folder.parents
+    ):
         return "its file is not in its folder"
     return None
-
-
-def _memory_mib() -> float:
-    """Memory that the process holds now; where the system does not tell, the most it ever held."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    except OSError:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-    return pages * resource.getpagesize() / MIB
 
 
 if __name__ == "__main__":

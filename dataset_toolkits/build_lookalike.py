@@ -26,7 +26,7 @@ from scenegen.cli.parser import CommandParser
 from scenegen.cli.types import positive_int, whole_number
 from scenegen.synthesis.layouts.scene_composer import CompositionError
 
-_TEST_SHARE = 0.3  # of assets and of scenes; at least one of each where there are two
+_TEST_SHARE = 0.3  # of assets and of scenes; at least one of each
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -47,13 +47,14 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", type=whole_number, default=0)
     parser.add_argument("--faults", action="store_true", help="add one of each fault that steps must survive")
     options = parser.parse_args(arguments)
-    if options.assets < len(SETS):
-        parser.error("--assets: expected at least 2, one for each split")
+    for flag, count in (("--assets", options.assets), ("--scenes", options.scenes)):
+        if count < len(SETS):
+            parser.error(f"{flag}: expected at least {len(SETS)}, one for each of {' and '.join(SETS)}")
     return options
 
 
 def share_out(total: int) -> dict[str, int]:
-    """How many of ``total`` go to the train and to the test set."""
+    """How many of ``total``, at least 2, go to the train and to the test set."""
     test = min(total - 1, max(1, round(total * _TEST_SHARE)))
     return {"train": total - test, "test": test}
 
@@ -77,7 +78,6 @@ def make_root(options: argparse.Namespace) -> RawRoot:
             chosen[name], ids, name, scenes[name], options.max_objects, options.size, options.seed
         )
         for name in SETS
-        if scenes[name]
     }
     root = RawRoot([model for name in SETS for model in models[name]], sets)
     if options.faults:

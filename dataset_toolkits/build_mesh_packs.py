@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from dataset_toolkits.steps import run_step
 from dataset_toolkits.subsets.sweethome3d.data_set import build_mesh_pack
 from scenegen.cli.parser import CommandParser
 from scenegen.synthesis.furniture.split import SPLITS
-
-logger = logging.getLogger("build_mesh_packs")
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -26,22 +24,22 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+def build(options: argparse.Namespace) -> int:
+    """Write a pack for each split."""
+    folder = options.packs or options.output_dir.parent / "packs"
+    for split in SPLITS:
+        path = folder / f"{split}.safetensors"
+        pack = build_mesh_pack(options.output_dir, split, keep_hidden=options.keep_hidden)
+        pack.save(path)
+        size_mb = path.stat().st_size / 1e6
+        print(f"{path}: {len(pack)} meshes, {len(pack.faces)} faces, {size_mb:.1f} MB")
+    return 0
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write a pack for each split; 1 when one cannot be made."""
     options = parse_arguments(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
-    folder = options.packs or options.output_dir.parent / "packs"
-    try:
-        for split in SPLITS:
-            path = folder / f"{split}.safetensors"
-            pack = build_mesh_pack(options.output_dir, split, keep_hidden=options.keep_hidden)
-            pack.save(path)
-            size_mb = path.stat().st_size / 1e6
-            print(f"{path}: {len(pack)} meshes, {len(pack.faces)} faces, {size_mb:.1f} MB")
-    except ValueError as error:  # MetadataError and SplitError among them: all name the model and the remedy
-        logger.error("%s", error)
-        return 1
-    return 0
+    return run_step(lambda: build(options), ValueError)  # all of them name the model and the remedy
 
 
 if __name__ == "__main__":

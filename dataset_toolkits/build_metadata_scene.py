@@ -41,6 +41,8 @@ from vggt.checkpoint import VggtCheckpointError
 
 logger = logging.getLogger("build_metadata_scene")
 
+_MADE = "or make some with build_lookalike.py"
+
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
@@ -79,8 +81,8 @@ def check_inputs(paths: SetPaths, options: argparse.Namespace) -> None:
     """
     needed = {
         paths.root / ASSETS_NAME: "run build_metadata.py first",
-        paths.annotations: "place the annotations of 3D-FUTURE there",
-        paths.photo("").parent: "place the photos of 3D-FUTURE there",
+        paths.annotations: f"place the annotations of 3D-FUTURE there, {_MADE}",
+        paths.photo("").parent: f"place the photos of 3D-FUTURE there, {_MADE}",
         paths.root / MODELS_FOLDER: "run download.py first",
     }
     if options.use_render_cond:

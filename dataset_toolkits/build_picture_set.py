@@ -19,6 +19,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from dataset_toolkits.steps import run_step
 from scenegen.cli.parser import CommandParser
 from scenegen.cli.types import default_device, device, positive_int, whole_number
 from scenegen.datasets.source import SourceOptions
@@ -70,15 +71,9 @@ def make_source(options: argparse.Namespace) -> LatentPictureSource:
     return build_source(NamedConfig(SOURCE, source.args | sizes), files)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Render, encode and write; 1 when the experiment has another dataset."""
-    options = parse_arguments(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    try:
-        source = make_source(options)
-    except ConfigError as error:
-        logging.error("%s", error)
-        return 1
+def build(options: argparse.Namespace) -> int:
+    """Render, encode and write."""
+    source = make_source(options)
     logging.info("encoding %d shapes first", options.shapes)
     steps = tqdm(range(options.steps), desc="pictures", unit="batch", disable=None)
     pictures = PictureSet.concatenate(
@@ -87,6 +82,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     pictures.of_models(info.id for info in source.pool.bank.infos).save(options.output)
     logging.info("%s: %d pictures, %d voxels", options.output, len(pictures), len(pictures.xyz))
     return 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Render, encode and write; 1 when the experiment has another dataset, or a file of it cannot be used."""
+    options = parse_arguments(arguments)
+    return run_step(lambda: build(options), ValueError)  # of experiments and packs; they name the file
 
 
 if __name__ == "__main__":

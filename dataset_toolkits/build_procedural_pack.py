@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dataset_toolkits.steps import run_step
 from scenegen.cli.parser import CommandParser
 from scenegen.cli.types import positive_int, whole_number
 from scenegen.synthesis.furniture.mesh_pack import MeshPack, PackError
@@ -37,17 +38,11 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Generate, combine and write; 1 when the training pack is unusable."""
-    options = parse_arguments(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+def build(options: argparse.Namespace) -> int:
+    """Generate, combine and write."""
     packs = []
     if options.swaps:  # first: it is quick and may refuse its pack
-        try:
-            models = MeshPack.load_for_training(options.train_pack).models()
-        except PackError as error:
-            logger.error("%s", error)
-            return 1
+        models = MeshPack.load_for_training(options.train_pack).models()
         rng = np.random.default_rng([options.seed, options.count])
         packs = [MeshPack.from_meshes(random_swaps(models, options.swaps, rng))]
     packs.insert(0, generate_pack(options.count, options.seed, options.workers))
@@ -55,6 +50,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     pack.save(options.output)
     logger.info("%s: %d models, %d faces", options.output, len(pack), len(pack.faces))
     return 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Generate, combine and write; 1 when the training pack is unusable or the disk refuses."""
+    options = parse_arguments(arguments)
+    return run_step(lambda: build(options), PackError)
 
 
 if __name__ == "__main__":

@@ -23,11 +23,9 @@ from dataset_toolkits.subsets.mesh_library import MeshLibrary
 from scenegen.blender.program import BlenderError
 from scenegen.cli.parser import CommandParser
 from scenegen.cli.types import positive_int, whole_number
-from scenegen.datasets.tables import MetadataError
-from scenegen.synthesis.furniture.split import SplitError
 from scenegen.synthesis.layouts.scene_composer import CompositionError
 from scenegen.synthesis.layouts.scene_layout import SceneLayout
-from scenegen.synthesis.layouts.scene_list import SceneList, SceneListError
+from scenegen.synthesis.layouts.scene_list import SceneList
 from scenegen.synthesis.layouts.scene_selection import make_scene_list
 from scenegen.synthesis.pictures.scene_renderer import ScenePicture, render_scene
 from scenegen.synthesis.pictures.scene_set import write_scene_set
@@ -104,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options.set,
             options.depth,
         )
-    except (MetadataError, SceneListError, SplitError, CompositionError, BlenderError, OSError) as error:
+    except (ValueError, CompositionError, BlenderError, OSError) as error:  # tables, lists, splits, models
         logger.error("%s", error)
         return 1
     print(f"{written} of {len(layouts)} scenes written below {options.output_dir}, the rest was there")

@@ -1,9 +1,10 @@
-"""Tokens of the pictures of scenes: python dataset_toolkits/encode_cond.py --output-dir R.
+"""Tokens of the pictures of scenes or assets: python dataset_toolkits/encode_cond.py --output-dir R.
 
 Reads ``metadata_scene[_test].csv``, and writes ``cond_tokens/<model>/<scene>.safetensors`` with what a frozen
-image encoder makes of every cut-out, mask and photo. A training run whose data set has ``"cond_tokens":
-"<model>"`` reads these in place of the pictures and needs no image encoder. Scenes whose file is there are
-left as they are.
+image encoder makes of every cut-out, mask and photo; with ``--kind assets``, from ``metadata.csv``,
+``cond_tokens/<model>/assets/<sha256>.safetensors`` with the pictures of ``renders_cond/``. A training run
+whose data set has ``"cond_tokens": "<model>"`` reads these in place of the pictures. Files that are there
+stay as they are.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 import torch
@@ -30,8 +33,9 @@ from scenegen.checkpoints.networks import load_network
 from scenegen.cli.parser import CommandParser
 from scenegen.cli.types import positive_int, whole_number
 from scenegen.conditioning.scene_conditioner import SceneConditioner
-from scenegen.datasets.cond_tokens import SCENE_KEY, object_key, tokens_path, write_tokens
-from scenegen.datasets.metadata import SceneRow, read_scenes
+from scenegen.datasets.asset_samples import cond_views, read_cond_view
+from scenegen.datasets.cond_tokens import SCENE_KEY, object_key, tokens_path, view_tokens_path, write_tokens
+from scenegen.datasets.metadata import ASSETS_NAME, SceneRow, read_assets, read_scenes
 from scenegen.datasets.records import shard
 from scenegen.datasets.sample_files import prepare_cutout, read_mask, read_photo, read_picture
 from scenegen.datasets.tables import MetadataError
@@ -40,11 +44,29 @@ from vggt.layers.vision_transformer import VisionTransformer
 
 logger = logging.getLogger("encode_cond")
 
+SCENES, ASSETS = KINDS = ("scenes", "assets")
+
+
+@dataclass(frozen=True)
+class PicturesToEncode:
+    """The pictures of a scene or an asset, and the file for their tokens.
+
+    Attributes:
+        name: of the scene or asset, for the list of failures.
+        path: the file.
+        read: gives the pictures (3, S, S) by their names in it; raises SampleError.
+    """
+
+    name: str
+    path: Path
+    read: Callable[[], Mapping[str, Tensor]]
+
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = CommandParser(__doc__)
     add_output_dir(parser)
+    parser.add_argument("--kind", choices=KINDS, default=SCENES, help="whose pictures (%(default)s)")
     parser.add_argument("--set", choices=SETS, default="train", help="set of photos (%(default)s)")
     parser.add_argument(
         "--model", default=DEFAULT_MODEL, help=f"image encoder; default: {DEFAULT_MODEL}, or another's path"
@@ -59,14 +81,14 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rank", type=whole_number, default=0, help="number of this process")
     parser.add_argument("--world-size", type=positive_int, default=1, help="processes that share the scenes")
     add_device(parser)
-    return check_rank(parser, parser.parse_args(arguments))
+    options = parser.parse_args(arguments)
+    if options.kind == ASSETS and options.set != "train":
+        parser.error("--kind assets: assets belong to no set of photos; leave --set out")
+    return check_rank(parser, options)
 
 
-@torch.no_grad()
-def encode_scene(
-    conditioner: SceneConditioner, root: Path, rows: Sequence[SceneRow], size: int
-) -> dict[str, Tensor]:
-    """Tokens (T, C) of all pictures of a scene, by their names in its file.
+def scene_pictures(root: Path, rows: Sequence[SceneRow], size: int) -> dict[str, Tensor]:
+    """All pictures of a scene as training sees them, by their names in its file.
 
     Raises:
         SampleError: a picture is missing or damaged.
@@ -77,21 +99,56 @@ def encode_scene(
         cutout = read_picture(path)
         pictures[object_key(row, "cond")] = prepare_cutout(cutout, size, path)
         pictures[object_key(row, "mask_cond")] = read_mask(path, cutout, size).expand(3, -1, -1)
-    return dict(zip(pictures, conditioner.encode_images(torch.stack(list(pictures.values())))))
+    return pictures
 
 
-def encode(options: argparse.Namespace) -> int:
-    """Encode the scenes of this process; the exit status.
+def asset_pictures(root: Path, sha256: str, size: int) -> dict[str, Tensor]:
+    """All pictures of an asset alone as training sees them, by their file names.
 
     Raises:
-        MetadataError: the table is missing, or has a line that cannot be used.
+        SampleError: a picture is missing or damaged.
+    """
+    return {path.name: read_cond_view(path, size) for path in cond_views(root, sha256)}
+
+
+def jobs(options: argparse.Namespace, table: Path) -> list[PicturesToEncode]:
+    """What there is to encode, for all processes.
+
+    Raises:
+        MetadataError: the table is missing, or has a line that cannot be used, or nothing to encode.
+    """
+    root, size, name = options.output_dir, options.image_size, PurePosixPath(options.model).name
+    if options.kind == SCENES:
+        found = [
+            PicturesToEncode(
+                scene_id, tokens_path(root, name, scene_id), partial(scene_pictures, root, rows, size)
+            )
+            for scene_id, rows in grouped(read_scenes(table)).items()
+        ]
+    else:
+        keys = [asset.sha256 for asset in read_assets(table) if asset.cond_rendered]
+        found = [
+            PicturesToEncode(key, view_tokens_path(root, name, key), partial(asset_pictures, root, key, size))
+            for key in keys
+        ]
+    if not found:
+        raise MetadataError(
+            f"{table}: expected {options.kind} with pictures, found none; run the steps before"
+        )
+    return found
+
+
+@torch.no_grad()
+def encode(options: argparse.Namespace) -> int:
+    """Encode the pictures of this process; the exit status.
+
+    Raises:
+        MetadataError: there is nothing to encode.
         CheckpointError: there is no such encoder, or its patches do not fit the size.
     """
-    root, name = options.output_dir, PurePosixPath(options.model).name
-    table = SetPaths(root, options.set).table
-    scenes = list(grouped(read_scenes(table)).values())
-    if not scenes:
-        raise MetadataError(f"{table}: expected scenes, found none; run build_metadata_scene.py first")
+    scenes = options.kind == SCENES
+    table = SetPaths(options.output_dir, options.set).table if scenes else options.output_dir / ASSETS_NAME
+    own = shard(jobs(options, table), options.rank, options.world_size)
     encoder = load_network(options.model, options.device)
     if not isinstance(encoder, VisionTransformer):
         raise CheckpointError(f"{options.model}: expected an image encoder, got {type(encoder).__name__}")
@@ -99,24 +156,24 @@ def encode(options: argparse.Namespace) -> int:
         raise CheckpointError(f"--image-size: expected a multiple of {patch}, got {options.image_size}")
     conditioner = SceneConditioner(encoder, None, max_images=options.batch_size)
     failed: dict[str, str] = {}
-    own = shard(scenes, options.rank, options.world_size)
     with logging_redirect_tqdm():
-        for rows in tqdm(own, desc="scenes", unit="scene", disable=None):
-            path = tokens_path(root, name, rows[0].scene_id)
-            if path.is_file():
+        for job in tqdm(own, desc=options.kind, unit="file", disable=None):
+            if job.path.is_file():
                 continue
             try:
-                write_tokens(path, encode_scene(conditioner, root, rows, options.image_size))
+                pictures = job.read()
+                tokens = conditioner.encode_images(torch.stack(list(pictures.values())))
+                write_tokens(job.path, dict(zip(pictures, tokens)))
             except ValueError as error:  # of a picture, or of the encoder's numbers
                 logger.error("%s", error)
-                failed[rows[0].scene_id] = str(error)
-    folder = tokens_path(root, name, "").parent
-    print(f"{len(own) - len(failed)} of {len(own)} scenes in {folder}")
-    return write_failures(root, f"cond_tokens_{options.set}", str(options.rank), table, failed)
+                failed[job.name] = str(error)
+    print(f"{len(own) - len(failed)} of {len(own)} {options.kind} have their tokens")
+    kind = f"cond_tokens_{options.set if scenes else options.kind}"
+    return write_failures(options.output_dir, kind, str(options.rank), table, failed)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Encode; 1 when a scene failed or the input cannot be used."""
+    """Encode; 1 when something failed or the input cannot be used."""
     options = parse_arguments(arguments)
     return run_step(lambda: encode(options))
 

@@ -29,15 +29,15 @@ _TIMEOUT = 600.0  # seconds a scene
 
 
 @dataclass(frozen=True)
-class ShownScene:
-    """The files that are shown of one scene."""
+class SceneStrip:
+    """What is shown of one scene: photo, file and preview."""
 
     photo: Path
     glb: Path
     preview: Path
 
     @classmethod
-    def of(cls, name: str, prediction: Path, photos: Path) -> ShownScene:
+    def of(cls, name: str, prediction: Path, photos: Path) -> SceneStrip:
         """Files in the folders that inference.py wrote and read.
 
         Raises:
@@ -52,7 +52,7 @@ class ShownScene:
                 )
         return scene
 
-    def strip(self, blender: str) -> Image.Image:
+    def draw(self, blender: str) -> Image.Image:
         """Photo, picture by Blender and preview beside each other.
 
         Raises:
@@ -83,8 +83,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, default=PICTURE, help="default: %(default)s")
     options = parser.parse_args(arguments)
     try:
-        scenes = [ShownScene.of(name, options.prediction, options.photos) for name in options.scenes]
-        sheet = in_columns([scene.strip(options.blender) for scene in scenes], options.columns)
+        scenes = [SceneStrip.of(name, options.prediction, options.photos) for name in options.scenes]
+        sheet = in_columns([scene.draw(options.blender) for scene in scenes], options.columns)
     except (BlenderError, OSError) as error:
         print(f"draw_solids: {error}", file=sys.stderr)
         return 2

@@ -24,6 +24,8 @@ from typing import Any
 
 from safetensors.numpy import load_file
 
+from safe_files.json_reader import read_json
+from safe_files.regular import UnreadableFile
 from scenegen.cli.parser import CommandParser
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -132,13 +134,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, required=True, help="JSON file to write")
     parser.add_argument("--compare", type=Path, help="JSON file of another commit")
     options = parser.parse_args(arguments)
+    try:  # before minutes of work
+        before = None if options.compare is None else read_json(options.compare)
+    except (OSError, UnreadableFile) as error:
+        parser.error(
+            f"--compare {options.compare}: expected what --output wrote of another commit, got {error}"
+        )
     with tempfile.TemporaryDirectory() as folder:
         record = fingerprint(Path(folder))
     options.output.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     if options.compare is None:
         print(f"{options.output}: written")
         return 0
-    changed = differences(json.loads(options.compare.read_text(encoding="utf-8")), record)
+    changed = differences(before, record)
     print("\n".join(changed) if changed else f"{options.output}: the same as {options.compare}")
     return 1 if changed else 0
 

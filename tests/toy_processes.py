@@ -6,6 +6,8 @@ milliseconds. Each writes what it says to ``OUTPUT.rank0.log`` and so on in the 
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import json
 import logging
 import os
@@ -22,8 +24,12 @@ from safetensors.torch import save_file
 
 from scenegen.trainers.checkpoints import StateError
 from scenegen.trainers.distributed import RankLost, RanksDiffer, processes
+from scenegen.trainers.validation import Validation
 from tests.toy_training import BlockRegression, Source, toy_trainer
 from trellis_modules.config import NamedConfig
+
+SLOW_IMPORTS = ("torch._dynamo", "torch.utils.tensorboard")
+"""What the ranks would import each for itself; the process that forks them does it once."""
 
 ROOT = Path(__file__).resolve().parents[1]
 ENDS_TOLD = (RankLost, RanksDiffer, StateError, OSError)
@@ -61,6 +67,7 @@ def work(rank: int, folder: Path, options: dict[str, Any]) -> None:
     options = dict(options)
     size, port, trouble = options.pop("size"), options.pop("port"), options.pop("trouble", {})
     output, resume = folder / options.pop("output", "out"), options.pop("resume", False)
+    validated = options.pop("validated", 0)
     if "grad_clip" in options:
         options["grad_clip"] = NamedConfig(**options["grad_clip"])
     device = torch.device("cuda", rank) if options.pop("gpu", False) else torch.device("cpu")
@@ -72,7 +79,11 @@ def work(rank: int, folder: Path, options: dict[str, Any]) -> None:
         trainer = toy_trainer(output, source, objective=objective, device=device, i_ddpcheck=2, **options)
         if trouble.get("differ") == rank:
             trainer.learner.precision.flat_masters[0].data += 1
-        trainer.watch(Looking(trainer.objective, device))
+        watcher = Looking(trainer.objective, device)
+        if validated:
+            source = Source(device=device)
+            watcher = Validation(trainer.objective, source, validated, trainer.world, batches=4 // size)
+        trainer.watch(watcher)
         if resume and not trainer.resume():
             raise StateError("found nothing to resume")
         trainer.run()
@@ -113,6 +124,9 @@ def free_port() -> int:
 def main() -> None:
     """Fork the ranks, wait for all, and print their exit statuses; negative: killed by a signal."""
     folder, all_options = Path(sys.argv[1]), json.loads(sys.argv[2])
+    for name in SLOW_IMPORTS:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
     told = []
     for options in all_options:
         options["port"] = free_port()

@@ -151,7 +151,7 @@ class BlockRegression(Regression):
         )  # not every batch has something to say
         return loss * (1 + self.mean_loss), {"error": loss.detach(), **rare}
 
-    def samples(self, batch, generator):
+    def samples(self, batch, generator, params):
         """Places along x that the network tells."""
         true = identity_pose(len(batch.x))
         poses = torch.cat([self.net(batch.x), true[:, 1:]], dim=1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -69,6 +70,7 @@ class Packer:
     folder: Path
     failed: dict[str, str] = field(default_factory=dict)
     num_samples: int = 0
+    _shapes: Counter[tuple[int, ...]] = field(default_factory=Counter)
 
     def scenes(self, scenes: Sequence[Sequence[SceneRow]], number: int) -> Path:
         """Write the shard of some scenes, each given by its rows, unless it is there.
@@ -83,8 +85,9 @@ class Packer:
         if self._is_there(path, source):
             return path
         samples, tensors, failed = [], {}, {}
+        latents = self._latents(row.sha256 for rows in scenes for row in rows)
         for rows in scenes:
-            packed = self._scene(rows, failed)
+            packed = self._scene(rows, latents, failed)
             if packed is None:
                 continue
             kept, content = packed
@@ -100,19 +103,33 @@ class Packer:
         path = self.folder / shard_name(LATENTS, self.settings.set_name, number)
         if self._is_there(path, source):
             return path
-        kept, latents, failed = [], [], {}
-        for asset in assets:
-            try:
-                latents.append(read_latent(self.settings.latent_path(asset.sha256)))
-                kept.append(asset)
-            except SampleError as error:
-                failed[asset.sha256] = str(error)
-        tensors = {"x_0": torch.stack(latents)} if latents else {}
+        found = self._latents(asset.sha256 for asset in assets)
+        failed = {key: str(latent) for key, latent in found.items() if isinstance(latent, SampleError)}
+        kept = [asset for asset in assets if asset.sha256 not in failed]
+        tensors = {"x_0": torch.stack([found[asset.sha256] for asset in kept])} if kept else {}
         self._write(path, LATENTS, source, [_asset_sample(asset) for asset in kept], tensors, failed)
         return path
 
+    def _latents(self, keys: Iterable[str]) -> dict[str, Tensor | SampleError]:
+        """The latent of each asset, or why it cannot be packed; all have the shape that most have."""
+        found: dict[str, Tensor | SampleError] = {}
+        for key in dict.fromkeys(keys):
+            try:
+                found[key] = read_latent(self.settings.latent_path(key))
+            except SampleError as error:
+                found[key] = error
+        self._shapes.update(tuple(latent.shape) for latent in found.values() if isinstance(latent, Tensor))
+        usual = self._shapes.most_common(1)[0][0] if self._shapes else ()
+        for key, latent in found.items():
+            if isinstance(latent, Tensor) and latent.shape != usual:
+                found[key] = SampleError(
+                    f"{self.settings.latent_path(key)}: expected the shape {usual} of the other latents, got "
+                    f"{tuple(latent.shape)}; encode it again"
+                )
+        return found
+
     def _scene(
-        self, rows: Sequence[SceneRow], failed: dict[str, str]
+        self, rows: Sequence[SceneRow], found: Mapping[str, Tensor | SampleError], failed: dict[str, str]
     ) -> tuple[list[SceneRow], dict[str, Tensor]] | None:
         """The rows of a scene that can be packed, and their tensors; None when none can."""
         size, root = self.settings.image_size, self.settings.root
@@ -125,7 +142,8 @@ class Packer:
             return None
         for row in rows:
             try:
-                latent = read_latent(self.settings.latent_path(row.sha256))
+                if isinstance(latent := found[row.sha256], SampleError):
+                    raise latent
                 path = root / row.masked_image_path
                 crop = read_picture(path)
                 mask = _stored(read_mask(path, crop, size))

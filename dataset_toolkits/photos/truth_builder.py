@@ -85,7 +85,7 @@ class TruthBuilder:
             return
         try:
             self._draw(name)
-        except BlenderError as error:
+        except (BlenderError, ValueError) as error:  # the second: a scene that was damaged since
             self.fail(name, str(error))
 
     def fail(self, item: str, reason: str) -> None:

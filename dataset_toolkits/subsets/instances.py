@@ -20,7 +20,7 @@ InstanceFunction = Callable[[Path, str], Mapping[str, Any]]
 OBJECT_ERRORS = (OSError, ValueError, RuntimeError)
 """What one asset may raise without ending the run: its files, its content, a program run for it."""
 
-_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
 
 logger = logging.getLogger(__name__)

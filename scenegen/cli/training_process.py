@@ -41,6 +41,8 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+_PASSED_ON = "Caught "  # begins what PyTorch makes of an error of a worker
+
 SIGNALS = {"Ctrl-C": 130, "SIGTERM": 143}
 """Exit status, as shells give it, of a run that a signal stopped, by what `Trainer.stopped_by` says."""
 
@@ -104,11 +106,11 @@ def run_process(place: Place, options: argparse.Namespace, catches: bool) -> int
         logger.error(
             "out of memory on %s (%s); choose a smaller batch, use_checkpoint, or another device",
             device,
-            _first_line(error),
+            one_line(error),
         )
         return AGAIN
     except ValueError as error:  # of samples that cannot be read
-        logger.error("%s", _first_line(error))
+        logger.error("%s", one_line(error))
         return FAILED
     except OSError as error:
         tell_disk(options.output_dir, error)
@@ -187,7 +189,7 @@ def _agreed(world: World, build: Callable[[], T]) -> T:
     try:
         made = build()
     except (ValueError, CheckpointError) as error:  # of configurations, files of data, splits
-        told = _first_line(error)
+        told = one_line(error)
     faults = world.gather(told)
     if told is not None and (world.is_first or told != faults[0]):
         logger.error("%s", told)
@@ -196,8 +198,12 @@ def _agreed(world: World, build: Callable[[], T]) -> T:
     return made
 
 
-def _first_line(error: BaseException) -> str:
-    return str(error).partition("\n")[0] or type(error).__name__
+def one_line(error: BaseException) -> str:
+    """What an error says, in one line, also where a process that reads data passed it on."""
+    lines = str(error).splitlines() or [type(error).__name__]
+    if lines[0].startswith(_PASSED_ON):  # then comes the trace, whose last line is "Kind: what it says"
+        return next(line for line in reversed(lines) if line.strip()).partition(": ")[2]
+    return lines[0]
 
 
 def read_experiment(options: argparse.Namespace) -> Experiment:

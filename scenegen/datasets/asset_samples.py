@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Generic, Protocol
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from scenegen.conditioning.image_preparation import IMAGE_SIZE
 from scenegen.datasets.asset_pictures import read_transforms
+from scenegen.datasets.cond_tokens import read_view_tokens, view_tokens_path
 from scenegen.datasets.metadata import AssetRow
 from scenegen.datasets.roots import Asset, RowFilter, is_scored, read_root_assets
 from scenegen.datasets.sample_files import SampleError, prepare_cutout, read_picture
@@ -22,6 +24,7 @@ from trellis_modules.config import MAX_SEED, check_range
 
 RENDERS, RENDERS_COND = "renders", "renders_cond"
 _RENDERS_REMEDY = "render the asset again"
+HAS_VIEWS: RowFilter[AssetRow] = RowFilter("with cond_rendered", lambda row: row.cond_rendered)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,23 +149,67 @@ class CondViews:
     @property
     def filters(self) -> list[RowFilter[AssetRow]]:
         """Assets with such pictures."""
-        return [RowFilter("with cond_rendered", lambda row: row.cond_rendered)]
+        return [HAS_VIEWS]
 
     def read(self, asset: Asset, rng: np.random.Generator) -> Tensor:
         """(3, S, S) in [0, 1]."""
-        folder = asset.root / RENDERS_COND / asset.row.sha256
-        try:
-            files = read_transforms(folder).files
-        except ValueError as error:
-            raise SampleError(str(error)) from error
-        if not files:
-            raise SampleError(f"{folder}: expected at least one picture; {_RENDERS_REMEDY}")
-        path = files[rng.integers(len(files))]
-        return prepare_cutout(read_picture(path, _RENDERS_REMEDY), self.image_size, path)
+        files = cond_views(asset.root, asset.row.sha256)
+        return read_cond_view(files[rng.integers(len(files))], self.image_size)
 
     def fields(self, conditions: Sequence[Tensor]) -> dict[str, Any]:
         """``image`` (B, 3, S, S)."""
         return {"image": torch.stack(list(conditions))}
+
+
+def cond_views(root: Path, sha256: str) -> list[Path]:
+    """The pictures of an asset in ``renders_cond/``.
+
+    Raises:
+        SampleError: their list is missing or damaged, or there is none.
+    """
+    folder = root / RENDERS_COND / sha256
+    try:
+        files = read_transforms(folder).files
+    except ValueError as error:
+        raise SampleError(str(error)) from error
+    if not files:
+        raise SampleError(f"{folder}: expected at least one picture; {_RENDERS_REMEDY}")
+    return files
+
+
+def read_cond_view(path: Path, size: int) -> Tensor:
+    """A picture of an asset alone, cropped to it, on black: (3, size, size) in [0, 1].
+
+    Raises:
+        SampleError: it is missing, damaged or fully transparent.
+    """
+    return prepare_cutout(read_picture(path, _RENDERS_REMEDY), size, path)
+
+
+class CondViewTokens:
+    """The tokens of a random picture of each asset from ``renders_cond/``, as ``encode_cond`` made them."""
+
+    def __init__(self, name: str) -> None:
+        """``name``: of the image encoder, a folder in ``cond_tokens/``."""
+        self.name = name
+
+    @property
+    def filters(self) -> list[RowFilter[AssetRow]]:
+        """Assets with such pictures."""
+        return [HAS_VIEWS]
+
+    def read(self, asset: Asset, rng: np.random.Generator) -> Tensor:
+        """(T, C) float16."""
+        return read_view_tokens(view_tokens_path(asset.root, self.name, asset.row.sha256), rng)
+
+    def fields(self, conditions: Sequence[Tensor]) -> dict[str, Any]:
+        """``cond_tokens`` (B, T, C)."""
+        return {"cond_tokens": stacked("cond_tokens", conditions)}
+
+
+def views_of(image_size: int, cond_tokens: str | None) -> SampleCondition:
+    """Pictures of assets, or their tokens by the encoder ``cond_tokens``."""
+    return CondViews(image_size) if cond_tokens is None else CondViewTokens(cond_tokens)
 
 
 def stacked(name: str, values: Sequence[Tensor]) -> Tensor:

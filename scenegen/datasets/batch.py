@@ -18,7 +18,7 @@ _Batch = TypeVar("_Batch", bound="Batch")
 
 @dataclass(frozen=True)
 class Batch:
-    """Base of the batches: a field is a tensor, a dataclass or tuple of such, text, or None where absent."""
+    """Base of the batches: a field is a tensor, a dataclass or tuple of such, text, a number, or None."""
 
     def map(self: _Batch, change: Callable[[Tensor], Tensor]) -> _Batch:
         """The same batch of changed tensors."""
@@ -30,7 +30,7 @@ class Batch:
 
     def to(self: _Batch, device: torch.device) -> _Batch:
         """The batch on a device; a copy from pinned memory does not wait for the work queued there."""
-        return self.map(lambda value: value.to(device, non_blocking=True))
+        return self.map(lambda value: value.to(device, non_blocking=device.type == "cuda"))
 
     def record_stream(self, stream: torch.cuda.Stream) -> None:
         """Keep the memory of tensors on a GPU until the work that a stream has queued is done."""
@@ -39,9 +39,9 @@ class Batch:
                 value.record_stream(stream)
 
     def shapes(self) -> Hashable:
-        """Equal for batches that fit into each other by `copy_`, which leaves texts as they are."""
-        texts = tuple(value for field in fields(self) if _is_text(value := getattr(self, field.name)))
-        return type(self), tuple((value.shape, value.dtype) for value in self.tensors()), texts
+        """Equal for batches that fit into each other by `copy_`, which leaves texts and numbers alone."""
+        plain = tuple(value for field in fields(self) if _is_plain(value := getattr(self, field.name)))
+        return type(self), tuple((value.shape, value.dtype) for value in self.tensors()), plain
 
     def copy_(self, other: Batch) -> None:
         """Overwrite the tensors with those of a batch of the same `shapes`."""
@@ -49,8 +49,8 @@ class Batch:
             value.copy_(new)
 
 
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str) or isinstance(value, tuple) and any(isinstance(v, str) for v in value)
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, str | int) or isinstance(value, tuple) and any(map(_is_plain, value))
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:
@@ -92,6 +92,7 @@ class SceneCaseBatch(Batch):
     scene_image: Tensor | None = None  # (3, S, S)
     vggt_feature: Tensor | None = None  # (1, P, 2C) the photo's geometry feature
     cond_tokens: Tensor | None = None  # (N, L, C) ready condition, in place of the four above
+    num_object_tokens: int | None = None  # of the ready condition: at its front, which show the object itself
 
 
 @dataclass(frozen=True)

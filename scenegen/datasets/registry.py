@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from scenegen.datasets.asset_samples import AssetSamples, AssetSetConfig, Captions, CondViews, NoCondition
+from scenegen.datasets.asset_samples import AssetSamples, AssetSetConfig, Captions, NoCondition, views_of
 from scenegen.datasets.batch import (
     Batch,
     LatentBatch,
@@ -76,12 +76,12 @@ DATASETS: Mapping[str, SourceKind] = {
     "ImageConditionedSparseStructureLatent": _asset_set(
         LatentBatch,
         ImageStructureLatentConfig,
-        lambda c, o: SparseStructureLatent(c, o, CondViews(c.image_size)),
+        lambda c, o: SparseStructureLatent(c, o, views_of(c.image_size, c.cond_tokens)),
     ),
     "SLat": _asset_set(SparseLatentBatch, SLatConfig, lambda c, o: SLat(c, o, NoCondition())),
     "TextConditionedSLat": _asset_set(SparseLatentBatch, SLatConfig, lambda c, o: SLat(c, o, Captions())),
     "ImageConditionedSLat": _asset_set(
-        SparseLatentBatch, ImageSLatConfig, lambda c, o: SLat(c, o, CondViews(c.image_size))
+        SparseLatentBatch, ImageSLatConfig, lambda c, o: SLat(c, o, views_of(c.image_size, c.cond_tokens))
     ),
     "SparseFeat2Render": _asset_set(SparseViewBatch, SparseFeat2RenderConfig, sparse_feat_2_render),
     "SLat2Render": _asset_set(SparseViewBatch, SLat2RenderConfig, slat_2_render),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -33,7 +34,7 @@ def read_latent(path: Path) -> Tensor:
         SampleError: it is missing, damaged, of another shape, or not finite.
     """
     latent = _array(path, (LATENT_KEY,), "run encode_ss_latent.py again")
-    if latent.ndim != 4 or not np.isfinite(latent).all():
+    if latent.ndim != 4 or not latent.size or not _is_finite(latent, np.float32):
         raise SampleError(
             f"{path}: expected finite latents (C, r, r, r), got {latent.shape}; encode it again"
         )
@@ -47,7 +48,7 @@ def read_feature(path: Path) -> Tensor:
         SampleError: it is missing, damaged, of another shape, or not finite.
     """
     feature = _array(path, (_OLD_FEATURE_KEY, ""), _PHOTOS_REMEDY)
-    if feature.ndim != 3 or len(feature) != 1 or not np.isfinite(feature).all():
+    if feature.ndim != 3 or len(feature) != 1 or not feature.size or not _is_finite(feature, np.float16):
         raise SampleError(f"{path}: expected a finite feature (1, P, 2C), got {feature.shape}; make it again")
     return torch.from_numpy(feature.astype(np.float16))
 
@@ -71,11 +72,6 @@ def read_sparse(path: Path, values: str, places: str) -> tuple[Tensor, Tensor]:
     except ValueError as error:
         raise SampleError(str(error)) from error
     feats, coords = stored[values], stored[places]
-    if feats.ndim != 2 or len(feats) != len(coords):
-        raise SampleError(
-            f"{path}: {values}: expected a row for each of {len(coords)} voxels, got {feats.shape}; "
-            "make it again"
-        )
     return torch.from_numpy(feats.astype(np.float32)), torch.from_numpy(coords.astype(np.int32))
 
 
@@ -119,7 +115,7 @@ def read_mask(cutout_path: Path, cutout: Image.Image, size: int) -> Tensor:
         SampleError: the mask is damaged.
     """
     path = mask_path(cutout_path)
-    mask = read_picture(path).convert("L") if path.is_file() else Image.fromarray(alpha_of(cutout))
+    mask = read_picture(path).convert("L") if os.path.lexists(path) else Image.fromarray(alpha_of(cutout))
     resized = mask.resize((size, size), Image.Resampling.LANCZOS)
     return torch.from_numpy(np.asarray(resized, dtype=np.float32) / 255)
 
@@ -127,6 +123,11 @@ def read_mask(cutout_path: Path, cutout: Image.Image, size: int) -> Tensor:
 def mask_path(cutout_path: Path) -> Path:
     """Where the mask of a cut-out lies."""
     return cutout_path.with_name(f"{cutout_path.stem}_mask.png")
+
+
+def _is_finite(array: np.ndarray, kind: type[np.floating]) -> bool:
+    """Whether all numbers are, also once they are stored with fewer bits."""
+    return bool(np.abs(array).max() <= np.finfo(kind).max)
 
 
 def _array(path: Path, keys: Sequence[str], remedy: str) -> np.ndarray:

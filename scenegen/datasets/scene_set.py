@@ -277,8 +277,8 @@ class SceneCases(StoredSamples[SceneCaseBatch, SceneCaseBatch]):
             tensors["vggt_feature"] = read_feature(root / rows[0].vggt_feature)
         return tensors
 
-    def _tokens(self, root: Path, rows: Sequence[SceneRow]) -> dict[str, Tensor]:
-        """The ready condition."""
+    def _tokens(self, root: Path, rows: Sequence[SceneRow]) -> dict[str, Tensor | int]:
+        """The ready condition, and how many of its tokens show the object itself."""
         config = self.config
         path = tokens_path(root, config.cond_tokens, rows[0].scene_id)
         tokens = read_tokens(path, rows, config.use_mask_cond, config.use_scene_image_cond)
@@ -287,7 +287,7 @@ class SceneCases(StoredSamples[SceneCaseBatch, SceneCaseBatch]):
             ready = assemble_cond(tokens.cond, tokens.mask_cond, tokens.scene, feature)
         except ValueError as error:
             raise SampleError(f"{path}: {error}") from error
-        return {"cond_tokens": ready}
+        return {"cond_tokens": ready, "num_object_tokens": tokens.cond.shape[1]}
 
 
 def _scene_id(row: SceneRow) -> str:

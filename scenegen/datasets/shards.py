@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from scenegen.datasets.furniture_ids import TRAIN
 from scenegen.synthesis.furniture.split import check_split
+from trellis_modules.checkpoint import write_state
 from trellis_modules.files import atomic_write
 
 SCENES, LATENTS = "scenes", "latents"
@@ -79,12 +79,13 @@ def write_shard(path: Path, header: ShardHeader, tensors: Mapping[str, Tensor]) 
 
     Raises:
         SplitError: a sample has furniture of another split than the set.
+        OSError: the disk refuses.
     """
     check_split(_furniture(header), header.set)
     contiguous = {name: tensor.contiguous() for name, tensor in sorted(tensors.items())}
     text = json.dumps(asdict(header), ensure_ascii=False)
     with atomic_write(path) as temporary:
-        save_file(contiguous, temporary, metadata={_HEADER: text})  # one key: several come in any order
+        write_state(contiguous, temporary, {_HEADER: text})  # one key: several come in any order
 
 
 def read_header(path: Path, for_training: bool = False) -> ShardHeader:

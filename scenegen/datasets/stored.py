@@ -89,7 +89,7 @@ class ReadBatch(Generic[B]):
 
     def pin_memory(self) -> ReadBatch[B]:
         """The same in memory that a GPU copies from without waiting; a loader of batches calls it."""
-        pinned = None if self.batch is None else self.batch.map(lambda value: value.pin_memory())
+        pinned = None if self.batch is None else self.batch.map(lambda value: value.contiguous().pin_memory())
         return replace(self, batch=pinned)
 
 

@@ -58,9 +58,16 @@ class StructureLatentConfig(AssetSetConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class ImageStructureLatentConfig(StructureLatentConfig):
-    """Settings of structure latents with pictures; ``image_size``: pixels per side."""
+    """Settings of structure latents with pictures.
+
+    Attributes:
+        image_size: pixels per side.
+        cond_tokens: folder in ``cond_tokens/`` with tokens of all pictures, which samples then have in place
+            of the pictures; None gives pictures.
+    """
 
     image_size: int = IMAGE_SIZE
+    cond_tokens: str | None = None
 
 
 class SparseStructure(AssetSamples[Tensor, ShapeBatch]):

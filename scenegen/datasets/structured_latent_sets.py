@@ -53,9 +53,16 @@ class SLatConfig(AssetSetConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class ImageSLatConfig(SLatConfig):
-    """Settings of structured latents with pictures; ``image_size``: pixels per side."""
+    """Settings of structured latents with pictures.
+
+    Attributes:
+        image_size: pixels per side.
+        cond_tokens: folder in ``cond_tokens/`` with tokens of all pictures, which samples then have in place
+            of the pictures; None gives pictures.
+    """
 
     image_size: int = IMAGE_SIZE
+    cond_tokens: str | None = None
 
 
 @dataclass(frozen=True)

@@ -183,7 +183,7 @@ def _vector(text: str) -> Vector3 | None:
     try:
         numbers = [float(value) for value in parse_json(text)]
     except (TypeError, ValueError) as error:
-        raise ValueError(f"expected three finite numbers as [x, y, z], got {text!r}") from error
+        raise ValueError(f"expected three finite numbers as [x, y, z], got {text[:80]!r}") from error
     if len(numbers) != 3 or not all(math.isfinite(value) for value in numbers):
         raise ValueError(f"expected three finite numbers as [x, y, z], got {text!r}")
     return numbers[0], numbers[1], numbers[2]

@@ -112,7 +112,7 @@ class DemoApi:
             SceneInputError: settings or cache do not allow it, or the scene failed.
             Busy: too many scenes wait.
         """
-        job, _ = await self._service.in_thread(self._service.generate, session, self._controls(settings))
+        job = await self._service.in_thread(self._service.generate, session, self._controls(settings))
         try:
             while not job.is_finished:
                 yield self._state(job)

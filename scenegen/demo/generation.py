@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from scenegen.demo.looks import SceneLook, with_names
 from scenegen.demo.models import DemoModels
 from scenegen.demo.session import MadeScene, Pair, Session
 from scenegen.export.names import SCENE_FILE
-from scenegen.export.registry import DEFAULT_FORMATS, FORMATS_OF_ANY_CHECKPOINT, RECORD
+from scenegen.export.registry import FORMATS_OF_ANY_CHECKPOINT, RECORD
 from scenegen.export.scene_files import write_scene
 from scenegen.inputs.image_files import SceneInputError
 from scenegen.inputs.label_image import write_labels
@@ -28,6 +29,9 @@ from scenegen.refinement.placement import refine_result
 
 DOWNLOAD_FORMATS = tuple(name for name in FORMATS_OF_ANY_CHECKPOINT if name not in ("preview", "structure"))
 """What the page offers for download."""
+
+SCENE_FORMATS = ("glb", "objects", RECORD)
+"""In what a scene is written when it is made."""
 
 ZIP_FILE = "scene.zip"
 
@@ -48,7 +52,7 @@ class SceneRequest:
     controls: SceneControls
     debug_dumps: Path | None = None
 
-    def make(self, models: DemoModels, look: SceneLook, job: Job, device: torch.device) -> None:
+    def make(self, models: DemoModels, look: SceneLook | None, job: Job, device: torch.device) -> None:
         """Make the scene on a device and leave it in the session.
 
         Raises:
@@ -66,16 +70,16 @@ class SceneRequest:
             settings,
             on_progress=job.report,
             should_stop=job.should_stop,
-            on_preview=look.show,
-            on_object=look.show_object,
+            on_preview=None if look is None else look.show,
+            on_object=None if look is None else look.show_object,
         )
         if self.controls.refine:
             result = refine_result(result, views[0].masks)
         result = with_names(result, self.pairs[0].names)
         with self.session.making_folder("scene", keep_last=1) as parent:
             folder = parent / self.pairs[0].name
-            write_scene(result, folder, DEFAULT_FORMATS, on_progress=job.report)
-            self.session.scene = MadeScene(result, folder, self.pairs, job.seconds)
+            files = write_scene(result, folder, SCENE_FORMATS, on_progress=job.report)
+            self.session.scene = MadeScene(result, folder, tuple(files), self.pairs, job.seconds)
 
 
 def check_pairs(pairs: Sequence[Pair]) -> None:
@@ -128,7 +132,11 @@ def write_downloads(scene: MadeScene, formats: Sequence[str], folder: Path) -> l
     if not formats:
         raise SceneInputError("expected at least one format, got none; tick what you want to download")
     scene_folder = folder / scene.folder.name
-    files = write_scene(scene.result, scene_folder, sorted({*formats, RECORD}))
+    if {*formats, RECORD} == set(SCENE_FORMATS):
+        scene_folder.mkdir()
+        files = [Path(shutil.copy(path, scene_folder)) for path in scene.files]
+    else:
+        files = write_scene(scene.result, scene_folder, sorted({*formats, RECORD}))
     for number, pair in enumerate(scene.pairs, start=1):
         files.append(scene_folder / f"labels_{number}.png")
         write_labels(pair.labels, files[-1])

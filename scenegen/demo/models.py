@@ -1,11 +1,12 @@
-"""The networks of the demo, loaded when they are first used and then kept."""
+"""The networks of the demo, loaded when the first visitor brings a picture and then kept."""
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import torch
 from PIL import Image
@@ -20,6 +21,8 @@ from scenegen.segmentation.text import TextDetector, detect, load_detector
 from trellis_modules.checkpoint import CheckpointError
 from trellis_modules.config import ConfigError
 
+logger = logging.getLogger(__name__)
+
 T = TypeVar("T")
 
 
@@ -29,10 +32,22 @@ class DemoModels:
     def __init__(self, options: DemoOptions) -> None:
         """Load nothing yet."""
         self._options = options
-        self._lock = threading.Lock()
-        self._pipelines: dict[torch.device, SceneGenPipeline] = {}
-        self._segmenters: dict[torch.device, Segmenter] = {}
-        self._detectors: dict[torch.device, TextDetector] = {}
+        self._pipelines: _Kept[SceneGenPipeline] = _Kept()
+        self._segmenters: _Kept[Segmenter] = _Kept()
+        self._detectors: _Kept[TextDetector] = _Kept()
+        self._early = threading.Thread(target=self._load_early, name="early loading", daemon=True)
+        self._early_lock = threading.Lock()
+
+    def begin_to_load(self) -> None:
+        """Load the pipeline of the first device in a thread of its own, while a visitor marks objects."""
+        with self._early_lock:
+            if self._early.ident is None:
+                self._early.start()
+
+    def close(self) -> None:
+        """Wait for the end of what `begin_to_load` began."""
+        if self._early.ident is not None:
+            self._early.join()
 
     def config(self) -> PipelineConfig | None:
         """The checkpoint's description without its networks; None where it is not on this machine."""
@@ -49,8 +64,7 @@ class DemoModels:
             CheckpointError: a file is missing or damaged.
         """
         options = self._options
-        return self._kept(
-            self._pipelines,
+        return self._pipelines.get(
             device,
             lambda: SceneGenPipeline.from_pretrained(
                 options.checkpoint,
@@ -68,8 +82,7 @@ class DemoModels:
             CheckpointError: its weights are missing or damaged.
         """
         sam2, cutout_model = self._options.sam2, self._options.cutout_model
-        return self._kept(
-            self._segmenters,
+        return self._segmenters.get(
             device,
             lambda: load_segmenter(sam2, cutout_model=cutout_model, device=device),
         )
@@ -87,11 +100,25 @@ class DemoModels:
                 "objects are found by their names by Grounding DINO, which was not given; start the demo "
                 "with --text-model, or draw boxes"
             )
-        detector = self._kept(self._detectors, device, lambda: load_detector(text_model, device))
+        detector = self._detectors.get(device, lambda: load_detector(text_model, device))
         return detect(photo, names, detector)
 
-    def _kept(self, loaded: dict[torch.device, T], device: torch.device, load: Callable[[], T]) -> T:
+    def _load_early(self) -> None:
+        try:
+            self.pipeline(self._options.devices[0])
+        except (RuntimeError, OSError, ValueError) as error:
+            logger.debug("loading has to be tried again at the first scene, which tells why: %s", error)
+
+
+class _Kept(Generic[T]):
+    """One thing for each device, made at its first use."""
+
+    def __init__(self) -> None:
+        self._made: dict[torch.device, T] = {}
+        self._lock = threading.Lock()
+
+    def get(self, device: torch.device, make: Callable[[], T]) -> T:
         with self._lock:
-            if device not in loaded:
-                loaded[device] = load()
-            return loaded[device]
+            if device not in self._made:
+                self._made[device] = make()
+            return self._made[device]

@@ -22,7 +22,7 @@ from scenegen.demo.controls import (
     SceneControls,
 )
 from scenegen.demo.examples import Example
-from scenegen.demo.generation import DOWNLOAD_FORMATS
+from scenegen.demo.generation import DOWNLOAD_FORMATS, SCENE_FORMATS
 from scenegen.demo.object_list import object_list
 from scenegen.demo.panels import glb_button, pose_table, scene_panel
 from scenegen.segmentation.masks import Priority
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 TITLE = "SceneGen: Single-Image 3D Scene Generation in One Feedforward Pass"
 CLICK_MODES = ("add to the selected object", "take away from it", "new object")
-DEFAULT_DOWNLOADS = ("glb", "objects", "poses")
 EXAMPLES_IN_A_ROW = 4
 
 STEPS_TEXT = """
@@ -310,7 +309,7 @@ def build_result() -> ResultParts:
     glb = glb_button("📥 Download GLB File", elem_id="glb")
     with gr.Accordion("📦 More files", open=False, elem_id="more_files"):
         formats = gr.CheckboxGroup(
-            list(DOWNLOAD_FORMATS), value=list(DEFAULT_DOWNLOADS), label="Formats", elem_id="formats",
+            list(DOWNLOAD_FORMATS), value=list(SCENE_FORMATS), label="Formats", elem_id="formats",
             info="scene and objects as GLB, poses, Gaussians (PLY), OBJ, USD, turntable video (mp4)",
         )  # fmt: skip
         make = gr.Button("📦 Make Files", elem_id="make")

@@ -25,7 +25,7 @@ from scenegen.demo.panels import pose_rows
 from scenegen.demo.picture_events import PictureEvents
 from scenegen.demo.prompts import object_title
 from scenegen.demo.reports import scene_report, status_line
-from scenegen.demo.service import DemoService
+from scenegen.demo.service import DemoService, check_idle
 from scenegen.demo.session import MadeScene, Session
 from scenegen.export.names import POSES_FILE
 from scenegen.inputs.image_files import SceneInputError
@@ -108,7 +108,8 @@ class SceneEvents:
         controls = controls_of(values)
         if randomize:
             controls = replace(controls, seed=draw_seed())
-        job, look = await self._service.in_thread(self._service.generate, session, controls)
+        look = SceneLook(session)
+        job = await self._service.in_thread(self._service.generate, session, controls, look)
         try:
             async for answer in self._watch(job, look, controls.seed):
                 yield answer
@@ -180,7 +181,7 @@ class SceneEvents:
             str(scene_file(scene)),
             gr.CheckboxGroup(choices, value=[number for _, number in choices], visible=True),
             str(scene_file(scene)),
-            [str(path) for path in sorted(scene.folder.iterdir()) if path.suffix != ".png"],
+            [str(path) for path in scene.files],
             scene_report(scene),
             pose_rows(scene.folder / POSES_FILE),
             went_in,
@@ -241,6 +242,7 @@ class SceneEvents:
         return self._pictures.shown(session, f"The example has {words}.", canvas_changed=True)
 
     def _load_into_cache(self, session: Session, examples: Sequence[Example]) -> tuple[tuple[Any, ...], Any]:
+        check_idle(session)  # before the cache is replaced
         loaded = self._load(session, examples)
         self._pictures.clear_all(session)
         gallery, _ = self._pictures.add_to_cache(session)

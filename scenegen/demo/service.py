@@ -69,6 +69,7 @@ class DemoService:
         self.sessions.close()
         self.queue.close()
         self._threads.shutdown()
+        self.models.close()
         self._sweeper.join()
 
     async def in_thread(self, work: Callable[..., T], *arguments: Any) -> T:
@@ -105,6 +106,7 @@ class DemoService:
             SceneInputError: see `read_photo`; the picture before stays.
         """
         photo, sent_size = read_photo(path, name, self.options.max_side)
+        self.models.begin_to_load()
         with session.lock:
             session.current = CurrentPicture(photo, sent_size, file_stem(name))
         if sent_size == photo.size:
@@ -228,27 +230,24 @@ class DemoService:
                 )
             session.pairs.pop(index)  # its picture stays: a scene may still show what went in
 
-    def generate(self, session: Session, controls: SceneControls) -> tuple[Job, SceneLook]:
+    def generate(self, session: Session, controls: SceneControls, look: SceneLook | None = None) -> Job:
         """Let a scene be made of the cache.
 
-        Returns:
-            The job, and what can be shown of it while it runs.
+        Args:
+            controls: how.
+            look: shows the scene while it is made; None saves the time that this takes.
 
         Raises:
             SceneInputError: the cache or a control does not allow it, or the session has a scene on its way.
             Busy: too many scenes wait.
         """
         with session.lock:
-            if session.job is not None and not session.job.is_finished:
-                raise SceneInputError(
-                    "expected one scene at a time, yours is still being made; wait for it or cancel it"
-                )
+            check_idle(session)
             check_pairs(session.pairs)
             controls.check(len(session.pairs))
             request = SceneRequest(session, tuple(session.pairs), controls, self.options.debug_dumps)
-            look = SceneLook(session)
             session.job = self.queue.submit(Job(partial(request.make, self.models, look)))
-            return session.job, look
+            return session.job
 
     def cancel(self, session: Session) -> bool:
         """Stop the scene that is on its way; False where there is none."""
@@ -305,6 +304,18 @@ class DemoService:
     def _sweep(self) -> None:
         while not self._closed.wait(_SWEEP_SECONDS):
             self.sessions.sweep()
+
+
+def check_idle(session: Session) -> None:
+    """Refuse a second scene at the same time.
+
+    Raises:
+        SceneInputError: the session has one on its way.
+    """
+    if session.job is not None and not session.job.is_finished:
+        raise SceneInputError(
+            "expected one scene at a time, yours is still being made; wait for it or cancel it"
+        )
 
 
 def file_stem(name: str) -> str:

@@ -65,13 +65,15 @@ class MadeScene:
 
     Attributes:
         result: its objects.
-        folder: its files, in a folder of this scene alone.
+        folder: of its files, and of no others.
+        files: those of `SCENE_FORMATS`.
         pairs: what it was made of.
         seconds: from its start to its files.
     """
 
     result: SceneResult
     folder: Path
+    files: tuple[Path, ...]
     pairs: tuple[Pair, ...]
     seconds: float
 

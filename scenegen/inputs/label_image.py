@@ -83,6 +83,8 @@ class LabelImage:
             drawn with, as well as can be told.
         dropped: what was too small, by ascending label.
         min_area: pixels below which an area is too small.
+        lost: pixels of each area whose colour compression or smoothing made unreadable; it is a part of what
+            is around.
     """
 
     labels: np.ndarray
@@ -91,6 +93,7 @@ class LabelImage:
     cleaned: bool = False
     dropped: tuple[Dropped, ...] = ()
     min_area: int = 0
+    lost: tuple[int, ...] = ()
 
     @property
     def masks(self) -> list[np.ndarray]:
@@ -117,7 +120,19 @@ class LabelImage:
                 f"left out {specks} speck{'s' if specks != 1 else ''} below {self.min_area} pixels, "
                 f"together {pixels} pixels{gone}"
             )
+        if self.lost:
+            areas = "an area" if len(self.lost) == 1 else f"{len(self.lost)} areas"
+            parts.append(
+                f"left out {areas} of {_sizes(self.lost)} pixels whose colour cannot be told; save the label "
+                "image as PNG, without smoothing, to keep what is an object"
+            )
         return "; ".join(parts)
+
+
+def _sizes(pixels: Sequence[int]) -> str:
+    """Sizes in words: one, or the smallest and the largest of several."""
+    low, high = min(pixels), max(pixels)
+    return str(low) if low == high else f"{low} to {high}"
 
 
 def default_min_area(shape: Sequence[int]) -> int:
@@ -217,9 +232,10 @@ def read_label_image(
         raise SceneInputError(
             f"{where}: expected a label above 0 for each object, all pixels are 0; draw the objects"
         )
+    lost: tuple[int, ...] = ()
     cleaned = not is_crisp(numbers, max_objects, len(PALETTE) if source == "colours" else 0, smallest)
     if cleaned:
-        numbers = _without_noise(image, numbers, source, smallest, where)
+        numbers, lost = _without_noise(image, numbers, source, smallest, where)
         if (background := float((numbers == 0).mean())) < _LEAST_BACKGROUND:
             raise SceneInputError(
                 f"{where}: expected black on the background, got {100 * background:.1f} % of black, like a "
@@ -238,7 +254,7 @@ def read_label_image(
             f"{where}: expected at most {max_objects} objects, got {len(values)}; split the scene, or "
             "raise --max-objects"
         )
-    return LabelImage(labels, tuple(values.tolist()), source, cleaned, dropped, smallest)
+    return LabelImage(labels, tuple(values.tolist()), source, cleaned, dropped, smallest, lost)
 
 
 def _numbers(image: Image.Image) -> tuple[np.ndarray, str]:
@@ -283,8 +299,8 @@ def _colour_numbers(rgb: np.ndarray) -> np.ndarray:
 
 def _without_noise(
     image: Image.Image, numbers: np.ndarray, source: str, min_area: int, where: Path | str
-) -> np.ndarray:
-    """Labels (H, W) of an image whose edges, or all of it, hold more values than were drawn."""
+) -> tuple[np.ndarray, tuple[int, ...]]:
+    """Labels (H, W) of an image that holds more values than were drawn, and the pixels of lost areas."""
     is_grey = source == "grey values"
     values = numbers[..., None] if is_grey else np.asarray(_without_alpha(image).convert("RGB"))
     found = restore_labels(values, None if is_grey else PALETTE.astype(np.int32), min_area)
@@ -293,7 +309,7 @@ def _without_noise(
             f"{where}: expected areas of one value or colour per object, got {len(np.unique(numbers))} "
             "values that fill none, like a photo; save the label image itself, as a PNG"
         )
-    return _numbers_of(found, is_grey)
+    return _numbers_of(found, is_grey), found.lost
 
 
 def _numbers_of(found: Colours, is_grey: bool) -> np.ndarray:

@@ -11,6 +11,8 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial import KDTree
 
+from scenegen.inputs.label_areas import own_colour, unexplained_areas
+
 _EIGHT_NEIGHBOURS = np.ones((3, 3), bool)
 _STEADY = 12  # levels within 3 x 3 pixels that are no edge; compression ripples by less inside an area
 _SAME = 40  # levels by which a pixel may differ from the colour that it was drawn in
@@ -32,10 +34,12 @@ class Colours:
     Attributes:
         colours: (K, C) integers, the background's among them.
         indices: (H, W) integers: the colour of each pixel.
+        lost: pixels of each area that was drawn in a colour which cannot be told; what is around took it.
     """
 
     colours: np.ndarray
     indices: np.ndarray
+    lost: tuple[int, ...] = ()
 
 
 def is_crisp(numbers: np.ndarray, max_objects: int, known: int, min_area: int) -> bool:
@@ -106,7 +110,7 @@ def restore_labels(image: np.ndarray, palette: np.ndarray | None, min_area: int)
     seeds = np.where((distance <= _DRIFT) | _is_beside(seeds, steady), seeds, -1)
     if (seeds >= 0).mean() < _EXPLAINED:
         return None
-    return Colours(colours, fill(seeds, seeds < 0))
+    return _with_small_areas(image, Colours(colours, fill(seeds, seeds < 0)), palette, min_area)
 
 
 def fill(labels: np.ndarray, gaps: np.ndarray) -> np.ndarray:
@@ -115,6 +119,25 @@ def fill(labels: np.ndarray, gaps: np.ndarray) -> np.ndarray:
         return labels
     rows, columns = ndimage.distance_transform_edt(gaps, return_distances=False, return_indices=True)
     return labels[rows, columns]
+
+
+def _with_small_areas(
+    image: np.ndarray, found: Colours, palette: np.ndarray | None, min_area: int
+) -> Colours:
+    """Give areas that are too small to be steady the colours that they were plainly drawn in."""
+    colours, indices, lost = found.colours, found.indices.copy(), []
+    if palette is not None and not (palette[:, None] == colours).all(axis=-1).any(axis=0).all():
+        palette = None  # it is not the one that the image was drawn in
+    for area in unexplained_areas(image, found.indices, colours, min_area):
+        colour = own_colour(area, colours, palette)
+        if colour is None:
+            lost.append(area.pixels)
+            continue
+        same = np.flatnonzero((colours == colour).all(axis=1))
+        if not len(same):
+            colours = np.concatenate([colours, colour[None]])
+        indices[area.box][area.inside] = same[0] if len(same) else len(colours) - 1
+    return Colours(colours, indices, tuple(lost))
 
 
 def _drawn_colours(pixels: np.ndarray, palette: np.ndarray | None, fewest: int) -> np.ndarray | None:

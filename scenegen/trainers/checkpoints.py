@@ -40,6 +40,7 @@ FORMAT = "scenegen-training-state-2"
 
 _MISC = "misc"
 _STEP = re.compile(r"_step(\d{7,})(\.safetensors|\.json)?$")
+_UNFINISHED = ".*.part"  # what a kill leaves of a file, see `atomic_write`
 _OLDER_STATE = "state.safetensors"  # of the first version of the loop
 _REMEDY = "choose another --output_dir, or --ckpt none to start anew"
 
@@ -125,6 +126,8 @@ class StateStore:
         """
         last = self._path(_MISC, step, ".json")
         last.unlink(missing_ok=True)
+        for left in self.folder.glob(_UNFINISHED):
+            left.unlink(missing_ok=True)
         try:
             for name, network in networks.items():
                 _write_tensors(network.tensors, self._path(name, step, WEIGHTS_SUFFIX))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -199,13 +200,16 @@ def in_parallel(objective: Objective, parallel: str, world: World, device: torch
         The module to call in place of the objective; "fsdp2" changes the objective itself.
     """
     if parallel == "ddp":
-        return DistributedDataParallel(
-            objective,
-            broadcast_buffers=False,
-            bucket_cap_mb=BUCKET_MB,
-            find_unused_parameters=True,  # scenes of one object have no poses to learn
-            gradient_as_bucket_view=True,
-        )
+        with warnings.catch_warnings():
+            # From PyTorch 2.13 on the argument has another name, which those before it do not know.
+            warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
+            return DistributedDataParallel(
+                objective,
+                broadcast_buffers=False,
+                bucket_cap_mb=BUCKET_MB,
+                find_unused_parameters=True,  # scenes of one object have no poses to learn
+                gradient_as_bucket_view=True,
+            )
     with torch.no_grad():
         for value in (*objective.parameters(), *objective.buffers()):
             dist.broadcast(value.detach(), 0)

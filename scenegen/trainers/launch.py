@@ -128,15 +128,15 @@ def run_processes(
     for process in processes:
         process.start()
     with _passing_signals_on(processes):
-        _wait_for(processes, grace_s)
-    codes = [process.exitcode or 0 for process in processes]
-    for process, code in zip(processes, codes, strict=True):
+        ended_by_us = _wait_for(processes, grace_s)
+    codes = {process.name: process.exitcode or 0 for process in processes if process not in ended_by_us}
+    for name, code in codes.items():
         if code < 0:
-            logger.error("%s was ended by %s", process.name, signal.Signals(-code).name)
-    failed = [code for code in codes if code > 0 and code != AGAIN]
+            logger.error("%s was ended by %s", name, signal.Signals(-code).name)
+    failed = [code for code in codes.values() if code > 0 and code != AGAIN]
     if failed:
         return failed[0]
-    return AGAIN if any(codes) else 0
+    return AGAIN if any(codes.values()) else 0
 
 
 def _enter(target: Callable[..., int], place: Place, arguments: Sequence[Any]) -> None:
@@ -150,9 +150,10 @@ def _enter(target: Callable[..., int], place: Place, arguments: Sequence[Any]) -
     sys.exit(target(place, *arguments))
 
 
-def _wait_for(processes: Sequence[BaseProcess], grace_s: float) -> None:
-    """Wait for the end of all; after a failure the others are ended when their time is over."""
+def _wait_for(processes: Sequence[BaseProcess], grace_s: float) -> list[BaseProcess]:
+    """Wait for the end of all; after a failure the others, which are returned, are ended in the end."""
     alive, until, endings = list(processes), None, ["terminate", "kill"]
+    ended: list[BaseProcess] = []
     while alive:
         left = None if until is None else max(0.0, until - time.monotonic())
         wait([process.sentinel for process in alive], left)
@@ -160,10 +161,11 @@ def _wait_for(processes: Sequence[BaseProcess], grace_s: float) -> None:
         if until is None and any(process.exitcode for process in processes if process not in alive):
             until = time.monotonic() + grace_s
         elif until is not None and time.monotonic() >= until and endings:
-            ending = endings.pop(0)
+            ending, ended = endings.pop(0), ended or alive
             for process in alive:
                 getattr(process, ending)()
             until = time.monotonic() + grace_s
+    return ended
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from scenegen.datasets.batch import Batch
 from scenegen.datasets.source import BatchSource
 from scenegen.trainers.samples import SceneSample
+from trellis_modules.samplers import SamplingParams
 
 T = TypeVar("T")
 
@@ -71,7 +72,9 @@ class Objective(nn.Module, ABC):
             logs: of `forward`, averaged over all batches of the step on all processes: all are told the same.
         """
 
-    def samples(self, batch: Batch, generator: torch.Generator) -> tuple[SceneSample, ...]:
+    def samples(
+        self, batch: Batch, generator: torch.Generator, params: SamplingParams
+    ) -> tuple[SceneSample, ...]:
         """What the networks, in eval mode, make of the conditions of a batch, beside the truth.
 
         Validation measures its poses and snapshots show it; none by default.
@@ -79,6 +82,7 @@ class Objective(nn.Module, ABC):
         Args:
             batch: of the kind ``batch_type``.
             generator: of the noise, on the device of the batch.
+            params: steps and strength of the guidance.
         """
         return ()
 

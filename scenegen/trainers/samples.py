@@ -12,9 +12,6 @@ from torch import Tensor, nn
 from trellis_modules.flow_output import FlowOutput
 from trellis_modules.samplers import FlowEulerSampler, Guidance, SamplingParams
 
-SAMPLING = SamplingParams(steps=50, cfg_strength=3.0)
-"""As the released training samples for its snapshots."""
-
 POSITIONS = "positions"
 
 
@@ -44,7 +41,7 @@ def sample_flow(
     empty: Tensor,
     generator: torch.Generator,
     sigma_min: float,
-    params: SamplingParams = SAMPLING,
+    params: SamplingParams,
 ) -> tuple[Tensor, Tensor | None]:
     """Sample with guidance at all times.
 

@@ -26,6 +26,7 @@ _MAY_DIFFER = (
     "trainer.args.batch_split",  # processes and passes may share a step out in another way
     "trainer.args.compile",
     "trainer.args.cuda_graphs",
+    "trainer.args.elastic",
     "trainer.args.finetune_ckpt",  # the weights are in the state
     "trainer.args.fp16_mode",
     "trainer.args.i_ddpcheck",
@@ -35,7 +36,9 @@ _MAY_DIFFER = (
     "trainer.args.i_save",
     "trainer.args.init_global_params",
     "trainer.args.keep_last",
+    "trainer.args.log_param_stats",
     "trainer.args.max_steps",
+    "trainer.args.parallel",  # that the state is spread in the same way is checked by itself
     "trainer.args.peft_ckpt_path",
     "trainer.args.prefetch_data",
     "trainer.args.validate_every",

@@ -28,10 +28,14 @@ from scenegen.trainers.samples import SceneSample, as_used
 from trellis_modules.files import atomic_write, atomic_write_text
 from trellis_modules.renderers.pictures import to_uint8
 from trellis_modules.renderers.structure_preview import scene_preview, structure_preview
+from trellis_modules.samplers import SamplingParams
 
 logger = logging.getLogger(__name__)
 
 FOLDER = "samples"
+SAMPLING = SamplingParams(steps=50, cfg_strength=3.0)
+"""As the released training samples for its snapshots."""
+
 OBJECTS = 4
 """Of the scene that is shown, where the data have one of so many."""
 
@@ -88,7 +92,8 @@ class Snapshots:
             self._batch = shown_batch(self.source)
         device = next(self._batch.tensors()).device
         with as_used(self.objective):
-            samples = self.objective.samples(self._batch, torch.Generator(device).manual_seed(_SEED))
+            generator = torch.Generator(device).manual_seed(_SEED)
+            samples = self.objective.samples(self._batch, generator, SAMPLING)
             if samples and self.world.is_first:
                 self.write(samples[0], suffix, PictureSize.on(device))
         return {}

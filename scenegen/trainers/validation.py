@@ -11,8 +11,12 @@ from scenegen.geometry import pose_differences, sanitize_pose
 from scenegen.trainers.distributed import World
 from scenegen.trainers.objective import Objective
 from scenegen.trainers.samples import SceneSample, as_used
+from trellis_modules.samplers import SamplingParams
 
 VALIDATION = "validation"
+SAMPLING = SamplingParams(steps=10, cfg_strength=3.0)
+"""Poses hardly depend on the number of steps."""
+
 BATCHES = 8
 POSE_FIGURES = ("translation_error", "rotation_error_deg", "log_scale_error")
 _SEED = 0
@@ -57,7 +61,7 @@ class Validation:
         generator = torch.Generator(device).manual_seed(_SEED + number * self.world.size + self.world.rank)
         decisions = self.objective.decide(torch.Generator().manual_seed(generator.initial_seed()))
         loss, logs = self.objective(batch, generator, *decisions)
-        return {"loss": loss, **logs, **pose_figures(self.objective.samples(batch, generator))}
+        return {"loss": loss, **logs, **pose_figures(self.objective.samples(batch, generator, SAMPLING))}
 
 
 def _sum(values: Tensor) -> tuple[float, int]:

@@ -39,6 +39,11 @@ def _of_loop(experiment: Experiment) -> Iterator[tuple[str, str]]:
         yield "freeze_weights", "unfreeze_weights is given too, which freezes all the rest"
     if not loop.finetune_ckpt:
         yield "init_global_params", "no finetune_ckpt is given"
+    if loop.elastic is not None:
+        yield (
+            "elastic",
+            "which blocks are recomputed is not controlled; use_checkpoint recomputes all of them",
+        )
     if loop.fp16_mode != "inflat_all":
         yield "fp16_scale_growth", "only fp16_mode inflat_all scales the loss"
 

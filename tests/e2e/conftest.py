@@ -115,6 +115,14 @@ def _fill_zeros(network: torch.nn.Module) -> None:
             torch.nn.init.normal_(parameter, std=0.1)
 
 
+@pytest.fixture(scope="session")
+def finished_roots(tmp_path_factory) -> dict[str, Path]:
+    """Finished data roots, by the names of `tests.scene_road`; tests work on copies of them."""
+    from tests.scene_road import write_roots  # imports every command of dataset_toolkits
+
+    return write_roots(tmp_path_factory.mktemp("finished"))
+
+
 @pytest.fixture
 def small_pictures(monkeypatch) -> None:
     """Pictures of voxels and radiance fields, and videos, that take a blink."""

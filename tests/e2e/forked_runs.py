@@ -52,7 +52,8 @@ class Runner:
     def wait(self, number: int, kill_after: float | None = None) -> Run:
         """Wait for the end of a run, or kill it and all that it started so many seconds after its start."""
         answer = self._ask({"wait": number, "kill_after": kill_after})
-        lines = (self._folder / f"{number}.log").read_text(encoding="utf-8").splitlines()
+        log = self._folder / f"{number}.log"
+        lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []  # killed before it wrote
         return Run(answer["status"], answer["seconds"], lines)
 
     def run(self, *arguments: object, kill_after: float | None = None) -> Run:
@@ -139,7 +140,10 @@ def _end(process: int, start: float, kill_after: float | None) -> dict[str, obje
         if done:
             break
         if kill_after is not None and seconds >= kill_after:
-            os.killpg(process, signal.SIGKILL)
+            try:
+                os.killpg(process, signal.SIGKILL)
+            except ProcessLookupError:  # it has no group of its own yet
+                os.kill(process, signal.SIGKILL)
             _, status = os.waitpid(process, 0)
             break
         time.sleep(0.002)

@@ -18,6 +18,7 @@ from scenegen.demo.jobs import Job
 from scenegen.demo.listening import Address
 from scenegen.demo.options import DemoOptions
 from scenegen.demo.server import DemoServer
+from scenegen.demo.service import check_idle
 from scenegen.inputs.image_files import SceneInputError
 from scenegen.inputs.label_image import PALETTE, write_labels
 from tests.page_client import PageClient, PageError, needs_demo
@@ -350,6 +351,8 @@ def test_a_waiting_scene_shows_its_place_and_can_be_cancelled(server, tab, tmp_p
     assert "Waiting: 1 scene before yours." in tab.shown["status"]
     with pytest.raises(SceneInputError, match="yours is still being made; wait for it or cancel it"):
         server.service.generate(server.service.sessions.get(tab.session_hash), SceneControls())
+    with pytest.raises(SceneInputError, match="yours is still being made"):
+        check_idle(server.service.sessions.get(tab.session_hash))
     tab.call("page_cancel")
     list(answers)
     assert "Cancelled after 0.0 s" in tab.shown["status"]

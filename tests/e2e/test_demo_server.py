@@ -154,12 +154,13 @@ def test_a_picture_that_is_added_meanwhile_is_not_lost(server, client, files):
 
 def test_downloads_at_once_have_their_own_files(client, files):
     client.predict(picture_of(files), gradio_client.handle_file(files / "labels.png"), api_name="/add")
-    client.submit({"seed": 1}, api_name="/generate").result()
+    scene = client.submit({"seed": 1}, api_name="/generate").result()
     jobs = [client.submit(["glb", "poses"], api_name="/download") for _ in range(3)]
     for job in jobs:
         names = [Path(path) for path in job.result(timeout=60)]
         assert [path.name for path in names] == ["scene.glb", "poses.json", "labels_1.png", "scene.zip"]
         assert all(path.stat().st_size > 100 for path in names)
+        assert names[0].read_bytes() == Path(scene["glb"]).read_bytes(), "the file of the scene itself"
 
 
 def test_an_upload_that_is_gone_has_to_be_sent_again(server, files):

@@ -57,6 +57,7 @@ NOT_RUN: Mapping[tuple[str, str], str] = {
     ("docs/demo.md", "python examples/demo_client.py"): "needs a running demo; test_demo_server.py has one",
     ("docs/python.md", "python -m vggt"): VGGT,
     ("docs/training.md", "bash setup.sh --train"): INSTALLS,
+    ("docs/training.md", "bash scripts/train_small.sh"): "takes minutes; see test_train.py",
     ("docs/training.md", "bash scripts/train_small.sh --smoke"): "takes a minute; see test_train.py",
     ("docs/training.md", "python scripts/assemble_checkpoint.py"): "needs all stages; see test_train.py",
     ("docs/data.md", "bash setup.sh --data"): FURNITURE + "see test_data_set.py",

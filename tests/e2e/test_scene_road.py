@@ -14,90 +14,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
-from dataset_toolkits import (
-    build_lookalike,
-    build_metadata,
-    build_metadata_scene,
-    build_scene,
-    download,
-    encode_latent,
-    encode_ss_latent,
-    extract_feature,
-    inspect_root,
-    pack_scenes,
-    render,
-    render_cond,
-    stat_latent,
-    voxelize,
-)
+from dataset_toolkits import build_lookalike, inspect_root, pack_scenes
 from scenegen.datasets.metadata import read_assets, read_scenes
 from scenegen.datasets.scene_samples import LatentSamples, SceneSampleConfig, SceneSamples
 from scenegen.datasets.shards import shard_paths
-from scenegen.models.registry import build_model
-from trellis_modules.checkpoint import save_checkpoint
-
-ROOT = Path(__file__).resolve().parents[2]
-SMALL = ROOT / "checkpoints" / "scenegen-small" / "ckpts"
-CPU = ("--device", "cpu")
-LATENT_MODEL = "ss_enc"
-GEOMETRY_ENCODER = {
-    "img_size": 28, "embed_dim": 32, "aggregator": {"depth": 1, "num_heads": 2, "patch_embed": "conv"},
-    "camera_head": None, "depth_head": None, "point_head": None, "track_head": None,
-}  # fmt: skip
-
-
-def steps(root: Path, encoder: Path, *drawn: str) -> list[tuple]:
-    """The commands of the road and their arguments, the table of assets after each step of an asset."""
-    where, subset = ["--output_dir", str(root)], ["3D-FUTURE", "--output_dir", str(root)]
-    table = (build_metadata, [*subset, "--table", str(root / "3D-FUTURE.csv")])
-    scene = [*subset, "--vggt_ckpt", str(encoder), "--save_mask", *CPU]
-    assets = [
-        (download, subset),
-        (render, [*subset, *drawn]),
-        (voxelize, subset),
-        (extract_feature, [*where, "--model", "surface_fields", *CPU]),
-        (encode_ss_latent, [*where, "--enc_pretrained", str(SMALL / "ss_enc"), *CPU]),
-        (
-            encode_latent,
-            [*where, "--feat_model", "surface_fields", "--enc_pretrained", str(SMALL / "slat_enc"), *CPU],
-        ),
-        (stat_latent, [*where, "--model", "surface_fields_slat_enc"]),
-        (render_cond, [*subset, *drawn, "--num_views", "2"]),
-    ]
-    scenes = [
-        (build_metadata_scene, [*scene, "--set", "train", "--use_render_cond"]),
-        (build_metadata_scene, [*scene, "--set", "test"]),
-        (build_scene, [*subset, *(drawn[:2] if drawn else ())]),
-    ]
-    return [table, *(one for step in assets for one in (step, table)), *scenes]
-
-
-def walk(root: Path, encoder: Path, *drawn: str) -> list[int]:
-    """Run the road in this process; the exit statuses."""
-    return [command.main(arguments) for command, arguments in steps(root, encoder, *drawn)]
-
-
-def drawn_with_embree() -> tuple[str, ...]:
-    return ("--engine", "EMBREE", "--resolution", "64", "--max-workers", "1")
+from tests.scene_road import ENCODER, FUTURE, LATENT_MODEL, ROOT, drawn_with_embree, walk
 
 
 @pytest.fixture(scope="module")
-def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    stem = tmp_path_factory.mktemp("vggt") / "vggt"
-    save_checkpoint(build_model({"name": "VGGT", "args": GEOMETRY_ENCODER}), stem)
-    return stem
+def encoder(finished_roots: dict[str, Path]) -> Path:
+    return finished_roots[FUTURE].with_name(ENCODER)
 
 
 @pytest.fixture(scope="module")
-def walked(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def walked(finished_roots: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data root that went the whole road."""
     root = tmp_path_factory.mktemp("road") / "root"
-    raw = ["--output_dir", str(root), "--assets", "3", "--scenes", "2", "--size", "96", "--seed", "1"]
-    assert build_lookalike.main(raw) == 0
-    assert set(walk(root, encoder, *drawn_with_embree())) == {0}
+    shutil.copytree(finished_roots[FUTURE], root)
     return root
 
 

@@ -14,14 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
-from safetensors.numpy import save_file
 
 from safe_files.json_reader import parse_json
 from safe_files.regular import UnreadableFile
 from safe_files.weights import open_weights
 from scenegen.synthesis.furniture.records import FurnitureMesh, ModelInfo
 from scenegen.synthesis.furniture.split import check_split
+from trellis_modules.checkpoint import write_state
 from trellis_modules.files import atomic_write
 
 FORMAT = "scenegen-mesh-pack-1"
@@ -137,7 +138,8 @@ class MeshPack:
         }
         infos = json.dumps([info.to_json() for info in self.infos], ensure_ascii=False)
         with atomic_write(path) as temporary:
-            save_file(tensors, temporary, metadata={"format": FORMAT, "split": split, "infos": infos})
+            state = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in tensors.items()}
+            write_state(state, temporary, {"format": FORMAT, "split": split, "infos": infos})
 
     @classmethod
     def load_for_training(cls, path: Path | str) -> MeshPack:

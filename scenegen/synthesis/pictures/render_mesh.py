@@ -131,6 +131,8 @@ def _joined(path: Path, scene: trimesh.Scene) -> RenderMesh:
     parts = [part for part in scene.dump() if isinstance(part, trimesh.Trimesh) and len(part.faces)]
     if not parts:
         raise ValueError(f"{path}: expected a model with triangles, found none")
+    if any(part.faces.min() < 0 or part.faces.max() >= len(part.vertices) for part in parts):
+        raise ValueError(f"{path}: some triangles have corners that are not there")
     textures: list[np.ndarray] = []
     pieces = [_read_part(part, textures) for part in parts]
     starts = np.cumsum([0] + [len(part.vertices) for part in parts[:-1]])

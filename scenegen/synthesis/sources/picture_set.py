@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from safe_files.json_reader import parse_json
@@ -16,6 +15,7 @@ from safe_files.weights import open_weights
 from scenegen.datasets.source import batch_number
 from scenegen.synthesis.furniture.split import check_split
 from scenegen.synthesis.sources.batch import LatentPictureBatch
+from trellis_modules.checkpoint import write_state
 from trellis_modules.config import MAX_SEED, check_range
 from trellis_modules.files import atomic_write
 from trellis_modules.ragged import expand
@@ -96,7 +96,7 @@ class PictureSet:
         check_split(self.model_ids, "train")
         tensors = {name: getattr(self, name).contiguous() for name in _NAMES}
         with atomic_write(path) as temporary:
-            save_file(tensors, temporary, metadata={_IDS: json.dumps(self.model_ids)})
+            write_state(tensors, temporary, {_IDS: json.dumps(self.model_ids)})
 
     @classmethod
     def load(cls, path: Path) -> PictureSet:

@@ -14,6 +14,7 @@ from scenegen.trainers.objective import Objective
 from scenegen.trainers.objectives.conditions import AssetCondition, AssetFlowSettings
 from scenegen.trainers.objectives.flow_term import draw_states, errors_by_time, time_schedule
 from scenegen.trainers.samples import SceneSample, sample_flow
+from trellis_modules.samplers import SamplingParams
 from trellis_modules.samplers.flow_matching import FlowPath, model_time
 from trellis_modules.sparse import SparseTensor
 
@@ -55,12 +56,14 @@ class DenseFlowObjective(_AssetFlowObjective):
         errors = states.errors(output.velocity)
         return errors.mean(), {"mse": errors.mean().detach(), **errors_by_time(errors, t)}
 
-    def samples(self, batch: LatentBatch, generator: torch.Generator) -> tuple[SceneSample, ...]:
+    def samples(
+        self, batch: LatentBatch, generator: torch.Generator, params: SamplingParams
+    ) -> tuple[SceneSample, ...]:
         """Four of the objects of the batch."""
         cond = self.condition(batch, len(batch.x_0))[:SHOWN]
         x_0 = batch.x_0.float()[:SHOWN]
         latents, _ = sample_flow(
-            self.denoiser, x_0, cond, self.condition.empty(cond), generator, self.config.sigma_min
+            self.denoiser, x_0, cond, self.condition.empty(cond), generator, self.config.sigma_min, params
         )
         return (SceneSample(latents, x_0, images=None if batch.image is None else batch.image[:SHOWN]),)
 

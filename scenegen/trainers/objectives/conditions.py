@@ -21,6 +21,12 @@ IMAGE_ENCODER = "dinov2_vitl14_reg"
 AssetBatch = LatentBatch | SparseLatentBatch
 
 
+_NO_ENCODER = (
+    "dataset: expected ready condition tokens in each batch, got none; take a data set that keeps them, or a "
+    "trainer with an encoder"
+)
+
+
 class AssetCondition(nn.Module):
     """Condition of single objects: without one, a single token of zeros for each."""
 
@@ -42,7 +48,7 @@ class AssetCondition(nn.Module):
 
 
 class ReadyCondition(AssetCondition):
-    """Condition tokens that the data set brings along."""
+    """Condition tokens that the data set brings along, and needs no encoder for."""
 
     def forward(self, batch: AssetBatch, count: int) -> Tensor:
         """The tokens of the batch.
@@ -51,10 +57,7 @@ class ReadyCondition(AssetCondition):
             ConfigError: it has none.
         """
         if batch.cond_tokens is None:
-            raise ConfigError(
-                "dataset: expected ready condition tokens in each batch, got none; take a data set that "
-                "keeps them, or a trainer with an encoder"
-            )
+            raise ConfigError(_NO_ENCODER)
         return batch.cond_tokens
 
 
@@ -139,14 +142,24 @@ class ImageFlowSettings(GuidedFlowSettings):
     """Settings of flows conditioned on pictures.
 
     Attributes:
-        image_cond_model: the frozen image encoder, a reference of `load_network`.
+        image_cond_model: the frozen image encoder, a reference of `load_network`; None where the data set
+            has ready tokens.
     """
 
-    image_cond_model: str = IMAGE_ENCODER
+    image_cond_model: str | None = IMAGE_ENCODER
 
     def condition(self, width: int) -> AssetCondition:
         """Tokens of pictures."""
-        return ImageCondition(frozen_network(self.image_cond_model))
+        encoder = self.image_encoder()
+        return ReadyCondition(width) if encoder is None else ImageCondition(encoder)
+
+    def image_encoder(self) -> nn.Module | None:
+        """The frozen image encoder.
+
+        Raises:
+            CheckpointError: it is missing or damaged.
+        """
+        return None if self.image_cond_model is None else frozen_network(self.image_cond_model)
 
 
 @dataclass(frozen=True)
@@ -165,14 +178,12 @@ class TextFlowSettings(GuidedFlowSettings):
 
 
 class SceneCondition(nn.Module):
-    """Condition of the objects of a photo, by a frozen image encoder and a stored geometry feature."""
+    """Condition of the objects of a photo, by a frozen image encoder and a stored geometry feature.
 
-    def __init__(
-        self,
-        encoder: nn.Module,
-        parts: CondParts,
-        normalize_geometry: bool = False,
-    ) -> None:
+    Ready tokens are taken as they are; without an encoder there must be some.
+    """
+
+    def __init__(self, encoder: nn.Module | None, parts: CondParts, normalize_geometry: bool = False) -> None:
         super().__init__()
         self.encoder, self.parts = encoder, parts
         self.conditioner = SceneConditioner(encoder, None, normalize_geometry=normalize_geometry)
@@ -185,7 +196,9 @@ class SceneCondition(nn.Module):
             ConfigError: the batch lacks a part that is switched on.
         """
         if batch.cond_tokens is not None:
-            return batch.cond_tokens, batch.cond_tokens.shape[1] // self._num_parts
+            return self._ready(batch)
+        if self.encoder is None:
+            raise ConfigError(_NO_ENCODER)
         needed = {
             "cond": True,
             "mask_cond": self.parts.mask,
@@ -207,7 +220,15 @@ class SceneCondition(nn.Module):
             parts=self.parts,
         )
 
-    @property
-    def _num_parts(self) -> int:
-        """Parts of a ready condition, each as long as the tokens of one picture."""
-        return 1 + self.parts.mask + self.parts.scene + 2 * self.parts.geometry
+    def _ready(self, batch: SceneCaseBatch) -> tuple[Tensor, int]:
+        """Tokens that the data set brings along."""
+        if self.conditioner.normalize_geometry and self.parts.geometry:
+            raise ConfigError(
+                "trainer.normalize_geometry: expected false for ready condition tokens, which hold the "
+                "feature as it is, got true; let the data set give pictures, or leave it out"
+            )
+        if batch.num_object_tokens is None:
+            raise ConfigError(
+                "dataset: expected the number of tokens of the object with ready ones, got none"
+            )
+        return batch.cond_tokens, batch.num_object_tokens

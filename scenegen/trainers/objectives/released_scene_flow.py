@@ -20,6 +20,8 @@ from torch.nn import functional as F
 from scenegen.conditioning.parts import CondParts
 from scenegen.conditioning.scene_conditioner import drop_cond
 from scenegen.datasets.batch import SceneCaseBatch
+from scenegen.datasets.poses import decode_poses
+from scenegen.geometry import POSE_SIZE
 from scenegen.trainers.objective import Objective
 from scenegen.trainers.objectives.collision import collision_ratio, soft_overlap
 from scenegen.trainers.objectives.conditions import ImageFlowSettings, SceneCondition
@@ -28,6 +30,7 @@ from scenegen.trainers.objectives.frozen_networks import frozen_decoder_of_run, 
 from scenegen.trainers.objectives.pose_term import PoseTermSettings, PoseWeight, pose_errors, split_pose
 from scenegen.trainers.samples import SceneSample, sample_flow
 from trellis_modules.config import ConfigError
+from trellis_modules.samplers import SamplingParams
 from trellis_modules.samplers.flow_matching import FlowPath, model_time
 
 
@@ -103,11 +106,7 @@ class ReleasedSceneFlowObjective(Objective):
     def __init__(self, denoiser: nn.Module, config: ReleasedSceneFlowSettings) -> None:
         super().__init__()
         self.denoiser, self.config = denoiser, config
-        self.condition = SceneCondition(
-            frozen_network(config.image_cond_model),
-            config.parts,
-            config.normalize_geometry,
-        )
+        self.condition = SceneCondition(config.image_encoder(), config.parts, config.normalize_geometry)
         self.pose_weight = PoseWeight(config.position_weight_min_ratio, config.position_weight_max_ratio)
         self.path, self.schedule = FlowPath(config.sigma_min), time_schedule(config.t_schedule)
         if config.use_collision_loss or config.overlap_weight:
@@ -117,7 +116,8 @@ class ReleasedSceneFlowObjective(Objective):
         """Velocity error, and the weighed pose term of scenes with more than one object.
 
         Raises:
-            ValueError: data and network have poses of different sizes, or see `SceneCondition`.
+            ConfigError: data and network have different poses, these do not fit the loss, or see
+                `SceneCondition`.
         """
         config, x_0 = self.config, batch.x_0.float()
         count, device = len(x_0), x_0.device
@@ -135,24 +135,37 @@ class ReleasedSceneFlowObjective(Objective):
         mse = errors.mean()
         logs = {"mse": mse, **errors_by_time(errors, states.t)}
         poses = output.extras["positions"].float()
+        self._check_poses(poses, batch.positions)
         if count == 1:  # every trained tensor gets a gradient, which processes that share a model rely on
             return mse + 0 * poses.sum(), {name: value.detach() for name, value in logs.items()}
-        if poses.shape != batch.positions.shape:
-            raise ValueError(
-                f"pose_encoding_type: expected one kind of poses, got {batch.positions.shape[-1]} numbers "
-                f"from the data and {poses.shape[-1]} from the network; set it alike for both"
-            )
         term, pose_logs = self._pose_term(states, output.velocity, poses, batch.positions.float())
         weight, ratio = self.pose_weight(mse, term)
         logs |= {**pose_logs, "pos_loss": term, "pos_weight": weight, "pos_ratio": ratio}
         return mse + weight * term, {name: value.detach() for name, value in logs.items()}
 
-    def samples(self, batch: SceneCaseBatch, generator: torch.Generator) -> tuple[SceneSample, ...]:
+    def _check_poses(self, poses: Tensor, target: Tensor) -> None:
+        """Refuse poses of which the loss cannot be made."""
+        if poses.shape != target.shape:
+            raise ConfigError(
+                f"pose_encoding_type: expected one kind of poses, got {target.shape[-1]} numbers from the "
+                f"data and {poses.shape[-1]} from the network; set it alike for both"
+            )
+        if poses.shape[-1] != POSE_SIZE and (
+            self.config.overlap_weight or self.config.rotation_loss != "plain"
+        ):
+            raise ConfigError(
+                "pose_encoding_type: expected absT_quatR_S, which overlap_weight and rotation_loss need, got "
+                "angles; set them to 0 and plain, or take quaternions"
+            )
+
+    def samples(
+        self, batch: SceneCaseBatch, generator: torch.Generator, params: SamplingParams
+    ) -> tuple[SceneSample, ...]:
         """The scene of the batch."""
         cond, num_object_tokens = self.condition(batch)
         flow = partial(self.denoiser, num_object_tokens=num_object_tokens)
         latents, poses = sample_flow(
-            flow, batch.x_0.float(), cond, torch.zeros_like(cond), generator, self.config.sigma_min
+            flow, batch.x_0.float(), cond, torch.zeros_like(cond), generator, self.config.sigma_min, params
         )
         sample = SceneSample(
             latents, batch.x_0, poses, batch.positions.float(), batch.cond, batch.scene_image
@@ -188,7 +201,9 @@ class ReleasedSceneFlowObjective(Objective):
         if config.use_collision_loss:
             with torch.no_grad():
                 occupied = self.decoder(states.x_0(velocity))[:, 0] > 0
-            logs["collision_ratio"] = ratio = collision_ratio(occupied, target, config.collision_resolution)
+            logs["collision_ratio"] = ratio = collision_ratio(
+                occupied, decode_poses(target), config.collision_resolution
+            )
             smooth = config.collision_smooth_scale
             error = smooth * F.smooth_l1_loss(ratio / smooth, torch.zeros_like(ratio))
             term = term + config.collision_loss_weight * error

@@ -89,7 +89,10 @@ def _run_step(case: GoldenCase, objective: ReleasedSceneFlowObjective, step: int
     denoiser = _GivenPrediction(inputs["velocity"], inputs["predicted_positions"])
     objective.denoiser = denoiser
     batch = SceneCaseBatch(
-        inputs["x_0"], inputs["positions"], cond_tokens=torch.zeros(len(inputs["t"]), 5, 4)
+        inputs["x_0"],
+        inputs["positions"],
+        cond_tokens=torch.zeros(len(inputs["t"]), 5, 4),
+        num_object_tokens=1,
     )
     with (
         mock.patch.object(TimeSchedule, "sample", return_value=inputs["t"]),

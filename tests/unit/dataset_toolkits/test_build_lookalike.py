@@ -146,3 +146,11 @@ def test_polygons_draw_the_mask_that_they_were_made_of(hole):
     if hole:
         mask[10:20, 12:20] = False
         assert (decode_segmentation(polygons_of(mask), *mask.shape) != mask).any()
+
+
+@pytest.mark.parametrize("flag", ["--assets", "--scenes"])
+def test_fewer_than_one_of_each_set_are_refused(tmp_path, capsys, flag):
+    with pytest.raises(SystemExit):
+        build_lookalike.main(["--output_dir", str(tmp_path / "root"), flag, "1"])
+    assert f"{flag}: expected at least 2, one for each of train and test" in capsys.readouterr().err
+    assert not (tmp_path / "root").exists()

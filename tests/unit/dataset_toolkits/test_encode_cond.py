@@ -13,10 +13,12 @@ from dataset_toolkits import encode_cond
 from scenegen.checkpoints.networks import load_network
 from scenegen.conditioning.scene_conditioner import SceneConditioner
 from scenegen.datasets.metadata import read_scenes
+from scenegen.datasets.registry import DATASETS
+from scenegen.datasets.sample_files import SampleError
 from scenegen.datasets.scene_set import SceneCases, SceneSetConfig
 from scenegen.datasets.source import SourceOptions
 from scenegen.models.registry import build_model
-from tests.lookalike_root import SS_LATENT, lookalike_root
+from tests.lookalike_root import SLAT, SS_LATENT, lookalike_root
 from trellis_modules.checkpoint import save_checkpoint
 
 ENCODER = {
@@ -52,7 +54,7 @@ def cases(root: Path, **settings) -> SceneCases:
 
 def test_ready_tokens_are_those_of_the_pictures(root, encoder, capsys):
     assert run(root, encoder, "--batch_size", "3") == 0
-    assert "8 of 8 scenes in" in capsys.readouterr().out
+    assert "8 of 8 scenes have their tokens" in capsys.readouterr().out
     pictures, tokens = cases(root), cases(root, cond_tokens="toy_encoder")
     conditioner = SceneConditioner(load_network(encoder), None)
     for number in range(len(pictures)):
@@ -90,11 +92,35 @@ def test_a_scene_that_fails_is_listed_and_the_others_are_made(root, encoder, cap
         (("--model", "/nowhere/encoder"), "/nowhere/encoder: expected a network"),
         (("--image_size", "30"), "--image-size: expected a multiple of 14, got 30"),
         (("--set", "test"), "metadata_scene_test.csv: no such file"),
+        (("--kind", "assets", "--output_dir", "/tmp"), "/tmp/metadata.csv: no such file"),
     ],
 )
 def test_wrong_input_is_one_line(root, encoder, caplog, flags, said):
     assert run(root, encoder, *flags) == 1
     assert said in caplog.text and len(caplog.records) == 1
+
+
+def test_pictures_of_assets_have_their_tokens(root, encoder):
+    assert run(root, encoder, "--kind", "assets") == 0
+    options = SourceOptions(torch.device("cpu"), data_dirs=(root,), batch_size=6)
+    kind = DATASETS["ImageConditionedSLat"]
+    settings = {"latent_model": SLAT, "min_aesthetic_score": None, "image_size": SIZE}
+    pictures = kind.make(kind.config(**settings), options).batch(3)
+    ready = kind.make(kind.config(**settings, cond_tokens="toy_encoder"), options).batch(3)
+    assert ready.image is None and torch.equal(ready.x_0, pictures.x_0)
+    with torch.no_grad():
+        expected = SceneConditioner(load_network(encoder), None).encode_images(pictures.image)
+    torch.testing.assert_close(ready.cond_tokens, expected, atol=4e-3, rtol=1e-3)  # stored as float16
+
+
+def test_assets_without_tokens_are_named(root, encoder):
+    kind = DATASETS["ImageConditionedSparseStructureLatent"]
+    config = kind.config(latent_model=SS_LATENT, min_aesthetic_score=None, cond_tokens="none")
+    source = kind.make(config, SourceOptions(torch.device("cpu"), data_dirs=(root,), batch_size=6))
+    with pytest.raises(
+        SampleError, match="cond_tokens/none/assets/.*no such file.; run encode_cond.py again"
+    ):
+        source.batch(0)
 
 
 def test_every_row_of_the_table_has_its_tokens(root, encoder):

@@ -342,7 +342,7 @@ def test_ready_tokens_take_the_place_of_pictures(with_tokens, source):
     feature = torch.from_numpy(np.load(with_tokens / rows[0].vggt_feature)["vggt_feature"])
     assert torch.equal(batch.cond_tokens, assemble_cond(crops, masks, stored["scene"][None], feature))
     assert scenes.batch(0).cond_tokens.dtype == torch.float32
-    assert scenes.batch(0).cond_tokens.shape[1:] == (5 * 9, 32)
+    assert scenes.batch(0).cond_tokens.shape[1:] == (5 * 9, 32) and scenes.batch(0).num_object_tokens == 9
     few = source(with_tokens, cond_tokens="toy", use_mask_cond=False, use_vggt_feature_cond=False).batch(0)
     assert few.cond_tokens.shape[1:] == (2 * 9, 32)
 

@@ -123,3 +123,15 @@ def test_latents_of_different_encoders_are_one_line(changed_root, make_source):
     source = make_source(LATENTS, changed_root, run={"batch_size": 6}, latent_model=SS_LATENT)
     with pytest.raises(SampleError, match=r"x_0: expected one shape in a batch, got \(8, 8, 8, 8\) and"):
         source.batch(0)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_batches_on_a_gpu_are_those_on_a_cpu(toy_root, make_source):
+    run = {"workers": 2, "slots": 1}
+    on_cpu = make_source(SCENES, toy_root, run=run, **SMALL)
+    on_gpu = make_source(SCENES, toy_root, run=run | {"device": torch.device("cuda")}, **SMALL)
+    for step in range(8):
+        batch = on_gpu.batch(step)
+        assert all(value.is_cuda for value in batch.tensors())
+        assert equal(batch.to(torch.device("cpu")), on_cpu.batch(step))

@@ -121,6 +121,12 @@ def test_a_full_disk_leaves_the_states_before_and_nothing_of_the_new_one(store, 
     assert {path.name: path.read_bytes() for path in store.folder.iterdir()} == before
 
 
+def test_what_a_kill_left_of_a_file_goes_with_the_next_state(store):
+    (store.folder / ".net_step0000007.safetensors.part").write_bytes(b"half")
+    write(store, 8)
+    assert not list(store.folder.glob(".*")) and store.read_latest().step == 8
+
+
 def test_files_outside_the_folder_are_not_read(store):
     path = store.folder / "misc_step0000006.json"
     content = json.loads(path.read_text())

@@ -38,6 +38,19 @@ def test_signal_lets_other_work_finish_and_stops_the_next(tmp_path):
     assert done == ["state written"] and interruption.reason == "SIGTERM"
 
 
+@pytest.mark.parametrize("number", SIGNALS)
+def test_signal_lets_a_step_finish_that_other_processes_wait_for(number):
+    done = []
+    with Interruption(may_break_off=False) as interruption:
+        for _ in range(2):
+            with interruption.breakable():
+                if not done:
+                    os.kill(os.getpid(), number)
+                busy(0.01)
+                done.append("step")
+    assert done == ["step", "step"] and interruption.reason == SIGNALS[number]
+
+
 def test_time_limit_holds_within_a_step():
     start = time.monotonic()
     with Interruption(0.2) as interruption:

@@ -58,7 +58,7 @@ class Moved(Objective):
         self.seen.append((self.training, torch.is_grad_enabled(), float(torch.rand((), generator=generator))))
         return batch.x_0.mean() + 1, {"mse": batch.x_0.mean(), "bin_0/mse": torch.tensor(math.nan)}
 
-    def samples(self, batch, generator):
+    def samples(self, batch, generator, params):
         poses = batch.positions.clone()
         poses[1:, 0] += self.moved
         angle = torch.full((len(poses) - 1,), self.turned)
@@ -189,7 +189,7 @@ def test_snapshots_without_a_decoder_show_pictures_and_poses_and_only_the_first_
 
 def test_an_objective_without_samples_is_not_shown(tmp_path):
     class Silent(Moved):
-        def samples(self, batch, generator):
+        def samples(self, batch, generator, params):
             return ()
 
     assert Snapshots(Silent(), Source(4), None, tmp_path, 1, World())(0, "init") == {}

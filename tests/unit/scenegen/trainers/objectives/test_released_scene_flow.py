@@ -91,9 +91,17 @@ def test_the_condition_has_the_parts_that_are_switched_on(batch, stems):
     torch.testing.assert_close(call["cond"][1:2, 3 * TOKENS :], geometry)
     call = evaluate(batch, stems, use_mask_cond=False, use_vggt_feature_cond=False)[2].call
     assert call["cond"].shape[1] == 2 * TOKENS
-    tokens = torch.randn(ASSETS, 5 * TOKENS, WIDTH)
-    call = evaluate(replace(batch, cond_tokens=tokens, cond=None), stems)[2].call
+
+
+def test_ready_tokens_are_taken_as_they_are_and_need_no_encoder(batch, stems):
+    tokens = torch.randn(ASSETS, 3 * TOKENS + 8, WIDTH)
+    ready = replace(batch, cond_tokens=tokens, num_object_tokens=TOKENS, cond=None)
+    call = evaluate(ready, {**stems, "image_cond_model": None})[2].call
     assert torch.equal(call["cond"], tokens) and call["num_object_tokens"] == TOKENS
+    with pytest.raises(ConfigError, match="expected ready condition tokens in each batch, got none"):
+        evaluate(batch, {**stems, "image_cond_model": None})
+    with pytest.raises(ConfigError, match="normalize_geometry: expected false for ready condition tokens"):
+        evaluate(ready, stems, normalize_geometry=True)
 
 
 @pytest.mark.parametrize("missing", ["cond", "mask_cond", "scene_image", "vggt_feature"])
@@ -174,8 +182,18 @@ def test_only_the_denoiser_learns_and_the_average_is_part_of_the_state(batch, st
 
 
 def test_poses_of_another_size_than_the_networks_are_refused(batch, stems):
-    with pytest.raises(ValueError, match="pose_encoding_type: .* got 7 numbers from the data and 8"):
+    with pytest.raises(ConfigError, match="pose_encoding_type: .* got 7 numbers from the data and 8"):
         evaluate(replace(batch, positions=batch.positions[:, :7]), stems, batch.positions)
+
+
+def test_poses_with_angles_have_collisions_but_no_overlap(batch, stems):
+    angles = torch.tensor([[0.0, 0, 0, 0, 0, 0, 1], [0.2, 0, 0, 0, 90, 0, 1], [0.1, 0, 0, 30, 0, 0, 1]])
+    batch = replace(batch, positions=angles)
+    _, logs, _ = evaluate(batch, stems, angles + 0.1, use_collision_loss=True, collision_resolution=16)
+    assert 0 < logs["collision_ratio"] <= 1 and float(logs["rot_loss"]) == pytest.approx(0.1, abs=1e-5)
+    for options in ({"overlap_weight": 1.0}, {"rotation_loss": "either_sign"}):
+        with pytest.raises(ConfigError, match="pose_encoding_type: expected absT_quatR_S, .* got angles"):
+            evaluate(batch, stems, angles, **options)
 
 
 def test_a_missing_encoder_or_decoder_is_named(batch, stems):
