@@ -243,7 +243,7 @@ ALLOWED = {
     "scenegen.__main__": {"scenegen.cli"},
     "dataset_toolkits": set(PACKAGES),
     "scripts": {*PACKAGES, *SCRIPT_FOLDERS},
-    "benchmarks": {*PACKAGES, *SCRIPT_FOLDERS},
+    "benchmarks": {*PACKAGES, *SCRIPT_FOLDERS, "tests.lookalike_root"},
     "examples": {"scenegen", "trellis_modules", "vggt"},
     "integrations.comfyui": {"scenegen", "integrations.comfyui"},
     "inference": {"scenegen"},
