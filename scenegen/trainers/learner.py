@@ -17,6 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from scenegen.datasets.batch import Batch
 from scenegen.trainers.cuda_graph import GraphedGradients
 from scenegen.trainers.distributed import World, in_parallel, trained_blocks
+from scenegen.trainers.elastic import build_elastic
 from scenegen.trainers.ema import Averages
 from scenegen.trainers.grad_clip import build_clipper
 from scenegen.trainers.loop_config import LoopConfig
@@ -38,6 +39,7 @@ class Learner:
         fp16_mode: the precision that is used: the configuration's, but float32 on a CPU instead of bfloat16,
             which takes several times as long there.
         precision, optimizer, clipper, averages: see their classes.
+        elastic: controls which blocks are computed again; None where nothing does.
         is_sharded: networks are spread over processes.
     """
 
@@ -73,6 +75,7 @@ class Learner:
         self.optimizer = build_optimizer(config.optimizer, groups, self.precision.masters)
         self._rates = LearningRates(self.optimizer, config.lr_scheduler)
         self.clipper = build_clipper(config.grad_clip)
+        self.elastic = build_elastic(config.elastic, objective, device)
         self.averages = Averages(self.precision.flat_masters, config.ema_rates, config.ema_warmup)
         self._parameters = [parameter for group in groups for parameter in group.parameters]
         self._passes = config.batch_split
@@ -115,7 +118,8 @@ class Learner:
             if self._passes > 1:
                 self._add_recorded(is_last)
             return logs
-        with self._exchange(is_last):
+        watched = nullcontext() if self.elastic is None else self.elastic.watch(batch, seed)
+        with self._exchange(is_last), watched:
             return self._gradients(batch, decisions)[1]
 
     @torch.no_grad()

@@ -79,6 +79,9 @@ def save(
     }
     tensors |= {f"means.{name}": value for name, value in progress.means.state_dict().items()}
     tensors |= {f"clipper.{name}": value for name, value in learner.clipper.state_dict().items()}
+    if learner.elastic is not None:
+        state = learner.elastic.controller.state_dict()
+        tensors |= {f"elastic.{name}": value for name, value in state.items()}
     tensors |= {f"objective.{name}": value for name, value in learner.objective.named_buffers(recurse=False)}
     state = learner.optimizer.state_dict()
     moments, numbers = _parted(state["state"])
@@ -129,6 +132,8 @@ def restore(
         if saved.notes["precision"].keys() == learner.precision.state_dict().keys():
             learner.precision.load_state_dict(saved.notes["precision"])
         learner.clipper.load_state_dict(_part(saved.tensors, "clipper."))
+        if learner.elastic is not None and (state := _part(saved.tensors, "elastic.")):
+            learner.elastic.controller.load_state_dict(state)
         progress = TrainingProgress(saved.step, float(saved.notes["seconds"]), Means())
         progress.means.load_state_dict(_on(learner.device, _part(saved.tensors, "means.")))
     except (LookupError, TypeError, ValueError, AttributeError) as error:

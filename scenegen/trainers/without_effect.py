@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from scenegen.trainers.data import DATA
+from scenegen.trainers.elastic import ELASTIC
 from scenegen.trainers.experiment import Experiment
 
 _COLLISION = ("collision_smooth_scale", "collision_loss_weight", "collision_resolution")
@@ -39,11 +40,10 @@ def _of_loop(experiment: Experiment) -> Iterator[tuple[str, str]]:
         yield "freeze_weights", "unfreeze_weights is given too, which freezes all the rest"
     if not loop.finetune_ckpt:
         yield "init_global_params", "no finetune_ckpt is given"
-    if loop.elastic is not None:
-        yield (
-            "elastic",
-            "which blocks are recomputed is not controlled; use_checkpoint recomputes all of them",
-        )
+    if loop.elastic is not None and not any(
+        model.name.startswith(ELASTIC) for model in experiment.models.values()
+    ):
+        yield "elastic", f"no network has a name that begins with {ELASTIC}"
     if loop.fp16_mode != "inflat_all":
         yield "fp16_scale_growth", "only fp16_mode inflat_all scales the loss"
 

@@ -206,7 +206,7 @@ class SparseStructureFlowModel(TorsoModule):
         for index, (block, context) in enumerate(zip(self.blocks, contexts, strict=True)):
             if index == features_before:
                 features = h
-            if self.config.use_checkpoint and self.training:
+            if self.recomputes(index):
                 h = checkpoint(block, h, *arguments, context, use_reentrant=False)
             else:
                 h = block(h, *arguments, context)

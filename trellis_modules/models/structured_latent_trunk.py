@@ -88,8 +88,8 @@ class StructuredLatentTrunk(TorsoModule):
             h = self.input_layer(x)
             positions = voxel_position_embedding(h, self.config.model_channels)
             h = h.replace(h.feats + positions).to(self.torso_dtype)
-        for block in self.blocks:
-            if self.config.use_checkpoint and self.training:
+        for index, block in enumerate(self.blocks):
+            if self.recomputes(index):
                 h = checkpoint(block, h, use_reentrant=False)
             else:
                 h = block(h)

@@ -30,6 +30,14 @@ class TorsoModule(nn.Module, ABC):
     #: Dtype of the torso's linear and convolution layers, and of the activations between them.
     torso_dtype: torch.dtype = torch.float32
 
+    #: Blocks, from the first, whose activations are computed again in the backward pass, whatever the
+    #: configuration says of all.
+    recomputed_blocks: int = 0
+
+    def recomputes(self, index: int) -> bool:
+        """Whether the activations of a transformer block are computed again in the backward pass."""
+        return self.training and (self.config.use_checkpoint or index < self.recomputed_blocks)
+
     @abstractmethod
     def torso(self) -> Iterator[nn.Module]:
         """The submodules that make up the torso."""
