@@ -7,7 +7,6 @@ taken for the scene that is there already.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
@@ -21,6 +20,7 @@ from scenegen.hub.digest import file_sha256
 from scenegen.hub.repository import split_repository
 from scenegen.inputs.label_image import is_as_written
 from scenegen.inputs.layout import InputPhoto, InputScene
+from trellis_modules.config import to_json
 
 ORIGIN_KEY = "made_from"
 """Of the record of a scene."""
@@ -93,7 +93,7 @@ def origin_of(
         files |= {prefix + part: file_sha256(path) for part, path in _parts(photo, found)}
     if any(photo.form is None for photo in scene.photos):
         settings = {**settings, **segmenter}
-    return Origin(files, json.loads(json.dumps(settings)))
+    return Origin(files, to_json(settings))
 
 
 def as_settings(value: Any, without: Sequence[str] = ()) -> dict[str, Any]:

@@ -98,7 +98,11 @@ SOURCES = {
     "structured_latent_flow": ("latent_pictures", LatentPictureSource),
 }
 #: flow objective -> the autoencoder whose latents it learns
-SETTINGS = {"scene_flow": {"append_places": True, "draws": 2}}
+SETTINGS = {
+    "structure_vae": {"loss_type": "dice", "lambda_bce": 5.0, "lambda_kl": 0.001},
+    "scene_flow": {"append_places": True, "draws": 2},
+}
+TRAINERS = {"structure_vae": "SparseStructureVaeTrainer"}  # where it is not the stage's
 LATENTS_OF = {"scene_flow": "structure_vae", "structured_latent_flow": "structured_latent_vae"}
 
 
@@ -120,7 +124,10 @@ def run(tmp_path, pack):
         config = {
             "models": EXPERIMENTS[objective],
             "dataset": {"name": SOURCES[objective][0], "args": SOURCE},
-            "trainer": {"name": objective, "args": TRAINER | SETTINGS.get(objective, {})},
+            "trainer": {
+                "name": TRAINERS.get(objective, objective),
+                "args": TRAINER | SETTINGS.get(objective, {}),
+            },
         }
         path = tmp_path / f"{objective}.json"
         path.write_text(json.dumps(config | (changes or {})))
@@ -308,7 +315,7 @@ def test_latents_come_with_unit_spread(encoder, pack):
         (
             "structure_vae",
             {"dataset": {"name": "scenes"}},
-            "dataset: expected SparseStructure or shapes, from which structure_vae",
+            "dataset: expected SparseStructure or shapes, from which SparseStructureVae",
         ),
         ("structure_vae", {"sources": {}}, "unknown key 'sources' for ExperimentConfig"),
         (
