@@ -75,6 +75,7 @@ NOT_RUN: Mapping[tuple[str, str], str] = {
     ("docs/checkpoints.md", "python scripts/convert_checkpoint.py"): "needs DINOv2; see test_conversion.py",
     ("docs/kernels.md", "bash setup.sh"): INSTALLS,
     ("docs/solids.md", "python inference.py --input data/scenes"): "needs the 200 test scenes; takes hours",
+    ("docs/solids.md", "python inference.py --no-appearance --input data/scenes"): "needs the test scenes",
     ("docs/segmentation.md", "bash setup.sh"): INSTALLS,
     ("docs/segmentation.md", "scenegen segment"): SAM2,
     ("docs/segmentation.md", "python inference.py"): SAM2,
