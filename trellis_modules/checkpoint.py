@@ -145,7 +145,24 @@ def write_state(state: Mapping[str, Tensor], path: Path, metadata: Mapping[str, 
         save_file(dict(state), path, None if metadata is None else dict(metadata))
     except SafetensorError as error:
         raise OSError(f"{path}: {_first_line(error)}") from error
+    if metadata is not None and len(metadata) > 1:
+        _sort_notes(path)
     path.chmod(permissions)  # safetensors replaces the file by one that only its owner may read
+
+
+def _sort_notes(path: Path) -> None:
+    """Put the notes of a file that was just written in order, so that the same content has the same bytes.
+
+    safetensors writes several of them in any order. The header keeps its length.
+    """
+    with path.open("r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        sorted_header = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+        if len(sorted_header) <= length:
+            file.seek(8)
+            file.write(sorted_header.ljust(length))
 
 
 def find_weights(stem: Path) -> Path:

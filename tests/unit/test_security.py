@@ -27,6 +27,7 @@ READERS: dict[str, set[str]] = {
     "json.load": set(),
     "json.loads": {
         "scenegen/synthesis/layouts/scene_layout.py",  # of what it has just written
+        "trellis_modules/checkpoint.py",  # the same
         *(
             f"scenegen/datasets/{name}.py"
             for name in ("annotations", "metadata", "model_boxes", "shards", "tables")

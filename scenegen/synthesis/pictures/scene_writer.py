@@ -140,23 +140,31 @@ def write_object_images(
 
     Raises:
         ValueError: a mask is empty.
+        OSError: the disk refuses.
     """
     temporary = folder.with_name(folder.name + ".part")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    Image.fromarray(colour).save(temporary / PHOTO_NAME, quality=_JPEG_QUALITY, subsampling=0)
-    for number, mask in enumerate(masks):
-        cutout(colour, mask).save(temporary / cutout_name(number), optimize=optimize)
-        if with_masks:
-            channels = np.repeat(mask[..., None], 3, axis=2).astype(np.uint8) * 255
-            Image.fromarray(channels).save(temporary / mask_name(number), optimize=optimize)
+    try:
+        Image.fromarray(colour).save(temporary / PHOTO_NAME, quality=_JPEG_QUALITY, subsampling=0)
+        for number, mask in enumerate(masks):
+            cutout(colour, mask).save(temporary / cutout_name(number), optimize=optimize)
+            if with_masks:
+                channels = np.repeat(mask[..., None], 3, axis=2).astype(np.uint8) * 255
+                Image.fromarray(channels).save(temporary / mask_name(number), optimize=optimize)
+        _replace_pictures(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _replace_pictures(new: Path, folder: Path) -> None:
+    """Move the pictures of a scene into its folder, and remove those that it has no more."""
     folder.mkdir(exist_ok=True)
     for path in folder.iterdir():
-        if _PICTURE.fullmatch(path.name) and not (temporary / path.name).is_file():
+        if _PICTURE.fullmatch(path.name) and not (new / path.name).is_file():
             path.unlink()
-    for path in temporary.iterdir():
+    for path in new.iterdir():
         path.replace(folder / path.name)
-    temporary.rmdir()
 
 
 def cutout(colour: np.ndarray, mask: np.ndarray, size: int = CUTOUT_SIZE) -> Image.Image:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -19,6 +19,7 @@ from trellis_modules.checkpoint import (
     load_checkpoint,
     read_state,
     save_checkpoint,
+    write_state,
 )
 from trellis_modules.config import NamedConfig
 from trellis_modules.models import build_model, from_arguments
@@ -226,3 +227,13 @@ def test_save_refuses_what_half_precision_cannot_hold(decoder: nn.Module, tmp_pa
     ):
         save_checkpoint(decoder, tmp_path / "d")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_notes_are_written_in_order(tmp_path):
+    notes = {name: f'a "{name}" ü' for name in "zqamtbk"}
+    for number in range(6):  # safetensors draws another order each time
+        write_state({"x": torch.arange(3.0)}, tmp_path / f"{number}.safetensors", notes)
+    contents = {(tmp_path / f"{number}.safetensors").read_bytes() for number in range(6)}
+    assert len(contents) == 1
+    with safe_open(tmp_path / "0.safetensors", "pt") as file:
+        assert file.metadata() == notes and torch.equal(file.get_tensor("x"), torch.arange(3.0))
