@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-
 from scenegen.conditioning.text_encoder import MAX_TOKENS, TextEncoder
-from scenegen.hub.transformers_folders import check_transformers, find_folder
+from scenegen.hub.transformers_folders import check_transformers, find_folder, load_with_tokenizer
 from trellis_modules.checkpoint import CheckpointError, refuse_pickle
 
 PUBLISHED_TEXT_ENCODER = "openai/clip-vit-large-patch14"
@@ -28,18 +26,9 @@ def load_text_encoder(path_or_repo: Path | str = PUBLISHED_TEXT_ENCODER) -> Text
     check_transformers("captions", "or train with images")
     refuse_pickle(Path(path_or_repo).expanduser())
     folder = find_folder(path_or_repo, TEXT_ENCODER_FILES, _missing)
-    from safetensors import SafetensorError
-    from transformers import AutoTokenizer, CLIPTextModel
+    from transformers import CLIPTextModel
 
-    try:
-        network, report = CLIPTextModel.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, output_loading_info=True, dtype=torch.float32
-        )
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        raise _refused(folder, " ".join(str(error).split())[:200]) from error
-    if faults := sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]])):
-        raise _refused(folder, f"it lacks {faults[0]} and {len(faults) - 1} more")
+    network, tokenizer = load_with_tokenizer(CLIPTextModel, folder, _refused)
     return TextEncoder(network, tokenizer, min(MAX_TOKENS, network.config.max_position_embeddings))
 
 

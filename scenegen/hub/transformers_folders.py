@@ -5,6 +5,9 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from scenegen.hub.repository import Repository, split_repository
 from trellis_modules.checkpoint import CheckpointError
@@ -52,3 +55,34 @@ def find_folder(
         if not (folder / name).is_file():
             raise missing(folder / name)
     return folder
+
+
+def load_with_tokenizer(
+    kind: type, folder: Path, refused: Callable[[Path, str], CheckpointError]
+) -> tuple[Any, Any]:
+    """A network with every weight from its checkpoint, in float32 on the CPU, and the tokenizer of its texts.
+
+    Args:
+        kind: class of transformers.
+        folder: as `find_folder` returns it; nothing is fetched and no pickle is opened.
+        refused: makes the error for a folder that does not hold such a network, with the reason.
+
+    Raises:
+        CheckpointError: that of ``refused``.
+    """
+    from huggingface_hub.errors import StrictDataclassError
+    from safetensors import SafetensorError
+    from transformers import AutoTokenizer
+
+    try:
+        network, report = kind.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, output_loading_info=True, dtype=torch.float32
+        )
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (
+        OSError, ValueError, KeyError, TypeError, RuntimeError, StrictDataclassError, SafetensorError
+    ) as error:  # fmt: skip
+        raise refused(folder, " ".join(str(error).split())[:200]) from error
+    if faults := sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]])):
+        raise refused(folder, f"it lacks {faults[0]} and {len(faults) - 1} more")
+    return network, tokenizer

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from scenegen.hub.transformers_folders import check_transformers, find_folder
+from scenegen.hub.transformers_folders import check_transformers, find_folder, load_with_tokenizer
 from scenegen.inputs.image_files import SceneInputError
 from scenegen.segmentation.prompts import ObjectPrompt
 from scenegen.segmentation.sam2 import IMAGE_MEAN, IMAGE_STD
@@ -70,19 +70,9 @@ def load_detector(
     check_transformers("objects by their names", _OTHERWISE, SegmenterUnavailable)
     refuse_pickle(Path(path_or_repo).expanduser())
     folder = find_folder(path_or_repo, DETECTOR_FILES, _missing, revision)
-    from huggingface_hub.errors import StrictDataclassError
-    from safetensors import SafetensorError
-    from transformers import AutoTokenizer, GroundingDinoForObjectDetection
+    from transformers import GroundingDinoForObjectDetection
 
-    try:
-        network, report = GroundingDinoForObjectDetection.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, output_loading_info=True, dtype=torch.float32
-        )
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError, RuntimeError, StrictDataclassError, SafetensorError) as error:
-        raise _refused(folder, " ".join(str(error).split())[:200]) from error
-    if faults := sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]])):
-        raise _refused(folder, f"it lacks {faults[0]} and {len(faults) - 1} more")
+    network, tokenizer = load_with_tokenizer(GroundingDinoForObjectDetection, folder, _refused)
     return TextDetector(network.eval().requires_grad_(False).to(device), tokenizer)
 
 

@@ -55,11 +55,8 @@ class LinearMemoryController:
         check_range("update_every", update_every, 1)
         for name, value in (("target_ratio", target_ratio), ("max_mem_ratio_start", max_mem_ratio_start)):
             check_range(name, value, 0, 1)
-        self.update_every, self.target_ratio, self.available_memory = (
-            update_every,
-            target_ratio,
-            available_memory,
-        )
+        self.update_every, self.target_ratio = update_every, target_ratio
+        self.available_memory = available_memory
         self.params, self.max_ratio = tuple(map(float, params)), float(max_mem_ratio_start)
         self._seen = np.zeros((buffer_size, 2))
         self._count = 0

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from scenegen.datasets.batch import SparseViewBatch
+from scenegen.synthesis.pictures.light_model import facing_eye
 from scenegen.trainers.objective import Objective
 from scenegen.trainers.objectives.losses import masked_mean
 from scenegen.trainers.objectives.picture_loss import PictureLoss, PictureLossSettings
@@ -165,8 +166,7 @@ def facing_normals(rendering: Rendering, extrinsics: Tensor, intrinsics: Tensor)
     """Normals (1, H, W, 3) of a rendering, turned to the camera: true meshes have faces that look inwards."""
     rays = camera_rays(intrinsics[None].to(rendering.depth), rendering.depth.shape[1:])
     towards = rays @ extrinsics[:3, :3].to(rays)  # from the camera's axes to the world's
-    away = (rendering.normal * towards).sum(-1, keepdim=True) > 0
-    return torch.where(away, -rendering.normal, rendering.normal)
+    return facing_eye(rendering.normal, towards)
 
 
 def normal_picture(normal: Tensor, alpha: Tensor) -> Tensor:

@@ -6,27 +6,11 @@ from benchmarks import evaluation_tables
 from scenegen.evaluation.report import build_report, write_json
 from scenegen.evaluation.scene_list import ListedScenes
 from scenegen.evaluation.settings import CORRECTED, PAPER, EvaluationSettings
+from tests.evaluation_records import evaluated_record
 
 
 def report(name, value):
-    part = {
-        "alignment": None,
-        "metrics": {"scene_cd": value},
-        "penalties": {},
-        "left_out": None,
-        "objects": [],
-    }
-    record = {
-        "id": "s1",
-        "status": "evaluated",
-        "error": None,
-        "warnings": [],
-        "n_truth": 1,
-        "n_prediction": 1,
-        "n_matched": 1,
-        "seconds": 1.0,
-        "protocols": {PAPER: part, CORRECTED: part},
-    }
+    record = evaluated_record("s1", {protocol: {"scene_cd": value} for protocol in (PAPER, CORRECTED)})
     return build_report([record], EvaluationSettings(), ListedScenes.of("x", ["s1"]), {"prediction": name})
 
 

@@ -1,17 +1,14 @@
 """Models that others made: what they name is read within limits, and nothing goes missing without a word."""
 
-import os
-import struct
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import trimesh
-from PIL import Image
 
 from scenegen.datasets.model_files import load_model_file
 from tests.asset_models import write_models
+from tests.spoils import circle, endless, pipe, pixels
 
 
 @pytest.fixture
@@ -48,29 +45,6 @@ def test_what_is_missing_beside_a_model_is_told(desk, caplog, file, says):
     assert caplog.messages == [f"{desk}: is read without {says}, which is missing"]
 
 
-def pipe(path: Path) -> None:
-    path.unlink()
-    os.mkfifo(path)
-
-
-def circle(path: Path) -> None:
-    path.unlink()
-    path.symlink_to(path.name)
-
-
-def endless(path: Path) -> None:
-    path.unlink()
-    path.symlink_to("/dev/zero")
-
-
-def huge(path: Path) -> None:
-    Image.new("RGB", (4, 4)).save(path)
-    content = bytearray(path.read_bytes())
-    content[16:24] = struct.pack(">II", 13_000, 13_000)
-    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
-    path.write_bytes(content)
-
-
 @pytest.mark.parametrize("file", ["raw_model.obj", "raw_model.mtl", "textures/paint.png"])
 @pytest.mark.parametrize(
     ("spoil", "says"),
@@ -94,7 +68,7 @@ def test_what_is_no_file_is_neither_waited_for_nor_read(
 
 
 def test_a_texture_of_too_many_pixels_is_refused_before_it_is_decoded(desk):
-    huge(desk.parent / "textures" / "paint.png")
+    pixels(13_000)(desk.parent / "textures" / "paint.png")
     with pytest.raises(
         ValueError, match="textures/paint.png: expected a picture of at most .* got 13000x13000"
     ):

@@ -7,6 +7,7 @@ from scenegen.evaluation.loading import EvaluationError
 from scenegen.evaluation.report import build_report, write_json
 from scenegen.evaluation.scene_list import ListedScenes
 from scenegen.evaluation.settings import CORRECTED, EvaluationSettings
+from tests.evaluation_records import evaluated_record
 
 CORRECTED_ALONE = EvaluationSettings(protocols=(CORRECTED,))
 IDS = [f"s{index}" for index in range(12)]
@@ -14,25 +15,16 @@ IDS = [f"s{index}" for index in range(12)]
 
 def report(shift, settings=CORRECTED_ALONE, ids=IDS):
     records = [
-        {
-            "id": scene_id,
-            "status": "evaluated",
-            "error": None,
-            "warnings": [],
-            "n_truth": 1,
-            "n_prediction": 1,
-            "n_matched": 1,
-            "seconds": 1.0,
-            "protocols": {
+        evaluated_record(
+            scene_id,
+            {
                 CORRECTED: {
-                    "alignment": None,
-                    "metrics": {"scene_cd": index + shift, "scene_fscore": 0.5, "render_psnr": float("inf")},
-                    "penalties": {},
-                    "left_out": None,
-                    "objects": [],
+                    "scene_cd": index + shift,
+                    "scene_fscore": 0.5,
+                    "render_psnr": float("inf"),
                 }
             },
-        }
+        )
         for index, scene_id in enumerate(ids)
     ]
     return build_report(records, settings, ListedScenes.of("list", ids), {"prediction": f"by {shift}"})

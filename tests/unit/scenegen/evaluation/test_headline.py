@@ -2,6 +2,7 @@ from scenegen.evaluation.headline import format_headline
 from scenegen.evaluation.report import build_report
 from scenegen.evaluation.scene_list import ListedScenes
 from scenegen.evaluation.settings import CORRECTED, PAPER, EvaluationSettings
+from tests.evaluation_records import evaluated_record
 
 
 def headline(protocols):
@@ -9,26 +10,7 @@ def headline(protocols):
         PAPER: {"scene_cd": 0.25, "render_psnr": 12.5},
         CORRECTED: {"scene_cd": 0.125, "scene_cd_unaligned": 0.5, "scene_cd_similarity": 0.0625},
     }
-    record = {
-        "id": "a",
-        "status": "evaluated",
-        "error": None,
-        "warnings": [],
-        "n_truth": 1,
-        "n_prediction": 1,
-        "n_matched": 1,
-        "seconds": 1.0,
-        "protocols": {
-            name: {
-                "alignment": None,
-                "metrics": parts[name],
-                "penalties": {},
-                "left_out": None,
-                "objects": [],
-            }
-            for name in protocols
-        },
-    }
+    record = evaluated_record("a", {name: parts[name] for name in protocols})
     settings = EvaluationSettings(protocols=protocols)
     return format_headline(build_report([record], settings, ListedScenes.of("x", ["a"]), {"prediction": "p"}))
 
