@@ -156,7 +156,7 @@ class SceneStudio:
             developed=_develop(picture, generator),
             order=order,
             masks=masks[scene_number[:, None], order].flatten(0, 1),
-            visible=pixels.gather(1, order) >= _VISIBLE_PIXELS,
+            visible=is_visible(pixels.gather(1, order)),
         )
 
     def from_elsewhere(self, shot: Shot, generator: torch.Generator) -> PhotoBatch:
@@ -200,6 +200,11 @@ class SceneStudio:
         return render_scenes(triangles, num_objects, view, layout, self.config.render_size)
 
 
+def is_visible(pixels: Tensor) -> Tensor:
+    """Which objects with so many pixels are trained on."""
+    return pixels >= _VISIBLE_PIXELS
+
+
 def _masks(picture: Picture, num_objects: int) -> Tensor:
     """Pixels (S, N, H, H) bool of each scene's objects."""
     device, num_scenes = picture.object.device, len(picture.object)
@@ -213,7 +218,7 @@ def _query_first(pixels: Tensor, generator: torch.Generator) -> Tensor:
     num_scenes, num_objects = pixels.shape
     priority = torch.rand(num_scenes, num_objects, generator=generator, device=pixels.device)
     largest = torch.rand(num_scenes, 1, generator=generator, device=pixels.device) < _QUERY_IS_LARGEST
-    first = torch.where(largest, pixels.float(), priority * (pixels >= _VISIBLE_PIXELS)).argmax(1)
+    first = torch.where(largest, pixels.float(), priority * is_visible(pixels)).argmax(1)
     priority[torch.arange(num_scenes, device=pixels.device), first] = 2.0
     return priority.argsort(dim=1, descending=True)
 
