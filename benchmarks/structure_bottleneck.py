@@ -43,7 +43,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = CommandParser(__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    train = commands.add_parser("train", help="train and measure variants")
+    train = commands.add_parser("train", description="Train and measure variants.")
     train.add_argument("--packs", type=Path, nargs="+", required=True, help="mesh packs of the train split")
     train.add_argument("--train-pack", type=Path, help="of furniture that is measured; default: the first")
     train.add_argument("--validation-pack", type=Path, required=True)
@@ -62,7 +62,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     train.add_argument("--workers", type=whole_number, default=12, help="processes that compose pictures")
     train.add_argument("--at-once", type=positive_int, default=256, help="pictures drawn at once")
     train.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    shown = commands.add_parser("table", help="write what was measured as Markdown")
+    shown = commands.add_parser("table", description="Write what was measured as Markdown.")
     shown.add_argument("output", type=Path, nargs="+", help="folders of runs")
     shown.add_argument("--readme", type=Path, help="file with markers between which the table goes")
     return parser.parse_args(arguments)

@@ -17,7 +17,7 @@ from scenegen.synthesis.shapes.shape_bank import ShapeBank
 from scenegen.synthesis.sources.batch import ObjectLatentBatch, SceneBatch
 from scenegen.synthesis.sources.object_batches import ObjectLatentSource, ObjectSourceConfig
 from scenegen.synthesis.sources.registry import SOURCES, structure_encoder
-from scenegen.synthesis.sources.shape_pool import ShapePool, step_generator
+from scenegen.synthesis.sources.shape_pool import ShapePool
 
 logger = logging.getLogger("bottleneck")
 
@@ -115,7 +115,7 @@ def _evaluation_set(path: Path, options: argparse.Namespace) -> EvaluationSet:
     pack = MeshPack.load(path)
     config = ObjectSourceConfig(
         objects_per_step=options.measured,
-        shapes=max(options.measured, 4 * len(pack)) if device.type == "cuda" else options.measured,
+        shapes=max(options.measured, 4 * len(pack)) if device.type == "cuda" else max(16, options.measured),
         max_stretch=1.0,
         real_share=1.0,
         patch_grid=POINTS_GRID,
@@ -124,9 +124,6 @@ def _evaluation_set(path: Path, options: argparse.Namespace) -> EvaluationSet:
     )
     pool = ShapePool(ShapeBank(pack, device), config, device)
     source = ObjectLatentSource(pool, structure_encoder(options.checkpoint / "ckpts/ss_enc", device))
-    shot, (_, variants) = source.shoot(0), pool.at(0)
-    rows = shot.shape.flatten()
-    generator = step_generator(device, config, 0, "true structures")
-    true = torch.cat([pool.occupancy(variants, part, generator) for part in rows.split(64)])
-    scenes = shot.scene_batch(config.image_size, POINTS_GRID)
-    return EvaluationSet(source.developed(shot, source.latents.at(0)[rows]), scenes, true)
+    batch, true = source.with_structures(0)
+    scenes = source.shoot(0).scene_batch(config.image_size, POINTS_GRID)
+    return EvaluationSet(batch, scenes, true)

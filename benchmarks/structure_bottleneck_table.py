@@ -11,9 +11,11 @@ from trellis_modules.files import atomic_write_text
 
 BEGIN, END = "<!-- structure bottleneck: begin -->", "<!-- structure bottleneck: end -->"
 _REFERENCES = ("autoencoder", "shipped")
+_FIGURES = {"fscore": "F", "fine_fscore": "fine F", "iou": "IoU"}
+_SPLITS = ("train", "validation")
 _COLUMNS = (
     "Variant", "Parameters of flow, encoder (M)", "Steps", "Seconds", "Velocity error", "Points",
-    "F, train", "F, validation", "IoU, train", "IoU, validation",
+    *(f"{title}, {split}" for title in _FIGURES.values() for split in _SPLITS),
 )  # fmt: skip
 _HEAD = f"| {' | '.join(_COLUMNS)} |\n|---{'|---:' * (len(_COLUMNS) - 1)}|"
 

@@ -14,13 +14,12 @@ from scenegen.synthesis.sources.batch import ObjectLatentBatch
 from scenegen.trainers.objectives.object_flow import ObjectFlowObjective
 from trellis_modules.samplers import SamplingParams
 
-TOLERANCE = 0.1 / 1.96
-"""Of the longest side: that of the F-score of `scenegen.evaluation`, for objects as large as their scene."""
+TOLERANCES = {"fscore": 0.1 / 1.96, "fine_fscore": 0.025}
+"""By figure, in longest sides: that of `scenegen.evaluation` for an object as large as its scene; half of it."""
 
 SAMPLING = SamplingParams(steps=12, rescale_t=3.0, cfg_strength=2.0, cfg_interval=(0.5, 1.0))
 """As the small model is sampled."""
 
-FIGURES = ("fscore", "iou")
 _DECODED_AT_ONCE = 32
 _SEED = 0
 
@@ -29,42 +28,39 @@ def structure_figures(predicted: Tensor, true: Tensor) -> dict[str, Tensor]:
     """Compare structures (B, 1, R, R, R) bool where they are: nothing is moved, turned or scaled.
 
     Returns:
-        (B,) each: "fscore", the harmonic mean of the shares of predicted and of true voxels that have one of
-        the others within `TOLERANCE` between their middles; "iou", what both share over what either has. Both
-        are 0 where one is empty.
+        (B,) each: the F-scores of `TOLERANCES`, the harmonic mean of the shares of predicted and of true
+        voxels that have one of the others within the tolerance between their middles; "iou", what both share
+        over what either has. All are 0 where one is empty.
     """
-    near = [
-        (ours & _grown(others)).flatten(1).sum(1) for ours, others in ((predicted, true), (true, predicted))
-    ]
-    counts = [grid.flatten(1).sum(1) for grid in (predicted, true)]
+    figures = {name: _f_score(predicted, true, tolerance) for name, tolerance in TOLERANCES.items()}
     both, either = ((predicted & true).flatten(1).sum(1), (predicted | true).flatten(1).sum(1))
-    precision, recall = (part / count.clamp(min=1) for part, count in zip(near, counts, strict=True))
-    return {
-        "fscore": 2 * precision * recall / (precision + recall).clamp(min=1e-9),
-        "iou": both / either.clamp(min=1),
-    }
+    return figures | {"iou": both / either.clamp(min=1)}
 
 
-def _grown(structures: Tensor) -> Tensor:
-    """All voxels within the tolerance of one of the structures (B, 1, R, R, R) bool."""
-    radius = TOLERANCE * structures.shape[-1]
+def _f_score(predicted: Tensor, true: Tensor, tolerance: float) -> Tensor:
+    shares = []
+    for ours, others in ((predicted, true), (true, predicted)):
+        near = ours & _grown(others, tolerance * ours.shape[-1])
+        shares.append(near.flatten(1).sum(1) / ours.flatten(1).sum(1).clamp(min=1))
+    precision, recall = shares
+    return 2 * precision * recall / (precision + recall).clamp(min=1e-9)
+
+
+def _grown(structures: Tensor, radius: float) -> Tensor:
+    """All voxels nearer than so many voxels to one of the structures (B, 1, R, R, R) bool."""
     reach = math.ceil(radius) - 1
     line = torch.arange(-reach, reach + 1, device=structures.device)
     x, y, z = torch.meshgrid(line, line, line, indexing="ij")
-    ball = (x**2 + y**2 + z**2 < radius**2).float()
-    return torch.cat(
-        [
-            F.conv3d(part.float(), ball[None, None], padding=reach) > 0.5
-            for part in structures.split(_DECODED_AT_ONCE)
-        ]
-    )
+    ball = (x**2 + y**2 + z**2 < radius**2).float()[None, None]
+    parts = structures.split(_DECODED_AT_ONCE)
+    return torch.cat([F.conv3d(part.float(), ball, padding=reach) > 0.5 for part in parts])
 
 
 class StructureFigures:
     """A watcher that samples the structures of the same pictures again and again, with the same noise.
 
-    The figures are named ``structure/fscore`` and ``structure/iou``, means over the objects that are visible;
-    "validation", by which the best state is chosen, is one less the F-score.
+    The figures are those of `structure_figures`, named ``structure/fscore`` and so on: means over the objects
+    that are visible.
     """
 
     def __init__(
@@ -91,8 +87,7 @@ class StructureFigures:
 
     def __call__(self, step: int, suffix: str) -> dict[str, float]:
         """Sample and compare; see the class."""
-        found = self.measure()
-        return {"validation": 1 - found["fscore"], **{f"structure/{name}": found[name] for name in FIGURES}}
+        return {f"structure/{name}": value for name, value in self.measure().items()}
 
     @torch.no_grad()
     def measure(self) -> dict[str, float]:

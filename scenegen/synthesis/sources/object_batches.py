@@ -14,11 +14,12 @@ from scenegen.synthesis.pictures.crops import shrink
 from scenegen.synthesis.sources.batch import ObjectLatentBatch
 from scenegen.synthesis.sources.scene_batches import PictureSource, PoolLatents
 from scenegen.synthesis.sources.scene_studio import Shot, is_visible
-from scenegen.synthesis.sources.shape_pool import ShapePool, SourceConfig
+from scenegen.synthesis.sources.shape_pool import ShapePool, SourceConfig, step_generator
 from trellis_modules.config import check_range
 
 _LEAST_SHOWN = 0.3  # of an object's pixels; what would hide more is left away
 _FURTHEST = 1.2  # of half the object's box, by which the middle of what hides it may be off its own
+_SAMPLED_AT_ONCE = 64
 _SIZES = (0.3, 1.3)  # of what hides an object, beside the object
 
 
@@ -69,6 +70,14 @@ class ObjectLatentSource(PictureSource[ObjectLatentBatch]):
             visible=shot.visible.flatten(),
             x_0=x_0,
         )
+
+    def with_structures(self, number: int) -> tuple[ObjectLatentBatch, Tensor]:
+        """A batch, and the true structures (B, 1, R, R, R) bool of its objects, to compare others with."""
+        shot, (_, variants) = self.shoot(number), self.pool.at(number)
+        rows = shot.shape.flatten()
+        generator = step_generator(self.pool.device, self.config, number, "true structures")
+        true = [self.pool.occupancy(variants, part, generator) for part in rows.split(_SAMPLED_AT_ONCE)]
+        return self.developed(shot, self.latents.at(number)[rows]), torch.cat(true)
 
     def _make(self, number: int) -> ObjectLatentBatch:
         shot = self.shoot(number)

@@ -35,11 +35,16 @@ from scenegen.synthesis.sources.scene_batches import SceneLatentSource, ScenePai
 from scenegen.synthesis.sources.shape_pool import ShapePool, ShapeSource, SourceConfig
 from trellis_modules.sparse import SparseTensor
 
+_HELD_OUT_SHAPES = 1024  # variants of the few models of the validation split
+
 
 def _pool(config: SourceConfig, options: SourceOptions) -> ShapePool:
-    bank = ShapeBank(
-        MeshPack.concatenate([MeshPack.load_for_training(path) for path in options.packs]), options.device
-    )
+    if options.validation:
+        packs = [MeshPack.load_for_validation(path) for path in options.validation_packs]
+        config = replace(config, shapes=min(config.shapes, _HELD_OUT_SHAPES), refresh_steps=1 << 30)
+    else:
+        packs = [MeshPack.load_for_training(path) for path in options.packs]
+    bank = ShapeBank(MeshPack.concatenate(packs), options.device)
     return ShapePool(bank, replace(config, workers=options.workers), options.device)
 
 

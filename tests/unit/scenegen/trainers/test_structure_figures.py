@@ -28,6 +28,12 @@ def test_near_is_below_a_twentieth_of_the_longest_side(moved, fscore, iou):
     torch.testing.assert_close(found["iou"], torch.tensor([iou]))
 
 
+def test_half_the_tolerance_is_finer():
+    # 0.025 of 64 voxels are 1.6
+    found = [structure_figures(cube(10 + moved), cube(10))["fine_fscore"] for moved in (1, 2)]
+    torch.testing.assert_close(torch.cat(found), torch.tensor([1.0, 0.75]))
+
+
 def test_precision_and_recall_both_count():
     whole = cube(10) | cube(40)
     torch.testing.assert_close(structure_figures(whole, cube(10))["fscore"], torch.tensor([2 / 3]))
@@ -61,4 +67,4 @@ def test_a_watcher_tells_means_over_visible_objects():
         object_points=torch.zeros(3, 4, 1, 1), visible=torch.tensor([True, True, False]), x_0=latents,
     )  # fmt: skip
     told = StructureFigures(_Copies(), batch, true, _Decoder(), every=5)(5, "step0000005")
-    assert told == {"validation": 0.5, "structure/fscore": 0.5, "structure/iou": 0.5}
+    assert told == {"structure/fscore": 0.5, "structure/fine_fscore": 0.5, "structure/iou": 0.5}
