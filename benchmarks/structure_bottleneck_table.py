@@ -40,11 +40,7 @@ def _rows(record: dict[str, Any]) -> list[str]:
             f"{mark['steps']}" if "steps" in mark else "",
             f"{mark['seconds']:.0f}" if "seconds" in mark else "",
             *(_number(mark, name) for name in ("mse", "validation_points")),
-            *(
-                _number(mark, f"{split}_{name}")
-                for name in ("fscore", "iou")
-                for split in ("train", "validation")
-            ),
+            *(_number(mark, f"{split}_{name}") for name in _FIGURES for split in _SPLITS),
         ]
         rows.append(f"| {record['text']} | {', '.join(sizes)} | {' | '.join(numbers)} |")
     return rows

@@ -15,7 +15,7 @@ from scenegen.trainers.objectives.object_flow import ObjectFlowObjective
 from trellis_modules.samplers import SamplingParams
 
 TOLERANCES = {"fscore": 0.1 / 1.96, "fine_fscore": 0.025}
-"""By figure, in longest sides: that of `scenegen.evaluation` for an object as large as its scene; half of it."""
+"""In longest sides: as `scenegen.evaluation` has it for an object as large as its scene, and half of that."""
 
 SAMPLING = SamplingParams(steps=12, rescale_t=3.0, cfg_strength=2.0, cfg_interval=(0.5, 1.0))
 """As the small model is sampled."""
