@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ WIDTH, GRID = 256, 14
 _RATE, _FEATURE_RATE = 7e-4, 3e-4  # of everything, and of a network that comes from ImageNet
 _ORACLE_WAVES = 5
 _LOOK_AT_CLOCK = 20  # steps
+_SHIPPED_AT_ONCE = 12  # pictures
 
 BASE_FLOW: Mapping[str, Any] = {
     "resolution": 8, "in_channels": 16, "out_channels": 16, "model_channels": 256,
@@ -279,17 +281,31 @@ def shipped_figures(sets: Mapping[str, EvaluationSet], decoder: nn.Module, folde
     ):
         conditioner = SceneConditioner(encoder, geometry, normalize_geometry=True, append_places=True)
         for name, part in sets.items():
-            scenes, seen = part.scenes, part.batch.visible
-            cond, tokens = conditioner.encode_tensors(
-                scenes.asset_image, scenes.mask_image, scenes.picture.image
-            )
-            contexts = [flow.precompute_context(each, tokens) for each in (cond, torch.zeros_like(cond))]
             generator = torch.Generator(device).manual_seed(0)
             noise = torch.randn(part.batch.x_0.shape, generator=generator, device=device)
-            latents = FlowEulerSampler().sample(
-                lambda x, t, cond: flow(x, t, cond, scene_size=1), noise, *contexts, SAMPLING
-            )
-            figures = structure_figures(decoded(decoder, latents.samples[seen]), part.true[seen])
+            pictures = (part.scenes.asset_image, part.scenes.mask_image, part.scenes.picture.image, noise)
+            latents = [
+                _shipped_latents(flow, conditioner, *rows)
+                for rows in zip(*(values.split(_SHIPPED_AT_ONCE) for values in pictures), strict=True)
+            ]
+            seen = part.batch.visible
+            figures = structure_figures(decoded(decoder, torch.cat(latents)[seen]), part.true[seen])
             found |= {f"{name}_{key}": float(values.mean()) for key, values in figures.items()}
     parameters = {"flow": sum(p.numel() for p in flow.parameters())}
     return {"text": "the small model of scenes", "parameters": parameters, "marks": [found]}
+
+
+def _shipped_latents(
+    flow: nn.Module,
+    conditioner: SceneConditioner,
+    crops: Tensor,
+    masks: Tensor,
+    photos: Tensor,
+    noise: Tensor,
+) -> Tensor:
+    """Latents of pictures, each a scene of one object, from noise (B, C, r, r, r)."""
+    cond, tokens = conditioner.encode_tensors(crops, masks, photos)
+    contexts = [flow.precompute_context(each, tokens) for each in (cond, torch.zeros_like(cond))]
+    sampler = FlowEulerSampler()
+    alone = partial(flow, scene_size=1)
+    return sampler.sample(alone, noise, *contexts, SAMPLING).samples
