@@ -53,6 +53,10 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     train.add_argument("--variants", nargs="*", choices=list(VARIANTS), default=list(VARIANTS))
     train.add_argument("--output", type=Path, required=True)
     train.add_argument("--steps", type=positive_int, default=1200, help="of the base (%(default)s)")
+    train.add_argument(
+        "--unit-share", type=float, help="of the time for the base; fewer steps where it is slow"
+    )
+    train.add_argument("--steps-file", type=Path, help="runs side by side agree on the number of steps here")
     train.add_argument("--batch", type=positive_int, default=128, help="pictures a step (%(default)s)")
     train.add_argument("--pictures", type=positive_int, default=163840, help="that are drawn (%(default)s)")
     train.add_argument("--shapes", type=positive_int, default=32768, help="of these (%(default)s)")
@@ -98,15 +102,34 @@ def train(options: argparse.Namespace) -> None:
     bank = fill_bank(options)
     logger.info("%d pictures drawn, %.0f s after the start", len(bank), time.monotonic() - start)
     record(options.output, "drawing", {"pictures": len(bank), "seconds": bank.seconds})
+    steps = number_of_steps(bank, decoder, options, options.seconds - (time.monotonic() - start))
     for name in wanted:
         left = options.seconds - (time.monotonic() - start)
         if left < 10:
             logger.info("%s: no time left", name)
             break
-        train_variant(name, bank, sets, decoder, options, left)
+        train_variant(name, bank, sets, decoder, options, steps, left)
         gc.collect()
         if options.device != "cpu":
             torch.cuda.empty_cache()
+
+
+def number_of_steps(bank: Bank, decoder: torch.nn.Module, options: argparse.Namespace, left_s: float) -> int:
+    """Steps of the base: as many as asked for, or fewer where a share of the time is not enough for them."""
+    steps = options.steps
+    if options.unit_share is not None:
+        step_s = Run(VARIANTS["base"], bank, {}, decoder, options.batch, None).step_seconds()
+        steps = max(1, min(steps, int(options.unit_share * left_s / step_s)))
+        logger.info("a step of the base takes %.1f ms: %d steps", 1000 * step_s, steps)
+    if options.steps_file is not None:
+        try:
+            with options.steps_file.open("x") as file:
+                file.write(f"{steps}\n")
+        except FileExistsError:
+            while not (text := options.steps_file.read_text()).endswith("\n"):
+                time.sleep(0.1)
+            steps = int(text)
+    return steps
 
 
 def train_variant(
@@ -115,12 +138,13 @@ def train_variant(
     sets: dict[str, EvaluationSet],
     decoder: torch.nn.Module,
     options: argparse.Namespace,
+    steps: int,
     left_s: float,
 ) -> None:
     """Train one variant and write what was measured of it."""
     torch.manual_seed(0)
     run = Run(VARIANTS[name], bank, sets, decoder, options.batch, options.image_features)
-    record(options.output, name, run.train(options.steps, left_s))
+    record(options.output, name, run.train(steps, left_s))
 
 
 def record(folder: Path, name: str, result: dict[str, object]) -> None:

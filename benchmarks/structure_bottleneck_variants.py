@@ -40,6 +40,7 @@ WIDTH, GRID = 256, 14
 _RATE, _FEATURE_RATE = 7e-4, 3e-4  # of everything, and of a network that comes from ImageNet
 _ORACLE_WAVES = 5
 _LOOK_AT_CLOCK = 20  # steps
+_WARM_UP_STEPS, _TIMED_STEPS = 10, 60
 _SHIPPED_AT_ONCE = 12  # pictures
 
 BASE_FLOW: Mapping[str, Any] = {
@@ -203,6 +204,14 @@ class Run:
             if done < wanted:
                 break
         return {"text": self.variant.text, "parameters": self.parameters, "batch": self.batch, "marks": marks}
+
+    def step_seconds(self) -> float:
+        """How long a step takes; the networks are of no use afterwards."""
+        learner = self._learner(self.objective)
+        self._steps(learner, 0, _WARM_UP_STEPS, math.inf)
+        start = time.monotonic()
+        self._steps(learner, _WARM_UP_STEPS, _WARM_UP_STEPS + _TIMED_STEPS, math.inf)
+        return (time.monotonic() - start) / _TIMED_STEPS
 
     def _learner(self, objective: Objective) -> Learner:
         groups = ()
