@@ -27,20 +27,19 @@ import logging
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
 
 from scenegen.cli.parser import CommandParser
 from scenegen.evaluation.pictures.inception import FidInception, inception_weights
 from scenegen.evaluation.pictures.lpips import LpipsAlex, lpips_from_flax
 from scenegen.hub.conversion import Conversion, PublishedWeights, convert, find_network
+from scenegen.hub.image_features import image_feature_trunk, image_features
 from scenegen.segmentation.sam2_conversion import convert_sam2, is_published
 from trellis_modules.checkpoint import CheckpointError
-from vggt.layers.efficientnet import EfficientNetLite0, trunk_weights
 
 DTYPES = {"keep": None, "float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -82,16 +81,6 @@ PACKAGES = {
     ),
 }
 """By the name of the network; the others come in no package."""
-
-
-def image_features(published: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The trunk of the published classifier, under the names that it has in an image encoder."""
-    return {f"patch_embed.body.{name}": value for name, value in trunk_weights(published).items()}
-
-
-def image_feature_trunk() -> nn.Module:
-    """The part of an image encoder that `image_features` are for."""
-    return nn.ModuleDict({"patch_embed": nn.ModuleDict({"body": EfficientNetLite0()})})
 
 
 PUBLISHED = {

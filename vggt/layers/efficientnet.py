@@ -6,19 +6,14 @@ ReLU6.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vggt.images import IMAGENET_MEAN, IMAGENET_STD
 from vggt.layers.patch_embed import PatchEmbed
 
 _STEM_WIDTH = 32
-# expansion, width, blocks, stride, kernel
-_STAGES = (
+STAGES = (
     (1, 16, 1, 1, 3),
     (6, 24, 2, 2, 3),
     (6, 40, 2, 2, 5),
@@ -27,6 +22,8 @@ _STAGES = (
     (6, 192, 4, 2, 5),
     (6, 320, 1, 1, 3),
 )
+"""Expansion, width, blocks, stride and kernel of each."""
+
 _LEVELS = {4: (1, 24), 8: (2, 40), 16: (4, 112), 32: (6, 320)}  # stride -> last stage of it, its width
 _NORM = {"eps": 1e-3, "momentum": 0.01}
 _TRAINED_SCALE, _TRAINED_OFFSET = (
@@ -77,7 +74,7 @@ class EfficientNetLite0(nn.Module):
         super().__init__()
         self.stem = nn.Sequential(*_normed(3, _STEM_WIDTH, 3, 2), nn.ReLU6())
         width, stages = _STEM_WIDTH, []
-        for expansion, wider, count, stride, kernel in _STAGES:
+        for expansion, wider, count, stride, kernel in STAGES:
             blocks = []
             for number in range(count):
                 blocks.append(_InvertedBottleneck(width, wider, expansion, 1 if number else stride, kernel))
@@ -137,48 +134,3 @@ class EfficientNetEmbed(PatchEmbed):
                 level = F.interpolate(level, size=(height, width), mode="nearest")
             found.append(level)
         return self.proj(torch.cat(found, dim=1)).flatten(2).mT  # (B, P, C)
-
-
-def trunk_weights(published: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights of `EfficientNetLite0` from those of the published classifier.
-
-    The published network takes pixels less 127 over 128, ours those normalised by mean and deviation of
-    ImageNet: the first convolution and its norm take over the difference.
-
-    Args:
-        published: names as the package efficientnet-lite-pytorch has them.
-
-    Raises:
-        KeyError: one is missing.
-    """
-    state = {}
-    for block, (stage, number, width_stays) in enumerate(_places()):
-        order = ["_expand_conv", "_bn0"] if not width_stays else []
-        order += ["_depthwise_conv", "_bn1", "_project_conv", "_bn2"]
-        slots = [0, 1, 3, 4, 6, 7] if not width_stays else [0, 1, 3, 4]
-        for name, slot in zip(order, slots, strict=True):
-            source = f"_blocks.{block}.{name}."
-            state |= _renamed(published, source, f"stages.{stage}.{number}.layers.{slot}.")
-    stem = published["_conv_stem.weight"].float()
-    mean, std = (stem.new_tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
-    state |= _renamed(published, "_bn0.", "stem.1.")
-    state["stem.0.weight"] = stem * std * _TRAINED_SCALE
-    offset = (stem * (mean * _TRAINED_SCALE + _TRAINED_OFFSET)).sum((1, 2, 3))
-    state["stem.1.running_mean"] = state["stem.1.running_mean"] - offset
-    return state
-
-
-def _places() -> Sequence[tuple[int, int, bool]]:
-    """Stage, number within it, and whether there is no expansion, of every block."""
-    return [
-        (stage, number, expansion == 1)
-        for stage, (expansion, _, count, _, _) in enumerate(_STAGES)
-        for number in range(count)
-    ]
-
-
-def _renamed(state: Mapping[str, Tensor], source: str, target: str) -> dict[str, Tensor]:
-    names = [name for name in state if re.match(rf"{re.escape(source)}\w+$", name)]
-    if not names:
-        raise KeyError(source)
-    return {target + name.removeprefix(source): state[name] for name in names}

@@ -2,15 +2,9 @@
 
 import pytest
 import torch
-from torch.nn import functional as F
 
-from vggt.images import normalize_images
-from vggt.layers.efficientnet import EfficientNetEmbed, EfficientNetLite0, trunk_weights
+from vggt.layers.efficientnet import EfficientNetEmbed, EfficientNetLite0
 from vggt.layers.patch_embeddings import build_patch_embed
-
-# Blocks of the published network: number of layers named, with and without an expansion.
-_PARTS = {True: ("_expand_conv", "_bn0", "_depthwise_conv", "_bn1", "_project_conv", "_bn2")}
-_PARTS[False] = _PARTS[True][2:]
 
 
 @pytest.fixture(scope="module")
@@ -19,41 +13,10 @@ def trunk() -> EfficientNetLite0:
     return EfficientNetLite0().eval()
 
 
-def published(trunk: EfficientNetLite0) -> dict[str, torch.Tensor]:
-    """The trunk's weights under the names of the published classifier."""
-    state = {"_conv_stem.weight": trunk.stem[0].weight.detach().clone()}
-    state |= {f"_bn0.{name}": value.clone() for name, value in trunk.stem[1].state_dict().items()}
-    blocks = [block for stage in trunk.stages for block in stage]
-    for number, block in enumerate(blocks):
-        layers = [layer for layer in block.layers if layer.state_dict()]
-        for name, layer in zip(_PARTS[len(layers) == 6], layers, strict=True):
-            state |= {f"_blocks.{number}.{name}.{key}": value for key, value in layer.state_dict().items()}
-    return state
-
-
 def test_maps_have_the_strides_and_widths_of_the_paper(trunk):
     shapes = {stride: tuple(level.shape[1:]) for stride, level in trunk(torch.zeros(1, 3, 64, 96)).items()}
     assert shapes == {4: (24, 16, 24), 8: (40, 8, 12), 16: (112, 4, 6), 32: (320, 2, 3)}
     assert sum(p.numel() for p in trunk.parameters()) == 2_958_848
-
-
-def test_published_weights_see_the_same_in_differently_normalised_pixels(trunk):
-    converted = EfficientNetLite0().eval()
-    converted.load_state_dict(trunk_weights(published(trunk)))
-    grey = torch.rand(1, 3, 1, 1).expand(1, 3, 96, 96)  # the border, of zeros, is another colour in each
-    images = grey + F.pad(0.2 * torch.rand(1, 3, 32, 32), (32, 32, 32, 32))
-    with torch.no_grad():
-        ours = converted.stem(normalize_images(images))
-        theirs = trunk.stem((images * 255 - 127) / 128)
-    inside = (slice(None), slice(None), slice(1, -1), slice(1, -1))
-    torch.testing.assert_close(ours[inside], theirs[inside], atol=1e-5, rtol=1e-4)
-
-
-def test_weights_of_another_network_are_refused(trunk):
-    state = published(trunk)
-    state = {name: value for name, value in state.items() if not name.startswith("_blocks.15.")}
-    with pytest.raises(KeyError, match=r"_blocks\.15\."):
-        trunk_weights(state)
 
 
 @pytest.mark.parametrize("patch_size", [8, 16])
