@@ -91,11 +91,12 @@ def hide_some(shot: Shot, share: float, generator: torch.Generator) -> Shot:
     """
     if not share:
         return shot
-    masks = shot.masks & ~_occluders(shot.masks, share, generator)
-    pixels = shot.masks.flatten(1).sum(1)
-    enough = masks.flatten(1).sum(1) >= _LEAST_SHOWN * pixels
-    masks = torch.where(enough[:, None, None], masks, shot.masks)
-    return replace(shot, masks=masks, visible=is_visible(masks.flatten(1).sum(1)).view_as(shot.visible))
+    hidden = _occluders(shot.seen, share, generator)
+    left = (shot.seen & ~hidden).flatten(1).sum(1)
+    hidden &= (left >= _LEAST_SHOWN * shot.seen.flatten(1).sum(1))[:, None, None]
+    seen = shot.seen & ~hidden
+    visible = is_visible(seen.flatten(1).sum(1)).view_as(shot.visible)
+    return replace(shot, seen=seen, masks=shot.masks & ~hidden, visible=visible)
 
 
 def _occluders(masks: Tensor, share: float, generator: torch.Generator) -> Tensor:

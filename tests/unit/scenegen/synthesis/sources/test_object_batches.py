@@ -50,7 +50,8 @@ def test_what_is_hidden_is_missing_in_mask_crop_and_points(source):
 def test_a_share_is_hidden(source):
     shot = source().shoot(0)
     generator = torch.Generator().manual_seed(0)
-    many = replace(shot, masks=shot.masks.repeat(40, 1, 1), visible=shot.visible.repeat(40, 1))
+    masks, visible = shot.masks.repeat(40, 1, 1), shot.visible.repeat(40, 1)
+    many = replace(shot, masks=masks, seen=masks, visible=visible)
     half = hide_some(many, 0.5, generator)
     changed = (half.masks != many.masks).flatten(1).any(1).float().mean()
     all_of_them = hide_some(many, 1.0, torch.Generator().manual_seed(0))
