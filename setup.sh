@@ -25,6 +25,8 @@ More Python packages
   --usd               USD output
   --video             turntable video output
   --heic              photos in Apple's HEIC
+  --ray               batches and data preparation on a Ray cluster
+  --stores            inputs and results in object stores (s3://, file://)
   --dev               test tools
   --all               all of the above but the test tools, and with an NVIDIA GPU the kernels
                       xformers, spconv and gsplat
@@ -114,7 +116,7 @@ parse_flags() {
             --test) run_tests=true; extras+=(dev) ;;
             --test-all) run_tests=true; extras+=(dev); test_choice=(-m "slow or not slow") ;;
             --demo | --background | --data | --train | --eval | --segment | --cutout | --hub | --usd | --video | \
-                --heic | --dev)
+                --heic | --ray | --stores | --dev)
                 extras+=("${1#--}") ;;
             --xformers | --flash-attn | --spconv | --gsplat | --kaolin | --nvdiffrast | --diffoctreerast)
                 kernels+=("${1#--}") ;;
@@ -238,7 +240,7 @@ choose_torch_index() {
 install_packages() {
     local target="$ROOT"
     if $everything; then
-        extras+=(demo background data train eval segment cutout hub usd video heic)
+        extras+=(demo background data train eval segment cutout hub usd video heic ray stores)
         if has_gpu; then kernels+=(xformers spconv gsplat); fi
     fi
     if ((${#extras[@]})); then
