@@ -2,9 +2,9 @@
 
     python -m benchmarks.scaling --output outputs/scaling [--sizes 1 2 4 8] [--parallel ddp fsdp2]
 
-Every GPU trains on one photo of --objects objects a step, so that more GPUs learn from more photos in the same
-time; the efficiency is the time of a step on one GPU over that on several. Weights are random and data made as
-by `benchmarks.training_full_size`, in bfloat16. A row is printed when it is done and kept in
+Every GPU trains on one photo of --objects objects a step, so that more GPUs learn from more photos in the
+same time; the efficiency is the time of a step on one GPU over that on several. Weights are random and data
+made as by `benchmarks.training_full_size`, in bfloat16. A row is printed when it is done and kept in
 ``OUTPUT/scaling.jsonl``: the same command again measures what is missing and prints the whole table. Sizes
 that this machine does not have stay open.
 """
@@ -127,8 +127,8 @@ def line(row: Row, alone: Row | None) -> str:
     seconds = row["seconds_per_step"]
     efficiency = "" if alone is None else f"{alone['seconds_per_step'] / seconds:.3f}"
     return (
-        f"| {row['gpus']} | {row['parallel']} | {1 / seconds:.3f} | {row['gpus'] / seconds:.3f} | {efficiency} "
-        f"| {row['memory_gib']:.1f} | {row['data_wait']:.1%} |"
+        f"| {row['gpus']} | {row['parallel']} | {1 / seconds:.3f} | {row['gpus'] / seconds:.3f} "
+        f"| {efficiency} | {row['memory_gib']:.1f} | {row['data_wait']:.1%} |"
     )
 
 

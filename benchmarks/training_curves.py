@@ -1,14 +1,15 @@
 """Trainings of the small model beside the logs of the bundled weights, at equal steps and equal rates.
 
-    python -m benchmarks.training_curves --packs data/packs/train.safetensors data/packs/procedural.safetensors \\
-        --output outputs/curves [--stages image_encoder geometry_encoder] [--steps 1500]
+    python -m benchmarks.training_curves --output outputs/curves \\
+        --packs data/packs/train.safetensors data/packs/procedural.safetensors \\
+        [--stages image_encoder geometry_encoder] [--steps 1500]
 
 The logged trainings had a time limit, over which their learning rates were spread (``train.py --time-limit S
 --anneal``). So that a machine of another speed has the same rates at the same steps, a stage of
-``configs/small`` is trained by the clock of its log in ``benchmarks/training``: a step takes the seconds that it
-took there. What is random on a GPU, and in the making of shapes, differs, so that means over the last --window
-records are compared; the exit status is 1 where that of the loss differs by more than --tolerance. After
-SIGTERM what was trained so far is compared; the same command again goes on.
+``configs/small`` is trained by the clock of its log in ``benchmarks/training``: a step takes the seconds that
+it took there. What is random on a GPU, and in the making of shapes, differs, so that means over the last
+--window records are compared; the exit status is 1 where that of the loss differs by more than --tolerance.
+After SIGTERM what was trained so far is compared; the same command again goes on.
 """
 
 from __future__ import annotations
