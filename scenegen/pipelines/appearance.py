@@ -33,6 +33,7 @@ from trellis_modules.models import SLatFlowModel
 from trellis_modules.representations.mesh.mesh_result import MeshExtractResult
 from trellis_modules.representations.moving import to_device
 from trellis_modules.samplers import FlowEulerSampler, MultiViewCond, SamplingParams
+from trellis_modules.samplers.recording import recorded
 from trellis_modules.sparse import SparseTensor, sparse_cat
 
 _VOXELS_AT_ONCE = 64_000
@@ -89,6 +90,7 @@ class AppearanceStage:
                 settings.slat_sampling,
                 self.config.slat_normalization,
                 max_voxels=_VOXELS_AT_ONCE if self.networks.keeps else 1,
+                record=self.networks.keeps,
                 on_step=partial(reporter.report, "latents"),
             )
 
@@ -254,6 +256,7 @@ def sample_structured_latents(
     normalization: SlatNormalization,
     *,
     max_voxels: int | None = None,
+    record: bool = False,
     on_step: Callable[[int, int], object] | None = None,
 ) -> SparseTensor:
     """Sample the structured latents of B objects.
@@ -267,6 +270,7 @@ def sample_structured_latents(
         normalization: undone on the result.
         max_voxels: objects are sampled in groups of about this many voxels, to bound memory; an object is
             never split. None takes all at once. The noise does not depend on it.
+        record: replay passes where that is faster, see `recorded`; for the memory of one more pass.
         on_step: called with (steps done, steps), over all groups, before the first step and after every one.
 
     Returns:
@@ -290,7 +294,7 @@ def sample_structured_latents(
         chosen, done = select_objects(objects, rows), params.steps * index
         prepare = getattr(model, "precompute_context", None)
         result = sampler.sample(
-            model,
+            recorded(model, noise.device, params.steps) if record else model,
             noise[rows],
             prepare_cond(prepare, chosen),
             prepare_neg_cond(prepare, chosen) if sampler.uses_guidance(params) else None,
