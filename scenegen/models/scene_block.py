@@ -113,8 +113,8 @@ class SceneTransformerBlock(ModulatedTransformerCrossBlock):
         scene_tokens, voxels = x.split(sizes, dim=1)
         voxels = self.attend(voxels, attn, context.object)
         x = torch.cat([scene_tokens, voxels], dim=1)
-        x = x + scene_attn.gate * self._attend_scene(scene_attn.apply(self.norm4(x)), scene_size)
-        x = x + self.global_cross_attn(self.norm5(x), context.scene)
+        x = scene_attn.join(x, self._attend_scene(scene_attn.normed(self.norm4, x), scene_size))
+        x = self.global_cross_attn.join(x, self.norm5, context.scene)
         scene_tokens, voxels = x.split(sizes, dim=1)
         return torch.cat([scene_tokens, self.feed_forward(voxels, mlp)], dim=1)
 

@@ -85,7 +85,7 @@ ALLOWED = {
     "vggt.reconstruction": {"vggt.geometry", "vggt.models", "vggt.pose_encoding"},
     "vggt.rotation": set(),
     "trellis_modules": set(),
-    "trellis_modules.attention": {"trellis_modules.attention", *TRELLIS_LEAVES},
+    "trellis_modules.attention": {"trellis_modules.attention", "trellis_modules.norms", *TRELLIS_LEAVES},
     "trellis_modules.backends": set(),
     "trellis_modules.checkpoint": {"trellis_modules.models", *TRELLIS_LEAVES},
     "trellis_modules.config": set(),
@@ -94,6 +94,7 @@ ALLOWED = {
     "trellis_modules.flow_output": set(),
     "trellis_modules.gltf": set(),
     "trellis_modules.memory": set(),
+    "trellis_modules.norms": {"trellis_modules.norms", *TRELLIS_LEAVES},
     "trellis_modules.models": {
         "trellis_modules.models",
         "trellis_modules.attention",
@@ -123,9 +124,11 @@ ALLOWED = {
     "trellis_modules.transformer": {
         "trellis_modules.transformer",
         "trellis_modules.attention",
+        "trellis_modules.norms",
         "trellis_modules.sparse",
         *TRELLIS_LEAVES,
     },
+    "trellis_modules.workers": set(),
     "scenegen": set(),
     "scenegen.geometry": {"trellis_modules.quaternions"},
     "scenegen.models": {"scenegen.models", "scenegen.geometry", "trellis_modules"},
