@@ -29,7 +29,7 @@ Watch = Callable[[str], AbstractContextManager[OnProgress | None]]
 
 
 @dataclass(frozen=True)
-class SceneSource:
+class ScenePlace:
     """The settings of a task: where a scene is; see `detect_scene`."""
 
     source: Path
@@ -43,7 +43,7 @@ class SceneSource:
 
 def scene_task(scene: InputScene, masks: Path | None = None, boxes: Path | None = None) -> Task:
     """The task of a scene; the worker looks at its files again."""
-    return Task(scene.scene_id, SceneSource(scene.source, masks, boxes))
+    return Task(scene.scene_id, ScenePlace(scene.source, masks, boxes))
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from scenegen.batch.engines.tasks import Task, Work
 from scenegen.batch.scenes import SceneReport
-from scenegen.batch.work import SceneSource
+from scenegen.batch.work import ScenePlace
 from scenegen.cli.engine_options import JOURNAL_NAME, run_tasks
 from scenegen.inputs.layout import find_scene_folders
 from scenegen.stores.mirrored import MirroredWork
@@ -25,7 +25,7 @@ def run_stored(work: Work, options: argparse.Namespace, what: str) -> Iterator[S
     """Work on scenes of which workers have copies, each for as long as it takes; report each as it ends.
 
     Args:
-        work: on tasks with a `SceneSource`; tells finished scenes by itself.
+        work: on tasks with a `ScenePlace`; tells finished scenes by itself.
         options: of a command, with ``input_url`` and ``output_url``.
         what: a word for a task.
 
@@ -56,4 +56,4 @@ def _names(options: argparse.Namespace) -> Iterator[str]:
 def _task(name: str, options: argparse.Namespace) -> Task:
     is_root = getattr(options, "is_root", False)
     outputs = (f"{name}.json", f"{name}.glb") if is_root else (name,)
-    return Task(name, SceneSource(Path(options.input) / name), (name,), outputs)
+    return Task(name, ScenePlace(Path(options.input) / name), (name,), outputs)
