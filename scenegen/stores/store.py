@@ -135,7 +135,10 @@ class Store:
 
     def _listed(self) -> Iterator[tuple[str, bool]]:
         if self.url.scheme != "s3":
-            entries = self._tried(lambda: self._system.ls(self._root, detail=True), "")
+            try:
+                entries = self._tried(lambda: self._system.ls(self._root, detail=True), "")
+            except FileNotFoundError:
+                return
             for entry in sorted(entries, key=lambda entry: entry["name"]):
                 yield PurePosixPath(entry["name"]).name, entry["type"] == "directory"
             return

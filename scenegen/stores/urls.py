@@ -66,7 +66,8 @@ class StoreUrl:
     def mirror(self) -> Path:
         """The local folder for files of this one, the same in every process of a machine."""
         base = os.environ.get("SCENEGEN_CACHE") or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        return Path(base) / "scenegen" / "stores" / hashlib.sha256(self.text.encode()).hexdigest()[:16]
+        digest = hashlib.sha256(self.text.encode()).hexdigest()[:16]
+        return Path(base) / "scenegen" / "stores" / digest / self.text.rpartition("/")[2]
 
     def __truediv__(self, name: str) -> StoreUrl:
         return StoreUrl(f"{self.text}/{name}")
