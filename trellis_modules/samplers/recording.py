@@ -41,9 +41,9 @@ class RecordedModel:
     """A flow model whose passes are recorded, for the length of one sampling run on a GPU.
 
     The first pass with a condition runs as it is, so that libraries choose and load their kernels and what
-    depends on the voxels only is kept; the second is recorded; that and all further ones are replays. A dense
-    pass of a kind that the network has had in an earlier run is recorded at once. The numbers are those of the
-    model. All recordings share their memory, which is free again when the object is.
+    depends on the voxels only is kept; the second is recorded; that and all further ones are replays. A
+    dense pass of a kind that the network has had in an earlier run is recorded at once. The numbers are
+    those of the model. All recordings share their memory, which is free again when the object is.
 
     States must keep their shape and, if sparse, their voxels; weights and conditions must stay where they are.
 
@@ -101,9 +101,11 @@ class RecordedModel:
 
 
 def recorded(
-    model: Callable[..., FlowOutput], device: torch.device, passes: int
+    model: Callable[..., FlowOutput], device: torch.device, passes: int, network: nn.Module | None = None
 ) -> Callable[..., FlowOutput]:
     """The model with its passes recorded, where that makes ``passes`` of them with one condition faster.
+
+    ``network`` as in `RecordedModel`.
 
     Raises:
         ValueError: the environment variable has another value.

@@ -1,7 +1,7 @@
 """Backend for Hopper GPUs in Gluon, Triton's lower level (CUDA, half precision, heads of 64 channels).
 
-One warp has blocks of keys and values copied to shared memory; warpgroups of 64 queries each multiply, and soften
-one block's scores while the matrix units work on another. Anything else is left to SDPA.
+One warp has blocks of keys and values copied to shared memory; warpgroups of 64 queries each multiply, and
+soften one block's scores while the matrix units work on another. Anything else is left to SDPA.
 
 Source: FlashAttention-3, arXiv:2407.08608.
 """
@@ -40,8 +40,10 @@ _LAYOUT = gl.NVMMASharedLayout(swizzle_byte_width=128, element_bitwidth=16, rank
 
 @gluon.jit
 def _load(
-    q_rows, k_rows, v_rows, q, k, v, q_ready, k_ready, v_ready, k_free, v_free, first_query, first_key, column, blocks,
-    ROWS: gl.constexpr, KEYS: gl.constexpr, WIDTH: gl.constexpr, STAGES: gl.constexpr, CONSUMERS: gl.constexpr,
+    q_rows, k_rows, v_rows, q, k, v, q_ready, k_ready, v_ready, k_free, v_free,
+    first_query, first_key, column, blocks,
+    ROWS: gl.constexpr, KEYS: gl.constexpr, WIDTH: gl.constexpr, STAGES: gl.constexpr,
+    CONSUMERS: gl.constexpr,
 ):  # fmt: skip
     """Copy the queries once, and blocks of keys and values whenever their place is free."""
     mbarrier.expect(q_ready, CONSUMERS * ROWS * WIDTH * 2)
@@ -73,8 +75,8 @@ def _soften(scores, top, total, factor):
 
 @gluon.jit
 def _multiply(
-    output, q, k, v, q_ready, k_ready, v_ready, k_free, v_free, queries, keys, blocks, first_query, base, factor,
-    row_stride, CONSUMER: gl.constexpr,
+    output, q, k, v, q_ready, k_ready, v_ready, k_free, v_free,
+    queries, keys, blocks, first_query, base, factor, row_stride, CONSUMER: gl.constexpr,
     ROWS: gl.constexpr, KEYS: gl.constexpr, WIDTH: gl.constexpr, STAGES: gl.constexpr,
 ):  # fmt: skip
     """The attention of the queries of one warpgroup."""
@@ -121,8 +123,8 @@ def _multiply(
 @gluon.jit
 def _attention(
     q_rows, k_rows, v_rows, output, heads, queries, keys, blocks, factor, row_stride,
-    ROWS: gl.constexpr, KEYS: gl.constexpr, WIDTH: gl.constexpr, STAGES: gl.constexpr, CONSUMERS: gl.constexpr,
-    REGISTERS: gl.constexpr, LOADING_REGISTERS: gl.constexpr,
+    ROWS: gl.constexpr, KEYS: gl.constexpr, WIDTH: gl.constexpr, STAGES: gl.constexpr,
+    CONSUMERS: gl.constexpr, REGISTERS: gl.constexpr, LOADING_REGISTERS: gl.constexpr,
 ):  # fmt: skip
     gl.static_assert(CONSUMERS == 2)
     dtype: gl.constexpr = output.dtype.element_ty
@@ -148,12 +150,12 @@ def _attention(
     gl.warp_specialize(
         [
             (_multiply, (
-                output, q, k, v, q_ready, k_ready, v_ready, k_free, v_free, queries, keys, blocks, first, base,
-                factor, row_stride, 0, ROWS, KEYS, WIDTH, STAGES,
+                output, q, k, v, q_ready, k_ready, v_ready, k_free, v_free,
+                queries, keys, blocks, first, base, factor, row_stride, 0, ROWS, KEYS, WIDTH, STAGES,
             )),
             (_multiply, (
-                output, q, k, v, q_ready, k_ready, v_ready, k_free, v_free, queries, keys, blocks, first, base,
-                factor, row_stride, 1, ROWS, KEYS, WIDTH, STAGES,
+                output, q, k, v, q_ready, k_ready, v_ready, k_free, v_free,
+                queries, keys, blocks, first, base, factor, row_stride, 1, ROWS, KEYS, WIDTH, STAGES,
             )),
             (_load, (
                 q_rows, k_rows, v_rows, q, k, v, q_ready, k_ready, v_ready, k_free, v_free,
@@ -175,8 +177,8 @@ def run(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     grid = (triton.cdiv(queries, _ROWS * _CONSUMERS), batch * heads)
     with torch.cuda.device_of(q):
         _attention[grid](
-            _rows(q, _ROWS), _rows(k, _KEYS), _rows(v, _KEYS), output, heads, queries, keys, triton.cdiv(keys, _KEYS),
-            width**-0.5 * _LOG2_E, heads * width,
+            _rows(q, _ROWS), _rows(k, _KEYS), _rows(v, _KEYS), output,
+            heads, queries, keys, triton.cdiv(keys, _KEYS), width**-0.5 * _LOG2_E, heads * width,
             ROWS=_ROWS, KEYS=_KEYS, WIDTH=width, STAGES=_STAGES, CONSUMERS=_CONSUMERS, REGISTERS=_REGISTERS,
             LOADING_REGISTERS=_LOADING_REGISTERS, num_warps=4,
         )  # fmt: skip

@@ -1,7 +1,7 @@
 """Backend that measures the kernels on the batch at hand, once for each size, and takes the fastest.
 
-Only batches whose attention takes a while are measured; the others go to SDPA. What was found is kept in a file
-of the user's cache, so that a machine goes on with the same kernels and a seed gives the same numbers.
+Only batches whose attention takes a while are measured; the others go to SDPA. What was found is kept in a
+file of the user's cache, so that a machine goes on with the same kernels and a seed gives the same numbers.
 """
 
 from __future__ import annotations
