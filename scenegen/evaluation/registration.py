@@ -148,7 +148,7 @@ def _filterreg_of_cells(
 
 
 def _kernel_columns(points: np.ndarray, weights: np.ndarray, sigma2: float) -> np.ndarray:
-    """What rows (x, 1, -|x|^2 / (2 sigma^2)) are multiplied by for log w - |x - y|^2 / (2 sigma^2): (5, M)."""
+    """What rows (x, 1, -|x|^2 / 2 sigma^2) are multiplied by for log w - |x - y|^2 / 2 sigma^2: (5, M)."""
     falling = np.log(weights / weights.max()) - np.square(points).sum(axis=1) / (2 * sigma2)
     return np.vstack([points.T / sigma2, falling, np.ones(len(points))]).astype(np.float32)
 
