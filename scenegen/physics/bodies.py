@@ -1,0 +1,67 @@
+"""Objects of a scene as rigid bodies: z up, in metres, the floor at height 0."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from scenegen.physics.colliders import Collider
+
+DENSITY = 400.0
+"""Kilograms a cubic metre: wood and upholstery with the air in them."""
+
+_YUP_TO_ZUP = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]])
+
+
+@dataclass(frozen=True)
+class RigidBody:
+    """One object.
+
+    Attributes:
+        name: of its node.
+        size: metres of one unit of the object's own frame, which has y up.
+        position: (3,) of the origin of that frame in the world, in metres.
+        rotation: (3, 3) from the object's axes to those of the world, which has z up.
+        parts: (V, 3) each: corners of convex parts along the object's axes, in metres.
+        mass: kilograms.
+        centre: (3,) centre of mass along the object's axes, in metres.
+        inertia: (3, 3) about that centre along the object's axes, kg m^2.
+    """
+
+    name: str
+    size: float
+    position: np.ndarray
+    rotation: np.ndarray
+    parts: tuple[np.ndarray, ...]
+    mass: float
+    centre: np.ndarray
+    inertia: np.ndarray
+
+
+def rigid_body(
+    name: str, collider: Collider, transform: np.ndarray, floor: float, metres: float, density: float = DENSITY
+) -> RigidBody:
+    """Place the collider of an object.
+
+    Args:
+        name: of the object.
+        collider: in the object's frame, y up.
+        transform: (4, 4) from there to the scene, y up: a turn, a shift and the same scale in all axes.
+        floor: its height in units of the scene.
+        metres: length of one unit of the scene.
+        density: kilograms a cubic metre.
+    """
+    scale = float(np.cbrt(np.linalg.det(transform[:3, :3])))
+    size = metres * scale
+    mass = density * size**3
+    return RigidBody(
+        name=name,
+        size=size,
+        position=_YUP_TO_ZUP @ (metres * (transform[:3, 3] - [0.0, floor, 0.0])),
+        rotation=_YUP_TO_ZUP @ (transform[:3, :3] / scale),
+        parts=tuple(size * part for part in collider.parts),
+        mass=mass * collider.volume,
+        centre=size * collider.centre,
+        inertia=mass * size**2 * collider.inertia,
+    )
