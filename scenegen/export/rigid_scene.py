@@ -13,7 +13,7 @@ from scenegen.export.frames import SceneFrame
 from scenegen.export.options import ExportOptions
 from scenegen.export.photo_facts import PhotoFacts
 from scenegen.geometry import apply_transform
-from scenegen.physics.bodies import RigidBody, rigid_body
+from scenegen.physics.bodies import RigidBody, rigid_body, world_transform
 from scenegen.physics.colliders import NoVolume, collider_of
 from scenegen.pipelines.result import SceneResult
 
@@ -61,9 +61,14 @@ class RigidScene:
         return cls(tuple(bodies), floor, metres)
 
     @cached_property
-    def names(self) -> frozenset[str]:
-        """Those of the bodies."""
-        return frozenset(body.name for body in self.bodies)
+    def by_name(self) -> dict[str, RigidBody]:
+        """The bodies by the names of their nodes."""
+        return {body.name: body for body in self.bodies}
+
+    @cached_property
+    def to_world(self) -> np.ndarray:
+        """(4, 4) from ``scene.glb`` to the world of the bodies: z up, metres, the floor at height 0."""
+        return world_transform(self.floor, self.metres)
 
 
 def _top(scene: trimesh.Scene) -> float:

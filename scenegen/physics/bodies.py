@@ -14,6 +14,22 @@ DENSITY = 400.0
 _YUP_TO_ZUP = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]])
 
 
+def world_transform(floor: float, metres: float) -> np.ndarray:
+    """(4, 4) from a scene with y up to the world: z up, metres, the floor at 0; arguments as in `rigid_body`."""
+    transform = np.eye(4)
+    transform[:3, :3] = metres * _YUP_TO_ZUP
+    transform[:3, 3] = _YUP_TO_ZUP @ [0.0, -metres * floor, 0.0]
+    return transform
+
+
+def without_scale(transform: np.ndarray) -> tuple[np.ndarray, float]:
+    """A placement (4, 4) of turn, shift and equal scales as one without scale, and the scale."""
+    scale = float(np.cbrt(np.linalg.det(transform[:3, :3])))
+    rigid = np.array(transform, np.float64)
+    rigid[:3, :3] /= scale
+    return rigid, scale
+
+
 @dataclass(frozen=True)
 class RigidBody:
     """One object.
@@ -40,7 +56,12 @@ class RigidBody:
 
 
 def rigid_body(
-    name: str, collider: Collider, transform: np.ndarray, floor: float, metres: float, density: float = DENSITY
+    name: str,
+    collider: Collider,
+    transform: np.ndarray,
+    floor: float,
+    metres: float,
+    density: float = DENSITY,
 ) -> RigidBody:
     """Place the collider of an object.
 
@@ -52,14 +73,13 @@ def rigid_body(
         metres: length of one unit of the scene.
         density: kilograms a cubic metre.
     """
-    scale = float(np.cbrt(np.linalg.det(transform[:3, :3])))
-    size = metres * scale
+    placed, size = without_scale(world_transform(floor, metres) @ transform)
     mass = density * size**3
     return RigidBody(
         name=name,
         size=size,
-        position=_YUP_TO_ZUP @ (metres * (transform[:3, 3] - [0.0, floor, 0.0])),
-        rotation=_YUP_TO_ZUP @ (transform[:3, :3] / scale),
+        position=placed[:3, 3],
+        rotation=placed[:3, :3],
         parts=tuple(size * part for part in collider.parts),
         mass=mass * collider.volume,
         centre=size * collider.centre,

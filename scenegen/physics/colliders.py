@@ -19,7 +19,10 @@ from trellis_modules.postprocess import remesh_solid
 from trellis_modules.representations.mesh.triangle_arrays import weld
 
 PACKAGES = ("coacd", "manifold3d")
-"""What colliders need beside the core dependencies; ``bash setup.sh --sim`` installs them."""
+"""What colliders need beside the core dependencies ..."""
+
+EXTRA = "sim"
+"""... and the extra of this project that installs them."""
 
 MAX_PARTS, MAX_PART_VERTICES = 32, 64
 
@@ -68,7 +71,8 @@ def check_packages(packages: Sequence[str] = PACKAGES) -> None:
     for package in packages:
         if importlib.util.find_spec(package) is None:
             raise PhysicsUnavailable(
-                f"physics: expected the package {package!r}, which is not installed; run bash setup.sh --sim"
+                f"physics: expected the package {package!r}, which is not installed; "
+                f"run bash setup.sh --{EXTRA}"
             )
 
 
@@ -85,16 +89,12 @@ def collider_of(mesh: trimesh.Trimesh, name: str = "object", up: int = 1) -> Col
         PhysicsUnavailable: a package is missing.
     """
     check_packages()
-    import manifold3d
-
     given = np.asarray(mesh.vertices, np.float64)
     side = float(np.ptp(given, axis=0).max()) if len(given) else 0.0
     vertices, faces = np.zeros((0, 3)), np.zeros((0, 3), np.int64)
     if side > 0:
         welded, corners, _ = weld(given / side, np.asarray(mesh.faces))
-        vertices, faces = remesh_solid(
-            welded, corners, resolution=_OPEN_RESOLUTION, num_faces=_OPEN_FACES
-        )
+        vertices, faces = remesh_solid(welded, corners, resolution=_OPEN_RESOLUTION, num_faces=_OPEN_FACES)
         vertices = vertices.astype(np.float64)
     exact = trimesh.Trimesh(vertices, faces, process=False)
     if not len(faces) or exact.volume <= _MIN_VOLUME:
@@ -105,13 +105,21 @@ def collider_of(mesh: trimesh.Trimesh, name: str = "object", up: int = 1) -> Col
     solid = _manifold(vertices, faces)
     parts = _convex_parts(*_simplified(vertices, faces))
     parts += _feet(solid, up) if solid is not None else []
-    parts = parts or [np.asarray(manifold3d.Manifold.hull_points(vertices).to_mesh64().vert_properties)[:, :3]]
+    parts = parts or [hull(vertices)[0]]
     return Collider(
         parts=tuple(side * part for part in parts[:MAX_PARTS]),
         volume=float(exact.volume) * side**3,
         centre=np.asarray(exact.center_mass, np.float64) * side,
         inertia=np.asarray(exact.moment_inertia, np.float64) * side**5,
     )
+
+
+def hull(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Corners (V, 3) and outward faces (F, 3) of the convex hull of points."""
+    import manifold3d
+
+    found = manifold3d.Manifold.hull_points(points).to_mesh64()
+    return np.asarray(found.vert_properties, np.float64)[:, :3], np.asarray(found.tri_verts, np.int64)
 
 
 def _manifold(vertices: np.ndarray, faces: np.ndarray):  # noqa: ANN202  (types of an optional package)

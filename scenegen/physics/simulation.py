@@ -49,7 +49,9 @@ class Motion:
         return {key: value for key, value in asdict(self).items() if key not in ("position", "rotation")}
 
 
-def simulate(bodies: Sequence[RigidBody], seconds: float = SECONDS, size: float | None = None) -> list[Motion]:
+def simulate(
+    bodies: Sequence[RigidBody], seconds: float = SECONDS, size: float | None = None
+) -> list[Motion]:
     """Let a scene go under gravity.
 
     Args:

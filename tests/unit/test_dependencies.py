@@ -24,7 +24,7 @@ SCRIPT_FOLDERS = ("scripts", "benchmarks", "examples", "integrations")
 PROJECT_MODULES = {*PACKAGES, *SCRIPT_FOLDERS, "tests", *(path.stem for path in ROOT.glob("*.py"))}
 
 TESTED_EXTRAS = (
-    "data", "tensorboard", "train", "eval", "hub", "segment", "cutout", "usd", "video", "demo", "heic", "dev",
+    "data", "tensorboard", "train", "eval", "hub", "segment", "cutout", "usd", "sim", "video", "demo", "heic", "dev",
 )  # fmt: skip
 EXTRAS = (*TESTED_EXTRAS, "cuda", "background", "lpips", "ray", "stores")
 # Import names that are not their distribution's name.
