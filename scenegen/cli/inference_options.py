@@ -33,6 +33,7 @@ from scenegen.cli.types import (
     whole_number,
 )
 from scenegen.demo.viewer import ViewerUnavailable, check_viewer
+from scenegen.export.options import ExportOptions
 from scenegen.export.registry import (
     ALL_FORMATS,
     DEFAULT_FORMATS,

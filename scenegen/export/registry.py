@@ -190,7 +190,8 @@ def check_options(names: Sequence[str], options: ExportOptions) -> None:
     for name in ("metres", "density"):
         if getattr(options, name) != getattr(default, name) and not set(names) & set(with_physics):
             raise ValueError(
-                f"{name}: of the format mjcf, and of usd and usdz with physics; ask for one of them or leave it out"
+                f"{name}: of the format mjcf, and of usd and usdz with physics; ask for one of them "
+                "or leave it out"
             )
     if options.texture_format != default.texture_format:
         wanted = [name for name, each in _FORMATS.items() if each.has_textures]

@@ -1,8 +1,8 @@
 """A USD layer as text (.usda), or packed with its pictures (.usdz); each object has a transform and material.
 
 Every USD program reads the text form, and writing it needs no USD library. The layer is in the frame of
-``scene.glb``: y up, one scene unit a metre. With physics it is in metres and has z up, as simulators expect it
-(`scenegen.export.usd_physics`).
+``scene.glb``: y up, one scene unit a metre. With physics it is in metres and has z up, as simulators
+expect it (`scenegen.export.usd_physics`).
 
 Source: OpenUSD, schemas UsdGeom and UsdShade, specifications of UsdPreviewSurface 2.6 and of USDZ 1.3.
 """

@@ -15,7 +15,7 @@ _YUP_TO_ZUP = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]])
 
 
 def world_transform(floor: float, metres: float) -> np.ndarray:
-    """(4, 4) from a scene with y up to the world: z up, metres, the floor at 0; arguments as in `rigid_body`."""
+    """(4, 4) from a scene with y up to the world: z up, metres, the floor at 0; see `rigid_body`."""
     transform = np.eye(4)
     transform[:3, :3] = metres * _YUP_TO_ZUP
     transform[:3, 3] = _YUP_TO_ZUP @ [0.0, -metres * floor, 0.0]

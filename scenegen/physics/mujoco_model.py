@@ -1,6 +1,7 @@
-"""A scene as a MuJoCo model (MJCF): free bodies on a floor, visual and collision geoms in groups of their own.
+"""A scene as a MuJoCo model (MJCF): free bodies on a floor, visual and collision geoms in groups.
 
-Source: MuJoCo, XML reference. Bodies have explicit inertia, so that collision parts, which overlap, do not change it.
+Source: MuJoCo, XML reference. Bodies have explicit inertia, so that collision parts, which overlap,
+do not change it.
 """
 
 from __future__ import annotations

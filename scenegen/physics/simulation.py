@@ -27,6 +27,7 @@ class Motion:
 
     Attributes:
         drift: metres from its first to its last place (centre of mass).
+        fall: metres that its centre of mass sinks.
         turn_deg: angle between its first and its last orientation.
         peak_speed: metres a second of its centre of mass.
         peak_energy: joules of kinetic energy a kilogram.
@@ -36,6 +37,7 @@ class Motion:
     """
 
     drift: float
+    fall: float
     turn_deg: float
     peak_speed: float
     peak_energy: float
@@ -90,6 +92,7 @@ def simulate(
     return [
         Motion(
             drift=float(drift[row]),
+            fall=float(first[row, 2] - data.xipos[rows[row], 2]),
             turn_deg=float(turn[row]),
             peak_speed=float(speed[row]),
             peak_energy=float(energy[row]),
@@ -103,11 +106,19 @@ def simulate(
 
 
 def scene_extent(bodies: Sequence[RigidBody]) -> float:
-    """Longest side, in metres, of the box of all parts in place."""
-    corners = np.concatenate(
-        [part @ body.rotation.T + body.position for body in bodies for part in body.parts]
-    )
-    return float(np.ptp(corners, axis=0).max())
+    """Longest side, in metres, of the box of all parts in place; 0 without bodies."""
+    if not bodies:
+        return 0.0
+    return float(np.ptp(np.concatenate([_corners(body) for body in bodies]), axis=0).max())
+
+
+def lowest_height(body: RigidBody) -> float:
+    """Height, in metres, of the lowest corner of an object in place."""
+    return float(_corners(body)[:, 2].min())
+
+
+def _corners(body: RigidBody) -> np.ndarray:
+    return np.concatenate(body.parts) @ body.rotation.T + body.position
 
 
 def _penetration(model, data, rows: Sequence[int]) -> np.ndarray:  # noqa: ANN001  (types of MuJoCo)
