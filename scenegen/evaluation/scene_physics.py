@@ -1,8 +1,8 @@
 """The physics of one scene, entered into its record: which objects stay where they are under gravity.
 
-Truth and prediction are simulated alike (`scenegen.physics.simulation`), in metres that the sizes of the true
-furniture tell, on a floor at the lowest point. Objects that do not stay in the truth (lamps that hang) are left
-out of both, by name.
+Truth and prediction are simulated alike (`scenegen.physics.simulation`), in metres that the sizes of the
+true furniture tell, on a floor at the lowest point. Objects that do not stay in the truth (lamps that hang)
+are left out of both, by name.
 """
 
 from __future__ import annotations
