@@ -145,7 +145,8 @@ def sample_structure(
         arguments["regress_poses"] = False
     flow = partial(model, **arguments)
     if prepare is not None and regress is not None:  # nothing in a pass waits for the GPU
-        flow = recorded(flow, noise.device, params.steps)
+        network = model if isinstance(model, nn.Module) else None
+        flow = recorded(flow, noise.device, params.steps, network)
     result = sampler.sample(
         flow,
         noise,

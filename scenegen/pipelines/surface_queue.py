@@ -24,7 +24,7 @@ _SECONDS_BETWEEN_CHECKS = 0.05
 
 
 class WorkerPool:
-    """The processes of a pipeline: started with the first scene that needs them, and kept for further ones."""
+    """The processes of a pipeline: started with the first scene that needs them, and kept for others."""
 
     def __init__(self) -> None:
         self._workers: Workers | None = None
