@@ -13,6 +13,7 @@ from scenegen.export.frames import SceneFrame
 from scenegen.export.meshes import srgb_to_linear
 from scenegen.export.names import SCENE_FILE
 from scenegen.export.options import ExportOptions
+from scenegen.export.photo_facts import PhotoFacts
 from scenegen.export.textures import base_colour, encode_picture, is_textured
 from scenegen.pipelines.result import SceneResult
 from trellis_modules.gltf import GltfMesh, GltfNode, encode_glb
@@ -23,8 +24,10 @@ def write(result: SceneResult, scene: trimesh.Scene, folder: Path, options: Expo
 
     Where the photo's camera is known, a camera node ``photo`` shows the scene as the photo does.
     """
-    cameras = [] if result.camera is None else [SceneFrame.of(result, scene).photo_node(result.camera)]
-    (folder / SCENE_FILE).write_bytes(glb_bytes(scene, result.settings, options, cameras))
+    frame = SceneFrame.of(result, scene)
+    cameras = [] if result.camera is None else [frame.photo_node(result.camera)]
+    facts = PhotoFacts.of(result).of_scene_file(frame)
+    (folder / SCENE_FILE).write_bytes(glb_bytes(scene, result.settings, options, cameras, facts))
     return [SCENE_FILE]
 
 
@@ -47,6 +50,7 @@ def glb_bytes(
     settings: Mapping[str, Any] | None = None,
     options: ExportOptions | None = None,
     cameras: Sequence[GltfNode] = (),
+    facts: Mapping[str, Any] | None = None,
 ) -> bytes:
     """Encode a scene as GLB: a rough, non-metallic material for each object and unit normals.
 
@@ -55,17 +59,18 @@ def glb_bytes(
         settings: what made it, as JSON types; kept in the extras of the file's ``asset``.
         options: None takes the defaults.
         cameras: further nodes, after those of the meshes.
+        facts: of the photo, floor and scale, see `PhotoFacts.of_scene_file`; kept there too.
     """
     options = options or ExportOptions()
     nodes = []
     for name in scene.graph.nodes_geometry:
         transform, geometry = scene.graph[name]
         nodes.append(_mesh_node(name, scene.geometry[geometry], transform, options))
-    return encode_glb([*nodes, *cameras], _extras(settings), quantise=options.compress)
+    return encode_glb([*nodes, *cameras], _extras(settings, facts), quantise=options.compress)
 
 
-def _extras(settings: Mapping[str, Any] | None) -> dict[str, Any]:
-    return {"settings": dict(settings or {})}
+def _extras(settings: Mapping[str, Any] | None, facts: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    return {"settings": dict(settings or {}), **({} if facts is None else {"photo": dict(facts)})}
 
 
 def _mesh_node(name: str, mesh: trimesh.Trimesh, transform: np.ndarray, options: ExportOptions) -> GltfNode:
