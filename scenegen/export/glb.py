@@ -13,6 +13,7 @@ from scenegen.export.frames import SceneFrame
 from scenegen.export.meshes import srgb_to_linear
 from scenegen.export.names import SCENE_FILE
 from scenegen.export.options import ExportOptions
+from scenegen.export.photo_facts import PhotoFacts
 from scenegen.export.splats import splat_nodes
 from scenegen.export.textures import base_colour, encode_picture, is_textured
 from scenegen.pipelines.result import SceneResult
@@ -41,8 +42,10 @@ def _write_scene(
     options: ExportOptions,
     further: Sequence[GltfNode],
 ) -> list[str]:
-    cameras = [] if result.camera is None else [SceneFrame.of(result, scene).photo_node(result.camera)]
-    content = glb_bytes(scene, result.settings, options, [*further, *cameras])
+    frame = SceneFrame.of(result, scene)
+    cameras = [] if result.camera is None else [frame.photo_node(result.camera)]
+    facts = PhotoFacts.of(result).of_scene_file(frame)
+    content = glb_bytes(scene, result.settings, options, [*further, *cameras], facts)
     (folder / SCENE_FILE).write_bytes(content)
     return [SCENE_FILE]
 
@@ -66,6 +69,7 @@ def glb_bytes(
     settings: Mapping[str, Any] | None = None,
     options: ExportOptions | None = None,
     further: Sequence[GltfNode] = (),
+    facts: Mapping[str, Any] | None = None,
 ) -> bytes:
     """Encode a scene as GLB: a rough, non-metallic material for each object and unit normals.
 
@@ -74,17 +78,18 @@ def glb_bytes(
         settings: what made it, as JSON types; kept in the extras of the file's ``asset``.
         options: None takes the defaults.
         further: nodes after those of the meshes.
+        facts: of the photo, floor and scale, see `PhotoFacts.of_scene_file`; kept there too.
     """
     options = options or ExportOptions()
     nodes = []
     for name in scene.graph.nodes_geometry:
         transform, geometry = scene.graph[name]
         nodes.append(_mesh_node(name, scene.geometry[geometry], transform, options))
-    return encode_glb([*nodes, *further], _extras(settings), quantise=options.compress)
+    return encode_glb([*nodes, *further], _extras(settings, facts), quantise=options.compress)
 
 
-def _extras(settings: Mapping[str, Any] | None) -> dict[str, Any]:
-    return {"settings": dict(settings or {})}
+def _extras(settings: Mapping[str, Any] | None, facts: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    return {"settings": dict(settings or {}), **({} if facts is None else {"photo": dict(facts)})}
 
 
 def _mesh_node(name: str, mesh: trimesh.Trimesh, transform: np.ndarray, options: ExportOptions) -> GltfNode:
