@@ -22,7 +22,8 @@ from trellis_modules.gltf import GltfMesh, GltfNode, encode_glb
 def write(result: SceneResult, scene: trimesh.Scene, folder: Path, options: ExportOptions) -> list[str]:
     """Write ``scene.glb``: one node ``obj_<k>`` per object, placed by its translation, rotation and scale.
 
-    Where the photo's camera is known, a camera node ``photo`` shows the scene as the photo does.
+    Where the photo's camera is known, a camera node ``photo`` shows the scene as the photo does. The parts of
+    the room are nodes ``room_floor`` and ``room_wall_<k>``.
     """
     return _write_scene(result, scene, folder, options, [])
 
@@ -41,8 +42,10 @@ def _write_scene(
     options: ExportOptions,
     further: Sequence[GltfNode],
 ) -> list[str]:
-    cameras = [] if result.camera is None else [SceneFrame.of(result, scene).photo_node(result.camera)]
-    content = glb_bytes(scene, result.settings, options, [*further, *cameras])
+    frame = SceneFrame.of(result, scene)
+    cameras = [] if result.camera is None else [frame.photo_node(result.camera)]
+    room = [_mesh_node(part.node, part.mesh(), frame.matrix(), options) for part in result.room]
+    content = glb_bytes(scene, result.settings, options, [*room, *further, *cameras])
     (folder / SCENE_FILE).write_bytes(content)
     return [SCENE_FILE]
 

@@ -9,6 +9,7 @@ import trimesh
 from scenegen.export.frames import PLY_FRAME, PLY_TO_GLB, SceneFrame
 from scenegen.geometry import CAMERA_FRAME, GLB_FRAME
 from scenegen.photo.camera import PhotoCamera
+from scenegen.photo.room_parts import RoomPart
 from scenegen.pipelines.result import QUERY_FRAME, GeneratedObject, SceneResult
 from trellis_modules.postprocess import report_solid
 
@@ -16,6 +17,7 @@ from trellis_modules.postprocess import report_solid
 def poses_record(result: SceneResult, scene: trimesh.Scene, scene_id: str) -> dict[str, Any]:
     """The content of ``poses.json``; an object without a surface keeps its pose and tells why."""
     frame = SceneFrame.of(result, scene)
+    room = {"room": [_part_record(part) for part in result.room]} if result.room else {}
     return {
         "scene_id": scene_id,
         "frame": QUERY_FRAME,
@@ -23,6 +25,7 @@ def poses_record(result: SceneResult, scene: trimesh.Scene, scene_id: str) -> di
         "objects": [_object_record(item) for item in result.objects],
         "left_out": [{"id": number, "reason": why} for number, why in sorted(result.left_out.items())],
         "camera": None if result.camera is None else _camera_record(result.camera),
+        **room,
         "glb": {"frame": GLB_FRAME, "scale": frame.scale, "centre": frame.centre.tolist()},
         "ply_frame": PLY_FRAME,
         "ply_to_glb": PLY_TO_GLB.tolist(),
@@ -59,6 +62,11 @@ def _mesh_record(mesh: trimesh.Trimesh) -> dict[str, Any]:
         "watertight": solid.watertight,
         "volume": solid.volume,
     }
+
+
+def _part_record(part: RoomPart) -> dict[str, Any]:
+    """A rectangle of the room: its corners in the query frame, and the share of it that the photo shows."""
+    return {"node": part.node, "corners": part.corners.tolist(), "seen": part.seen}
 
 
 def _camera_record(view: PhotoCamera) -> dict[str, Any]:

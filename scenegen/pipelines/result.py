@@ -10,6 +10,7 @@ import trimesh
 from torch import Tensor
 
 from scenegen.photo.camera import PhotoCamera
+from scenegen.photo.room_parts import RoomPart
 from trellis_modules.representations.gaussian import Gaussian
 from trellis_modules.representations.strivec import Strivec
 
@@ -69,6 +70,7 @@ class SceneResult:
         timings: seconds per stage, in order of work.
         peak_bytes: most memory in use, by stage on a GPU, under "process" on a CPU.
         left_out: number -> one line, for objects whose masks could not be used.
+        room: floor and walls, where they were asked for and found, see `scenegen.refinement.room`.
     """
 
     objects: tuple[GeneratedObject, ...]
@@ -78,3 +80,4 @@ class SceneResult:
     timings: dict[str, float] = field(default_factory=dict)
     peak_bytes: dict[str, int] = field(default_factory=dict)
     left_out: Mapping[int, str] = field(default_factory=dict)
+    room: tuple[RoomPart, ...] = ()
