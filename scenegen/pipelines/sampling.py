@@ -15,6 +15,7 @@ from scenegen.geometry import average_poses
 from trellis_modules.flow_output import FlowOutput
 from trellis_modules.samplers import Cond, FlowEulerSampler, MultiViewCond, SamplingParams
 from trellis_modules.samplers.conditioning import ExtrasMean, arithmetic_mean
+from trellis_modules.samplers.recording import recorded
 
 FlowFunction = Callable[..., FlowOutput]
 """A flow model: (x_t, t, cond, num_object_tokens=...) -> prediction."""
@@ -24,6 +25,9 @@ Prepare = Callable[[Tensor, int], Cond]
 
 POSITIONS = "positions"
 """Name under which flow models return their poses."""
+
+POSITION_TOKENS = "position_tokens"
+"""Name under which they return what their ``poses`` makes the poses of."""
 
 PositionsType = Literal["last", "avg"]
 """Poses of the last step, or the mean over as many last steps as there are views."""
@@ -48,8 +52,16 @@ class WithoutSceneAttention:
 
     def __call__(self, x_t: Tensor, t: Tensor, cond: Cond, **arguments: Any) -> FlowOutput:
         """As the model, with the assets of ``x_t`` (B, ...) each in a scene of its own."""
-        is_query = torch.arange(len(x_t), device=x_t.device) == 0
-        return self.model(x_t, t, cond, scene_size=1, is_query=is_query, **arguments)
+        return self.model(x_t, t, cond, scene_size=1, is_query=_first(x_t), **arguments)
+
+    def poses(self, tokens: Tensor) -> Tensor:
+        """As the model's, of assets in a scene each."""
+        return self.model.poses(tokens, is_query=_first(tokens))
+
+
+def _first(values: Tensor) -> Tensor:
+    """(B,) bool, true for the first of the rows."""
+    return torch.arange(len(values), device=values.device) == 0
 
 
 @dataclass(frozen=True)
@@ -126,8 +138,17 @@ def sample_structure(
             f"sample_structure: expected noise for {scene.num_assets} assets, got shape {tuple(noise.shape)}"
         )
     prepare = getattr(model, "precompute_context", None) if precompute else None
+    # Poses of one view are those of the last step, from its tokens; those of several are averaged as poses.
+    regress = None if isinstance(scene.cond, MultiViewCond) else getattr(model, "poses", None)
+    arguments = {"num_object_tokens": scene.num_object_tokens}
+    if regress is not None:
+        arguments["regress_poses"] = False
+    flow = partial(model, **arguments)
+    if prepare is not None and regress is not None:  # nothing in a pass waits for the GPU
+        network = model if isinstance(model, nn.Module) else None
+        flow = recorded(flow, noise.device, params.steps, network)
     result = sampler.sample(
-        partial(model, num_object_tokens=scene.num_object_tokens),
+        flow,
         noise,
         prepare_cond(prepare, scene),
         prepare_neg_cond(prepare, scene) if sampler.uses_guidance(params) else None,
@@ -135,6 +156,8 @@ def sample_structure(
         extras_mean=extras_mean,
         on_step=on_step,
     )
+    if regress is not None:
+        return StructureSample(result.samples, regress(result.last(POSITION_TOKENS)))
     if POSITIONS not in result.extras:
         if not needs_positions:
             return StructureSample(result.samples, None)
