@@ -23,7 +23,8 @@ from trellis_modules.gltf import GltfMesh, GltfNode, encode_glb
 def write(result: SceneResult, scene: trimesh.Scene, folder: Path, options: ExportOptions) -> list[str]:
     """Write ``scene.glb``: one node ``obj_<k>`` per object, placed by its translation, rotation and scale.
 
-    Where the photo's camera is known, a camera node ``photo`` shows the scene as the photo does.
+    Where the photo's camera is known, a camera node ``photo`` shows the scene as the photo does. The parts of
+    the room are nodes ``room_floor`` and ``room_wall_<k>``.
     """
     return _write_scene(result, scene, folder, options, [])
 
@@ -45,7 +46,8 @@ def _write_scene(
     frame = SceneFrame.of(result, scene)
     cameras = [] if result.camera is None else [frame.photo_node(result.camera)]
     facts = PhotoFacts.of(result).of_scene_file(frame)
-    content = glb_bytes(scene, result.settings, options, [*further, *cameras], facts)
+    room = [_mesh_node(part.node, part.mesh(), frame.matrix(), options) for part in result.room]
+    content = glb_bytes(scene, result.settings, options, [*room, *further, *cameras], facts)
     (folder / SCENE_FILE).write_bytes(content)
     return [SCENE_FILE]
 
