@@ -13,8 +13,8 @@ from torch import Tensor
 from scenegen.geometry import apply_transform, pose_to_transform, sanitize_pose
 from scenegen.photo.camera import PhotoCamera
 from scenegen.photo.mask_overlap import MaskOverlap, mask_overlaps
-from scenegen.photo.silhouettes import Surface
 from scenegen.photo.room_parts import RoomPart
+from scenegen.photo.silhouettes import Surface
 from trellis_modules.representations.gaussian import Gaussian
 from trellis_modules.representations.strivec import Strivec
 
