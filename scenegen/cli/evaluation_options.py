@@ -19,7 +19,7 @@ from scenegen.cli.types import non_negative, positive_int, up_to, whole_number
 from scenegen.evaluation.alignment import ALIGNMENT_MODES
 from scenegen.evaluation.pictures.renderers import RENDERERS
 from scenegen.evaluation.settings import LEVELS, PROTOCOLS
-from scenegen.physics.colliders import PACKAGES, PhysicsUnavailable, check_packages
+from scenegen.physics.packages import PACKAGES, PhysicsUnavailable, check_packages
 
 LPIPS_WEIGHTS = "checkpoints/lpips_alex.safetensors"
 WORKERS = 2

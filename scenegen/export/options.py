@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from scenegen.physics.bodies import DENSITY
+from scenegen.physics.packages import DENSITY
 
 TextureFormat = Literal["png", "jpeg", "webp"]
 

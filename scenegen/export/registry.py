@@ -16,8 +16,8 @@ from pathlib import Path
 import trimesh
 
 from scenegen.export.options import ExportOptions
-from scenegen.physics.colliders import EXTRA as PHYSICS_EXTRA
-from scenegen.physics.colliders import PACKAGES as PHYSICS_PACKAGES
+from scenegen.physics.packages import EXTRA as PHYSICS_EXTRA
+from scenegen.physics.packages import PACKAGES as PHYSICS_PACKAGES
 from scenegen.pipelines.result import Representation, SceneResult
 
 
@@ -86,7 +86,7 @@ _FORMATS = {
     "obj": Format(
         "wavefront_obj", r"(scene|obj_\d+)\.(obj|mtl)|obj_\d+_colour\.(png|jpg)", has_textures=True
     ),
-    "usd": Format("usd_layer", r"scene\.usda|obj_\d+_usd\.(png|jpg)", has_textures=True),
+    "usd": Format("usd_layer", r"scene\.usd[ac]|obj_\d+_usd\.(png|jpg)", has_textures=True),
     "usdz": Format("usd_layer", r"scene\.usdz", "write_archive", has_textures=True),
     "mjcf": Format(
         "mjcf",
@@ -198,7 +198,7 @@ def check_options(names: Sequence[str], options: ExportOptions) -> None:
     default = ExportOptions()
     if options.physics:
         _need_some(names, _PHYSICS_ON_REQUEST, "physics")
-        for package in PHYSICS_PACKAGES:
+        for package in (*PHYSICS_PACKAGES, "pxr"):
             _check_package(package, PHYSICS_EXTRA, "physics", "--physics out")
     with_physics = ["mjcf", *(_PHYSICS_ON_REQUEST if options.physics else ())]
     for name in ("metres", "density"):

@@ -32,6 +32,7 @@ from scenegen.pipelines.result import SceneResult
 from trellis_modules.gltf import unit_normals
 
 SCENE_FILE = "scene.usda"
+PHYSICS_FILE = "scene.usdc"
 ARCHIVE_FILE = "scene.usdz"
 
 _ALIGNMENT, _PADDING_ID = 64, 0x1986  # of the files in an archive; id of the extra field that fills up
@@ -138,7 +139,7 @@ _TEXTURE_SHADERS = """
 
 
 def write(result: SceneResult, scene: trimesh.Scene, folder: Path, options: ExportOptions) -> list[str]:
-    """Write ``scene.usda`` and ``obj_<k>_usd.png`` of textured objects."""
+    """Write ``scene.usda`` (with physics ``scene.usdc``) and ``obj_<k>_usd.png`` of textured objects."""
     files = _files(result, scene, options)
     for name, content in files.items():
         (folder / name).write_bytes(content)
@@ -173,7 +174,10 @@ def _files(result: SceneResult, scene: trimesh.Scene, options: ExportOptions) ->
         parts.append(_object(node, mesh, transform, rigid, colours, shaders, output))
     if result.camera is not None:
         parts.append(_camera(result.camera, SceneFrame.of(result, scene), rigid))
-    return {SCENE_FILE: ("\n".join([*parts, "}"]) + "\n").encode("ascii"), **pictures}
+    text = "\n".join([*parts, "}"]) + "\n"
+    if rigid is not None:
+        return {PHYSICS_FILE: usd_physics.crate(text), **pictures}
+    return {SCENE_FILE: text.encode("ascii"), **pictures}
 
 
 def _header(rigid: RigidScene | None) -> str:

@@ -7,6 +7,9 @@ Source: OpenUSD, schema UsdPhysics.
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
+
 import numpy as np
 import torch
 
@@ -14,6 +17,7 @@ from scenegen.export.usd_text import tuples_text
 from scenegen.physics.bodies import RigidBody
 from scenegen.physics.colliders import hull
 from scenegen.physics.mujoco_model import FRICTION, GRAVITY
+from trellis_modules.gltf import unit_normals
 from trellis_modules.quaternions import matrix_to_quaternion
 
 FRAME = "z up, in metres, the floor at height 0; masses in kilograms"
@@ -47,6 +51,9 @@ _PART = """
             )
             uniform token physics:approximation = "convexHull"
             bool physics:collisionEnabled = 1
+            normal3f[] normals = [{normals}] (
+                interpolation = "uniform"
+            )
             point3f[] points = [{points}]
             uniform token purpose = "guide"
             uniform token subdivisionScheme = "none"
@@ -108,13 +115,32 @@ def collider_meshes(body: RigidBody) -> str:
     parts = []
     for row, part in enumerate(body.parts):
         points, faces = hull(part)
+        points = points.astype(np.float32)  # as they are stored, so that the extent is theirs
         parts.append(
             _PART.format(
                 row=row,
-                extent=tuples_text([points.min(axis=0), points.max(axis=0)]),
+                extent=tuples_text([points.min(axis=0), points.max(axis=0)], "{:.9g}"),
+                normals=tuples_text(_face_normals(points, faces), "{:.5g}"),
                 counts=", ".join(["3"] * len(faces)),
                 corners=", ".join(map(str, faces.ravel().tolist())),
                 points=tuples_text(points, "{:.9g}"),
             )
         )
     return "".join(parts)
+
+
+def _face_normals(points: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    first, second, third = (points[faces[:, corner]].astype(np.float64) for corner in range(3))
+    return unit_normals(np.cross(second - first, third - first))
+
+
+def crate(text: str) -> bytes:
+    """A layer in the binary form, which simulators ask for: text with many points is slow to read."""
+    from pxr import Sdf
+
+    layer = Sdf.Layer.CreateAnonymous(".usda")
+    layer.ImportFromString(text)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "layer.usdc"
+        layer.Export(str(path))
+        return path.read_bytes()

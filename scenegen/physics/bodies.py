@@ -7,9 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from scenegen.physics.colliders import Collider
-
-DENSITY = 400.0
-"""Kilograms a cubic metre: wood and upholstery with the air in them."""
+from scenegen.physics.packages import DENSITY
 
 _YUP_TO_ZUP = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]])
 

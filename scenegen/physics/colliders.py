@@ -7,8 +7,6 @@ the convex hull of what the object has in its lowest layer.
 
 from __future__ import annotations
 
-import importlib.util
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import fast_simplification
@@ -16,15 +14,10 @@ import numpy as np
 import trimesh
 from scipy.spatial import cKDTree
 
+from scenegen.physics.packages import check_packages
 from trellis_modules.postprocess import remesh_solid
 from trellis_modules.postprocess.topology import connected_labels
 from trellis_modules.representations.mesh.triangle_arrays import weld
-
-PACKAGES = ("coacd", "manifold3d")
-"""What colliders need beside the core dependencies ..."""
-
-EXTRA = "sim"
-"""... and the extra of this project that installs them."""
 
 MAX_PARTS, MAX_PART_VERTICES = 32, 64
 
@@ -38,10 +31,6 @@ _JOINT = 0.01  # of the longest side: pieces nearer to each other hang together
 _MIN_VOLUME = 1e-7  # of the cubed longest side
 _MIN_PART_VOLUME = 1e-8  # of the cubed longest side: flatter hulls have no inside
 _FIRST_TOLERANCE = 2e-4  # of the longest side, for the corners of a foot, doubled until they are few enough
-
-
-class PhysicsUnavailable(RuntimeError):
-    """A package that colliders or simulation need is not installed."""
 
 
 class NoVolume(ValueError):
@@ -63,20 +52,6 @@ class Collider:
     volume: float
     centre: np.ndarray
     inertia: np.ndarray
-
-
-def check_packages(packages: Sequence[str] = PACKAGES) -> None:
-    """Make sure that packages are there.
-
-    Raises:
-        PhysicsUnavailable: one is not; the message says how to install it.
-    """
-    for package in packages:
-        if importlib.util.find_spec(package) is None:
-            raise PhysicsUnavailable(
-                f"physics: expected the package {package!r}, which is not installed; "
-                f"run bash setup.sh --{EXTRA}"
-            )
 
 
 def collider_of(mesh: trimesh.Trimesh, name: str = "object", up: int = 1) -> Collider:

@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from scenegen.physics.bodies import RigidBody
-from scenegen.physics.colliders import check_packages
 from scenegen.physics.mujoco_model import TIMESTEP, mjcf
+from scenegen.physics.packages import check_packages
 
 SECONDS = 2.0
 MAX_DRIFT = 0.02
