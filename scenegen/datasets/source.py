@@ -63,6 +63,7 @@ class SourceKind:
         takes_packs: it is made of mesh packs.
         takes_latent_encoder: it makes latents with an encoder.
         takes_data: it reads the roots of prepared data sets.
+        holds_out: it can keep a part of what it is made of for validation.
     """
 
     makes: type[Batch]
@@ -71,3 +72,4 @@ class SourceKind:
     takes_packs: bool = True
     takes_latent_encoder: bool = False
     takes_data: bool = False
+    holds_out: bool = True

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import torch
@@ -16,7 +17,7 @@ from scenegen.datasets.source import batch_number
 from scenegen.synthesis.shapes.shape_bank import Variants
 from scenegen.synthesis.sources.batch import SceneBatch, SceneLatentBatch, ScenePairBatch
 from scenegen.synthesis.sources.scene_studio import SceneStudio
-from scenegen.synthesis.sources.shape_pool import ShapePool, step_generator
+from scenegen.synthesis.sources.shape_pool import ShapePool, SourceConfig, step_generator
 
 _ENCODED_AT_ONCE = 128
 
@@ -58,6 +59,13 @@ class ScenePairSource(PictureSource[ScenePairBatch]):
         return ScenePairBatch(
             shot.scene_picture(self.config.image_size), self.studio.from_elsewhere(shot, generator)
         )
+
+
+@dataclass(frozen=True)
+class SceneLatentConfig(SourceConfig):
+    """What batches of scenes with latents are made of."""
+
+    pretrained_ss_dec: str | None = None  # the decoder that shows what latents are; for snapshots only
 
 
 class SceneLatentSource(PictureSource[SceneLatentBatch]):

@@ -35,6 +35,7 @@ class SourceConfig:
     repeat: int = 1  # steps in a row that see the same pictures (with other times and noise)
     workers: int = 0
     seed: int = 0
+    validation_share: float = 0.0  # of the models in the packs, that is held out and never learnt from
 
     def __post_init__(self) -> None:
         for name in ("shapes", "refresh_steps", "objects_per_step", "patch_grid", "surface_samples"):
@@ -44,6 +45,7 @@ class SourceConfig:
         check_range("repeat", self.repeat, 1)
         check_range("resolution", self.resolution, 1, MAX_GRID)
         check_range("real_share", self.real_share, 0, 1)
+        check_range("validation_share", self.validation_share, 0, 1)
         check_range("max_stretch", self.max_stretch, 1)
         check_range("max_bend", self.max_bend, 0)
         check_range("workers", self.workers, 0, MAX_WORKERS)

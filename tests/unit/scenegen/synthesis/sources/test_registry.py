@@ -102,6 +102,42 @@ def test_packs_are_joined(pack):
     assert len(source("shapes", pack, pack).pool.bank.infos) == 16
 
 
+def held_out(*packs, **settings):
+    options = SourceOptions(CPU, packs, workers=3, validation=True)
+    return build_source(NamedConfig("scenes", SETTINGS | settings), options)
+
+
+def test_models_that_are_held_out_are_never_learnt_from(pack):
+    learnt, kept = source("scenes", pack, validation_share=0.4), held_out(pack, validation_share=0.4)
+    models = [{info.id for info in made.pool.bank.infos} for made in (learnt, kept)]
+    everything = {info.id for info in source("scenes", pack).pool.bank.infos}
+    assert all(models) and not models[0] & models[1] and models[0] | models[1] == everything
+    assert kept.config.workers == 0, "scenes of a few batches are composed where they are asked for"
+    first, again = (held_out(pack, validation_share=0.4).batch(3).poses for _ in range(2))
+    assert torch.equal(first, again)
+
+
+@pytest.mark.parametrize(
+    ("share", "message"),
+    [
+        (0.0, "dataset: expected validation_share above 0, got 0: nothing is held out"),
+        (
+            1e-6,
+            "validation_share: expected models held out for validation in the packs, found none with 1e-06",
+        ),
+        (1.5, "validation_share: expected"),
+    ],
+)
+def test_a_part_without_models_is_refused(pack, share, message):
+    with pytest.raises(ConfigError, match=message):
+        held_out(pack, validation_share=share)
+    if share == 1.5:
+        return
+    assert source("scenes", pack, validation_share=share).pool.bank.infos
+    with pytest.raises(ConfigError, match="expected models not held out for validation in the packs"):
+        source("scenes", pack, validation_share=1)
+
+
 @pytest.mark.parametrize("name", SOURCES)
 def test_a_source_takes_the_files_that_it_is_made_of_and_no_others(pack, pictures, name):
     kind = SOURCES[name]
