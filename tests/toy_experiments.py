@@ -6,7 +6,7 @@ the flags that it is trained with.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from scenegen.conditioning.patch_places import PLACE_CHANNELS
 from scenegen.datasets.cond_tokens import view_tokens_path, write_tokens
 from scenegen.datasets.metadata import ASSETS_NAME, read_assets
 from scenegen.models.registry import build_model
+from scenegen.synthesis.furniture.mesh_pack import MeshPack
 from scenegen.synthesis.furniture.procedural.pack import generate_pack
 from scenegen.trainers import snapshots, validation, watching
 from tests.lookalike_root import FEATURE, SLAT, SS_LATENT, lookalike_root
@@ -125,7 +126,7 @@ def look_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def toy_data(folder: Path) -> Path:
-    """A data root ``root`` with ready tokens, ``train.safetensors``, and the networks of `FROZEN`."""
+    """A data root ``root`` with ready tokens, packs of two splits, and the networks of `FROZEN`."""
     torch.manual_seed(0)
     root = lookalike_root(
         folder / "root", image_size=IMAGE_SIZE, resolution=RESOLUTION, ss_latent=STRUCTURE,
@@ -135,7 +136,10 @@ def toy_data(folder: Path) -> Path:
         path = view_tokens_path(root, VIEW_TOKENS, row.sha256)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_tokens(path, {"000.png": torch.randn(TOKENS, WIDTH)})
-    generate_pack(6, seed=1, remove_hidden=False).save(folder / "train.safetensors")
+    pack = generate_pack(6, seed=1, remove_hidden=False)
+    pack.save(folder / "train.safetensors")
+    held_out = [(mesh, replace(info, split="validation")) for mesh, info in pack.models()]
+    MeshPack.from_meshes(held_out).save(folder / "validation.safetensors")
     for name, raw in FROZEN.items():
         save_checkpoint(build_model(raw), folder / name, torch.float32)
     return folder
@@ -270,14 +274,20 @@ TOYS: dict[str, Toy] = {
             "geometry_encoder": network("VGGT", AGGREGATOR, camera_head=None, depth_head=None),
         },
         "scene_latents",
-        {
-            **ONLINE,
-            "object_counts": [0, 0, 0, 1.0],
-            "render_size": 128,
-            "validation_share": 0.3,
-            "pretrained_ss_dec": "{structure_decoder}",
-        },
+        {**ONLINE, "object_counts": [0, 0, 0, 1.0], "render_size": 128},
         {"append_places": True, "draws": 2, "validate_every": 2},
+        "structure_encoder",
+    ),
+    "object_flow": Toy(
+        {
+            "flow": network(
+                "SparseStructureFlowModel", FLOW, cond_channels=WIDTH + PLACE_CHANNELS, share_mod=True
+            ),
+            "image_encoder": IMAGE_ENCODER,
+        },
+        "object_latents",
+        {**ONLINE, "object_counts": [1.0], "hidden_share": 0.5},
+        {"append_places": True, "draws": 2},
         "structure_encoder",
     ),
     "structured_latent_vae": Toy(
@@ -314,8 +324,14 @@ def experiment(name: str, folder: Path) -> tuple[dict[str, Any], list[str]]:
     }
     if toy.dataset[0].isupper():  # the sets of data roots
         return config, ["--data_dir", str(folder / "root")]
-    encoder = [] if toy.encoder is None else ["--latent_encoder", str(folder / toy.encoder)]
-    return config, ["--packs", str(folder / "train.safetensors"), *encoder]
+    files = {"--packs": "train.safetensors"}
+    if toy.encoder is not None:
+        files |= {"--latent_encoder": toy.encoder}
+    if toy.encoder == "structure_encoder":
+        files |= {"--structure_decoder": "structure_decoder"}
+    if "validate_every" in toy.trainer:
+        files |= {"--validation_packs": "validation.safetensors"}
+    return config, [part for flag, file in files.items() for part in (flag, str(folder / file))]
 
 
 def _with_files(arguments: dict[str, Any], folder: Path) -> dict[str, Any]:

@@ -50,6 +50,8 @@ class SourceOptions:
     batch_size: int | None = None  # samples of a slot; of scenes: the most objects that one may have
     slots: int = 1  # batches of every step, see `BatchSource`
     validation: bool = False  # the samples that are held out, rather than those to learn from
+    validation_packs: tuple[Path, ...] = ()  # mesh packs that samples are held out in
+    structure_decoder: Path | None = None  # checkpoint stem of what decodes structures that are measured
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,6 @@ class SourceKind:
         takes_packs: it is made of mesh packs.
         takes_latent_encoder: it makes latents with an encoder.
         takes_data: it reads the roots of prepared data sets.
-        holds_out: it can keep a part of what it is made of for validation.
     """
 
     makes: type[Batch]
@@ -72,4 +73,3 @@ class SourceKind:
     takes_packs: bool = True
     takes_latent_encoder: bool = False
     takes_data: bool = False
-    holds_out: bool = True

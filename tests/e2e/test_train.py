@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from scenegen.datasets.source import SourceOptions
 from scenegen.inputs.scene_folder import read_scene
 from scenegen.models.registry import load_checkpoint
 from scenegen.pipelines.pipeline import SceneGenPipeline
+from scenegen.synthesis.furniture.mesh_pack import MeshPack
 from scenegen.synthesis.furniture.procedural.pack import generate_pack
 from scenegen.synthesis.sources.picture_set import PictureSet
 from scenegen.synthesis.sources.shape_pool import ShapeSource
@@ -39,13 +41,16 @@ STAGES = {  # its networks, and the name of its source
     "structure_vae": ({"encoder": STRUCTURE_ENCODER, "decoder": STRUCTURE_DECODER}, "shapes"),
     "image_encoder": (TOYS["image_encoder"].models, "scenes"),
     "scene_flow": (TOYS["scene_flow"].models, "scene_latents"),
+    "object_flow": (TOYS["object_flow"].models, "object_latents"),
     "structured_latent_vae": (TOYS["structured_latent_vae"].models, "voxel_fields"),
     "structured_latent_flow": (TOYS["structured_latent_flow"].models, "latent_pictures"),
 }
 SETTINGS = {
     "structure_vae": {"loss_type": "dice", "lambda_bce": 5.0, "lambda_kl": 0.001},
     "scene_flow": {"append_places": True, "draws": 2},
+    "object_flow": {"append_places": True, "draws": 2},
 }
+SOURCES = {"object_flow": TOYS["object_flow"].data}
 TRAINERS = {"structure_vae": "SparseStructureVaeTrainer"}  # where it is not the stage's
 
 
@@ -72,7 +77,7 @@ def run(tmp_path, pack):
     ) -> None:
         config = {
             "models": STAGES[objective][0],
-            "dataset": {"name": STAGES[objective][1], "args": ONLINE},
+            "dataset": {"name": STAGES[objective][1], "args": SOURCES.get(objective, ONLINE)},
             "trainer": {
                 "name": TRAINERS.get(objective, objective),
                 "args": TRAINER | SETTINGS.get(objective, {}),
@@ -123,6 +128,30 @@ def test_trained_networks_become_a_checkpoint_of_the_pipeline(
     assert pipeline.config.image_size == IMAGE_SIZE
     scene = read_scene(write_scene(tmp_path / "room", 2))
     assert len(pipeline.run(scene).objects) == 2
+
+
+def test_shapes_of_held_out_furniture_are_measured(tmp_path, run, encoder, pack, caplog):
+    held_out = tmp_path / "validation.safetensors"
+    models = [(mesh, replace(info, split="validation")) for mesh, info in MeshPack.load(pack).models()]
+    MeshPack.from_meshes(models).save(held_out)
+    settings = {**TRAINER, **SETTINGS["object_flow"], "validate_every": 2}
+    changes = {"trainer": {"name": "object_flow", "args": settings}}
+    decoder = ["--structure-decoder", str(encoder.with_name("decoder"))]
+    more = ["--latent_encoder", str(encoder), *decoder]
+    run("object_flow", tmp_path / "measured", *more, "--validation-packs", str(held_out), changes=changes)
+    records = [json.loads(line) for line in (tmp_path / "measured" / "log.jsonl").read_text().splitlines()]
+    measured = {record["step"]: record for record in records if "structure/fscore" in record}
+    assert list(measured) == [0, 2, 4]
+    for record in measured.values():
+        assert 0 <= record["structure/iou"] <= record["structure/fscore"] <= 1 and record["validation"] > 0
+
+    run(
+        "object_flow", tmp_path / "refused", *more, "--validation-packs", str(pack), changes=changes, status=1
+    )
+    assert "expected models of the validation split only" in caplog.messages[-1]
+    with caplog.at_level("INFO"):
+        run("object_flow", tmp_path / "without", *more, changes=changes)
+    assert "trainer.validate_every: nothing is measured without --validation-packs" in caplog.text
 
 
 def test_stored_pictures_take_the_place_of_packs(tmp_path, run, pack, caplog):

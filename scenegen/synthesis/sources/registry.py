@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from scenegen.datasets.batch import ShapeBatch
-from scenegen.datasets.roots import is_of_part
 from scenegen.datasets.source import BatchSource, SourceKind, SourceOptions
 from scenegen.models.registry import load_checkpoint
 from scenegen.synthesis.furniture.mesh_pack import MeshPack
@@ -26,45 +25,40 @@ from scenegen.synthesis.sources.appearance_batches import (
 from scenegen.synthesis.sources.batch import (
     FieldBatch,
     LatentPictureBatch,
+    ObjectLatentBatch,
     SceneBatch,
     SceneLatentBatch,
     ScenePairBatch,
 )
+from scenegen.synthesis.sources.object_batches import ObjectLatentSource, ObjectSourceConfig
 from scenegen.synthesis.sources.picture_set import PictureSetConfig, PictureSetSource
-from scenegen.synthesis.sources.scene_batches import (
-    SceneLatentConfig,
-    SceneLatentSource,
-    ScenePairSource,
-    SceneSource,
-)
+from scenegen.synthesis.sources.scene_batches import SceneLatentSource, ScenePairSource, SceneSource
 from scenegen.synthesis.sources.shape_pool import ShapePool, ShapeSource, SourceConfig
-from trellis_modules.config import ConfigError
 from trellis_modules.sparse import SparseTensor
 
-_HELD_OUT_SHAPES = 1024  # that validation has at most: a few batches are measured again and again
+_HELD_OUT_SHAPES = 1024  # variants of the few models of the validation split
 
 
 def _pool(config: SourceConfig, options: SourceOptions) -> ShapePool:
-    """The shapes of the models to learn from, or of those that are held out."""
-    models = [pair for path in options.packs for pair in MeshPack.load_for_training(path).models()]
-    for part in is_of_part(options.validation, config.validation_share, lambda info: info.id):
-        models = [(mesh, info) for mesh, info in models if part.keeps(info)]
-        if not models:
-            raise ConfigError(
-                f"dataset.validation_share: expected models {part.name} in the packs, found none with "
-                f"{config.validation_share:g}; change it, or add models"
-            )
-    config = replace(config, workers=options.workers)
     if options.validation:
-        config = replace(config, workers=0, shapes=min(config.shapes, _HELD_OUT_SHAPES))
-    return ShapePool(ShapeBank(MeshPack.from_meshes(models), options.device), config, options.device)
+        packs = [MeshPack.load_for_validation(path) for path in options.validation_packs]
+        config = replace(config, shapes=min(config.shapes, _HELD_OUT_SHAPES), refresh_steps=1 << 30)
+    else:
+        packs = [MeshPack.load_for_training(path) for path in options.packs]
+    bank = ShapeBank(MeshPack.concatenate(packs), options.device)
+    return ShapePool(bank, replace(config, workers=options.workers), options.device)
 
 
 def _on_half_precision(device: torch.device) -> AbstractContextManager:
     return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
 
 
-def _structure_encoder(stem: Path, device: torch.device) -> Callable[[Tensor], Tensor]:
+def structure_encoder(stem: Path, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """What makes latents of occupancy grids, by the encoder of a checkpoint stem.
+
+    Raises:
+        CheckpointError: it is missing, damaged or does not fit.
+    """
     encoder = load_checkpoint(stem, device=device).eval()
 
     def encode(occupancy: Tensor) -> Tensor:
@@ -90,9 +84,14 @@ def _of_pool(source: Callable[[ShapePool], BatchSource]) -> Callable[..., BatchS
     return lambda config, options: source(_pool(config, options))
 
 
-def _scene_latents(config: SceneLatentConfig, options: SourceOptions) -> SceneLatentSource:
-    encode = _structure_encoder(options.latent_encoder, options.device)
+def _scene_latents(config: SourceConfig, options: SourceOptions) -> SceneLatentSource:
+    encode = structure_encoder(options.latent_encoder, options.device)
     return SceneLatentSource(_pool(config, options), encode)
+
+
+def _object_latents(config: ObjectSourceConfig, options: SourceOptions) -> ObjectLatentSource:
+    encode = structure_encoder(options.latent_encoder, options.device)
+    return ObjectLatentSource(_pool(config, options), encode)
 
 
 def _latent_pictures(config: LatentPictureConfig, options: SourceOptions) -> LatentPictureSource:
@@ -108,14 +107,13 @@ SOURCES: Mapping[str, SourceKind] = {
     "shapes": SourceKind(ShapeBatch, SourceConfig, _of_pool(ShapeSource)),
     "scenes": SourceKind(SceneBatch, SourceConfig, _of_pool(SceneSource)),
     "scene_pairs": SourceKind(ScenePairBatch, SourceConfig, _of_pool(ScenePairSource)),
-    "scene_latents": SourceKind(
-        SceneLatentBatch, SceneLatentConfig, _scene_latents, takes_latent_encoder=True
+    "scene_latents": SourceKind(SceneLatentBatch, SourceConfig, _scene_latents, takes_latent_encoder=True),
+    "object_latents": SourceKind(
+        ObjectLatentBatch, ObjectSourceConfig, _object_latents, takes_latent_encoder=True
     ),
     "voxel_fields": SourceKind(FieldBatch, AppearanceSourceConfig, _of_pool(FieldSource)),
     "latent_pictures": SourceKind(
         LatentPictureBatch, LatentPictureConfig, _latent_pictures, takes_latent_encoder=True
     ),
-    "picture_set": SourceKind(
-        LatentPictureBatch, PictureSetConfig, _picture_set, takes_packs=False, holds_out=False
-    ),
+    "picture_set": SourceKind(LatentPictureBatch, PictureSetConfig, _picture_set, takes_packs=False),
 }

@@ -71,6 +71,15 @@ def test_latents_of_scenes_are_those_of_the_encoder(tmp_path, pack):
     assert batch.x_0.shape[2:] == encoder(shapes).shape[1:]
 
 
+def test_latents_of_single_objects_are_those_of_the_encoder(tmp_path, pack):
+    stem, encoder = saved(tmp_path, STRUCTURE_ENCODER)
+    batch = source("object_latents", pack, encoder=stem, object_counts=[1.0]).batch(0)
+    assert type(batch) is SOURCES["object_latents"].makes and len(batch.visible) == 2
+    assert batch.x_0.shape[1:] == encoder(torch.zeros(1, 1, 8, 8, 8)).shape[1:]
+    with pytest.raises(ConfigError, match=r"object_counts: expected scenes of one object, got \[0.0, 1.0\]"):
+        source("object_latents", pack, encoder=stem)
+
+
 def test_latents_of_pictures_are_those_of_the_encoder(tmp_path, pack):
     stem, _ = saved(tmp_path, FIELD_ENCODER)
     batch = source("latent_pictures", pack, encoder=stem).batch(0)
@@ -100,42 +109,6 @@ def test_an_encoder_that_nothing_would_use_is_refused(tmp_path, pack):
 
 def test_packs_are_joined(pack):
     assert len(source("shapes", pack, pack).pool.bank.infos) == 16
-
-
-def held_out(*packs, **settings):
-    options = SourceOptions(CPU, packs, workers=3, validation=True)
-    return build_source(NamedConfig("scenes", SETTINGS | settings), options)
-
-
-def test_models_that_are_held_out_are_never_learnt_from(pack):
-    learnt, kept = source("scenes", pack, validation_share=0.4), held_out(pack, validation_share=0.4)
-    models = [{info.id for info in made.pool.bank.infos} for made in (learnt, kept)]
-    everything = {info.id for info in source("scenes", pack).pool.bank.infos}
-    assert all(models) and not models[0] & models[1] and models[0] | models[1] == everything
-    assert kept.config.workers == 0, "scenes of a few batches are composed where they are asked for"
-    first, again = (held_out(pack, validation_share=0.4).batch(3).poses for _ in range(2))
-    assert torch.equal(first, again)
-
-
-@pytest.mark.parametrize(
-    ("share", "message"),
-    [
-        (0.0, "dataset: expected validation_share above 0, got 0: nothing is held out"),
-        (
-            1e-6,
-            "validation_share: expected models held out for validation in the packs, found none with 1e-06",
-        ),
-        (1.5, "validation_share: expected"),
-    ],
-)
-def test_a_part_without_models_is_refused(pack, share, message):
-    with pytest.raises(ConfigError, match=message):
-        held_out(pack, validation_share=share)
-    if share == 1.5:
-        return
-    assert source("scenes", pack, validation_share=share).pool.bank.infos
-    with pytest.raises(ConfigError, match="expected models not held out for validation in the packs"):
-        source("scenes", pack, validation_share=1)
 
 
 @pytest.mark.parametrize("name", SOURCES)
