@@ -24,6 +24,7 @@ from scenegen.cli.segmenter_options import (
     segmenter_settings,
 )
 from scenegen.cli.store_options import path_or_url, use_mirrors
+from scenegen.cli.texture_options import appearance_flags, texture_mode_problem
 from scenegen.cli.types import (
     non_negative,
     object_count,
@@ -320,23 +321,6 @@ def batch_options(options: argparse.Namespace) -> BatchOptions:
     )
 
 
-def texture_mode_problem(source: TextureSource | None, mode: TextureMode | None) -> str | None:
-    """Why colours of a source are not taken in a mode, if both are known."""
-    if source is None or mode is None:
-        return None
-    if source == "mesh":
-        return (
-            "--texture-mode: is for the colours of Gaussians and radiance fields, not for those of the mesh; "
-            "give --texture gaussian or leave it out"
-        )
-    if mode not in TEXTURE_MODES[source]:
-        return (
-            f"--texture-mode {mode}: is not for the colours of the {source}; "
-            f"give {' or '.join(TEXTURE_MODES[source])} or leave it out"
-        )
-    return None
-
-
 def needed_representations(options: argparse.Namespace) -> dict[str, Representation]:
     """What the checkpoint needs a decoder for, by the flag that asks for it."""
     needed = {
@@ -347,20 +331,6 @@ def needed_representations(options: argparse.Namespace) -> dict[str, Representat
     if options.texture in DECODER_ROLES:
         needed[f"--texture {options.texture}"] = options.texture
     return needed
-
-
-def appearance_flags(options: argparse.Namespace) -> list[str]:
-    """What the command line asks of an appearance stage."""
-    asked = {
-        "--slat-steps": options.slat_steps is not None,
-        "--slat-cfg": options.slat_cfg is not None,
-        "--texture": options.texture is not None,
-        "--texture-mode": options.texture_mode is not None,
-        "--texture-size": options.texture_size is not None,
-        "--surface": options.surface is not None,
-        "--texture-format": options.texture_format != ExportOptions().texture_format,
-    }
-    return [flag for flag, is_asked in asked.items() if is_asked]
 
 
 def run_settings(options: argparse.Namespace) -> RunSettings:
