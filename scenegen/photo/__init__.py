@@ -1,1 +1,1 @@
-"""The photo's camera, fitted to generated objects, and colours taken from the photo."""
+"""The photo's camera, fitted to generated objects; what it sees of them; floor, scale and colours."""

@@ -203,8 +203,7 @@ class SceneGenPipeline:
         reporter.check()
         with meter.stage("colour"):
             camera = colour_objects(objects, main)
-            result = SceneResult(objects, main.object_ids[order[0]], camera, record)
-            result = with_overlaps(result, main.masks)
+            result = with_overlaps(SceneResult(objects, main.object_ids[order[0]], camera, record), main.masks)
         return replace(result, timings=meter.seconds, peak_bytes=meter.peak_bytes)
 
     def _generate(

@@ -236,6 +236,7 @@ ALLOWED = {
         "scenegen.export.names",
         "scenegen.geometry",
         "scenegen.inputs",
+        "scenegen.photo",
         "scenegen.models",
         "scenegen.refinement.solid",
         "trellis_modules",
