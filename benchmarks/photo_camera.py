@@ -204,7 +204,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--output", type=Path, required=True, metavar="JSON", help="report")
     parser.add_argument("--limit", type=int, help="only the first scenes")
     parser.add_argument(
-        "--low", type=float, default=16.0, help="degrees below which a scene is low (%(default)s)"
+        "--low", type=float, default=16.0, help="degrees, (%(default)s)"
     )
     parser.add_argument("--write-errors", action="store_true", help="keep the errors for what scenes state")
     return parser

@@ -11,6 +11,7 @@ from scenegen.export.photo_facts import PhotoFacts
 from scenegen.geometry import CAMERA_FRAME, GLB_FRAME
 from scenegen.photo.camera import PhotoCamera
 from scenegen.photo.mask_overlap import MaskOverlap
+from scenegen.photo.room_parts import RoomPart
 from scenegen.pipelines.result import QUERY_FRAME, GeneratedObject, SceneResult
 from trellis_modules.postprocess import report_solid
 
@@ -18,6 +19,7 @@ from trellis_modules.postprocess import report_solid
 def poses_record(result: SceneResult, scene: trimesh.Scene, scene_id: str) -> dict[str, Any]:
     """The content of ``poses.json``; an object without a surface keeps its pose and tells why."""
     frame, facts = SceneFrame.of(result, scene), PhotoFacts.of(result)
+    room = {"room": [_part_record(part) for part in result.room]} if result.room else {}
     return {
         "scene_id": scene_id,
         "frame": QUERY_FRAME,
@@ -27,6 +29,7 @@ def poses_record(result: SceneResult, scene: trimesh.Scene, scene_id: str) -> di
         "camera": None if result.camera is None else _camera_record(result.camera) | facts.camera_record(),
         "floor": facts.floor_record(),
         "metric_scale": facts.scale_record(),
+        **room,
         "glb": {"frame": GLB_FRAME, "scale": frame.scale, "centre": frame.centre.tolist()},
         "ply_frame": PLY_FRAME,
         "ply_to_glb": PLY_TO_GLB.tolist(),
@@ -65,6 +68,11 @@ def _mesh_record(mesh: trimesh.Trimesh) -> dict[str, Any]:
         "watertight": solid.watertight,
         "volume": solid.volume,
     }
+
+
+def _part_record(part: RoomPart) -> dict[str, Any]:
+    """A rectangle of the room: its corners in the query frame, and the share of it that the photo shows."""
+    return {"node": part.node, "corners": part.corners.tolist(), "seen": part.seen}
 
 
 def _camera_record(view: PhotoCamera) -> dict[str, Any]:

@@ -1,1 +1,1 @@
-"""The photo's camera, fitted to generated objects; what it sees of them; floor, scale and colours."""
+"""The photo's camera and room, fitted to generated objects; what is seen of them; floor, scale, colours."""

@@ -13,6 +13,7 @@ from torch import Tensor
 from scenegen.geometry import apply_transform, pose_to_transform, sanitize_pose
 from scenegen.photo.camera import PhotoCamera
 from scenegen.photo.mask_overlap import MaskOverlap, mask_overlaps
+from scenegen.photo.room_parts import RoomPart
 from scenegen.photo.silhouettes import Surface
 from trellis_modules.representations.gaussian import Gaussian
 from trellis_modules.representations.strivec import Strivec
@@ -75,6 +76,7 @@ class SceneResult:
         left_out: number -> one line, for objects whose masks could not be used.
         overlaps: object id -> how well the object covers its mask as the camera sees the scene; empty where
             it was not measured since the scene last changed.
+        room: floor and walls, where they were asked for and found, see `scenegen.refinement.room`.
     """
 
     objects: tuple[GeneratedObject, ...]
@@ -85,6 +87,7 @@ class SceneResult:
     peak_bytes: dict[str, int] = field(default_factory=dict)
     left_out: Mapping[int, str] = field(default_factory=dict)
     overlaps: Mapping[int, MaskOverlap] = field(default_factory=dict)
+    room: tuple[RoomPart, ...] = ()
 
 
 def placed_surface(item: GeneratedObject) -> Surface:
