@@ -3,8 +3,8 @@
     evaluate.py --prediction DIR --photos DIR [--output results.json]
 
 The photos lie as for inference, the scenes as it writes them. Rays are cast at all meshes from the camera
-that each scene states, and what is seen of each object is compared with its mask. docs/photo-fit.md tells what
-the figures can and cannot say.
+that each scene states, and what is seen of each object is compared with its mask. docs/photo-fit.md tells
+what the figures can and cannot say.
 
 Exit status: 0 done, 1 done but with --strict a scene is missing or failed, 2 the input cannot be evaluated.
 """
