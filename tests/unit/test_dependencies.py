@@ -241,6 +241,7 @@ ALLOWED = {
         "scenegen.export.names",
         "scenegen.geometry",
         "scenegen.inputs",
+        "scenegen.photo",
         "scenegen.models",
         "scenegen.photo",
         "scenegen.physics",
