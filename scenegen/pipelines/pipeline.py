@@ -6,6 +6,7 @@ import logging
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,11 @@ from scenegen.pipelines.hole_closing import close_contradicted_holes, close_tear
 from scenegen.pipelines.memory import StageMeter, repeatable_kernels
 from scenegen.pipelines.preview import OnObject, OnPreview, PartialResults
 from scenegen.pipelines.progress import OnProgress, ProgressReporter, ShouldStop
-from scenegen.pipelines.result import SceneResult
+from scenegen.pipelines.result import SceneResult, with_overlaps
 from scenegen.pipelines.sampling import StructureSample, noise_generator
 from scenegen.pipelines.settings import ResolvedSettings, RunSettings
 from scenegen.pipelines.structure import StructureStage
+from scenegen.pipelines.surface_queue import SurfaceQueue
 from scenegen.pipelines.surfaces import add_surfaces, colour_objects, place_in_row
 from trellis_modules.devices import best_device, default_dtype, is_slow
 from trellis_modules.memory import release_memory
@@ -201,8 +203,9 @@ class SceneGenPipeline:
         reporter.check()
         with meter.stage("colour"):
             camera = colour_objects(objects, main)
-        query_id = main.object_ids[order[0]]
-        return SceneResult(objects, query_id, camera, record, meter.seconds, meter.peak_bytes)
+            result = SceneResult(objects, main.object_ids[order[0]], camera, record)
+            result = with_overlaps(result, main.masks)
+        return replace(result, timings=meter.seconds, peak_bytes=meter.peak_bytes)
 
     def _generate(
         self,
@@ -213,6 +216,10 @@ class SceneGenPipeline:
     ) -> list[ObjectDraft]:
         """All objects, the query first; plain surfaces have no colours yet."""
         order, reporter = shown.order, shown.reporter
+        if settings.slat_sampling is not None:
+            self._appearance.pool.ready(
+                settings.texture, len(order)
+            )  # they start while structures are sampled
         generator = noise_generator(settings.seed)
         sample, objects = self._sample_structure(views, order, generator, settings, meter, reporter)
         with meter.stage("decode"):
@@ -271,11 +278,19 @@ class SceneGenPipeline:
         reporter = shown.reporter
         with meter.stage("sample latents"):
             latents = self._appearance.sample(drafts, objects, generator, settings, reporter)
-        with meter.stage("decode latents"):
-            meshes = self._appearance.decode(drafts, latents, settings, reporter)
-        del latents
-        with meter.stage("texture"):
-            self._appearance.texture(drafts, meshes, settings, reporter, shown.show_object)
+        workers = self._appearance.pool.ready(settings.texture, len(usable(drafts)))
+        queue = None
+        if workers is not None:
+            queue = SurfaceQueue(workers, settings.texture, settings.solid, reporter.check)
+        try:
+            with meter.stage("decode latents"):
+                meshes = self._appearance.decode(drafts, latents, settings, reporter, queue)
+            del latents
+            with meter.stage("texture"):
+                self._appearance.texture(drafts, meshes, settings, reporter, shown.show_object, queue)
+        finally:
+            if queue is not None:
+                queue.cancel()
 
     def _provenance(self) -> dict[str, Any]:
         """What made the scene, beside the arguments of the run."""

@@ -15,6 +15,7 @@ from scenegen.geometry import average_poses
 from trellis_modules.flow_output import FlowOutput
 from trellis_modules.samplers import Cond, FlowEulerSampler, MultiViewCond, SamplingParams
 from trellis_modules.samplers.conditioning import ExtrasMean, arithmetic_mean
+from trellis_modules.samplers.recording import recorded
 
 FlowFunction = Callable[..., FlowOutput]
 """A flow model: (x_t, t, cond, num_object_tokens=...) -> prediction."""
@@ -24,6 +25,9 @@ Prepare = Callable[[Tensor, int], Cond]
 
 POSITIONS = "positions"
 """Name under which flow models return their poses."""
+
+POSITION_TOKENS = "position_tokens"
+"""Name under which they return what their ``poses`` makes the poses of."""
 
 PositionsType = Literal["last", "avg"]
 """Poses of the last step, or the mean over as many last steps as there are views."""
@@ -48,8 +52,16 @@ class WithoutSceneAttention:
 
     def __call__(self, x_t: Tensor, t: Tensor, cond: Cond, **arguments: Any) -> FlowOutput:
         """As the model, with the assets of ``x_t`` (B, ...) each in a scene of its own."""
-        is_query = torch.arange(len(x_t), device=x_t.device) == 0
-        return self.model(x_t, t, cond, scene_size=1, is_query=is_query, **arguments)
+        return self.model(x_t, t, cond, scene_size=1, is_query=_first(x_t), **arguments)
+
+    def poses(self, tokens: Tensor) -> Tensor:
+        """As the model's, of assets in a scene each."""
+        return self.model.poses(tokens, is_query=_first(tokens))
+
+
+def _first(values: Tensor) -> Tensor:
+    """(B,) bool, true for the first of the rows."""
+    return torch.arange(len(values), device=values.device) == 0
 
 
 @dataclass(frozen=True)
@@ -117,17 +129,19 @@ def sample_structure(
         on_step: called with (steps done, steps) after every step.
 
     Raises:
-        ValueError: unknown positions_type, noise for another number of assets, or a model without positions.
+        ValueError: unknown positions_type, other noise than for B assets, or a model without positions.
     """
     if positions_type not in ("last", "avg"):
         raise ValueError(f"sample_structure: positions_type must be 'last' or 'avg', got {positions_type!r}")
     if len(noise) != scene.num_assets:
-        raise ValueError(
-            f"sample_structure: expected noise for {scene.num_assets} assets, got shape {tuple(noise.shape)}"
-        )
+        got = tuple(noise.shape)
+        raise ValueError(f"sample_structure: expected noise for {scene.num_assets} assets, got shape {got}")
     prepare = getattr(model, "precompute_context", None) if precompute else None
+    # Poses of one view are made of the last step's tokens; those of several views are averaged as poses.
+    regress = None if isinstance(scene.cond, MultiViewCond) else getattr(model, "poses", None)
+    flow = _flow_of(model, scene, params, noise.device, prepare is not None, regress is None)
     result = sampler.sample(
-        partial(model, num_object_tokens=scene.num_object_tokens),
+        flow,
         noise,
         prepare_cond(prepare, scene),
         prepare_neg_cond(prepare, scene) if sampler.uses_guidance(params) else None,
@@ -135,6 +149,8 @@ def sample_structure(
         extras_mean=extras_mean,
         on_step=on_step,
     )
+    if regress is not None:
+        return StructureSample(result.samples, regress(result.last(POSITION_TOKENS)))
     if POSITIONS not in result.extras:
         if not needs_positions:
             return StructureSample(result.samples, None)
@@ -144,6 +160,23 @@ def sample_structure(
         )
     count = _num_views(scene.cond) if positions_type == "avg" else 1
     return StructureSample(result.samples, _mean_of_last(result.extras[POSITIONS], count, extras_mean))
+
+
+def _flow_of(
+    model: FlowFunction,
+    scene: SceneCond,
+    params: SamplingParams,
+    device: torch.device,
+    is_prepared: bool,
+    regress_poses: bool,
+) -> Callable[..., FlowOutput]:
+    """The model as the sampler calls it; recorded where nothing in a pass waits for the GPU."""
+    if regress_poses:
+        return partial(model, num_object_tokens=scene.num_object_tokens)
+    flow = partial(model, num_object_tokens=scene.num_object_tokens, regress_poses=False)
+    if not is_prepared:
+        return flow
+    return recorded(flow, device, params.steps, model if isinstance(model, nn.Module) else None)
 
 
 def occupied_coords(logits: Tensor) -> Tensor:

@@ -169,7 +169,7 @@ class SceneStudio:
             order=order,
             seen=seen,
             masks=faulty_masks(seen, looks.faulty_masks, generator) if looks.faulty_masks > 0 else seen,
-            visible=pixels.gather(1, order) >= _VISIBLE_PIXELS,
+            visible=is_visible(pixels.gather(1, order)),
         )
 
     def from_elsewhere(self, shot: Shot, generator: torch.Generator) -> PhotoBatch:
@@ -225,6 +225,11 @@ class SceneStudio:
         return render_scenes(triangles, num_objects, view, layout, self.config.render_size, paint)
 
 
+def is_visible(pixels: Tensor) -> Tensor:
+    """Which objects with so many pixels are trained on."""
+    return pixels >= _VISIBLE_PIXELS
+
+
 def _masks(picture: Picture, num_objects: int) -> Tensor:
     """Pixels (S, N, H, H) bool of each scene's objects."""
     device, num_scenes = picture.object.device, len(picture.object)
@@ -238,7 +243,7 @@ def _query_first(pixels: Tensor, generator: torch.Generator) -> Tensor:
     num_scenes, num_objects = pixels.shape
     priority = torch.rand(num_scenes, num_objects, generator=generator, device=pixels.device)
     largest = torch.rand(num_scenes, 1, generator=generator, device=pixels.device) < _QUERY_IS_LARGEST
-    first = torch.where(largest, pixels.float(), priority * (pixels >= _VISIBLE_PIXELS)).argmax(1)
+    first = torch.where(largest, pixels.float(), priority * is_visible(pixels)).argmax(1)
     priority[torch.arange(num_scenes, device=pixels.device), first] = 2.0
     return priority.argsort(dim=1, descending=True)
 
