@@ -6,6 +6,7 @@ import logging
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from scenegen.pipelines.hole_closing import close_contradicted_holes, close_tear
 from scenegen.pipelines.memory import StageMeter, repeatable_kernels
 from scenegen.pipelines.preview import OnObject, OnPreview, PartialResults
 from scenegen.pipelines.progress import OnProgress, ProgressReporter, ShouldStop
-from scenegen.pipelines.result import SceneResult
+from scenegen.pipelines.result import SceneResult, with_overlaps
 from scenegen.pipelines.sampling import StructureSample, noise_generator
 from scenegen.pipelines.settings import ResolvedSettings, RunSettings
 from scenegen.pipelines.structure import StructureStage
@@ -195,15 +196,14 @@ class SceneGenPipeline:
         shown = PartialResults(main, order, record, reporter, on_preview, on_object)
         with repeatable_kernels(self.device):
             drafts = self._generate(views, resolved, meter, shown)
-        restore = inverse_order(order)
-        objects = tuple(
-            drafts[row].finished(object_id) for object_id, row in zip(main.object_ids, restore, strict=True)
-        )
+        places = zip(main.object_ids, inverse_order(order), strict=True)
+        objects = tuple(drafts[row].finished(object_id) for object_id, row in places)
         reporter.check()
         with meter.stage("colour"):
             camera = colour_objects(objects, main)
-        query_id = main.object_ids[order[0]]
-        return SceneResult(objects, query_id, camera, record, meter.seconds, meter.peak_bytes)
+            made = SceneResult(objects, main.object_ids[order[0]], camera, record)
+            result = with_overlaps(made, main.masks)
+        return replace(result, timings=meter.seconds, peak_bytes=meter.peak_bytes)
 
     def _generate(
         self,
