@@ -116,11 +116,11 @@ def _evaluation_set(path: Path, options: argparse.Namespace) -> EvaluationSet:
     pack = MeshPack.load(path)
     config = ObjectSourceConfig(
         objects_per_step=options.measured,
-        shapes=max(options.measured, 4 * len(pack)) if device.type == "cuda" else max(16, options.measured),
+        shapes=max(options.measured, 4 * len(pack)),
         max_stretch=1.0,
         real_share=1.0,
         patch_grid=POINTS_GRID,
-        surface_samples=65536 if device.type == "cuda" else 16384,
+        surface_samples=65536,
         seed=_MEASURED_SEED,
     )
     pool = ShapePool(ShapeBank(pack, device), config, device)
