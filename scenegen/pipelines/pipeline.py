@@ -278,8 +278,8 @@ class SceneGenPipeline:
             latents = self._appearance.sample(drafts, objects, generator, settings, reporter)
         workers = self._appearance.pool.ready(settings.texture, len(usable(drafts)))
         queue = None
-        if workers is not None:
-            queue = SurfaceQueue(workers, settings.texture, settings.solid, reporter.check)
+        if settings.texture is not None and settings.texture.surface == "solid":
+            queue = SurfaceQueue(workers, settings.texture, settings.solid, reporter.check, self.device)
         try:
             with meter.stage("decode latents"):
                 meshes = self._appearance.decode(drafts, latents, settings, reporter, queue)

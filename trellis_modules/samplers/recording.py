@@ -7,12 +7,15 @@ processor that launches them one by one.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
+from functools import cache
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trellis_modules.flow_output import FlowOutput
@@ -20,6 +23,9 @@ from trellis_modules.samplers.conditioning import Cond
 
 RECORDING_VARIABLE = "SCENEGEN_RECORDING"
 """Environment variable: "off" launches every kernel of every pass; unset or "auto" records where it pays."""
+
+_LOCK = threading.Lock()
+"""Held while a pass is recorded."""
 
 MIN_PASSES = 6
 """Passes with one condition below which a recording does not pay: it takes the time of about two."""
@@ -45,7 +51,7 @@ class RecordedModel:
     dense pass of a kind that the network has had in an earlier run is recorded at once. The numbers are
     those of the model. All recordings share their memory, which is free again when the object is.
 
-    States must keep their shape and, if sparse, their voxels; weights and conditions must stay where they are.
+    States must keep their shape and, if sparse, their voxels; weights and conditions must stay in place.
 
     Source: PyTorch, "CUDA graphs".
     """
@@ -85,19 +91,34 @@ class RecordedModel:
     def _record(self, recording: _Recording, x_t: Tensor, t: Tensor) -> None:
         recording.state = _with_values(x_t, _values(x_t).clone())
         recording.time = t.clone()
-        graph, side = torch.cuda.CUDAGraph(), torch.cuda.Stream(t.device)
+        graph = torch.cuda.CUDAGraph()
         if self._pool is None:
             self._pool = torch.cuda.graph_pool_handle()
-        side.wait_stream(torch.cuda.current_stream(t.device))
-        with torch.cuda.stream(side):
-            # Other threads may use the GPU meanwhile: they texture objects or load networks.
-            graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
-            try:
-                recording.output = self._model(recording.state, recording.time, recording.cond)
-            finally:
-                graph.capture_end()
-        torch.cuda.current_stream(t.device).wait_stream(side)
+        with _LOCK:
+            side = _recording_stream(t.device)
+            side.wait_stream(torch.cuda.current_stream(t.device))
+            with torch.cuda.stream(side):
+                # Other threads may use the GPU meanwhile: they texture objects or load networks.
+                graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
+                try:
+                    recording.output = self._model(recording.state, recording.time, recording.cond)
+                finally:
+                    graph.capture_end()
+            torch.cuda.current_stream(t.device).wait_stream(side)
         recording.graph = graph
+
+
+@cache
+def _recording_stream(device: torch.device) -> torch.cuda.Stream:
+    """The one stream of a GPU on which passes are recorded, with the workspaces of matrix products."""
+    stream = torch.cuda.Stream(device)
+    with torch.cuda.stream(stream):  # otherwise the first recording would get and keep them
+        for dtype in (torch.float16, torch.bfloat16, torch.float32):
+            ones = torch.ones(16, 16, dtype=dtype, device=device)
+            F.linear(ones, ones, ones[0])
+            torch.mm(ones, ones)
+    stream.synchronize()
+    return stream
 
 
 def recorded(
