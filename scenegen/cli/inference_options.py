@@ -13,6 +13,7 @@ from scenegen.batch.origin import checkpoint_identity
 from scenegen.checkpoints.schema import TextureSource
 from scenegen.cli.bundled import EXAMPLE_SCENES, bundled
 from scenegen.cli.demo import add_address_arguments
+from scenegen.cli.engine_options import add_engine_arguments, engine_of
 from scenegen.cli.parser import CommandParser
 from scenegen.cli.root_options import add_root_arguments, apply_root
 from scenegen.cli.segmenter_options import (
@@ -21,6 +22,7 @@ from scenegen.cli.segmenter_options import (
     given_segmenter_flags,
     segmenter_settings,
 )
+from scenegen.cli.store_options import path_or_url, use_mirrors
 from scenegen.cli.types import (
     non_negative,
     object_count,
@@ -45,6 +47,7 @@ from scenegen.inputs.read_options import InvertedMasks, ReadOptions
 from scenegen.pipelines.result import Representation
 from scenegen.pipelines.settings import DECODER_ROLES, RunSettings
 from scenegen.pipelines.texturing import TEXTURE_MODES, SolidMode, TextureMode, TextureSettings
+from scenegen.stores.urls import StoreError
 
 
 def parse_arguments(
@@ -58,7 +61,7 @@ def parse_arguments(
         prog: how the command is called; None takes the name of the running script.
 
     Returns:
-        The options, with `BatchOptions` as ``batch``.
+        The options, with `BatchOptions` as ``batch`` and the engine as ``runs_on``.
     """
     parser = CommandParser(description, prog)
     add_input_arguments(parser)
@@ -66,13 +69,16 @@ def parse_arguments(
     add_result_arguments(parser)
     add_viewer_arguments(parser)
     add_root_arguments(parser)
+    add_engine_arguments(parser)
     options = parser.parse_args(arguments)
     try:
         apply_root(options)
+        use_mirrors(options)
+        options.runs_on = engine_of(options)
         options.batch = batch_options(options)
         if options.viewer:
             check_viewer()
-    except (ValueError, ViewerUnavailable) as error:
+    except (ValueError, StoreError, ViewerUnavailable) as error:
         parser.error(str(error))
     return options
 
@@ -81,9 +87,10 @@ def add_input_arguments(parser: argparse.ArgumentParser) -> None:
     """What is read."""
     parser.add_argument(
         "--input",
-        type=Path,
+        type=path_or_url,
         default=bundled(EXAMPLE_SCENES),
-        help="a photo, a scene folder or a folder of them; default: the example scenes of a checkout",
+        help="a photo, a scene folder or a folder of them, also by the URL of an object store; default: the "
+        "example scenes of a checkout",
     )
     masks = parser.add_mutually_exclusive_group()
     masks.add_argument(
@@ -165,7 +172,9 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
 def add_result_arguments(parser: argparse.ArgumentParser) -> None:
     """What is written."""
     texture = TextureSettings()
-    parser.add_argument("--output", type=Path, default="outputs", help="folder for the results (%(default)s)")
+    parser.add_argument(
+        "--output", type=path_or_url, default="outputs", help="folder or URL for the results (%(default)s)"
+    )
     parser.add_argument(
         "--formats",
         type=formats,
@@ -204,6 +213,11 @@ def add_result_arguments(parser: argparse.ArgumentParser) -> None:
     add_shape_arguments(parser)
     parser.add_argument(
         "--refine", action="store_true", help="push objects out of each other and onto the floor"
+    )
+    parser.add_argument(
+        "--room",
+        action="store_true",
+        help="add the floor and the walls that the photo shows to the scene's GLB",
     )
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
 
@@ -275,6 +289,8 @@ def batch_options(options: argparse.Namespace) -> BatchOptions:
     """
     export = ExportOptions(options.texture_format, options.compress, options.turntable, str(options.device))
     check_options(options.formats, export)
+    if options.room and not set(options.formats) & {"glb", "glb+splats"}:
+        raise ValueError("--room: is in the files of glb and glb+splats alone; add one of them to --formats")
     drawn = [request.flag for request in representation_requests(options.formats, export)]
     if options.no_appearance and (wanted := [*appearance_flags(options), *drawn]):
         raise ValueError(f"{', '.join(wanted)}: needs the appearance stage; leave --no-appearance out")
@@ -301,6 +317,7 @@ def batch_options(options: argparse.Namespace) -> BatchOptions:
         overwrite=options.overwrite,
         export=export,
         refine=options.refine,
+        room=options.room,
         auto_masks=options.auto_masks,
         frame=options.frame,
         is_root=options.is_root,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import torch
 
 from scenegen.batch.scenes import SceneReport
 from scenegen.inputs.image_files import one_line
+from scenegen.stores.urls import StoreUrl
 from trellis_modules.devices import default_dtype, device_text
 
 logger = logging.getLogger(__name__)
@@ -51,14 +51,6 @@ def tell_device(device: torch.device, dtype: str | None = None) -> None:
     logger.info("device: %s", device_text(device, precision))
 
 
-def tell_scene(report: SceneReport, number: int, count: int, seconds: float) -> None:
-    """One line for a scene in place of a progress bar, where stderr is no terminal."""
-    if not sys.stderr.isatty():
-        logger.info(
-            "%d of %d: %s %s, %.1f s", number, count, one_line(report.scene_id), report.status, seconds
-        )
-
-
 def what_to_open(reports: Sequence[SceneReport], output: Path) -> str | None:
     """One line that names files of the first scene that was made, to open; None where none was."""
     for report in reports:
@@ -73,7 +65,7 @@ def count_statuses(reports: Sequence[SceneReport]) -> dict[str, int]:
     return {status: sum(r.status == status for r in reports) for status in ("done", "skipped", "failed")}
 
 
-def summary(counts: Mapping[str, int], output: Path, memory: str = "") -> str:
+def summary(counts: Mapping[str, int], output: Path | StoreUrl, memory: str = "") -> str:
     """One line for people: `count_statuses`, where the results are, and how to redo what was skipped."""
     skipped = "; finished scenes are skipped, --overwrite makes skipped ones again"
     hint = skipped if counts["skipped"] else ""

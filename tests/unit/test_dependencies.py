@@ -26,7 +26,7 @@ PROJECT_MODULES = {*PACKAGES, *SCRIPT_FOLDERS, "tests", *(path.stem for path in 
 TESTED_EXTRAS = (
     "data", "tensorboard", "train", "eval", "hub", "segment", "cutout", "usd", "video", "demo", "heic", "dev",
 )  # fmt: skip
-EXTRAS = (*TESTED_EXTRAS, "cuda", "background", "lpips")
+EXTRAS = (*TESTED_EXTRAS, "cuda", "background", "lpips", "ray", "stores")
 # Import names that are not their distribution's name.
 DISTRIBUTIONS = {
     "PIL": "pillow",
@@ -193,6 +193,7 @@ ALLOWED = {
     "scenegen.refinement": {
         "scenegen.refinement",
         "scenegen.geometry",
+        "scenegen.inputs",
         "scenegen.photo",
         "scenegen.pipelines.result",
         "trellis_modules",
@@ -232,6 +233,7 @@ ALLOWED = {
     "scenegen.blender": {"scenegen.blender"},
     "scenegen.evaluation": {
         "scenegen.evaluation",
+        "scenegen.batch.engines.tasks",
         "scenegen.blender.program",
         "scenegen.export.names",
         "scenegen.geometry",
@@ -240,6 +242,8 @@ ALLOWED = {
         "scenegen.refinement.solid",
         "trellis_modules",
     },
+    "scenegen.batch.engines": {"scenegen.batch.engines"},
+    "scenegen.stores": {"scenegen.stores", "scenegen.batch.engines.tasks", "trellis_modules.files"},
     "scenegen.batch": {"scenegen", "trellis_modules"},
     "scenegen.demo": {"scenegen", "trellis_modules"},
     "scenegen.cli": {"scenegen", "trellis_modules"},
