@@ -8,6 +8,8 @@ Source: FlashAttention-3, arXiv:2407.08608.
 
 from __future__ import annotations
 
+import os
+
 import torch
 import triton
 from torch import Tensor
@@ -34,6 +36,7 @@ _KEYS = 128  # of a block
 _STAGES = 2  # blocks in shared memory
 _CONSUMERS = 2  # warpgroups that multiply
 _REGISTERS, _LOADING_REGISTERS = 240, 24  # of a thread that multiplies, and of one that loads
+_CONSUMERS, _REGISTERS, _STAGES = map(int, os.environ.get("G21_GLUON", "2,240,2").split(","))
 _LOG2_E = 1.4426950408889634
 _LAYOUT = gl.NVMMASharedLayout(swizzle_byte_width=128, element_bitwidth=16, rank=2)
 
@@ -126,7 +129,7 @@ def _attention(
     ROWS: gl.constexpr, KEYS: gl.constexpr, WIDTH: gl.constexpr, STAGES: gl.constexpr,
     CONSUMERS: gl.constexpr, REGISTERS: gl.constexpr, LOADING_REGISTERS: gl.constexpr,
 ):  # fmt: skip
-    gl.static_assert(CONSUMERS == 2)
+    gl.static_assert(CONSUMERS == 2 or CONSUMERS == 3)
     dtype: gl.constexpr = output.dtype.element_ty
     first = gl.program_id(0) * (ROWS * CONSUMERS)
     batch, head = gl.program_id(1) // heads, gl.program_id(1) % heads
@@ -147,24 +150,48 @@ def _attention(
     fence_async_shared()
     column = head * WIDTH
     base = batch.to(gl.int64) * queries * row_stride + column
-    gl.warp_specialize(
-        [
-            (_multiply, (
-                output, q, k, v, q_ready, k_ready, v_ready, k_free, v_free,
-                queries, keys, blocks, first, base, factor, row_stride, 0, ROWS, KEYS, WIDTH, STAGES,
-            )),
-            (_multiply, (
-                output, q, k, v, q_ready, k_ready, v_ready, k_free, v_free,
-                queries, keys, blocks, first, base, factor, row_stride, 1, ROWS, KEYS, WIDTH, STAGES,
-            )),
-            (_load, (
-                q_rows, k_rows, v_rows, q, k, v, q_ready, k_ready, v_ready, k_free, v_free,
-                batch * queries + first, batch * keys, column, blocks, ROWS, KEYS, WIDTH, STAGES, CONSUMERS,
-            )),
-        ],
-        [4, 1],
-        [REGISTERS, LOADING_REGISTERS],
-    )  # fmt: skip
+    if CONSUMERS == 2:
+        gl.warp_specialize(
+            [
+                (_multiply, (
+                    output, q, k, v, q_ready, k_ready, v_ready, k_free, v_free,
+                    queries, keys, blocks, first, base, factor, row_stride, 0, ROWS, KEYS, WIDTH, STAGES,
+                )),
+                (_multiply, (
+                    output, q, k, v, q_ready, k_ready, v_ready, k_free, v_free,
+                    queries, keys, blocks, first, base, factor, row_stride, 1, ROWS, KEYS, WIDTH, STAGES,
+                )),
+                (_load, (
+                    q_rows, k_rows, v_rows, q, k, v, q_ready, k_ready, v_ready, k_free, v_free,
+                    batch * queries + first, batch * keys, column, blocks, ROWS, KEYS, WIDTH, STAGES, CONSUMERS,
+                )),
+            ],
+            [4, 1],
+            [REGISTERS, LOADING_REGISTERS],
+        )  # fmt: skip
+    else:
+        gl.warp_specialize(
+            [
+                (_multiply, (
+                    output, q, k, v, q_ready, k_ready, v_ready, k_free, v_free,
+                    queries, keys, blocks, first, base, factor, row_stride, 0, ROWS, KEYS, WIDTH, STAGES,
+                )),
+                (_multiply, (
+                    output, q, k, v, q_ready, k_ready, v_ready, k_free, v_free,
+                    queries, keys, blocks, first, base, factor, row_stride, 1, ROWS, KEYS, WIDTH, STAGES,
+                )),
+                (_multiply, (
+                    output, q, k, v, q_ready, k_ready, v_ready, k_free, v_free,
+                    queries, keys, blocks, first, base, factor, row_stride, 2, ROWS, KEYS, WIDTH, STAGES,
+                )),
+                (_load, (
+                    q_rows, k_rows, v_rows, q, k, v, q_ready, k_ready, v_ready, k_free, v_free,
+                    batch * queries + first, batch * keys, column, blocks, ROWS, KEYS, WIDTH, STAGES, CONSUMERS,
+                )),
+            ],
+            [4, 4, 1],
+            [REGISTERS, REGISTERS, LOADING_REGISTERS],
+        )  # fmt: skip
 
 
 def run(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
