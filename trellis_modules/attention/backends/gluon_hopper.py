@@ -163,7 +163,8 @@ def _attention(
                 )),
                 (_load, (
                     q_rows, k_rows, v_rows, q, k, v, q_ready, k_ready, v_ready, k_free, v_free,
-                    batch * queries + first, batch * keys, column, blocks, ROWS, KEYS, WIDTH, STAGES, CONSUMERS,
+                    batch * queries + first, batch * keys, column, blocks,
+                    ROWS, KEYS, WIDTH, STAGES, CONSUMERS,
                 )),
             ],
             [4, 1],
@@ -186,7 +187,8 @@ def _attention(
                 )),
                 (_load, (
                     q_rows, k_rows, v_rows, q, k, v, q_ready, k_ready, v_ready, k_free, v_free,
-                    batch * queries + first, batch * keys, column, blocks, ROWS, KEYS, WIDTH, STAGES, CONSUMERS,
+                    batch * queries + first, batch * keys, column, blocks,
+                    ROWS, KEYS, WIDTH, STAGES, CONSUMERS,
                 )),
             ],
             [4, 4, 1],

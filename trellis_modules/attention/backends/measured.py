@@ -19,6 +19,8 @@ import torch
 import torch.nn.attention as torch_attention
 from torch import Tensor
 
+from safe_files.json_reader import read_json
+from safe_files.regular import UnreadableFile
 from trellis_modules.attention.backends import BACKENDS, BackendUnavailable, torch_sdpa
 from trellis_modules.attention.backends.torch_varlen import run_segments
 from trellis_modules.files import atomic_write_text
@@ -123,18 +125,18 @@ def _flash(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 def _choices(device: int) -> dict[str, str]:
     """What earlier runs with these kernels found on this kind of GPU, by size."""
     try:
-        kept = json.loads(_file().read_text(encoding="utf-8"))[_machine(device)]
+        kept = read_json(_file())[_machine(device)]
         return {key: name for key, name in kept.items() if name in _kernels()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # none yet, or damaged
+    except (OSError, UnreadableFile, KeyError, TypeError, AttributeError):  # none yet, or damaged
         return {}
 
 
 def _save(device: int, chosen: dict[str, str]) -> None:
     path = _file()
     try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
+        kept = read_json(path)
         kept = kept if isinstance(kept, dict) else {}
-    except (OSError, ValueError):
+    except (OSError, UnreadableFile):
         kept = {}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
