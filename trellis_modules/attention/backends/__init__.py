@@ -28,6 +28,7 @@ BACKENDS: dict[str, Backend] = {
         Backend("varlen", f"{__name__}.torch_varlen", "torch.nn.attention.varlen", ("cuda",), _HALF, _AMPERE),
         Backend("sdpa", f"{__name__}.torch_sdpa", "torch"),
         Backend("flash_attn", f"{__name__}.flash_attn", "flash_attn", ("cuda",), _HALF, _AMPERE),
+        Backend("triton_flash", f"{__name__}.triton_flash", "triton", ("cuda",), _HALF, (9, 0)),
         Backend("gluon_hopper", f"{__name__}.gluon_hopper", "triton", ("cuda",), _HALF, (9, 0)),
         Backend("xformers", f"{__name__}.xformers", "xformers", ("cuda",), (*_HALF, torch.float32)),
     )
