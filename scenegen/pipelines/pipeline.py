@@ -281,7 +281,7 @@ class SceneGenPipeline:
         workers = self._appearance.pool.ready(settings.texture, len(usable(drafts)))
         queue = None
         if settings.texture is not None and settings.texture.surface == "solid":
-            queue = SurfaceQueue(workers, settings.texture, settings.solid, reporter.check, self.device)
+            queue = SurfaceQueue(workers, settings.texture, settings.solid, reporter.check)
         try:
             with meter.stage("decode latents"):
                 meshes = self._appearance.decode(drafts, latents, settings, reporter, queue)

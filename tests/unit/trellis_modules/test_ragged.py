@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from trellis_modules.ragged import count
+from trellis_modules.ragged import count, count_sorted
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
@@ -11,5 +11,6 @@ from trellis_modules.ragged import count
 def test_owners_are_counted(device, owners):
     if device == "cuda" and not torch.cuda.is_available():
         pytest.skip("needs an NVIDIA GPU")
-    result = count(torch.tensor(owners, dtype=torch.long, device=device), 6)
-    assert result.tolist() == [owners.count(number) for number in range(6)]
+    owners_there = torch.tensor(owners, dtype=torch.long, device=device)
+    for result in (count(owners_there, 6), count_sorted(owners_there, 6)):
+        assert result.tolist() == [owners.count(number) for number in range(6)]
