@@ -8,8 +8,9 @@ import numpy as np
 import torch
 
 from scenegen.geometry import apply_transform, pose_to_transform
-from scenegen.photo.camera import fit_photo_camera
+from scenegen.photo.camera_fit import fit_photo_camera
 from scenegen.photo.colouring import MIN_OVERLAP
+from scenegen.photo.silhouettes import Surface
 from scenegen.photo.through_holes import membranes_of_holes
 from scenegen.pipelines.decoding import occupancy_surface, with_voxels_at
 from scenegen.pipelines.drafts import ObjectDraft, usable
@@ -45,9 +46,12 @@ def close_contradicted_holes(
     if not surfaces:
         return
     to_query = {row: pose_to_transform(drafts[row].pose.double()).numpy() for row in surfaces}
-    clouds = [apply_transform(to_query[row], vertices) for row, (vertices, _) in surfaces.items()]
-    camera = fit_photo_camera(clouds, [masks[row] for row in surfaces])
-    if camera.overlap < MIN_OVERLAP:
+    placed = [
+        Surface(apply_transform(to_query[row], vertices), faces)
+        for row, (vertices, faces) in surfaces.items()
+    ]
+    camera = fit_photo_camera(placed, [masks[row] for row in surfaces])
+    if camera.modal_overlap < MIN_OVERLAP:
         return
     covered = np.sum(masks, axis=0)
     for row, surface in surfaces.items():

@@ -6,6 +6,7 @@ import logging
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from scenegen.pipelines.hole_closing import close_contradicted_holes, close_tear
 from scenegen.pipelines.memory import StageMeter, repeatable_kernels
 from scenegen.pipelines.preview import OnObject, OnPreview, PartialResults
 from scenegen.pipelines.progress import OnProgress, ProgressReporter, ShouldStop
-from scenegen.pipelines.result import SceneResult
+from scenegen.pipelines.result import SceneResult, with_overlaps
 from scenegen.pipelines.sampling import StructureSample, noise_generator
 from scenegen.pipelines.settings import ResolvedSettings, RunSettings
 from scenegen.pipelines.structure import StructureStage
@@ -202,8 +203,9 @@ class SceneGenPipeline:
         reporter.check()
         with meter.stage("colour"):
             camera = colour_objects(objects, main)
-        query_id = main.object_ids[order[0]]
-        return SceneResult(objects, query_id, camera, record, meter.seconds, meter.peak_bytes)
+            result = SceneResult(objects, main.object_ids[order[0]], camera, record)
+            result = with_overlaps(result, main.masks)
+        return replace(result, timings=meter.seconds, peak_bytes=meter.peak_bytes)
 
     def _generate(
         self,

@@ -129,23 +129,17 @@ def sample_structure(
         on_step: called with (steps done, steps) after every step.
 
     Raises:
-        ValueError: unknown positions_type, noise for another number of assets, or a model without positions.
+        ValueError: unknown positions_type, other noise than for B assets, or a model without positions.
     """
     if positions_type not in ("last", "avg"):
         raise ValueError(f"sample_structure: positions_type must be 'last' or 'avg', got {positions_type!r}")
     if len(noise) != scene.num_assets:
-        raise ValueError(
-            f"sample_structure: expected noise for {scene.num_assets} assets, got shape {tuple(noise.shape)}"
-        )
+        got = tuple(noise.shape)
+        raise ValueError(f"sample_structure: expected noise for {scene.num_assets} assets, got shape {got}")
     prepare = getattr(model, "precompute_context", None) if precompute else None
-    # Poses of one view are those of the last step, from its tokens; those of several are averaged as poses.
+    # Poses of one view are made of the last step's tokens; those of several views are averaged as poses.
     regress = None if isinstance(scene.cond, MultiViewCond) else getattr(model, "poses", None)
-    arguments = {"num_object_tokens": scene.num_object_tokens}
-    if regress is not None:
-        arguments["regress_poses"] = False
-    flow = partial(model, **arguments)
-    if prepare is not None and regress is not None:  # nothing in a pass waits for the GPU
-        flow = recorded(flow, noise.device, params.steps)
+    flow = _flow_of(model, scene, params, noise.device, prepare is not None, regress is None)
     result = sampler.sample(
         flow,
         noise,
@@ -166,6 +160,23 @@ def sample_structure(
         )
     count = _num_views(scene.cond) if positions_type == "avg" else 1
     return StructureSample(result.samples, _mean_of_last(result.extras[POSITIONS], count, extras_mean))
+
+
+def _flow_of(
+    model: FlowFunction,
+    scene: SceneCond,
+    params: SamplingParams,
+    device: torch.device,
+    is_prepared: bool,
+    regress_poses: bool,
+) -> Callable[..., FlowOutput]:
+    """The model as the sampler calls it; recorded where nothing in a pass waits for the GPU."""
+    if regress_poses:
+        return partial(model, num_object_tokens=scene.num_object_tokens)
+    flow = partial(model, num_object_tokens=scene.num_object_tokens, regress_poses=False)
+    if not is_prepared:
+        return flow
+    return recorded(flow, device, params.steps, model if isinstance(model, nn.Module) else None)
 
 
 def occupied_coords(logits: Tensor) -> Tensor:

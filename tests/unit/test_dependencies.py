@@ -193,6 +193,7 @@ ALLOWED = {
     "scenegen.refinement": {
         "scenegen.refinement",
         "scenegen.geometry",
+        "scenegen.inputs",
         "scenegen.photo",
         "scenegen.pipelines.result",
         "trellis_modules",

@@ -112,20 +112,21 @@ class CrossAttention(nn.Module):
         norm: Callable[[Tensor], Tensor],
         context: KeyValue,
         segments: Segments | None = None,
+        out: Tensor | None = None,
     ) -> Tensor:
-        """Add the attention of the normalised x to x; shapes as in ``forward``.
+        """Add the attention of the normalised x to x; shapes as in ``forward``, and ``out`` takes the sum.
 
         All queries get the same from a context of a single token, as the empty condition is: its value. Then
         neither the norm nor the queries are computed, unless gradients are: those of their parameters, which
         are zero, must be there.
         """
         if context.keys.shape[1] != 1 or torch.is_grad_enabled():
-            return x + self(norm(x), context, segments)
+            return torch.add(x, self(norm(x), context, segments), out=out)
         branch = self.to_out(context.values.flatten(-2))  # (B, 1, C)
-        if segments is None:
-            return x + branch
-        self._check_elements(context, segments)
-        return x + segments.spread(branch.squeeze(1))
+        if segments is not None:
+            self._check_elements(context, segments)
+            branch = segments.spread(branch.squeeze(1))
+        return torch.add(x, branch, out=out)
 
     @staticmethod
     def _check_elements(context: KeyValue, segments: Segments) -> None:
