@@ -119,7 +119,9 @@ def scenes(options: argparse.Namespace, further: Sequence[str]) -> None:
 def parse_arguments(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
     """Read the command line; arguments of ``inference.py`` are left over."""
     parser = CommandParser(__doc__)
-    parser.add_argument("what", choices=("overhead", "scenes"))
+    parser.add_argument(
+        "what", nargs="?", choices=("overhead", "scenes"), default="overhead", help="(%(default)s)"
+    )
     parser.add_argument("--tasks", type=positive_int, default=10_000, help="overhead: how many (%(default)s)")
     parser.add_argument("--input", type=Path, help="scenes: folder of scenes")
     parser.add_argument("--output", type=Path, default="outputs/scaling", help="scenes: (%(default)s)")

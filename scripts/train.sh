@@ -13,8 +13,8 @@ usage: bash scripts/train.sh [CONFIG] [--gpus N] [--data DIR[,DIR...]] [--output
   --output   folder of states, logs and networks; a run that was interrupted goes on from there
              (default: output/<name of the configuration>)
   --nnodes   how many hosts train together; the same command on each of them, with one --output that all see.
-             A host that is lost ends the others' step; all begin again from the last saved state once there
-             are as many hosts again. MIN:MAX goes on with fewer, see docs/training.md
+             When one is lost, all begin again from the last saved state once there are as many hosts again.
+             MIN:MAX goes on with fewer, see docs/scale.md
   --rendezvous HOST:PORT   one of the hosts, and a free port there, by which they find each other
 
 All other arguments are those of train.py, for example --tryrun or --time-limit 3600. The environment variable PYTHON
@@ -87,7 +87,19 @@ case "$gpus" in
     *,*) local=$(($(tr -cd , <<<"$gpus" | wc -c) + 1)) device=() ;;
     *) local=$gpus device=() ;;
 esac
-exec "${PYTHON:-python}" -m torch.distributed.run --nnodes "$nnodes" --nproc-per-node "$local" \
-    --rdzv-backend c10d --rdzv-endpoint "$rendezvous" --rdzv-id "$(basename "$output")" \
-    --max-restarts "${MAX_RESTARTS:-10}" "$root/train.py" "${arguments[@]}" ${device[@]+"${device[@]}"} \
-    ${more[@]+"${more[@]}"}
+
+# Every launcher ends when one of them is lost, and all find each other anew: what a dead launcher has left in a
+# rendezvous that goes on can keep the others from beginning.
+stopped=false
+trap 'stopped=true' INT TERM
+for ((left = ${MAX_RESTARTS:-10}; ; left--)); do
+    status=0
+    "${PYTHON:-python}" -m torch.distributed.run --nnodes "$nnodes" --nproc-per-node "$local" --max-restarts 0 \
+        --rdzv-backend c10d --rdzv-endpoint "$rendezvous" --rdzv-id "$(basename "$output")" \
+        --rdzv-conf timeout=1800,read_timeout=1800 "$root/train.py" "${arguments[@]}" ${device[@]+"${device[@]}"} \
+        ${more[@]+"${more[@]}"} || status=$?
+    # a run that failed before it saved anything would fail again
+    if ((status == 0 || left == 0)) || $stopped || ! compgen -G "$output/ckpts/*" >/dev/null; then exit "$status"; fi
+    echo "train.sh: a host is lost or failed; all begin again from the last saved state, $left times more" >&2
+    sleep 5
+done
