@@ -92,6 +92,7 @@ def _settings(options: argparse.Namespace, sources: AppearanceSources | None) ->
         protocols=PROTOCOLS if options.protocol == "both" else (options.protocol,),
         paper=replace(paper, levels=(options.levels,)) if options.levels else paper,
         appearance=sources.settings(options.render_samples) if sources else None,
+        physics=options.physics,
     )
 
 

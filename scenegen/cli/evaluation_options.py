@@ -20,6 +20,7 @@ from scenegen.cli.types import non_negative, positive_int, up_to, whole_number
 from scenegen.evaluation.alignment import ALIGNMENT_MODES
 from scenegen.evaluation.pictures.renderers import RENDERERS
 from scenegen.evaluation.settings import LEVELS, PROTOCOLS
+from scenegen.physics.packages import PACKAGES, PhysicsUnavailable, check_packages
 
 LPIPS_WEIGHTS = "checkpoints/lpips_alex.safetensors"
 WORKERS = 2
@@ -181,6 +182,11 @@ def _add_geometry(parser: argparse.ArgumentParser) -> None:
         default="best",
         help="of the corrected protocol; best: coarse search, FilterReg and ICP (%(default)s)",
     )
+    parser.add_argument(
+        "--physics",
+        action="store_true",
+        help="also simulate two seconds of gravity (bash setup.sh --sim); about ten seconds an object",
+    )
     parser.add_argument("--max-iterations", type=positive_int, default=200, help="of aligners (%(default)s)")
     parser.add_argument(
         "--tolerance", type=non_negative, default=1e-4, help="move that ends an alignment (%(default)s)"
@@ -243,6 +249,13 @@ def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None
         if getattr(options, name) is None:
             parser.error(f"the following arguments are required: --{name}")
     check_reports(parser, options)
+    if options.physics:
+        if options.protocol == "paper":
+            parser.error("--physics: of the corrected protocol; leave --protocol paper out")
+        try:
+            check_packages((*PACKAGES, "mujoco"))
+        except PhysicsUnavailable as error:
+            parser.error(f"--physics: {error}")
     if options.fscore_threshold <= 0:
         parser.error("--fscore-threshold: expected a number above 0")
     if options.rank >= options.world_size:

@@ -15,6 +15,7 @@ from scenegen.cli.bundled import EXAMPLE_SCENES, bundled
 from scenegen.cli.checkpoint_needs import appearance_flags, texture_mode_problem
 from scenegen.cli.demo import add_address_arguments
 from scenegen.cli.engine_options import add_engine_arguments, engine_of
+from scenegen.cli.export_options import add_export_arguments, export_options
 from scenegen.cli.parser import CommandParser
 from scenegen.cli.root_options import add_root_arguments, apply_root
 from scenegen.cli.segmenter_options import (
@@ -33,7 +34,6 @@ from scenegen.cli.types import (
     whole_number,
 )
 from scenegen.demo.viewer import ViewerUnavailable, check_viewer
-from scenegen.export.options import ExportOptions, TextureFormat, Turntable
 from scenegen.export.registry import (
     ALL_FORMATS,
     DEFAULT_FORMATS,
@@ -78,7 +78,7 @@ def parse_arguments(
         options.batch = batch_options(options)
         if options.viewer:
             check_viewer()
-    except (ValueError, StoreError, ViewerUnavailable) as error:
+    except (ValueError, StoreError, FormatUnavailable, ViewerUnavailable) as error:
         parser.error(str(error))
     return options
 
@@ -197,19 +197,7 @@ def add_result_arguments(parser: argparse.ArgumentParser) -> None:
         + ", ".join(f"{TEXTURE_MODES[source][0]} of a {source}" for source in DECODER_ROLES),
     )
     parser.add_argument("--texture-size", type=positive_int, help=f"texels per edge; default {texture.size}")
-    parser.add_argument(
-        "--texture-format",
-        choices=get_args(TextureFormat),
-        default=ExportOptions().texture_format,
-        help="of the pictures in GLB, OBJ and USD files; webp for GLB alone",
-    )
-    parser.add_argument(
-        "--turntable",
-        choices=get_args(Turntable),
-        default=ExportOptions().turntable,
-        help="what the video of --formats mp4 shows (%(default)s)",
-    )
-    parser.add_argument("--compress", action="store_true", help="smaller GLB files: quantised normals")
+    add_export_arguments(parser)
     add_shape_arguments(parser)
     parser.add_argument(
         "--refine", action="store_true", help="push objects out of each other and onto the floor"
@@ -287,7 +275,7 @@ def batch_options(options: argparse.Namespace) -> BatchOptions:
         ValueError: a texture setting is out of range, or something is asked of an appearance stage that is
             left out.
     """
-    export = ExportOptions(options.texture_format, options.compress, options.turntable, str(options.device))
+    export = export_options(options)
     check_options(options.formats, export)
     if options.room and not set(options.formats) & {"glb", "glb+splats"}:
         raise ValueError("--room: is in the files of glb and glb+splats alone; add one of them to --formats")

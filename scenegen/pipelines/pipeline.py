@@ -196,15 +196,13 @@ class SceneGenPipeline:
         shown = PartialResults(main, order, record, reporter, on_preview, on_object)
         with repeatable_kernels(self.device):
             drafts = self._generate(views, resolved, meter, shown)
-        restore = inverse_order(order)
-        objects = tuple(
-            drafts[row].finished(object_id) for object_id, row in zip(main.object_ids, restore, strict=True)
-        )
+        places = zip(main.object_ids, inverse_order(order), strict=True)
+        objects = tuple(drafts[row].finished(object_id) for object_id, row in places)
         reporter.check()
         with meter.stage("colour"):
             camera = colour_objects(objects, main)
-            result = SceneResult(objects, main.object_ids[order[0]], camera, record)
-            result = with_overlaps(result, main.masks)
+            made = SceneResult(objects, main.object_ids[order[0]], camera, record)
+            result = with_overlaps(made, main.masks)
         return replace(result, timings=meter.seconds, peak_bytes=meter.peak_bytes)
 
     def _generate(
