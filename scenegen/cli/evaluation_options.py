@@ -15,6 +15,7 @@ from safe_files.limits import MAX_SURFACE_POINTS
 from scenegen.cli.bundled import bundled
 from scenegen.cli.engine_options import add_engine_arguments, engine_of
 from scenegen.cli.parser import CommandParser
+from scenegen.cli.store_options import path_or_url, use_mirror
 from scenegen.cli.types import non_negative, positive_int, up_to, whole_number
 from scenegen.evaluation.alignment import ALIGNMENT_MODES
 from scenegen.evaluation.pictures.renderers import RENDERERS
@@ -122,6 +123,7 @@ def parse_arguments(
     except ConfigurationError as error:
         parser.error(str(error))
     _check(parser, options)
+    options.urls = tuple(filter(None, [use_mirror(options, name) for name in ("prediction", "truth")]))
     options.cpus_per_worker = options.cpus_per_worker or 1  # more would fight for the cores
     try:
         options.runs_on = engine_of(options, is_apart=True)
@@ -131,8 +133,10 @@ def parse_arguments(
 
 
 def _add_inputs(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--prediction", type=Path, metavar="DIR", help="folder of predicted scenes")
-    parser.add_argument("--truth", type=Path, metavar="DIR", help="folder of true scenes")
+    parser.add_argument(
+        "--prediction", type=path_or_url, metavar="DIR", help="folder or URL of predicted scenes"
+    )
+    parser.add_argument("--truth", type=path_or_url, metavar="DIR", help="folder or URL of true scenes")
     parser.add_argument(
         "--list",
         type=Path,

@@ -35,9 +35,10 @@ from scenegen.batch.finished import is_pending
 from scenegen.batch.scenes import SceneReport, needs_masks
 from scenegen.batch.work import MaskWork, SceneWork, scene_task
 from scenegen.cli.bundled import EXAMPLE_SCENES
+from scenegen.cli.checkpoint_needs import appearance_flags, needed_representations, texture_mode_problem
 from scenegen.cli.demo import show_page
 from scenegen.cli.engine_options import LOCAL, is_in_this_process, run_tasks
-from scenegen.cli.inference_options import needed_representations, parse_arguments
+from scenegen.cli.inference_options import parse_arguments
 from scenegen.cli.reports import (
     count_statuses,
     set_up_logging,
@@ -48,7 +49,6 @@ from scenegen.cli.reports import (
 from scenegen.cli.root_options import only_named, share, speed_line
 from scenegen.cli.segmenter_options import segmenter_of
 from scenegen.cli.stored_scenes import is_stored, run_stored, tell_stored
-from scenegen.cli.texture_options import appearance_flags, texture_mode_problem
 from scenegen.demo.viewer import default_truth_folder
 from scenegen.export.scene_files import ExportError, check_output
 from scenegen.inputs.image_files import SceneInputError, one_line
@@ -164,9 +164,9 @@ def reports_of(
 ) -> Iterator[SceneReport]:
     """Work on scenes, and report each as it ends."""
     tasks = (scene_task(scene, options.masks, options.boxes) for scene in scenes)
-    records = run_tasks(
-        options.runs_on, tasks, work, options, options.batch.output, what=what, total=len(scenes)
-    )
+    share = f"_{options.gpu_id}" if options.is_root and options.gpu_num > 1 else ""
+    journal = options.batch.output / f"tasks{share}.jsonl"
+    records = run_tasks(options.runs_on, tasks, work, options, journal, what=what, total=len(scenes))
     for record in records:
         yield record.value or SceneReport(record.id, "failed", record.error)
 

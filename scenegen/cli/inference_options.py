@@ -12,6 +12,7 @@ from scenegen.batch.options import BatchOptions
 from scenegen.batch.origin import checkpoint_identity
 from scenegen.checkpoints.schema import TextureSource
 from scenegen.cli.bundled import EXAMPLE_SCENES, bundled
+from scenegen.cli.checkpoint_needs import appearance_flags, texture_mode_problem
 from scenegen.cli.demo import add_address_arguments
 from scenegen.cli.engine_options import add_engine_arguments, engine_of
 from scenegen.cli.export_options import add_export_arguments, export_options
@@ -24,7 +25,6 @@ from scenegen.cli.segmenter_options import (
     segmenter_settings,
 )
 from scenegen.cli.store_options import path_or_url, use_mirrors
-from scenegen.cli.texture_options import appearance_flags, texture_mode_problem
 from scenegen.cli.types import (
     non_negative,
     object_count,
@@ -34,7 +34,6 @@ from scenegen.cli.types import (
     whole_number,
 )
 from scenegen.demo.viewer import ViewerUnavailable, check_viewer
-from scenegen.export.options import ExportOptions
 from scenegen.export.registry import (
     ALL_FORMATS,
     DEFAULT_FORMATS,
@@ -46,7 +45,6 @@ from scenegen.export.registry import (
 )
 from scenegen.hub.releases import SMALL_MODEL
 from scenegen.inputs.read_options import InvertedMasks, ReadOptions
-from scenegen.pipelines.result import Representation
 from scenegen.pipelines.settings import DECODER_ROLES, RunSettings
 from scenegen.pipelines.texturing import TEXTURE_MODES, SolidMode, TextureMode, TextureSettings
 from scenegen.stores.urls import StoreError
@@ -319,18 +317,6 @@ def batch_options(options: argparse.Namespace) -> BatchOptions:
         },
         segmenter=segmenter_settings(options),
     )
-
-
-def needed_representations(options: argparse.Namespace) -> dict[str, Representation]:
-    """What the checkpoint needs a decoder for, by the flag that asks for it."""
-    needed = {
-        request.flag: request.representation
-        for request in representation_requests(options.batch.formats, options.batch.export)
-        if request.is_needed
-    }
-    if options.texture in DECODER_ROLES:
-        needed[f"--texture {options.texture}"] = options.texture
-    return needed
 
 
 def run_settings(options: argparse.Namespace) -> RunSettings:

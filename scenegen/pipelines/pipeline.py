@@ -278,7 +278,7 @@ class SceneGenPipeline:
             latents = self._appearance.sample(drafts, objects, generator, settings, reporter)
         workers = self._appearance.pool.ready(settings.texture, len(usable(drafts)))
         queue = None
-        if workers is not None:
+        if settings.texture is not None and settings.texture.surface == "solid":
             queue = SurfaceQueue(workers, settings.texture, settings.solid, reporter.check)
         try:
             with meter.stage("decode latents"):

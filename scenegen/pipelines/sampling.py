@@ -176,7 +176,7 @@ def _flow_of(
     flow = partial(model, num_object_tokens=scene.num_object_tokens, regress_poses=False)
     if not is_prepared:
         return flow
-    return recorded(flow, device, params.steps, model if isinstance(model, nn.Module) else None)
+    return recorded(flow, device, params.steps)
 
 
 def occupied_coords(logits: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What the command line asks about textures, and what of it contradicts itself."""
+"""What options of ``scenegen infer`` need of a checkpoint."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import argparse
 
 from scenegen.checkpoints.schema import TextureSource
 from scenegen.export.options import ExportOptions
+from scenegen.export.registry import representation_requests
+from scenegen.pipelines.result import Representation
+from scenegen.pipelines.settings import DECODER_ROLES
 from scenegen.pipelines.texturing import TEXTURE_MODES, TextureMode
 
 
@@ -24,6 +27,18 @@ def texture_mode_problem(source: TextureSource | None, mode: TextureMode | None)
             f"give {' or '.join(TEXTURE_MODES[source])} or leave it out"
         )
     return None
+
+
+def needed_representations(options: argparse.Namespace) -> dict[str, Representation]:
+    """What the checkpoint needs a decoder for, by the flag that asks for it."""
+    needed = {
+        request.flag: request.representation
+        for request in representation_requests(options.batch.formats, options.batch.export)
+        if request.is_needed
+    }
+    if options.texture in DECODER_ROLES:
+        needed[f"--texture {options.texture}"] = options.texture
+    return needed
 
 
 def appearance_flags(options: argparse.Namespace) -> list[str]:
