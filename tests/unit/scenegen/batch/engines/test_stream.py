@@ -55,7 +55,7 @@ def test_a_broken_place_is_given_up_and_the_others_go_on():
 
 
 @pytest.mark.parametrize("retries", [0, 1, 3])
-def test_only_the_task_that_ends_its_workers_fails_and_it_comes_last(retries):
+def test_only_the_task_that_ends_its_workers_fails_and_it_is_tried_again_at_the_end(retries):
     tasks = [Task(str(number), "deadly" if number == 7 else None) for number in range(30)]
     records, started = run(2, tasks, retries=retries)
     assert len(records) == 30 and len(started) <= 2 + retries + 1
@@ -63,5 +63,7 @@ def test_only_the_task_that_ends_its_workers_fails_and_it_comes_last(retries):
     assert (failed.id, failed.attempts) == ("7", retries + 1)
     assert failed.error == f"7: it ended; counted as failed after {retries + 1} attempts"
     if retries:
-        assert records[-1] is failed
+        assert (
+            records.index(failed) >= 30 - 2 * 2
+        )  # when all others are handed out: two workers hold two each
     assert all(record.attempts == 1 for record in records if record is not failed)
