@@ -31,12 +31,13 @@ def write(result: SceneResult, scene: trimesh.Scene, folder: Path, options: Expo
 def write_objects(
     result: SceneResult, scene: trimesh.Scene, folder: Path, options: ExportOptions
 ) -> list[str]:
-    """Write ``obj_<k>.glb``: each object in its own y-up unit frame."""
+    """Write ``obj_<k>.glb``: each object in its own y-up unit frame, with what made it in the extras."""
     names = []
     for item in result.objects:
         if item.mesh is not None:
             node = _mesh_node(item.node, item.mesh, np.eye(4), options)
-            content = encode_glb([node], _extras(result.settings), quantise=options.compress)
+            extras = _extras(result.settings if item.settings is None else item.settings)
+            content = encode_glb([node], extras, quantise=options.compress)
             (folder / f"{item.node}.glb").write_bytes(content)
             names.append(f"{item.node}.glb")
     return names

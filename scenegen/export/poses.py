@@ -22,7 +22,7 @@ def poses_record(result: SceneResult, scene: trimesh.Scene, scene_id: str) -> di
         "query": result.query_id,
         "objects": [_object_record(item) for item in result.objects],
         "left_out": [{"id": number, "reason": why} for number, why in sorted(result.left_out.items())],
-        "camera": None if result.camera is None else _camera_record(result.camera),
+        "camera": None if result.camera is None else _camera_record(result.camera, result.camera_confidence),
         "glb": {"frame": GLB_FRAME, "scale": frame.scale, "centre": frame.centre.tolist()},
         "ply_frame": PLY_FRAME,
         "ply_to_glb": PLY_TO_GLB.tolist(),
@@ -44,6 +44,8 @@ def _object_record(item: GeneratedObject) -> dict[str, Any]:
     }
     if item.mesh is not None:
         record |= _mesh_record(item.mesh)
+    if item.confidence is not None:
+        record["confidence"] = {name: round(value, 3) for name, value in item.confidence.known.items()}
     if item.problem is not None:
         record["skipped" if item.mesh is None else "problem"] = item.problem
     return record
@@ -61,12 +63,14 @@ def _mesh_record(mesh: trimesh.Trimesh) -> dict[str, Any]:
     }
 
 
-def _camera_record(view: PhotoCamera) -> dict[str, Any]:
+def _camera_record(view: PhotoCamera, confidence: float | None) -> dict[str, Any]:
     """The fitted camera: query frame to camera (x right, y down, z forward), intrinsics in image sizes."""
     focal_y = view.focal / view.aspect
+    sure = {} if confidence is None else {"confidence": round(confidence, 3)}
     return {
         "frame": CAMERA_FRAME,
         "extrinsics": view.extrinsics.tolist(),
         "intrinsics": [[view.focal, 0.0, 0.5], [0.0, focal_y, 0.5], [0.0, 0.0, 1.0]],
         "mask_overlap": view.overlap,
+        **sure,
     }

@@ -75,6 +75,7 @@ _FORMATS = {
     "usdz": Format("usd_layer", r"scene\.usdz", "write_archive", has_textures=True),
     "mp4": Format("turntable", r"turntable\.mp4", packages=("imageio", "imageio_ffmpeg"), extra="video"),
     "structure": Format("structure", r"(obj_\d+_)?structure\.png"),
+    "state": Format("state", r"scene\.safetensors|state\.json"),
     "radiance_field": Format(
         "radiance_field", r"obj_\d+_radiance_field\.png", representation="radiance_field"
     ),
@@ -84,6 +85,9 @@ _RECORD_FILE = r"poses\.json"
 RECORD = "poses"
 """Name of the record ``poses.json``, which is written whether it is asked for or not."""
 
+STATE = "state"
+"""Name of the format that keeps what later changes of a scene start from."""
+
 DEFAULT_FORMATS = ("glb", "objects", RECORD, "preview")
 ALL_FORMATS = (*DEFAULT_FORMATS, *(name for name in _FORMATS if name not in DEFAULT_FORMATS))
 """Names as the command line takes them."""
@@ -92,8 +96,9 @@ FORMATS_OF_ANY_CHECKPOINT = tuple(
     name
     for name in ALL_FORMATS
     if name == RECORD or _FORMATS[name].representation is None or _FORMATS[name].has_stand_in
+    if name != STATE
 )
-"""Those of them that need no network which some checkpoints lack."""
+"""Those of them that need no network which some checkpoints lack, without the state of the scene."""
 
 
 def check_formats(names: Sequence[str]) -> None:

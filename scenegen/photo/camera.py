@@ -46,6 +46,15 @@ class PhotoCamera:
         depth = np.maximum(xyz[..., 2], _MIN_DEPTH)
         return self.focal * xyz[..., :2] / depth[..., None], depth
 
+    def silhouette(self, xyz_query: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+        """Cells (H, W) bool of a grid over the photo that points (N, 3) cover, small gaps closed."""
+        uv, _ = self.project(xyz_query)
+        cells = np.floor((uv + [0.5, 0.5 * self.aspect]) * shape[1]).astype(int)
+        inside = ((cells >= 0) & (cells < shape[::-1])).all(axis=1)
+        shown = np.zeros(shape, bool)
+        shown[cells[inside, 1], cells[inside, 0]] = True
+        return shown | ndimage.binary_closing(shown)
+
     def direction_deg(self) -> tuple[float, float]:
         """Azimuth (0 = from +z, positive towards +x) and elevation from which the camera looks."""
         x, y, z = -self.extrinsics[2, :3]
@@ -66,7 +75,7 @@ def fit_photo_camera(clouds: Sequence[np.ndarray], masks: Sequence[np.ndarray]) 
     height, width = masks[0].shape
     aspect = height / width
     views = [_refine(start, few, boxes, aspect) for start in _search(few, boxes, aspect)]
-    silhouettes = [_mask_silhouette(mask) for mask in masks]
+    silhouettes = [mask_cells(mask) for mask in masks]
     scored = [replace(view, overlap=_overlap(view, clouds, silhouettes)) for view in views]
     return max(scored, key=lambda view: view.overlap)
 
@@ -172,11 +181,11 @@ def _view(parameters: np.ndarray, aspect: float) -> PhotoCamera:
     return PhotoCamera(extrinsics, float(np.exp(parameters[2])), aspect)
 
 
-def _mask_silhouette(mask: np.ndarray) -> np.ndarray:
-    """The mask on a coarse grid as wide as SILHOUETTE_SIZE cells."""
+def mask_cells(mask: np.ndarray, across: int = SILHOUETTE_SIZE) -> np.ndarray:
+    """A mask (H, W) on a coarse grid of so many cells across the photo, see `PhotoCamera.silhouette`."""
     height, width = mask.shape
-    rows = (np.arange(round(SILHOUETTE_SIZE * height / width)) + 0.5) * width / SILHOUETTE_SIZE
-    columns = (np.arange(SILHOUETTE_SIZE) + 0.5) * width / SILHOUETTE_SIZE
+    rows = (np.arange(round(across * height / width)) + 0.5) * width / across
+    columns = (np.arange(across) + 0.5) * width / across
     return mask[np.ix_(np.minimum(rows.astype(int), height - 1), columns.astype(int))]
 
 
@@ -184,11 +193,6 @@ def _overlap(view: PhotoCamera, clouds: Sequence[np.ndarray], silhouettes: Seque
     """Mean intersection over union of the masks with projected points, closed to silhouettes."""
     overlaps = []
     for cloud, mask in zip(clouds, silhouettes, strict=True):
-        uv, _ = view.project(cloud)
-        cells = np.floor((uv + [0.5, 0.5 * view.aspect]) * SILHOUETTE_SIZE).astype(int)
-        inside = ((cells >= 0) & (cells < mask.shape[::-1])).all(axis=1)
-        shown = np.zeros_like(mask)
-        shown[cells[inside, 1], cells[inside, 0]] = True
-        shown |= ndimage.binary_closing(shown)
+        shown = view.silhouette(cloud, mask.shape)
         overlaps.append((shown & mask).sum() / max((shown | mask).sum(), 1))
     return float(np.mean(overlaps))

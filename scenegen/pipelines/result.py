@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import trimesh
 from torch import Tensor
 
+from scenegen.confidence.calibration import ObjectConfidence
 from scenegen.photo.camera import PhotoCamera
 from trellis_modules.representations.gaussian import Gaussian
 from trellis_modules.representations.strivec import Strivec
+
+if TYPE_CHECKING:
+    from scenegen.pipelines.state import ObjectLatents, SceneState
 
 Representation = Literal["gaussian", "radiance_field"]
 """What an object can be returned as beside its mesh; attributes of `GeneratedObject`."""
@@ -40,6 +44,9 @@ class GeneratedObject:
         problem: one line that says why ``mesh`` is None or only the plain surface of the structure; None for
             an object that was made as it should be.
         name: what people call the object; may be empty.
+        latents: what the networks sampled for it; None where an object came from elsewhere.
+        settings: what made this object, where that is not what made the scene.
+        confidence: chances that it is right; None where the checkpoint has no calibration.
     """
 
     object_id: int
@@ -50,6 +57,9 @@ class GeneratedObject:
     radiance_field: Strivec | None = None
     problem: str | None = None
     name: str = ""
+    latents: ObjectLatents | None = None
+    settings: Mapping[str, object] | None = None
+    confidence: ObjectConfidence | None = None
 
     @property
     def node(self) -> str:
@@ -69,6 +79,8 @@ class SceneResult:
         timings: seconds per stage, in order of work.
         peak_bytes: most memory in use, by stage on a GPU, under "process" on a CPU.
         left_out: number -> one line, for objects whose masks could not be used.
+        state: from which objects can be made anew; None for a scene that was read from its files.
+        camera_confidence: chance that the camera looks from the right direction; None without a calibration.
     """
 
     objects: tuple[GeneratedObject, ...]
@@ -78,3 +90,10 @@ class SceneResult:
     timings: dict[str, float] = field(default_factory=dict)
     peak_bytes: dict[str, int] = field(default_factory=dict)
     left_out: Mapping[int, str] = field(default_factory=dict)
+    state: SceneState | None = None
+    camera_confidence: float | None = None
+
+    @property
+    def object_ids(self) -> tuple[int, ...]:
+        """Numbers of the objects, in the caller's order."""
+        return tuple(item.object_id for item in self.objects)

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from scenegen.conditioning.scene_conditioner import SceneCond
 from scenegen.geometry import average_poses
 from trellis_modules.flow_output import FlowOutput
-from trellis_modules.samplers import Cond, FlowEulerSampler, MultiViewCond, SamplingParams
-from trellis_modules.samplers.conditioning import ExtrasMean, arithmetic_mean
+from trellis_modules.samplers import Cond, FlowEulerSampler, FlowPath, MultiViewCond, SamplingParams
+from trellis_modules.samplers.conditioning import ExtrasMean, arithmetic_mean, average_outputs
+from trellis_modules.samplers.guidance import ConditionalPredictor
 
 FlowFunction = Callable[..., FlowOutput]
 """A flow model: (x_t, t, cond, num_object_tokens=...) -> prediction."""
@@ -24,6 +25,9 @@ Prepare = Callable[[Tensor, int], Cond]
 
 POSITIONS = "positions"
 """Name under which flow models return their poses."""
+
+POSE_TIMES = (0.1, 0.2, 0.3)
+"""How much noise finished latents get when the pose head is asked about them: that of the last steps."""
 
 PositionsType = Literal["last", "avg"]
 """Poses of the last step, or the mean over as many last steps as there are views."""
@@ -48,7 +52,8 @@ class WithoutSceneAttention:
 
     def __call__(self, x_t: Tensor, t: Tensor, cond: Cond, **arguments: Any) -> FlowOutput:
         """As the model, with the assets of ``x_t`` (B, ...) each in a scene of its own."""
-        is_query = torch.arange(len(x_t), device=x_t.device) == 0
+        scene_size = arguments.pop("scene_size", None) or len(x_t)
+        is_query = torch.arange(len(x_t), device=x_t.device) % scene_size == 0
         return self.model(x_t, t, cond, scene_size=1, is_query=is_query, **arguments)
 
 
@@ -60,10 +65,43 @@ class StructureSample:
         latents: (B, C, r, r, r), input of the structure decoder.
         positions: (B, 8) poses in the query frame as predicted; quaternions need not have unit length. None
             for a model of single objects.
+        path: (steps, B, 8) the poses that each step predicted; None likewise.
     """
 
     latents: Tensor
     positions: Tensor | None
+    path: Tensor | None = None
+
+    def of(self, rows: Sequence[int] | slice) -> StructureSample:
+        """Some of the assets, in the order given."""
+        if self.positions is None or self.path is None:
+            return StructureSample(self.latents[rows], None)
+        return StructureSample(self.latents[rows], self.positions[rows], self.path[:, rows])
+
+
+@dataclass(frozen=True)
+class HeldAssets:
+    """Assets whose latents are known, while the others of their scene are sampled and see them.
+
+    At each time a held asset is where its own path from noise to data passes: the network meets it as noisy
+    as those that it makes, as it did in training.
+
+    Attributes:
+        latents: (B, C, r, r, r); rows that are not held may hold anything.
+        rows: which of the B assets are held.
+    """
+
+    latents: Tensor
+    rows: tuple[int, ...]
+
+    def on_path(self, noise: Tensor, path: FlowPath) -> Callable[[Tensor, float], Tensor]:
+        """What replaces the states (N * B, ...) of a `FlowEulerSampler` that began with ``noise``."""
+        count = len(noise) // len(self.latents)
+        is_held = torch.zeros(len(self.latents), dtype=torch.bool)
+        is_held[list(self.rows)] = True
+        is_held = is_held.repeat(count).to(noise.device)[:, None, None, None, None]
+        latents = self.latents.to(noise).repeat(count, 1, 1, 1, 1)
+        return lambda x_t, t: torch.where(is_held, path.diffuse(latents, noise, t), x_t)
 
 
 def noise_generator(seed: int) -> torch.Generator:
@@ -99,21 +137,23 @@ def sample_structure(
     extras_mean: ExtrasMean = mean_of_poses,
     precompute: bool = True,
     needs_positions: bool = True,
+    held: HeldAssets | None = None,
     on_step: Callable[[int, int], object] | None = None,
 ) -> StructureSample:
-    """Sample the latents and poses of one scene.
+    """Sample the latents and poses of one scene, or several samples of the same scene at once.
 
     Args:
         model: a flow model that returns "positions".
         sampler: the Euler loop.
         scene: conditions of the B assets, the query first.
-        noise: (B, C, r, r, r), see `structure_noise`.
+        noise: (N * B, C, r, r, r) of N samples, one after the other, see `structure_noise`.
         params: steps, times and guidance.
         positions_type: which steps the poses come from; with one view both choices are the last step.
         extras_mean: how poses of several views are averaged.
         precompute: project the conditions once instead of in every step, where the model offers
             ``precompute_context``; the same result in less time, for the memory of all keys and values.
         needs_positions: refuse a model without poses.
+        held: assets that are known already.
         on_step: called with (steps done, steps) after every step.
 
     Raises:
@@ -121,19 +161,17 @@ def sample_structure(
     """
     if positions_type not in ("last", "avg"):
         raise ValueError(f"sample_structure: positions_type must be 'last' or 'avg', got {positions_type!r}")
-    if len(noise) != scene.num_assets:
-        raise ValueError(
-            f"sample_structure: expected noise for {scene.num_assets} assets, got shape {tuple(noise.shape)}"
-        )
     prepare = getattr(model, "precompute_context", None) if precompute else None
+    called, prepared, scene = for_samples(model, scene, len(noise), prepare)
     result = sampler.sample(
-        partial(model, num_object_tokens=scene.num_object_tokens),
+        called,
         noise,
-        prepare_cond(prepare, scene),
+        prepared,
         prepare_neg_cond(prepare, scene) if sampler.uses_guidance(params) else None,
         params,
         extras_mean=extras_mean,
         on_step=on_step,
+        constrain=None if held is None else held.on_path(noise, sampler.path),
     )
     if POSITIONS not in result.extras:
         if not needs_positions:
@@ -143,7 +181,71 @@ def sample_structure(
             f"{sorted(result.extras)}; use a flow model with a pose head"
         )
     count = _num_views(scene.cond) if positions_type == "avg" else 1
-    return StructureSample(result.samples, _mean_of_last(result.extras[POSITIONS], count, extras_mean))
+    path = result.extras[POSITIONS]
+    return StructureSample(result.samples, _mean_of_last(path, count, extras_mean), torch.stack(path))
+
+
+def for_samples(
+    model: FlowFunction, scene: SceneCond, num_rows: int, prepare: Prepare | None
+) -> tuple[FlowFunction, Cond | MultiViewCond, SceneCond]:
+    """A model and the conditions of B assets for N samples of their scene, ``num_rows`` = N * B.
+
+    A model that can prepare conditions projects them once for all samples.
+
+    Returns:
+        The model without its arguments for scenes, its condition, and that of the scene, repeated where the
+        model does not do so itself.
+
+    Raises:
+        ValueError: ``num_rows`` is no multiple of B.
+    """
+    if num_rows == 0 or num_rows % scene.num_assets:
+        raise ValueError(
+            f"sample_structure: expected noise for {scene.num_assets} assets, or a multiple of them, got "
+            f"noise for {num_rows}"
+        )
+    called = partial(model, num_object_tokens=scene.num_object_tokens)
+    count = num_rows // scene.num_assets
+    if count > 1:
+        called = partial(called, scene_size=scene.num_assets)
+        if prepare is None:
+            scene = scene.repeated(count)
+        else:
+            called = partial(called, cond_repeats=count)
+    return called, prepare_cond(prepare, scene), scene
+
+
+def told_poses(
+    model: FlowFunction,
+    sampler: FlowEulerSampler,
+    scene: SceneCond,
+    latents: Tensor,
+    times: Sequence[float],
+    generator: torch.Generator,
+    *,
+    precompute: bool = True,
+) -> Tensor:
+    """What the pose head tells of finished latents that are noised again, as often as there are times.
+
+    Args:
+        model, sampler, scene, precompute: see `sample_structure`.
+        latents: (N * B, C, r, r, r) of N samples of the scene.
+        times: in (0, 1), for each pass how much noise is added.
+        generator: on the CPU; gives the noise.
+
+    Returns:
+        (len(times), N * B, 8) poses, the mean over all views.
+    """
+    prepare = getattr(model, "precompute_context", None) if precompute else None
+    called, cond, _ = for_samples(model, scene, len(latents), prepare)
+    predict = ConditionalPredictor(called)
+    told = []
+    for t in times:
+        noise = torch.randn(latents.shape, generator=generator).to(latents)
+        x_t = sampler.path.diffuse(latents, noise, t)
+        views = cond.views if isinstance(cond, MultiViewCond) else (cond,)
+        told.append(average_outputs([predict(x_t, t, view) for view in views], mean_of_poses))
+    return torch.stack([output.extras[POSITIONS] for output in told])
 
 
 def occupied_coords(logits: Tensor) -> Tensor:

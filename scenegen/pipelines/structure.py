@@ -19,10 +19,12 @@ from scenegen.conditioning.scene_conditioner import SceneCond, SceneConditioner
 from scenegen.inputs.scene_images import SceneImages
 from scenegen.pipelines.progress import ProgressReporter
 from scenegen.pipelines.sampling import (
+    HeldAssets,
     StructureSample,
     WithoutSceneAttention,
     sample_structure,
     structure_noise,
+    told_poses,
 )
 from scenegen.pipelines.settings import ResolvedSettings
 
@@ -92,15 +94,18 @@ class StructureStage:
     def sample(
         self,
         cond: SceneCond,
-        generator: torch.Generator,
+        generators: Sequence[torch.Generator],
         settings: ResolvedSettings,
         reporter: ProgressReporter,
+        held: HeldAssets | None = None,
     ) -> StructureSample:
-        """Latents and poses of the objects; ``generator`` gives the noise."""
+        """Latents and poses of the objects, for as many samples as there are ``generators`` of noise.
+
+        Some objects may be ``held``.
+        """
         with self.networks.use(FLOW_ROLE) as flow, reporter.watching(flow):
-            noise = structure_noise(
-                cond.num_assets, flow.config.in_channels, flow.config.resolution, generator, self.device
-            )
+            shape = (cond.num_assets, flow.config.in_channels, flow.config.resolution)
+            noise = torch.cat([structure_noise(*shape, each, self.device) for each in generators])
             reporter.report("structure", 0, settings.sampling.steps)
             return sample_structure(
                 flow if settings.scene_attention else WithoutSceneAttention(flow),
@@ -111,7 +116,29 @@ class StructureStage:
                 positions_type=settings.positions_type,
                 precompute=self.networks.keeps,
                 needs_positions=self.config.has_scene,
+                held=held,
                 on_step=partial(reporter.report, "structure"),
+            )
+
+    def told_poses(
+        self,
+        cond: SceneCond,
+        latents: Tensor,
+        times: Sequence[float],
+        generator: torch.Generator,
+        settings: ResolvedSettings,
+        reporter: ProgressReporter,
+    ) -> Tensor:
+        """What the pose head tells of finished latents (N * B, C, r, r, r), see `sampling.told_poses`."""
+        with self.networks.use(FLOW_ROLE) as flow, reporter.watching(flow):
+            return told_poses(
+                flow if settings.scene_attention else WithoutSceneAttention(flow),
+                self.config.sparse_structure_sampler.build_sampler(),
+                cond,
+                latents.to(self.device),
+                times,
+                generator,
+                precompute=self.networks.keeps,
             )
 
     def decode(self, latents: Tensor, reporter: ProgressReporter) -> Tensor:

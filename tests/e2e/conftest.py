@@ -167,6 +167,12 @@ def empty_checkpoint(tmp_path) -> Path:
     return write_checkpoint(tmp_path / "toy", mean_logit=-100.0)
 
 
+@pytest.fixture(scope="session")
+def write_room() -> Callable[[Path, int], Path]:
+    """As `write_scene`, for fixtures that several tests share."""
+    return _write_scene
+
+
 @pytest.fixture
 def write_scene() -> Callable[[Path, int], Path]:
     """Function (folder, number of objects) -> folder: a photo of coloured rectangles, larger to the right."""

@@ -1,0 +1,126 @@
+"""Several samples of a scene's structures, what speaks for each of them, and the best one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from scenegen.confidence.calibration import Calibration, SceneConfidence
+from scenegen.confidence.signs import Signs, StructureCandidate, camera_signs, finite, object_signs
+from scenegen.geometry import apply_transform, pose_to_transform
+from scenegen.photo.camera import PhotoCamera, fit_photo_camera
+from scenegen.pipelines.decoding import occupancy_surface
+from scenegen.pipelines.drafts import PRESENT, ObjectDraft
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One sample of a scene.
+
+    Attributes:
+        drafts: all objects in the networks' order.
+        generator: of its noise, for the stages that follow.
+        seed: that the generator began with.
+        path: (steps, B, 8) poses as each step told them, in the frame of the drafts; None for a model without
+            poses.
+        told: (T, B, 8) poses told of the finished latents, see `sampling.told_poses`; None likewise.
+        camera: of the photo, as the structures explain it; None before it was judged.
+        signs: of each object; empty before it was judged.
+        camera_signs: of the camera; likewise.
+        confidence: None without a calibration.
+    """
+
+    drafts: list[ObjectDraft]
+    generator: torch.Generator
+    seed: int
+    path: Tensor | None = None
+    told: Tensor | None = None
+    camera: PhotoCamera | None = None
+    signs: tuple[Signs, ...] = ()
+    camera_signs: Signs | None = None
+    confidence: SceneConfidence | None = None
+
+
+def judged(
+    candidates: Sequence[Candidate],
+    masks: Sequence[np.ndarray],
+    calibration: Calibration | None,
+    camera: PhotoCamera | None = None,
+) -> list[Candidate]:
+    """Candidates with their cameras, signs and, where a calibration is known, chances.
+
+    Args:
+        candidates: of one scene, with paths.
+        masks: of the objects in the photo, (H, W) bool, in the order of the drafts.
+        calibration: of the model.
+        camera: of the photo where it is known; None fits one to each candidate.
+    """
+    seen = [_seen(candidate) for candidate in candidates]
+    cameras = [camera or _fitted(each, masks) for each in seen]
+    signs = object_signs(seen, cameras, masks)
+    found = []
+    for candidate, fitted, objects in zip(candidates, cameras, signs, strict=True):
+        own = tuple(finite(each) for each in objects)
+        of_camera = finite(camera_signs(own, fitted))
+        confidence = None
+        if calibration is not None:
+            confidence = calibration.judge(own, of_camera, is_single=len(candidates) == 1)
+        found.append(
+            replace(candidate, camera=fitted, signs=own, camera_signs=of_camera, confidence=confidence)
+        )
+    return found
+
+
+def best_of(candidates: Sequence[Candidate], rows: Sequence[int]) -> Candidate:
+    """The candidate with the best chances, or without a calibration the one that covers the masks best.
+
+    Args:
+        candidates: at least one, judged where there are several.
+        rows: of the objects that count.
+    """
+    if len(candidates) == 1:
+        return candidates[0]
+
+    def merit(candidate: Candidate) -> float:
+        if candidate.confidence is not None:
+            return float(np.mean([candidate.confidence.objects[row].mean for row in rows]))
+        return float(np.mean([candidate.signs[row]["overlap"] for row in rows]))
+
+    return max(candidates, key=merit)
+
+
+def _seen(candidate: Candidate) -> StructureCandidate:
+    drafts = candidate.drafts
+    clouds = [_surface_points(each) for each in drafts]
+    assert candidate.path is not None and candidate.told is not None, "only models with poses are judged"
+    return StructureCandidate(
+        torch.stack([each.logits for each in drafts]),
+        torch.stack([each.pose for each in drafts]),
+        candidate.path.float().cpu(),
+        candidate.told.float().cpu(),
+        clouds,
+    )
+
+
+def _fitted(seen: StructureCandidate, masks: Sequence[np.ndarray]) -> PhotoCamera:
+    """The camera under which the surfaces cover their masks, as far as any does."""
+    shown = [row for row, cloud in enumerate(seen.clouds) if len(cloud)]
+    if not shown:
+        height, width = masks[0].shape
+        return PhotoCamera(np.eye(4), 1.0, height / width)
+    clouds = [
+        apply_transform(pose_to_transform(seen.poses[row].double()).numpy(), seen.clouds[row])
+        for row in shown
+    ]
+    return fit_photo_camera(clouds, [masks[row] for row in shown])
+
+
+def _surface_points(draft: ObjectDraft) -> np.ndarray:
+    """Points (N, 3) of the structure's surface, y up; none of an object that cannot be used."""
+    if draft.problem not in (None, PRESENT):
+        return np.zeros((0, 3))
+    return occupancy_surface(draft.logits.numpy())[0]
