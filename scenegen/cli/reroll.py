@@ -39,7 +39,7 @@ from scenegen.export.kept_files import read_record
 from scenegen.export.options import ExportOptions
 from scenegen.export.registry import representation_requests
 from scenegen.export.scene_files import ExportError, check_meshes, check_output, write_scene
-from scenegen.export.state import StateError, read_state
+from scenegen.export.state import SceneStateError, read_state
 from scenegen.export.versions import go_back, keep_version
 from scenegen.hub.releases import SMALL_MODEL
 from scenegen.inputs.forms.numbered_pictures import read_mask
@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
     except EditError as error:
         logger.error("%s: %s", options.scene, error)
         return 2
-    except (SceneInputError, CheckpointError, ExportError, StateError) as error:  # they name their files
+    except (SceneInputError, CheckpointError, ExportError, SceneStateError) as error:  # they name their files
         logger.error("%s", error)
         return 2
     except (torch.OutOfMemoryError, MemoryError) as error:

@@ -40,7 +40,7 @@ from trellis_modules.config import ConfigError, build, to_json
 STATE_FORMAT = "scenegen-state-1"
 
 
-class StateError(ValueError):
+class SceneStateError(ValueError):
     """The state of a scene that cannot be read; the message is one line and names the file."""
 
 
@@ -93,28 +93,28 @@ def read_state(folder: Path) -> SceneResult:
     Gaussians and radiance fields are left out: `SceneGenPipeline.with_representations` decodes them again.
 
     Raises:
-        StateError: there is no state, or it is damaged, of another version, or beyond the limits.
+        SceneStateError: there is no state, or it is damaged, of another version, or beyond the limits.
     """
     path, tensors_path = folder / STATE_FILE, folder / STATE_TENSORS_FILE
     if not (path.is_file() and tensors_path.is_file()):
         missing = tensors_path if path.is_file() else path
-        raise StateError(
+        raise SceneStateError(
             f"{missing}: expected the state of a scene, found no file; make the scene again with --keep-state"
         )
     try:
         content = read_json(path)
         _check_version(content)
-        return _scene(content, _read_tensors(tensors_path, content["tensors_sha256"]))
-    except StateError as error:
-        raise StateError(f"{path}: {error}") from error
+        return _scene(content, read_tensors(tensors_path, content["tensors_sha256"]))
+    except SceneStateError as error:
+        raise SceneStateError(f"{path}: {error}") from error
     except (UnreadableFile, DamagedState, ConfigError, OSError) as error:
-        raise StateError(
+        raise SceneStateError(
             f"{path}: expected the state of a scene, got a damaged one ({error}); copy the folder again or "
             "make the scene again with --keep-state"
         ) from error
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         # A damaged document can break any look-up; each of these means that the file contradicts itself.
-        raise StateError(
+        raise SceneStateError(
             f"{path}: expected the state of a scene, got an inconsistent one ({type(error).__name__}: "
             f"{str(error)[:80]}); make the scene again with --keep-state"
         ) from error
@@ -123,13 +123,24 @@ def read_state(folder: Path) -> SceneResult:
 def _check_version(content: Any) -> None:
     found = content.get("format") if isinstance(content, dict) else None
     if found != STATE_FORMAT:
-        raise StateError(
+        raise SceneStateError(
             f"expected a state of the format {STATE_FORMAT!r}, got {shown(found)}; it is of another version "
             "of this project: make the scene again with --keep-state"
         )
 
 
-def _read_tensors(path: Path, digest: str) -> Tensors:
+def read_tensors(path: Path, digest: str) -> Tensors:
+    """The tensors of a state.
+
+    Args:
+        path: their file.
+        digest: its sha256 as the state noted it.
+
+    Raises:
+        UnreadableFile: it is too large, or no whole safetensors file.
+        DamagedState: it is another file.
+        OSError: it cannot be read.
+    """
     if (size := path.stat().st_size) > MAX_STATE_BYTES:
         raise UnreadableFile(f"{path.name}: expected at most {MAX_STATE_BYTES} bytes, got {size}")
     if file_sha256(path) != digest:

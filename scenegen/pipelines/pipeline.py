@@ -197,30 +197,23 @@ class SceneGenPipeline:
         check_views(views)
         check_structure(settings.structure, len(views[0].cutouts))
         resolved = settings.resolve(self.config, self.networks.roles)
-        reporter = ProgressReporter(on_progress, should_stop)
-        meter = StageMeter(self.device)
+        reporter, meter = ProgressReporter(on_progress, should_stop), StageMeter(self.device)
         main = views[0]
         order = order_objects([int(mask.sum()) for mask in main.masks], resolved.order, resolved.query)
         record = self._provenance() | resolved.record() | {"views": len(views)}
         shown = PartialResults(main, order, record, reporter, on_preview, on_object)
         with repeatable_kernels(self.device):
             made = self._stages.generate(views, resolved, meter, shown)
-        items = made.finished([main.object_ids[row] for row in order])
+        seen = tuple(main.object_ids[row] for row in order)
+        items = made.finished(seen)
         objects = tuple(items[row] for row in inverse_order(order))
         reporter.check()
         with meter.stage("colour"):
             camera = colour_objects(objects, main)
-        seen = tuple(main.object_ids[row] for row in order)
-        return SceneResult(
-            objects,
-            seen[0],
-            camera,
-            made.record(record, resolved),
-            meter.seconds,
-            meter.peak_bytes,
-            state=SceneState(tuple(views), seen, settings, self._digest, resolved.seeds[-1]),
-            camera_confidence=None if made.confidence is None else made.confidence.camera,
-        )
+        state = SceneState(tuple(views), seen, settings, self._digest, resolved.seeds[-1])
+        record, sure = made.record(record, resolved), made.camera_confidence
+        measured = (meter.seconds, meter.peak_bytes)
+        return SceneResult(objects, seen[0], camera, record, *measured, {}, state, sure)
 
     @torch.no_grad()
     def sample_candidates(

@@ -46,6 +46,11 @@ class GeneratedDrafts:
     seed: int
     confidence: SceneConfidence | None
 
+    @property
+    def camera_confidence(self) -> float | None:
+        """The chance that the camera looks from the right direction."""
+        return None if self.confidence is None else self.confidence.camera
+
     def finished(self, numbers: Sequence[int]) -> list[GeneratedObject]:
         """The objects with their numbers, which are in the order of the drafts."""
         items = [draft.finished(number) for draft, number in zip(self.drafts, numbers, strict=True)]

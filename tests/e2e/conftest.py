@@ -30,6 +30,9 @@ NETWORKS = {
     "decoder": ("SparseStructureDecoder", {
         "out_channels": 1, "latent_channels": 4, "num_res_blocks": 1, "num_res_blocks_middle": 1,
         "channels": [16, 16, 16]}),
+    "encoder": ("SparseStructureEncoder", {
+        "in_channels": 1, "latent_channels": 4, "num_res_blocks": 1, "num_res_blocks_middle": 1,
+        "channels": [16, 16, 16]}),
     "image_encoder": ("VisionTransformer", {
         "img_size": IMAGE_SIZE, "embed_dim": WIDTH, "depth": 1, "num_heads": 2}),
     "geometry_encoder": ("VGGT", {

@@ -17,7 +17,7 @@ from PIL import Image
 
 from scenegen.cli import infer, reroll
 from scenegen.export.frames import in_frame_of
-from scenegen.export.state import StateError, read_state
+from scenegen.export.state import SceneStateError, read_state
 from scenegen.geometry import compose_poses, sanitize_pose
 from scenegen.inputs.scene_folder import read_scene
 from scenegen.pipelines.pipeline import SceneGenPipeline
@@ -142,6 +142,29 @@ def test_masks_can_be_replaced_and_added(pipeline, result):
     again = pipeline.reroll(changed, masks={7: np.roll(mask, -6, axis=1)})
     assert again.object_ids == (0, 1, 2, 7)
     assert np.array_equal(again.state.views[0].masks[3], np.roll(mask, -6, axis=1))
+
+
+def _chair() -> trimesh.Trimesh:
+    """A mesh that looks different after every quarter turn, centred with longest side 1."""
+    seat, back = trimesh.creation.box((0.6, 0.1, 0.5)), trimesh.creation.box((0.6, 1.0, 0.1))
+    seat.apply_translation((0, -0.1, 0.15))
+    back.apply_translation((0, 0, -0.15))
+    mesh = trimesh.util.concatenate([seat, back])
+    mesh.apply_translation(-mesh.bounds.mean(axis=0))
+    return mesh
+
+
+def test_a_mesh_of_ones_own_takes_the_place_of_an_object(pipeline, result):
+    own = pipeline.place_mesh(result, 1, _chair())
+    before, after = result.objects[1], own.objects[1]
+    assert len(after.mesh.faces) == len(_chair().faces) and after.mesh.visual.defined
+    assert after.latents.structure.shape == before.latents.structure.shape
+    assert int((after.logits > 0).sum()) > 0
+    assert own.objects[0].mesh is result.objects[0].mesh
+    assert own.settings["edits"] == [{"kind": "use-mesh", "objects": [1]}]
+    locked = pipeline.place_mesh(result, 1, _chair(), lock_pose=True).objects[1]
+    torch.testing.assert_close(locked.pose, before.pose)
+    assert pipeline.reroll(own, [0]).objects[1].mesh is after.mesh
 
 
 def test_candidates_are_the_scenes_of_seeds_one_after_the_other(pipeline, room):
@@ -274,15 +297,15 @@ def test_a_state_of_another_checkpoint_is_refused(run, made, shared_checkpoint, 
 def test_a_state_of_another_version_or_a_damaged_one_is_refused(made):
     content = json.loads((made / "state.json").read_text())
     (made / "state.json").write_text(json.dumps(content | {"format": "scenegen-state-9"}))
-    with pytest.raises(StateError, match="of another version"):
+    with pytest.raises(SceneStateError, match="of another version"):
         read_state(made)
     (made / "state.json").write_text(json.dumps(content))
     tensors = (made / "scene.safetensors").read_bytes()
     (made / "scene.safetensors").write_bytes(tensors[:-1] + bytes([tensors[-1] ^ 1]))
-    with pytest.raises(StateError, match="is not the file that was written with it"):
+    with pytest.raises(SceneStateError, match="is not the file that was written with it"):
         read_state(made)
     (made / "scene.safetensors").unlink()
-    with pytest.raises(StateError, match="make the scene again with --keep-state"):
+    with pytest.raises(SceneStateError, match="make the scene again with --keep-state"):
         read_state(made)
 
 
@@ -297,7 +320,7 @@ def test_a_state_of_another_version_or_a_damaged_one_is_refused(made):
 def test_a_state_that_contradicts_itself_is_refused(made, key, value):
     content = json.loads((made / "state.json").read_text())
     (made / "state.json").write_text(json.dumps(content | {key: value}))
-    with pytest.raises(StateError) as error:
+    with pytest.raises(SceneStateError) as error:
         read_state(made)
     assert "\n" not in str(error.value) and str(made / "state.json") in str(error.value)
 
