@@ -19,7 +19,8 @@ import json
 import logging
 import multiprocessing
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -84,13 +85,22 @@ def collect(options: argparse.Namespace) -> int:
     found = sorted(path.name for path in images.iterdir() if path.is_dir())[: options.limit]
     todo = [(name, options) for name in found if name not in known]
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    context = multiprocessing.get_context("spawn")
-    with options.output.open("a", encoding="utf-8") as output, context.Pool(options.processes) as pool:
-        for record in tqdm(pool.imap_unordered(_collect_scene, todo), total=len(todo), unit="scene"):
+    with options.output.open("a", encoding="utf-8") as output, _workers(options.processes) as run:
+        for record in tqdm(run(_collect_scene, todo), total=len(todo), unit="scene", disable=None):
             output.write(json.dumps(record) + "\n")
             output.flush()
     _LOG.info("%d scenes in %s", len(read_records([options.output])), options.output)
     return 0
+
+
+@contextmanager
+def _workers(count: int) -> Iterator[Callable[..., Iterable[Record]]]:
+    """A map over tasks that several processes share, or this one alone."""
+    if count == 1:
+        yield map
+        return
+    with multiprocessing.get_context("spawn").Pool(count) as pool:
+        yield pool.imap_unordered
 
 
 @cache
