@@ -52,7 +52,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     options = parse_arguments(arguments)
-    return STEPS[options.step](options)
+    try:
+        return STEPS[options.step](options)
+    except ValueError as error:  # too few scenes
+        _LOG.error("%s", error)
+        return 1
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
