@@ -9,7 +9,8 @@
 and how wrong the object is; a second run goes on where the first one ended. ``fit`` learns what the signs are
 worth and writes it into the checkpoint's ``pipeline.json``; run it again whenever the structure flow has
 other weights. ``report`` prints calibration errors and what choosing the best sample gains, and draws
-reliability diagrams.
+reliability diagrams. Without a folder scene_<set>, as of real photos, only signs are collected; for these the
+mask is the truth of ``report --photos``.
 """
 
 from __future__ import annotations
@@ -67,6 +68,9 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--root", type=Path, metavar="DIR", help="has masked_images_<set> and scene_<set>")
     parser.add_argument("--set", default="validation", help="of collect (%(default)s)")
     parser.add_argument("--records", type=Path, nargs="+", metavar="FILE", help="of fit and report")
+    parser.add_argument(
+        "--photos", type=Path, nargs="+", default=[], metavar="FILE", help="of report: records without truth"
+    )
     parser.add_argument("--output", type=Path, metavar="PATH", help="file of collect, folder of report")
     parser.add_argument(
         "--candidates", type=up_to(MAX_CANDIDATES), default=4, help="samples a scene (%(default)s)"
@@ -119,10 +123,11 @@ def _collect_scene(task: tuple[str, argparse.Namespace]) -> Record:
     pipeline = _pipeline(options.checkpoint, options.device)
     views = read_scene(options.root / f"masked_images_{options.set}" / name)
     candidates, order = pipeline.sample_candidates(views, RunSettings(candidates=options.candidates))
-    truth = TrueScene.load(options.root / f"scene_{options.set}", name, order)
+    folder = options.root / f"scene_{options.set}"
+    truth = TrueScene.load(folder, name, order) if folder.is_dir() else None
     samples: list[dict[str, Any]] = []
     for candidate in candidates:
-        objects, camera = truth.errors_of(candidate)
+        objects, camera = ([], {}) if truth is None else truth.errors_of(candidate)
         samples.append(
             {
                 "seed": candidate.seed,
@@ -179,7 +184,8 @@ def report(options: argparse.Namespace) -> int:
     if calibration is None:
         _LOG.error("%s: expected a calibrated checkpoint; run fit first", options.checkpoint)
         return 1
-    print(write_report(read_records(options.records), calibration, options.output))
+    photos = read_records(options.photos)
+    print(write_report(read_records(options.records), photos, calibration, options.output))
     return 0
 
 

@@ -25,6 +25,7 @@ Record = dict[str, Any]
 """A scene as ``collect`` notes it."""
 
 _SEVERAL = ("turn_spread", "turn_apart", "place_spread", "size_spread", "shape_spread", "query_shape_spread")
+_COVERED = 0.5
 _BINS = 8
 _PANEL, _MARGIN = 240, 34
 
@@ -71,8 +72,17 @@ def confidence_of(sample: dict[str, Any], calibration: Calibration, *, is_single
     return calibration.judge(objects, camera, is_single=is_single)
 
 
-def write_report(records: Sequence[Record], calibration: Calibration, folder: Path) -> str:
-    """Write the diagrams and return the tables."""
+def write_report(
+    records: Sequence[Record], photos: Sequence[Record], calibration: Calibration, folder: Path
+) -> str:
+    """Write the diagrams and return the tables.
+
+    Args:
+        records: of scenes with their truth.
+        photos: of scenes without; may be empty.
+        calibration: of the model.
+        folder: gets ``reliability.png``.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     lines = [f"{len(records)} scenes, {len(records[0]['samples'])} samples each; calibrated on "
              f"{calibration.scenes} scenes", ""]  # fmt: skip
@@ -95,8 +105,33 @@ def write_report(records: Sequence[Record], calibration: Calibration, folder: Pa
                 f"{calibration_error(chances, answers):.3f} | {half.mean():.3f} |"
             )
             panels.append((f"{question}, {count}", chances, answers))
+    lines += ["", *choice_lines(records, calibration)]
+    if photos:
+        chances, covered = photo_cases(photos, calibration)
+        panels.append(("place, photos", chances, covered))
+        half = covered[np.argsort(-chances, kind="stable")[: len(chances) // 2]]
+        lines += [
+            "",
+            f"{len(photos)} photos: of {len(chances)} objects {covered.mean():.3f} overlap their masks by half,",
+            f"of those with the better chances {half.mean():.3f}",
+        ]
     draw_reliability(panels, folder / "reliability.png")
-    return "\n".join([*lines, "", *choice_lines(records, calibration)])
+    return "\n".join(lines)
+
+
+def photo_cases(photos: Sequence[Record], calibration: Calibration) -> tuple[np.ndarray, np.ndarray]:
+    """Chances of places, and whether the object as it is drawn overlaps its mask by half.
+
+    The query counts by its shape, since it has no place of its own.
+    """
+    chances, covered = [], []
+    for record in photos:
+        for sample in record["samples"][:1]:
+            judged = confidence_of(sample, calibration, is_single=True)
+            for signs, confidence in zip(sample["signs"], judged.objects, strict=True):
+                chances.append(confidence.shape if confidence.place is None else confidence.place)
+                covered.append(signs["overlap"] >= _COVERED)
+    return np.array(chances), np.array(covered, dtype=np.float64)
 
 
 def first_of(record: Record) -> Record:
