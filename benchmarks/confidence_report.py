@@ -112,7 +112,7 @@ def write_report(
         half = covered[np.argsort(-chances, kind="stable")[: len(chances) // 2]]
         lines += [
             "",
-            f"{len(photos)} photos: of {len(chances)} objects {covered.mean():.3f} overlap their masks by half,",
+            f"{len(photos)} photos, {len(chances)} objects: {covered.mean():.3f} overlap their masks by half, and",
             f"of those with the better chances {half.mean():.3f}",
         ]
     draw_reliability(panels, folder / "reliability.png")
