@@ -112,8 +112,8 @@ def write_report(
         half = covered[np.argsort(-chances, kind="stable")[: len(chances) // 2]]
         lines += [
             "",
-            f"{len(photos)} photos, {len(chances)} objects: {covered.mean():.3f} overlap their masks by half, and",
-            f"of those with the better chances {half.mean():.3f}",
+            f"{len(photos)} photos, {len(chances)} objects: overlap with their masks of at least a half",
+            f"{covered.mean():.3f}, of those with the better chances {half.mean():.3f}",
         ]
     draw_reliability(panels, folder / "reliability.png")
     return "\n".join(lines)
@@ -140,30 +140,34 @@ def first_of(record: Record) -> Record:
 
 
 def choice_lines(records: Sequence[Record], calibration: Calibration) -> list[str]:
-    """What choosing the sample with the best chances gains, beside the mean and the best there is."""
-    means, chosen, best, covered = [], [], [], []
+    """What choosing the best sample of each object gains, beside the mean and the best there is."""
+    gains = {
+        "one sample": [],
+        "best by confidence": [],
+        "best by the masks alone": [],
+        "best by the truth": [],
+    }
     for record in records:
-        overlaps = np.array([_mean(sample, "box_iou") for sample in record["samples"]])
-        merits = [confidence_of(each, calibration, is_single=False).mean for each in record["samples"]]
-        masks = [float(np.mean([signs["overlap"] for signs in each["signs"]])) for each in record["samples"]]
-        counts = np.full(len(overlaps), len(record["objects"]))
-        means.append((overlaps.mean(), counts[0]))
-        chosen.append((overlaps[int(np.argmax(merits))], counts[0]))
-        covered.append((overlaps[int(np.argmax(masks))], counts[0]))
-        best.append((overlaps.max(), counts[0]))
-    names = ("one sample", "best by confidence", "best by the masks alone", "best by the truth")
-    rows = [f"| {name} | {_weighted(values):.3f} |" for name, values in
-            zip(names, (means, chosen, covered, best), strict=True)]  # fmt: skip
-    return ["| sample | box IoU of objects in the query's frame |", "|---|---:|", *rows]
+        samples = record["samples"]
+        overlaps = _table(samples, "errors", "box_iou")  # (N, B)
+        judged = [confidence_of(each, calibration, is_single=False) for each in samples]
+        merits = np.array([[item.mean for item in each.objects] for each in judged])
+        masks = _table(samples, "signs", "overlap")
+        gains["one sample"] += overlaps.mean(axis=0).tolist()
+        gains["best by confidence"] += _picked(overlaps, merits)
+        gains["best by the masks alone"] += _picked(overlaps, masks)
+        gains["best by the truth"] += _picked(overlaps, overlaps)
+    rows = [f"| {name} | {np.mean(values):.3f} |" for name, values in gains.items()]
+    return ["| sample of each object | box IoU in the query's frame |", "|---|---:|", *rows]
 
 
-def _mean(sample: dict[str, Any], name: str) -> float:
-    return float(np.mean([errors[name] for errors in sample["errors"]]))
+def _table(samples: Sequence[dict[str, Any]], part: str, name: str) -> np.ndarray:
+    """A sign or an error of N samples of B objects: (N, B)."""
+    return np.array([[each[name] for each in sample[part]] for sample in samples])
 
 
-def _weighted(values: Sequence[tuple[float, int]]) -> float:
-    """Mean over objects of means over scenes."""
-    return float(sum(value * count for value, count in values) / sum(count for _, count in values))
+def _picked(values: np.ndarray, merits: np.ndarray) -> list[float]:
+    return values[merits.argmax(axis=0), np.arange(values.shape[1])].tolist()
 
 
 def draw_reliability(panels: Sequence[tuple[str, np.ndarray, np.ndarray]], path: Path) -> None:

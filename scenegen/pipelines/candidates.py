@@ -45,6 +45,23 @@ class Candidate:
     confidence: SceneConfidence | None = None
 
 
+@dataclass(frozen=True)
+class Choice:
+    """What was chosen of the samples of a scene.
+
+    Attributes:
+        drafts: all objects in the networks' order.
+        seeds: of the sample that each object is of.
+        camera: of the photo, if all objects are of one sample that was judged.
+        confidence: None without a calibration.
+    """
+
+    drafts: list[ObjectDraft]
+    seeds: tuple[int, ...]
+    camera: PhotoCamera | None
+    confidence: SceneConfidence | None
+
+
 def judged(
     candidates: Sequence[Candidate],
     masks: Sequence[np.ndarray],
@@ -75,22 +92,39 @@ def judged(
     return found
 
 
-def best_of(candidates: Sequence[Candidate], rows: Sequence[int]) -> Candidate:
-    """The candidate with the best chances, or without a calibration the one that covers the masks best.
+def best_of(candidates: Sequence[Candidate], rows: Sequence[int]) -> Choice:
+    """Of each object the sample with the best chances; without a calibration, with the best cover of its mask.
+
+    All samples place the objects in the frame of the query, and so objects of several go together.
 
     Args:
         candidates: at least one, judged where there are several.
-        rows: of the objects that count.
+        rows: of the objects that are chosen; the others are those of the first candidate.
     """
+    first = candidates[0]
     if len(candidates) == 1:
-        return candidates[0]
+        return Choice(first.drafts, (first.seed,) * len(first.drafts), first.camera, first.confidence)
+    picked = [0] * len(first.drafts)
+    for row in rows:
+        picked[row] = int(np.argmax([_merit(candidate, row) for candidate in candidates]))
+    main = candidates[max(set(picked), key=picked.count)]  # most objects are its
+    chances = [candidates[number].confidence for number in picked]
+    confidence = None
+    if main.confidence is not None:
+        own = tuple(each.objects[row] for row, each in enumerate(chances) if each is not None)
+        confidence = SceneConfidence(own, main.confidence.camera)
+    return Choice(
+        [candidates[number].drafts[row] for row, number in enumerate(picked)],
+        tuple(candidates[number].seed for number in picked),
+        main.camera if len(set(picked)) == 1 else None,
+        confidence,
+    )
 
-    def merit(candidate: Candidate) -> float:
-        if candidate.confidence is not None:
-            return float(np.mean([candidate.confidence.objects[row].mean for row in rows]))
-        return float(np.mean([candidate.signs[row]["overlap"] for row in rows]))
 
-    return max(candidates, key=merit)
+def _merit(candidate: Candidate, row: int) -> float:
+    if candidate.confidence is not None:
+        return candidate.confidence.objects[row].mean
+    return candidate.signs[row]["overlap"]
 
 
 def _seen(candidate: Candidate) -> StructureCandidate:

@@ -211,7 +211,7 @@ class SceneGenPipeline:
         with meter.stage("colour"):
             camera = colour_objects(objects, main)
         state = SceneState(tuple(views), seen, settings, self._digest, resolved.seeds[-1])
-        record, sure = made.record(record, resolved), made.camera_confidence
+        record, sure = made.record(record, resolved, seen), made.camera_confidence
         measured = (meter.seconds, meter.peak_bytes)
         return SceneResult(objects, seen[0], camera, record, *measured, {}, state, sure)
 
@@ -287,8 +287,8 @@ class SceneGenPipeline:
         with meter.stage("colour"):
             colour_by_camera(list(made.values()), views[0], result.camera)
         known = replace(known, state=replace(known.state, seed=resolved.seeds[-1]))
-        finished = known.finished(made, generated.record(record, resolved))
-        finished = with_edit(finished, "reroll", made, seed=generated.seed)
+        finished = known.finished(made, generated.record(record, resolved, known.state.order))
+        finished = with_edit(finished, "reroll", made, seed=resolved.seed)
         return replace(finished, timings=meter.seconds, peak_bytes=meter.peak_bytes)
 
     @torch.no_grad()

@@ -38,12 +38,12 @@ class GeneratedDrafts:
 
     Attributes:
         drafts: all objects, the query first.
-        seed: of the candidate that was chosen.
+        seeds: of the sample that each object is of.
         confidence: of its objects, in their order; None where the checkpoint has no calibration.
     """
 
     drafts: list[ObjectDraft]
-    seed: int
+    seeds: tuple[int, ...]
     confidence: SceneConfidence | None
 
     @property
@@ -59,11 +59,14 @@ class GeneratedDrafts:
         chances = self.confidence.objects
         return [replace(item, confidence=each) for item, each in zip(items, chances, strict=True)]
 
-    def record(self, record: dict[str, Any], settings: ResolvedSettings) -> dict[str, Any]:
-        """What made the scene, with what was chosen."""
+    def record(
+        self, record: dict[str, Any], settings: ResolvedSettings, numbers: Sequence[int]
+    ) -> dict[str, Any]:
+        """What made the scene, with the seed that was chosen for each object."""
         if len(settings.seeds) == 1:
             return record
-        return record | {"candidates": len(settings.seeds), "chosen_seed": self.seed}
+        chosen = dict(zip(map(str, numbers), self.seeds, strict=True))
+        return record | {"candidates": len(settings.seeds), "chosen_seeds": chosen}
 
 
 @dataclass(frozen=True)
@@ -105,8 +108,8 @@ class SceneStages:
         masks = [views[0].masks[row] for row in order]
         candidates, objects = self.candidates(views, settings, meter, shown, known)
         chosen = best_of(candidates, range(len(order)) if known is None else known.rows)
-        drafts, generator = chosen.drafts, chosen.generator
-        shaped, is_placed = usable(drafts), chosen.path is not None
+        drafts, generator = chosen.drafts, candidates[0].generator
+        shaped, is_placed = usable(drafts), candidates[0].path is not None
         if settings.close_holes:
             with meter.stage("holes"):
                 self._close_holes(drafts, masks, chosen.camera, known, reporter)
@@ -120,7 +123,7 @@ class SceneStages:
             add_surfaces([drafts[row] for row in shaped], settings, reporter)
         if not is_placed:
             place_in_row(drafts)
-        return GeneratedDrafts(drafts, chosen.seed, chosen.confidence)
+        return GeneratedDrafts(drafts, chosen.seeds, chosen.confidence)
 
     def candidates(
         self,
