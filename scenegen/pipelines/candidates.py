@@ -93,7 +93,7 @@ def judged(
 
 
 def best_of(candidates: Sequence[Candidate], rows: Sequence[int]) -> Choice:
-    """Of each object the sample with the best chances; without a calibration, with the best cover of its mask.
+    """Of each object the best sample: by its chances, or where none are known by the cover of its mask.
 
     All samples place the objects in the frame of the query, and so objects of several go together.
 

@@ -82,11 +82,13 @@ class KnownScene:
             poses = torch.stack(kept).to(poses)
         return replace(sample, positions=poses)
 
-    def told_in_frame(self, poses: Tensor) -> Tensor:
-        """Poses (T, B, 8) that the networks told of all objects, in the frame of the scene.
+    def told_in_frame(self, poses: Tensor | None) -> Tensor | None:
+        """Poses (T, B, 8) that the networks told of all objects, in the frame of the scene; None stays None.
 
         Of those that stay they are what they are.
         """
+        if poses is None:
+            return None
         before = {item.object_id: item.pose for item in self.result.objects}
         frame = before[self.state.order[0]].to(poses)
         found = _in_frame(poses, frame).clone()

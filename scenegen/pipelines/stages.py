@@ -159,18 +159,14 @@ class SceneStages:
                 logits = settings.structure[list(order)].float().cpu().repeat(count, 1, 1, 1)
         max_voxels = MAX_VOXELS if objects is not None else None
         found = []
-        for number, generator in enumerate(generators):
+        for number, (generator, shapes) in enumerate(zip(generators, logits.chunk(count), strict=True)):
             part = slice(number * len(order), (number + 1) * len(order))
-            own = sample.of(part)
-            own_told = None if told is None else told[:, part]
-            shapes = logits[number * len(rows) : (number + 1) * len(rows)]
+            own, own_told = sample.of(part), None if told is None else told[:, part]
             if known is None:
-                drafts = draft_objects(own, shapes, max_voxels)
-                path = own.path
+                drafts, path = draft_objects(own, shapes, max_voxels), own.path
             else:
                 drafts = known.joined(draft_objects(known.placed(own.of(rows)), shapes, max_voxels))
-                path = None if own.path is None else known.told_in_frame(own.path)
-                own_told = None if own_told is None else known.told_in_frame(own_told)
+                path, own_told = (known.told_in_frame(poses) for poses in (own.path, own_told))
             if settings.close_holes:
                 close_tears(drafts, reporter.check)
             found.append(Candidate(drafts, generator, settings.seeds[number], path, own_told))
