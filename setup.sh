@@ -25,8 +25,10 @@ More Python packages
   --usd               USD output
   --video             turntable video output
   --heic              photos in Apple's HEIC
+  --ray               batches and data preparation on a Ray cluster
+  --stores            inputs and results in object stores (s3://, file://)
   --dev               test tools
-  --all               all of the above but the test tools, and with an NVIDIA GPU the kernels
+  --all               all of the above but Ray, stores and the test tools, and with an NVIDIA GPU the kernels
                       xformers, spconv and gsplat
 
 Optional GPU kernels; SceneGen works without any of them
@@ -114,7 +116,7 @@ parse_flags() {
             --test) run_tests=true; extras+=(dev) ;;
             --test-all) run_tests=true; extras+=(dev); test_choice=(-m "slow or not slow") ;;
             --demo | --background | --data | --train | --eval | --segment | --cutout | --hub | --usd | --video | \
-                --heic | --dev)
+                --heic | --ray | --stores | --dev)
                 extras+=("${1#--}") ;;
             --xformers | --flash-attn | --spconv | --gsplat | --kaolin | --nvdiffrast | --diffoctreerast)
                 kernels+=("${1#--}") ;;
@@ -189,12 +191,13 @@ make_environment() {
 pip_install() {
     local verbosity=(--quiet)
     if [[ -t 1 ]]; then verbosity=(); fi
-    local constraints="$ROOT/constraints.txt"
-    if [[ -n "$kept_torch" ]]; then
+    local constraints="$ROOT/constraints.txt" edits=()
+    if [[ -n "$kept_torch" ]]; then edits+=(-e "s/^torch==[^ ;]*/torch==${kept_torch%%+*}/"); fi
+    # The library of S3 still needs an older python-dateutil than all other packages take.
+    if [[ " ${extras[*]:-} " == *" stores "* ]]; then edits+=(-e "/^python-dateutil==/d"); fi
+    if ((${#edits[@]})); then
         constraints="$VENV/constraints.txt"
-        if ! $dry_run; then
-            sed "s/^torch==[^ ;]*/torch==${kept_torch%%+*}/" "$ROOT/constraints.txt" >"$constraints"
-        fi
+        if ! $dry_run; then sed "${edits[@]}" "$ROOT/constraints.txt" >"$constraints"; fi
     fi
     change "$VENV_PYTHON" -m pip install --disable-pip-version-check --no-input \
         ${verbosity[@]+"${verbosity[@]}"} --constraint "$constraints" "$@"

@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import argparse
 import gc
+import itertools
 import json
 import logging
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from scenegen.datasets.source import SourceOptions
 from scenegen.hub.releases import load_networks
 from scenegen.trainers.data import DATA, build_source, with_batches
 from scenegen.trainers.experiment import build_objective, load_experiment
+from scenegen.trainers.launch import Place
 from scenegen.trainers.trainer import Trainer
 from tests.lookalike_root import lookalike_root
 from trellis_modules.checkpoint import save_checkpoint
@@ -38,6 +40,12 @@ CONFIG = Path("configs/generation/ss_scenegen_flow_img_train.json")
 FROZEN = {"image_cond_model": "dinov2_vitl14_reg", "pretrained_ss_dec": "ss_dec_conv3d_16l8_fp16"}
 IMAGE_SIZE, GEOMETRY = 518, (1374, 2048)
 PRECISIONS = ("bfloat16", "inflat_all")
+VARIANTS: Mapping[str, Mapping[str, bool]] = {
+    "plain": {"compile": False, "use_checkpoint": False},
+    "checkpoint": {"compile": False, "use_checkpoint": True},
+    "compile": {"compile": True, "use_checkpoint": False},
+    "compile_checkpoint": {"compile": True, "use_checkpoint": True},
+}
 SMALL = {  # of --small
     "denoiser": {"model_channels": 64, "cond_channels": 64, "num_blocks": 2, "num_heads": 2},
     "dinov2_vitl14_reg": {"embed_dim": 64, "depth": 1, "num_heads": 2},
@@ -45,6 +53,7 @@ SMALL = {  # of --small
 }
 SMALL_IMAGE, SMALL_GEOMETRY = 28, (9, 128)
 GROUP = 20  # steps of a row of the loss curves
+_ALONE = Place()
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -59,13 +68,14 @@ def main(arguments: list[str] | None = None) -> int:
     if options.steps:
         say(f"\n| {options.objects} objects | seconds a step | peak GiB | waiting for data |")
         say("|---|---:|---:|---:|")
-        for label, changes in variants(options.variants):
+        for variant, precision in itertools.product(options.variants, options.precisions):
+            label, changes = f"{precision}_{variant}", {"fp16_mode": precision, **VARIANTS[variant]}
             records = train(options, f"speed_{label}", options.objects, options.steps, frozen | changes)
-            warm = records[len(records) // 2 :]  # the first steps make everything ready
-            seconds, wait = (
-                sum(r[key] for r in warm) / len(warm) for key in ("seconds_per_step", "data_wait")
+            speed = warm_means(records)
+            say(
+                f"| {label} | {speed['seconds_per_step']:.3f} | {records[-1]['memory_gib']:.1f} "
+                f"| {speed['data_wait']:.1%} |"
             )
-            say(f"| {label} | {seconds:.3f} | {records[-1]['memory_gib']:.1f} | {wait:.1%} |")
     if options.curve_steps:
         curves = {}
         for precision in PRECISIONS:
@@ -86,25 +96,21 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--objects", type=int, default=7, help="of the scenes that are timed (%(default)s)")
     parser.add_argument("--steps", type=int, default=8, help="of each timed run; 0 for none (%(default)s)")
     parser.add_argument(
-        "--variants", nargs="+", choices=("plain", "checkpoint", "compile"), help="timed runs (all)",
-        default=["plain", "checkpoint", "compile"],
+        "--variants", nargs="+", choices=VARIANTS, default=VARIANTS, help="timed runs (all)"
     )  # fmt: skip
+    parser.add_argument(
+        "--precisions", nargs="+", choices=PRECISIONS, default=PRECISIONS, help="of the timed runs (all)"
+    )
     parser.add_argument("--curve-steps", type=int, default=0, help="of the loss curves; 0 for none")
     parser.add_argument("--curve-objects", type=int, default=3, help="of their scenes (%(default)s)")
     parser.add_argument("--small", action="store_true", help="a tiny network, to try the benchmark itself")
     return parser.parse_args(arguments)
 
 
-def variants(kinds: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Names of runs, and what they change."""
-    for kind in kinds:
-        for precision in PRECISIONS:
-            changes = {
-                "fp16_mode": precision,
-                "compile": kind == "compile",
-                "use_checkpoint": kind == "checkpoint",
-            }
-            yield f"{precision}_{kind}", changes
+def warm_means(records: list[dict[str, float]]) -> dict[str, float]:
+    """Mean "seconds_per_step" and "data_wait" of the second half of a log; the first makes all ready."""
+    warm = records[len(records) // 2 :]
+    return {key: sum(record[key] for record in warm) / len(warm) for key in ("seconds_per_step", "data_wait")}
 
 
 def write_frozen(folder: Path, device: torch.device, small: bool) -> dict[str, str]:
@@ -119,21 +125,41 @@ def write_frozen(folder: Path, device: torch.device, small: bool) -> dict[str, s
     return {setting: str(folder / name) for setting, name in FROZEN.items()}
 
 
-def train(
-    options: argparse.Namespace, label: str, objects: int, steps: int, changes: Mapping[str, Any]
-) -> list[dict[str, float]]:
-    """Train the published configuration with changes; the records of its log."""
+def write_root(options: argparse.Namespace, objects: int) -> Path:
+    """The data root of four photos of so many objects each."""
     root = options.output / f"root_{objects}"
     if not (root / "metadata_scene.csv").is_file():
         side, geometry = (SMALL_IMAGE, SMALL_GEOMETRY) if options.small else (IMAGE_SIZE, GEOMETRY)
         lookalike_root(
             root, assets=objects, scenes=(objects,) * 4, image_size=side, views=1, geometry=geometry
         )
-    experiment = load_experiment(write_config(options, label, steps, changes))
+    return root
+
+
+def train(
+    options: argparse.Namespace,
+    label: str,
+    objects: int,
+    steps: int,
+    changes: Mapping[str, Any],
+    place: Place = _ALONE,
+) -> list[dict[str, float]]:
+    """Train the published configuration with changes; the records of its log, for the first process.
+
+    Args:
+        options: of the command line: ``output``, ``device``, ``workers`` and ``small``.
+        label: of the run and its folder.
+        objects: of each photo.
+        steps: of the run.
+        changes: of arguments of the trainer, and ``use_checkpoint`` of the flow.
+        place: of this process among those that train together, which have met.
+    """
+    root = write_root(options, objects)
+    experiment = load_experiment(write_config(options, label, steps, changes, place))
     torch.manual_seed(experiment.loop.seed)
-    device, kind = torch.device(options.device), DATA[experiment.dataset.name]
+    device, kind = place.device(torch.device(options.device)), DATA[experiment.dataset.name]
     files = SourceOptions(device, workers=options.workers, data_dirs=(root,))
-    source = build_source(experiment.dataset, with_batches(files, kind, experiment.loop, 1))
+    source = build_source(experiment.dataset, with_batches(files, kind, experiment.loop, place.size))
     with device:  # initial weights are drawn there
         objective = build_objective(experiment)
     if device.type == "cuda":
@@ -147,11 +173,15 @@ def train(
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
+    if place.rank:
+        return []  # the first process writes the log
     return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
-def write_config(options: argparse.Namespace, label: str, steps: int, changes: Mapping[str, Any]) -> Path:
-    """The published configuration with changes, in a file."""
+def write_config(
+    options: argparse.Namespace, label: str, steps: int, changes: Mapping[str, Any], place: Place
+) -> Path:
+    """The published configuration with changes, in a file of each process."""
     content = json.loads(CONFIG.read_text())
     changes = dict(changes)
     content["models"]["denoiser"]["args"]["use_checkpoint"] = changes.pop("use_checkpoint", False)
@@ -164,7 +194,7 @@ def write_config(options: argparse.Namespace, label: str, steps: int, changes: M
         "max_steps": steps, "finetune_ckpt": None, "i_print": every, "i_log": every, "i_sample": 10**9,
         "i_save": 10**9, **changes,
     }  # fmt: skip
-    path = options.output / f"{label}.json"
+    path = options.output / f"{label}.rank{place.rank}.json"
     path.write_text(json.dumps(content, indent=2))
     return path
 

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataset_toolkits.merging import FIELDS, failures, merge_records, set_from_files, statistics
 from dataset_toolkits.steps import add_output_dir, read_table, run_step, subset_parser
 from dataset_toolkits.subsets.registry import load_subset
+from scenegen.cli.store_options import use_mirror
 from scenegen.datasets.metadata import ASSETS_NAME, write_assets
 from scenegen.datasets.records import move_to_merged
 from trellis_modules.files import atomic_write_text
@@ -21,7 +22,7 @@ from trellis_modules.files import atomic_write_text
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line; the source adds its own options."""
     parser = subset_parser(__doc__, arguments)
-    add_output_dir(parser)
+    add_output_dir(parser, may_be_stored=True)
     parser.add_argument(
         "--field",
         default="all",
@@ -30,7 +31,11 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--from-file", action="store_true", help="also believe files that are there without a record"
     )
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    options.root_url = use_mirror(options, "output_dir")
+    if options.from_file and options.root_url is not None:
+        parser.error("--from-file: looks at files on the disk; leave it out for a root in an object store")
+    return options
 
 
 def build(options: argparse.Namespace) -> int:
@@ -56,7 +61,7 @@ def build(options: argparse.Namespace) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """List or merge; 1 when there is nothing to list."""
     options = parse_arguments(arguments)
-    return run_step(lambda: build(options))
+    return run_step(lambda: build(options), options=options)
 
 
 if __name__ == "__main__":

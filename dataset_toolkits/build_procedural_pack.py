@@ -28,6 +28,12 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = CommandParser(__doc__)
     parser.add_argument("--output", type=Path, required=True, help="pack to write (.safetensors)")
     parser.add_argument("--count", type=positive_int, default=4000, help="procedural models")
+    parser.add_argument(
+        "--decor",
+        type=whole_number,
+        default=0,
+        help="besides: hanging lamps, things on walls, plants, small things",
+    )
     parser.add_argument("--swaps", type=whole_number, default=0, help="swaps between models of --train-pack")
     parser.add_argument("--train-pack", type=Path, help="pack of the train split, for the swaps")
     parser.add_argument("--seed", type=whole_number, default=0)
@@ -46,6 +52,8 @@ def build(options: argparse.Namespace) -> int:
         rng = np.random.default_rng([options.seed, options.count])
         packs = [MeshPack.from_meshes(random_swaps(models, options.swaps, rng))]
     packs.insert(0, generate_pack(options.count, options.seed, options.workers))
+    if options.decor:
+        packs.append(generate_pack(options.decor, options.seed, options.workers, decor=True))
     pack = MeshPack.concatenate(packs)
     pack.save(options.output)
     logger.info("%s: %d models, %d faces", options.output, len(pack), len(pack.faces))

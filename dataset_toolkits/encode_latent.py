@@ -9,22 +9,29 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
+from dataset_toolkits.asset_work import (
+    AssetFunction,
+    AssetStep,
+    check_engine,
+    run_assets,
+)
 from dataset_toolkits.encoding import (
     add_device,
     add_encoder,
     check_encoder,
     check_finite,
-    encode_all,
     encoder_name,
     load_encoder,
 )
 from dataset_toolkits.extract_feature import DEFAULT_MODEL
 from dataset_toolkits.steps import add_selection, check_rank, run_step, select_rows
+from scenegen.cli.engine_options import add_engine_arguments
 from scenegen.cli.parser import CommandParser
 from scenegen.datasets.arrays import read_arrays, write_arrays
 from scenegen.datasets.metadata import AssetRow
@@ -43,7 +50,8 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     add_encoder(parser, PUBLISHED)
     add_device(parser)
-    return check_encoder(parser, check_rank(parser, parser.parse_args(arguments)))
+    add_engine_arguments(parser)
+    return check_engine(parser, check_encoder(parser, check_rank(parser, parser.parse_args(arguments))))
 
 
 @torch.no_grad()
@@ -60,18 +68,18 @@ def encode_features(encoder: SLatEncoder, features: np.ndarray, voxels: np.ndarr
     return check_finite(mean)
 
 
-def encode(options: argparse.Namespace) -> int:
-    """Encode and record."""
-    root, features = options.output_dir, options.feat_model
-    name = f"{features}_{encoder_name(options)}"
-    column = f"latent_{name}"
-    rows = select_rows(
-        options,
-        lambda row: row.status.get(f"feature_{features}") and not row.status.get(column),
-        f"with feature_{features} and without {column}",
-    )
-    if not rows:
-        return 0
+def latent_name(options: argparse.Namespace) -> str:
+    """What the folder and the column are named after."""
+    return f"{options.feat_model}_{encoder_name(options)}"
+
+
+def load(options: argparse.Namespace) -> AssetFunction:
+    """Load the encoder, and return what encodes an asset with it.
+
+    Raises:
+        CheckpointError: see `load_encoder`.
+    """
+    root, features, name = options.output_dir, options.feat_model, latent_name(options)
     encoder = load_encoder(options, SLatEncoder)
     channels = {"patchtokens": encoder.config.in_channels, "indices": 3}
 
@@ -81,15 +89,31 @@ def encode(options: argparse.Namespace) -> int:
             stored = read_arrays(root / "features" / features / f"{row.sha256}.npz", channels)
             latent = encode_features(encoder, stored["patchtokens"], stored["indices"])
             write_arrays(path, feats=latent, coords=stored["indices"].astype(np.uint8))
-        return {column: True}
+        return {f"latent_{name}": True}
 
-    return encode_all(column, rows, run, options)
+    return run
+
+
+def encode(options: argparse.Namespace) -> int:
+    """Encode and record."""
+    features, name = options.feat_model, latent_name(options)
+    column = f"latent_{name}"
+    rows = select_rows(
+        options,
+        lambda row: row.status.get(f"feature_{features}") and not row.status.get(column),
+        f"with feature_{features} and without {column}",
+    )
+    if not rows:
+        return 0
+    inputs, outputs = (f"features/{features}/{{}}.npz",), (f"latents/{name}/{{}}.npz",)
+    step = AssetStep(column, partial(load, options), inputs, outputs, str(options.device))
+    return run_assets(step, rows, options)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Encode and record; 1 when an asset failed or there is no such encoder."""
     options = parse_arguments(arguments)
-    return run_step(lambda: encode(options))
+    return run_step(lambda: encode(options), options=options)
 
 
 if __name__ == "__main__":

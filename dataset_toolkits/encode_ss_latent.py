@@ -8,21 +8,28 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
+from dataset_toolkits.asset_work import (
+    AssetFunction,
+    AssetStep,
+    check_engine,
+    run_assets,
+)
 from dataset_toolkits.encoding import (
     add_device,
     add_encoder,
     check_encoder,
     check_finite,
-    encode_all,
     encoder_name,
     load_encoder,
 )
 from dataset_toolkits.steps import add_selection, check_rank, run_step, select_rows
+from scenegen.cli.engine_options import add_engine_arguments
 from scenegen.cli.parser import CommandParser
 from scenegen.cli.types import positive_int
 from scenegen.datasets.arrays import write_arrays
@@ -51,7 +58,8 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="degrees by which voxels are turned about their up axis before; the folder is <encoder>_yaw<N>",
     )
     add_device(parser)
-    return check_encoder(parser, check_rank(parser, parser.parse_args(arguments)))
+    add_engine_arguments(parser)
+    return check_engine(parser, check_encoder(parser, check_rank(parser, parser.parse_args(arguments))))
 
 
 @torch.no_grad()
@@ -69,17 +77,13 @@ def encode_structure(encoder: SparseStructureEncoder, voxels: np.ndarray, resolu
     return check_finite(mean)
 
 
-def encode(options: argparse.Namespace) -> int:
-    """Encode and record."""
+def load(options: argparse.Namespace) -> AssetFunction:
+    """Load the encoder, and return what encodes an asset with it.
+
+    Raises:
+        CheckpointError: see `load_encoder`.
+    """
     root, name = options.output_dir, turned_latents(encoder_name(options), options.yaw)
-    column = f"ss_latent_{name}"
-    rows = select_rows(
-        options,
-        lambda row: row.voxelized and not row.status.get(column),
-        f"voxelized and without {column}",
-    )
-    if not rows:
-        return 0
     encoder = load_encoder(options, SparseStructureEncoder)
 
     def run(row: AssetRow) -> Mapping[str, Any]:
@@ -88,15 +92,31 @@ def encode(options: argparse.Namespace) -> int:
             voxels = read_voxels(root / "voxels" / f"{row.sha256}.ply", options.resolution)
             voxels = turned_voxels(voxels, options.yaw // 90, options.resolution)
             write_arrays(path, mean=encode_structure(encoder, voxels, options.resolution))
-        return {column: True}
+        return {f"ss_latent_{name}": True}
 
-    return encode_all(column, rows, run, options)
+    return run
+
+
+def encode(options: argparse.Namespace) -> int:
+    """Encode and record."""
+    name = turned_latents(encoder_name(options), options.yaw)
+    column = f"ss_latent_{name}"
+    rows = select_rows(
+        options,
+        lambda row: row.voxelized and not row.status.get(column),
+        f"voxelized and without {column}",
+    )
+    if not rows:
+        return 0
+    folder, device = f"ss_latents/{name}", str(options.device)
+    step = AssetStep(column, partial(load, options), ("voxels/{}.ply",), (folder + "/{}.npz",), device)
+    return run_assets(step, rows, options)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Encode and record; 1 when an asset failed or there is no such encoder."""
     options = parse_arguments(arguments)
-    return run_step(lambda: encode(options))
+    return run_step(lambda: encode(options), options=options)
 
 
 if __name__ == "__main__":

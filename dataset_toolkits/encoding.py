@@ -1,23 +1,17 @@
-"""What the steps that encode assets share: the encoder that is asked for, its name, and the loop."""
+"""What the steps that encode assets share: the encoder that is asked for, its name, and the device."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from dataset_toolkits.steps import write_records
-from dataset_toolkits.subsets.instances import attempt
 from scenegen.checkpoints.networks import load_network
 from scenegen.cli.parser import CommandParser
 from scenegen.cli.types import default_device, device
-from scenegen.datasets.metadata import AssetRow
 from scenegen.models.registry import build_model
 from trellis_modules.checkpoint import WEIGHTS_SUFFIX, CheckpointError, materialize, read_state, refuse_pickle
 from trellis_modules.config import ConfigError, load_json
@@ -89,17 +83,6 @@ def _own_encoder(options: argparse.Namespace) -> nn.Module:
     except (ConfigError, KeyError, TypeError) as error:
         raise CheckpointError(f"{folder / 'config.json'}: expected models.encoder ({error})") from error
     return materialize(encoder, read_state(weights), str(weights), options.device)
-
-
-def encode_all(
-    kind: str,
-    rows: Sequence[AssetRow],
-    encode: Callable[[AssetRow], Mapping[str, Any]],
-    options: argparse.Namespace,
-) -> int:
-    """Encode one asset after the other and record it; the exit status, see `write_records`."""
-    outcomes = (attempt(row.sha256, partial(encode, row)) for row in rows)
-    return write_records(kind, rows, outcomes, options)
 
 
 def check_finite(latent: np.ndarray) -> np.ndarray:

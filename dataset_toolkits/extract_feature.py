@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -18,11 +19,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dataset_toolkits.encoding import add_device, encode_all
+from dataset_toolkits.asset_work import (
+    MODEL_FOLDER,
+    AssetFunction,
+    AssetStep,
+    check_engine,
+    run_assets,
+)
+from dataset_toolkits.encoding import add_device
 from dataset_toolkits.image_features import IMAGE_SIZE, voxel_image_features
 from dataset_toolkits.steps import add_selection, check_rank, run_step, select_rows
 from dataset_toolkits.surface_features import SURFACE_FIELDS, surface_features
 from scenegen.checkpoints.networks import load_network
+from scenegen.cli.engine_options import add_engine_arguments
 from scenegen.cli.parser import CommandParser
 from scenegen.cli.types import positive_int
 from scenegen.datasets.arrays import write_arrays
@@ -53,12 +62,35 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         help=f"pixels per side that the encoder sees; default: {IMAGE_SIZE}",
     )
     add_device(parser)
-    return check_rank(parser, parser.parse_args(arguments))
+    add_engine_arguments(parser)
+    return check_engine(parser, check_rank(parser, parser.parse_args(arguments)))
+
+
+def load(options: argparse.Namespace) -> AssetFunction:
+    """Load the image encoder where there is one, and return what extracts the features of an asset.
+
+    Raises:
+        CheckpointError: there is no such encoder.
+    """
+    root, name = options.output_dir, PurePosixPath(options.model).name
+    features_of = _surface(options) if name == SURFACE_FIELDS else _pictures(options)
+
+    def run(row: AssetRow) -> Mapping[str, Any]:
+        path = root / "features" / name / f"{row.sha256}.npz"
+        if not path.is_file():
+            voxels = read_voxels(root / "voxels" / f"{row.sha256}.ply")
+            tokens = features_of(row, voxels).numpy().astype(np.float16)
+            if not np.isfinite(tokens).all():
+                raise ValueError("features beyond the range of float16; check the encoder")
+            write_arrays(path, indices=voxels.astype(np.uint8), patchtokens=tokens)
+        return {f"feature_{name}": True}
+
+    return run
 
 
 def extract(options: argparse.Namespace) -> int:
     """Extract and record."""
-    root, name = options.output_dir, PurePosixPath(options.model).name
+    name = PurePosixPath(options.model).name
     column = f"feature_{name}"
     rows = select_rows(
         options,
@@ -67,23 +99,13 @@ def extract(options: argparse.Namespace) -> int:
     )
     if not rows:
         return 0
-    with ThreadPoolExecutor(os.cpu_count()) as readers:
-        features_of = _surface(options) if name == SURFACE_FIELDS else _pictures(options, readers)
-
-        def run(row: AssetRow) -> Mapping[str, Any]:
-            path = root / "features" / name / f"{row.sha256}.npz"
-            if not path.is_file():
-                voxels = read_voxels(root / "voxels" / f"{row.sha256}.ply")
-                tokens = features_of(row, voxels).numpy().astype(np.float16)
-                if not np.isfinite(tokens).all():
-                    raise ValueError("features beyond the range of float16; check the encoder")
-                write_arrays(path, indices=voxels.astype(np.uint8), patchtokens=tokens)
-            return {column: True}
-
-        return encode_all(column, rows, run, options)
+    source = MODEL_FOLDER if name == SURFACE_FIELDS else "renders/{}"
+    inputs, outputs = (source, "voxels/{}.ply"), (f"features/{name}/{{}}.npz",)
+    step = AssetStep(column, partial(load, options), inputs, outputs, str(options.device))
+    return run_assets(step, rows, options)
 
 
-def _pictures(options: argparse.Namespace, readers: ThreadPoolExecutor) -> Extract:
+def _pictures(options: argparse.Namespace) -> Extract:
     """Features of an image encoder.
 
     Raises:
@@ -94,6 +116,8 @@ def _pictures(options: argparse.Namespace, readers: ThreadPoolExecutor) -> Extra
         raise CheckpointError(f"{options.model}: expected an image encoder, got {type(encoder).__name__}")
     if options.image_size % (patch := encoder.patch_embed.patch_size):
         raise CheckpointError(f"--image-size: expected a multiple of {patch}, got {options.image_size}")
+
+    readers = ThreadPoolExecutor(os.cpu_count())  # for the life of the worker
 
     def features_of(row: AssetRow, voxels: np.ndarray) -> Tensor:
         pictures = read_transforms(options.output_dir / "renders" / row.sha256)
@@ -119,7 +143,7 @@ def _surface(options: argparse.Namespace) -> Extract:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Extract and record; 1 when an asset failed or there is no such encoder."""
     options = parse_arguments(arguments)
-    return run_step(lambda: extract(options))
+    return run_step(lambda: extract(options), options=options)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from dataset_toolkits.asset_views import multiview
+from dataset_toolkits.asset_work import check_engine
 from dataset_toolkits.merging import RENDERED
 from dataset_toolkits.rendering import add_rendering, render_step
 from dataset_toolkits.steps import add_selection, check_rank, run_step, subset_parser
@@ -23,7 +24,8 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = subset_parser(__doc__, arguments)
     add_selection(parser)
     add_rendering(parser, NUM_VIEWS, RESOLUTION)
-    return check_rank(parser, parser.parse_args(arguments))
+    options = check_rank(parser, parser.parse_args(arguments))
+    return check_engine(parser, options, in_threads=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,7 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             multiview,
             lambda row: bool(row.local_path) and not row.rendered,
             True,
-        )
+        ),
+        options=options,
     )
 
 

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from dataset_toolkits.asset_views import conditioning_views
+from dataset_toolkits.asset_work import check_engine
 from dataset_toolkits.merging import COND_RENDERED
 from dataset_toolkits.rendering import add_rendering, render_step
 from dataset_toolkits.steps import add_selection, check_rank, run_step, subset_parser
@@ -23,7 +24,8 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = subset_parser(__doc__, arguments)
     add_selection(parser)
     add_rendering(parser, NUM_VIEWS, RESOLUTION)
-    return check_rank(parser, parser.parse_args(arguments))
+    options = check_rank(parser, parser.parse_args(arguments))
+    return check_engine(parser, options, in_threads=True)
 
 
 def is_wanted(row: AssetRow) -> bool:
@@ -35,7 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Draw and record; 1 when an asset failed."""
     options = parse_arguments(arguments)
     return run_step(
-        lambda: render_step(options, COND_RENDERED, "renders_cond", conditioning_views, is_wanted, False)
+        lambda: render_step(options, COND_RENDERED, "renders_cond", conditioning_views, is_wanted, False),
+        options=options,
     )
 
 

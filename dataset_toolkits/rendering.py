@@ -6,18 +6,21 @@ import argparse
 import os
 import struct
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dataset_toolkits.asset_views import View, view_generator
+from dataset_toolkits.asset_work import MODEL_FOLDER, AssetFunction, AssetStep, run_assets
 from dataset_toolkits.ray_cast_asset import draw_asset
-from dataset_toolkits.steps import select_rows, write_records
+from dataset_toolkits.steps import select_rows
 from dataset_toolkits.subsets.registry import load_subset
 from safe_files.json_reader import read_json
 from scenegen.blender.program import SCRIPTS, BlenderError, default_blender, run_blender
+from scenegen.cli.engine_options import ENGINES as WHERE
+from scenegen.cli.engine_options import ChooseEngine, add_engine_arguments
 from scenegen.cli.parser import CommandParser
 from scenegen.cli.types import positive_int
 from scenegen.datasets.asset_pictures import MESH_NAME, TRANSFORMS_NAME
@@ -40,9 +43,12 @@ def add_rendering(parser: CommandParser, num_views: int, resolution: int) -> Non
     parser.add_argument("--num-views", type=positive_int, default=num_views, help=f"default: {num_views}")
     parser.add_argument(
         "--engine",
-        choices=ENGINES,
+        dest="drawn_by",
+        action=ChooseEngine,
+        choices=(*ENGINES, *WHERE),
         default=ENGINES[0],
-        help=f"CYCLES draws in Blender, {EMBREE} without it, more simply; default: {ENGINES[0]}",
+        help=f"CYCLES draws in Blender, {EMBREE} without it, more simply; default: {ENGINES[0]}. Also where: "
+        "processes of this machine (local), or a Ray cluster (ray); give it twice for both",
     )
     parser.add_argument(
         "--resolution", type=positive_int, default=resolution, help=f"pixels per side; default: {resolution}"
@@ -50,13 +56,7 @@ def add_rendering(parser: CommandParser, num_views: int, resolution: int) -> Non
     parser.add_argument(
         "--samples", type=positive_int, default=128, help="CYCLES: paths a pixel; default: 128"
     )
-    workers = min(MAX_WORKERS, os.cpu_count() or 1)
-    parser.add_argument(
-        "--max-workers",
-        type=positive_int,
-        default=workers,
-        help=f"assets at a time; here by default: {workers}",
-    )
+    add_engine_arguments(parser, min(MAX_WORKERS, os.cpu_count() or 1), "--max-workers", with_engine=False)
     parser.add_argument(
         "--blender",
         default=default_blender(),
@@ -91,19 +91,45 @@ def render_step(
     rows = select_rows(options, wanted, f"downloaded and not {kind}")
     if not rows:
         return 0
+    models = load_subset(options.subset).model_files(rows)
+    drawing = _Drawing(options, kind, folder, make_views, with_mesh, models)
+    step = AssetStep(kind, drawing.load, (MODEL_FOLDER,), (f"{folder}/{{}}",))
+    return run_assets(step, rows, options)
 
-    def draw(model: Path, sha256: str) -> Mapping[str, Any]:
-        target = options.output_dir / folder / sha256
-        if not is_drawn(target, with_mesh):
-            views = make_views(options.num_views, view_generator(kind, sha256))
-            log = options.output_dir / ".cache" / "logs" / f"{kind}_{sha256}.log"
+
+@dataclass(frozen=True)
+class _Drawing:
+    """What is drawn of every asset, and how; see `render_step`.
+
+    Attributes:
+        models: path of the model below the data root, by key.
+    """
+
+    options: argparse.Namespace
+    kind: str
+    folder: str
+    make_views: ViewMaker
+    with_mesh: bool
+    models: Mapping[str, str]
+
+    def load(self) -> AssetFunction:
+        return self.draw
+
+    def draw(self, row: AssetRow) -> Mapping[str, Any]:
+        """Draw an asset unless that is done."""
+        root, sha256 = self.options.output_dir, row.sha256
+        if not self.models[sha256]:
+            raise ValueError("no local_path; run download, then build_metadata")
+        target = root / self.folder / sha256
+        if not is_drawn(target, self.with_mesh):
+            model = root / self.models[sha256]
+            if not model.is_file():
+                raise ValueError(f"{model}: expected the model file, found none; run download again")
+            views = self.make_views(self.options.num_views, view_generator(self.kind, sha256))
+            log = root / ".cache" / "logs" / f"{self.kind}_{sha256}.log"
             with atomic_folder(target) as part:
-                _draw(options, model, views, part, log, with_mesh)
-        return {kind: True}
-
-    subset = load_subset(options.subset)
-    outcomes = subset.foreach_instance(rows, options.output_dir, draw, options.max_workers)
-    return write_records(kind, rows, outcomes, options)
+                _draw(self.options, model, views, part, log, self.with_mesh)
+        return {self.kind: True}
 
 
 def is_drawn(folder: Path, with_mesh: bool) -> bool:
@@ -119,7 +145,7 @@ def is_drawn(folder: Path, with_mesh: bool) -> bool:
 def _draw(
     options: argparse.Namespace, model: Path, views: list[View], folder: Path, log: Path, with_mesh: bool
 ) -> None:
-    if options.engine == EMBREE:
+    if options.drawn_by == EMBREE:
         draw_asset(model, views, folder, options.resolution, with_mesh)
         return
     job = {
@@ -127,7 +153,7 @@ def _draw(
         "views": [asdict(view) for view in views],
         "output_folder": str(folder.resolve()),
         "resolution": options.resolution,
-        "engine": options.engine,
+        "engine": options.drawn_by,
         "samples": options.samples,
         "save_mesh": with_mesh,
     }

@@ -6,26 +6,29 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
-from tqdm import tqdm
-from tqdm.contrib.logging import logging_redirect_tqdm
-
+from dataset_toolkits.stored_root import stored_tables
 from dataset_toolkits.subsets.instances import Outcome, SubsetError
 from dataset_toolkits.subsets.registry import SUBSETS, load_subset
+from safe_files.regular import shown
+from scenegen.batch.engines.tasks import EngineError
 from scenegen.cli.parser import CommandParser
+from scenegen.cli.store_options import path_or_url, use_mirror
 from scenegen.cli.types import positive_int, whole_number
 from scenegen.datasets.metadata import ASSETS_NAME, AssetRow, read_assets
 from scenegen.datasets.records import RecordWriter, shard
 from scenegen.datasets.tables import MetadataError
+from scenegen.stores.urls import StoreError, StoreUrl, is_url
 from trellis_modules.checkpoint import CheckpointError
 
 logger = logging.getLogger(__name__)
 
 _INTERRUPTED = 130  # as shells report it
 
-STEP_ERRORS = (MetadataError, SubsetError, CheckpointError, OSError)
+STEP_ERRORS = (MetadataError, SubsetError, CheckpointError, EngineError, StoreError, OSError)
 """What ends a step, with one line that says what to do."""
 
 
@@ -41,22 +44,32 @@ def subset_parser(description: str, arguments: Sequence[str] | None) -> CommandP
 
 def data_root(text: str) -> Path:
     """A folder that is there or can be made."""
+    if is_url(text):
+        raise argparse.ArgumentTypeError(f"expected a folder, got {shown(text)}; this step works on the disk")
     path = Path(text)
     if any(parent.is_file() for parent in (path, *path.parents)):
         raise argparse.ArgumentTypeError(f"expected a folder, got {text!r}, which is or lies in a file")
     return path
 
 
-def add_output_dir(parser: CommandParser) -> None:
-    """Declare the data root."""
+def stored_data_root(text: str) -> Path | StoreUrl:
+    """A data root, also in an object store."""
+    return path_or_url(text) if is_url(text) else data_root(text)
+
+
+def add_output_dir(parser: CommandParser, *, may_be_stored: bool = False) -> None:
+    """Declare the data root, which for some steps may be in an object store."""
     parser.add_argument(
-        "--output-dir", type=data_root, required=True, help="data root, where everything is kept"
+        "--output-dir",
+        type=stored_data_root if may_be_stored else data_root,
+        required=True,
+        help="data root, where everything is kept" + (", also by URL" if may_be_stored else ""),
     )
 
 
 def add_selection(parser: CommandParser) -> None:
     """Declare which assets a process works on."""
-    add_output_dir(parser)
+    add_output_dir(parser, may_be_stored=True)
     parser.add_argument(
         "--filter-low-aesthetic-score",
         type=float,
@@ -70,13 +83,11 @@ def add_selection(parser: CommandParser) -> None:
     )
     parser.add_argument("--rank", type=whole_number, default=0, help="number of this process")
     parser.add_argument("--world-size", type=positive_int, default=1, help="processes that share the assets")
-    parser.add_argument(
-        "--max-failures", type=whole_number, metavar="N", help="stop when more than N assets failed"
-    )
 
 
 def check_rank(parser: CommandParser, options: argparse.Namespace) -> argparse.Namespace:
-    """Refuse a rank that is not one of the processes."""
+    """Refuse a rank that is not one of the processes, and use the local folder of a root in a store."""
+    options.root_url = use_mirror(options, "output_dir")
     if options.rank >= options.world_size:
         parser.error(f"--rank: expected 0 to {options.world_size - 1}, got {options.rank}")
     return options
@@ -139,27 +150,44 @@ def write_records(
         OSError: a record could not be written.
     """
     keys = [row.sha256 for row in rows]
-    with RecordWriter(options.output_dir, kind, options.rank, keys) as records, logging_redirect_tqdm():
-        for outcome in tqdm(outcomes, desc=kind, total=len(rows), unit="asset", disable=None):
+    with RecordWriter(options.output_dir, kind, options.rank, keys) as records:
+        for outcome in outcomes:
             if not outcome.error:
                 records.done(outcome.sha256, **outcome.values)
                 continue
             logger.error("%s: %s", outcome.sha256, outcome.error)
             records.failed(outcome.sha256, outcome.error)
-            if options.max_failures is not None and len(records.failures) > options.max_failures:
-                logger.error("more than %d assets failed (--max-failures); stopped", options.max_failures)
-                break
     failed = f", {len(records.failures)} failed, see {records.failed_path}" if records.failures else ""
     print(f"{records.path if records.num_done else kind}: {records.num_done} of {len(rows)} assets{failed}")
     return 1 if records.failures else 0
 
 
-def run_step(step: Callable[[], int], *errors: type[Exception]) -> int:
-    """The exit status of a step: 1 with one line when one of `STEP_ERRORS`, or of ``errors``, ends it."""
+def until_too_many_failed(outcomes: Iterable[Outcome], most: int | None) -> Iterator[Outcome]:
+    """Outcomes, up to the one by which more than so many failed; None sets no limit."""
+    failed = 0
+    for outcome in outcomes:
+        yield outcome
+        failed += bool(outcome.error)
+        if most is not None and failed > most:
+            logger.error("more than %d assets failed (--max-failures); stopped", most)
+            return
+
+
+def run_step(
+    step: Callable[[], int], *errors: type[Exception], options: argparse.Namespace | None = None
+) -> int:
+    """The exit status of a step: 1 with one line when one of `STEP_ERRORS`, or of ``errors``, ends it.
+
+    Args:
+        step: does it.
+        errors: further ones.
+        options: of a step whose data root may be in an object store, see `stored_tables`.
+    """
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger("trimesh").setLevel(logging.WARNING)  # it tells of every polygon it triangulates
     try:
-        return step()
+        with nullcontext() if options is None else stored_tables(options):
+            return step()
     except (*STEP_ERRORS, *errors) as error:
         logger.error("%s", error)
         return 1

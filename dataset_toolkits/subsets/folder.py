@@ -7,17 +7,12 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from dataset_toolkits.subsets.instances import (
-    InstanceFunction,
-    Outcome,
-    SubsetError,
-    attempt,
-    for_each,
-    keep_unique,
-)
+from dataset_toolkits.subsets.instances import Outcome, SubsetError, attempt, keep_unique, model_files
 from scenegen.datasets.metadata import AssetRow
 from scenegen.hub.digest import file_sha256
 from trellis_modules.files import atomic_write_bytes
+
+__all__ = ["add_args", "download", "get_metadata", "model_files"]
 
 SUFFIXES = (".obj", ".glb", ".ply")
 RAW_FOLDER = Path("raw") / "folder"
@@ -61,13 +56,6 @@ def download(rows: Sequence[AssetRow], output_dir: Path, options: argparse.Names
     source = _source(options)
     for row in rows:
         yield attempt(row.sha256, lambda row=row: {"local_path": _copy(row, source, output_dir).as_posix()})
-
-
-def foreach_instance(
-    rows: Sequence[AssetRow], output_dir: Path, function: InstanceFunction, max_workers: int | None = None
-) -> Iterator[Outcome]:
-    """Call a function for every model; see `for_each`."""
-    return for_each(rows, output_dir, function, max_workers)
 
 
 def _source(options: argparse.Namespace) -> Path:

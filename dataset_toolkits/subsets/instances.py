@@ -1,21 +1,15 @@
-"""One function for many assets, in threads: what it gave, and why it failed, for each."""
+"""What came of each asset of a source, and where its model is."""
 
 from __future__ import annotations
 
 import errno
 import logging
-import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from scenegen.datasets.metadata import AssetRow
-
-InstanceFunction = Callable[[Path, str], Mapping[str, Any]]
-"""Model file and key of an asset -> fields of its record."""
 
 OBJECT_ERRORS = (OSError, ValueError, RuntimeError)
 """What one asset may raise without ending the run: its files, its content, a program run for it."""
@@ -64,46 +58,6 @@ def attempt(sha256: str, function: Callable[[], Mapping[str, Any]]) -> Outcome:
         return Outcome(sha256, error=str(error) or type(error).__name__)
 
 
-def for_each(
-    rows: Sequence[AssetRow],
-    output_dir: Path,
-    function: InstanceFunction,
-    max_workers: int | None = None,
-) -> Iterator[Outcome]:
-    """Call a function for every asset, in threads.
-
-    Args:
-        rows: assets with a ``local_path``; others get an error.
-        output_dir: what the paths are relative to.
-        function: see `InstanceFunction`.
-        max_workers: threads; None takes one for each CPU.
-
-    Yields:
-        An outcome for every row, in the order in which they end; once the caller stops, no work is started.
-
-    Raises:
-        OSError: see `attempt`.
-    """
-    workers = max_workers or os.cpu_count() or 1
-
-    def run(row: AssetRow) -> Mapping[str, Any]:
-        if not row.local_path:
-            raise ValueError("no local_path; run download, then build_metadata")
-        path = output_dir / row.local_path
-        if not path.is_file():
-            raise ValueError(f"{path}: expected the model file, found none; run download again")
-        return function(path, row.sha256)
-
-    waiting, running = iter(rows), set[Future[Outcome]]()
-    with ThreadPoolExecutor(workers) as pool:
-        try:
-            while True:
-                while len(running) < 2 * workers and (row := next(waiting, None)) is not None:
-                    running.add(pool.submit(attempt, row.sha256, lambda row=row: run(row)))
-                if not running:
-                    return
-                done, running = wait(running, return_when=FIRST_COMPLETED)
-                for future in done:
-                    yield future.result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+def model_files(rows: Sequence[AssetRow]) -> dict[str, str]:
+    """Paths below the data root of the models of assets, by key; empty for what was not downloaded."""
+    return {row.sha256: row.local_path for row in rows}

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from dataset_toolkits.subsets.instances import InstanceFunction, Outcome
+from dataset_toolkits.subsets.instances import Outcome
 from scenegen.datasets.metadata import AssetRow
 
 SUBSETS = {
@@ -40,14 +40,8 @@ class Subset(Protocol):
             SubsetError: nothing can be had at all.
         """
 
-    def foreach_instance(
-        self,
-        rows: Sequence[AssetRow],
-        output_dir: Path,
-        function: InstanceFunction,
-        max_workers: int | None = None,
-    ) -> Iterator[Outcome]:
-        """Call a function with the model file and the key of every asset; see `for_each`."""
+    def model_files(self, rows: Sequence[AssetRow]) -> dict[str, str]:
+        """Paths of models below the data root, by key; see `instances.model_files`."""
 
 
 def load_subset(name: str) -> Subset:

@@ -15,11 +15,13 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from dataset_toolkits.subsets.instances import InstanceFunction, Outcome, SubsetError, attempt, for_each
+from dataset_toolkits.subsets.instances import Outcome, SubsetError, attempt, model_files
 from scenegen.datasets.metadata import AssetRow, read_assets
 from scenegen.hub.releases import HubError
 from scenegen.hub.repository import Repository
 from trellis_modules.files import atomic_write_bytes
+
+__all__ = ["add_args", "download", "get_metadata", "model_files"]
 
 TABLE_REPOSITORY, TABLE_NAME = "JeffreyXiang/TRELLIS-500K", "3D-FUTURE.csv"
 ZIP_PATH = Path("raw") / "3D-FUTURE-model.zip"
@@ -76,13 +78,6 @@ def download(rows: Sequence[AssetRow], output_dir: Path, options: argparse.Names
                 yield attempt(row.sha256, unpack)
     except zipfile.BadZipFile as error:
         raise SubsetError(f"{path}: not readable as a zip file ({error}); download it again") from error
-
-
-def foreach_instance(
-    rows: Sequence[AssetRow], output_dir: Path, function: InstanceFunction, max_workers: int | None = None
-) -> Iterator[Outcome]:
-    """Call a function for every model; see `for_each`."""
-    return for_each(rows, output_dir, function, max_workers)
 
 
 def _unpack(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -29,7 +29,6 @@ from scenegen.refinement.placement import refine_result
 from scenegen.segmentation import Segmenter
 from scenegen.segmentation.masks import Detect, write_found_labels
 from trellis_modules.checkpoint import CheckpointError
-from trellis_modules.memory import release_memory
 
 logger = logging.getLogger(__name__)
 
@@ -62,47 +61,33 @@ class SceneReport:
 
 
 def needs_masks(scene: InputScene, options: BatchOptions) -> bool:
-    """Whether the masks of a scene have to be found, by `segment_scenes`, before it can be made."""
+    """Whether the masks of a scene have to be found, by `find_masks`, before it can be made."""
     return any(_has_to_be_segmented(photo, options) for photo in scene.photos)
 
 
-def segment_scenes(
-    scenes: Iterable[InputScene],
-    options: BatchOptions,
-    load: Callable[[], Segmenter],
-    detect: Detect | None = None,
-) -> dict[Path, SceneReport]:
-    """Find the masks of scenes that need them, and write them as label images beside the results.
-
-    The segmenter is freed before this returns, so that it takes no memory from the pipeline.
+def find_masks(
+    segmenter: Segmenter, scene: InputScene, options: BatchOptions, detect: Detect | None = None
+) -> SceneReport:
+    """Find the masks that a scene lacks, and write them as label images beside the results.
 
     Args:
-        scenes: that need masks.
+        segmenter: finds them.
+        scene: its files.
         options: of the batch.
-        load: makes the segmenter.
         detect: finds prompts in photos without boxes; None lets the segmenter find whole objects.
 
     Returns:
-        Reports of the scenes whose masks were not found, by their sources.
-
-    Raises:
-        CheckpointError: the segmenter cannot be had.
+        A report; faults are logged as by `make_scene`.
     """
-    segmenter = load()
-    failed = {}
-    for scene in scenes:
-        report = SceneReport(scene.scene_id, status="failed")
-        with _faults_in(report, scene.source):
-            if scene.fault is not None:
-                raise SceneInputError(scene.fault)
-            for photo in scene.photos:
-                if _has_to_be_segmented(photo, options):
-                    write_found_labels(segmenter, photo, options.output / scene.scene_id, detect)
-        if report.error is not None:
-            failed[scene.source] = report
-    del segmenter
-    release_memory()
-    return failed
+    report = SceneReport(scene.scene_id, status="failed")
+    with _faults_in(report, scene.source):
+        if scene.fault is not None:
+            raise SceneInputError(scene.fault)
+        for photo in scene.photos:
+            if _has_to_be_segmented(photo, options):
+                write_found_labels(segmenter, photo, options.output / scene.scene_id, detect)
+        report.status = "done"
+    return report
 
 
 def make_scene(
@@ -110,22 +95,25 @@ def make_scene(
     scene: InputScene,
     options: BatchOptions,
     on_progress: OnProgress | None = None,
+    *,
+    raised: tuple[type[Exception], ...] = (),
 ) -> SceneReport:
     """Read, generate and write one scene.
 
     Args:
         pipeline: makes it.
-        scene: its files, as `scenegen.inputs.layout.detect_scene` tells them; `segment_scenes` has found the
+        scene: its files, as `scenegen.inputs.layout.detect_scene` tells them; `find_masks` has found the
             masks that are missing among them.
         options: of the batch.
         on_progress: called as each stage of the scene goes on.
+        raised: errors that are no fault of the scene, and go on to the caller.
 
     Returns:
         A report; faults of the input, the weights or the disk are logged in one line, others with their
         traceback.
     """
     report = SceneReport(scene.scene_id, status="failed")
-    with _faults_in(report, scene.source):
+    with _faults_in(report, scene.source, raised):
         _run(pipeline, scene, options, report, on_progress)
         report.status = "done"
     return report
@@ -155,10 +143,12 @@ def generate(
 
 
 @contextmanager
-def _faults_in(report: SceneReport, source: Path) -> Iterator[None]:
+def _faults_in(report: SceneReport, source: Path, raised: tuple[type[Exception], ...] = ()) -> Iterator[None]:
     """Log what goes wrong in a ``with`` block, enter it into the report and go on after the block."""
     try:
         yield
+    except raised:
+        raise
     except (SceneInputError, ExportError, CheckpointError, OSError) as error:
         report.error = _explained(error, report.scene_id) if isinstance(error, OSError) else str(error)
         logger.error("%s", report.error)  # the text alone: the error would keep alive what its frames hold

@@ -14,15 +14,14 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-from tqdm.contrib.logging import logging_redirect_tqdm
-
-from scenegen.cli.evaluation_options import add_reports, check_reports, parse_arguments
+from scenegen.batch.engines.tasks import EngineError, Task, TaskRecord, Work
+from scenegen.cli.engine_options import run_tasks, worker_count
+from scenegen.cli.evaluation_options import WORKERS, add_reports, check_reports, parse_arguments
 from scenegen.cli.parser import CommandParser
 from scenegen.evaluation.alignment import AlignmentSettings
 from scenegen.evaluation.appearance import AppearanceSources, guess_sources
@@ -43,7 +42,6 @@ from scenegen.evaluation.runner import EvaluationPlan, iterate_records, plan_eva
 from scenegen.evaluation.scene import Record
 from scenegen.evaluation.settings import PROTOCOLS, EvaluationSettings, PaperSettings
 from scenegen.evaluation.tables import format_report, write_csv, write_markdown
-from scenegen.inputs.image_files import one_line
 
 _LOG = logging.getLogger("evaluate")
 
@@ -63,7 +61,7 @@ def evaluate(options: argparse.Namespace) -> int:
     path = records_path(options.output, options.rank if is_part else None) if options.output else None
     part = plan.part(options.rank, options.world_size)
     with RecordStore(path, header) as store:
-        records = _collect(part, store, options.workers)
+        records = _collect(part, store, options)
     if is_part:
         print(f"{len(records)} of {len(plan.pairs)} scenes in {path}; join the parts with: evaluate.py merge")
         return _status(options, any(record["error"] for record in records))
@@ -101,18 +99,22 @@ def _sources(options: argparse.Namespace) -> AppearanceSources | None:
     return replace(sources, images=None) if options.no_photo else sources
 
 
-def _collect(plan: EvaluationPlan, store: RecordStore, workers: int) -> list[Record]:
-    """Evaluate with a progress bar and return the records in the order of the plan."""
+def _collect(plan: EvaluationPlan, store: RecordStore, options: argparse.Namespace) -> list[Record]:
+    """Evaluate where the command line says and return the records in the order of the plan."""
     records: dict[str, Record] = {}
-    with logging_redirect_tqdm():
-        stream = iterate_records(plan, store, workers)
-        progress = tqdm(stream, total=len(plan.pairs), desc="evaluate", unit="scene", disable=None)
-        for number, record in enumerate(progress, start=1):
-            records[record["id"]] = record
-            if not sys.stderr.isatty():  # a line a scene in place of the bar
-                _LOG.info("%d of %d: %s", number, len(plan.pairs), one_line(record["id"]))
-            for line in filter(None, [record["error"], *record["warnings"]]):
-                _LOG.warning("%s", line)
+
+    def run(tasks: Sequence[Task], work: Work) -> Iterator[TaskRecord]:
+        output = options.output.parent if options.output else None
+        return run_tasks(options.runs_on, tasks, work, options, output, what="scene", total=len(tasks))
+
+    for record in iterate_records(plan, store, run):
+        records[record["id"]] = record
+        for line in filter(None, [record["error"], *record["warnings"]]):
+            _LOG.warning("%s", line)
+    if absent := [pair.scene_id for pair in plan.pairs if pair.scene_id not in records]:
+        raise EvaluationError(
+            f"{len(absent)} scenes are not evaluated, the first is {absent[0]!r}; run again to go on"
+        )
     return [records[pair.scene_id] for pair in plan.pairs]
 
 
@@ -130,13 +132,14 @@ def write_reports(report: dict[str, Any], options: argparse.Namespace) -> None:
         where = f"all figures: {options.output}" if options.output else "all figures: --output, --markdown"
         print(f"{format_headline(report)}\n\n{where}; --verbose prints them", flush=True)
     if options.html:
-        write_page(options.html, report, options.workers)
+        write_page(options.html, report, options.workers or WORKERS)
 
 
 def merge(arguments: Sequence[str], prog: str | None) -> int:
     """Join the parts of a run that several processes or hosts have evaluated."""
     parser = CommandParser("Join the parts of a run into one report.", f"{prog or 'evaluate.py'} merge")
     add_reports(parser)
+    parser.add_argument("--workers", type=worker_count, default=WORKERS, help="processes (%(default)s)")
     options = parser.parse_args(arguments)
     if options.output is None:
         parser.error("the following arguments are required: --output")
@@ -168,7 +171,7 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
         options = parse_arguments(__doc__, given, prog)
         output = options.output
         return evaluate(options)
-    except (EvaluationError, GlbError) as error:
+    except (EvaluationError, GlbError, EngineError) as error:
         _LOG.error("%s", error)
     except OSError as error:  # faults of the scenes are told by the errors above
         _LOG.error(

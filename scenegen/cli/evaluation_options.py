@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from safe_files.json_reader import parse_json
-from safe_files.limits import MAX_SURFACE_POINTS, MAX_WORKERS
+from safe_files.limits import MAX_SURFACE_POINTS
 from scenegen.cli.bundled import bundled
+from scenegen.cli.engine_options import add_engine_arguments, engine_of
 from scenegen.cli.parser import CommandParser
 from scenegen.cli.types import non_negative, positive_int, up_to, whole_number
 from scenegen.evaluation.alignment import ALIGNMENT_MODES
@@ -20,6 +21,8 @@ from scenegen.evaluation.pictures.renderers import RENDERERS
 from scenegen.evaluation.settings import LEVELS, PROTOCOLS
 
 LPIPS_WEIGHTS = "checkpoints/lpips_alex.safetensors"
+WORKERS = 2
+"""Processes by default."""
 PAPER_ALIGNERS = tuple(mode for mode in ALIGNMENT_MODES if mode != "best")
 
 _OVERRIDE = re.compile(r"[A-Za-z_][\w.]*=.*", re.DOTALL)
@@ -109,6 +112,7 @@ def parse_arguments(
     _add_appearance(parser)
     _add_run(parser)
     add_reports(parser)
+    add_engine_arguments(parser, WORKERS)
     overrides = [text for text in arguments if _OVERRIDE.fullmatch(text)]
     plain = [text for text in arguments if text not in overrides]
     try:
@@ -117,6 +121,11 @@ def parse_arguments(
     except ConfigurationError as error:
         parser.error(str(error))
     _check(parser, options)
+    options.cpus_per_worker = options.cpus_per_worker or 1  # more would fight for the cores
+    try:
+        options.runs_on = engine_of(options, is_apart=True)
+    except ValueError as error:
+        parser.error(str(error))
     return options
 
 
@@ -222,7 +231,6 @@ def add_reports(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--csv", action="store_true", help="also one row a scene, and one an object")
     parser.add_argument("--markdown", action="store_true", help="also the paper's columns and all tables")
     parser.add_argument("--verbose", action="store_true", help="print all tables, with intervals and medians")
-    parser.add_argument("--workers", type=up_to(MAX_WORKERS), default=2, help="processes (%(default)s)")
     parser.add_argument("--html", type=Path, metavar="DIR", help="also a page that shows every scene")
 
 

@@ -20,22 +20,23 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import sys
-import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
-from tqdm.contrib.logging import logging_redirect_tqdm
 
 from safe_files.pictures import pixel_limit
+from scenegen.batch.engines.tasks import EngineError, Work
 from scenegen.batch.finished import is_pending
-from scenegen.batch.scenes import SceneReport, make_scene, needs_masks, segment_scenes
+from scenegen.batch.scenes import SceneReport, needs_masks
+from scenegen.batch.work import MaskWork, SceneWork, scene_task
 from scenegen.cli.bundled import EXAMPLE_SCENES
 from scenegen.cli.demo import show_page
+from scenegen.cli.engine_options import LOCAL, is_in_this_process, run_tasks
 from scenegen.cli.inference_options import (
     appearance_flags,
     needed_representations,
@@ -48,19 +49,22 @@ from scenegen.cli.reports import (
     set_up_logging,
     summary,
     tell_device,
-    tell_scene,
     what_to_open,
 )
-from scenegen.cli.root_options import only_named, run_on_gpus, share, speed_line
+from scenegen.cli.root_options import only_named, share, speed_line
 from scenegen.cli.segmenter_options import segmenter_of
+from scenegen.cli.stored_scenes import is_stored, run_stored
 from scenegen.demo.viewer import default_truth_folder
 from scenegen.export.scene_files import ExportError, check_output
 from scenegen.inputs.image_files import SceneInputError, one_line
 from scenegen.inputs.layout import InputScene, detect_scene, find_scene_folders
 from scenegen.pipelines.pipeline import SceneGenPipeline
-from scenegen.pipelines.progress import Progress
+from scenegen.pipelines.progress import OnProgress, Progress
 from scenegen.pipelines.settings import DECODER_ROLES
+from scenegen.stores.kept import kept_copy
+from scenegen.stores.urls import StoreError
 from trellis_modules.checkpoint import CheckpointError
+from trellis_modules.memory import release_memory
 
 logger = logging.getLogger(__name__)
 
@@ -70,18 +74,12 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
     options = parse_arguments(__doc__, arguments, prog)
     set_up_logging()
     try:
-        sources = find_sources(options)[: options.limit]
-        scenes = [detect_scene(source, options.masks, options.boxes) for source in sources]
-        if options.is_root:
-            scenes = [scene for scene in only_named(scenes, options) if is_pending(scene, options.batch)]
-            scenes = share(scenes, options)  # dealt out after the finished ones are left out
-        if options.gpus and scenes:
-            check_output(options.batch.output)
-            reports = run_on_gpus(scenes, options, sys.argv[1:] if arguments is None else arguments)
+        if is_stored(options):
+            reports = list(run_stored(scene_work(options), options, "scene"))
         else:
             with pixel_limit(options.max_pixels):
-                reports = run_scenes(scenes, options)
-    except (SceneInputError, CheckpointError, ExportError) as error:
+                reports = run_scenes(scenes_of(options), options)
+    except (SceneInputError, CheckpointError, ExportError, EngineError, StoreError) as error:
         logger.error("%s", error)
         return 2
     counts = count_statuses(reports)
@@ -127,42 +125,78 @@ def find_sources(options: argparse.Namespace) -> list[Path]:
     return [photo] if photo.is_file() else find_scene_folders(photo)
 
 
+def scenes_of(options: argparse.Namespace) -> list[InputScene]:
+    """The scenes that the command line names; errors as for `find_sources` and `only_named`."""
+    sources = find_sources(options)[: options.limit]
+    scenes = [detect_scene(source, options.masks, options.boxes) for source in sources]
+    if not options.is_root:
+        return scenes
+    scenes = [scene for scene in only_named(scenes, options) if is_pending(scene, options.batch)]
+    return share(scenes, options)  # dealt out after the finished ones are left out
+
+
+def scene_work(options: argparse.Namespace) -> SceneWork:
+    """What is done with every scene."""
+    return SceneWork(
+        partial(load_pipeline, options),
+        options.batch,
+        str(options.device),
+        options.low_vram,
+        options.max_pixels,
+        stage_bar if is_in_this_process(options) else None,
+    )
+
+
 def run_scenes(scenes: list[InputScene], options: argparse.Namespace) -> list[SceneReport]:
-    """Make every scene that is not there yet, under progress bars for scenes and their stages."""
+    """Make every scene that is not there yet, where the command line says; the masks that they lack first."""
     batch = options.batch
-    reports = {scene.source: SceneReport(scene.scene_id) for scene in scenes}
+    reports = {scene.scene_id: SceneReport(scene.scene_id) for scene in scenes}
     todo = [scene for scene in scenes if is_pending(scene, batch)]
     if todo:
-        tell_device(options.device, options.dtype)
+        if options.engine == LOCAL:
+            tell_device(options.device, options.dtype)
         check_output(batch.output)
     if waiting := [scene for scene in todo if needs_masks(scene, batch)]:
         failed = find_missing_masks(waiting, options, is_all=waiting == todo)
         reports |= failed
-        todo = [scene for scene in todo if scene.source not in failed]
+        todo = [scene for scene in todo if scene.scene_id not in failed]
     if todo:
-        pipeline = load_pipeline(options)
-        with logging_redirect_tqdm():
-            for number, scene in enumerate(tqdm(todo, unit="scene", disable=None), start=1):
-                start = time.perf_counter()
-                with tqdm(desc=one_line(scene.scene_id), leave=False, disable=None) as bar:
-                    report = make_scene(pipeline, scene, batch, partial(show_progress, bar))
-                reports[scene.source] = report
-                tell_scene(report, number, len(todo), time.perf_counter() - start)
+        reports |= {
+            report.scene_id: report for report in reports_of(todo, scene_work(options), options, "scene")
+        }
     return list(reports.values())
 
 
-def load_pipeline(options: argparse.Namespace) -> SceneGenPipeline:
+def reports_of(
+    scenes: list[InputScene], work: Work, options: argparse.Namespace, what: str
+) -> Iterator[SceneReport]:
+    """Work on scenes, and report each as it ends."""
+    tasks = (scene_task(scene, options.masks, options.boxes) for scene in scenes)
+    records = run_tasks(
+        options.runs_on, tasks, work, options, options.batch.output, what=what, total=len(scenes)
+    )
+    for record in records:
+        yield record.value or SceneReport(record.id, "failed", record.error)
+
+
+def load_pipeline(options: argparse.Namespace, low_vram: bool) -> SceneGenPipeline:
     """Load what makes the scenes.
+
+    Args:
+        options: of the command line.
+        low_vram: whether each network is loaded for its stage alone.
 
     Raises:
         CheckpointError: a file is missing or damaged, or lacks the stage that an option is for.
     """
+    if options.checkpoint_url is not None:
+        kept_copy(options.checkpoint_url)  # on a host that has none yet
     pipeline = SceneGenPipeline.from_pretrained(
         options.checkpoint,
         options.device,
         getattr(torch, options.dtype) if options.dtype else None,
         revision=options.revision,
-        offload=options.low_vram,
+        offload=low_vram,
     )
     check_checkpoint(pipeline, options)
     return pipeline
@@ -199,21 +233,29 @@ def check_checkpoint(pipeline: SceneGenPipeline, options: argparse.Namespace) ->
 
 def find_missing_masks(
     scenes: list[InputScene], options: argparse.Namespace, is_all: bool
-) -> dict[Path, SceneReport]:
-    """Find the masks of scenes without, and return the reports of those where that failed.
+) -> dict[str, SceneReport]:
+    """Find the masks of scenes without, and return the reports of those where that failed, by their ids.
 
     Raises:
         CheckpointError: the segmenter cannot be had, and there is no other scene to go on with.
     """
-    load = partial(segmenter_of, options)
+    work = MaskWork(partial(segmenter_of, options), options.batch, str(options.device), options.max_pixels)
     try:
-        with logging_redirect_tqdm():
-            return segment_scenes(tqdm(scenes, desc="masks", unit="scene", disable=None), options.batch, load)
+        reports = list(reports_of(scenes, work, options, "photo"))
     except CheckpointError as error:
         if is_all:
             raise
         logger.error("%s", error)
-        return {scene.source: SceneReport(scene.scene_id, "failed", str(error)) for scene in scenes}
+        return {scene.scene_id: SceneReport(scene.scene_id, "failed", str(error)) for scene in scenes}
+    release_memory()  # of the segmenter, before the pipeline is loaded
+    return {report.scene_id: report for report in reports if report.status == "failed"}
+
+
+@contextmanager
+def stage_bar(scene_id: str) -> Iterator[OnProgress]:
+    """A bar for the stages of a scene, for the length of a ``with`` block."""
+    with tqdm(desc=one_line(scene_id), leave=False, disable=None) as bar:
+        yield partial(show_progress, bar)
 
 
 def show_progress(bar: tqdm, progress: Progress) -> None:

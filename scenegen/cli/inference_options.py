@@ -14,6 +14,7 @@ from scenegen.checkpoints.schema import TextureSource
 from scenegen.cli.bundled import EXAMPLE_SCENES, bundled
 from scenegen.cli.candidate_options import add_candidate_arguments, candidates_of
 from scenegen.cli.demo import add_address_arguments
+from scenegen.cli.engine_options import add_engine_arguments, engine_of
 from scenegen.cli.parser import CommandParser
 from scenegen.cli.root_options import add_root_arguments, apply_root
 from scenegen.cli.segmenter_options import (
@@ -22,7 +23,9 @@ from scenegen.cli.segmenter_options import (
     given_segmenter_flags,
     segmenter_settings,
 )
+from scenegen.cli.store_options import path_or_url, use_mirrors
 from scenegen.cli.types import (
+    formats,
     non_negative,
     object_count,
     positive_int,
@@ -35,10 +38,7 @@ from scenegen.export.options import ExportOptions, TextureFormat, Turntable
 from scenegen.export.registry import (
     ALL_FORMATS,
     DEFAULT_FORMATS,
-    FORMATS_OF_ANY_CHECKPOINT,
     STATE,
-    FormatUnavailable,
-    check_formats,
     check_options,
     representation_requests,
 )
@@ -47,6 +47,7 @@ from scenegen.inputs.read_options import InvertedMasks, ReadOptions
 from scenegen.pipelines.result import Representation
 from scenegen.pipelines.settings import DECODER_ROLES, RunSettings
 from scenegen.pipelines.texturing import TEXTURE_MODES, SolidMode, TextureMode, TextureSettings
+from scenegen.stores.urls import StoreError
 
 
 def parse_arguments(
@@ -60,7 +61,7 @@ def parse_arguments(
         prog: how the command is called; None takes the name of the running script.
 
     Returns:
-        The options, with `BatchOptions` as ``batch``.
+        The options, with `BatchOptions` as ``batch`` and the engine as ``runs_on``.
     """
     parser = CommandParser(description, prog)
     add_input_arguments(parser)
@@ -68,13 +69,16 @@ def parse_arguments(
     add_result_arguments(parser)
     add_viewer_arguments(parser)
     add_root_arguments(parser)
+    add_engine_arguments(parser)
     options = parser.parse_args(arguments)
     try:
         apply_root(options)
+        use_mirrors(options)
+        options.runs_on = engine_of(options)
         options.batch = batch_options(options)
         if options.viewer:
             check_viewer()
-    except (ValueError, ViewerUnavailable) as error:
+    except (ValueError, StoreError, ViewerUnavailable) as error:
         parser.error(str(error))
     return options
 
@@ -83,9 +87,10 @@ def add_input_arguments(parser: argparse.ArgumentParser) -> None:
     """What is read."""
     parser.add_argument(
         "--input",
-        type=Path,
+        type=path_or_url,
         default=bundled(EXAMPLE_SCENES),
-        help="a photo, a scene folder or a folder of them; default: the example scenes of a checkout",
+        help="a photo, a scene folder or a folder of them, also by the URL of an object store; default: the "
+        "example scenes of a checkout",
     )
     masks = parser.add_mutually_exclusive_group()
     masks.add_argument(
@@ -166,7 +171,9 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
 def add_result_arguments(parser: argparse.ArgumentParser) -> None:
     """What is written."""
     texture = TextureSettings()
-    parser.add_argument("--output", type=Path, default="outputs", help="folder for the results (%(default)s)")
+    parser.add_argument(
+        "--output", type=path_or_url, default="outputs", help="folder or URL for the results (%(default)s)"
+    )
     parser.add_argument(
         "--formats",
         type=formats,
@@ -253,23 +260,6 @@ def add_viewer_arguments(parser: argparse.ArgumentParser) -> None:
         "--truth", type=Path, help="true scenes; default: scene_<set> beside masked_images_<set>"
     )
     add_address_arguments(parser)
-
-
-def formats(text: str) -> tuple[str, ...]:
-    """Names of output formats, separated by commas; ``all`` stands for those of any checkpoint."""
-    parts = [part.strip() for part in text.split(",")]
-    names = tuple(
-        name for part in parts for name in (FORMATS_OF_ANY_CHECKPOINT if part == "all" else (part,))
-    )
-    if unknown := sorted(set(names) - set(ALL_FORMATS)):
-        raise argparse.ArgumentTypeError(
-            f"unknown format {unknown[0]!r}; known: {', '.join(ALL_FORMATS)}, all"
-        )
-    try:
-        check_formats(names)
-    except FormatUnavailable as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-    return names
 
 
 def batch_options(options: argparse.Namespace) -> BatchOptions:

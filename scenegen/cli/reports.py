@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -52,14 +51,6 @@ def tell_device(device: torch.device, dtype: str | None = None) -> None:
     """Say where networks run and in what precision."""
     precision = getattr(torch, dtype) if dtype else default_dtype(device)
     logger.info("device: %s", device_text(device, precision))
-
-
-def tell_scene(report: SceneReport, number: int, count: int, seconds: float) -> None:
-    """One line for a scene in place of a progress bar, where stderr is no terminal."""
-    if not sys.stderr.isatty():
-        logger.info(
-            "%d of %d: %s %s, %.1f s", number, count, one_line(report.scene_id), report.status, seconds
-        )
 
 
 def what_to_open(reports: Sequence[SceneReport], output: Path) -> str | None:

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import os
-import subprocess
-import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
 import torch
 
-from safe_files.json_reader import parse_json
 from scenegen.batch.scenes import SceneReport
+from scenegen.cli.store_options import path_or_url
 from scenegen.cli.types import positive_int, whole_number
 from scenegen.export.registry import DEFAULT_FORMATS
 from scenegen.inputs.image_files import SceneInputError
@@ -36,7 +32,7 @@ def add_root_arguments(parser: argparse.ArgumentParser) -> None:
     root = parser.add_argument_group("data root, in place of --input and --output")
     root.add_argument(
         "--output-dir",
-        type=Path,
+        type=path_or_url,
         metavar="ROOT",
         help="data root: photos and masks are in ROOT/masked_images_<set>, scenes go to "
         f"ROOT/scene_<set>_<name>/<id>.glb; default with --set: {DEFAULT_ROOT}",
@@ -86,6 +82,10 @@ def apply_root(options: argparse.Namespace) -> None:
         )
     if options.gpus and options.gpu_num > 1:
         raise ValueError("--gpus: starts the processes that --gpu-num counts; leave one of them out")
+    if options.gpus:
+        if options.workers or options.gpus_per_worker:
+            raise ValueError("--gpus: means --workers and --gpus-per-worker 1; leave them out")
+        options.workers, options.gpus_per_worker = options.gpus, 1.0
 
 
 def only_named(scenes: list[InputScene], options: argparse.Namespace) -> list[InputScene]:
@@ -106,69 +106,6 @@ def only_named(scenes: list[InputScene], options: argparse.Namespace) -> list[In
 def share(pending: list[InputScene], options: argparse.Namespace) -> list[InputScene]:
     """The scenes of this process among those that are still to be made."""
     return pending[options.gpu_id :: options.gpu_num]
-
-
-def run_on_gpus(
-    pending: list[InputScene], options: argparse.Namespace, given: Sequence[str]
-) -> list[SceneReport]:
-    """Make scenes in one process on each GPU, which get their scenes dealt out like cards.
-
-    Args:
-        pending: scenes to make.
-        options: of the command line.
-        given: the command line.
-
-    Returns:
-        Reports of all scenes; those of a process that ended without any are failed.
-    """
-    plain = _without(given, "--gpus")
-    with tempfile.TemporaryDirectory() as folder:
-        started = []
-        for gpu in range(min(options.gpus, len(pending))):
-            dealt = pending[gpu :: options.gpus]
-            only = Path(folder) / f"{gpu}.txt"
-            only.write_text("\n".join(scene.source.name for scene in dealt), encoding="utf-8")
-            command = [sys.executable, "-m", "scenegen", "infer", *plain, "--json", "--only", str(only)]
-            command += [] if _has(plain, "--device") else ["--device", "cuda"]
-            environment = os.environ | {"CUDA_VISIBLE_DEVICES": _visible(gpu)}
-            started.append(
-                (dealt, subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True))
-            )
-        return [report for dealt, process in started for report in _reports(dealt, process)]
-
-
-def _reports(dealt: list[InputScene], process: subprocess.Popen[str]) -> list[SceneReport]:
-    output, _ = process.communicate()
-    try:
-        scenes = [SceneReport(**scene) for scene in parse_json(output)["scenes"]]
-    except (ValueError, KeyError, TypeError):
-        scenes = []
-    made = {scene.scene_id: scene for scene in scenes}
-    error = f"its process ended with status {process.returncode}"
-    return [made.get(scene.scene_id, SceneReport(scene.scene_id, "failed", error)) for scene in dealt]
-
-
-def _visible(gpu: int) -> str:
-    """What a process may see so that it has one GPU, among those that this one may see."""
-    allowed = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
-    return allowed[gpu] if gpu < len(allowed) else str(gpu)
-
-
-def _has(arguments: Sequence[str], flag: str) -> bool:
-    return any(text.partition("=")[0].replace("_", "-") == flag for text in arguments)
-
-
-def _without(arguments: Sequence[str], flag: str) -> list[str]:
-    """A command line without a flag and its value."""
-    kept, skip = [], False
-    for text in arguments:
-        if skip:
-            skip = False
-        elif text == flag:
-            skip = True
-        elif not text.startswith(f"{flag}="):
-            kept.append(text)
-    return kept
 
 
 def speed_line(reports: Sequence[SceneReport]) -> str:

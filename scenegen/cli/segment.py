@@ -25,13 +25,13 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from tqdm import tqdm
-from tqdm.contrib.logging import logging_redirect_tqdm
-
 from safe_files.pictures import pixel_limit
 from safe_files.regular import UnreadableFile
+from scenegen.batch.engines.tasks import EngineError
 from scenegen.batch.options import BatchOptions
-from scenegen.batch.scenes import SceneReport, segment_scenes
+from scenegen.batch.scenes import SceneReport
+from scenegen.batch.work import MaskWork, scene_task
+from scenegen.cli.engine_options import LOCAL, add_engine_arguments, engine_of, run_tasks
 from scenegen.cli.inference_options import add_pixel_argument
 from scenegen.cli.parser import CommandParser
 from scenegen.cli.reports import count_statuses, set_up_logging, summary, tell_device, what_to_open
@@ -40,6 +40,8 @@ from scenegen.cli.segmenter_options import (
     check_segmenter_arguments,
     segmenter_of,
 )
+from scenegen.cli.store_options import path_or_url, use_mirrors
+from scenegen.cli.stored_scenes import is_stored, run_stored
 from scenegen.cli.types import positive_int
 from scenegen.export.scene_files import ExportError, check_output
 from scenegen.inputs.image_files import SceneInputError
@@ -47,6 +49,7 @@ from scenegen.inputs.layout import InputPhoto, InputScene, detect_scene, find_sc
 from scenegen.inputs.names import scene_id_of
 from scenegen.segmentation.masks import Detect, is_of_another_photo
 from scenegen.segmentation.text import detect, load_detector
+from scenegen.stores.urls import StoreError
 from trellis_modules.checkpoint import CheckpointError
 
 logger = logging.getLogger(__name__)
@@ -55,14 +58,16 @@ logger = logging.getLogger(__name__)
 def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) -> argparse.Namespace:
     """Parse and check the command line."""
     parser = CommandParser(__doc__, prog)
-    parser.add_argument("--input", type=Path, required=True, help="a photo, or a folder of scenes")
+    parser.add_argument(
+        "--input", type=path_or_url, required=True, help="a photo, or a folder of scenes, also by URL"
+    )
     parser.add_argument(
         "--boxes",
         type=Path,
         help="JSON list of [x0, y0, x1, y1] in pixels, also with points, when --input is a photo",
     )
     parser.add_argument(
-        "--output", type=Path, default="outputs", help="folder for the results (default: %(default)s)"
+        "--output", type=path_or_url, default="outputs", help="folder or URL for the results (%(default)s)"
     )
     parser.add_argument("--overwrite", action="store_true", help="make label images again")
     parser.add_argument("--limit", type=positive_int, help="only the first N scenes")
@@ -72,13 +77,16 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) ->
     parser.add_argument("--detector", help="Grounding DINO: folder, or owner/name on the model hub")
     add_pixel_argument(parser)
     add_segmenter_arguments(parser)
+    add_engine_arguments(parser)
     options = parser.parse_args(arguments)
+    use_mirrors(options)
     if options.boxes and not options.input.is_file():
         parser.error(f"--boxes: expected the photo that they belong to as --input, got {options.input}")
     if (options.text is None) != (options.detector is None):
         parser.error("--text, --detector: expected both or neither; names are found by Grounding DINO")
     try:
         check_segmenter_arguments(options)
+        options.runs_on = engine_of(options)
     except ValueError as error:
         parser.error(str(error))
     return options
@@ -89,11 +97,15 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
     options = parse_arguments(arguments, prog)
     set_up_logging()
     try:
-        photo = options.input.is_file()
-        sources = [options.input] if photo else find_scene_folders(options.input)
-        with pixel_limit(options.max_pixels):
-            reports = segment(sources[: options.limit], options)
-    except (SceneInputError, CheckpointError, ExportError) as error:
+        if is_stored(options):
+            batch = BatchOptions(options.output, overwrite=options.overwrite, auto_masks=True)
+            reports = list(run_stored(mask_work(batch, options), options, "photo"))
+        else:
+            photo = options.input.is_file()
+            sources = [options.input] if photo else find_scene_folders(options.input)
+            with pixel_limit(options.max_pixels):
+                reports = segment(sources[: options.limit], options)
+    except (SceneInputError, CheckpointError, ExportError, EngineError, StoreError) as error:
         logger.error("%s", error)
         return 2
     counts = count_statuses(reports)
@@ -104,24 +116,39 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
 
 
 def segment(sources: Sequence[Path], options: argparse.Namespace) -> list[SceneReport]:
-    """Find the masks of scenes that have none, under a progress bar.
+    """Find the masks of scenes that have none, where the command line says.
 
     Raises:
+        EngineError: that is nowhere.
         CheckpointError: the segmenter cannot be had.
         ExportError: the output folder cannot be written to.
     """
     batch = BatchOptions(options.output, overwrite=options.overwrite, auto_masks=True)
-    reports = {source: SceneReport(scene_id_of(source)) for source in sources}
+    reports = {scene_id_of(source): SceneReport(scene_id_of(source)) for source in sources}
     scenes = [detect_scene(source, boxes=options.boxes) for source in sources]
     if todo := [scene for scene in scenes if is_pending(scene, batch)]:
-        tell_device(options.device, "float32")
+        if options.engine == LOCAL:
+            tell_device(options.device, "float32")
         check_output(batch.output)
-        load, find_prompts = partial(segmenter_of, options), detector_of(options)
-        with logging_redirect_tqdm():
-            bar = tqdm(todo, desc="masks", unit="scene", disable=None)
-            failed = segment_scenes(bar, batch, load, find_prompts)
-        reports |= {scene.source: SceneReport(scene.scene_id, "done") for scene in todo} | failed
+        work = mask_work(batch, options)
+        tasks = (scene_task(scene, boxes=options.boxes) for scene in todo)
+        for record in run_tasks(
+            options.runs_on, tasks, work, options, batch.output, what="photo", total=len(todo)
+        ):
+            reports[record.id] = record.value or SceneReport(record.id, "failed", record.error)
     return list(reports.values())
+
+
+def mask_work(batch: BatchOptions, options: argparse.Namespace) -> MaskWork:
+    """What is done with every scene."""
+    return MaskWork(
+        partial(segmenter_of, options),
+        batch,
+        str(options.device),
+        options.max_pixels,
+        partial(detector_of, options),
+        is_pending,
+    )
 
 
 def detector_of(options: argparse.Namespace) -> Detect | None:

@@ -79,6 +79,18 @@ def _add_data(parser: CommandParser) -> None:
         help="checkpoint stem of the encoder that makes the latents of scene_latents and latent_pictures",
     )
     parser.add_argument(
+        "--validation-packs",
+        type=Path,
+        nargs="+",
+        default=(),
+        help="mesh packs of the validation split, on which trainings from --packs are measured",
+    )
+    parser.add_argument(
+        "--structure-decoder",
+        type=Path,
+        help="checkpoint stem of the decoder with which object_flow measures the shapes that it makes",
+    )
+    parser.add_argument(
         "--workers",
         type=whole_number,
         help="processes that compose scenes or read samples ahead, for each process that trains",

@@ -240,11 +240,24 @@ def source_options(
         raise ConfigError(
             f"dataset {experiment.dataset.name}: expected no --workers, nothing is made ahead for it"
         )
-    if options.latent_encoder is not None:
-        require_network(options.latent_encoder, "--latent-encoder")
+    if options.validation_packs and not kind.takes_packs:
+        raise ConfigError(
+            f"dataset {experiment.dataset.name}: expected no --validation-packs, it takes no packs"
+        )
+    for flag in ("latent_encoder", "structure_decoder"):
+        if (stem := getattr(options, flag)) is not None:
+            require_network(stem, f"--{flag.replace('_', '-')}")
     folders = options.data_dir or ((Path(DEFAULT_DATA_DIR),) if kind.takes_data else ())
     workers = _workers(options, kind.takes_data)
-    files = SourceOptions(device, tuple(options.packs), options.latent_encoder, workers, folders)
+    files = SourceOptions(
+        device,
+        tuple(options.packs),
+        options.latent_encoder,
+        workers,
+        folders,
+        validation_packs=tuple(options.validation_packs),
+        structure_decoder=options.structure_decoder,
+    )
     if kind.takes_data:
         root_folders(files)  # tells what is missing before networks are built, which takes a minute
     return with_batches(files, kind, experiment.loop, world.size)

@@ -30,7 +30,6 @@ CELLS = 64
 """Cells across the photo on which silhouettes are compared."""
 
 _UNDECIDED = 2.0  # logits nearer to 0 than this
-_LATE_STEPS = 4  # of the sampler, before the last one
 _FAR = 5.0  # what a sign is cut to: distances in own sizes, logarithms
 
 
@@ -41,7 +40,7 @@ class StructureCandidate:
     Attributes:
         logits: (B, R, R, R) occupancy logits, object z-up frame.
         poses: (B, 8) usable poses in the query frame.
-        path: (steps, B, 8) poses as each step of the sampler told them.
+        path: (steps, B, 8) poses as the last steps of the sampler told them, that of the last one behind.
         told: (T, B, 8) poses that the head tells of the finished latents with some noise.
         clouds: for each object, points (N, 3) of its surface in its y-up frame; empty for one without.
     """
@@ -120,7 +119,7 @@ _QUERY_SIGNS = ("overlap", "half_turn", "quarter_turn", "undecided", "even", "sh
 def _pose_signs(sample: StructureCandidate, row: int) -> Signs:
     """How far other poses that the head told lie from the one that was taken."""
     pose = sample.poses[row]
-    late = sample.path[-1 - _LATE_STEPS : -1, row]
+    late = sample.path[:-1, row] if len(sample.path) > 1 else sample.path[:, row]
     told = sample.told[:, row]
     return {
         "turn_late": _turns(late, pose).mean() / 90,

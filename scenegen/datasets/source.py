@@ -50,6 +50,8 @@ class SourceOptions:
     batch_size: int | None = None  # samples of a slot; of scenes: the most objects that one may have
     slots: int = 1  # batches of every step, see `BatchSource`
     validation: bool = False  # the samples that are held out, rather than those to learn from
+    validation_packs: tuple[Path, ...] = ()  # mesh packs that samples are held out in
+    structure_decoder: Path | None = None  # checkpoint stem of what decodes structures that are measured
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ starts that are refined afterwards."""
 
 _FINE_TOLERANCE = 0.1  # of the tolerance: steps become small long before the end is near
 _LEAST_SIGMA2 = 1e-12
+_LARGEST_EXPONENT = 60.0  # so that exp of minus this, times the least weight, is far from the least float
 
 
 @dataclass(frozen=True)
@@ -125,15 +126,18 @@ def _filterreg_of_cells(
     """FilterReg with a given sigma^2 between the means of the cells of two clouds."""
     points, weights = _cell_means(source, cell)
     target_points, target_weights = _cell_means(target, cell)
-    log_weights = np.log(target_weights) - np.square(target_points).sum(axis=1) / (2 * sigma2)
     # Single precision halves the time; what it loses is far below the tolerance.
-    log_weights, columns = log_weights.astype(np.float32), (target_points.T / sigma2).astype(np.float32)
+    columns = _kernel_columns(target_points, target_weights, sigma2)
     values = np.column_stack([target_points, np.ones(len(target_points))]).astype(np.float32)
+    within_reach = _farthest(points, weights, target_points, start) ** 2 / (2 * sigma2) < _LARGEST_EXPONENT
     transform = start
     for _ in range(max_iterations):
         moved = transform.apply(points)
-        logits = moved.astype(np.float32) @ columns + log_weights  # (N, M), up to a constant for each row
-        logits -= logits.max(axis=1, keepdims=True)
+        falling = -np.square(moved).sum(axis=1) / (2 * sigma2)
+        rows = np.column_stack([moved, np.ones(len(moved)), falling]).astype(np.float32)
+        logits = rows @ columns  # (N, M): log weight - squared distance / (2 sigma^2)
+        if not within_reach:  # a constant for each row changes nothing, and keeps the exponents in range
+            logits -= logits.max(axis=1, keepdims=True)
         sums = (np.exp(logits, out=logits) @ values).astype(np.float64)
         updated = fit_similarity(points, sums[:, :3] / sums[:, 3:], weights)
         step = updated.apply(points) - moved
@@ -141,6 +145,26 @@ def _filterreg_of_cells(
         if rms(step) < tolerance:
             break
     return transform
+
+
+def _kernel_columns(points: np.ndarray, weights: np.ndarray, sigma2: float) -> np.ndarray:
+    """What rows (x, 1, -|x|^2 / 2 sigma^2) are multiplied by for log w - |x - y|^2 / 2 sigma^2: (5, M)."""
+    falling = np.log(weights / weights.max()) - np.square(points).sum(axis=1) / (2 * sigma2)
+    return np.vstack([points.T / sigma2, falling, np.ones(len(points))]).astype(np.float32)
+
+
+def _farthest(points: np.ndarray, weights: np.ndarray, target: np.ndarray, start: Similarity) -> float:
+    """No point (N, 3) is farther from a target point (M, 3), at the start or wherever FilterReg moves it.
+
+    A step takes the mean of the weighted points to one of target points, which is within the targets' reach.
+    """
+    middle, true_middle = np.average(points, axis=0, weights=weights), target.mean(axis=0)
+    reach, true_reach = (
+        float(np.linalg.norm(cloud - mean, axis=1).max())
+        for cloud, mean in ((points, middle), (target, true_middle))
+    )
+    apart = float(np.linalg.norm(start.apply(middle) - true_middle))
+    return reach + true_reach + max(apart, true_reach)
 
 
 def rigid_cpd(

@@ -1,17 +1,13 @@
-"""Evaluating folders of scenes: pairing files, and worker processes that may be killed."""
+"""Evaluating folders of scenes: pairing files, and comparing pairs on an engine."""
 
 from __future__ import annotations
 
 import logging
-import multiprocessing
-import os
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from scenegen.batch.engines.tasks import Task, TaskFunction, TaskRecord, TaskResult, Work
 from scenegen.evaluation.appearance import AppearanceSources
 from scenegen.evaluation.loading import EvaluationError, find_scene_files
 from scenegen.evaluation.records import KILLED, RecordStore
@@ -22,7 +18,6 @@ from scenegen.evaluation.settings import EvaluationSettings
 from scenegen.export.names import SCENE_FILE
 
 _LOG = logging.getLogger(__name__)
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 @dataclass(frozen=True)
@@ -97,65 +92,62 @@ def plan_evaluation(
     return EvaluationPlan(pairs, settings, scenes, sources)
 
 
-def iterate_records(plan: EvaluationPlan, store: RecordStore, workers: int = 1) -> Iterator[Record]:
+@dataclass(frozen=True)
+class EvaluationWork:
+    """Comparing pairs of scenes; settings of a task are a `ScenePair`, its result is a record.
+
+    Attributes:
+        settings, sources: of the plan.
+        device: evaluation runs on the CPU.
+    """
+
+    settings: EvaluationSettings
+    sources: AppearanceSources | None = None
+    device: str = "cpu"
+
+    def open(self) -> TaskFunction:
+        """Nothing is loaded: what needs networks loads them when it first meets a scene."""
+        return lambda task: self.compare(task.settings)
+
+    def compare(self, pair: ScenePair) -> TaskResult:
+        """The record of a pair.
+
+        Raises:
+            GlbError, EvaluationError: the true scene cannot be used.
+        """
+        record = evaluate_scene(pair, self.settings, self.sources)
+        return TaskResult(record, record["error"])
+
+
+def iterate_records(
+    plan: EvaluationPlan, store: RecordStore, run: Callable[[Iterable[Task], Work], Iterable[TaskRecord]]
+) -> Iterator[Record]:
     """Evaluate the scenes of a plan and yield each record when it is ready.
 
-    Scenes that the store knows are not evaluated again and come first. Figures depend neither on the number
-    of workers nor on the order in which they finish. A scene whose worker is killed counts as failed.
+    Scenes that the store knows are not evaluated again and come first. Figures depend neither on the engine
+    nor on the order in which scenes are finished. A scene whose workers are killed counts as failed.
 
     Args:
         plan: from `plan_evaluation`.
         store: takes every new record.
-        workers: processes, of one thread each.
+        run: of an engine.
 
     Raises:
         GlbError, EvaluationError: a true scene cannot be used.
     """
-    todo: dict[str, ScenePair] = {}
+    todo: dict[str, tuple[str, ScenePair]] = {}
     for pair in plan.pairs:
         key = fingerprint(pair, plan.settings, plan.sources)
-        if record := store.resume(key):
-            yield record
+        if known := store.resume(key):
+            yield known
         else:
-            todo[key] = pair
-    with _single_threaded_children():
-        for key, record in _evaluate(todo, plan, workers):
-            store.add(key, record)
-            yield record
-
-
-def _evaluate(todo: dict[str, ScenePair], plan: EvaluationPlan, workers: int) -> Iterator[tuple[str, Record]]:
-    """Evaluate in worker processes; what a killed one may have worked on is tried once more, alone."""
-    waiting = dict(todo)
-    while waiting:
-        for key, record in _until_killed(waiting, plan, workers):
-            del waiting[key]
-            yield key, record
-        suspects = list(waiting)[: workers + 1]  # a pool hands out one scene more than it has workers
-        for key in suspects:
-            pair = waiting.pop(key)
-            alone = list(_until_killed({key: pair}, plan, 1))
-            yield alone[0] if alone else (key, _killed(pair, plan))
-
-
-def _until_killed(
-    todo: dict[str, ScenePair], plan: EvaluationPlan, workers: int
-) -> Iterator[tuple[str, Record]]:
-    """Evaluate scenes in their order until all are done or a worker is killed."""
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(todo)), mp_context=context) as pool:
-        futures = {}
-        try:
-            with suppress(BrokenProcessPool):  # killed while the others are handed out
-                for key, pair in todo.items():
-                    futures[pool.submit(evaluate_scene, pair, plan.settings, plan.sources)] = key
-            for future in as_completed(futures):
-                try:
-                    yield futures[future], future.result()
-                except BrokenProcessPool:
-                    continue  # others of the pool may have finished before
-        finally:
-            pool.shutdown(cancel_futures=True)
+            todo[pair.scene_id] = key, pair
+    tasks = [Task(scene_id, pair) for scene_id, (_, pair) in todo.items()]
+    for made in run(tasks, EvaluationWork(plan.settings, plan.sources)):
+        key, pair = todo[made.id]
+        record = _killed(pair, plan) if made.value is None else made.value
+        store.add(key, record)
+        yield record
 
 
 def _killed(pair: ScenePair, plan: EvaluationPlan) -> Record:
@@ -165,18 +157,3 @@ def _killed(pair: ScenePair, plan: EvaluationPlan) -> Record:
     )
     _LOG.error("%s", error)
     return unmeasured_scene(pair, plan.settings, plan.sources, error) | {KILLED: True}
-
-
-@contextmanager
-def _single_threaded_children() -> Iterator[None]:
-    """Let processes started inside use one thread each; they would otherwise fight for the cores."""
-    before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
-    os.environ.update(dict.fromkeys(_THREAD_VARIABLES, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value

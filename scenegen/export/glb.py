@@ -13,6 +13,7 @@ from scenegen.export.frames import SceneFrame
 from scenegen.export.meshes import srgb_to_linear
 from scenegen.export.names import SCENE_FILE
 from scenegen.export.options import ExportOptions
+from scenegen.export.splats import splat_nodes
 from scenegen.export.textures import base_colour, encode_picture, is_textured
 from scenegen.pipelines.result import SceneResult
 from trellis_modules.gltf import GltfMesh, GltfNode, encode_glb
@@ -23,8 +24,26 @@ def write(result: SceneResult, scene: trimesh.Scene, folder: Path, options: Expo
 
     Where the photo's camera is known, a camera node ``photo`` shows the scene as the photo does.
     """
+    return _write_scene(result, scene, folder, options, [])
+
+
+def write_with_splats(
+    result: SceneResult, scene: trimesh.Scene, folder: Path, options: ExportOptions
+) -> list[str]:
+    """Write the same with a node ``obj_<k>_splats`` for the 3D Gaussians of each object."""
+    return _write_scene(result, scene, folder, options, splat_nodes(result, scene))
+
+
+def _write_scene(
+    result: SceneResult,
+    scene: trimesh.Scene,
+    folder: Path,
+    options: ExportOptions,
+    further: Sequence[GltfNode],
+) -> list[str]:
     cameras = [] if result.camera is None else [SceneFrame.of(result, scene).photo_node(result.camera)]
-    (folder / SCENE_FILE).write_bytes(glb_bytes(scene, result.settings, options, cameras))
+    content = glb_bytes(scene, result.settings, options, [*further, *cameras])
+    (folder / SCENE_FILE).write_bytes(content)
     return [SCENE_FILE]
 
 
@@ -47,7 +66,7 @@ def glb_bytes(
     scene: trimesh.Scene,
     settings: Mapping[str, Any] | None = None,
     options: ExportOptions | None = None,
-    cameras: Sequence[GltfNode] = (),
+    further: Sequence[GltfNode] = (),
 ) -> bytes:
     """Encode a scene as GLB: a rough, non-metallic material for each object and unit normals.
 
@@ -55,14 +74,14 @@ def glb_bytes(
         scene: meshes with a texture or with vertex colours.
         settings: what made it, as JSON types; kept in the extras of the file's ``asset``.
         options: None takes the defaults.
-        cameras: further nodes, after those of the meshes.
+        further: nodes after those of the meshes.
     """
     options = options or ExportOptions()
     nodes = []
     for name in scene.graph.nodes_geometry:
         transform, geometry = scene.graph[name]
         nodes.append(_mesh_node(name, scene.geometry[geometry], transform, options))
-    return encode_glb([*nodes, *cameras], _extras(settings), quantise=options.compress)
+    return encode_glb([*nodes, *further], _extras(settings), quantise=options.compress)
 
 
 def _extras(settings: Mapping[str, Any] | None) -> dict[str, Any]:

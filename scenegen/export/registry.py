@@ -36,6 +36,7 @@ class Format:
         has_stand_in: whether it also takes objects that were generated without.
         packages: what it imports besides the core dependencies.
         extra: the extra of this project that installs them.
+        replaces: the format whose files it writes with more in them; only by its own name is it asked for.
     """
 
     module: str
@@ -46,6 +47,7 @@ class Format:
     has_stand_in: bool = False
     packages: tuple[str, ...] = ()
     extra: str = ""
+    replaces: str = ""
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,15 @@ class RepresentationRequest:
 
 _FORMATS = {
     "glb": Format("glb", r"scene\.glb", has_textures=True),
+    "glb+splats": Format(
+        "glb",
+        r"scene\.glb",
+        "write_with_splats",
+        has_textures=True,
+        representation="gaussian",
+        has_stand_in=True,
+        replaces="glb",
+    ),
     "objects": Format("glb", r"obj_\d+\.glb", "write_objects", has_textures=True),
     "preview": Format("preview", r"preview\.png"),
     "ply": Format("gaussian_ply", r"(scene|obj_\d+)\.ply", representation="gaussian", has_stand_in=True),
@@ -95,10 +106,12 @@ ALL_FORMATS = (*DEFAULT_FORMATS, *(name for name in _FORMATS if name not in DEFA
 FORMATS_OF_ANY_CHECKPOINT = tuple(
     name
     for name in ALL_FORMATS
-    if name == RECORD or _FORMATS[name].representation is None or _FORMATS[name].has_stand_in
-    if name != STATE
+    if name == RECORD
+    or name != STATE
+    and not _FORMATS[name].replaces
+    and (_FORMATS[name].representation is None or _FORMATS[name].has_stand_in)
 )
-"""Those of them that need no network which some checkpoints lack, without the state of the scene."""
+"""Those that need no network which some checkpoints lack, each file in one form, without the state."""
 
 
 def check_formats(names: Sequence[str]) -> None:
@@ -152,8 +165,9 @@ def representation_requests(names: Sequence[str], options: ExportOptions) -> lis
 
 
 def in_order(names: Sequence[str]) -> list[str]:
-    """The formats among ``names`` without the record, in the order in which they are written."""
-    return [name for name in _FORMATS if name in names]
+    """The formats among ``names`` that are written, in this order: no record, and no replaced format."""
+    replaced = {_FORMATS[name].replaces for name in names if name != RECORD}
+    return [name for name in _FORMATS if name in names and name not in replaced]
 
 
 def can_have_written(file: str) -> bool:

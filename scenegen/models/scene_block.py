@@ -8,6 +8,8 @@ geometry).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -114,14 +116,24 @@ class SceneTransformerBlock(ModulatedTransformerCrossBlock):
         attn, mlp = split_modulation(self.adaLN_modulation(condition), self.channels)
         (scene_attn,) = split_modulation(self.adaLN_modulation_global(scene_condition), self.channels)
         context = self.project_context(context)
-        sizes = [self.num_scene_tokens, x.shape[1] - self.num_scene_tokens]
-        scene_tokens, voxels = x.split(sizes, dim=1)
-        voxels = self.attend(voxels, attn, context.object)
-        x = torch.cat([scene_tokens, voxels], dim=1)
-        x = x + scene_attn.gate * self._attend_scene(scene_attn.apply(self.norm4(x)), scene_size)
-        x = x + self.global_cross_attn(self.norm5(x), context.scene)
-        scene_tokens, voxels = x.split(sizes, dim=1)
-        return torch.cat([scene_tokens, self.feed_forward(voxels, mlp)], dim=1)
+        x = self._on_voxels(x, partial(self.attend, modulation=attn, context=context.object))
+        x = scene_attn.join(x, self._attend_scene(scene_attn.normed(self.norm4, x), scene_size))
+        x = self.global_cross_attn.join(x, self.norm5, context.scene)
+        return self._on_voxels(x, partial(self.feed_forward, modulation=mlp))
+
+    def _on_voxels(self, x: Tensor, part: Callable[..., Tensor]) -> Tensor:
+        """Apply a part of the object block to the voxel tokens and leave the scene tokens as they are.
+
+        Without gradients its result is written to its place behind the scene tokens, instead of being put
+        together with them.
+        """
+        scene_tokens, voxels = x.split([self.num_scene_tokens, x.shape[1] - self.num_scene_tokens], dim=1)
+        if torch.is_grad_enabled():
+            return torch.cat([scene_tokens, part(voxels)], dim=1)
+        joined = torch.empty_like(x)
+        joined[:, : self.num_scene_tokens] = scene_tokens
+        part(voxels, out=joined[:, self.num_scene_tokens :])
+        return joined
 
     def _attend_scene(self, x: Tensor, scene_size: int) -> Tensor:
         """Self attention over all tokens of each scene: (S * scene_size, L, C) -> the same shape."""

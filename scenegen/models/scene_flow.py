@@ -99,6 +99,7 @@ class SceneFlowModel(SparseStructureFlowModel):
         is_query: Tensor | None = None,
         features_before: int | None = None,
         cond_repeats: int = 1,
+        regress_poses: bool = True,
     ) -> FlowOutput:
         """Predict velocities and poses of S scenes of ``scene_size`` assets, B = S * scene_size.
 
@@ -113,17 +114,18 @@ class SceneFlowModel(SparseStructureFlowModel):
             features_before: block whose input tokens (B, 1 + registers + N, C), the position token first, are
                 returned as features; ``num_blocks`` means the output of the last one.
             cond_repeats: batches of states, one after the other in x, that share ``cond``.
+            regress_poses: give the poses; otherwise what ``poses`` makes them of.
 
         Returns:
             The velocity (B, out_channels, R, R, R); extras: "positions", (B, 8) float32 poses as
-            ``PositionHead`` gives them, with the identity for query assets in eval mode.
+            ``PositionHead`` gives them, with the identity for query assets in eval mode. Without
+            ``regress_poses``: "position_tokens", (B, 1, C).
 
         Raises:
             ValueError: a shape or the grouping does not fit.
         """
         scene_size = self._check_scene_size(len(x), scene_size)
-        if is_query is None:
-            is_query = torch.arange(len(x), device=x.device) % scene_size == 0
+        is_query = self._query_rows(len(x), scene_size, x.device) if is_query is None else is_query
         t_emb = self._embed_time(t)
         conditions = [
             network(t_emb).to(self.torso_dtype)
@@ -136,9 +138,27 @@ class SceneFlowModel(SparseStructureFlowModel):
         h = torch.cat([self._scene_tokens(is_query), self._embed(x)], dim=1)  # (B, 1 + registers + N, C)
         h, features = self._run_blocks(h, cond, *conditions, scene_size, features_before=features_before)
         h = h.to(x.dtype)
-        positions = self.position_head(h[:, :1], is_query)
         velocity = self._velocity(h[:, 1 + self.config.num_register_tokens :])
-        return FlowOutput(velocity, {"positions": positions}, features)
+        if not regress_poses:
+            return FlowOutput(velocity, {"position_tokens": h[:, :1]}, features)
+        return FlowOutput(velocity, {"positions": self.position_head(h[:, :1], is_query)}, features)
+
+    def poses(
+        self, tokens: Tensor, *, scene_size: int | None = None, is_query: Tensor | None = None
+    ) -> Tensor:
+        """Poses (B, 8) of the "position_tokens" (B, 1, C) of a pass; the other arguments are those of it.
+
+        A sampler reads the poses of its last step only, and so needs the pose head once.
+        """
+        if is_query is None:
+            scene_size = self._check_scene_size(len(tokens), scene_size)
+            is_query = self._query_rows(len(tokens), scene_size, tokens.device)
+        return self.position_head(tokens, is_query)
+
+    @staticmethod
+    def _query_rows(num_assets: int, scene_size: int, device: torch.device) -> Tensor:
+        """(B,) bool, the first asset of every scene."""
+        return torch.arange(num_assets, device=device) % scene_size == 0
 
     def _check_scene_size(self, num_assets: int, scene_size: int | None) -> int:
         scene_size = num_assets if scene_size is None else scene_size

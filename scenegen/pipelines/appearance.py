@@ -6,7 +6,7 @@ Objects no longer see each other here: the condition of each is its own crop, an
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -30,11 +30,13 @@ from scenegen.pipelines.result import GeneratedObject, Representation
 from scenegen.pipelines.sampling import FlowFunction, occupied_coords, prepare_cond, prepare_neg_cond
 from scenegen.pipelines.settings import DECODER_ROLES, ResolvedSettings
 from scenegen.pipelines.state import ObjectLatents
+from scenegen.pipelines.surface_queue import SurfaceQueue, WorkerPool
 from scenegen.pipelines.texturing import TEXTURE_PIECES, TextureSettings, texture_mesh, vertex_coloured_mesh
 from trellis_modules.models import SLatFlowModel
 from trellis_modules.representations.mesh.mesh_result import MeshExtractResult
 from trellis_modules.representations.moving import to_device
 from trellis_modules.samplers import FlowEulerSampler, MultiViewCond, SamplingParams
+from trellis_modules.samplers.recording import recorded
 from trellis_modules.sparse import SparseTensor, sparse_cat
 
 _VOXELS_AT_ONCE = 64_000
@@ -48,11 +50,13 @@ class AppearanceStage:
         config: the checkpoint's description.
         networks: its networks by role.
         device: where they run.
+        pool: processes that prepare surfaces.
     """
 
     config: PipelineConfig
     networks: Networks
     device: torch.device
+    pool: WorkerPool = field(default_factory=WorkerPool)
 
     def sample(
         self,
@@ -91,6 +95,7 @@ class AppearanceStage:
                 settings.slat_sampling,
                 self.config.slat_normalization,
                 max_voxels=_VOXELS_AT_ONCE if self.networks.keeps else 1,
+                record=self.networks.keeps,
                 on_step=partial(reporter.report, "latents"),
             )
 
@@ -100,6 +105,7 @@ class AppearanceStage:
         latents: SparseTensor,
         settings: ResolvedSettings,
         reporter: ProgressReporter,
+        queue: SurfaceQueue | None = None,
     ) -> dict[int, MeshExtractResult]:
         """Decode the usable drafts: Gaussians and radiance fields into the drafts, meshes into the result.
 
@@ -108,6 +114,7 @@ class AppearanceStage:
             latents: of the usable ones, in their order.
             settings: of the run.
             reporter: hears of every mesh.
+            queue: takes every mesh as soon as it is there.
 
         Returns:
             Row -> mesh, on the CPU, not empty.
@@ -127,7 +134,13 @@ class AppearanceStage:
                 drafts[row].radiance_field = radiance_field
         advance = reporter.counter("meshes", len(usable(drafts)))
         surface = (settings.texture or TextureSettings()).surface
-        meshes = self._decoded(SLAT_MESH_ROLE, drafts, elements, reporter, advance, surface=surface)
+
+        def on_mesh(row: int, mesh: MeshExtractResult | None) -> None:
+            if queue is not None and mesh is not None and mesh.success:
+                queue.begin(row, mesh, drafts[row].num_faces)
+            advance()
+
+        meshes = self._decoded(SLAT_MESH_ROLE, drafts, elements, reporter, on_mesh, surface=surface)
         for row, mesh in meshes.items():
             if not mesh.success:
                 drafts[row].problem = f"{SLAT_MESH_ROLE}: it left no surface"
@@ -163,12 +176,12 @@ class AppearanceStage:
         drafts: Sequence[ObjectDraft],
         elements: Mapping[int, SparseTensor],
         reporter: ProgressReporter,
-        on_object: Callable[[], object] | None = None,
+        on_object: Callable[[int, Any], object] | None = None,
         **options: Any,
     ) -> dict[int, Any]:
         """What a decoder, with its options, makes of the usable drafts, by row, on the CPU.
 
-        A refusal becomes a problem.
+        A refusal becomes a problem. ``on_object`` is called with each row and what it became, or None.
         """
         decoded = {}
         with self.networks.use(role) as decoder, reporter.watching(decoder):
@@ -178,7 +191,7 @@ class AppearanceStage:
                 except ValueError as error:  # features that are not finite
                     drafts[row].problem = f"{role}: {error}"
                 if on_object is not None:
-                    on_object()
+                    on_object(row, decoded.get(row))
         return decoded
 
     def texture(
@@ -188,10 +201,12 @@ class AppearanceStage:
         settings: ResolvedSettings,
         reporter: ProgressReporter,
         on_object: Callable[[int, ObjectDraft], object],
+        queue: SurfaceQueue | None = None,
     ) -> None:
         """Put the textured meshes into the drafts; a mesh that cannot be textured becomes a problem.
 
-        ``on_object`` is called with the row and the draft of every object that has its mesh.
+        ``on_object`` is called with the row and the draft of every object that has its mesh; ``queue`` has
+        taken the meshes in `decode`.
         """
         if settings.texture is None:
             for row, mesh in meshes.items():
@@ -203,15 +218,18 @@ class AppearanceStage:
         for row, mesh in meshes.items():
             sources = {"gaussian": drafts[row].gaussian, "radiance_field": drafts[row].radiance_field}
             try:
-                drafts[row].mesh = texture_mesh(
-                    mesh,
-                    sources.get(settings.texture.source),
-                    settings.texture,
-                    self.device,
-                    num_faces=drafts[row].num_faces,
-                    watertight=settings.solid,
-                    on_piece=lambda pieces, done=done: reporter.report("textures", done + pieces, total),
-                )
+                surface = None if queue is None else queue.take(row)
+                if queue is None or surface is not None:
+                    drafts[row].mesh = texture_mesh(
+                        mesh,
+                        sources.get(settings.texture.source),
+                        settings.texture,
+                        self.device,
+                        num_faces=drafts[row].num_faces,
+                        watertight=settings.solid,
+                        on_piece=lambda pieces, done=done: reporter.report("textures", done + pieces, total),
+                        surface=surface,
+                    )
             except ValueError as error:  # what the decoders made is out of range
                 drafts[row].problem = f"texturing: {error}"
             if drafts[row].mesh is None and drafts[row].problem is None:
@@ -290,6 +308,7 @@ def sample_structured_latents(
     normalization: SlatNormalization,
     *,
     max_voxels: int | None = None,
+    record: bool = False,
     on_step: Callable[[int, int], object] | None = None,
 ) -> SparseTensor:
     """Sample the structured latents of B objects.
@@ -303,6 +322,7 @@ def sample_structured_latents(
         normalization: undone on the result.
         max_voxels: objects are sampled in groups of about this many voxels, to bound memory; an object is
             never split. None takes all at once. The noise does not depend on it.
+        record: replay passes where that is faster, see `recorded`; for the memory of one more pass.
         on_step: called with (steps done, steps), over all groups, before the first step and after every one.
 
     Returns:
@@ -326,7 +346,7 @@ def sample_structured_latents(
         chosen, done = select_objects(objects, rows), params.steps * index
         prepare = getattr(model, "precompute_context", None)
         result = sampler.sample(
-            model,
+            recorded(model, noise.device, params.steps) if record else model,
             noise[rows],
             prepare_cond(prepare, chosen),
             prepare_neg_cond(prepare, chosen) if sampler.uses_guidance(params) else None,

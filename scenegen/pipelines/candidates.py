@@ -25,9 +25,11 @@ class Candidate:
         drafts: all objects in the networks' order.
         generator: of its noise, for the stages that follow.
         seed: that the generator began with.
-        path: (steps, B, 8) poses as each step told them, in the frame of the drafts; None for a model without
-            poses.
-        told: (T, B, 8) poses told of the finished latents, see `sampling.told_poses`; None likewise.
+        is_placed: whether a network gave the poses.
+        path: (steps, B, 8) poses as the last steps told them, in the frame of the drafts; None for a model
+            without poses.
+        told: (T, B, 8) poses told of the finished latents, see `sampling.told_poses`; None where nothing is
+            judged.
         camera: of the photo, as the structures explain it; None before it was judged.
         signs: of each object; empty before it was judged.
         camera_signs: of the camera; likewise.
@@ -37,6 +39,7 @@ class Candidate:
     drafts: list[ObjectDraft]
     generator: torch.Generator
     seed: int
+    is_placed: bool
     path: Tensor | None = None
     told: Tensor | None = None
     camera: PhotoCamera | None = None

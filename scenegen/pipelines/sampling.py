@@ -16,6 +16,7 @@ from trellis_modules.flow_output import FlowOutput
 from trellis_modules.samplers import Cond, FlowEulerSampler, FlowPath, MultiViewCond, SamplingParams
 from trellis_modules.samplers.conditioning import ExtrasMean, arithmetic_mean, average_outputs
 from trellis_modules.samplers.guidance import ConditionalPredictor
+from trellis_modules.samplers.recording import recorded
 
 FlowFunction = Callable[..., FlowOutput]
 """A flow model: (x_t, t, cond, num_object_tokens=...) -> prediction."""
@@ -26,8 +27,14 @@ Prepare = Callable[[Tensor, int], Cond]
 POSITIONS = "positions"
 """Name under which flow models return their poses."""
 
+POSITION_TOKENS = "position_tokens"
+"""Name under which they return what their ``poses`` makes the poses of."""
+
 POSE_TIMES = (0.1, 0.2, 0.3)
 """How much noise finished latents get when the pose head is asked about them: that of the last steps."""
+
+PATH_STEPS = 4
+"""Steps of the sampler before the last one whose poses tell how sure the pose head is."""
 
 PositionsType = Literal["last", "avg"]
 """Poses of the last step, or the mean over as many last steps as there are views."""
@@ -52,9 +59,17 @@ class WithoutSceneAttention:
 
     def __call__(self, x_t: Tensor, t: Tensor, cond: Cond, **arguments: Any) -> FlowOutput:
         """As the model, with the assets of ``x_t`` (B, ...) each in a scene of its own."""
-        scene_size = arguments.pop("scene_size", None) or len(x_t)
-        is_query = torch.arange(len(x_t), device=x_t.device) % scene_size == 0
-        return self.model(x_t, t, cond, scene_size=1, is_query=is_query, **arguments)
+        query = _queries(x_t, arguments.pop("scene_size", None))
+        return self.model(x_t, t, cond, scene_size=1, is_query=query, **arguments)
+
+    def poses(self, tokens: Tensor, *, scene_size: int | None = None) -> Tensor:
+        """As the model's, of assets in a scene each."""
+        return self.model.poses(tokens, is_query=_queries(tokens, scene_size))
+
+
+def _queries(values: Tensor, scene_size: int | None) -> Tensor:
+    """(B,) bool, true for the first row of each scene; None takes all rows for one scene."""
+    return torch.arange(len(values), device=values.device) % (scene_size or len(values)) == 0
 
 
 @dataclass(frozen=True)
@@ -65,7 +80,8 @@ class StructureSample:
         latents: (B, C, r, r, r), input of the structure decoder.
         positions: (B, 8) poses in the query frame as predicted; quaternions need not have unit length. None
             for a model of single objects.
-        path: (steps, B, 8) the poses that each step predicted; None likewise.
+        path: (steps, B, 8) the poses that the last steps predicted, as many as were asked for and that of the
+            last one; None likewise.
     """
 
     latents: Tensor
@@ -138,6 +154,7 @@ def sample_structure(
     precompute: bool = True,
     needs_positions: bool = True,
     held: HeldAssets | None = None,
+    path_steps: int = 0,
     on_step: Callable[[int, int], object] | None = None,
 ) -> StructureSample:
     """Sample the latents and poses of one scene, or several samples of the same scene at once.
@@ -154,6 +171,7 @@ def sample_structure(
             ``precompute_context``; the same result in less time, for the memory of all keys and values.
         needs_positions: refuse a model without poses.
         held: assets that are known already.
+        path_steps: steps before the last one whose poses are returned, too.
         on_step: called with (steps done, steps) after every step.
 
     Raises:
@@ -162,7 +180,12 @@ def sample_structure(
     if positions_type not in ("last", "avg"):
         raise ValueError(f"sample_structure: positions_type must be 'last' or 'avg', got {positions_type!r}")
     prepare = getattr(model, "precompute_context", None) if precompute else None
+    regress = _regression(model, scene)
     called, prepared, scene = for_samples(model, scene, len(noise), prepare)
+    called = called if regress is None else partial(called, regress_poses=False)
+    if prepare is not None and regress is not None:  # nothing in a pass waits for the GPU
+        network = model if isinstance(model, nn.Module) else None
+        called = recorded(called, noise.device, params.steps, network)
     result = sampler.sample(
         called,
         noise,
@@ -173,16 +196,18 @@ def sample_structure(
         on_step=on_step,
         constrain=None if held is None else held.on_path(noise, sampler.path),
     )
-    if POSITIONS not in result.extras:
-        if not needs_positions:
-            return StructureSample(result.samples, None)
+    count = _num_views(scene.cond) if positions_type == "avg" else 1
+    told = result.extras.get(POSITIONS if regress is None else POSITION_TOKENS, [])
+    poses = [each if regress is None else regress(each) for each in told[-max(count, 1 + path_steps) :]]
+    if poses:
+        positions = _mean_of_last(poses, count, extras_mean)
+        return StructureSample(result.samples, positions, torch.stack(poses[-1 - path_steps :]))
+    if needs_positions:
         raise ValueError(
             f"sample_structure: expected a model that returns {POSITIONS!r}, {type(model).__name__} returned "
             f"{sorted(result.extras)}; use a flow model with a pose head"
         )
-    count = _num_views(scene.cond) if positions_type == "avg" else 1
-    path = result.extras[POSITIONS]
-    return StructureSample(result.samples, _mean_of_last(path, count, extras_mean), torch.stack(path))
+    return StructureSample(result.samples, None)
 
 
 def for_samples(
@@ -275,6 +300,15 @@ def prepare_neg_cond(prepare: Prepare | None, scene: SceneCond) -> Cond:
     if scene.neg_cond.any():
         return prepare(scene.neg_cond, scene.num_object_tokens)
     return prepare(scene.neg_cond[:, :1], 1)
+
+
+def _regression(model: FlowFunction, scene: SceneCond) -> Callable[[Tensor], Tensor] | None:
+    """What makes poses of the tokens of a pass; None where every pass has to make its own.
+
+    Poses of one view are those of the last step, from its tokens; those of several are averaged as poses.
+    """
+    regress = None if isinstance(scene.cond, MultiViewCond) else getattr(model, "poses", None)
+    return None if regress is None else partial(regress, scene_size=scene.num_assets)
 
 
 def _num_views(cond: Tensor | MultiViewCond) -> int:

@@ -25,9 +25,10 @@ from scenegen.pipelines.preview import PartialResults
 from scenegen.pipelines.progress import ProgressReporter
 from scenegen.pipelines.reroll import KnownScene
 from scenegen.pipelines.result import GeneratedObject
-from scenegen.pipelines.sampling import POSE_TIMES, noise_generator
+from scenegen.pipelines.sampling import PATH_STEPS, POSE_TIMES, noise_generator
 from scenegen.pipelines.settings import ResolvedSettings
 from scenegen.pipelines.structure import StructureStage
+from scenegen.pipelines.surface_queue import SurfaceQueue
 from scenegen.pipelines.surfaces import add_surfaces, place_in_row
 from trellis_modules.memory import release_memory
 
@@ -105,11 +106,13 @@ class SceneStages:
             All objects; plain surfaces have no colours yet.
         """
         order, reporter = shown.order, shown.reporter
+        if settings.slat_sampling is not None:  # they start while structures are sampled
+            self.appearance.pool.ready(settings.texture, len(order) if known is None else len(known.rows))
         masks = [views[0].masks[row] for row in order]
         candidates, objects = self.candidates(views, settings, meter, shown, known)
         chosen = best_of(candidates, range(len(order)) if known is None else known.rows)
         drafts, generator = chosen.drafts, candidates[0].generator
-        shaped, is_placed = usable(drafts), candidates[0].path is not None
+        shaped, is_placed = usable(drafts), candidates[0].is_placed
         if settings.close_holes:
             with meter.stage("holes"):
                 self._close_holes(drafts, masks, chosen.camera, known, reporter)
@@ -145,9 +148,11 @@ class SceneStages:
         generators = [noise_generator(seed) for seed in settings.seeds]
         held = None if known is None else known.held()
         with meter.stage("sample"):
-            sample = self.structure.sample(cond, generators, settings, reporter, held)
+            is_judged = self.config.has_scene and (count > 1 or self.calibration is not None)
+            steps = PATH_STEPS if is_judged else 0
+            sample = self.structure.sample(cond, generators, settings, reporter, held, steps)
             told = None
-            if sample.positions is not None and (count > 1 or self.calibration is not None):
+            if is_judged:
                 probe = noise_generator(settings.seed)
                 told = self.structure.told_poses(cond, sample.latents, POSE_TIMES, probe, settings, reporter)
         rows = list(range(len(order))) if known is None else known.rows
@@ -169,7 +174,8 @@ class SceneStages:
                 path, own_told = (known.told_in_frame(poses) for poses in (own.path, own_told))
             if settings.close_holes:
                 close_tears(drafts, reporter.check)
-            found.append(Candidate(drafts, generator, settings.seeds[number], path, own_told))
+            is_placed = own.positions is not None
+            found.append(Candidate(drafts, generator, settings.seeds[number], is_placed, path, own_told))
         if told is not None:
             with meter.stage("judge"):
                 camera = None if known is None else known.result.camera
@@ -228,8 +234,16 @@ class SceneStages:
         reporter = shown.reporter
         with meter.stage("sample latents"):
             latents = self.appearance.sample(drafts, objects, generator, settings, reporter)
-        with meter.stage("decode latents"):
-            meshes = self.appearance.decode(drafts, latents, settings, reporter)
-        del latents
-        with meter.stage("texture"):
-            self.appearance.texture(drafts, meshes, settings, reporter, shown.show_object)
+        workers = self.appearance.pool.ready(settings.texture, len(usable(drafts)))
+        queue = None
+        if workers is not None:
+            queue = SurfaceQueue(workers, settings.texture, settings.solid, reporter.check)
+        try:
+            with meter.stage("decode latents"):
+                meshes = self.appearance.decode(drafts, latents, settings, reporter, queue)
+            del latents
+            with meter.stage("texture"):
+                self.appearance.texture(drafts, meshes, settings, reporter, shown.show_object, queue)
+        finally:
+            if queue is not None:
+                queue.cancel()

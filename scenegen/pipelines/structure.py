@@ -102,10 +102,11 @@ class StructureStage:
         settings: ResolvedSettings,
         reporter: ProgressReporter,
         held: HeldAssets | None = None,
+        path_steps: int = 0,
     ) -> StructureSample:
         """Latents and poses of the objects, for as many samples as there are ``generators`` of noise.
 
-        Some objects may be ``held``.
+        Some objects may be ``held``; ``path_steps`` as in `sample_structure`.
 
         Raises:
             SceneInputError: the memory does not hold so many samples.
@@ -126,6 +127,7 @@ class StructureStage:
                 precompute=self.networks.keeps,
                 needs_positions=self.config.has_scene,
                 held=held,
+                path_steps=path_steps,
                 on_step=partial(reporter.report, "structure"),
             )
 

@@ -13,6 +13,7 @@ from scenegen.checkpoints.schema import TextureSource
 from scenegen.geometry import zup_to_yup
 from trellis_modules.postprocess import (
     CleaningConfig,
+    PreparedSurface,
     bake_gaussians,
     bake_vertex_colours,
     observe,
@@ -99,6 +100,7 @@ def texture_mesh(
     num_faces: int | None = None,
     watertight: bool = False,
     on_piece: Callable[[int], object] | None = None,
+    surface: PreparedSurface | None = None,
 ) -> trimesh.Trimesh | None:
     """Clean, simplify, unwrap and texture one object.
 
@@ -112,6 +114,7 @@ def texture_mesh(
         watertight: draw a surface anew that is not closed; only for ``settings.surface`` "solid".
         on_piece: called with the number of finished pieces before the last of `TEXTURE_PIECES`; what it
             raises ends the work.
+        surface: the mesh, cleaned and unwrapped as `preparation_of` says, where that was done before.
 
     Returns:
         A mesh in the object y-up frame with UVs, normals and a PBR material; None when it has no area.
@@ -119,20 +122,12 @@ def texture_mesh(
     Raises:
         ValueError: numbers are not finite or far outside of the object cube, or the mesh has no colours.
     """
-    simplify = settings.simplify
-    if num_faces is not None:
-        simplify = max(0.0, 1 - _BEFORE_CLEANING * num_faces / len(mesh.faces))
     common: dict[str, Any] = {
-        "cleaning": CleaningConfig(
-            simplify,
-            settings.fill_holes,
-            num_faces=num_faces,
-            solid=settings.surface == "solid",
-            watertight=watertight,
-        ),
+        "cleaning": _cleaning(mesh, settings, num_faces, watertight),
         "texture_size": settings.size,
         "device": device,
         "on_piece": on_piece,
+        "surface": surface,
     }
     if appearance is None:
         if mesh.vertex_attrs is None:
@@ -146,6 +141,29 @@ def texture_mesh(
         observations = observe(to_device(appearance, device), views, size)
         textured = to_textured_mesh(mesh.vertices, mesh.faces, observations, mode=mode, **common)
     return None if textured.is_empty else textured.to_trimesh()
+
+
+def preparation_of(
+    mesh: MeshExtractResult, settings: TextureSettings, num_faces: int | None, watertight: bool
+) -> tuple[Any, ...]:
+    """The arguments with which `prepare_surface` does what `texture_mesh` would, without a device."""
+    cleaning = _cleaning(mesh, settings, num_faces, watertight)
+    return "texture_mesh", mesh.vertices.numpy(), mesh.faces.numpy(), cleaning, settings.size
+
+
+def _cleaning(
+    mesh: MeshExtractResult, settings: TextureSettings, num_faces: int | None, watertight: bool
+) -> CleaningConfig:
+    simplify = settings.simplify
+    if num_faces is not None:
+        simplify = max(0.0, 1 - _BEFORE_CLEANING * num_faces / len(mesh.faces))
+    return CleaningConfig(
+        simplify,
+        settings.fill_holes,
+        num_faces=num_faces,
+        solid=settings.surface == "solid",
+        watertight=watertight,
+    )
 
 
 def vertex_coloured_mesh(mesh: MeshExtractResult) -> trimesh.Trimesh:

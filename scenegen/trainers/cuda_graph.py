@@ -75,7 +75,8 @@ class GraphedGradients:
         self._clear()
         graph = torch.cuda.CUDAGraph()
         graph.register_generator_state(self.generator)
-        with torch.cuda.graph(graph, pool=self._pool):
+        # Threads of NCCL and of those that bring batches may use the GPU meanwhile.
+        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
             loss, logs = self._backward(inputs, decisions)
         self.generator.manual_seed(seed)
         return _Recording(graph, inputs, [p.grad for p in self.parameters], loss, logs)

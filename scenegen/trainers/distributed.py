@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -210,9 +210,7 @@ def in_parallel(objective: Objective, parallel: str, world: World, device: torch
                 find_unused_parameters=True,  # scenes of one object have no poses to learn
                 gradient_as_bucket_view=True,
             )
-    with torch.no_grad():
-        for value in (*objective.parameters(), *objective.buffers()):
-            dist.broadcast(value.detach(), 0)
+    start_equal(objective)
     mesh = init_device_mesh(device.type, (world.size,))
     helpers = [c for c in objective.children() if not any(p.requires_grad for p in c.parameters())]
     ignored = {parameter for helper in helpers for parameter in helper.parameters()}
@@ -221,6 +219,22 @@ def in_parallel(objective: Objective, parallel: str, world: World, device: torch
     spread = fully_shard(objective, mesh=mesh, ignored_params=ignored)
     register_fsdp_forward_method(spread, "visit")
     return spread
+
+
+@torch.no_grad()
+def start_equal(objective: nn.Module) -> None:
+    """Give all processes the numbers of rank 0."""
+    for value in (*objective.parameters(), *objective.buffers()):
+        dist.broadcast(value.detach(), 0)
+
+
+@torch.no_grad()
+def average_gradients(parameters: Sequence[nn.Parameter], world: World) -> None:
+    """Replace the gradients of all processes by their means; one that a process lacks counts as zeros."""
+    parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+    means = world.sum_(torch.cat([part.flatten() for part in parts])) / world.size
+    for parameter, mean in zip(parameters, means.split([part.numel() for part in parts]), strict=True):
+        parameter.grad = mean.view_as(parameter)
 
 
 def trained_blocks(objective: nn.Module) -> Iterator[nn.Module]:

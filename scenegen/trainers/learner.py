@@ -16,7 +16,13 @@ from torch.nn.parallel import DistributedDataParallel
 
 from scenegen.datasets.batch import Batch
 from scenegen.trainers.cuda_graph import GraphedGradients
-from scenegen.trainers.distributed import World, in_parallel, trained_blocks
+from scenegen.trainers.distributed import (
+    World,
+    average_gradients,
+    in_parallel,
+    start_equal,
+    trained_blocks,
+)
 from scenegen.trainers.elastic import build_elastic
 from scenegen.trainers.ema import Averages
 from scenegen.trainers.grad_clip import build_clipper
@@ -66,7 +72,14 @@ class Learner:
             for block in trained_blocks(objective):
                 block.compile()
         self._module: nn.Module = self.objective
-        if world.size > 1:
+        self._records = config.cuda_graphs and device.type == "cuda" and not is_spread
+        if is_spread and config.cuda_graphs:
+            logger.info(
+                "trainer.cuda_graphs changes nothing: passes of networks that are spread are not recorded"
+            )
+        if world.size > 1 and self._records:
+            start_equal(self.objective)
+        elif world.size > 1:
             self._module = in_parallel(self.objective, config.parallel, world, device)
             # sharding puts other parameters in the place of those that were grouped
             groups = trained_groups(self.objective.named_parameters(), config.optimizer)
@@ -80,15 +93,11 @@ class Learner:
         self._parameters = [parameter for group in groups for parameter in group.parameters]
         self._passes = config.batch_split
         self.generator = torch.Generator(device)
-        self._gradients = self._gradient_maker(config.cuda_graphs)
-
-    def _gradient_maker(self, cuda_graphs: bool) -> Callable[..., tuple[Tensor, Logs]]:
-        if not cuda_graphs or self.device.type != "cuda":
-            return self._eager_gradients
-        if self._world.size > 1:
-            logger.info("trainer.cuda_graphs changes nothing: several processes run every pass as it comes")
-            return self._eager_gradients
-        return GraphedGradients(self._loss, self._parameters, self.generator)
+        self._gradients: Callable[..., tuple[Tensor, Logs]] = (
+            GraphedGradients(self._loss, self._parameters, self.generator)
+            if self._records
+            else self._eager_gradients
+        )
 
     # ---- a step
 
@@ -117,6 +126,8 @@ class Learner:
             logs = dict(zip(logs, kept.unbind(), strict=True))
             if self._passes > 1:
                 self._add_recorded(is_last)
+            if is_last and self._world.size > 1:
+                average_gradients(self._parameters, self._world)
             return logs
         watched = nullcontext() if self.elastic is None else self.elastic.watch(batch, seed)
         with self._exchange(is_last), watched:

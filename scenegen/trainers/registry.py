@@ -16,6 +16,7 @@ from scenegen.datasets.batch import (
 from scenegen.synthesis.sources.batch import (
     FieldBatch,
     LatentPictureBatch,
+    ObjectLatentBatch,
     SceneBatch,
     SceneLatentBatch,
     ScenePairBatch,
@@ -36,6 +37,7 @@ from scenegen.trainers.objectives.drawn_decoders import (
 from scenegen.trainers.objectives.geometry_encoder import GeometryEncoderConfig, GeometryEncoderObjective
 from scenegen.trainers.objectives.image_encoder import ImageEncoderConfig, ImageEncoderObjective
 from scenegen.trainers.objectives.mesh_decoder import MeshDecoderObjective, MeshDecoderSettings
+from scenegen.trainers.objectives.object_flow import ObjectFlowConfig, ObjectFlowObjective
 from scenegen.trainers.objectives.picture_loss import PictureLossSettings
 from scenegen.trainers.objectives.released_scene_flow import (
     ReleasedSceneFlowObjective,
@@ -109,6 +111,7 @@ TRAINERS: Mapping[str, TrainerKind] = {
         GeometryEncoderObjective, GeometryEncoderConfig, ("vggt",), ScenePairBatch
     ),
     "image_encoder": TrainerKind(ImageEncoderObjective, ImageEncoderConfig, ("image_encoder",), SceneBatch),
+    "object_flow": TrainerKind(ObjectFlowObjective, ObjectFlowConfig, _FLOW_ROLES, ObjectLatentBatch),
     "scene_flow": TrainerKind(
         SceneFlowObjective, SceneFlowConfig, (*_FLOW_ROLES, "geometry_encoder"), SceneLatentBatch
     ),

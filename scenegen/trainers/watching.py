@@ -11,11 +11,14 @@ from torch import Tensor, nn
 
 from scenegen.datasets.normalization import Normalization, restored_latents
 from scenegen.datasets.source import SourceOptions
+from scenegen.models.registry import load_checkpoint
+from scenegen.synthesis.sources.object_batches import ObjectLatentSource
 from scenegen.trainers.data import DATA, build_source
 from scenegen.trainers.experiment import Experiment
 from scenegen.trainers.objective import Objective
 from scenegen.trainers.objectives.frozen_networks import frozen_decoder_of_run, frozen_network
 from scenegen.trainers.snapshots import Snapshots
+from scenegen.trainers.structure_figures import StructureFigures
 from scenegen.trainers.trainer import Trainer
 from scenegen.trainers.validation import Validation
 from trellis_modules.checkpoint import CheckpointError
@@ -37,19 +40,33 @@ def add_watchers(trainer: Trainer, experiment: Experiment, options: SourceOption
     """
     loop, dataset, world = experiment.loop, experiment.dataset, trainer.world
     kind = lookup(DATA, dataset.name, "dataset")
-    if loop.validate_every:
-        if not kind.takes_data:
+    if loop.validate_every and kind.takes_packs and not options.validation_packs:
+        logger.info("trainer.validate_every: nothing is measured without --validation-packs")
+    elif loop.validate_every:
+        if not kind.takes_data and not kind.takes_packs:
             raise ConfigError(
                 f"trainer.validate_every: expected 0, {dataset.name} has no part that is held out, "
                 f"got {loop.validate_every}"
             )
-        held_out = build_source(dataset, replace(options, validation=True, slots=world.size))
+        # What is composed starts over for every measurement, for which workers are not worth their start.
+        workers = 0 if kind.takes_packs else options.workers
+        held_out = build_source(dataset, replace(options, validation=True, slots=world.size, workers=workers))
         trainer.watch(Validation(trainer.objective, held_out, loop.validate_every, world))
+        if isinstance(held_out, ObjectLatentSource) and options.structure_decoder is not None:
+            trainer.watch(_structure_figures(trainer, held_out, options.structure_decoder))
     if type(trainer.objective).samples is not Objective.samples:
         part = replace(options, validation=bool(loop.validate_every), slots=1)
         shown = build_source(dataset, part) if kind.takes_data else trainer.source
         decoder = snapshot_decoder(build(kind.config, dataset.args, f"dataset {dataset.name}"))
         trainer.watch(Snapshots(trainer.objective, shown, decoder, trainer.output_dir, loop.i_sample, world))
+
+
+def _structure_figures(trainer: Trainer, held_out: ObjectLatentSource, stem: Path) -> StructureFigures:
+    """Looks at the structures of held-out objects, one batch of them."""
+    decoder = load_checkpoint(stem, device=trainer.device).eval()
+    batch, true = held_out.with_structures(0)
+    every, autocast = trainer.config.validate_every, trainer.learner.precision.autocast
+    return StructureFigures(trainer.objective, batch, true, decoder, every, autocast)
 
 
 def snapshot_decoder(settings: Any) -> nn.Module | None:

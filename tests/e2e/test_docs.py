@@ -56,6 +56,8 @@ NOT_RUN: Mapping[tuple[str, str], str] = {
     ("docs/demo.md", "bash setup.sh --demo"): INSTALLS,
     ("docs/demo.md", "python examples/demo_client.py"): "needs a running demo; test_demo_server.py has one",
     ("docs/python.md", "python -m vggt"): VGGT,
+    ("docs/training-scenes.md", "python -m dataset_toolkits.show_training_scenes"): FURNITURE
+    + "test_show_training_scenes.py draws procedural ones",
     ("docs/training.md", "bash setup.sh --train"): INSTALLS,
     ("docs/training.md", "bash scripts/train_small.sh"): "takes minutes; see test_train.py",
     ("docs/training.md", "bash scripts/train_small.sh --smoke"): "takes a minute; see test_train.py",

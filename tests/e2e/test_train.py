@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,10 @@ from scenegen.datasets.source import SourceOptions
 from scenegen.inputs.scene_folder import read_scene
 from scenegen.models.registry import load_checkpoint
 from scenegen.pipelines.pipeline import SceneGenPipeline
+from scenegen.synthesis.furniture.mesh_pack import MeshPack
 from scenegen.synthesis.furniture.procedural.pack import generate_pack
 from scenegen.synthesis.sources.appearance_batches import FieldSource, LatentPictureSource
+from scenegen.synthesis.sources.object_batches import ObjectLatentSource
 from scenegen.synthesis.sources.picture_set import PictureSet
 from scenegen.synthesis.sources.scene_batches import SceneLatentSource, SceneSource
 from scenegen.synthesis.sources.shape_pool import ShapeSource
@@ -75,6 +78,13 @@ EXPERIMENTS = {
             "aggregator": {"depth": 1, "num_heads": 2, "patch_embed": "conv"},
             "camera_head": None, "depth_head": None, "point_head": None, "track_head": None}},
     },
+    "object_flow": {
+        "flow": {"name": "SparseStructureFlowModel", "args": {
+            "resolution": 2, "in_channels": 4, "out_channels": 4, "model_channels": WIDTH,
+            "cond_channels": WIDTH + PLACE_CHANNELS, "num_blocks": 2, "num_heads": 2, "patch_size": 1,
+            "qk_rms_norm": True, "share_mod": True}},
+        "image_encoder": IMAGE_ENCODER,
+    },
     "structured_latent_vae": {
         "encoder": {"name": "SLatEncoder", "args": {**SLAT, "in_channels": 132}},
         "decoder_gs": {"name": "SLatGaussianDecoder", "args": {**SLAT, "representation_config": GAUSSIANS}},
@@ -94,6 +104,7 @@ SOURCES = {
     "structure_vae": ("shapes", ShapeSource),
     "image_encoder": ("scenes", SceneSource),
     "scene_flow": ("scene_latents", SceneLatentSource),
+    "object_flow": ("object_latents", ObjectLatentSource),
     "structured_latent_vae": ("voxel_fields", FieldSource),
     "structured_latent_flow": ("latent_pictures", LatentPictureSource),
 }
@@ -101,9 +112,16 @@ SOURCES = {
 SETTINGS = {
     "structure_vae": {"loss_type": "dice", "lambda_bce": 5.0, "lambda_kl": 0.001},
     "scene_flow": {"append_places": True, "draws": 2},
+    "object_flow": {"append_places": True, "draws": 2},
 }
+#: what the source of an objective has beside `SOURCE`
+SOURCE_SETTINGS = {"object_flow": {"object_counts": [1.0], "hidden_share": 0.5}}
 TRAINERS = {"structure_vae": "SparseStructureVaeTrainer"}  # where it is not the stage's
-LATENTS_OF = {"scene_flow": "structure_vae", "structured_latent_flow": "structured_latent_vae"}
+LATENTS_OF = {
+    "scene_flow": "structure_vae",
+    "object_flow": "structure_vae",
+    "structured_latent_flow": "structured_latent_vae",
+}
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +141,10 @@ def run(tmp_path, pack):
     ) -> None:
         config = {
             "models": EXPERIMENTS[objective],
-            "dataset": {"name": SOURCES[objective][0], "args": SOURCE},
+            "dataset": {
+                "name": SOURCES[objective][0],
+                "args": SOURCE | SOURCE_SETTINGS.get(objective, {}),
+            },
             "trainer": {
                 "name": TRAINERS.get(objective, objective),
                 "args": TRAINER | SETTINGS.get(objective, {}),
@@ -209,6 +230,30 @@ def test_trained_networks_become_a_checkpoint_of_the_pipeline(
     assert pipeline.config.image_size == IMAGE_SIZE
     scene = read_scene(write_scene(tmp_path / "room", 2))
     assert len(pipeline.run(scene).objects) == 2
+
+
+def test_shapes_of_held_out_furniture_are_measured(tmp_path, run, encoder, pack, caplog):
+    held_out = tmp_path / "validation.safetensors"
+    models = [(mesh, replace(info, split="validation")) for mesh, info in MeshPack.load(pack).models()]
+    MeshPack.from_meshes(models).save(held_out)
+    settings = {**TRAINER, **SETTINGS["object_flow"], "validate_every": 2}
+    changes = {"trainer": {"name": "object_flow", "args": settings}}
+    decoder = ["--structure-decoder", str(encoder.with_name("decoder"))]
+    more = ["--latent_encoder", str(encoder), *decoder]
+    run("object_flow", tmp_path / "measured", *more, "--validation-packs", str(held_out), changes=changes)
+    records = [json.loads(line) for line in (tmp_path / "measured" / "log.jsonl").read_text().splitlines()]
+    measured = {record["step"]: record for record in records if "structure/fscore" in record}
+    assert list(measured) == [0, 2, 4]
+    for record in measured.values():
+        assert 0 <= record["structure/iou"] <= record["structure/fscore"] <= 1 and record["validation"] > 0
+
+    run(
+        "object_flow", tmp_path / "refused", *more, "--validation-packs", str(pack), changes=changes, status=1
+    )
+    assert "expected models of the validation split only" in caplog.messages[-1]
+    with caplog.at_level("INFO"):
+        run("object_flow", tmp_path / "without", *more, changes=changes)
+    assert "trainer.validate_every: nothing is measured without --validation-packs" in caplog.text
 
 
 def test_stored_pictures_take_the_place_of_packs(tmp_path, run, pack, caplog):

@@ -26,7 +26,7 @@ PROJECT_MODULES = {*PACKAGES, *SCRIPT_FOLDERS, "tests", *(path.stem for path in 
 TESTED_EXTRAS = (
     "data", "tensorboard", "train", "eval", "hub", "segment", "cutout", "usd", "video", "demo", "heic", "dev",
 )  # fmt: skip
-EXTRAS = (*TESTED_EXTRAS, "cuda", "background", "lpips")
+EXTRAS = (*TESTED_EXTRAS, "cuda", "background", "lpips", "ray", "stores")
 # Import names that are not their distribution's name.
 DISTRIBUTIONS = {
     "PIL": "pillow",
@@ -85,7 +85,7 @@ ALLOWED = {
     "vggt.reconstruction": {"vggt.geometry", "vggt.models", "vggt.pose_encoding"},
     "vggt.rotation": set(),
     "trellis_modules": set(),
-    "trellis_modules.attention": {"trellis_modules.attention", *TRELLIS_LEAVES},
+    "trellis_modules.attention": {"trellis_modules.attention", "trellis_modules.norms", *TRELLIS_LEAVES},
     "trellis_modules.backends": set(),
     "trellis_modules.checkpoint": {"trellis_modules.models", *TRELLIS_LEAVES},
     "trellis_modules.config": set(),
@@ -94,6 +94,7 @@ ALLOWED = {
     "trellis_modules.flow_output": set(),
     "trellis_modules.gltf": set(),
     "trellis_modules.memory": set(),
+    "trellis_modules.norms": {"trellis_modules.norms", *TRELLIS_LEAVES},
     "trellis_modules.models": {
         "trellis_modules.models",
         "trellis_modules.attention",
@@ -123,9 +124,11 @@ ALLOWED = {
     "trellis_modules.transformer": {
         "trellis_modules.transformer",
         "trellis_modules.attention",
+        "trellis_modules.norms",
         "trellis_modules.sparse",
         *TRELLIS_LEAVES,
     },
+    "trellis_modules.workers": set(),
     "scenegen": set(),
     "scenegen.geometry": {"trellis_modules.quaternions"},
     "scenegen.models": {"scenegen.models", "scenegen.geometry", "trellis_modules"},
@@ -249,6 +252,7 @@ ALLOWED = {
     "scenegen.blender": {"scenegen.blender"},
     "scenegen.evaluation": {
         "scenegen.evaluation",
+        "scenegen.batch.engines.tasks",
         "scenegen.blender.program",
         "scenegen.export.names",
         "scenegen.geometry",
@@ -257,6 +261,8 @@ ALLOWED = {
         "scenegen.refinement.solid",
         "trellis_modules",
     },
+    "scenegen.batch.engines": {"scenegen.batch.engines"},
+    "scenegen.stores": {"scenegen.stores", "scenegen.batch.engines.tasks", "trellis_modules.files"},
     "scenegen.batch": {"scenegen", "trellis_modules"},
     "scenegen.demo": {"scenegen", "trellis_modules"},
     "scenegen.cli": {"scenegen", "trellis_modules"},

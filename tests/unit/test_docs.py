@@ -21,7 +21,8 @@ PACKAGES = ("scenegen", "trellis_modules", "vggt", "safe_files", "dataset_toolki
 
 # Paths in the text that a command makes.
 MADE_BY_COMMANDS = re.compile(
-    r"(outputs|data)/|checkpoints/(scenegen|lpips_alex\.safetensors|downloads\.lock\.json|VGGT-1B|sam2\S*)$"
+    r"(outputs|data)/|checkpoints/(scenegen|(lpips_alex|image_features)\.safetensors|downloads\.lock\.json|"
+    r"VGGT-1B|sam2\S*)$"
 )
 
 # Pages that are linked to before they are here; to be taken out when they are.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -10,9 +11,7 @@ from torch import Tensor, nn
 from trellis_modules.attention.functional import attention
 from trellis_modules.attention.segments import Segments
 from trellis_modules.attention.variable_length import variable_length_attention
-
-#: Shortest vector that an RMS norm scales to full length.
-_MIN_LENGTH = 1e-12
+from trellis_modules.norms import head_rms_norm
 
 
 class MultiHeadRMSNorm(nn.Module):
@@ -23,14 +22,11 @@ class MultiHeadRMSNorm(nn.Module):
 
     def __init__(self, head_channels: int, num_heads: int) -> None:
         super().__init__()
-        self.scale = head_channels**0.5
         self.gamma = nn.Parameter(torch.ones(num_heads, head_channels))
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., H, d) -> (..., H, d) in the dtype of x."""
-        # A float32 length makes the quotient float32, without a float32 copy of x.
-        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
-        return (x / length.clamp_min(_MIN_LENGTH) * (self.gamma * self.scale)).to(x.dtype)
+        return head_rms_norm(x, self.gamma)
 
 
 class KeyValue(NamedTuple):
@@ -104,12 +100,38 @@ class CrossAttention(nn.Module):
         q = self.q_rms_norm(self.to_q(x).unflatten(-1, (self.num_heads, -1)))  # (..., H, d)
         if segments is None:
             return self.to_out(attention(q, *context).flatten(-2))
-        batch_size, length = context.keys.shape[:2]
-        if batch_size != len(segments.lengths):
-            raise ValueError(
-                f"CrossAttention: expected a context for each of {len(segments.lengths)} batch elements, "
-                f"got {batch_size}"
-            )
+        length = context.keys.shape[1]
+        self._check_elements(context, segments)
         keys, values = (part.flatten(0, 1) for part in context)
         attended = variable_length_attention(q, keys, values, segments, segments.contexts_of(length))
         return self.to_out(attended.flatten(-2))
+
+    def join(
+        self,
+        x: Tensor,
+        norm: Callable[[Tensor], Tensor],
+        context: KeyValue,
+        segments: Segments | None = None,
+        out: Tensor | None = None,
+    ) -> Tensor:
+        """Add the attention of the normalised x to x; shapes as in ``forward``, and ``out`` takes the sum.
+
+        All queries get the same from a context of a single token, as the empty condition is: its value. Then
+        neither the norm nor the queries are computed, unless gradients are: those of their parameters, which
+        are zero, must be there.
+        """
+        if context.keys.shape[1] != 1 or torch.is_grad_enabled():
+            return torch.add(x, self(norm(x), context, segments), out=out)
+        branch = self.to_out(context.values.flatten(-2))  # (B, 1, C)
+        if segments is not None:
+            self._check_elements(context, segments)
+            branch = segments.spread(branch.squeeze(1))
+        return torch.add(x, branch, out=out)
+
+    @staticmethod
+    def _check_elements(context: KeyValue, segments: Segments) -> None:
+        if len(context.keys) != len(segments.lengths):
+            raise ValueError(
+                f"CrossAttention: expected a context for each of {len(segments.lengths)} batch elements, "
+                f"got {len(context.keys)}"
+            )

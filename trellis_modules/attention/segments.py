@@ -139,6 +139,17 @@ class Segments:
             for _, groups in sorted(members.items())
         ]
 
+    @cached_property
+    def owner(self) -> Tensor:
+        """(T,) int64, the group of each row, for groups whose rows follow each other."""
+        groups = torch.arange(len(self.lengths), device=self.device)
+        lengths = torch.tensor(self.lengths, device=self.device)
+        return groups.repeat_interleave(lengths, output_size=sum(self.lengths))
+
+    def spread(self, values: Tensor) -> Tensor:
+        """(S, ...) one value for each group, whose rows follow each other -> (T, ...)."""
+        return values.index_select(0, self.owner)
+
     def gather(self, values: Tensor) -> Tensor:
         """(T, ...) values of the rows -> (N, ...) in group order."""
         return values if self.rows is None else values.index_select(0, self.rows)

@@ -3,33 +3,28 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from trellis_modules.postprocess.cleaning import CleaningConfig, check_mesh, clean_mesh
+from trellis_modules.postprocess.cleaning import CleaningConfig
 from trellis_modules.postprocess.fusion import fuse_observations
 from trellis_modules.postprocess.inpainting import fill_outside_charts, spread_over_surface
 from trellis_modules.postprocess.observations import Observations
 from trellis_modules.postprocess.optimization import TextureOptimization, optimize_texture
+from trellis_modules.postprocess.preparation import OnPiece, PreparedSurface, prepare_surface
 from trellis_modules.postprocess.surface_colours import gaussian_colours_at, vertex_colours_at
 from trellis_modules.postprocess.texels import SurfaceTexels, surface_texels
 from trellis_modules.postprocess.textured_mesh import TexturedMesh
-from trellis_modules.postprocess.unwrap import unwrap
 from trellis_modules.representations.gaussian import Gaussian
 from trellis_modules.representations.mesh.normals import vertex_normals
 
 logger = logging.getLogger(__name__)
 
-OnPiece = Callable[[int], object]
-"""Called with the number of finished pieces of the work on one mesh."""
-
 DEFAULT_CLEANING = CleaningConfig()
 MODES = ("fast", "opt")
-_MAX_TEXTURE_SIZE = 8192
 _UNKNOWN_GREY = 0.5
 
 
@@ -56,6 +51,7 @@ def to_textured_mesh(
     generator: torch.Generator | None = None,
     device: torch.device | str | None = None,
     on_piece: OnPiece | None = None,
+    surface: PreparedSurface | None = None,
 ) -> TexturedMesh:
     """Clean a mesh, unwrap it and bake the colours that pictures of the object show.
 
@@ -72,6 +68,7 @@ def to_textured_mesh(
         device: where to work; None is that of the vertices.
         on_piece: called with 1 when the mesh is clean and with 2 when it is unwrapped; what it raises ends
             the work.
+        surface: the mesh as `prepare_surface` leaves it with the same settings, where that was done before.
 
     Returns:
         TexturedMesh, y up. It is empty if the mesh has no face, and grey if the pictures do not show it.
@@ -83,7 +80,7 @@ def to_textured_mesh(
     """
     if mode not in MODES:
         raise ValueError(f"to_textured_mesh: expected mode in {MODES}, got {mode!r}")
-    canvas = _canvas("to_textured_mesh", vertices, faces, cleaning, texture_size, device, on_piece)
+    canvas = _canvas("to_textured_mesh", vertices, faces, cleaning, texture_size, device, on_piece, surface)
     if canvas is None:
         return TexturedMesh.empty(_plain_texture(texture_size))
     observations = observations.to(canvas.vertices.device)
@@ -107,12 +104,13 @@ def bake_gaussians(
     texture_size: int = 1024,
     device: torch.device | str | None = None,
     on_piece: OnPiece | None = None,
+    surface: PreparedSurface | None = None,
 ) -> TexturedMesh:
     """Bake the colours of Gaussians that lie on the surface, without pictures: fast without a GPU.
 
     The other arguments, the result and the errors are those of :func:`to_textured_mesh`.
     """
-    canvas = _canvas("bake_gaussians", vertices, faces, cleaning, texture_size, device, on_piece)
+    canvas = _canvas("bake_gaussians", vertices, faces, cleaning, texture_size, device, on_piece, surface)
     if canvas is None:
         return TexturedMesh.empty(_plain_texture(texture_size))
     _check_finite(
@@ -132,6 +130,7 @@ def bake_vertex_colours(
     texture_size: int = 1024,
     device: torch.device | str | None = None,
     on_piece: OnPiece | None = None,
+    surface: PreparedSurface | None = None,
 ) -> TexturedMesh:
     """Keep the colours (V, 3) in [0, 1] of a fine mesh in the texture of a simplified one.
 
@@ -142,7 +141,9 @@ def bake_vertex_colours(
             f"bake_vertex_colours: expected vertex_colours ({len(vertices)}, 3), "
             f"got {tuple(vertex_colours.shape)}"
         )
-    canvas = _canvas("bake_vertex_colours", vertices, faces, cleaning, texture_size, device, on_piece)
+    canvas = _canvas(
+        "bake_vertex_colours", vertices, faces, cleaning, texture_size, device, on_piece, surface
+    )
     if canvas is None:
         return TexturedMesh.empty(_plain_texture(texture_size))
     points, corners, colours = (
@@ -163,30 +164,25 @@ def _canvas(
     texture_size: int,
     device: torch.device | str | None,
     on_piece: OnPiece | None,
+    surface: PreparedSurface | None = None,
 ) -> _Canvas | None:
-    """Clean and unwrap a mesh; None when it has no face."""
-    if not 1 <= texture_size <= _MAX_TEXTURE_SIZE:
-        raise ValueError(f"{where}: expected texture_size in [1, {_MAX_TEXTURE_SIZE}], got {texture_size}")
+    """A mesh, cleaned and unwrapped unless it comes as ``surface``; None when it has no face."""
     if device is None:
         device = vertices.device if isinstance(vertices, Tensor) else "cpu"
     device = torch.device(device)
-    raw = tuple(torch.as_tensor(values).detach().cpu().numpy() for values in (vertices, faces))
-    check_mesh(where, *raw)
-    clean, corners = clean_mesh(*raw, cleaning, device)
-    if not len(corners):
-        logger.warning("%s: the mesh has no face; nothing to texture", where)
-        return None
-    report = on_piece or (lambda pieces: None)
-    report(1)
-    charts = unwrap(clean, corners, texture_size)
-    report(2)
-    surface = torch.from_numpy(clean).to(device)
-    smooth = vertex_normals(surface, torch.from_numpy(corners).to(device))
+    if surface is None:
+        raw = tuple(torch.as_tensor(values).detach().cpu().numpy() for values in (vertices, faces))
+        surface = prepare_surface(where, *raw, cleaning, texture_size, device, on_piece)
+        if surface is None:
+            return None
+    points = torch.from_numpy(surface.vertices).to(device)
+    smooth = vertex_normals(points, torch.from_numpy(surface.faces).to(device))
+    charts = surface.charts
     vertex, seamed, uvs = (
         torch.from_numpy(values).to(device) for values in (charts.vertex, charts.faces, charts.uvs)
     )
-    texels = surface_texels(surface[vertex][seamed], uvs[seamed], texture_size)
-    return _Canvas(surface[vertex], seamed, uvs, smooth[vertex], texels)
+    texels = surface_texels(points[vertex][seamed], uvs[seamed], texture_size)
+    return _Canvas(points[vertex], seamed, uvs, smooth[vertex], texels)
 
 
 def _check_finite(where: str, what: str, *values: Tensor) -> None:

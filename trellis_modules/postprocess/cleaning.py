@@ -5,18 +5,19 @@ from __future__ import annotations
 import logging
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import fast_simplification
 import numpy as np
-import torch
 
 from trellis_modules.postprocess.face_count import simplify_to
 from trellis_modules.postprocess.hidden_faces import remove_hidden_faces
 from trellis_modules.postprocess.hole_filling import fill_holes
-from trellis_modules.postprocess.remesh import remesh_solid
 from trellis_modules.postprocess.solid import solid_of_faces, tidy_solid
-from trellis_modules.postprocess.visibility import face_visibility
 from trellis_modules.representations.mesh.triangle_arrays import triangle_areas, weld
+
+if TYPE_CHECKING:
+    import torch
 
 logger = logging.getLogger(__name__)
 
@@ -95,7 +96,7 @@ def check_mesh(where: str, vertices: np.ndarray, faces: np.ndarray) -> None:
 
 
 def clean_mesh(
-    vertices: np.ndarray, faces: np.ndarray, config: CleaningConfig, device: torch.device
+    vertices: np.ndarray, faces: np.ndarray, config: CleaningConfig, device: torch.device | str
 ) -> tuple[np.ndarray, np.ndarray]:
     """Weld and simplify; then make a solid, or drop hidden faces and close small holes.
 
@@ -135,7 +136,11 @@ def _solid(vertices: np.ndarray, faces: np.ndarray, config: CleaningConfig) -> t
     else:
         count = round((1 - config.simplify) * len(faces))
         solid = tidy_solid(vertices, faces, count)
-    return remesh_solid(*solid, num_faces=count) if config.watertight else solid
+    if not config.watertight:
+        return solid
+    from trellis_modules.postprocess.remesh import remesh_solid  # needs PyTorch, which takes long to import
+
+    return remesh_solid(*solid, num_faces=count)
 
 
 def _simplify(
@@ -151,8 +156,13 @@ def _weld(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return vertices, faces
 
 
-def _visibility(vertices: np.ndarray, faces: np.ndarray, device: torch.device) -> np.ndarray:
+def _visibility(vertices: np.ndarray, faces: np.ndarray, device: torch.device | str) -> np.ndarray:
     """(F,) share of evenly spread views in which each face is seen."""
+    import torch  # takes long to import; meshes that become solids do not need it
+
+    from trellis_modules.postprocess.visibility import face_visibility
+
+    device = torch.device(device)
     mesh = torch.from_numpy(vertices).to(device), torch.from_numpy(faces).to(device)
     return face_visibility(*mesh, *_VIEWS.get(device.type, _VIEWS["cpu"])).cpu().numpy()
 

@@ -186,8 +186,10 @@ class Gaussian:
         with torch.no_grad():
             properties = (self.xyz, self.features[:, 0], self.scaling, self.rotation, self.opacity)
             kept = torch.cat(properties, dim=1).isfinite().all(dim=1)
-        if bool(kept.all()):
-            return self
+        return self if bool(kept.all()) else self.subset(kept)
+
+    def subset(self, kept: Tensor) -> Gaussian:
+        """Those of the Gaussians for which ``kept`` (N,) bool holds."""
         return Gaussian(self.config, *(getattr(self, name)[kept] for name in _HIDDEN))
 
     def save_ply(

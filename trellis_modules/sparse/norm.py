@@ -29,5 +29,5 @@ class SparseGroupNorm32(nn.GroupNorm):
 def _element_mean(x: SparseTensor, values: Tensor) -> Tensor:
     """Mean of (T, G) values over the voxels of each batch element, (B, G); zero where there is none."""
     sums = values.new_zeros(x.batch_size, values.shape[1]).index_add(0, x.batch_index, values)
-    counts = torch.bincount(x.batch_index, minlength=x.batch_size).clamp_min(1)
+    counts = torch.tensor(x.lengths, device=values.device).clamp_min(1)
     return sums / counts[:, None]

@@ -25,13 +25,13 @@ class Modulation(NamedTuple):
     scale: Tensor
     gate: Tensor
 
-    def apply(self, x: Tensor) -> Tensor:
-        """Modulate the normalised input (B, L, C) or (T, C) of a branch."""
-        return torch.addcmul(self.shift, x, 1 + self.scale)
+    def normed(self, norm: LayerNorm32, x: Tensor) -> Tensor:
+        """The input of a branch: x, (B, L, C) or (T, C), normalised and modulated."""
+        return norm(x, self.shift, self.scale)
 
-    def join(self, x: Tensor, branch: Tensor) -> Tensor:
-        """Add the gated output of a branch to x, both (B, L, C) or (T, C)."""
-        return torch.addcmul(x, self.gate, branch)
+    def join(self, x: Tensor, branch: Tensor, out: Tensor | None = None) -> Tensor:
+        """Add the gated output of a branch to x, both (B, L, C) or (T, C); ``out`` takes the sum."""
+        return torch.addcmul(x, self.gate, branch, out=out)
 
 
 def split_modulation(vectors: Tensor, channels: int) -> list[Modulation]:
@@ -75,8 +75,8 @@ class ModulatedTransformerBlock(nn.Module):
         self, x: Tensor, attn: Modulation, mlp: Modulation, segments: Segments | None = None
     ) -> Tensor:
         """Both branches: (B, L, C) -> (B, L, C); with segments (T, C) -> (T, C)."""
-        x = attn.join(x, self.attn(attn.apply(self.norm1(x)), segments))
-        return mlp.join(x, self.mlp(mlp.apply(self.norm2(x))))
+        x = attn.join(x, self.attn(attn.normed(self.norm1, x), segments))
+        return mlp.join(x, self.mlp(mlp.normed(self.norm2, x)))
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         """(B, L, C) tokens and a (B, C) condition, (B, 6 C) with ``share_mod`` -> (B, L, C)."""
@@ -122,18 +122,19 @@ class ModulatedTransformerCrossBlock(nn.Module):
         context: KeyValue,
         segments: Segments | None = None,
         element_segments: Segments | None = None,
+        out: Tensor | None = None,
     ) -> Tensor:
-        """Self attention, then cross attention: (B, L, C) -> (B, L, C).
+        """Self attention, then cross attention: (B, L, C) -> (B, L, C); ``out`` takes the result.
 
         With the segments of self attention and of the batch elements, as cross attention needs them:
         (T, C) -> (T, C).
         """
-        x = modulation.join(x, self.self_attn(modulation.apply(self.norm1(x)), segments))
-        return x + self.cross_attn(self.norm2(x), context, element_segments)
+        x = modulation.join(x, self.self_attn(modulation.normed(self.norm1, x), segments))
+        return self.cross_attn.join(x, self.norm2, context, element_segments, out)
 
-    def feed_forward(self, x: Tensor, modulation: Modulation) -> Tensor:
-        """The feed-forward network: (B, L, C) -> (B, L, C)."""
-        return modulation.join(x, self.mlp(modulation.apply(self.norm3(x))))
+    def feed_forward(self, x: Tensor, modulation: Modulation, out: Tensor | None = None) -> Tensor:
+        """The feed-forward network: (B, L, C) -> (B, L, C); ``out`` takes the result."""
+        return modulation.join(x, self.mlp(modulation.normed(self.norm3, x)), out)
 
     def forward(self, x: Tensor, condition: Tensor, context: Tensor | KeyValue) -> Tensor:
         """One block; all that it computes with its parameters is computed here.

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from trellis_modules.norms import layer_norm
 
 
 class LayerNorm32(nn.LayerNorm):
     """Layer norm over the last axis, in float32 whatever the input is."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., C) -> (..., C) in the dtype of x."""
-        if self.weight is None:  # the kernels compute in float32 whatever the dtype: no copy is needed
-            return F.layer_norm(x, self.normalized_shape, None, None, self.eps).to(x.dtype)
-        weight = None if self.weight is None else self.weight.float()
-        bias = None if self.bias is None else self.bias.float()
-        return F.layer_norm(x.float(), self.normalized_shape, weight, bias, self.eps).to(x.dtype)
+    def forward(self, x: Tensor, shift: Tensor | None = None, scale: Tensor | None = None) -> Tensor:
+        """(..., C) -> (..., C) in the dtype of x; then ``shift + norm * (1 + scale)``, where they are given."""
+        return layer_norm(x, self.weight, self.bias, self.eps, shift, scale)
 
 
 class ChannelLayerNorm32(LayerNorm32):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+_RESIDUAL_WIDTHS = {8: (32, 64, 192), 16: (32, 48, 96, 192)}  # channels after each stride of 2
 
 
 class PatchEmbed(nn.Module):
@@ -38,15 +38,23 @@ class PatchEmbed(nn.Module):
 
 
 class ResidualEmbed(PatchEmbed):
-    """Patch tokens by a small residual network: four strides of 2, so patches of 16 x 16 pixels.
+    """Patch tokens by a small residual network of strides of 2: four for patches of 16 x 16 pixels.
 
     A transformer that starts from nothing needs far fewer pictures with it than with one projection of
     pixels.
     Source: the hybrid of ViT, arXiv:2010.11929, sec. 3.1.
     """
 
-    def __init__(self, embed_dim: int, widths: Sequence[int] = (32, 48, 96, 192)) -> None:
-        super().__init__(2 ** len(widths), embed_dim)
+    def __init__(self, patch_size: int, embed_dim: int) -> None:
+        """Build the network.
+
+        Raises:
+            ValueError: another patch size than 8 or 16.
+        """
+        if patch_size not in _RESIDUAL_WIDTHS:
+            raise ValueError(f"ResidualEmbed: expected patch_size 8 or 16, got {patch_size}")
+        super().__init__(patch_size, embed_dim)
+        widths = _RESIDUAL_WIDTHS[patch_size]
         stem, *stages = widths
         layers = [nn.Conv2d(3, stem, 3, 2, 1, bias=False), nn.BatchNorm2d(stem), nn.ReLU()]
         for width, wider in zip(widths, stages):
@@ -55,7 +63,7 @@ class ResidualEmbed(PatchEmbed):
         self.proj = nn.Conv2d(widths[-1], embed_dim, 1)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Map (B, 3, H, W) images to row-major tokens (B, H/16 * W/16, C); raises as ``grid_size``."""
+        """Map (B, 3, H, W) images to row-major tokens (B, H/p * W/p, C); raises as ``grid_size``."""
         self.grid_size(images)
         images = images.to(self.proj.weight.dtype, memory_format=torch.channels_last)
         return self.proj(self.body(images)).flatten(2).mT  # (B, P, C)
@@ -80,18 +88,3 @@ class _ResidualBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         h = F.relu(self.norm1(self.conv1(x)))
         return F.relu(self.shortcut(x) + self.norm2(self.conv2(h)))
-
-
-def build_patch_embed(name: str, patch_size: int, embed_dim: int) -> PatchEmbed:
-    """Make the patch embedding of a name: "conv", one projection, or "residual", a small residual network.
-
-    Raises:
-        ValueError: no such name, or "residual" with other patches than 16 x 16 pixels.
-    """
-    embed = PatchEmbed(patch_size, embed_dim) if name == "conv" else ResidualEmbed(embed_dim)
-    if name not in ("conv", "residual") or embed.patch_size != patch_size:
-        raise ValueError(
-            f"build_patch_embed: expected patch_embed 'conv', or 'residual' with patch_size 16, "
-            f"got {name!r} and {patch_size}"
-        )
-    return embed

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vggt.layers.block import Block, init_linear_weights
-from vggt.layers.patch_embed import build_patch_embed
+from vggt.layers.patch_embeddings import build_patch_embed
 
 NORM_EPS = 1e-6
 
@@ -53,7 +53,7 @@ class VisionTransformer(nn.Module):
             interpolate_antialias: low-pass the position table when it is shrunk to another grid.
             interpolate_offset: added to the grid size when scaling the position table; some released
                 weights were trained with 0.1. At 0 the target size is given exactly.
-            patch_embed: "conv", one projection (all releases), or "residual", a small residual network.
+            patch_embed: see `build_patch_embed`; "conv" in all releases.
 
         Raises:
             ValueError: ``img_size`` is not a multiple of ``patch_size``, or no such patch embedding.

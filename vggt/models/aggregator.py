@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from vggt.images import normalize_images
 from vggt.layers.block import Block, init_linear_weights
-from vggt.layers.patch_embed import PatchEmbed, build_patch_embed
+from vggt.layers.patch_embed import PatchEmbed
+from vggt.layers.patch_embeddings import PATCH_EMBEDDINGS, build_patch_embed
 from vggt.layers.rope import RotaryTable, grid_positions, rotary_table
 from vggt.layers.vision_transformer import VisionTransformer, released_vision_transformer
 
@@ -52,8 +53,7 @@ class Aggregator(nn.Module):
             num_heads: attention heads of a block.
             mlp_ratio: hidden width of a block's perceptron over C.
             num_register_tokens: registers of each frame.
-            patch_embed: "conv" (one convolution), "residual" (a small residual network, patches of 16) or a
-                released DINOv2 name of the same width.
+            patch_embed: a name of `build_patch_embed`, or a released DINOv2 name of the same width.
             aa_order: "frame" and "global" in the order in which a round runs them.
             aa_block_size: consecutive blocks of one kind in a round; divides ``depth``.
             qk_norm: normalise queries and keys per head.
@@ -172,7 +172,7 @@ def _check_rounds(depth: int, aa_block_size: int, aa_order: Sequence[str]) -> No
 def _build_patch_embed(
     name: str, img_size: int, patch_size: int, embed_dim: int
 ) -> PatchEmbed | VisionTransformer:
-    if name in ("conv", "residual"):
+    if name in PATCH_EMBEDDINGS:
         return build_patch_embed(name, patch_size, embed_dim)
     encoder = released_vision_transformer(name, img_size, patch_size)
     if encoder.embed_dim != embed_dim:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from dataset_toolkits.subsets.instances import InstanceFunction, Outcome, attempt, for_each, keep_unique
+from dataset_toolkits.subsets import instances
+from dataset_toolkits.subsets.instances import Outcome, attempt, keep_unique
 from dataset_toolkits.subsets.sweethome3d.licences import licence_of
 from dataset_toolkits.subsets.sweethome3d.metadata import asset_row, measured, model_infos, read_metadata
 from dataset_toolkits.subsets.sweethome3d.prepare import load_prepared, prepare_model
@@ -86,10 +87,8 @@ def download(rows: Sequence[AssetRow], output_dir: Path, options: argparse.Names
         yield attempt(row.sha256, lambda row=row: prepare(row))
 
 
-def foreach_instance(
-    rows: Sequence[AssetRow], output_dir: Path, function: InstanceFunction, max_workers: int | None = None
-) -> Iterator[Outcome]:
-    """Call a function for the prepared mesh of every model; see `for_each`.
+def model_files(rows: Sequence[AssetRow]) -> dict[str, str]:
+    """Paths of the prepared meshes; see `dataset_toolkits.subsets.instances.model_files`.
 
     Raises:
         MetadataError: the table is of an earlier version, whose paths are those of unprepared models.
@@ -99,7 +98,7 @@ def foreach_instance(
             "metadata.csv: was written by an earlier version; remove it, and run build_metadata.py, "
             "download.py and build_metadata.py again: prepared meshes are kept"
         )
-    return for_each(rows, output_dir, function, max_workers)
+    return instances.model_files(rows)
 
 
 def _unpacked(output_dir: Path, source: Path | None) -> Path:

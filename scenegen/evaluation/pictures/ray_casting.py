@@ -109,7 +109,7 @@ def _piece(part: trimesh.Trimesh, to_scene: np.ndarray, pictures: list[np.ndarra
     if image is not None and visual.uv is not None:
         uv = np.asarray(visual.uv, np.float32)[faces]
         textures[:] = len(pictures)
-        pictures.append(srgb_to_linear(np.asarray(image.convert("RGB"), np.float32) / 255))
+        pictures.append(_LINEAR_OF_BYTES[np.asarray(image.convert("RGB"))])
     return corners, colours.astype(np.float32), uv, textures
 
 
@@ -123,6 +123,9 @@ def _unit(colours: np.ndarray) -> np.ndarray:
 def srgb_to_linear(values: np.ndarray) -> np.ndarray:
     """sRGB in [0, 1] to linear light (IEC 61966-2-1)."""
     return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4).astype(np.float32)
+
+
+_LINEAR_OF_BYTES = srgb_to_linear(np.arange(256, dtype=np.float32) / 255)
 
 
 def linear_to_srgb(values: np.ndarray) -> np.ndarray:
@@ -225,8 +228,9 @@ def _from_light(
     squared = np.square(away).sum(axis=1)
     cosine = np.einsum("pc,pc->p", normals, away) / np.sqrt(squared)
     lit = np.flatnonzero(cosine > 0)
-    met = scene.run(starts[lit].astype(np.float32), away[lit].astype(np.float32), output=1)
-    free = lit[(met["primID"] < 0) | (met["tfar"] >= 1)]  # the lamp is at 1 along the ray
+    lamp = np.ones(len(lit), np.float32)  # how far along the ray it is
+    met = scene.run(starts[lit].astype(np.float32), away[lit].astype(np.float32), lamp, query="OCCLUDED")
+    free = lit[met < 0]
     light = np.zeros(len(starts), np.float32)
     light[free] = watts * cosine[free] / (4 * math.pi**2 * squared[free])
     return light

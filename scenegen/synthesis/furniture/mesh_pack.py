@@ -158,6 +158,22 @@ class MeshPack:
         return pack
 
     @classmethod
+    def load_for_validation(cls, path: Path | str) -> MeshPack:
+        """Read a pack on which a training is measured.
+
+        Raises:
+            PackError: see `load`; or it holds models of another split.
+            SplitError: see `load`.
+        """
+        pack = cls.load(path)
+        if foreign := [info.id for info in pack.infos if info.split != "validation"]:
+            raise PackError(
+                f"{path}: expected models of the validation split only, got {foreign[0]!r} and "
+                f"{len(foreign) - 1} more; figures of others would say nothing, or give test models away"
+            )
+        return pack
+
+    @classmethod
     def load(cls, path: Path | str) -> MeshPack:
         """Read a pack, and check that its models are of the split that it says.
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from scenegen.synthesis.layouts.fittings import Fittings
 from scenegen.synthesis.layouts.footprints import Item, footprints_overlap
 from scenegen.synthesis.layouts.options import ComposerOptions
 from scenegen.synthesis.layouts.pool import Model, ModelPool, can_carry
@@ -25,15 +26,17 @@ class Group:
         self.items: list[Item] = []
         self.wanted = 0
 
-    def build(self, num_objects: int) -> list[Item] | None:
-        """Place ``num_objects`` items, or return None when one found no place."""
-        self.wanted = num_objects
+    def build(self, num_objects: int, fittings: Fittings) -> list[Item] | None:
+        """Place ``num_objects`` items, those of the fittings last; None when one found no place."""
+        self.wanted = num_objects - fittings.count
         self._choose(self._arrangements())()
         for _ in range(3 * num_objects):
-            if len(self.items) >= num_objects:
-                return self.items
+            if len(self.items) >= self.wanted:
+                break
             self._add_extra()
-        return self.items if len(self.items) == num_objects else None
+        if len(self.items) != self.wanted or not fittings.add(self.items, self._new):
+            return None
+        return self.items
 
     # -- arrangements --
 
@@ -129,7 +132,7 @@ class Group:
     def _add_extra(self) -> None:
         """Add one item: on a support when there is one and luck has it, else on the floor by the group."""
         supports = [item for item in self.items if can_carry(item.model)]
-        if supports and self.pool.tabletop and self.rng.random() < 0.5:
+        if supports and self.pool.tabletop and self.rng.random() < self.options.carry_probability:
             self._put_on(self._choose(supports), self._new(self._choose(self.pool.tabletop)))
             return
         self._put_beside(self._new(self._choose(self.pool.floor)))

@@ -37,6 +37,10 @@ class Item:
     def centre(self) -> Vector3:
         return (self.x, self.bottom + self.size[1] / 2, self.z)
 
+    @property
+    def top(self) -> float:
+        return self.bottom + self.size[1]
+
     def offset(self, local_x: float, local_z: float) -> tuple[float, float]:
         """World floor position of a point given in this item's own axes."""
         c, s = math.cos(self.yaw), math.sin(self.yaw)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Sequence
 
@@ -15,8 +16,8 @@ from scenegen.synthesis.layouts.scene_composer import CompositionError, compose
 from scenegen.synthesis.layouts.scene_layout import SceneLayout
 
 _POOL_MODELS = 400  # models a batch of scenes is composed from: enough variety, quick to index
-_MAX_WALLS = 2
-_OPTIONS = ComposerOptions(min_visible_fraction=0.3)
+_USUAL_WALLS = 2
+TRAINING_OPTIONS = ComposerOptions(min_visible_fraction=0.3)
 
 
 def step_rng(seed: int, step: int, purpose: str) -> np.random.Generator:
@@ -30,9 +31,11 @@ def layout_arrays(layouts: Sequence[SceneLayout]) -> dict[str, np.ndarray]:
     Returns:
         shape (S, N) int64 (the objects' model_id as a number), centre (S, N, 3), yaw (S, N), size (S, N),
         eye, target (S, 3), fov_deg (S,), sun_direction (S, 3), sun, ambient (S,), floor_colour, wall_colour
-        (S, 3), wall_point, wall_normal (S, 2, 3; zero normal = no wall), all float32 but for ``shape``.
+        (S, 3), wall_point, wall_normal (S, W, 3; zero normal = no wall; W is 2 or, where a scene has more
+        walls, as many), ceiling (S,; +inf = none), all float32 but for ``shape``.
     """
-    walls = np.zeros((len(layouts), _MAX_WALLS, 2, 3), dtype=np.float32)
+    most_walls = max([_USUAL_WALLS, *(len(layout.room.walls) for layout in layouts)])
+    walls = np.zeros((len(layouts), most_walls, 2, 3), dtype=np.float32)
     for row, layout in zip(walls, layouts):
         for slot, wall in zip(row, layout.room.walls):
             slot[0], slot[1] = wall.point, wall.normal
@@ -48,6 +51,7 @@ def layout_arrays(layouts: Sequence[SceneLayout]) -> dict[str, np.ndarray]:
         "sun": [s.lighting.sun_strength for s in layouts],
         "ambient": [s.lighting.ambient_strength for s in layouts],
         "floor_colour": [s.room.floor_colour for s in layouts],
+        "ceiling": [math.inf if s.room.ceiling_m is None else s.room.ceiling_m for s in layouts],
         "wall_colour": [s.room.wall_colour for s in layouts],
     }
     arrays = {name: np.asarray(values, dtype=np.float32) for name, values in floats.items()}
@@ -64,7 +68,7 @@ class LayoutBatches(Dataset):
         objects_per_step: int,
         count_weights: Sequence[float],
         seed: int,
-        options: ComposerOptions = _OPTIONS,
+        options: ComposerOptions = TRAINING_OPTIONS,
     ) -> None:
         self.infos, self.objects_per_step, self.seed, self.options = infos, objects_per_step, seed, options
         self.count_weights = np.asarray(count_weights, dtype=np.float64) / np.sum(count_weights)

@@ -15,6 +15,8 @@ TABLETOP_CATEGORIES = (
     "Other small",
     "Plant/vase/decor",
 )
+HANGING_WORDS = ("hanging", "pendant", "chandelier", "ceiling", "fluorescent", "track")
+_DEEPEST_ON_WALL_M = 0.7
 _TABLETOP_ONLY_M = 0.42  # such things below this size look lost on a floor
 
 
@@ -23,6 +25,9 @@ class Model(Protocol):
 
     @property
     def id(self) -> str: ...
+
+    @property
+    def name(self) -> str: ...
 
     @property
     def super_category(self) -> str: ...
@@ -51,6 +56,8 @@ class ModelPool:
         """
         self.floor: list[Model] = []
         self.tabletop: list[Model] = []
+        self.mounted: list[Model] = []
+        self.hanging: list[Model] = []
         self.seats: list[Model] = []
         self.sofas: list[Model] = []
         self.beds: list[Model] = []
@@ -70,6 +77,11 @@ class ModelPool:
             self.tabletop.append(model)
             if max(model.size_m) < _TABLETOP_ONLY_M:
                 return
+        if model.tier == "mounted":
+            if hangs_from_ceiling(model):
+                self.hanging.append(model)
+            elif depth <= _DEEPEST_ON_WALL_M:
+                self.mounted.append(model)
         if model.tier != "floor":
             return
         self.floor.append(model)
@@ -86,6 +98,12 @@ class ModelPool:
                 self.desks.append(model)
             elif height < 0.8 and width < 0.75:
                 self.night_stands.append(model)
+
+
+def hangs_from_ceiling(model: Model) -> bool:
+    """True for lamps and fans of the tier "mounted" whose name says that they are not for a wall."""
+    name = model.name.lower()
+    return model.tier == "mounted" and any(word in name for word in HANGING_WORDS) and "clothes" not in name
 
 
 def can_stand_on_support(model: Model) -> bool:

@@ -18,6 +18,7 @@ import numpy as np
 from scenegen.geometry import CONTINUOUS_SYMMETRY
 from scenegen.synthesis.layouts.arrangements import Group
 from scenegen.synthesis.layouts.camera import find_camera
+from scenegen.synthesis.layouts.fittings import Fittings
 from scenegen.synthesis.layouts.light import draw_lighting
 from scenegen.synthesis.layouts.options import TEST_OPTIONS, ComposerOptions
 from scenegen.synthesis.layouts.pool import Model, ModelPool
@@ -56,10 +57,11 @@ def compose(
     pool = models if isinstance(models, ModelPool) else ModelPool(models)
     for _ in range(options.max_attempts):
         room_yaw = rng.random() * math.tau
-        items = Group(rng, pool, options, room_yaw).build(num_objects)
+        fittings = Fittings(rng, pool, options, room_yaw, num_objects)
+        items = Group(rng, pool, options, room_yaw).build(num_objects, fittings)
         if items is None:
             continue
-        camera = find_camera(rng, items, options)
+        camera = find_camera(rng, items, options, fittings.walls, fittings.ceiling_m)
         if camera is None:
             continue
         for item in items:
@@ -69,7 +71,7 @@ def compose(
             objects=tuple(item.placed() for item in items),
             camera=camera,
             lighting=draw_lighting(rng, camera),
-            room=draw_room(rng, items, camera, room_yaw),
+            room=draw_room(rng, items, camera, room_yaw, fittings),
         )
     raise CompositionError(
         f"compose {scene_id}: no acceptable scene of {num_objects} objects in {options.max_attempts} tries; "

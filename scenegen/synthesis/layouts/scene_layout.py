@@ -57,7 +57,7 @@ class Camera:
         forward /= np.linalg.norm(forward)
         right = np.array([-forward[2], 0.0, forward[0]])
         right /= np.linalg.norm(right)
-        down = np.cross(forward, right)
+        down = cross(forward, right)
         matrix = np.eye(4)
         matrix[:3, :3] = (right, down, forward)
         matrix[:3, 3] = -matrix[:3, :3] @ position
@@ -88,11 +88,12 @@ class Wall:
 
 @dataclass(frozen=True)
 class Room:
-    """Floor at y = 0 and walls behind the objects; colours are sRGB in [0, 1]."""
+    """Floor at y = 0, walls behind the objects, perhaps a ceiling; colours are sRGB in [0, 1]."""
 
     floor_colour: Vector3
     wall_colour: Vector3
     walls: tuple[Wall, ...] = ()
+    ceiling_m: float | None = None
 
 
 @dataclass(frozen=True)
@@ -113,8 +114,11 @@ class SceneLayout:
         return replace(self, objects=tuple(self.objects[i] for i in order))
 
     def to_json(self) -> dict[str, Any]:
-        """Return the layout as JSON-ready dicts, lists, numbers and strings."""
-        return json.loads(json.dumps(asdict(self)))
+        """Return the layout as JSON-ready dicts, lists, numbers and strings, without a ceiling of None."""
+        raw = json.loads(json.dumps(asdict(self)))
+        if self.room.ceiling_m is None:
+            del raw["room"]["ceiling_m"]
+        return raw
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> SceneLayout:
@@ -133,6 +137,7 @@ class SceneLayout:
                     floor_colour=tuple(raw["room"]["floor_colour"]),
                     wall_colour=tuple(raw["room"]["wall_colour"]),
                     walls=tuple(Wall(**_tuples(item)) for item in raw["room"]["walls"]),
+                    ceiling_m=raw["room"].get("ceiling_m"),
                 ),
             )
         except (KeyError, TypeError) as error:
@@ -156,6 +161,12 @@ def vector3(values: Iterable[float]) -> Vector3:
     """Three numbers of any kind as Python floats, which layouts hold."""
     x, y, z = (float(value) for value in values)
     return x, y, z
+
+
+def cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Cross product of two vectors (3,): the numbers of ``numpy.cross``, in a tenth of the time."""
+    (a_x, a_y, a_z), (b_x, b_y, b_z) = a.tolist(), b.tolist()
+    return np.array([a_y * b_z - a_z * b_y, a_z * b_x - a_x * b_z, a_x * b_y - a_y * b_x])
 
 
 def yaw_matrix(yaw: float | np.ndarray) -> np.ndarray:

@@ -22,7 +22,9 @@ def crop_windows(masks: Tensor) -> Tensor:
     return torch.cat([(boxes[:, :2] + boxes[:, 2:]) / 2, half], -1)
 
 
-def crop_objects(pictures: Tensor, masks: Tensor, image: Tensor, size: int) -> Tensor:
+def crop_objects(
+    pictures: Tensor, masks: Tensor, image: Tensor, size: int, shown: Tensor | None = None
+) -> Tensor:
     """Crops on black, see `crop_windows`.
 
     Args:
@@ -30,6 +32,7 @@ def crop_objects(pictures: Tensor, masks: Tensor, image: Tensor, size: int) -> T
         masks: (K, H, H) bool.
         image: (K,) int64, the picture of each mask.
         size: pixels per edge of the crops.
+        shown: (K, H, H) bool, the pixels that are not black; by default those of the masks.
 
     Returns:
         (K, C, size, size).
@@ -40,7 +43,7 @@ def crop_objects(pictures: Tensor, masks: Tensor, image: Tensor, size: int) -> T
     steps = (torch.arange(fine, device=pictures.device) + 0.5) / fine * 2 - 1
     axes = (centre[:, :, None] + half[:, None] * steps) / pixels * 2 - 1  # (K, 2, fine)
     grid = torch.stack([axes[:, 0, None].expand(-1, fine, -1), axes[:, 1, :, None].expand(-1, -1, fine)], -1)
-    cut_out = pictures[image] * masks[:, None]
+    cut_out = pictures[image] * (masks if shown is None else shown)[:, None]
     return F.avg_pool2d(F.grid_sample(cut_out, grid, align_corners=False), _SUPERSAMPLE)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from scenegen.geometry import transform_points
+from scenegen.geometry import invert_pose, pose_to_transform, transform_points
 from scenegen.synthesis.pictures.light_model import (
     FLOOR_NORMAL,
     FLOOR_POINT,
@@ -16,6 +16,9 @@ from scenegen.synthesis.pictures.light_model import (
     plane_depth,
     received_light,
 )
+from scenegen.synthesis.pictures.object_paint import ObjectPaint
+from scenegen.synthesis.pictures.room_paint import RoomPaint
+from scenegen.synthesis.pictures.scene_paint import PLAIN, ScenePaint
 from scenegen.synthesis.shapes.shape_bank import Triangles
 from trellis_modules.renderers.backends.torch_rasterizer import rasterize
 from trellis_modules.renderers.cameras import (
@@ -69,25 +72,44 @@ class Picture:
     points: Tensor
 
 
-def _background(eye: Tensor, rays: Tensor, scene: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-    """Depth, normal and colour of floor and walls; beyond them the wall colour at infinite depth."""
+@dataclass(frozen=True)
+class _Background:
+    """Floor, walls and ceiling of S pictures; beyond them the wall colour at infinite depth."""
+
+    depth: Tensor  # (S, H, W)
+    normal: Tensor  # (S, H, W, 3)
+    colour: Tensor  # (S, H, W, 3)
+    plane: Tensor  # (S, H, W) int64: 0 floor, then walls, then the ceiling; -1 beyond
+
+
+def _background(eye: Tensor, rays: Tensor, scene: dict[str, Tensor]) -> _Background:
     floor = (eye.new_tensor(values).expand_as(eye) for values in (FLOOR_POINT, FLOOR_NORMAL))
     planes = [(*floor, scene["floor_colour"])]
     planes += [
         (scene["wall_point"][:, k], scene["wall_normal"][:, k], scene["wall_colour"])
         for k in range(scene["wall_point"].shape[1])
     ]
+    planes.append((*_ceiling(scene["ceiling"]), scene["wall_colour"]))
     depth = torch.full(rays.shape[:3], torch.inf, device=eye.device)
     normal = torch.zeros_like(rays)
     colour = scene["wall_colour"][:, None, None].expand_as(rays)
-    for point, plane_normal, plane_colour in planes:
+    plane = torch.full(rays.shape[:3], -1, device=eye.device)
+    for number, (point, plane_normal, plane_colour) in enumerate(planes):
         height = ((point - eye) * plane_normal).sum(-1)[:, None, None]
         found = plane_depth(height, torch.einsum("shwc,sc->shw", rays, plane_normal))
         nearer = found < depth
         depth = torch.where(nearer, found, depth)
         normal = torch.where(nearer[..., None], plane_normal[:, None, None], normal)
         colour = torch.where(nearer[..., None], plane_colour[:, None, None], colour)
-    return depth, normal, colour
+        plane = torch.where(nearer, number, plane)
+    return _Background(depth, normal, colour, plane)
+
+
+def _ceiling(height: Tensor) -> tuple[Tensor, Tensor]:
+    """Points and normals (S, 3) of ceilings at heights (S,); the normal is zero where there is none."""
+    exists = torch.isfinite(height)
+    along = torch.stack([torch.zeros_like(height), torch.ones_like(height), torch.zeros_like(height)], -1)
+    return along * torch.where(exists, height, 0)[:, None], -along * exists[:, None]
 
 
 def _light_frame(sun: Tensor, centre: Tensor, radius: Tensor) -> tuple[Tensor, Tensor]:
@@ -115,7 +137,12 @@ def _sunlit(points: Tensor, corners: Tensor, image: Tensor, scene: dict[str, Ten
 
 
 def render_scenes(
-    world: Triangles, objects_per_scene: int, view: CameraBatch, scene: dict[str, Tensor], size: int
+    world: Triangles,
+    objects_per_scene: int,
+    view: CameraBatch,
+    scene: dict[str, Tensor],
+    size: int,
+    paint: ScenePaint = PLAIN,
 ) -> Picture:
     """Render S scenes at once.
 
@@ -124,26 +151,54 @@ def render_scenes(
         objects_per_scene: N, so that owner // N is the scene.
         view: the S cameras.
         scene: sun_direction (S, 3), sun, ambient (S,), floor_colour, wall_colour (S, 3), wall_point and
-            wall_normal (S, W, 3), as made by `layout_arrays`; low, high (S, 3), the box of the objects.
+            wall_normal (S, W, 3), ceiling (S,), as made by `layout_arrays`; low, high (S, 3), the box of the
+            objects; world (S, N, 8), their poses, when there is paint for objects.
         size: pixels per edge.
+        paint: what the surfaces are painted with, and light.
     """
     image = world.owner // objects_per_scene
     screen = project(world.corners, view.extrinsics[image], view.focal[image], size)
     raster = rasterize(screen, image, len(view.focal), size, size)
     eye, rays = view.rays(size)
-    depth, normal, colour = _background(eye, rays, scene)
+    behind = _background(eye, rays, scene)
     face = raster.face.clamp(min=0)
-    front = raster.depth < depth
-    depth = torch.where(front, raster.depth, depth)
-    normal = torch.where(front[..., None], face_normals(world.corners)[face], normal)
-    colour = torch.where(front[..., None], world.colours[face], colour)
-
+    front = raster.depth < behind.depth
+    depth = torch.where(front, raster.depth, behind.depth)
     finite = torch.isfinite(depth)
     points = eye[:, None, None] + rays * torch.where(finite, depth, 0)[..., None]
+    normal = torch.where(front[..., None], face_normals(world.corners)[face], behind.normal)
+    owner = torch.where(front, world.owner[face], -1)
+    colour = torch.where(front[..., None], world.colours[face], _painted(behind, points, paint.room))
+    if paint.objects is not None:
+        colour = _patterned(colour, points, owner, scene["world"], paint.objects)
+
     normal = facing_eye(normal, rays)
-    cosine = torch.einsum("shwc,sc->shw", normal, scene["sun_direction"]).clamp(min=0)
+    sun_direction = scene["sun_direction"]
+    cosine = torch.einsum("shwc,sc->shw", normal, sun_direction).clamp(min=0)
     lit = _sunlit(points + SHADOW_OFFSET_M * normal, world.corners, image, scene)
     ambient, sun = scene["ambient"][:, None, None], scene["sun"][:, None, None]
-    light = torch.where(finite, received_light(normal, ambient, sun * cosine * lit), ambient)
-    owner = torch.where(front, world.owner[face], -1)
-    return Picture((colour * light[..., None]).clamp(0, 1), owner, depth, points)
+    if paint.light is None:
+        light = received_light(normal, ambient, sun * cosine * lit)[..., None]
+    else:
+        sky = received_light(normal, ambient, torch.zeros_like(cosine))
+        light = paint.light.received(points, scene, sky, sun * cosine, lit)
+    colour = colour * torch.where(finite[..., None], light, ambient[..., None])
+    if paint.objects is not None:
+        shine = paint.objects.highlights(normal, rays, sun_direction[:, None, None], owner.clamp(min=0))
+        colour = colour + (shine * sun * lit * front)[..., None]
+    return Picture(colour.clamp(0, 1), owner, depth, points)
+
+
+def _painted(behind: _Background, points: Tensor, paint: RoomPaint | None) -> Tensor:
+    """Colours (S, H, W, 3) of floor, walls and ceiling."""
+    if paint is None:
+        return behind.colour
+    return paint.colours(points, behind.plane, behind.normal, behind.colour)
+
+
+def _patterned(colour: Tensor, points: Tensor, owner: Tensor, world: Tensor, paint: ObjectPaint) -> Tensor:
+    """Colours (S, H, W, 3) with the patterns of objects, whose poses are ``world`` (S, N, 8)."""
+    number = owner.clamp(min=0)
+    back = pose_to_transform(invert_pose(world.flatten(0, 1)))
+    local = transform_points(points, back[number])
+    return torch.where((owner >= 0)[..., None], paint.colours(local, number, colour), colour)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scenegen.geometry import CONTINUOUS_SYMMETRY, yup_to_zup
+from scenegen.geometry import yup_to_zup
 from scenegen.synthesis.furniture.mesh_pack import MeshPack
 from scenegen.synthesis.furniture.records import ModelInfo
 from trellis_modules.ragged import expand
@@ -105,8 +105,8 @@ def bend_axes(points: Tensor, bend: Tensor) -> Tensor:
 def _draw_bend(symmetry: np.ndarray, rng: np.random.Generator, max_bend: float) -> np.ndarray:
     """Bends (P, 4) of shapes with these symmetries (P,), which they keep; four in ten are not bent."""
     bend = rng.uniform(-max_bend, max_bend, (len(symmetry), 4))
-    bend[symmetry == CONTINUOUS_SYMMETRY, 0] = 0.0  # round things stay round
-    turns_alike = (symmetry == CONTINUOUS_SYMMETRY) | (symmetry > 2)
+    turns_alike = ~np.isin(symmetry, (1, 2))
+    bend[turns_alike & (symmetry != 4), 0] = 0.0  # round things stay round, and stars stay stars
     bend[turns_alike, 3] = bend[turns_alike, 0]
     bend[rng.random(len(symmetry)) < 0.4] = 0.0
     return bend
@@ -116,8 +116,8 @@ def _stretched(info: ModelInfo, stretch: np.ndarray) -> ModelInfo:
     """The record of a stretched model; unequal stretch of width and depth leaves half turns at most."""
     size = tuple(float(s * f) for s, f in zip(info.size_m, stretch))
     symmetry = info.symmetry
-    if symmetry in (CONTINUOUS_SYMMETRY, 4) and abs(stretch[0] / stretch[2] - 1) > _SQUARE_TOLERANCE:
-        symmetry = 2
+    if symmetry not in (1, 2) and abs(stretch[0] / stretch[2] - 1) > _SQUARE_TOLERANCE:
+        symmetry = 2 if symmetry % 2 == 0 else 1
     return replace(info, size_m=size, symmetry=symmetry)
 
 

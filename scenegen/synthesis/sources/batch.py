@@ -45,6 +45,17 @@ class SceneLatentBatch(SceneBatch):
 
 
 @dataclass(frozen=True)
+class ObjectLatentBatch(Batch):
+    """Pictures of single objects, each alone in its photo, with the latents of their structures."""
+
+    asset_image: Tensor  # (B, 3, I, I) crops on black
+    mask_image: Tensor  # (B, 1, I, I) masks in the whole picture
+    object_points: Tensor  # (B, 4, G, G), see `Shot.object_points`
+    visible: Tensor  # (B,) bool; the others are not trained on
+    x_0: Tensor  # (B, C, r, r, r)
+
+
+@dataclass(frozen=True)
 class ScenePairBatch(Batch):
     """Scenes seen twice, with the same focal length from two places."""
 

@@ -24,20 +24,27 @@ from scenegen.synthesis.sources.appearance_batches import (
 from scenegen.synthesis.sources.batch import (
     FieldBatch,
     LatentPictureBatch,
+    ObjectLatentBatch,
     SceneBatch,
     SceneLatentBatch,
     ScenePairBatch,
 )
+from scenegen.synthesis.sources.object_batches import ObjectLatentSource, ObjectSourceConfig
 from scenegen.synthesis.sources.picture_set import PictureSetConfig, PictureSetSource
 from scenegen.synthesis.sources.scene_batches import SceneLatentSource, ScenePairSource, SceneSource
 from scenegen.synthesis.sources.shape_pool import ShapePool, ShapeSource, SourceConfig
 from trellis_modules.sparse import SparseTensor
 
+_HELD_OUT_SHAPES = 1024  # variants of the few models of the validation split
+
 
 def _pool(config: SourceConfig, options: SourceOptions) -> ShapePool:
-    bank = ShapeBank(
-        MeshPack.concatenate([MeshPack.load_for_training(path) for path in options.packs]), options.device
-    )
+    if options.validation:
+        packs = [MeshPack.load_for_validation(path) for path in options.validation_packs]
+        config = replace(config, shapes=min(config.shapes, _HELD_OUT_SHAPES), refresh_steps=1 << 30)
+    else:
+        packs = [MeshPack.load_for_training(path) for path in options.packs]
+    bank = ShapeBank(MeshPack.concatenate(packs), options.device)
     return ShapePool(bank, replace(config, workers=options.workers), options.device)
 
 
@@ -45,7 +52,12 @@ def _on_half_precision(device: torch.device) -> AbstractContextManager:
     return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
 
 
-def _structure_encoder(stem: Path, device: torch.device) -> Callable[[Tensor], Tensor]:
+def structure_encoder(stem: Path, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """What makes latents of occupancy grids, by the encoder of a checkpoint stem.
+
+    Raises:
+        CheckpointError: it is missing, damaged or does not fit.
+    """
     encoder = load_checkpoint(stem, device=device).eval()
 
     def encode(occupancy: Tensor) -> Tensor:
@@ -72,8 +84,13 @@ def _of_pool(source: Callable[[ShapePool], BatchSource]) -> Callable[..., BatchS
 
 
 def _scene_latents(config: SourceConfig, options: SourceOptions) -> SceneLatentSource:
-    encode = _structure_encoder(options.latent_encoder, options.device)
+    encode = structure_encoder(options.latent_encoder, options.device)
     return SceneLatentSource(_pool(config, options), encode)
+
+
+def _object_latents(config: ObjectSourceConfig, options: SourceOptions) -> ObjectLatentSource:
+    encode = structure_encoder(options.latent_encoder, options.device)
+    return ObjectLatentSource(_pool(config, options), encode)
 
 
 def _latent_pictures(config: AppearanceSourceConfig, options: SourceOptions) -> LatentPictureSource:
@@ -90,6 +107,9 @@ SOURCES: Mapping[str, SourceKind] = {
     "scenes": SourceKind(SceneBatch, SourceConfig, _of_pool(SceneSource)),
     "scene_pairs": SourceKind(ScenePairBatch, SourceConfig, _of_pool(ScenePairSource)),
     "scene_latents": SourceKind(SceneLatentBatch, SourceConfig, _scene_latents, takes_latent_encoder=True),
+    "object_latents": SourceKind(
+        ObjectLatentBatch, ObjectSourceConfig, _object_latents, takes_latent_encoder=True
+    ),
     "voxel_fields": SourceKind(FieldBatch, AppearanceSourceConfig, _of_pool(FieldSource)),
     "latent_pictures": SourceKind(
         LatentPictureBatch, AppearanceSourceConfig, _latent_pictures, takes_latent_encoder=True

@@ -60,34 +60,27 @@ class ScenePairSource(PictureSource[ScenePairBatch]):
         )
 
 
-class SceneLatentSource(PictureSource[SceneLatentBatch]):
-    """Batches of scenes with the latents of their objects.
-
-    All shapes of a pool are encoded once, when it is drawn.
-    """
+class PoolLatents:
+    """Latents of the shapes of a pool, which are encoded once, when the pool is drawn."""
 
     def __init__(self, pool: ShapePool, encode: Callable[[Tensor], Tensor]) -> None:
-        """Make a source.
+        """Make ready.
 
         Args:
             pool: the shapes.
             encode: occupancy (K, 1, R, R, R) float -> latents (K, C, r, r, r).
         """
-        super().__init__(pool)
-        self.encode = encode
+        self.pool, self.encode = pool, encode
         self._latents: Latest[Tensor] = Latest()
 
-    def _make(self, number: int) -> SceneLatentBatch:
-        shot = self.studio.shoot(number, self.studio.generator(number))
-        scenes = shot.scene_batch(self.config.image_size, self.config.patch_grid)
+    def at(self, number: int) -> Tensor:
+        """Latents (P, C, r, r, r) of all shapes that the batch of a number is made of."""
         epoch, variants = self.pool.at(number)
-        latents = self._latents.get(epoch, lambda: self._encoded(epoch, variants))
-        return SceneLatentBatch(**vars(scenes), x_0=latents[shot.shape])
+        return self._latents.get(epoch, lambda: self._encoded(epoch, variants))
 
     @torch.no_grad()
     def _encoded(self, epoch: int, variants: Variants) -> Tensor:
-        """Latents (P, C, r, r, r) of all shapes of the pool."""
-        generator = step_generator(self.pool.device, self.config, epoch, "encode")
+        generator = step_generator(self.pool.device, self.pool.config, epoch, "encode")
         rows = torch.arange(len(variants.models), device=self.pool.device)
         return torch.cat(
             [
@@ -95,3 +88,17 @@ class SceneLatentSource(PictureSource[SceneLatentBatch]):
                 for part in rows.split(_ENCODED_AT_ONCE)
             ]
         )
+
+
+class SceneLatentSource(PictureSource[SceneLatentBatch]):
+    """Batches of scenes with the latents of their objects."""
+
+    def __init__(self, pool: ShapePool, encode: Callable[[Tensor], Tensor]) -> None:
+        """Make a source; for the arguments see `PoolLatents`."""
+        super().__init__(pool)
+        self.latents = PoolLatents(pool, encode)
+
+    def _make(self, number: int) -> SceneLatentBatch:
+        shot = self.studio.shoot(number, self.studio.generator(number))
+        scenes = shot.scene_batch(self.config.image_size, self.config.patch_grid)
+        return SceneLatentBatch(**vars(scenes), x_0=self.latents.at(number)[shot.shape])

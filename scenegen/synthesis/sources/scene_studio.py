@@ -21,6 +21,9 @@ from scenegen.geometry import (
 )
 from scenegen.synthesis.layouts.layout_arrays import LayoutBatches
 from scenegen.synthesis.pictures.crops import crop_objects, crop_windows, shrink
+from scenegen.synthesis.pictures.development import develop
+from scenegen.synthesis.pictures.mask_faults import faulty_masks
+from scenegen.synthesis.pictures.scene_paint import ScenePaint
 from scenegen.synthesis.pictures.shading import CameraBatch, Picture, render_scenes
 from scenegen.synthesis.shapes.recolouring import Recolouring
 from scenegen.synthesis.shapes.shape_bank import Triangles, Variants
@@ -40,13 +43,15 @@ class Shot:
     """
 
     layout: dict[str, Tensor]  # see `layout_arrays`; besides world (S, N, 8), low and high corner (S, 3)
+    paint: ScenePaint
     triangles: Triangles  # of all S * N objects, in the world
     recolouring: Recolouring  # of all S * N objects
     view: CameraBatch
     picture: Picture
     developed: Tensor  # (S, 3, H, H), the picture's colours as a camera gives them
     order: Tensor  # (S, N) int64, the composed object at each place of the new order
-    masks: Tensor  # (S*N, H, H) bool, new order
+    seen: Tensor  # (S*N, H, H) bool, new order, the pixels of the objects
+    masks: Tensor  # (S*N, H, H) bool, new order, what people say they are: see `faulty_masks`
     visible: Tensor  # (S, N) bool, new order
 
     @property
@@ -87,8 +92,9 @@ class Shot:
         number = self.picture.object[thinned].clamp(min=0)
         back = pose_to_transform(invert_pose(self.layout["world"].flatten(0, 1)))
         local = transform_points(self.picture.points[thinned], back[number])
-        seen = torch.cat([local, torch.ones_like(local[..., :1])], -1).permute(0, 3, 1, 2)
-        return crop_objects(seen, self.masks[thinned], self._scene_of_object(), grid)
+        shown = torch.cat([local, torch.ones_like(local[..., :1])], -1).permute(0, 3, 1, 2)
+        masks = self.masks[thinned]
+        return crop_objects(shown, masks, self._scene_of_object(), grid, masks & self.seen[thinned])
 
     def scene_picture(self, size: int) -> PhotoBatch:
         """The pictures of whole scenes at the size that encoders take."""
@@ -141,30 +147,37 @@ class SceneStudio:
         recolouring = Recolouring.draw(layout["shape"].numel(), generator)
         triangles = self._world_triangles(variants, layout, recolouring)
         layout["low"], layout["high"] = self._bounds(variants, layout)
+        looks = self.config.looks
+        paint = ScenePaint.draw(layout, layout["shape"].numel(), looks, generator)
         view = CameraBatch.look(layout["eye"], layout["target"], layout["fov_deg"])
-        picture = self._render(triangles, layout, view)
-        masks = _masks(picture, layout["shape"].shape[1])
-        pixels = masks.flatten(2).sum(-1)
+        picture = self._render(triangles, layout, view, paint)
+        seen = _masks(picture, layout["shape"].shape[1])
+        pixels = seen.flatten(2).sum(-1)
         order = _query_first(pixels, generator)
         scene_number = torch.arange(len(order), device=self.device)
+        seen = seen[scene_number[:, None], order].flatten(0, 1)
+        developed = develop(picture.colour, generator, looks.photo)
         return Shot(
             layout,
+            paint,
             triangles,
             recolouring,
             view,
             picture,
-            developed=_develop(picture, generator),
+            developed=developed,
             order=order,
-            masks=masks[scene_number[:, None], order].flatten(0, 1),
-            visible=pixels.gather(1, order) >= _VISIBLE_PIXELS,
+            seen=seen,
+            masks=faulty_masks(seen, looks.faulty_masks, generator) if looks.faulty_masks > 0 else seen,
+            visible=is_visible(pixels.gather(1, order)),
         )
 
     def from_elsewhere(self, shot: Shot, generator: torch.Generator) -> PhotoBatch:
         """The same scenes from other places; ``generator`` goes on from where the shot left it."""
         layout = shot.layout
         view = CameraBatch.look(_second_eye(layout, generator), layout["target"], layout["fov_deg"])
-        picture = self._render(shot.triangles, layout, view)
-        return _scene_picture(_develop(picture, generator), picture, view, self.config.image_size)
+        picture = self._render(shot.triangles, layout, view, shot.paint)
+        developed = develop(picture.colour, generator, self.config.looks.photo)
+        return _scene_picture(developed, picture, view, self.config.image_size)
 
     def _layout(self, number: int, epoch: int, variants: Variants) -> dict[str, Tensor]:
         composed = self._layouts.get(epoch, lambda: self._composer(epoch, variants)).get(number)
@@ -176,7 +189,9 @@ class SceneStudio:
     def _composer(self, epoch: int, variants: Variants) -> ReadAhead[dict[str, np.ndarray]]:
         """Composes scenes of the shapes of a pool, as long as it is alive."""
         config = self.config
-        batches = LayoutBatches(variants.infos, config.objects_per_step, config.object_counts, config.seed)
+        batches = LayoutBatches(
+            variants.infos, config.objects_per_step, config.object_counts, config.seed, config.layouts
+        )
         return ReadAhead(batches, config.workers, end=(epoch + 1) * config.refresh_steps)
 
     def _world_triangles(
@@ -195,9 +210,16 @@ class SceneStudio:
         corners = place_yup(half[:, :, None] * signs, layout["world"]).flatten(1, 2)  # (S, N * 8, 3)
         return corners.amin(1), corners.amax(1)
 
-    def _render(self, triangles: Triangles, layout: dict[str, Tensor], view: CameraBatch) -> Picture:
+    def _render(
+        self, triangles: Triangles, layout: dict[str, Tensor], view: CameraBatch, paint: ScenePaint
+    ) -> Picture:
         num_objects = layout["shape"].shape[1]
-        return render_scenes(triangles, num_objects, view, layout, self.config.render_size)
+        return render_scenes(triangles, num_objects, view, layout, self.config.render_size, paint)
+
+
+def is_visible(pixels: Tensor) -> Tensor:
+    """Which objects with so many pixels are trained on."""
+    return pixels >= _VISIBLE_PIXELS
 
 
 def _masks(picture: Picture, num_objects: int) -> Tensor:
@@ -213,22 +235,9 @@ def _query_first(pixels: Tensor, generator: torch.Generator) -> Tensor:
     num_scenes, num_objects = pixels.shape
     priority = torch.rand(num_scenes, num_objects, generator=generator, device=pixels.device)
     largest = torch.rand(num_scenes, 1, generator=generator, device=pixels.device) < _QUERY_IS_LARGEST
-    first = torch.where(largest, pixels.float(), priority * (pixels >= _VISIBLE_PIXELS)).argmax(1)
+    first = torch.where(largest, pixels.float(), priority * is_visible(pixels)).argmax(1)
     priority[torch.arange(num_scenes, device=pixels.device), first] = 2.0
     return priority.argsort(dim=1, descending=True)
-
-
-def _develop(picture: Picture, generator: torch.Generator) -> Tensor:
-    """Exposure, white balance, gamma and noise of a camera, different for every picture: (S, 3, H, H)."""
-    colour = picture.colour.permute(0, 3, 1, 2)
-
-    def draw(*shape: int) -> Tensor:
-        return torch.rand(len(colour), *shape, generator=generator, device=colour.device)
-
-    balance = torch.exp((draw(3, 1, 1) - 0.5) * 0.24 + (draw(1, 1, 1) - 0.5) * 0.5)
-    gamma = torch.exp((draw(1, 1, 1) - 0.5) * 0.6)
-    noise = torch.randn(colour.shape, generator=generator, device=colour.device) * draw(1, 1, 1) * 0.03
-    return ((colour * balance).clamp(min=1e-4) ** gamma + noise).clamp(0, 1)
 
 
 def _second_eye(layout: dict[str, Tensor], generator: torch.Generator) -> Tensor:

@@ -11,7 +11,9 @@ from safe_files.limits import MAX_GRID, MAX_IMAGE_SIDE_PX, MAX_WORKERS
 from scenegen.datasets.batch import ShapeBatch
 from scenegen.datasets.latest import Latest
 from scenegen.datasets.source import batch_number
-from scenegen.synthesis.layouts.layout_arrays import step_rng
+from scenegen.synthesis.layouts.layout_arrays import TRAINING_OPTIONS, step_rng
+from scenegen.synthesis.layouts.options import ComposerOptions
+from scenegen.synthesis.pictures.looks import Looks
 from scenegen.synthesis.shapes.shape_bank import ShapeBank, Variants, make_variants, surface_occupancy
 from trellis_modules.config import MAX_SEED, check_range
 
@@ -35,6 +37,8 @@ class SourceConfig:
     repeat: int = 1  # steps in a row that see the same pictures (with other times and noise)
     workers: int = 0
     seed: int = 0
+    layouts: ComposerOptions = TRAINING_OPTIONS  # which scenes are composed
+    looks: Looks = Looks()  # how their pictures look
 
     def __post_init__(self) -> None:
         for name in ("shapes", "refresh_steps", "objects_per_step", "patch_grid", "surface_samples"):

@@ -7,7 +7,7 @@ import numpy as np
 
 from dataset_toolkits import build_procedural_pack
 from scenegen.synthesis.furniture.mesh_pack import MeshPack
-from scenegen.synthesis.furniture.procedural import generate
+from scenegen.synthesis.furniture.procedural import DECOR, generate
 from scenegen.synthesis.furniture.procedural.pack import generate_pack
 from scenegen.synthesis.furniture.split import load_split
 
@@ -49,3 +49,12 @@ def test_parts_of_test_models_are_refused(tmp_path, monkeypatch, caplog):
     assert build_procedural_pack.main() == 1
     assert f"expected models of the train split only, got '{name}'" in caplog.text
     assert not (tmp_path / "out.safetensors").exists()
+
+
+def test_decor_comes_after_the_furniture_which_stays_the_same(tmp_path):
+    output = tmp_path / "out.safetensors"
+    assert build_procedural_pack.main(f"--output {output} --count 2 --decor 3 --workers 1".split()) == 0
+    pack = MeshPack.load(output)
+    assert pack.infos[:2] == generate_pack(2).infos
+    classes = [info.id.split("/")[1] for info in pack.infos[2:]]
+    assert len(classes) == 3 and set(classes) <= set(DECOR)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from trellis_modules.ragged import count
+
 NUM_CORNERS = 8
 CORNER_OFFSETS = tuple((k & 1, (k >> 1) & 1, (k >> 2) & 1) for k in range(NUM_CORNERS))  # x fastest
 
@@ -74,7 +76,7 @@ def mean_over_cubes(values: Tensor, corners: Tensor, num_vertices: int) -> Tenso
     """
     rows, channels = corners.flatten(), values.shape[-1]
     total = values.new_zeros(num_vertices, channels).index_add(0, rows, values.reshape(-1, channels))
-    return total / torch.bincount(rows, minlength=num_vertices)[:, None].to(values.dtype)
+    return total / count(rows, num_vertices)[:, None].to(values.dtype)
 
 
 def deformed_positions(vertices: Tensor, deform: Tensor, resolution: int) -> Tensor:

@@ -5,12 +5,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from scenegen.synthesis.furniture.procedural import household, seating, storage, tables
+from scenegen.synthesis.furniture.procedural import decor, fixtures, household, seating, storage, tables
 from scenegen.synthesis.furniture.procedural.shapes import Assembly
 from scenegen.synthesis.furniture.records import FurnitureMesh, ModelInfo, normalise
 from scenegen.synthesis.furniture.visibility import remove_hidden_faces
@@ -27,7 +27,7 @@ class FurnitureClass:
     Attributes:
         build: draws an assembly in metres (y up, front +z) and its yaw symmetry order.
         super_category: class name shared with the real models.
-        tier: floor or small.
+        tier: floor, small or mounted (on a wall, or hanging).
         weight: share among `generate_any` draws, relative.
     """
 
@@ -65,6 +65,34 @@ CLASSES: dict[str, FurnitureClass] = {
     "toilet": FurnitureClass(household.toilet, "Bathroom fixture", weight=0.4),
 }
 
+"""Furniture."""
+
+DECOR: dict[str, FurnitureClass] = {
+    "pendant_lamp": FurnitureClass(fixtures.pendant_lamp, "Lighting", tier="mounted", weight=3.0),
+    "chandelier": FurnitureClass(fixtures.chandelier, "Lighting", tier="mounted", weight=3.0),
+    "ceiling_lamp": FurnitureClass(fixtures.ceiling_lamp, "Lighting", tier="mounted"),
+    "picture": FurnitureClass(fixtures.picture, "Plant/vase/decor", tier="mounted", weight=2.0),
+    "mirror": FurnitureClass(fixtures.mirror, "Plant/vase/decor", tier="mounted"),
+    "wall_shelf": FurnitureClass(fixtures.wall_shelf, "Cabinet/Shelf/Desk", tier="mounted"),
+    "wall_cabinet": FurnitureClass(fixtures.wall_cabinet, "Cabinet/Shelf/Desk", tier="mounted"),
+    "wall_clock": FurnitureClass(fixtures.wall_clock, "Plant/vase/decor", tier="mounted", weight=0.5),
+    "wall_lamp": FurnitureClass(fixtures.wall_lamp, "Lighting", tier="mounted"),
+    "radiator": FurnitureClass(fixtures.radiator, "Other large", tier="mounted", weight=0.5),
+    "curtain": FurnitureClass(fixtures.curtain, "Rug/curtain/screen", tier="mounted", weight=0.5),
+    "wall_television": FurnitureClass(fixtures.wall_television, "Electronics", tier="mounted", weight=0.5),
+    "broad_plant": FurnitureClass(decor.broad_plant, "Plant/vase/decor", weight=2.0),
+    "palm": FurnitureClass(decor.palm, "Plant/vase/decor", weight=2.0),
+    "sword_plant": FurnitureClass(decor.sword_plant, "Plant/vase/decor", weight=1.5),
+    "flowers": FurnitureClass(decor.flowers, "Plant/vase/decor", tier="small", weight=1.5),
+    "vase": FurnitureClass(decor.vase, "Plant/vase/decor", weight=1.0),
+    "bowl": FurnitureClass(decor.bowl, "Other small", tier="small", weight=1.0),
+    "books": FurnitureClass(decor.books, "Other small", tier="small", weight=1.0),
+    "pillow": FurnitureClass(decor.pillow, "Other small", tier="small", weight=1.0),
+    "basket": FurnitureClass(decor.basket, "Other large", weight=1.0),
+    "bottle": FurnitureClass(decor.bottle, "Other small", tier="small", weight=0.5),
+}
+"""What hangs, is fixed to walls, grows, and lies about."""
+
 
 def generate(
     class_name: str, rng: np.random.Generator, *, remove_hidden: bool = True
@@ -72,7 +100,7 @@ def generate(
     """Draw one variant of a class.
 
     Args:
-        class_name: key of `CLASSES`.
+        class_name: key of `CLASSES` or `DECOR`.
         rng: gives the variant's seed, and nothing else is taken from it.
         remove_hidden: drop faces that no outside camera can see, as is done for the real models; this takes
             some ten times longer than the drawing (3 to 40 ms).
@@ -83,10 +111,15 @@ def generate(
     return generate_seeded(class_name, int(rng.integers(_MAX_SEED)), remove_hidden=remove_hidden)
 
 
-def generate_any(rng: np.random.Generator, *, remove_hidden: bool = True) -> tuple[FurnitureMesh, ModelInfo]:
-    """Draw a variant of a class chosen by the classes' weights."""
-    names = list(CLASSES)
-    weights = np.array([CLASSES[name].weight for name in names])
+def generate_any(
+    rng: np.random.Generator,
+    classes: Mapping[str, FurnitureClass] = CLASSES,
+    *,
+    remove_hidden: bool = True,
+) -> tuple[FurnitureMesh, ModelInfo]:
+    """Draw a variant of one of the classes, `CLASSES` or `DECOR`, chosen by their weights."""
+    names = list(classes)
+    weights = np.array([classes[name].weight for name in names])
     return generate(
         names[rng.choice(len(names), p=weights / weights.sum())], rng, remove_hidden=remove_hidden
     )
@@ -100,9 +133,10 @@ def generate_seeded(
     Raises:
         ValueError: unknown class.
     """
-    if class_name not in CLASSES:
-        raise ValueError(f"generate: unknown class {class_name!r}; known: {sorted(CLASSES)}")
-    kind = CLASSES[class_name]
+    known = CLASSES | DECOR
+    if class_name not in known:
+        raise ValueError(f"generate: unknown class {class_name!r}; known: {sorted(known)}")
+    kind = known[class_name]
     assembly, symmetry = kind.build(np.random.default_rng(seed))
     vertices, faces, colours = assembly.joined()
     unit, size_m = normalise(vertices)

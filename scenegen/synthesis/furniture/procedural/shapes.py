@@ -95,7 +95,7 @@ def panel(width: float, height: float, depth: float, bow: float, segments: int =
     vertices = np.array(
         [(x * width / 2, y * height, z * depth - bow * (1 - x * x)) for x in steps for y, z in ring]
     )
-    return Shape(vertices, _rings(len(steps), 4))
+    return Shape(vertices, ring_faces(len(steps), 4))
 
 
 def prism(base: float, top: float, height: float, segments: int = 12) -> Shape:
@@ -124,7 +124,7 @@ def lathe(profile: Sequence[tuple[float, float]], segments: int = 16, hollow: bo
     angles = 2 * np.pi * np.arange(segments) / segments
     circle = np.stack([np.sin(angles), np.zeros(segments), np.cos(angles)], axis=1)
     rings = np.concatenate([circle * radius + (0, y, 0) for radius, y in profile])
-    return Shape(rings, _rings(len(profile), segments, closed=hollow))
+    return Shape(rings, ring_faces(len(profile), segments, closed=hollow))
 
 
 def tube(
@@ -145,7 +145,7 @@ def tube(
         vertices.append(
             point + ring_radius * (np.outer(np.cos(angles), first) + np.outer(np.sin(angles), second))
         )
-    return Shape(np.concatenate(vertices), _rings(len(points), segments))
+    return Shape(np.concatenate(vertices), ring_faces(len(points), segments))
 
 
 def cushion(width: float, height: float, depth: float, roundness: float = 0.4, segments: int = 12) -> Shape:
@@ -186,11 +186,11 @@ def _superellipsoid(roundness: float, segments: int) -> tuple[np.ndarray, np.nda
         axis=-1,
     )
     rings /= np.abs(rings).max(axis=(0, 1))
-    return rings.reshape(-1, 3), _rings(len(latitudes), segments)
+    return rings.reshape(-1, 3), ring_faces(len(latitudes), segments)
 
 
 @lru_cache(maxsize=256)
-def _rings(count: int, segments: int, closed: bool = False) -> np.ndarray:
+def ring_faces(count: int, segments: int, closed: bool = False) -> np.ndarray:
     """Faces between `count` rings of `segments` vertices; ends capped, or the last ring joined to the first.
 
     The array is shared: do not write to it.

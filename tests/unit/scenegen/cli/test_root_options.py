@@ -1,12 +1,10 @@
-import json
 from pathlib import Path
 
 import pytest
 
 from scenegen.batch.scenes import SceneReport
-from scenegen.cli import root_options
 from scenegen.cli.inference_options import parse_arguments
-from scenegen.cli.root_options import only_named, run_on_gpus, share, speed_line
+from scenegen.cli.root_options import only_named, share, speed_line
 from scenegen.inputs.layout import InputScene
 
 
@@ -45,6 +43,8 @@ def test_processes_share_what_is_left_like_cards(tmp_path):
         (["--set", "test", "--formats", "glb,obj"], "--formats"),
         (["--set", "test", "--gpus", "2", "--gpu_num", "2"], "--gpus"),
         (["--set", "test", "--gpus", "none"], "--gpus"),
+        (["--set", "test", "--gpus", "2", "--workers", "2"], "--gpus: means --workers"),
+        (["--address", "127.0.0.1:9"], "--address: of a Ray cluster; add --engine ray"),
     ],
 )
 def test_contradictions_end_in_one_line(capsys, arguments, message):
@@ -66,32 +66,6 @@ def test_speed_leaves_the_first_scene_out_of_the_median():
     assert speed_line([]) == "0 assets"
 
 
-def test_one_process_is_started_on_each_gpu(monkeypatch):
-    started = []
-
-    class Process:
-        """Answers like a process that made its first scene and failed at the others."""
-
-        returncode = 1
-
-        def __init__(self, command, env, **_):
-            self.ids = Path(command[command.index("--only") + 1]).read_text().split()
-            started.append((env["CUDA_VISIBLE_DEVICES"], self.ids, command))
-
-        def communicate(self):
-            if self.ids[0] == "b":
-                return "", None
-            return json.dumps({"scenes": [{"scene_id": self.ids[0], "status": "done", "objects": 2}]}), None
-
-    monkeypatch.setattr(root_options.subprocess, "Popen", Process)
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    given = ["--set", "test", "--gpus", "2"]
-    options = parse_arguments("", given)
-    reports = run_on_gpus(_scenes("abc"), options, given)
-    assert [(gpu, ids) for gpu, ids, _ in started] == [("0", ["a", "c"]), ("1", ["b"])]
-    assert all("--gpus" not in command and command[-1] == "cuda" for *_, command in started)
-    assert {report.scene_id: report.status for report in reports} == {
-        "a": "done",
-        "c": "failed",
-        "b": "failed",
-    }
+def test_gpus_are_workers_with_one_gpu_each():
+    options = parse_arguments("", ["--set", "test", "--gpus", "2"])
+    assert (options.workers, options.gpus_per_worker, options.engine) == (2, 1.0, "local")

@@ -1,21 +1,21 @@
 import json
 import logging
-import multiprocessing
 import os
 import signal
 
 import pytest
 
+from scenegen.batch.engines.local import LocalEngine
 from scenegen.evaluation import runner
 from scenegen.evaluation.alignment import AlignmentSettings
 from scenegen.evaluation.glb import GlbError
 from scenegen.evaluation.loading import EvaluationError
 from scenegen.evaluation.records import RecordStore
-from scenegen.evaluation.runner import iterate_records, plan_evaluation
-from scenegen.evaluation.scene import evaluate_scene
+from scenegen.evaluation.runner import EvaluationWork, iterate_records, plan_evaluation
 from scenegen.evaluation.scene_list import canonical_sha256
 from scenegen.evaluation.settings import EvaluationSettings
 
+run = LocalEngine().run
 SETTINGS = EvaluationSettings(100, alignment=AlignmentSettings("none"))
 
 
@@ -60,38 +60,39 @@ def test_resume_takes_finished_scenes_and_redoes_changed_and_broken_ones(
 ):
     path = tmp_path / "r.records.jsonl"
     plan = plan_evaluation(*folders, SETTINGS)
-    first = {record["id"]: record for record in iterate_records(plan, RecordStore(path))}
+    first = {record["id"]: record for record in iterate_records(plan, RecordStore(path), run)}
     lines = path.read_text().splitlines()
     kept = [json.loads(line)["record"]["id"] for line in lines[:2]]
     path.write_text("\n".join([*lines[:2], lines[2][:50]]) + "\n")
     write_scene(folders[0], kept[0], 1)
-    records = list(iterate_records(plan, RecordStore(path)))
+    records = list(iterate_records(plan, RecordStore(path), run))
     # Finished records come first, as they were, down to the seconds they took.
     assert records[0] == first[kept[1]]
     redone = {record["id"]: record for record in records[1:]}
     assert redone.keys() == first.keys() - {kept[1]} and redone[kept[0]]["n_prediction"] == 1
-    assert len(list(iterate_records(plan, RecordStore(path)))) == 3
+    assert len(list(iterate_records(plan, RecordStore(path), run))) == 3
 
 
 def test_fault_of_the_truth_ends_the_run(folders):
     (folders[1] / "s2.glb").write_bytes(b"glTF")
     with pytest.raises(GlbError, match="s2.glb"):
-        list(iterate_records(plan_evaluation(*folders, SETTINGS), RecordStore(None)))
+        list(iterate_records(plan_evaluation(*folders, SETTINGS), RecordStore(None), run))
 
 
-def killed_on_s2(pair, settings, sources=None):
+class KilledOnS2(EvaluationWork):
     """Stands in for a worker that the system kills for lack of memory."""
-    if pair.scene_id == "s2":
-        os.kill(os.getpid(), signal.SIGKILL)
-    return evaluate_scene(pair, settings, sources)
+
+    def compare(self, pair):
+        if pair.scene_id == "s2":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().compare(pair)
 
 
 def test_a_killed_worker_costs_its_scene_only(folders, monkeypatch, caplog):
-    monkeypatch.setattr(runner, "evaluate_scene", killed_on_s2)
-    context = multiprocessing.get_context("fork")  # hands the stand-in on, unlike "spawn"
-    monkeypatch.setattr(runner.multiprocessing, "get_context", lambda _: context)
+    monkeypatch.setattr(runner, "EvaluationWork", KilledOnS2)
     plan = plan_evaluation(*folders, SETTINGS)
-    records = {record["id"]: record for record in iterate_records(plan, RecordStore(None), 2)}
+    engine = LocalEngine(2)
+    records = {record["id"]: record for record in iterate_records(plan, RecordStore(None), engine.run)}
     assert {name: record["status"] for name, record in records.items()} == {
         "s1": "evaluated",
         "s2": "failed",

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from scenegen.trainers.checkpoints import StateError
-from scenegen.trainers.distributed import World, tensor_hashes
+from scenegen.trainers.distributed import World, average_gradients, tensor_hashes
 from tests.toy_processes import run_processes
 from tests.toy_training import BlockRegression, records, toy_trainer
 
@@ -169,3 +169,17 @@ def test_a_single_process_is_a_world_of_its_own():
     world.check_equal({"a": torch.zeros(2)})
     with pytest.raises(RuntimeError, match="^gloo"), world.watched():
         raise RuntimeError("gloo says what it likes: nobody else is here")
+
+
+def test_gradients_of_recorded_passes_are_averaged_and_missing_ones_are_zeros():
+    class Two(World):
+        """A world whose other process has gradients of ones everywhere."""
+
+        def sum_(self, values):
+            return values.add_(1.0)
+
+    first, second = (torch.nn.Parameter(torch.zeros(2, 3)), torch.nn.Parameter(torch.zeros(4)))
+    first.grad = torch.full((2, 3), 3.0)
+    average_gradients([first, second], Two(rank=0, size=2))
+    torch.testing.assert_close(first.grad, torch.full((2, 3), 2.0))
+    torch.testing.assert_close(second.grad, torch.full((4,), 0.5))

@@ -85,7 +85,20 @@ def test_residual_patches_of_a_picture_do_not_depend_on_the_batch_outside_of_tra
     torch.testing.assert_close(model(images)["x_prenorm"], alone, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("changes", [{"patch_size": 14, "img_size": 28}, {"patch_embed": "resnet"}])
-def test_patch_embeddings_that_do_not_exist_are_refused(changes: dict) -> None:
-    with pytest.raises(ValueError, match="'residual' with patch_size 16"):
+@pytest.mark.parametrize(
+    "changes, complaint",
+    [
+        ({"patch_size": 14, "img_size": 28}, "expected patch_size 8 or 16, got 14"),
+        ({"patch_embed": "resnet"}, "expected patch_embed to be one of .*'residual'.*, got 'resnet'"),
+    ],
+)
+def test_patch_embeddings_that_do_not_exist_are_refused(changes: dict, complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
         tiny(**{"img_size": 32, "patch_size": 16, "patch_embed": "residual"} | changes)
+
+
+def test_residual_patches_may_have_8_pixels() -> None:
+    images = torch.rand(2, 3, 32, 48)
+    assert residual().eval()(images)["x_norm_patchtokens"].shape[1] == 2 * 3
+    fine = tiny(img_size=32, patch_size=8, patch_embed="residual").eval()
+    assert fine(images)["x_norm_patchtokens"].shape[1] == 4 * 6

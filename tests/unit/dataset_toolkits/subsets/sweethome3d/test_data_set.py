@@ -10,7 +10,7 @@ import pytest
 from dataset_toolkits import build_attribution, build_metadata, download
 from dataset_toolkits.subsets.sweethome3d.attribution import attribution_markdown
 from dataset_toolkits.subsets.sweethome3d.catalogue import CatalogueEntry
-from dataset_toolkits.subsets.sweethome3d.data_set import build_mesh_pack, foreach_instance, get_metadata
+from dataset_toolkits.subsets.sweethome3d.data_set import build_mesh_pack, get_metadata, model_files
 from dataset_toolkits.subsets.sweethome3d.licences import CC0, CC_BY, LicenceError, licence_of
 from dataset_toolkits.subsets.sweethome3d.metadata import model_infos, read_metadata
 from dataset_toolkits.subsets.sweethome3d.prepare import coloured_path, load_prepared, mesh_path
@@ -102,10 +102,10 @@ def test_a_model_of_another_version_of_the_library_is_refused(root, library, cap
     assert caplog.text.count("the libraries are of another version") == 2
 
 
-def test_a_table_of_an_earlier_version_is_not_rendered(tmp_path):
+def test_a_table_of_an_earlier_version_is_not_rendered():
     old = AssetRow("a", local_path="raw/a.obj", extra={"id": "Scopia/bed1", "mesh_path": "meshes/a.glb"})
     with pytest.raises(MetadataError, match="earlier version; remove it"):
-        foreach_instance([old], tmp_path, lambda path, key: {})
+        model_files([old])
 
 
 def test_packs_hold_the_models_of_their_split(root):

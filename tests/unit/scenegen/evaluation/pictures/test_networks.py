@@ -14,12 +14,12 @@ from scenegen.evaluation.pictures import embeddings
 from scenegen.evaluation.pictures.embeddings import NetworkPaths, cosine
 from scenegen.evaluation.pictures.inception import FidInception, inception_weights
 from scenegen.evaluation.pictures.lpips import LpipsAlex, lpips_from_flax
-from scenegen.hub.conversion import MetricWeights, convert
+from scenegen.hub.conversion import PublishedWeights, convert
 from scenegen.hub.releases import HubError
 from scenegen.models.registry import build_model
 
 PUBLISHED = Path(__file__).resolve().parents[5] / "checkpoints" / "lpips_alex.safetensors"
-LPIPS = MetricWeights(LpipsAlex, lpips_from_flax, is_arrays=True)
+LPIPS = PublishedWeights(LpipsAlex, lpips_from_flax, is_arrays=True)
 VIT = {
     "name": "VisionTransformer",
     "args": {"img_size": 28, "patch_size": 14, "embed_dim": 32, "depth": 1, "num_heads": 2},
@@ -50,7 +50,7 @@ def flax_weights():
 def test_lpips_comes_from_a_pickle_of_arrays(tmp_path, monkeypatch):
     network, nested = flax_weights()
     (tmp_path / "alexnet.ckpt").write_bytes(pickle.dumps(nested))
-    done = convert(tmp_path / "alexnet.ckpt", tmp_path / "lpips.safetensors", metric=LPIPS)
+    done = convert(tmp_path / "alexnet.ckpt", tmp_path / "lpips.safetensors", published=LPIPS)
     assert (done.tensors, done.parameters) == (15, 2_470_848)
     with pytest.raises(EvaluationError, match="expected the published LPIPS weights"):
         embeddings.lpips_distance(done.weights)
@@ -67,14 +67,14 @@ def test_lpips_comes_from_a_pickle_of_arrays(tmp_path, monkeypatch):
 def test_other_pickles_are_refused_and_nothing_is_run(tmp_path, content):
     (tmp_path / "x.ckpt").write_bytes(content)
     with pytest.raises(HubError, match="x.ckpt|expected an array") as raised:
-        convert(tmp_path / "x.ckpt", metric=LPIPS)
+        convert(tmp_path / "x.ckpt", published=LPIPS)
     assert "\n" not in str(raised.value)
 
 
 def test_pickle_of_another_network_does_not_fit(tmp_path):
     (tmp_path / "x.ckpt").write_bytes(pickle.dumps({"Conv_0": {"kernel": np.zeros((1, 1, 3, 4), "f4")}}))
     with pytest.raises(HubError, match="is missing"):
-        convert(tmp_path / "x.ckpt", metric=LPIPS)
+        convert(tmp_path / "x.ckpt", published=LPIPS)
 
 
 @pytest.mark.skipif(not PUBLISHED.is_file(), reason="needs checkpoints/lpips_alex.safetensors")
@@ -103,7 +103,7 @@ def test_inception_comes_from_a_published_pickle_with_or_without_counters(tmp_pa
     counters = {name.replace("running_var", "num_batches_tracked"): torch.tensor(5) for name in variances}
     for name, content in (("a.pth", state), ("b.pth", {**state, **counters})):
         torch.save(content, tmp_path / name)
-        done = convert(tmp_path / name, metric=MetricWeights(FidInception, inception_weights))
+        done = convert(tmp_path / name, published=PublishedWeights(FidInception, inception_weights))
         assert done.tensors == len(state)
 
 

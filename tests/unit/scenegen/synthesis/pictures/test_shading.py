@@ -48,6 +48,7 @@ def room(count, with_wall=True):
         "wall_colour": torch.tensor(WALL).expand(count, 3),
         "wall_point": torch.tensor([0.0, 0.0, WALL_Z]).expand(count, 1, 3),
         "wall_normal": torch.tensor([0.0, 0.0, float(with_wall)]).expand(count, 1, 3),
+        "ceiling": torch.full((count,), torch.inf),
         "low": torch.tensor([-2 * RADIUS, 0.0, -2 * RADIUS]).expand(count, 3),
         "high": torch.tensor([2 * RADIUS, 2 * RADIUS, 2 * RADIUS]).expand(count, 3),
     }

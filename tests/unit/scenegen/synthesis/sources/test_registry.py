@@ -71,6 +71,15 @@ def test_latents_of_scenes_are_those_of_the_encoder(tmp_path, pack):
     assert batch.x_0.shape[2:] == encoder(shapes).shape[1:]
 
 
+def test_latents_of_single_objects_are_those_of_the_encoder(tmp_path, pack):
+    stem, encoder = saved(tmp_path, STRUCTURE_ENCODER)
+    batch = source("object_latents", pack, encoder=stem, object_counts=[1.0]).batch(0)
+    assert type(batch) is SOURCES["object_latents"].makes and len(batch.visible) == 2
+    assert batch.x_0.shape[1:] == encoder(torch.zeros(1, 1, 8, 8, 8)).shape[1:]
+    with pytest.raises(ConfigError, match=r"object_counts: expected scenes of one object, got \[0.0, 1.0\]"):
+        source("object_latents", pack, encoder=stem)
+
+
 def test_latents_of_pictures_are_those_of_the_encoder(tmp_path, pack):
     stem, _ = saved(tmp_path, FIELD_ENCODER)
     batch = source("latent_pictures", pack, encoder=stem).batch(0)

@@ -8,6 +8,7 @@ import torch
 
 from scenegen.geometry import place_yup, relative_pose, world_pose
 from scenegen.synthesis.layouts.layout_arrays import LayoutBatches
+from scenegen.synthesis.layouts.options import ComposerOptions
 from scenegen.synthesis.layouts.scene_layout import (
     Camera,
     Lighting,
@@ -17,6 +18,7 @@ from scenegen.synthesis.layouts.scene_layout import (
     query_poses,
 )
 from scenegen.synthesis.pictures.crops import CROP_MARGIN, mask_boxes
+from scenegen.synthesis.pictures.looks import Looks
 from scenegen.synthesis.shapes.shape_bank import ShapeBank
 from scenegen.synthesis.sources.scene_batches import SceneLatentSource, ScenePairSource, SceneSource
 from scenegen.synthesis.sources.scene_studio import SceneStudio
@@ -107,6 +109,44 @@ def test_a_batch_depends_on_its_step_alone(make_pool, make_source, refresh_steps
     assert equal(resumed.batch(2), batches[2]) and equal(resumed.batch(3), batches[3])
     assert not equal(batches[0], batches[1])
     assert equal(whole.batch(1), batches[1])  # a step back is a step like any other
+
+
+WIDE = {
+    "layouts": ComposerOptions(
+        low_probability=0.5, wide_probability=0.5, cut_probability=0.3, closed_room_probability=0.5
+    ),
+    "looks": Looks(room=0.8, light=0.8, patterns=0.5, gloss=0.5, photo=0.8, faulty_masks=0.6),
+}
+
+
+@pytest.mark.parametrize("make_source", [SceneSource, ScenePairSource])
+def test_batches_with_looks_depend_on_their_step_alone(make_pool, make_source):
+    whole, resumed = make_source(make_pool(**WIDE)), make_source(make_pool(**WIDE))
+    batches = [whole.batch(step) for step in range(3)]
+    assert equal(resumed.batch(2), batches[2]) and not equal(batches[0], batches[1])
+    assert all(tensor.isfinite().all() or tensor.shape[-1] == 96 for tensor in batches[0].tensors())
+
+
+def test_looks_change_the_pictures_and_leave_the_places(make_pool):
+    looks = Looks(room=1.0, light=1.0, photo=1.0, patterns=1.0)
+    plain, painted = SceneSource(make_pool()).batch(0), SceneSource(make_pool(looks=looks)).batch(0)
+    assert not torch.allclose(plain.picture.image, painted.picture.image, atol=0.05)
+    for name in ("depth", "extrinsics", "focal"):
+        assert torch.equal(getattr(plain.picture, name), getattr(painted.picture, name)), name
+    areas = [batch.mask_image.sum((1, 2, 3)).view(2, 3).sort().values for batch in (plain, painted)]
+    assert torch.equal(*areas)  # the order of the objects is drawn anew
+
+
+def test_faulty_masks_say_nothing_of_points_that_are_not_the_objects(make_pool):
+    pool = make_pool(looks=Looks(faulty_masks=1.0), objects_per_step=12)
+    studio = SceneStudio(pool)
+    shot = studio.shoot(0, studio.generator(0))
+    assert not torch.equal(shot.masks, shot.seen)
+    points, share = shot.object_points(8).split((3, 1), dim=1)
+    mean = points / share.clamp(min=1e-6)
+    assert mean.where(share > 1e-3, 0).abs().max() <= 0.5 + 1e-3
+    batch = shot.scene_batch(96, 8)
+    assert torch.equal(batch.mask_image[:, 0] > 0.5, shot.masks)
 
 
 @pytest.mark.parametrize("workers", [0, 1])

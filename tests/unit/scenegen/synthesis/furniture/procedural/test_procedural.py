@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import trimesh
 
-from scenegen.synthesis.furniture.procedural import CLASSES, generate, generate_any, generate_seeded
+from scenegen.synthesis.furniture.procedural import CLASSES, DECOR, generate, generate_any, generate_seeded
 from scenegen.synthesis.furniture.procedural.shapes import box, cushion, lathe, panel, prism, rod, tube
 from scenegen.synthesis.furniture.symmetry import symmetry_order
 
+EVERYTHING = CLASSES | DECOR
 PRIMITIVES = {
     "box": (box(1, 2, 3), 6.0),
     "bevelled box": (box(1, 1, 1, bevel=0.1), None),
@@ -41,7 +42,7 @@ def test_turning_follows_the_right_hand():
     assert prism(0.1, 0.1, 1).turned("x", np.pi / 2).vertices[:, 2].mean() == pytest.approx(0.5)
 
 
-@pytest.mark.parametrize("name", CLASSES)
+@pytest.mark.parametrize("name", EVERYTHING)
 def test_variants_are_normalised_sized_and_light(name):
     for seed in range(4):
         mesh, info = generate_seeded(name, seed, remove_hidden=False)
@@ -51,12 +52,12 @@ def test_variants_are_normalised_sized_and_light(name):
         np.testing.assert_allclose((high - low) * max(info.size_m), info.size_m, atol=1e-5)
         assert 0.1 < max(info.size_m) < 3.6
         assert 40 <= len(mesh.faces) <= 4500
-        assert (info.super_category, info.tier) == (CLASSES[name].super_category, CLASSES[name].tier)
+        assert (info.super_category, info.tier) == (EVERYTHING[name].super_category, EVERYTHING[name].tier)
 
 
-@pytest.mark.parametrize("name", CLASSES)
+@pytest.mark.parametrize("name", EVERYTHING)
 def test_every_shape_of_a_variant_is_closed_and_outward(name):
-    assembly, _ = CLASSES[name].build(np.random.default_rng(1))
+    assembly, _ = EVERYTHING[name].build(np.random.default_rng(1))
     start = 0
     for vertices, faces in zip(assembly.vertices, assembly.faces):
         mesh = trimesh.Trimesh(vertices, faces - start, process=False)
@@ -64,7 +65,7 @@ def test_every_shape_of_a_variant_is_closed_and_outward(name):
         start += len(vertices)
 
 
-@pytest.mark.parametrize("name", CLASSES)
+@pytest.mark.parametrize("name", EVERYTHING)
 def test_an_id_makes_the_same_variant_again(name):
     mesh, info = generate(name, np.random.default_rng(3))
     again, info_again = generate_seeded(name, int(info.id.rpartition("/")[2]))

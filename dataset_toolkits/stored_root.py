@@ -1,0 +1,73 @@
+"""Data roots in object stores: their tables here while a step runs, and what it made back in the store."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from dataset_toolkits.merging import MODEL_FOLDERS
+from scenegen.stores.store import Store
+from scenegen.stores.urls import StoreError
+
+_TABLES = (".csv", ".txt", ".jsonl")
+_MERGED = "merged_records"
+
+
+@contextmanager
+def stored_tables(options: argparse.Namespace) -> Iterator[None]:
+    """The tables and records of a root for the length of a block; changed ones are delivered at its end.
+
+    An interruption delivers what is on the disk by then. A root on the disk is left alone.
+
+    Args:
+        options: with ``root_url`` and the local folder as ``output_dir``.
+
+    Raises:
+        StoreError: the store cannot be read or written to.
+    """
+    if options.root_url is None:
+        yield
+        return
+    store, folder = Store(options.root_url), options.output_dir
+    for path in _tables(folder):
+        path.unlink()
+    before = {}
+    for name, is_folder in _entries(store):
+        if not is_folder and name.endswith(_TABLES):
+            store.fetch(name, folder)
+            before[name] = (folder / name).read_bytes()
+        if is_folder and name in MODEL_FOLDERS.values():
+            for model, _ in Store(options.root_url / name).entries():
+                (folder / name / model).mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    finally:
+        now = {path.relative_to(folder).as_posix(): path.read_bytes() for path in _tables(folder)}
+        for name, content in now.items():
+            if before.get(name) != content:
+                store.deliver(folder, name)
+        for name in before.keys() - now.keys():
+            store.remove(name)
+
+
+def _entries(store: Store) -> list[tuple[str, bool]]:
+    try:
+        return list(store.entries())
+    except StoreError as error:
+        if "found nothing" in str(error):
+            return []  # a root that is begun
+        raise
+
+
+def _tables(folder: Path) -> list[Path]:
+    """Tables and records on the disk, at the top and among the merged ones."""
+    places = [folder, folder / _MERGED]
+    return [
+        path
+        for place in places
+        if place.is_dir()
+        for path in sorted(place.iterdir())
+        if path.is_file() and path.suffix in _TABLES
+    ]

@@ -1,0 +1,1 @@
+"""Tasks on processes of this machine or on a Ray cluster: one interface, two engines."""

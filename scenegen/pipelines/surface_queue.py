@@ -1,0 +1,97 @@
+"""Meshes of a scene that processes clean and unwrap while further ones are decoded and coloured."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+
+import torch
+
+from scenegen.pipelines.texturing import TextureSettings, preparation_of
+from trellis_modules.postprocess import PreparedSurface, prepare_surface
+from trellis_modules.representations.mesh.mesh_result import MeshExtractResult
+from trellis_modules.workers import WorkerLost, Workers
+
+logger = logging.getLogger(__name__)
+
+MAX_WORKERS = 8
+"""Processes that clean and unwrap meshes at most; each holds one mesh of some 50 MB."""
+
+_SECONDS_BETWEEN_CHECKS = 0.05
+
+
+class WorkerPool:
+    """The processes of a pipeline: started with the first scene that needs them, and kept for others."""
+
+    def __init__(self) -> None:
+        self._workers: Workers | None = None
+
+    def ready(self, settings: TextureSettings | None, num_objects: int) -> Workers | None:
+        """Processes for the objects of a scene; None where they would not help.
+
+        They do not for a single object, with a single thread (``torch.set_num_threads``), and for surfaces as
+        released, whose hidden faces are found by the device of the networks.
+        """
+        count = min(num_objects, torch.get_num_threads(), MAX_WORKERS)
+        if settings is None or settings.surface != "solid" or count < 2:
+            return None
+        if self._workers is not None and self._workers.owner != os.getpid():
+            self._workers = None  # this process was forked from the one that they belong to
+        if self._workers is None or self._workers.count < count or not self._workers.alive:
+            self.close()
+            self._workers = Workers(count, ["trellis_modules.postprocess.preparation"])
+        return self._workers
+
+    def close(self) -> None:
+        """End the processes."""
+        if self._workers is not None:
+            self._workers.close()
+            self._workers = None
+
+
+class SurfaceQueue:
+    """The meshes of one scene on their way through the processes."""
+
+    def __init__(
+        self, workers: Workers, settings: TextureSettings, watertight: bool, check: Callable[[], None]
+    ) -> None:
+        """Take the processes.
+
+        Args:
+            workers: of a `WorkerPool`.
+            settings: of all objects.
+            watertight: see `texture_mesh`.
+            check: called while a surface is waited for; what it raises ends the waiting.
+        """
+        self._workers, self._settings, self._watertight, self._check = workers, settings, watertight, check
+        self._calls: dict[int, tuple[Future, tuple]] = {}
+
+    def begin(self, row: int, mesh: MeshExtractResult, num_faces: int | None) -> None:
+        """Have the mesh of an object cleaned and unwrapped; ``num_faces`` as in `texture_mesh`."""
+        arguments = preparation_of(mesh, self._settings, num_faces, self._watertight)
+        self._calls[row] = self._workers.submit(prepare_surface, *arguments), arguments
+
+    def take(self, row: int) -> PreparedSurface | None:
+        """Wait for the surface of an object; None where no face is left.
+
+        Raises:
+            ValueError: see `prepare_surface`.
+        """
+        future, arguments = self._calls.pop(row)
+        while True:
+            self._check()
+            try:
+                return future.result(_SECONDS_BETWEEN_CHECKS)
+            except FutureTimeout:
+                continue
+            except WorkerLost as error:
+                logger.warning("%s; the mesh is cleaned and unwrapped here", error)
+                return prepare_surface(*arguments)
+
+    def cancel(self) -> None:
+        """Begin no further mesh."""
+        for future, _ in self._calls.values():
+            future.cancel()

@@ -1,0 +1,115 @@
+"""A work on files in object stores: they are brought to this machine before a task, and back after it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from scenegen.batch.engines.tasks import Task, TaskFunction, TaskResult, Work
+from scenegen.stores.store import Store, remove_files
+from scenegen.stores.urls import StoreError, StoreUrl
+
+_LAST = ("poses.json", "transforms.json")
+"""Files by which a folder counts as finished: they go first and come last."""
+
+
+@dataclass(frozen=True)
+class MirroredWork:
+    """A work that reads and writes below local folders, with what belongs there in stores.
+
+    A task that is interrupted leaves nothing in the store that looks finished. Local copies of what a task
+    read and wrote are removed after it.
+
+    Attributes:
+        work: reads below ``inputs.mirror`` and writes below ``outputs.mirror``.
+        inputs, outputs: None for what is on the disk.
+        reads_made: whether a finished task reads what was made before alone, so that its inputs stay where
+            they are.
+    """
+
+    work: Work
+    inputs: StoreUrl | None
+    outputs: StoreUrl | None
+    reads_made: bool = False
+
+    @property
+    def device(self) -> str:
+        """That of the work."""
+        return self.work.device
+
+    def open(self) -> TaskFunction:
+        """Open the work; see there for the errors, and `Store`."""
+        return _MirroredTasks(self)
+
+
+class _MirroredTasks:
+    def __init__(self, work: MirroredWork) -> None:
+        self._run = work.work.open()
+        self._inputs = Store(work.inputs) if work.inputs else None
+        self._outputs = Store(work.outputs) if work.outputs else None
+        self._reads_made = work.reads_made
+
+    def __call__(self, task: Task) -> TaskResult:
+        with ExitStack() as local:
+            try:
+                made = self._bring(self._outputs, task.outputs, local)
+                if not (self._reads_made and self._is_all_there(task, made)):
+                    self._bring(self._inputs, task.inputs, local)
+                result = self._run(task)
+                if self._outputs is not None and result.error is None and not result.is_skipped:
+                    self._deliver(self._outputs, task.outputs, made)
+            except StoreError as error:
+                return TaskResult(error=f"{task.id}: {error}")
+        return result
+
+    @staticmethod
+    def _is_all_there(task: Task, made: dict[str, tuple[int, int]]) -> bool:
+        return all(any(_is_below(file, name) for file in made) for name in task.outputs)
+
+    @staticmethod
+    def _bring(store: Store | None, names: Sequence[str], local: ExitStack) -> dict[str, tuple[int, int]]:
+        """Fetch files, and remove the local ones at the end of a block; what each of them is like."""
+        if store is None:
+            return {}
+        folder = store.url.mirror
+        local.callback(
+            lambda: remove_files(folder, [file for name in names for file in _files(folder, name)])
+        )
+        return {file: _state(folder / file) for name in names for file in store.fetch(name, folder)}
+
+    @staticmethod
+    def _deliver(store: Store, names: Sequence[str], before: dict[str, tuple[int, int]]) -> None:
+        """Put what is new or changed into the store, and remove there what is gone here."""
+        folder = store.url.mirror
+        files = [file for name in names for file in _files(folder, name)]
+        changed = [file for file in files if before.get(file) != _state(folder / file)]
+        gone = [file for file in before if file not in files]
+        if changed or gone:
+            for file in [file for file in before if file in changed and Path(file).name in _LAST]:
+                store.remove(file)
+        for file in gone:
+            store.remove(file)
+        for file in sorted(changed, key=lambda file: Path(file).name in _LAST):
+            store.deliver(folder, file)
+
+
+def _is_below(file: str, name: str) -> bool:
+    return file == name or file.startswith(f"{name}/")
+
+
+def _files(folder: Path, name: str) -> list[str]:
+    """Local files that a name stands for, in their order; those that are being written are not among them."""
+    path = folder / name
+    found = sorted(path.rglob("*")) if path.is_dir() else [path]
+    return [
+        each.relative_to(folder).as_posix()
+        for each in found
+        if each.is_file() and not each.name.endswith(".part")
+    ]
+
+
+def _state(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns

@@ -1,0 +1,121 @@
+"""The examples for clusters: their syntax, and that the commands in them are commands of this project."""
+
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from dataset_toolkits import voxelize
+from scenegen.cli.inference_options import parse_arguments
+
+ROOT = Path(__file__).resolve().parents[3]
+SHELL = [
+    "scripts/train.sh",
+    *(f"scripts/slurm/{name}.sbatch" for name in ("train", "infer")),
+    "scripts/docker/build.sh",
+]
+INSTRUCTIONS = {"ARG", "FROM", "RUN", "WORKDIR", "COPY", "USER", "ENV", "VOLUME", "CMD"}
+
+
+@pytest.mark.parametrize("name", SHELL)
+def test_shell_files_are_valid(name):
+    result = subprocess.run(["bash", "-n", ROOT / name], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (
+            ["--nnodes", "none", "--rendezvous", "a:1"],
+            "--nnodes: expected a number of hosts, or MIN:MAX, got 'none'",
+        ),
+        (["--nnodes", "2"], "--rendezvous: expected HOST:PORT of one of the hosts, got ''"),
+        (["--rendezvous", "a:1"], "--nnodes: expected a number of hosts"),
+        (["--nnodes"], "--nnodes needs a value"),
+    ],
+)
+def test_hosts_that_cannot_be_meant_are_refused(arguments, expected):
+    result = subprocess.run(["bash", ROOT / "scripts/train.sh", *arguments], capture_output=True, text=True)
+    assert result.returncode == 2 and expected in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("gpus", "processes"), [("8", ["8"]), ("0,2,3", ["3"]), ("0", ["1"])], ids=["number", "list", "cpu"]
+)
+def test_each_host_starts_its_processes(gpus, processes):
+    given = [
+        "--gpus",
+        gpus,
+        "--nnodes",
+        "1:2",
+        "--rendezvous",
+        "host:29500",
+        "--output",
+        "out/run",
+        "--tryrun",
+    ]
+    result = subprocess.run(
+        ["bash", ROOT / "scripts/train.sh", *given],
+        capture_output=True,
+        text=True,
+        env={"PYTHON": "echo", "PATH": "/usr/bin:/bin"},
+    )
+    words = result.stdout.split()
+    assert words[:2] == ["-m", "torch.distributed.run"], result.stderr
+    assert words[words.index("--nproc-per-node") + 1 :][:1] == processes
+    assert words[words.index("--rdzv-endpoint") + 1] == "host:29500" and words[-1] == "--tryrun"
+    assert ("--device" in words) is (gpus == "0")
+
+
+@pytest.mark.parametrize("kind", ["cpu", "cuda"])
+def test_images_are_pinned_run_as_nobody_special_and_hold_no_weights(kind):
+    text = (ROOT / f"scripts/docker/{kind}.Dockerfile").read_text()
+    lines = [line for line in re.sub(r"\\\n", " ", text).splitlines() if line and not line.startswith("#")]
+    words = [line.split(maxsplit=1) for line in lines]
+    assert {name for name, _ in words} <= INSTRUCTIONS
+    order = [name for name, _ in words]
+    assert order[:2] == ["ARG", "FROM"] and words[1][1].endswith("@${BASE_DIGEST}")
+    assert order.index("USER") < max(index for index, name in enumerate(order) if name == "RUN")
+    flags = re.findall(
+        r"--[a-z-]+", next(line for name, line in words if name == "RUN" and "setup.sh" in line)
+    )
+    assert all(f"  {flag} " in (ROOT / "setup.sh").read_text() for flag in flags)
+    assert "weights" not in " ".join(line for name, line in words if name == "COPY")
+
+
+def _documents(name: str):
+    yaml = pytest.importorskip("yaml", reason="needs the package pyyaml: bash setup.sh --eval")
+    return yaml.safe_load((ROOT / "scripts/kubernetes" / name).read_text())
+
+
+def _pods(node):
+    """Every pod that a description starts."""
+    if isinstance(node, dict):
+        if "containers" in node:
+            yield node
+        for value in node.values():
+            yield from _pods(value)
+
+
+def test_kubernetes_examples_call_commands_of_this_project():
+    job, batch = _documents("toolkits.yaml"), _documents("batch.yaml")
+    assert (job["kind"], job["spec"]["completionMode"]) == ("Job", "Indexed")
+    (script,) = job["spec"]["template"]["spec"]["containers"][0]["args"]
+    shown = script.replace("$ROOT", "s3://bucket/root").replace("$JOB_COMPLETION_INDEX", "3")
+    python, path, *arguments = shlex.split(shown)
+    assert (python, path) == ("python", "dataset_toolkits/voxelize.py")
+    options = voxelize.parse_arguments(arguments)
+    assert (options.rank, options.world_size) == (3, job["spec"]["completions"]) and str(
+        options.root_url
+    ) == "s3://bucket/root"
+    assert batch["kind"] == "RayJob"
+    _, path, *arguments = shlex.split(batch["spec"]["entrypoint"])
+    options = parse_arguments("", arguments)
+    assert (path, options.engine, str(options.output_url)) == ("inference.py", "ray", "s3://bucket/scenes")
+    for pod in (pod for document in (job, batch) for pod in _pods(document)):
+        assert (
+            pod["securityContext"]["runAsNonRoot"] and pod["containers"][0]["resources"]["limits"]["memory"]
+        )

@@ -1,0 +1,136 @@
+"""Patch tokens by a convolutional network that was trained on ImageNet: EfficientNet-Lite0.
+
+Source: EfficientNet, arXiv:1905.11946, table 1, in its "Lite" form without squeeze-and-excitation and with
+ReLU6.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vggt.layers.patch_embed import PatchEmbed
+
+_STEM_WIDTH = 32
+STAGES = (
+    (1, 16, 1, 1, 3),
+    (6, 24, 2, 2, 3),
+    (6, 40, 2, 2, 5),
+    (6, 80, 3, 2, 3),
+    (6, 112, 3, 1, 5),
+    (6, 192, 4, 2, 5),
+    (6, 320, 1, 1, 3),
+)
+"""Expansion, width, blocks, stride and kernel of each."""
+
+_LEVELS = {4: (1, 24), 8: (2, 40), 16: (4, 112), 32: (6, 320)}  # stride -> last stage of it, its width
+_NORM = {"eps": 1e-3, "momentum": 0.01}
+_TRAINED_SCALE, _TRAINED_OFFSET = (
+    255 / 128,
+    -127 / 128,
+)  # pixels in [0, 1] as the published network takes them
+
+
+class _SameConv2d(nn.Conv2d):
+    """A convolution whose output has the input's size over its stride; an odd border is wider at the end."""
+
+    def __init__(self, width: int, wider: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
+        super().__init__(width, wider, kernel, stride, groups=groups, bias=False)
+        total = kernel - stride
+        self.border = (total // 2, total - total // 2) * 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(F.pad(x, self.border) if any(self.border) else x)
+
+
+def _normed(width: int, wider: int, kernel: int, stride: int = 1, groups: int = 1) -> list[nn.Module]:
+    return [_SameConv2d(width, wider, kernel, stride, groups), nn.BatchNorm2d(wider, **_NORM)]
+
+
+class _InvertedBottleneck(nn.Module):
+    """Wider, through one filter a channel, and narrow again; beside a shortcut where the sizes stay."""
+
+    def __init__(self, width: int, wider: int, expansion: int, stride: int, kernel: int) -> None:
+        super().__init__()
+        inner = width * expansion
+        layers = [*_normed(width, inner, 1), nn.ReLU6()] if expansion > 1 else []
+        layers += [
+            *_normed(inner, inner, kernel, stride, groups=inner),
+            nn.ReLU6(),
+            *_normed(inner, wider, 1),
+        ]
+        self.layers = nn.Sequential(*layers)
+        self.is_residual = stride == 1 and width == wider
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.layers(x) if self.is_residual else self.layers(x)
+
+
+class EfficientNetLite0(nn.Module):
+    """The trunk: images to feature maps of strides 4, 8, 16 and 32."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(*_normed(3, _STEM_WIDTH, 3, 2), nn.ReLU6())
+        width, stages = _STEM_WIDTH, []
+        for expansion, wider, count, stride, kernel in STAGES:
+            blocks = []
+            for number in range(count):
+                blocks.append(_InvertedBottleneck(width, wider, expansion, 1 if number else stride, kernel))
+                width = wider
+            stages.append(nn.Sequential(*blocks))
+        self.stages = nn.ModuleList(stages)
+
+    def forward(self, images: Tensor) -> dict[int, Tensor]:
+        """Map (B, 3, H, W) images to {stride: (B, C, H / stride, W / stride)}."""
+        x, maps = self.stem(images), []
+        for stage in self.stages:
+            x = stage(x)
+            maps.append(x)
+        return {stride: maps[stage] for stride, (stage, _) in _LEVELS.items()}
+
+
+class EfficientNetEmbed(PatchEmbed):
+    """Patch tokens from all scales of `EfficientNetLite0`, for patches of 8 or 16 pixels.
+
+    Coarser maps are brought to the grid of the patches, the quarters of a patch come from the next finer one;
+    a linear map from all of them makes the token.
+    """
+
+    def __init__(self, patch_size: int, embed_dim: int) -> None:
+        """Build the network.
+
+        Raises:
+            ValueError: another patch size.
+        """
+        if patch_size not in (8, 16):
+            raise ValueError(f"EfficientNetEmbed: expected patch_size 8 or 16, got {patch_size}")
+        super().__init__(patch_size, embed_dim)
+        self.strides = [stride for stride in _LEVELS if 2 * stride >= patch_size]
+        widths = [_LEVELS[stride][1] * (4 if stride < patch_size else 1) for stride in self.strides]
+        self.body = EfficientNetLite0()
+        self.proj = nn.Conv2d(sum(widths), embed_dim, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map (B, 3, H, W) images to row-major tokens (B, H/p * W/p, C).
+
+        Raises:
+            ValueError: height or width is not a positive multiple of 32.
+        """
+        height, width = self.grid_size(images)
+        if images.shape[-2] % 32 or images.shape[-1] % 32:
+            raise ValueError(
+                "EfficientNetEmbed: image height and width must be multiples of 32, got "
+                f"{images.shape[-2]}x{images.shape[-1]}; resize or pad the images"
+            )
+        maps = self.body(images.to(self.proj.weight.dtype, memory_format=torch.channels_last))
+        found = []
+        for stride in self.strides:
+            level = maps[stride]
+            if stride < self.patch_size:
+                level = F.pixel_unshuffle(level, 2)
+            elif stride > self.patch_size:
+                level = F.interpolate(level, size=(height, width), mode="nearest")
+            found.append(level)
+        return self.proj(torch.cat(found, dim=1)).flatten(2).mT  # (B, P, C)
