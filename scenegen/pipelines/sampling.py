@@ -13,7 +13,14 @@ from torch import Tensor, nn
 from scenegen.conditioning.scene_conditioner import SceneCond
 from scenegen.geometry import average_poses
 from trellis_modules.flow_output import FlowOutput
-from trellis_modules.samplers import Cond, FlowEulerSampler, FlowPath, MultiViewCond, SamplingParams
+from trellis_modules.samplers import (
+    Cond,
+    FlowEulerSampler,
+    FlowPath,
+    MultiViewCond,
+    SamplingParams,
+    SamplingResult,
+)
 from trellis_modules.samplers.conditioning import ExtrasMean, arithmetic_mean, average_outputs
 from trellis_modules.samplers.guidance import ConditionalPredictor
 from trellis_modules.samplers.recording import recorded
@@ -175,17 +182,15 @@ def sample_structure(
         on_step: called with (steps done, steps) after every step.
 
     Raises:
-        ValueError: unknown positions_type, noise for another number of assets, or a model without positions.
+        ValueError: unknown positions_type, noise for other assets, or a model without positions.
     """
     if positions_type not in ("last", "avg"):
         raise ValueError(f"sample_structure: positions_type must be 'last' or 'avg', got {positions_type!r}")
     prepare = getattr(model, "precompute_context", None) if precompute else None
     regress = _regression(model, scene)
     called, prepared, scene = for_samples(model, scene, len(noise), prepare)
-    called = called if regress is None else partial(called, regress_poses=False)
-    if prepare is not None and regress is not None:  # nothing in a pass waits for the GPU
-        network = model if isinstance(model, nn.Module) else None
-        called = recorded(called, noise.device, params.steps, network)
+    if regress is not None:
+        called = _without_poses(called, model, noise.device, 0 if prepare is None else params.steps)
     result = sampler.sample(
         called,
         noise,
@@ -197,11 +202,10 @@ def sample_structure(
         constrain=None if held is None else held.on_path(noise, sampler.path),
     )
     count = _num_views(scene.cond) if positions_type == "avg" else 1
-    told = result.extras.get(POSITIONS if regress is None else POSITION_TOKENS, [])
-    poses = [each if regress is None else regress(each) for each in told[-max(count, 1 + path_steps) :]]
+    poses = _last_poses(result, regress, max(count, 1 + path_steps))
     if poses:
-        positions = _mean_of_last(poses, count, extras_mean)
-        return StructureSample(result.samples, positions, torch.stack(poses[-1 - path_steps :]))
+        path = torch.stack(poses[-1 - path_steps :])
+        return StructureSample(result.samples, _mean_of_last(poses, count, extras_mean), path)
     if needs_positions:
         raise ValueError(
             f"sample_structure: expected a model that returns {POSITIONS!r}, {type(model).__name__} returned "
@@ -309,6 +313,26 @@ def _regression(model: FlowFunction, scene: SceneCond) -> Callable[[Tensor], Ten
     """
     regress = None if isinstance(scene.cond, MultiViewCond) else getattr(model, "poses", None)
     return None if regress is None else partial(regress, scene_size=scene.num_assets)
+
+
+def _without_poses(
+    called: FlowFunction, model: FlowFunction, device: torch.device, passes: int
+) -> FlowFunction:
+    """A call of a model that leaves its poses to `_regression`; nothing in a pass waits for the GPU then.
+
+    ``passes`` with a prepared condition are recorded where that pays.
+    """
+    network = model if isinstance(model, nn.Module) else None
+    return recorded(partial(called, regress_poses=False), device, passes, network)
+
+
+def _last_poses(
+    result: SamplingResult, regress: Callable[[Tensor], Tensor] | None, count: int
+) -> list[Tensor]:
+    """Poses (B, 8) of the last ``count`` steps, or of all where there are fewer; none of a model without."""
+    if regress is None:
+        return list(result.extras.get(POSITIONS, []))[-count:]
+    return [regress(tokens) for tokens in result.extras[POSITION_TOKENS][-count:]]
 
 
 def _num_views(cond: Tensor | MultiViewCond) -> int:
