@@ -174,8 +174,7 @@ def sample_structure(
         params: steps, times and guidance.
         positions_type: which steps the poses come from; with one view both choices are the last step.
         extras_mean: how poses of several views are averaged.
-        precompute: project the conditions once instead of in every step, where the model offers
-            ``precompute_context``; the same result in less time, for the memory of all keys and values.
+        precompute: project conditions once for all steps where the model offers ``precompute_context``.
         needs_positions: refuse a model without poses.
         held: assets that are known already.
         path_steps: steps before the last one whose poses are returned, too.
@@ -184,8 +183,7 @@ def sample_structure(
     Raises:
         ValueError: unknown positions_type, noise for other assets, or a model without positions.
     """
-    if positions_type not in ("last", "avg"):
-        raise ValueError(f"sample_structure: positions_type must be 'last' or 'avg', got {positions_type!r}")
+    count = _num_estimates(positions_type, scene)
     prepare = getattr(model, "precompute_context", None) if precompute else None
     regress = _regression(model, scene)
     called, prepared, scene = for_samples(model, scene, len(noise), prepare)
@@ -201,7 +199,6 @@ def sample_structure(
         on_step=on_step,
         constrain=None if held is None else held.on_path(noise, sampler.path),
     )
-    count = _num_views(scene.cond) if positions_type == "avg" else 1
     poses = _last_poses(result, regress, max(count, 1 + path_steps))
     if poses:
         path = torch.stack(poses[-1 - path_steps :])
@@ -335,8 +332,16 @@ def _last_poses(
     return [regress(tokens) for tokens in result.extras[POSITION_TOKENS][-count:]]
 
 
-def _num_views(cond: Tensor | MultiViewCond) -> int:
-    return len(cond.views) if isinstance(cond, MultiViewCond) else 1
+def _num_estimates(positions_type: PositionsType, scene: SceneCond) -> int:
+    """Of how many last steps the poses are the mean.
+
+    Raises:
+        ValueError: unknown positions_type.
+    """
+    if positions_type not in ("last", "avg"):
+        raise ValueError(f"sample_structure: positions_type must be 'last' or 'avg', got {positions_type!r}")
+    views = len(scene.cond.views) if isinstance(scene.cond, MultiViewCond) else 1
+    return views if positions_type == "avg" else 1
 
 
 def _mean_of_last(estimates: Sequence[Tensor], count: int, mean: ExtrasMean) -> Tensor:
