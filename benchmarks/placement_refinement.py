@@ -48,9 +48,9 @@ from scenegen.evaluation.settings import EvaluationSettings
 from scenegen.export.scene_files import write_scene
 from scenegen.geometry import place_yup
 from scenegen.inputs.scene_folder import read_scene
-from scenegen.photo.camera import fit_photo_camera
+from scenegen.photo.camera_fit import fit_photo_camera
 from scenegen.photo.colouring import MIN_OVERLAP
-from scenegen.pipelines.result import GeneratedObject, SceneResult
+from scenegen.pipelines.result import GeneratedObject, SceneResult, placed_surface
 from scenegen.refinement.placement import refine_result, total_shared_volume
 from scenegen.refinement.settings import RefinementSettings
 from scenegen.refinement.solid import solid_of
@@ -125,9 +125,9 @@ def _turn(axis: torch.Tensor, angle_deg: float) -> torch.Tensor:
 def with_camera(result: SceneResult, masks: Sequence[np.ndarray]) -> SceneResult:
     """Fit the photo's camera to the masks and keep it if it explains them, as the pipeline does."""
     shown = [row for row, item in enumerate(result.objects) if item.mesh is not None]
-    clouds = [_placed(result.objects[row]) for row in shown]
-    view = fit_photo_camera(clouds, [masks[row] for row in shown])
-    return replace(result, camera=view if view.overlap >= MIN_OVERLAP else None)
+    surfaces = [placed_surface(result.objects[row]) for row in shown]
+    view = fit_photo_camera(surfaces, [masks[row] for row in shown])
+    return replace(result, camera=view if view.modal_overlap >= MIN_OVERLAP else None)
 
 
 def penetration(results: Sequence[SceneResult]) -> list[float]:

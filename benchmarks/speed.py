@@ -1,7 +1,7 @@
-"""Time of the samplers and of whole scenes at the released sizes: the plain path and the fast one in one call.
+"""Time of the samplers and of whole scenes at the released sizes: the plain path and the fast one.
 
     python -m benchmarks.speed [--assets 1 4] [--parts structure latents scene] [--repeats 3]
-        [--output speed.json] [--plot speed.png] [--seconds 240]
+        [--output speed.json] [--plot speed.svg] [--seconds 240]
 
 Random weights in half precision, 25 steps with guidance in the first half of the time (44 passes), objects of
 12,800 voxels. "plain" launches every kernel of every pass, norms with PyTorch's operations, and textures one
@@ -10,7 +10,7 @@ the median and the spread of the further ones, and how far its result is from th
 
 The floor is the time that the matrix products and the attention of the passes would take at the rate of a
 large matrix product, which is measured first. Rows are printed as they are made; --seconds leaves out what no
-longer fits. On a CPU, "scene" is the bundled small model on a stored scene, with --input.
+longer fits. Times of the small model on a CPU: `inference_cpu.py`.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.curves import draw_curves
 from benchmarks.released_size import (
     SAMPLER,
     SLAT_MEAN,
@@ -54,7 +55,9 @@ from scenegen.hub.releases import load_networks
 from scenegen.pipelines.appearance import latent_noise, sample_structured_latents
 from scenegen.pipelines.memory import repeatable_kernels
 from scenegen.pipelines.sampling import occupied_coords, sample_structure
+from scenegen.pipelines.surface_queue import WORKERS_VARIABLE
 from scenegen.pipelines.texturing import TextureSettings
+from trellis_modules.attention.backends import BACKEND_VARIABLE as ATTENTION_VARIABLE
 from trellis_modules.attention.backends import REGISTRY as ATTENTION
 from trellis_modules.norms.backends import BACKEND_VARIABLE as NORMS_VARIABLE
 from trellis_modules.norms.backends import REGISTRY as NORMS
@@ -63,7 +66,15 @@ from trellis_modules.samplers.flow_euler import sampling_times
 from trellis_modules.samplers.recording import RECORDING_VARIABLE
 
 #: Environment of each path; the fast one is what is chosen where nothing is set.
-PATHS = {"plain": {NORMS_VARIABLE: "torch", RECORDING_VARIABLE: "off"}, "fast": {}}
+PATHS = {
+    "plain": {
+        NORMS_VARIABLE: "torch",
+        RECORDING_VARIABLE: "off",
+        ATTENTION_VARIABLE: "varlen" if torch.cuda.is_available() else "auto",
+        WORKERS_VARIABLE: "0",
+    },
+    "fast": {},
+}
 STRUCTURE, LATENTS = "ss_scenegen_flow", "slat_flow_img_dit_L_64l8p2_fp16"
 OBJECT_TOKENS, SCENE_TOKENS, CHANNELS = 1374, 6870, 1024  # of the released conditions
 VOXELS = 12_800
@@ -109,14 +120,14 @@ class Row:
         share = f"{self.floor / self.median:.0%}" if self.floor else ""
         difference = f"{self.difference:.1e}" if self.difference else ""
         return (
-            f"| {self.what} | {self.assets} | {self.path} | {self.cold:.2f} | {self.median:.3f} | {spread} | {floor} | "
-            f"{share} | {difference} | {self.peak:.2f} |"
+            f"| {self.what} | {self.assets} | {self.path} | {self.cold:.2f} | {self.median:.3f} | {spread} | "
+            f"{floor} | {share} | {difference} | {self.peak:.2f} |"
         )
 
 
 HEADER = (
-    "| part | assets | path | first, s | median, s | spread | floor, s | share of the floor | difference | peak GiB |\n"
-    "|---|---:|---|---:|---:|---|---:|---:|---:|---:|"
+    "| part | assets | path | first, s | median, s | spread | floor, s | share of the floor | difference | "
+    "peak GiB |\n|---|---:|---|---:|---:|---|---:|---:|---:|---:|"
 )
 
 
@@ -190,31 +201,8 @@ class Report:
         )
 
     def draw(self, path: Path) -> None:
-        """Medians over the number of assets."""
-        import matplotlib
-
-        matplotlib.use("Agg")
-        from matplotlib import pyplot
-
-        figure, axes = pyplot.subplots(figsize=(7, 4.5))
-        for what in dict.fromkeys(row.what for row in self.rows):
-            for name, style in (("plain", "--"), ("fast", "-")):
-                rows = [row for row in self.rows if (row.what, row.path) == (what, name)]
-                if rows:
-                    axes.plot(
-                        [r.assets for r in rows],
-                        [r.median for r in rows],
-                        style,
-                        marker="o",
-                        label=f"{what}, {name}",
-                    )
-        axes.set(
-            xlabel="assets", ylabel="seconds", xscale="log", yscale="log", title=self.machine.split(";")[0]
-        )
-        axes.set_xticks(sorted({row.assets for row in self.rows}), sorted({row.assets for row in self.rows}))
-        axes.legend()
-        figure.tight_layout()
-        figure.savefig(path, dpi=110)
+        """Medians over the number of assets, both axes logarithmic, as SVG."""
+        path.write_text(draw_curves(self.rows, self.machine.split(";")[0]), encoding="utf-8")
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from scenegen.models.registry import build_model
 from scenegen.synthesis.sources.batch import ObjectLatentBatch
 from scenegen.trainers.distributed import World
 from scenegen.trainers.finetune import load_what_fits
+from scenegen.trainers.freezing import freeze
 from scenegen.trainers.learner import Learner
 from scenegen.trainers.loop_config import LoopConfig, OptimizerConfig, ParameterGroup
 from scenegen.trainers.objective import Objective
@@ -54,6 +55,7 @@ BASE_ENCODER: Mapping[str, Any] = {
 }  # fmt: skip
 LARGE_FLOW = {"model_channels": 384, "num_blocks": 12, "num_heads": 6}
 FEATURES = {"patch_embed": "efficientnet_lite0"}
+EARLY = (r"^image_encoder\.patch_embed\.body\.(stem|stages\.[01])\.",)
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,7 @@ class Variant:
         flow, encoder: arguments of the two networks that differ.
         is_oracle: true points in place of an image encoder.
         has_features: the patch embedding starts from weights of ImageNet.
+        frozen: regular expressions of parameters that are not trained.
         factors: multiples of the base's steps after which it is measured; it trains up to the last.
         encoder_first: multiple of the base's steps for which the image encoder learns alone before.
         draws: noisy states for each picture.
@@ -75,29 +78,37 @@ class Variant:
     encoder: Mapping[str, Any] = field(default_factory=dict)
     is_oracle: bool = False
     has_features: bool = False
+    frozen: tuple[str, ...] = ()
     factors: tuple[float, ...] = (1.0,)
     encoder_first: float = 0.0
     draws: int = 4
 
 
 VARIANTS: Mapping[str, Variant] = {
-    "base": Variant("base: flow 6 x 256 on 64 tokens, encoder 14 x 14 tokens", factors=(1, 2, 4)),
+    "base": Variant("base: flow 6 x 256 on 64 tokens; encoder 14 x 14 tokens, 4 blocks", factors=(1, 2, 4)),
     "oracle_tokens": Variant("oracle: true visible points in the patches", is_oracle=True, factors=(1, 2)),
-    "oracle_large_flow": Variant("oracle, flow 12 x 384", LARGE_FLOW, is_oracle=True),
-    "flow_2x": Variant("flow 12 x 256, 2 x the parameters", {"num_blocks": 12}),
-    "flow_4x": Variant("flow 12 x 384, 4 x the parameters", LARGE_FLOW),
-    "tokens_512": Variant("512 tokens an object, one state a picture", {"patch_size": 1}, draws=1),
-    "one_draw": Variant("one state a picture", draws=1),
-    "encoder_deep": Variant("encoder of 8 blocks", encoder={"depth": 8}),
-    "encoder_28": Variant("encoder 28 x 28 tokens", encoder={"patch_size": 8}),
-    "encoder_first": Variant("encoder alone before, for as many steps", encoder_first=1.0),
-    "features": Variant("encoder on EfficientNet-Lite0, ImageNet", encoder=FEATURES, has_features=True),
-    "features_drawn": Variant("encoder on EfficientNet-Lite0, from nothing", encoder=FEATURES),
-    "features_28": Variant(
-        "the same with ImageNet, 28 x 28 tokens", encoder={**FEATURES, "patch_size": 8}, has_features=True
+    "oracle_one_draw": Variant("oracle, one state a picture", is_oracle=True, draws=1),
+    "oracle_512": Variant(
+        "oracle, one state, 512 tokens an object", {"patch_size": 1}, is_oracle=True, draws=1
     ),
-    "features_flow_4x": Variant(
-        "ImageNet, flow 12 x 384", LARGE_FLOW, FEATURES, has_features=True, factors=(1, 2, 4)
+    "oracle_flow_2x": Variant("oracle, flow 12 x 256", {"num_blocks": 12}, is_oracle=True),
+    "oracle_flow_4x": Variant("oracle, flow 12 x 384", LARGE_FLOW, is_oracle=True),
+    "features": Variant(
+        "ImageNet: EfficientNet-Lite0 under the encoder", encoder=FEATURES, has_features=True
+    ),
+    "features_frozen": Variant(
+        "ImageNet, first layers (stride 4) as they are", encoder=FEATURES, has_features=True, frozen=EARLY
+    ),
+    "features_drawn": Variant("the same network from nothing", encoder=FEATURES),
+    "features_28": Variant(
+        "ImageNet, 28 x 28 tokens", encoder={**FEATURES, "patch_size": 8}, has_features=True
+    ),
+    "features_deep": Variant("ImageNet, 8 blocks", encoder={**FEATURES, "depth": 8}, has_features=True),
+    "features_first": Variant(
+        "ImageNet, encoder alone before, for as many steps",
+        encoder=FEATURES,
+        has_features=True,
+        encoder_first=1.0,
     ),
 }
 
@@ -175,6 +186,7 @@ class Run:
                 if image_features is None:
                     raise ValueError(f"{variant.text}: expected --image-features, got none")
                 load_what_fits(encoder, read_state(image_features), str(image_features))
+            freeze({"image_encoder": encoder}, variant.frozen or None, None)
             self.objective = ObjectFlowObjective(flow, encoder, config)
         self.parameters = {
             name: sum(p.numel() for p in network.parameters())

@@ -87,6 +87,7 @@ def _settings(options: BatchOptions) -> dict[str, Any]:
         **as_settings(options.reading, without=("max_objects", "strict")),
         **export,
         "refine": options.refine,
+        "room": options.room,
         "frame": options.frame,
         **options.model,
     }

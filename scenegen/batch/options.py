@@ -25,6 +25,7 @@ class BatchOptions:
         overwrite: make finished scenes again.
         export: how files are written.
         refine: afterwards, push objects out of each other and onto the floor.
+        room: add the floor and the walls that the photo shows.
         auto_masks: find the objects of photos that have neither masks nor boxes.
         frame: "query" or "first": the object in whose frame the files stand, the query or the one with the
             lowest number.
@@ -41,6 +42,7 @@ class BatchOptions:
     overwrite: bool = False
     export: ExportOptions = ExportOptions()
     refine: bool = False
+    room: bool = False
     auto_masks: bool = False
     frame: str = "query"
     is_root: bool = False

@@ -26,6 +26,7 @@ from scenegen.pipelines.progress import OnProgress
 from scenegen.pipelines.result import SceneResult
 from scenegen.pipelines.settings import DECODER_ROLES
 from scenegen.refinement.placement import refine_result
+from scenegen.refinement.room import with_room
 from scenegen.segmentation import Segmenter
 from scenegen.segmentation.masks import Detect, write_found_labels
 from trellis_modules.checkpoint import CheckpointError
@@ -138,8 +139,11 @@ def generate(
     }
     settings = replace(settings, representations={*settings.representations, *wanted})
     result = pipeline.run(views, settings, on_progress=on_progress)
-    result = replace(result, left_out=dict(views[0].left_out))
-    return refine_result(result, views[0].masks) if options.refine else result
+    made_by = {"model": dict(options.model)} if options.model else {}
+    result = replace(result, left_out=dict(views[0].left_out), settings=result.settings | made_by)
+    if options.refine:
+        result = refine_result(result, views[0].masks)
+    return with_room(result, views[0]) if options.room else result
 
 
 @contextmanager
@@ -194,6 +198,8 @@ def _run(
     views = _read(scene, options)
     read_seconds = time.perf_counter() - start
     result = generate(pipeline, views, options, on_progress)
+    if options.room and not result.room:
+        logger.warning("%s: no room: %s", scene.scene_id, result.settings["room"]["skipped"])
     start = time.perf_counter()
     if options.frame == "first":
         result = in_frame_of(result, min(item.object_id for item in result.objects))

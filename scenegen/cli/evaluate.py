@@ -5,6 +5,7 @@ Both folders hold scenes as `<id>.glb` with `<id>.json`, or as `<id>/scene.glb` 
     evaluate.py --prediction DIR --truth DIR [--output results.json] [key=value ...]
     evaluate.py merge --output results.json      joins the parts that --rank and --world-size wrote
     evaluate.py --compare A.json B.json          paired differences of two reports
+    evaluate.py --prediction DIR --photos DIR    scenes of photos without truth, against their masks
 
 Exit status: 0 done, 1 done but with --strict a scene is missing or failed, 2 the input cannot be evaluated.
 """
@@ -21,6 +22,7 @@ from typing import Any
 
 from scenegen.batch.engines.tasks import EngineError, Task, TaskRecord, Work
 from scenegen.cli.engine_options import run_tasks, worker_count
+from scenegen.cli.evaluate_photos import evaluate_photos
 from scenegen.cli.evaluation_options import WORKERS, add_reports, check_reports, parse_arguments
 from scenegen.cli.parser import CommandParser
 from scenegen.evaluation.alignment import AlignmentSettings
@@ -168,6 +170,8 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
             return merge(given[1:], prog)
         if "--compare" in given:
             return compare(given, prog)
+        if any(text.partition("=")[0] == "--photos" for text in given):
+            return evaluate_photos(given, prog)
         options = parse_arguments(__doc__, given, prog)
         output = options.output
         return evaluate(options)

@@ -53,7 +53,7 @@ from scenegen.cli.reports import (
 )
 from scenegen.cli.root_options import only_named, share, speed_line
 from scenegen.cli.segmenter_options import segmenter_of
-from scenegen.cli.stored_scenes import is_stored, run_stored
+from scenegen.cli.stored_scenes import is_stored, run_stored, tell_stored
 from scenegen.demo.viewer import default_truth_folder
 from scenegen.export.scene_files import ExportError, check_output
 from scenegen.inputs.image_files import SceneInputError, one_line
@@ -75,10 +75,9 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
     set_up_logging()
     try:
         if is_stored(options):
-            reports = list(run_stored(scene_work(options), options, "scene"))
-        else:
-            with pixel_limit(options.max_pixels):
-                reports = run_scenes(scenes_of(options), options)
+            return tell_stored(run_stored(scene_work(options), options, "scene"), options)
+        with pixel_limit(options.max_pixels):
+            reports = run_scenes(scenes_of(options), options)
     except (SceneInputError, CheckpointError, ExportError, EngineError, StoreError) as error:
         logger.error("%s", error)
         return 2

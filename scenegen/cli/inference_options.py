@@ -218,6 +218,11 @@ def add_result_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--refine", action="store_true", help="push objects out of each other and onto the floor"
     )
+    parser.add_argument(
+        "--room",
+        action="store_true",
+        help="add the floor and the walls that the photo shows to the scene's GLB",
+    )
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
 
 
@@ -271,6 +276,8 @@ def batch_options(options: argparse.Namespace) -> BatchOptions:
     """
     export = ExportOptions(options.texture_format, options.compress, options.turntable, str(options.device))
     check_options(options.formats, export)
+    if options.room and not set(options.formats) & {"glb", "glb+splats"}:
+        raise ValueError("--room: is in the files of glb and glb+splats alone; add one of them to --formats")
     drawn = [request.flag for request in representation_requests(options.formats, export)]
     if options.no_appearance and (wanted := [*appearance_flags(options), *drawn]):
         raise ValueError(f"{', '.join(wanted)}: needs the appearance stage; leave --no-appearance out")
@@ -300,6 +307,7 @@ def batch_options(options: argparse.Namespace) -> BatchOptions:
         overwrite=options.overwrite,
         export=export,
         refine=options.refine,
+        room=options.room,
         auto_masks=options.auto_masks,
         frame=options.frame,
         is_root=options.is_root,

@@ -12,6 +12,7 @@ import torch
 from scenegen.batch.scenes import SceneReport
 from scenegen.export.names import POSES_FILE
 from scenegen.inputs.image_files import one_line
+from scenegen.stores.urls import StoreUrl
 from trellis_modules.devices import default_dtype, device_text
 
 logger = logging.getLogger(__name__)
@@ -77,7 +78,7 @@ def count_statuses(reports: Sequence[SceneReport]) -> dict[str, int]:
     return {status: sum(r.status == status for r in reports) for status in ("done", "skipped", "failed")}
 
 
-def summary(counts: Mapping[str, int], output: Path, memory: str = "") -> str:
+def summary(counts: Mapping[str, int], output: Path | StoreUrl, memory: str = "") -> str:
     """One line for people: `count_statuses`, where the results are, and how to redo what was skipped."""
     skipped = "; finished scenes are skipped, --overwrite makes skipped ones again"
     hint = skipped if counts["skipped"] else ""

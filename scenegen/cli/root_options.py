@@ -69,6 +69,10 @@ def apply_root(options: argparse.Namespace) -> None:
         raise ValueError("--masks, --boxes: of one photo; leave them out with --set")
     if options.formats not in (DEFAULT_FORMATS, _EXPORT_FORMATS):
         raise ValueError("--formats: scenes of a data root are GLB files; leave it out with --set")
+    if options.room:
+        raise ValueError(
+            "--room: scenes of a data root are compared object by object; leave it out with --set"
+        )
     set_name, name = options.set_name or "test", options.model_name or "SceneGen"
     root = options.output_dir or Path(DEFAULT_ROOT)
     options.input = root / f"masked_images_{set_name}"

@@ -41,7 +41,7 @@ from scenegen.cli.segmenter_options import (
     segmenter_of,
 )
 from scenegen.cli.store_options import path_or_url, use_mirrors
-from scenegen.cli.stored_scenes import is_stored, run_stored
+from scenegen.cli.stored_scenes import is_stored, run_stored, tell_stored
 from scenegen.cli.types import positive_int
 from scenegen.export.scene_files import ExportError, check_output
 from scenegen.inputs.image_files import SceneInputError
@@ -99,12 +99,11 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
     try:
         if is_stored(options):
             batch = BatchOptions(options.output, overwrite=options.overwrite, auto_masks=True)
-            reports = list(run_stored(mask_work(batch, options), options, "photo"))
-        else:
-            photo = options.input.is_file()
-            sources = [options.input] if photo else find_scene_folders(options.input)
-            with pixel_limit(options.max_pixels):
-                reports = segment(sources[: options.limit], options)
+            return tell_stored(run_stored(mask_work(batch, options), options, "photo"), options)
+        photo = options.input.is_file()
+        sources = [options.input] if photo else find_scene_folders(options.input)
+        with pixel_limit(options.max_pixels):
+            reports = segment(sources[: options.limit], options)
     except (SceneInputError, CheckpointError, ExportError, EngineError, StoreError) as error:
         logger.error("%s", error)
         return 2

@@ -36,9 +36,11 @@ def use_mirrors(options: argparse.Namespace) -> None:
     A checkpoint is brought here: what it holds decides over finished scenes.
 
     Raises:
-        StoreError: it cannot be had.
+        StoreError: it cannot be had, or results in a store are to be shown.
     """
     options.input_url, options.output_url = (use_mirror(options, name) for name in ("input", "output"))
+    if options.output_url is not None and getattr(options, "viewer", False):
+        raise StoreError("--viewer: shows scenes on the disk; leave it out where --output is a URL")
     checkpoint = getattr(options, "checkpoint", None)
     options.checkpoint_url = StoreUrl.parse(checkpoint) if is_url(checkpoint) else None
     if options.checkpoint_url is not None:

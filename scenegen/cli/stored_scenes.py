@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 
@@ -11,6 +14,7 @@ from scenegen.batch.engines.tasks import Task, Work
 from scenegen.batch.scenes import SceneReport
 from scenegen.batch.work import ScenePlace
 from scenegen.cli.engine_options import JOURNAL_NAME, run_tasks
+from scenegen.cli.reports import summary
 from scenegen.inputs.layout import find_scene_folders
 from scenegen.stores.mirrored import MirroredWork
 from scenegen.stores.store import Store
@@ -41,6 +45,25 @@ def run_stored(work: Work, options: argparse.Namespace, what: str) -> Iterator[S
     finally:
         if options.output_url is not None and (output / JOURNAL_NAME).is_file():
             Store(options.output_url).deliver(output, JOURNAL_NAME)
+
+
+def tell_stored(reports: Iterable[SceneReport], options: argparse.Namespace) -> int:
+    """Count reports as they come and print the summary; of a million scenes nothing is kept but the counts.
+
+    Returns:
+        The exit status.
+    """
+    as_json = getattr(options, "json", False)
+    counts, kept = Counter(dict.fromkeys(("done", "skipped", "failed"), 0)), []
+    for report in reports:
+        counts[report.status] += 1
+        if as_json:
+            kept.append(asdict(report))
+    if as_json:
+        print(json.dumps({**counts, "scenes": kept}, indent=2))
+    else:
+        print(summary(counts, options.output_url or options.output))
+    return 1 if counts["failed"] else 0
 
 
 def _names(options: argparse.Namespace) -> Iterator[str]:

@@ -104,7 +104,7 @@ def camera_signs(objects: Sequence[Signs], camera: PhotoCamera) -> Signs:
         query
         | means
         | {
-            "overlap": camera.overlap,
+            "overlap": camera.modal_overlap or 0.0,
             "least_overlap": float(min(overlaps)),
             "elevation": abs(elevation - 20.0) / 20.0,
             "focal": abs(float(np.log(camera.focal))),
@@ -188,7 +188,7 @@ def _picture_signs(
 
     if not len(sample.clouds[row]):
         return {"overlap": 0.0, "outside": 1.0, "missed": 1.0, "half_turn": 0.0, "quarter_turn": 0.0,
-                "scene_overlap": camera.overlap}  # fmt: skip
+                "scene_overlap": camera.modal_overlap or 0.0}  # fmt: skip
     shown, mask = seen(), cells[row]
     overlap = _iou_cells(shown, mask, counts)
     quarters = [_iou_cells(seen(angle), mask, counts) for angle in (90.0, 270.0)]
@@ -198,7 +198,7 @@ def _picture_signs(
         "missed": float((mask & ~shown).sum() / max(mask.sum(), 1)),
         "half_turn": _iou_cells(seen(180.0), mask, counts) - overlap,
         "quarter_turn": max(quarters) - overlap,
-        "scene_overlap": camera.overlap,
+        "scene_overlap": camera.modal_overlap or 0.0,
     }
 
 

@@ -238,12 +238,13 @@ def write_csv(path: Path, report: dict[str, Any]) -> list[Path]:
         The two files.
     """
     objects = path.with_suffix(f".objects{path.suffix}")
-    _write_rows(path, [_scene_row(record) for record in report["scenes"]])
-    _write_rows(objects, [row for record in report["scenes"] for row in _object_rows(record)])
+    write_rows(path, [_scene_row(record) for record in report["scenes"]])
+    write_rows(objects, [row for record in report["scenes"] for row in _object_rows(record)])
     return [path, objects]
 
 
-def _write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+def write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Write rows as CSV; a column for each name in them, in the order in which they come."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
     with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, restval="")

@@ -8,10 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from scenegen.export.frames import SceneFrame
 from scenegen.export.glb import glb_bytes
 from scenegen.export.kept_files import make_room_for_pair, with_digests
 from scenegen.export.meshes import build_scene
 from scenegen.export.options import ExportOptions
+from scenegen.export.photo_facts import PhotoFacts
 from scenegen.export.poses import poses_record
 from scenegen.export.scene_files import check_meshes, staging_folder
 from scenegen.pipelines.result import SceneResult
@@ -59,7 +61,8 @@ def write_root_scene(
     scene = build_scene(result)
     path, own = scene_file(folder, scene_id), record_file(folder, scene_id)
     with staging_folder(folder / scene_id) as staging:
-        (staging / path.name).write_bytes(glb_bytes(scene, result.settings, options))
+        facts = PhotoFacts.of(result).of_scene_file(SceneFrame.of(result, scene))
+        (staging / path.name).write_bytes(glb_bytes(scene, result.settings, options, facts=facts))
         record = {**poses_record(result, scene, scene_id), **(notes or {}), "files": [path.name, own.name]}
         text = json.dumps(with_digests(record, staging, own.name), indent=2) + "\n"
         (staging / own.name).write_text(text, encoding="utf-8")

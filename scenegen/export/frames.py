@@ -61,7 +61,14 @@ def in_frame_of(result: SceneResult, object_id: int) -> SceneResult:
         replace(item, pose=relative_pose(sanitize_pose(item.pose.double()), frame).to(item.pose.dtype))
         for item in result.objects
     )
-    return replace(result, objects=objects, query_id=object_id, camera=_camera_in(result.camera, frame))
+    to_frame = np.linalg.inv(pose_to_transform(frame).numpy())
+    return replace(
+        result,
+        objects=objects,
+        query_id=object_id,
+        camera=_camera_in(result.camera, frame),
+        room=tuple(part.moved(to_frame) for part in result.room),
+    )
 
 
 def _camera_in(camera: PhotoCamera | None, frame: Tensor) -> PhotoCamera | None:
@@ -94,6 +101,13 @@ class SceneFrame:
         centre = torch.as_tensor(self.centre, dtype=pose.dtype)
         moved = self.scale * (pose[TRANSLATION] - centre)
         return torch.cat([moved, pose[ROTATION], self.scale * pose[SCALE]])
+
+    def matrix(self) -> np.ndarray:
+        """The way (4, 4) from the query frame to that of the scene file."""
+        transform = self.scale * np.eye(4)
+        transform[:3, 3] = -self.scale * self.centre
+        transform[3, 3] = 1
+        return transform
 
     def photo_node(self, view: PhotoCamera) -> GltfNode:
         """The camera of the photo in the scene file; through it the scene lies over the photo."""

@@ -7,22 +7,31 @@ from typing import Any
 import trimesh
 
 from scenegen.export.frames import PLY_FRAME, PLY_TO_GLB, SceneFrame
+from scenegen.export.photo_facts import PhotoFacts
 from scenegen.geometry import CAMERA_FRAME, GLB_FRAME
 from scenegen.photo.camera import PhotoCamera
+from scenegen.photo.mask_overlap import MaskOverlap
+from scenegen.photo.room_parts import RoomPart
 from scenegen.pipelines.result import QUERY_FRAME, GeneratedObject, SceneResult
 from trellis_modules.postprocess import report_solid
 
 
 def poses_record(result: SceneResult, scene: trimesh.Scene, scene_id: str) -> dict[str, Any]:
     """The content of ``poses.json``; an object without a surface keeps its pose and tells why."""
-    frame = SceneFrame.of(result, scene)
+    frame, facts = SceneFrame.of(result, scene), PhotoFacts.of(result)
+    room = {"room": [_part_record(part) for part in result.room]} if result.room else {}
     return {
         "scene_id": scene_id,
         "frame": QUERY_FRAME,
         "query": result.query_id,
-        "objects": [_object_record(item) for item in result.objects],
+        "objects": [_object_record(item, result.overlaps.get(item.object_id)) for item in result.objects],
         "left_out": [{"id": number, "reason": why} for number, why in sorted(result.left_out.items())],
-        "camera": None if result.camera is None else _camera_record(result.camera, result.camera_confidence),
+        "camera": None
+        if result.camera is None
+        else _camera_record(result.camera, result.camera_confidence) | facts.camera_record(),
+        "floor": facts.floor_record(),
+        "metric_scale": facts.scale_record(),
+        **room,
         "glb": {"frame": GLB_FRAME, "scale": frame.scale, "centre": frame.centre.tolist()},
         "ply_frame": PLY_FRAME,
         "ply_to_glb": PLY_TO_GLB.tolist(),
@@ -32,7 +41,7 @@ def poses_record(result: SceneResult, scene: trimesh.Scene, scene_id: str) -> di
     }
 
 
-def _object_record(item: GeneratedObject) -> dict[str, Any]:
+def _object_record(item: GeneratedObject, overlap: MaskOverlap | None) -> dict[str, Any]:
     values = [float(value) for value in item.pose]
     record: dict[str, Any] = {
         "id": item.object_id,
@@ -44,6 +53,8 @@ def _object_record(item: GeneratedObject) -> dict[str, Any]:
     }
     if item.mesh is not None:
         record |= _mesh_record(item.mesh)
+    if overlap is not None:
+        record |= {"modal_overlap": overlap.modal, "mask_overlap": overlap.alone}
     if item.confidence is not None:
         record["confidence"] = {name: round(value, 3) for name, value in item.confidence.known.items()}
     if item.problem is not None:
@@ -63,14 +74,19 @@ def _mesh_record(mesh: trimesh.Trimesh) -> dict[str, Any]:
     }
 
 
+def _part_record(part: RoomPart) -> dict[str, Any]:
+    """A rectangle of the room: its corners in the query frame, and the share of it that the photo shows."""
+    return {"node": part.node, "corners": part.corners.tolist(), "seen": part.seen}
+
+
 def _camera_record(view: PhotoCamera, confidence: float | None) -> dict[str, Any]:
     """The fitted camera: query frame to camera (x right, y down, z forward), intrinsics in image sizes."""
-    focal_y = view.focal / view.aspect
     sure = {} if confidence is None else {"confidence": round(confidence, 3)}
     return {
         "frame": CAMERA_FRAME,
         "extrinsics": view.extrinsics.tolist(),
-        "intrinsics": [[view.focal, 0.0, 0.5], [0.0, focal_y, 0.5], [0.0, 0.0, 1.0]],
+        "intrinsics": view.intrinsics().tolist(),
+        "modal_overlap": view.modal_overlap,
         "mask_overlap": view.overlap,
         **sure,
     }

@@ -25,12 +25,15 @@ from scenegen.export.state_tensors import (
     DamagedState,
     Tensors,
     pack_object,
+    pack_room_part,
     pack_view,
     unpack_object,
+    unpack_room_part,
     unpack_view,
 )
 from scenegen.hub.digest import file_sha256
 from scenegen.photo.camera import PhotoCamera
+from scenegen.photo.mask_overlap import MaskOverlap
 from scenegen.pipelines.result import SceneResult
 from scenegen.pipelines.settings import RunSettings
 from scenegen.pipelines.state import SceneState
@@ -57,6 +60,8 @@ def write(result: SceneResult, scene: trimesh.Scene, folder: Path, options: Expo
         tensors |= pack_view(f"view_{number}", view)
     for item in result.objects:
         tensors |= pack_object(item)
+    for number, part in enumerate(result.room):
+        tensors |= pack_room_part(f"room_{number}", part)
     write_tensors(tensors, folder / STATE_TENSORS_FILE)
     content = {
         "format": STATE_FORMAT,
@@ -79,6 +84,8 @@ def write(result: SceneResult, scene: trimesh.Scene, folder: Path, options: Expo
         "left_out": {str(number): why for number, why in result.left_out.items()},
         "camera": None if result.camera is None else _camera_content(result.camera),
         "camera_confidence": result.camera_confidence,
+        "overlaps": {str(number): list(overlap) for number, overlap in result.overlaps.items()},
+        "room": [{"node": part.node, "seen": part.seen} for part in result.room],
         "settings": _settings_content(state.settings),
         "record": result.settings,
     }
@@ -180,9 +187,19 @@ def _scene(content: Mapping[str, Any], tensors: Tensors) -> SceneResult:
         camera,
         dict(content["record"]),
         left_out=left_out,
+        overlaps={int(number): _overlap(pair) for number, pair in content["overlaps"].items()},
+        room=tuple(
+            unpack_room_part(f"room_{number}", _text(part["node"]), float(part["seen"]), tensors)
+            for number, part in enumerate(content["room"])
+        ),
         state=state,
         camera_confidence=None if sure is None else float(sure),
     )
+
+
+def _overlap(content: Any) -> MaskOverlap:
+    modal, alone = content
+    return MaskOverlap(None if modal is None else float(modal), float(alone))
 
 
 def _confidence(content: Any) -> ObjectConfidence | None:
@@ -207,15 +224,18 @@ def _camera_content(camera: PhotoCamera) -> dict[str, Any]:
         "focal": camera.focal,
         "aspect": camera.aspect,
         "overlap": camera.overlap,
+        "modal_overlap": camera.modal_overlap,
     }
 
 
 def _camera(content: Mapping[str, Any]) -> PhotoCamera:
     extrinsics = np.array(content["extrinsics"], dtype=np.float64)
-    numbers = [float(content[name]) for name in ("focal", "aspect", "overlap")]
-    if extrinsics.shape != (4, 4) or not np.isfinite([*extrinsics.ravel(), *numbers]).all():
+    lens = [float(content[name]) for name in ("focal", "aspect")]
+    overlaps = [content[name] for name in ("overlap", "modal_overlap")]
+    known = [float(value) for value in overlaps if value is not None]
+    if extrinsics.shape != (4, 4) or not np.isfinite([*extrinsics.ravel(), *lens, *known]).all():
         raise DamagedState("its camera has other numbers than a camera has")
-    return PhotoCamera(extrinsics, *numbers)
+    return PhotoCamera(extrinsics, *lens, *overlaps)
 
 
 def _number(value: Any) -> int:

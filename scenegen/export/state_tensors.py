@@ -18,6 +18,7 @@ from scenegen.confidence.calibration import ObjectConfidence
 from scenegen.export.textures import base_colour, is_textured
 from scenegen.geometry import POSE_SIZE
 from scenegen.inputs.scene_images import SceneImages
+from scenegen.photo.room_parts import RoomPart
 from scenegen.pipelines.result import GeneratedObject
 from scenegen.pipelines.state import ObjectLatents
 from trellis_modules.postprocess.textured_mesh import baked_material
@@ -110,6 +111,26 @@ def unpack_object(
         settings=settings,
         confidence=confidence,
     )
+
+
+def pack_room_part(prefix: str, part: RoomPart) -> Tensors:
+    """A rectangle of the room."""
+    corners = torch.from_numpy(np.array(part.corners, np.float64))
+    return {f"{prefix}.corners": corners, f"{prefix}.picture": _png(Image.fromarray(part.picture))}
+
+
+def unpack_room_part(prefix: str, node: str, seen: float, tensors: Tensors) -> RoomPart:
+    """The opposite of `pack_room_part`.
+
+    Raises:
+        DamagedState: a tensor is missing or has another form.
+        UnreadableFile: the picture is damaged or too large.
+    """
+    corners = _array(tensors, f"{prefix}.corners", np.float64, (4, 3))
+    picture = np.asarray(_picture(tensors, f"{prefix}.picture").convert("RGB"))
+    if not np.isfinite(corners).all():
+        raise DamagedState("corners of the room are not finite")
+    return RoomPart(node, corners, picture, seen)
 
 
 def _appearance(tensors: Tensors) -> tuple[Tensor | None, Tensor | None]:

@@ -19,7 +19,7 @@ from scenegen.photo.camera import PhotoCamera
 from scenegen.photo.mask_box import BoxFit
 
 MIN_OVERLAP = 0.25
-"""Below this mean silhouette overlap the fitted camera is not believed."""
+"""Below this mean modal overlap the fitted camera is not believed."""
 
 MIN_SEEN_VERTICES = 50
 COLOUR_BANDS = 24

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from scenegen.confidence.calibration import Calibration, SceneConfidence
 from scenegen.confidence.signs import Signs, StructureCandidate, camera_signs, finite, object_signs
-from scenegen.geometry import apply_transform, pose_to_transform
-from scenegen.photo.camera import PhotoCamera, fit_photo_camera
+from scenegen.photo.camera import PhotoCamera
+from scenegen.photo.camera_fit import fit_photo_camera
+from scenegen.photo.silhouettes import Surface
 from scenegen.pipelines.decoding import occupancy_surface
 from scenegen.pipelines.drafts import PRESENT, ObjectDraft
 
@@ -79,8 +80,9 @@ def judged(
         calibration: of the model.
         camera: of the photo where it is known; None fits one to each candidate.
     """
-    seen = [_seen(candidate) for candidate in candidates]
-    cameras = [camera or _fitted(each, masks) for each in seen]
+    surfaces = [[_surface(draft) for draft in candidate.drafts] for candidate in candidates]
+    seen = [_seen(candidate, own) for candidate, own in zip(candidates, surfaces, strict=True)]
+    cameras = [camera or _fitted(each, own, masks) for each, own in zip(seen, surfaces, strict=True)]
     signs = object_signs(seen, cameras, masks)
     found = []
     for candidate, fitted, objects in zip(candidates, cameras, signs, strict=True):
@@ -130,34 +132,31 @@ def _merit(candidate: Candidate, row: int) -> float:
     return candidate.signs[row]["overlap"]
 
 
-def _seen(candidate: Candidate) -> StructureCandidate:
-    drafts = candidate.drafts
-    clouds = [_surface_points(each) for each in drafts]
+def _seen(candidate: Candidate, surfaces: Sequence[Surface]) -> StructureCandidate:
     assert candidate.path is not None and candidate.told is not None, "only models with poses are judged"
     return StructureCandidate(
-        torch.stack([each.logits for each in drafts]),
-        torch.stack([each.pose for each in drafts]),
+        torch.stack([each.logits for each in candidate.drafts]),
+        torch.stack([each.pose for each in candidate.drafts]),
         candidate.path.float().cpu(),
         candidate.told.float().cpu(),
-        clouds,
+        [surface.vertices for surface in surfaces],
     )
 
 
-def _fitted(seen: StructureCandidate, masks: Sequence[np.ndarray]) -> PhotoCamera:
+def _fitted(
+    seen: StructureCandidate, surfaces: Sequence[Surface], masks: Sequence[np.ndarray]
+) -> PhotoCamera:
     """The camera under which the surfaces cover their masks, as far as any does."""
-    shown = [row for row, cloud in enumerate(seen.clouds) if len(cloud)]
+    shown = [row for row, surface in enumerate(surfaces) if len(surface.faces)]
     if not shown:
         height, width = masks[0].shape
-        return PhotoCamera(np.eye(4), 1.0, height / width)
-    clouds = [
-        apply_transform(pose_to_transform(seen.poses[row].double()).numpy(), seen.clouds[row])
-        for row in shown
-    ]
-    return fit_photo_camera(clouds, [masks[row] for row in shown])
+        return PhotoCamera(np.eye(4), 1.0, height / width, modal_overlap=0.0)
+    placed = [Surface(seen.placed(row), surfaces[row].faces) for row in shown]
+    return fit_photo_camera(placed, [masks[row] for row in shown])
 
 
-def _surface_points(draft: ObjectDraft) -> np.ndarray:
-    """Points (N, 3) of the structure's surface, y up; none of an object that cannot be used."""
+def _surface(draft: ObjectDraft) -> Surface:
+    """The structure's surface, y up, in its own frame; without faces for an object that cannot be used."""
     if draft.problem not in (None, PRESENT):
-        return np.zeros((0, 3))
-    return occupancy_surface(draft.logits.numpy())[0]
+        return Surface(np.zeros((0, 3)), np.zeros((0, 3), np.int64))
+    return Surface(*occupancy_surface(draft.logits.numpy()))

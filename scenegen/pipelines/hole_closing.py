@@ -8,8 +8,10 @@ import numpy as np
 import torch
 
 from scenegen.geometry import apply_transform, pose_to_transform
-from scenegen.photo.camera import PhotoCamera, fit_photo_camera
+from scenegen.photo.camera import PhotoCamera
+from scenegen.photo.camera_fit import fit_photo_camera
 from scenegen.photo.colouring import MIN_OVERLAP
+from scenegen.photo.silhouettes import Surface
 from scenegen.photo.through_holes import membranes_of_holes
 from scenegen.pipelines.decoding import occupancy_surface, with_voxels_at
 from scenegen.pipelines.drafts import ObjectDraft, usable
@@ -43,9 +45,12 @@ def close_contradicted_holes(
     surfaces = _surfaces(drafts)
     if not surfaces:
         return
-    clouds = [apply_transform(_to_query(drafts[row]), vertices) for row, (vertices, _) in surfaces.items()]
-    camera = fit_photo_camera(clouds, [masks[row] for row in surfaces])
-    if camera.overlap >= MIN_OVERLAP:
+    placed = [
+        Surface(apply_transform(_to_query(drafts[row]), vertices), faces)
+        for row, (vertices, faces) in surfaces.items()
+    ]
+    camera = fit_photo_camera(placed, [masks[row] for row in surfaces])
+    if camera.modal_overlap >= MIN_OVERLAP:
         close_holes_seen_by(camera, drafts, masks, check)
 
 

@@ -31,11 +31,11 @@ from scenegen.pipelines.memory import StageMeter, repeatable_kernels
 from scenegen.pipelines.own_mesh import fitted_object
 from scenegen.pipelines.preview import OnObject, OnPreview, PartialResults
 from scenegen.pipelines.progress import OnProgress, ProgressReporter, ShouldStop
-from scenegen.pipelines.reroll import plan_reroll, with_edit
-from scenegen.pipelines.result import Representation, SceneResult
+from scenegen.pipelines.reroll import plan_reroll, with_edit, with_new_overlaps
+from scenegen.pipelines.result import Representation, SceneResult, with_overlaps
 from scenegen.pipelines.sampling import POSE_TIMES, noise_generator
 from scenegen.pipelines.settings import RunSettings
-from scenegen.pipelines.stages import SceneStages
+from scenegen.pipelines.stages import GeneratedDrafts, SceneStages
 from scenegen.pipelines.state import SceneState
 from scenegen.pipelines.structure import StructureStage
 from scenegen.pipelines.surfaces import colour_by_camera, colour_objects
@@ -204,16 +204,17 @@ class SceneGenPipeline:
         shown = PartialResults(main, order, record, reporter, on_preview, on_object)
         with repeatable_kernels(self.device):
             made = self._stages.generate(views, resolved, meter, shown)
-        seen = tuple(main.object_ids[row] for row in order)
-        items = made.finished(seen)
-        objects = tuple(items[row] for row in inverse_order(order))
         reporter.check()
         with meter.stage("colour"):
-            camera = colour_objects(objects, main)
-        state = SceneState(tuple(views), seen, settings, self._digest, resolved.seeds[-1])
-        record, sure = made.record(record, resolved, seen), made.camera_confidence
-        measured = (meter.seconds, meter.peak_bytes)
-        return SceneResult(objects, seen[0], camera, record, *measured, {}, state, sure)
+            result = _coloured(made, main, order)
+        numbers = tuple(main.object_ids[row] for row in order)
+        return replace(
+            result,
+            settings=made.record(record, resolved, numbers),
+            timings=meter.seconds,
+            peak_bytes=meter.peak_bytes,
+            state=SceneState(tuple(views), numbers, settings, self._digest, resolved.seeds[-1]),
+        )
 
     @torch.no_grad()
     def sample_candidates(
@@ -286,9 +287,9 @@ class SceneGenPipeline:
         reporter.check()
         with meter.stage("colour"):
             colour_by_camera(list(made.values()), views[0], result.camera)
-        known = replace(known, state=replace(known.state, seed=resolved.seeds[-1]))
-        finished = known.finished(made, generated.record(record, resolved, known.state.order))
-        finished = with_edit(finished, "reroll", made, seed=resolved.seed)
+            known = replace(known, state=replace(known.state, seed=resolved.seeds[-1]))
+            finished = known.finished(made, generated.record(record, resolved, known.state.order))
+            finished = with_new_overlaps(with_edit(finished, "reroll", made, seed=resolved.seed))
         return replace(finished, timings=meter.seconds, peak_bytes=meter.peak_bytes)
 
     @torch.no_grad()
@@ -333,6 +334,7 @@ class SceneGenPipeline:
             item = fitted_object(known, mesh, lambda each: encode(each.to(self.device)), poses_of)
             colour_by_camera([item], known.state.views[0], result.camera)
         finished = with_edit(known.finished({object_id: item}, self._provenance()), "use-mesh", [object_id])
+        finished = with_new_overlaps(finished)
         return replace(finished, timings=meter.seconds, peak_bytes=meter.peak_bytes)
 
     @torch.no_grad()
@@ -358,3 +360,19 @@ class SceneGenPipeline:
             record["checkpoint"] = self.source.path.resolve().name
             record["dtype"] = str(self.source.dtype).removeprefix("torch.")
         return record | {"device": self.device.type, "offload": not self.networks.keeps}
+
+
+def _coloured(made: GeneratedDrafts, view: SceneImages, order: Sequence[int]) -> SceneResult:
+    """The objects that the stages made as a scene, in the photo's colours where they have no own.
+
+    Args:
+        made: in the networks' order.
+        view: the photo.
+        order: for each row of the drafts, its place among the photo's objects.
+    """
+    items = made.finished([view.object_ids[row] for row in order])
+    objects = tuple(items[row] for row in inverse_order(order))
+    camera = colour_objects(objects, view)
+    query = view.object_ids[order[0]]
+    scene = SceneResult(objects, query, camera, camera_confidence=made.camera_confidence)
+    return with_overlaps(scene, view.masks)

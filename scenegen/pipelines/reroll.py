@@ -11,7 +11,7 @@ from torch import Tensor
 
 from scenegen.geometry import compose_poses, identity_pose, sanitize_pose
 from scenegen.pipelines.drafts import ObjectDraft
-from scenegen.pipelines.result import GeneratedObject, SceneResult
+from scenegen.pipelines.result import GeneratedObject, SceneResult, with_overlaps
 from scenegen.pipelines.sampling import HeldAssets, StructureSample
 from scenegen.pipelines.settings import SEEDS, RunSettings
 from scenegen.pipelines.state import SceneState
@@ -203,13 +203,21 @@ def remove_objects(result: SceneResult, numbers: Collection[int]) -> SceneResult
             )
     kept = tuple(with_own_settings(item, result) for item in result.objects if item.object_id not in numbers)
     state = None if result.state is None else result.state.without(list(numbers))
-    return replace(with_edit(result, "remove", numbers), objects=kept, state=state)
+    return with_new_overlaps(replace(with_edit(result, "remove", numbers), objects=kept, state=state))
 
 
 def with_edit(result: SceneResult, kind: str, numbers: Collection[int], **notes: object) -> SceneResult:
     """A scene whose record tells of one more change."""
     edit = {"kind": kind, "objects": sorted(numbers), **notes}
     return replace(result, settings={**result.settings, EDITS: [*edits_of(result), edit]})
+
+
+def with_new_overlaps(result: SceneResult) -> SceneResult:
+    """A scene that was changed, with how well its objects cover their masks now."""
+    if result.state is None:
+        return with_overlaps(result, None)
+    masks = dict(zip(result.state.object_ids, result.state.views[0].masks, strict=True))
+    return with_overlaps(result, [masks[number] for number in result.object_ids])
 
 
 def edits_of(result: SceneResult) -> list[object]:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 import trimesh
 from torch import Tensor
 
 from scenegen.confidence.calibration import ObjectConfidence
+from scenegen.geometry import apply_transform, pose_to_transform, sanitize_pose
 from scenegen.photo.camera import PhotoCamera
+from scenegen.photo.mask_overlap import MaskOverlap, mask_overlaps
+from scenegen.photo.room_parts import RoomPart
+from scenegen.photo.silhouettes import Surface
 from trellis_modules.representations.gaussian import Gaussian
 from trellis_modules.representations.strivec import Strivec
 
@@ -79,6 +84,9 @@ class SceneResult:
         timings: seconds per stage, in order of work.
         peak_bytes: most memory in use, by stage on a GPU, under "process" on a CPU.
         left_out: number -> one line, for objects whose masks could not be used.
+        overlaps: object id -> how well the object covers its mask as the camera sees the scene; empty where
+            it was not measured since the scene last changed.
+        room: floor and walls, where they were asked for and found, see `scenegen.refinement.room`.
         state: from which objects can be made anew; None for a scene that was read from its files.
         camera_confidence: chance that the camera looks from the right direction; None without a calibration.
     """
@@ -90,6 +98,8 @@ class SceneResult:
     timings: dict[str, float] = field(default_factory=dict)
     peak_bytes: dict[str, int] = field(default_factory=dict)
     left_out: Mapping[int, str] = field(default_factory=dict)
+    overlaps: Mapping[int, MaskOverlap] = field(default_factory=dict)
+    room: tuple[RoomPart, ...] = ()
     state: SceneState | None = None
     camera_confidence: float | None = None
 
@@ -97,3 +107,38 @@ class SceneResult:
     def object_ids(self) -> tuple[int, ...]:
         """Numbers of the objects, in the caller's order."""
         return tuple(item.object_id for item in self.objects)
+
+
+def placed_surface(item: GeneratedObject) -> Surface:
+    """The surface of an object that has a mesh, in the query frame."""
+    to_query = pose_to_transform(sanitize_pose(item.pose.double())).numpy()
+    return Surface(apply_transform(to_query, item.mesh.vertices), np.asarray(item.mesh.faces))
+
+
+def with_overlaps(result: SceneResult, masks: Sequence[np.ndarray] | None) -> SceneResult:
+    """Measure how well the objects cover their masks where they are now.
+
+    Args:
+        masks: per object, (H, W) bool in the photo; None takes away what was measured before.
+
+    Returns:
+        The scene with `overlaps`, and its camera with the means. An object without a mesh covers nothing.
+    """
+    camera = result.camera
+    if camera is None:
+        return replace(result, overlaps={})
+    if masks is None:
+        return replace(result, camera=replace(camera, overlap=None, modal_overlap=None), overlaps={})
+    shown = [row for row, item in enumerate(result.objects) if item.mesh is not None]
+    found = mask_overlaps(
+        camera, [placed_surface(result.objects[row]) for row in shown], [masks[row] for row in shown]
+    )
+    overlaps = {item.object_id: MaskOverlap(0.0, 0.0) for item in result.objects}
+    overlaps |= {result.objects[row].object_id: overlap for row, overlap in zip(shown, found)}
+    modal = [each.modal for each in overlaps.values() if each.modal is not None]
+    camera = replace(
+        camera,
+        overlap=float(np.mean([each.alone for each in overlaps.values()])),
+        modal_overlap=float(np.mean(modal)) if modal else None,
+    )
+    return replace(result, camera=camera, overlaps=overlaps)

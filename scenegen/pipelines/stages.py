@@ -216,7 +216,7 @@ class SceneStages:
         """
         if known is not None:
             camera = known.result.camera
-        if camera is not None and camera.overlap >= MIN_OVERLAP:
+        if camera is not None and (camera.modal_overlap or 0.0) >= MIN_OVERLAP:
             close_holes_seen_by(camera, drafts, masks, reporter.check)
         elif camera is None and known is None:
             close_contradicted_holes(drafts, masks, reporter.check)

@@ -20,6 +20,9 @@ logger = logging.getLogger(__name__)
 MAX_WORKERS = 8
 """Processes that clean and unwrap meshes at most; each holds one mesh of some 50 MB."""
 
+WORKERS_VARIABLE = "SCENEGEN_WORKERS"
+"""Environment variable: how many of them at most, 0 for none; unset or "auto": as many as threads."""
+
 _SECONDS_BETWEEN_CHECKS = 0.05
 
 
@@ -34,8 +37,11 @@ class WorkerPool:
 
         They do not for a single object, with a single thread (``torch.set_num_threads``), and for surfaces as
         released, whose hidden faces are found by the device of the networks.
+
+        Raises:
+            ValueError: the environment variable is neither "auto" nor a number.
         """
-        count = min(num_objects, torch.get_num_threads(), MAX_WORKERS)
+        count = min(num_objects, _most_workers())
         if settings is None or settings.surface != "solid" or count < 2:
             return None
         if self._workers is not None and self._workers.owner != os.getpid():
@@ -50,6 +56,17 @@ class WorkerPool:
         if self._workers is not None:
             self._workers.close()
             self._workers = None
+
+
+def _most_workers() -> int:
+    wanted = os.environ.get(WORKERS_VARIABLE, "auto")
+    if wanted == "auto":
+        return min(torch.get_num_threads(), MAX_WORKERS)
+    if not wanted.isdecimal():
+        raise ValueError(
+            f"environment variable {WORKERS_VARIABLE}: expected auto or a number, got {wanted!r}"
+        )
+    return min(int(wanted), MAX_WORKERS)
 
 
 class SurfaceQueue:

@@ -7,15 +7,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from scenegen.geometry import apply_transform, pose_to_transform
+from scenegen.geometry import pose_to_transform
 from scenegen.inputs.scene_images import SceneImages
-from scenegen.photo.camera import PhotoCamera, fit_photo_camera
+from scenegen.photo.camera import PhotoCamera
+from scenegen.photo.camera_fit import fit_photo_camera
 from scenegen.photo.colouring import MIN_OVERLAP, colour_by_height, colour_from_photo
 from scenegen.pipelines.assembly import row_poses
 from scenegen.pipelines.decoding import occupancy_to_mesh
 from scenegen.pipelines.drafts import EMPTY, ObjectDraft
 from scenegen.pipelines.progress import ProgressReporter
-from scenegen.pipelines.result import GeneratedObject
+from scenegen.pipelines.result import GeneratedObject, placed_surface
 from scenegen.pipelines.settings import ResolvedSettings
 
 logger = logging.getLogger(__name__)
@@ -64,10 +65,9 @@ def colour_objects(objects: Sequence[GeneratedObject], view: SceneImages) -> Pho
     shown = [index for index, item in enumerate(objects) if item.mesh is not None]
     if not shown:
         return None
-    transforms = {index: pose_to_transform(objects[index].pose.double()).numpy() for index in shown}
-    clouds = [apply_transform(transforms[index], objects[index].mesh.vertices) for index in shown]
-    fitted = fit_photo_camera(clouds, [view.masks[index] for index in shown])
-    camera = fitted if fitted.overlap >= MIN_OVERLAP else None
+    surfaces = [placed_surface(objects[index]) for index in shown]
+    fitted = fit_photo_camera(surfaces, [view.masks[index] for index in shown])
+    camera = fitted if fitted.modal_overlap >= MIN_OVERLAP else None
     colour_by_camera(objects, view, camera)
     return camera
 

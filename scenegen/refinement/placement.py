@@ -5,7 +5,8 @@ is set upright on the floor or on the object below it, then objects are moved in
 the floor and small turns, to where they share the least volume with the others; the distance from the
 estimate counts against it, less in each round, so that two objects share the way out. Surfaces are thin, and
 an object half inside another one has a dead end around it: it looks around widely, the others nearby. With
-the photo's camera and masks, how well an object covers its mask counts too, and its size may change.
+the photo's camera and masks, how well an object covers its mask counts too. Sizes stay: a silhouette alone
+cannot tell a large object far away from a small one nearby.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ import torch
 import trimesh
 from torch import Tensor
 
-from scenegen.geometry import ROTATION, SCALE, TRANSLATION, check_pose, rotation_angle_deg, sanitize_pose
+from scenegen.geometry import ROTATION, TRANSLATION, check_pose, rotation_angle_deg, sanitize_pose
 from scenegen.photo.camera import PhotoCamera
-from scenegen.pipelines.result import SceneResult
+from scenegen.pipelines.result import SceneResult, with_overlaps
 from scenegen.refinement.search import PlacementSearch
 from scenegen.refinement.settings import DEFAULT_SETTINGS, RefinementSettings
 from scenegen.refinement.silhouette import mask_targets
@@ -56,7 +57,8 @@ def refine_result(
         masks: per object, (H, W) bool in the photo; with them and a fitted camera, silhouettes count too.
 
     Returns:
-        The scene with new poses, the report in ``settings["refinement"]`` and the time in ``timings``. A
+        The scene with new poses, how objects cover their masks there (`with_overlaps`), the report in
+        ``settings["refinement"]`` and the time in ``timings``. A
         scene whose query has no surface keeps its poses, and the report says why.
     """
     shown = [row for row, item in enumerate(result.objects) if item.mesh is not None]
@@ -77,9 +79,9 @@ def refine_result(
     for row, pose in zip(shown, refined.poses):
         objects[row] = replace(objects[row], pose=pose)
     ids = [result.objects[row].object_id for row in shown]
+    moved = with_overlaps(replace(result, objects=tuple(objects)), masks)
     return replace(
-        result,
-        objects=tuple(objects),
+        moved,
         settings=result.settings | {"refinement": _with_ids(refined.report, ids)},
         timings=result.timings | {"refine": time.perf_counter() - start},
     )
@@ -162,5 +164,4 @@ def _movement(old: Tensor, new: Tensor, rest: Rest | None) -> dict[str, Any]:
         "stands_on": stands_on,
         "shift": float((new - old)[TRANSLATION].norm()),
         "turn_deg": float(rotation_angle_deg(old[ROTATION], new[ROTATION])),
-        "growth": float(new[SCALE] / old[SCALE]),
     }

@@ -22,8 +22,8 @@ _SKIN_VOXELS = 1.5  # above a surface that an object stands on, contact does not
 class PlacementSearch:
     """Objects on their way to better places.
 
-    A move (4,) is a shift along x and z, a turn about y in radians and the logarithm of a growth, all
-    relative to the estimate, which rides along with the object that it stands on.
+    A move (3,) is a shift along x and z and a turn about y in radians, relative to the estimate, which rides
+    along with the object that it stands on.
     """
 
     def __init__(
@@ -49,14 +49,13 @@ class PlacementSearch:
         )
         self.floor = find_floor(solids, self.estimates, query)
         self.rests = find_rests(solids, self.estimates, query, self.floor)
-        self.moves = torch.zeros(len(solids), 4)
+        self.moves = torch.zeros(len(solids), 3)
         self.volumes = torch.tensor([solid.volume for solid in solids]) * poses[:, 7] ** 3
         self.unit_moves = torch.tensor(
             [
                 settings.typical_shift,
                 settings.typical_shift,
                 math.radians(settings.typical_turn_deg),
-                settings.typical_growth,
             ]
         )
 
@@ -65,13 +64,12 @@ class PlacementSearch:
         return torch.cat([self.moved(row, self.moves[row, None]) for row in range(len(self.solids))])
 
     def moved(self, row: int, moves: Tensor) -> Tensor:
-        """Poses (K, 8) of an object after moves (K, 4)."""
+        """Poses (K, 8) of an object after moves (K, 3)."""
         if row == self.query:
             return self.estimates[row].expand(len(moves), 8)
         pose = self.estimates[row].repeat(len(moves), 1)
         turn = quaternion_from_axis_angle(pose.new_tensor([0.0, 1.0, 0.0]), moves[:, 2])
         pose[:, ROTATION] = quaternion_multiply(turn, pose[:, ROTATION])
-        pose[:, SCALE] *= moves[:, 3:].exp()
         pose[:, 0:3:2] += moves[:, :2] + self.carried(row)
         rest = self.rests[row]
         return pose if rest is None else put_down(self.solids[row], pose, rest.height)
@@ -99,7 +97,7 @@ class PlacementSearch:
         return sorted(range(len(self.solids)), key=lambda row: (depth(row), float(self.volumes[row])))
 
     def _settle(self, row: int) -> None:
-        """Follow the surface of the carrier, which may have moved or grown."""
+        """Follow the surface of the carrier, which may have moved."""
         rest = self.rests[row]
         if rest is None or rest.carrier is None:
             return
@@ -115,10 +113,7 @@ class PlacementSearch:
         best = self.moves[row]
         doubt, penetration = self._judge(row, best[None], reach=0.0)
         best_cost = float(softness * doubt + penetration)
-        searches = [
-            (step, _neighbours(step, self.unit_moves, self.targets is not None))
-            for step in self.settings.steps
-        ]
+        searches = [(step, _neighbours(step, self.unit_moves)) for step in self.settings.steps]
         if float(penetration) > self.settings.tolerance:
             searches.insert(0, (max(self.settings.wide_rings), _rings(self.settings.wide_rings)))
         for reach, offsets in searches:
@@ -136,7 +131,7 @@ class PlacementSearch:
         return best
 
     def _judge(self, row: int, moves: Tensor, reach: float) -> tuple[Tensor, Tensor]:
-        """Doubt (K,) about moves (K, 4), from their distance and the mask, and the volume (K,) penetrated."""
+        """Doubt (K,) about moves (K, 3), from their distance and the mask, and the volume (K,) penetrated."""
         poses = self.moved(row, moves)
         doubt = (moves / self.unit_moves).square().sum(dim=1)
         if self.targets is not None:
@@ -168,7 +163,7 @@ class PlacementSearch:
         above = -math.inf
         if self._stands_on(row, other):
             above = self.rests[row].height + _SKIN_VOXELS * fixed.voxel * float(fixed_pose[SCALE])
-        margin = 1.5 * reach  # covers a turn or growth of the same step
+        margin = 1.5 * reach  # covers a turn of the same step
         own, own_volumes = self._contact(solid, poses[0], scene_box(fixed, fixed_pose), margin, above)
         its, its_volumes = self._contact(fixed, fixed_pose, scene_box(solid, poses[0]), margin, above)
         if len(own) == 0 or len(its) == 0:
@@ -193,18 +188,15 @@ class PlacementSearch:
 
 
 def _rings(radii: Sequence[float]) -> Tensor:
-    """Shifts (K, 4) in 16 directions."""
+    """Shifts (K, 3) in 16 directions."""
     angles = torch.arange(16) * (math.pi / 8)
     shifts = torch.tensor(radii)[:, None, None] * torch.stack((angles.cos(), angles.sin()), dim=1)
-    return torch.nn.functional.pad(shifts.flatten(0, 1), (0, 2))
+    return torch.nn.functional.pad(shifts.flatten(0, 1), (0, 1))
 
 
-def _neighbours(step: float, unit_moves: Tensor, may_grow: bool) -> Tensor:
-    """Moves (K, 4) of one step: shifts in 8 directions, turns, and growth where sizes may change."""
+def _neighbours(step: float, unit_moves: Tensor) -> Tensor:
+    """Moves (K, 3) of one step: shifts in 8 directions, and turns."""
     shifts = step * torch.stack((_COMPASS.cos(), _COMPASS.sin()), dim=1)
-    moves = [torch.nn.functional.pad(shifts, (0, 2))]
-    for axis in (2, 3) if may_grow else (2,):
-        unit = torch.zeros(1, 4)
-        unit[0, axis] = step * unit_moves[axis] / unit_moves[0]
-        moves += [unit, -unit]
-    return torch.cat(moves)
+    turn = torch.zeros(1, 3)
+    turn[0, 2] = step * unit_moves[2] / unit_moves[0]
+    return torch.cat((torch.nn.functional.pad(shifts, (0, 1)), turn, -turn))

@@ -12,8 +12,7 @@ class RefinementSettings:
     Attributes:
         resolution: voxels along an object.
         softness: one round each; what doubt about a place costs, in shares of penetrated volume.
-        typical_shift, typical_turn_deg, typical_growth: distances from the estimate that make a doubt of 1;
-            growth is the logarithm of a factor of size, and is used with masks only.
+        typical_shift, typical_turn_deg: distances from the estimate that make a doubt of 1.
         mask_weight: doubt about a place where the mask is not covered at all.
         max_shift: no object moves further from its estimate.
         tolerance: share of penetrated volume from which an object searches widely.
@@ -27,7 +26,6 @@ class RefinementSettings:
     softness: tuple[float, ...] = (0.1, 0.03, 0.01, 0.003, 0.001)
     typical_shift: float = 0.1
     typical_turn_deg: float = 10.0
-    typical_growth: float = 0.15
     mask_weight: float = 10.0
     max_shift: float = 0.9
     tolerance: float = 0.003

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from scenegen.geometry import ROTATION, SCALE, TRANSLATION, place_yup
+from scenegen.photo.floor import floor_height
 from scenegen.refinement.solid import Solid, scene_box, to_object
 from trellis_modules.quaternions import (
     normalize_quaternion,
@@ -30,7 +30,6 @@ REACH = 0.2
 REACH_OF_HEIGHT = 0.15
 """... plus this share of its own height."""
 
-_FLOOR_TOLERANCE = 0.15  # query sides between bottoms that make one floor
 _FOOT_SHARE = 0.15  # the lowest part of an object, whose outline must lie on the surface
 _FOOT_POINTS = 200
 _LADDER_STEPS = 48
@@ -62,26 +61,15 @@ def stand_upright(pose: Tensor) -> Tensor:
 
 
 def find_floor(solids: Sequence[Solid], poses: Tensor, query: int) -> float:
-    """Height of the plane that the objects stand on.
-
-    Each bottom is a candidate; objects that stand there count for it and objects that would reach below it
-    count against it, large ones more. The query, whose pose is exact, decides if it stands on the winner.
+    """Height of the plane that the objects stand on, see `floor_height`.
 
     Args:
         solids: N objects.
         poses: (N, 8).
         query: the object that defines the frame.
     """
-    bottoms = np.array([float(scene_box(solid, pose)[0][1]) for solid, pose in zip(solids, poses)])
-    weights = poses[:, SCALE].squeeze(1).double().numpy() ** 2
-
-    def score(height: float) -> float:
-        stands = np.abs(bottoms - height) <= _FLOOR_TOLERANCE
-        return float(weights[stands].sum() - weights[bottoms < height - _FLOOR_TOLERANCE].sum())
-
-    best = max(sorted(bottoms), key=score)  # of equals the lowest
-    members = np.abs(bottoms - best) <= _FLOOR_TOLERANCE
-    return float(bottoms[query] if members[query] else np.median(bottoms[members]))
+    bottoms = [float(scene_box(solid, pose)[0][1]) for solid, pose in zip(solids, poses)]
+    return floor_height(bottoms, poses[:, SCALE].squeeze(1).tolist(), query)
 
 
 def find_rests(solids: Sequence[Solid], poses: Tensor, query: int, floor: float) -> list[Rest | None]:

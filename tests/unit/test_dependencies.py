@@ -196,6 +196,7 @@ ALLOWED = {
     "scenegen.refinement": {
         "scenegen.refinement",
         "scenegen.geometry",
+        "scenegen.inputs",
         "scenegen.photo",
         "scenegen.pipelines.result",
         "trellis_modules",
@@ -224,6 +225,7 @@ ALLOWED = {
         "scenegen.export",
         "scenegen.geometry",
         "scenegen.inputs",
+        "scenegen.photo",
         "scenegen.pipelines",
         "trellis_modules",
     },

@@ -31,6 +31,7 @@ class ObjectFlowConfig:
     sigma_min: float = 1e-5
     draws: int = 1  # states of different noise and time that share the encoding of a picture
     points_weight: float = 3.0  # where the patches of a crop lie on the object
+    points_per_edge: int = 1  # parts of a patch along each of its edges, of which that is told
     p_uncond: float = 0.1  # objects trained without any condition, for guidance
     append_places: bool = False  # see `SceneConditioner`
 
@@ -51,7 +52,8 @@ class ObjectFlowObjective(Objective):
     def __init__(self, flow: nn.Module, image_encoder: nn.Module, config: ObjectFlowConfig) -> None:
         super().__init__()
         self.flow, self.image_encoder, self.config = flow, image_encoder, config
-        self.probes = nn.ModuleDict({"points": Probe(image_encoder.embed_dim, 3)})
+        outputs = 3 * config.points_per_edge**2
+        self.probes = nn.ModuleDict({"points": Probe(image_encoder.embed_dim, outputs)})
         self.conditioner = SceneConditioner(image_encoder, None, append_places=config.append_places)
         self.path = FlowPath(config.sigma_min)
 
@@ -100,7 +102,11 @@ class ObjectFlowObjective(Objective):
 
     def points_error(self, cond: Tensor, batch: ObjectLatentBatch) -> Tensor:
         """The probe's error on the patches of a condition (B, L, C), whose grid divides the points'."""
-        width = self.image_encoder.embed_dim
-        grid = self.image_encoder.table_edge
-        points = F.adaptive_avg_pool2d(batch.object_points.float(), grid)
-        return points_error(self.probes["points"](cond[:, -(grid**2) :, :width]), points)
+        width, edge, parts = (
+            self.image_encoder.embed_dim,
+            self.image_encoder.table_edge,
+            self.config.points_per_edge,
+        )
+        told = self.probes["points"](cond[:, -(edge**2) :, :width])  # (B, edge^2, 3 parts^2)
+        told = F.pixel_shuffle(told.mT.unflatten(2, (edge, edge)), parts).flatten(2).mT
+        return points_error(told, F.adaptive_avg_pool2d(batch.object_points.float(), edge * parts))

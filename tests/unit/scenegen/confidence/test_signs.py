@@ -19,7 +19,7 @@ def _camera() -> PhotoCamera:
     extrinsics = np.eye(4)
     extrinsics[:3, :3] = rotation_of(0.4, 0.3)
     extrinsics[:3, 3] = [-0.3, 0.0, 3.0]
-    return PhotoCamera(extrinsics, 1.2, 0.75, 0.9)
+    return PhotoCamera(extrinsics, 1.2, 0.75, modal_overlap=0.9)
 
 
 def _poses() -> torch.Tensor:

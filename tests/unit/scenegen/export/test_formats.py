@@ -351,10 +351,10 @@ def test_texture_format_is_that_of_the_pictures(result, tmp_path, texture_format
         (
             ExportOptions("jpeg"),
             ["preview", "poses"],
-            "'jpeg': changes only the formats glb, objects, obj, usd, usdz",
+            "'jpeg': changes only the formats glb, glb\\+splats, objects, obj, usd, usdz",
         ),
-        (ExportOptions("webp"), ["obj"], "'webp': changes only the formats glb, objects, got obj"),
-        (ExportOptions(compress=True), ["obj", "usd"], "compress: changes only the formats glb, objects"),
+        (ExportOptions("webp"), ["obj"], "'webp': changes only the formats glb, glb\\+splats, objects, got obj"),
+        (ExportOptions(compress=True), ["obj", "usd"], "compress: changes only the formats glb, glb\\+splats, objects"),
     ],
 )
 def test_options_without_effect_are_refused(options, formats, message):

@@ -1,23 +1,9 @@
-"""Camera fitting: recovered from the silhouettes of known objects."""
+"""The photo's camera: its axes, angles, and the silhouettes of points."""
 
 import numpy as np
 import pytest
-import trimesh
 
-from scenegen.photo.camera import PhotoCamera, fit_photo_camera, rotation_of
-
-PIXELS = 96
-
-
-def _chair(rng: np.random.Generator, turn: float, at: tuple[float, float, float]) -> np.ndarray:
-    """Surface points of a seat with a back, which looks different from every side."""
-    parts = [trimesh.creation.box((0.5, 0.5, 0.5)), trimesh.creation.box((0.5, 0.5, 0.1))]
-    parts[0].apply_translation((0, -0.25, 0))
-    parts[1].apply_translation((0, 0.25, -0.2))
-    mesh = trimesh.util.concatenate(parts)
-    mesh.apply_transform(trimesh.transformations.rotation_matrix(turn, (0, 1, 0)))
-    mesh.apply_translation(at)
-    return trimesh.sample.sample_surface(mesh, 4000, seed=int(rng.integers(1 << 30)))[0]
+from scenegen.photo.camera import PhotoCamera, mask_cells, rotation_derivatives, rotation_of
 
 
 def _camera(azimuth_deg: float, elevation_deg: float, focal: float, aspect: float) -> PhotoCamera:
@@ -25,55 +11,6 @@ def _camera(azimuth_deg: float, elevation_deg: float, focal: float, aspect: floa
     extrinsics[:3, :3] = rotation_of(np.deg2rad(azimuth_deg), np.deg2rad(elevation_deg))
     extrinsics[:3, 3] = 0.1, -0.05, 5 * focal
     return PhotoCamera(extrinsics, focal, aspect)
-
-
-def _masks(view: PhotoCamera, clouds: list[np.ndarray]) -> list[np.ndarray]:
-    """Masks of point clouds; the nearest object owns a pixel."""
-    shape = round(PIXELS * view.aspect), PIXELS
-    depths = np.full((len(clouds), *shape), np.inf)
-    for depth, cloud in zip(depths, clouds, strict=True):
-        uv, z = view.project(cloud)
-        column, row = np.floor(uv * PIXELS + [shape[1] / 2, shape[0] / 2]).astype(int).T
-        inside = (row >= 0) & (row < shape[0]) & (column >= 0) & (column < shape[1])
-        np.minimum.at(depth, (row[inside], column[inside]), z[inside])
-    owner = np.where(np.isfinite(depths.min(axis=0)), depths.argmin(axis=0), -1)
-    return [owner == index for index in range(len(clouds))]
-
-
-def _angle_deg(first: PhotoCamera, second: PhotoCamera) -> float:
-    turn = first.extrinsics[:3, :3] @ second.extrinsics[:3, :3].T
-    return float(np.rad2deg(np.arccos(np.clip((np.trace(turn) - 1) / 2, -1, 1))))
-
-
-@pytest.mark.parametrize(
-    ("azimuth_deg", "elevation_deg", "focal", "aspect"),
-    [(20, 15, 1.2, 1.0), (200, 35, 0.9, 0.75), (-75, 8, 1.6, 1.3)],
-)
-def test_camera_is_recovered_from_three_objects(azimuth_deg, elevation_deg, focal, aspect):
-    rng = np.random.default_rng(0)
-    clouds = [_chair(rng, 0.0, (0, 0, 0)), _chair(rng, 1.0, (1.2, 0, 0.6)), _chair(rng, 2.5, (-0.9, 0, 1.1))]
-    truth = _camera(azimuth_deg, elevation_deg, focal, aspect)
-    found = fit_photo_camera(clouds, _masks(truth, clouds))
-    assert _angle_deg(found, truth) < 8
-    assert found.overlap > 0.5
-    assert found.aspect == pytest.approx(aspect, rel=0.02)
-
-
-def test_fit_is_deterministic():
-    rng = np.random.default_rng(0)
-    clouds = [_chair(rng, 0.3, (0, 0, 0)), _chair(rng, 1.0, (1.2, 0, 0.6))]
-    masks = _masks(_camera(50, 20, 1.2, 1.0), clouds)
-    first, second = fit_photo_camera(clouds, masks), fit_photo_camera(clouds, masks)
-    np.testing.assert_array_equal(first.extrinsics, second.extrinsics)
-    assert first.focal == second.focal
-
-
-def test_masks_that_no_camera_explains_have_a_low_overlap():
-    rng = np.random.default_rng(0)
-    clouds = [_chair(rng, 0.0, (0, 0, 0)), _chair(rng, 0.0, (0, 3, 0)), _chair(rng, 0.0, (0, -3, 0))]
-    masks = np.zeros((3, PIXELS, PIXELS), bool)
-    masks[0, 5:90, 5:8], masks[1, 80:83, 2:90], masks[2, 10:12, 10:12] = True, True, True
-    assert fit_photo_camera(clouds, list(masks)).overlap < 0.25
 
 
 @pytest.mark.parametrize(("azimuth_deg", "elevation_deg"), [(0, 0), (30, 25), (-120, 60)])
@@ -89,3 +26,35 @@ def test_camera_axes_are_right_down_forward():
     (origin,), (origin_depth,) = view.project(np.zeros((1, 3)))
     assert right[0] > origin[0] and up[1] < origin[1]
     assert depth[2] < origin_depth
+
+
+def test_camera_knows_where_it_is():
+    view = _camera(40, 20, 1.2, 1.0)
+    np.testing.assert_allclose(view.extrinsics @ [*view.position(), 1], [0, 0, 0, 1], atol=1e-12)
+
+
+def test_intrinsics_take_directions_to_shares_of_the_photo():
+    view = _camera(0, 0, 1.5, 0.75)
+    np.testing.assert_allclose(view.intrinsics() @ [0.5, 0.25, 1.5], [1.5, 1.25, 1.5])  # at (1, 5/6)
+
+
+def test_derivatives_of_rotations_are_those_of_small_turns():
+    azimuth, elevation, step = np.array([0.3, -2.0]), np.array([0.1, 0.9]), 1e-6
+    by_azimuth, by_elevation = rotation_derivatives(azimuth, elevation)
+    turned = rotation_of(azimuth, elevation)
+    np.testing.assert_allclose(
+        by_azimuth, (rotation_of(azimuth + step, elevation) - turned) / step, atol=1e-5
+    )
+    np.testing.assert_allclose(
+        by_elevation, (rotation_of(azimuth, elevation + step) - turned) / step, atol=1e-5
+    )
+
+
+def test_silhouette_of_points_closes_small_gaps():
+    view = _camera(0, 0, 1.0, 0.5)
+    edge = np.linspace(-1, 1, 60)
+    sheet = np.stack(np.meshgrid(edge, edge, [0.0]), axis=-1).reshape(-1, 3)
+    shown = view.silhouette(sheet, mask_cells(np.zeros((50, 100), bool)).shape)
+    assert shown.shape == (24, 48)
+    rows, columns = np.nonzero(shown)
+    assert shown.sum() == (np.ptp(rows) + 1) * (np.ptp(columns) + 1)

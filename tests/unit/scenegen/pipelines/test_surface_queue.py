@@ -9,7 +9,7 @@ import torch
 import trimesh
 
 from scenegen.pipelines import surface_queue
-from scenegen.pipelines.surface_queue import SurfaceQueue, WorkerPool
+from scenegen.pipelines.surface_queue import WORKERS_VARIABLE, SurfaceQueue, WorkerPool
 from scenegen.pipelines.texturing import TextureSettings, texture_mesh
 from trellis_modules.representations.mesh.mesh_result import MeshExtractResult
 
@@ -17,13 +17,18 @@ CPU = torch.device("cpu")
 SETTINGS = TextureSettings(size=64, simplify=0.5)
 
 
-@pytest.fixture
-def pool(monkeypatch):
-    """Processes, whatever the number of threads of this test."""
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+@pytest.fixture(scope="module")
+def shared_pool():
     pool = WorkerPool()
     yield pool
     pool.close()
+
+
+@pytest.fixture
+def pool(monkeypatch, shared_pool):
+    """Processes, whatever the number of threads of this test."""
+    monkeypatch.setenv(WORKERS_VARIABLE, "2")
+    return shared_pool
 
 
 def ball(radius=0.4):
@@ -86,6 +91,12 @@ def test_processes_are_kept_and_started_only_where_they_help(monkeypatch, pool):
     assert pool.ready(SETTINGS, 1) is None
     assert pool.ready(None, 4) is None
     assert pool.ready(TextureSettings(surface="released"), 4) is None
+    monkeypatch.setenv(WORKERS_VARIABLE, "0")
+    assert pool.ready(SETTINGS, 4) is None
+    monkeypatch.setenv(WORKERS_VARIABLE, "many")
+    with pytest.raises(ValueError, match="SCENEGEN_WORKERS: expected auto or a number, got 'many'"):
+        pool.ready(SETTINGS, 4)
+    monkeypatch.delenv(WORKERS_VARIABLE)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     assert WorkerPool().ready(SETTINGS, 4) is None
 

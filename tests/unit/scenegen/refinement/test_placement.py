@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ import trimesh
 
 from scenegen.geometry import place_yup
 from scenegen.photo.camera import PhotoCamera, rotation_of
-from scenegen.pipelines.result import GeneratedObject, SceneResult
+from scenegen.photo.silhouettes import visible_objects
+from scenegen.pipelines.result import GeneratedObject, SceneResult, placed_surface, with_overlaps
 from scenegen.refinement.placement import refine_result, refine_scene
 from scenegen.refinement.settings import RefinementSettings
 from scenegen.refinement.silhouette import mask_targets
@@ -89,12 +91,44 @@ def test_masks_and_camera_pull_an_object_to_where_it_is_seen():
     blank = [np.zeros((48, 64), bool)] * 2
     targets = mask_targets(view, blank)
     masks = [targets[0]._silhouettes(place_yup(solid.points, each)[None])[0].numpy() > 0 for each in truth]
-    estimate = torch.stack([pose(), pose(0.72, -0.25, 0.75, 0.45)])
+    estimate = torch.stack([pose(), pose(0.72, -0.25, 0.75, 0.5)])
     settings = RefinementSettings(resolution=32, contact_points=400, mask_weight=30.0)
     refined = refine_scene([CUBE, CUBE], estimate, 0, view=view, masks=masks, settings=settings)
     assert refined.report["photo_used"]
     error, before = (float((each[1] - truth[1])[:3].norm()) for each in (refined.poses, estimate))
     assert error < 0.35 * before
+
+
+def test_masks_and_camera_change_no_size():
+    extrinsics = np.eye(4)
+    extrinsics[:3, :3], extrinsics[2, 3] = rotation_of(0.3, math.radians(35)), 4.0
+    view = PhotoCamera(extrinsics, focal=1.2, aspect=0.75)
+    masks = [np.zeros((48, 64), bool) for _ in range(2)]
+    masks[0][10:40, 10:40], masks[1][2:46, 30:62] = True, True  # far larger than the second cube is seen
+    given = torch.stack([pose(), pose(0.9, -0.25, 0.6, 0.5)])
+    refined = refine_scene([CUBE, CUBE], given, 0, view=view, masks=masks, settings=FAST)
+    assert refined.report["photo_used"]
+    torch.testing.assert_close(refined.poses[:, 7], given[:, 7])
+
+
+def test_overlaps_are_those_of_where_objects_came_to_stand():
+    extrinsics = np.eye(4)
+    extrinsics[:3, :3], extrinsics[2, 3] = rotation_of(0.2, math.radians(30)), 4.0
+    camera = PhotoCamera(extrinsics, focal=1.2, aspect=0.75, overlap=0.1, modal_overlap=0.1)
+    true = SceneResult(
+        (GeneratedObject(4, pose(), LOGITS, CUBE), GeneratedObject(6, pose(1.1), LOGITS, CUBE)), 4, camera
+    )
+    owner = visible_objects([placed_surface(item) for item in true.objects], [camera], 192)[0]
+    masks = [owner == 0, owner == 1]
+    moved = replace(true, objects=(true.objects[0], replace(true.objects[1], pose=pose(0.8))))
+    before = with_overlaps(moved, masks)
+    refined = refine_result(before, masks, FAST)
+    assert refined.overlaps[6].modal > before.overlaps[6].modal
+    measured = with_overlaps(replace(refined, overlaps={}), masks)
+    assert refined.overlaps == measured.overlaps and refined.camera == measured.camera
+    assert refined.camera.modal_overlap == np.mean([each.modal for each in refined.overlaps.values()])
+    blind = refine_result(before, settings=FAST)  # without masks nothing is known of the new places
+    assert blind.overlaps == {} and blind.camera.modal_overlap is None
 
 
 def test_behind_other_masks_an_object_may_go_on():

@@ -109,8 +109,9 @@ def test_nothing_is_measured_while_a_pass_is_recorded_or_differentiated(kernels,
     ("batch", "queries", "keys"),
     [(1, 128, 128), (1, 4101, 4101), (2, 300, 500), (3, 129, 1), (4, 700, 6870), (2, 1, 257)],
 )
-def test_the_hopper_kernel_matches_the_formula(dtype, batch, queries, keys):
-    run = BACKENDS["gluon_hopper"].load()
+@pytest.mark.parametrize("kernel", ["triton_flash", "gluon_hopper"])
+def test_a_kernel_of_ours_matches_the_formula(kernel, dtype, batch, queries, keys):
+    run = BACKENDS[kernel].load()
     generator = torch.Generator("cuda").manual_seed(0)
     draw = torch.randn(batch, max(queries, keys), 3, 4, 64, device="cuda", generator=generator).to(dtype)
     q, k, v = draw.unbind(2)

@@ -52,6 +52,19 @@ def test_loss_reaches_both_networks_and_the_probe(objective, batch):
         assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in network.parameters())
 
 
+def test_parts_of_patches_are_told_where_they_lie(batch):
+    torch.manual_seed(0)
+    encoder = build_model({"name": "VisionTransformer", "args": ENCODER})
+    objective = ObjectFlowObjective(flow(), encoder, ObjectFlowConfig(points_per_edge=2))
+    probe = objective.probes["points"]
+    torch.nn.init.zeros_(probe.weight)
+    places = torch.rand(3, 3, 2, 2)  # where the quarters of every patch are said to lie
+    probe.bias.data = places[0].flatten()
+    points = torch.cat([places[:1].repeat(3, 1, 4, 4), torch.ones(3, 1, 8, 8)], 1)
+    known = ObjectLatentBatch(**{**vars(batch), "object_points": points})
+    assert objective.points_error(objective.encode(known), known) < 1e-6
+
+
 def test_what_is_hardly_seen_does_not_count(objective, batch):
     changed = ObjectLatentBatch(
         **{**vars(batch), "x_0": batch.x_0 + torch.tensor([0, 0, 9.0]).view(3, 1, 1, 1, 1)}
