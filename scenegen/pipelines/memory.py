@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -54,6 +55,11 @@ class StageMeter:
         self.seconds[name] = self.seconds.get(name, 0.0) + seconds
         highest = self.peak_bytes.get(name, self.peak_bytes.get(PROCESS, 0))
         logger.info("%s: %.2f s, peak %.2f GiB", name, seconds, highest / _GIB)
+
+    @property
+    def measured(self) -> dict[str, Any]:
+        """What was measured, by the names of `SceneResult`."""
+        return {"timings": self.seconds, "peak_bytes": self.peak_bytes}
 
     def _raise_peak(self, name: str, peak: int) -> None:
         self.peak_bytes[name] = max(peak, self.peak_bytes.get(name, 0))

@@ -197,23 +197,22 @@ class SceneGenPipeline:
         check_views(views)
         check_structure(settings.structure, len(views[0].cutouts))
         resolved = settings.resolve(self.config, self.networks.roles)
-        reporter, meter = ProgressReporter(on_progress, should_stop), StageMeter(self.device)
-        main = views[0]
+        main, meter = views[0], StageMeter(self.device)
+        reporter = ProgressReporter(on_progress, should_stop)
         order = order_objects([int(mask.sum()) for mask in main.masks], resolved.order, resolved.query)
         record = self._provenance() | resolved.record() | {"views": len(views)}
         shown = PartialResults(main, order, record, reporter, on_preview, on_object)
         with repeatable_kernels(self.device):
             made = self._stages.generate(views, resolved, meter, shown)
+        numbers = tuple(main.object_ids[row] for row in order)
         reporter.check()
         with meter.stage("colour"):
             result = _coloured(made, main, order)
-        numbers = tuple(main.object_ids[row] for row in order)
         return replace(
             result,
             settings=made.record(record, resolved, numbers),
-            timings=meter.seconds,
-            peak_bytes=meter.peak_bytes,
             state=SceneState(tuple(views), numbers, settings, self._digest, resolved.seeds[-1]),
+            **meter.measured,
         )
 
     @torch.no_grad()
@@ -290,7 +289,7 @@ class SceneGenPipeline:
             known = replace(known, state=replace(known.state, seed=resolved.seeds[-1]))
             finished = known.finished(made, generated.record(record, resolved, known.state.order))
             finished = with_new_overlaps(with_edit(finished, "reroll", made, seed=resolved.seed))
-        return replace(finished, timings=meter.seconds, peak_bytes=meter.peak_bytes)
+        return replace(finished, **meter.measured)
 
     @torch.no_grad()
     def place_mesh(
@@ -335,7 +334,7 @@ class SceneGenPipeline:
             colour_by_camera([item], known.state.views[0], result.camera)
         finished = with_edit(known.finished({object_id: item}, self._provenance()), "use-mesh", [object_id])
         finished = with_new_overlaps(finished)
-        return replace(finished, timings=meter.seconds, peak_bytes=meter.peak_bytes)
+        return replace(finished, **meter.measured)
 
     @torch.no_grad()
     def with_representations(self, result: SceneResult, wanted: Collection[Representation]) -> SceneResult:
