@@ -106,7 +106,8 @@ def _in_bytes(batch: ObjectLatentBatch) -> ObjectLatentBatch:
 
 def evaluation_sets(options: argparse.Namespace) -> dict[str, EvaluationSet]:
     """Pictures of unchanged furniture of the train split and of the validation split."""
-    packs = {"train": options.train_pack or options.packs[0], "validation": options.validation_pack}
+    measured = options.train_pack or options.packs[0]
+    packs = {"train": measured, "validation": options.validation_pack}
     return {name: _evaluation_set(path, options) for name, path in packs.items()}
 
 

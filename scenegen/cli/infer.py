@@ -35,14 +35,10 @@ from scenegen.batch.finished import is_pending
 from scenegen.batch.scenes import SceneReport, needs_masks
 from scenegen.batch.work import MaskWork, SceneWork, scene_task
 from scenegen.cli.bundled import EXAMPLE_SCENES
+from scenegen.cli.checkpoint_needs import appearance_flags, needed_representations, texture_mode_problem
 from scenegen.cli.demo import show_page
 from scenegen.cli.engine_options import LOCAL, is_in_this_process, run_tasks
-from scenegen.cli.inference_options import (
-    appearance_flags,
-    needed_representations,
-    parse_arguments,
-    texture_mode_problem,
-)
+from scenegen.cli.inference_options import parse_arguments
 from scenegen.cli.reports import (
     count_statuses,
     doubt_lines,

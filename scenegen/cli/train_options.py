@@ -88,7 +88,8 @@ def _add_data(parser: CommandParser) -> None:
     parser.add_argument(
         "--structure-decoder",
         type=Path,
-        help="checkpoint stem of the decoder with which object_flow measures the shapes that it makes",
+        help="checkpoint stem of the decoder with which object_flow and scene_flow show what they make, and "
+        "object_flow measures it",
     )
     parser.add_argument(
         "--workers",

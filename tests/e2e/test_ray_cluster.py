@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -37,11 +38,14 @@ BUCKET = "bucket"
 
 
 @pytest.fixture
-def nodes(tmp_path_factory):
+def nodes():
     # paths of sockets have at most 107 characters
     folder = Path(os.environ.get("TMPDIR", "/tmp")) / f"scenegen-ray-{os.getpid()}"
-    with ray_nodes(folder, 2) as started:
-        yield started
+    try:
+        with ray_nodes(folder, 2) as started:
+            yield started
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def engine(nodes: list[RayNode], workers: int = 2, **needs) -> RayEngine:

@@ -24,7 +24,8 @@ SCRIPT_FOLDERS = ("scripts", "benchmarks", "examples", "integrations")
 PROJECT_MODULES = {*PACKAGES, *SCRIPT_FOLDERS, "tests", *(path.stem for path in ROOT.glob("*.py"))}
 
 TESTED_EXTRAS = (
-    "data", "tensorboard", "train", "eval", "hub", "segment", "cutout", "usd", "video", "demo", "heic", "dev",
+    "data", "tensorboard", "train", "eval", "hub", "segment", "cutout", "usd", "sim", "video", "demo", "heic",
+    "dev",
 )  # fmt: skip
 EXTRAS = (*TESTED_EXTRAS, "cuda", "background", "lpips", "ray", "stores")
 # Import names that are not their distribution's name.
@@ -192,6 +193,7 @@ ALLOWED = {
         "scenegen.photo",
         "trellis_modules",
     },
+    "scenegen.physics": {"scenegen.physics", "scenegen.geometry", "trellis_modules"},
     "scenegen.refinement.solid": {"scenegen.geometry", "trellis_modules"},
     "scenegen.refinement": {
         "scenegen.refinement",
@@ -206,6 +208,7 @@ ALLOWED = {
         "scenegen.export",
         "scenegen.geometry",
         "scenegen.photo",
+        "scenegen.physics",
         "scenegen.pipelines.assembly",
         "scenegen.pipelines.progress",
         "scenegen.pipelines.result",
@@ -259,7 +262,10 @@ ALLOWED = {
         "scenegen.export.names",
         "scenegen.geometry",
         "scenegen.inputs",
+        "scenegen.photo",
         "scenegen.models",
+        "scenegen.photo",
+        "scenegen.physics",
         "scenegen.refinement.solid",
         "trellis_modules",
     },

@@ -60,7 +60,10 @@ def layout_arrays(layouts: Sequence[SceneLayout]) -> dict[str, np.ndarray]:
 
 
 class LayoutBatches(Dataset):
-    """Item ``number``: the arrays of that batch's scenes, all with the same number of objects."""
+    """Item ``number``: the arrays of that batch's scenes, all with the same number of objects.
+
+    ``given`` () int64 of the arrays is how many objects of each scene have masks.
+    """
 
     def __init__(
         self,
@@ -69,18 +72,23 @@ class LayoutBatches(Dataset):
         count_weights: Sequence[float],
         seed: int,
         options: ComposerOptions = TRAINING_OPTIONS,
+        unmasked_weights: Sequence[float] = (1.0,),
     ) -> None:
         self.infos, self.objects_per_step, self.seed, self.options = infos, objects_per_step, seed, options
         self.count_weights = np.asarray(count_weights, dtype=np.float64) / np.sum(count_weights)
+        self.unmasked_weights = np.asarray(unmasked_weights, dtype=np.float64) / np.sum(unmasked_weights)
 
     def __getitem__(self, number: int) -> dict[str, np.ndarray]:
         rng = step_rng(self.seed, number, "layout")
         num_objects = 1 + int(rng.choice(len(self.count_weights), p=self.count_weights))
         pool = ModelPool([self.infos[i] for i in rng.choice(len(self.infos), _POOL_MODELS)])
+        unmasked = 0
+        if len(self.unmasked_weights) > 1:
+            unmasked = int(rng.choice(len(self.unmasked_weights), p=self.unmasked_weights))
         layouts: list[SceneLayout] = []
         while len(layouts) < max(1, self.objects_per_step // num_objects):
             try:
-                layouts.append(compose(rng, pool, num_objects, self.options))
+                layouts.append(compose(rng, pool, num_objects + unmasked, self.options))
             except CompositionError:  # the generator has moved on: the next attempt is another scene
                 continue
-        return layout_arrays(layouts)
+        return {"given": np.asarray(num_objects), **layout_arrays(layouts)}

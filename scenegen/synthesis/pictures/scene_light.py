@@ -115,9 +115,12 @@ def _warmth(draws: Draws) -> Tensor:
 
 def _nearness(points: Tensor, scene: dict[str, Tensor]) -> Tensor:
     """How near (S, H, W) places are to two surfaces of their room at once, 0 to 1."""
-    distances = [points[..., 1].abs(), (scene["ceiling"][:, None, None] - points[..., 1]).abs()]
+    nearest, second = points[..., 1].abs(), (scene["ceiling"][:, None, None] - points[..., 1]).abs()
+    nearest, second = torch.minimum(nearest, second), torch.maximum(nearest, second)
     for point, normal in zip(scene["wall_point"].unbind(1), scene["wall_normal"].unbind(1)):
-        from_wall = torch.einsum("shwc,sc->shw", points - point[:, None, None], normal).abs()
-        distances.append(torch.where(normal.abs().sum(-1)[:, None, None] > 0, from_wall, torch.inf))
-    nearest = torch.stack(distances).topk(2, dim=0, largest=False).values[1]
-    return torch.exp(-nearest / _CORNER_REACH_M)
+        distance = torch.einsum("shwc,sc->shw", points - point[:, None, None], normal).abs()
+        exists = normal.abs().sum(-1)[:, None, None] > 0
+        distance = torch.where(exists, distance, torch.inf)
+        second = torch.minimum(second, torch.maximum(nearest, distance))
+        nearest = torch.minimum(nearest, distance)
+    return torch.exp(-second / _CORNER_REACH_M)

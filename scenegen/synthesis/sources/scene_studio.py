@@ -39,13 +39,14 @@ _QUERY_IS_LARGEST = 0.7  # at inference the query is the largest mask; the rest 
 class Shot:
     """Pictures of S scenes of N objects, whose order is new: the query of each scene comes first.
 
-    Layout, triangles and colours have the objects in the order in which they were composed.
+    Layout, triangles and colours have the objects in the order in which they were composed, and besides them
+    M - N that are seen and have no masks.
     """
 
-    layout: dict[str, Tensor]  # see `layout_arrays`; besides world (S, N, 8), low and high corner (S, 3)
+    layout: dict[str, Tensor]  # see `layout_arrays`; besides world (S, M, 8), low and high corner (S, 3)
     paint: ScenePaint
-    triangles: Triangles  # of all S * N objects, in the world
-    recolouring: Recolouring  # of all S * N objects
+    triangles: Triangles  # of all S * M objects, in the world
+    recolouring: Recolouring  # of all S * M objects
     view: CameraBatch
     picture: Picture
     developed: Tensor  # (S, 3, H, H), the picture's colours as a camera gives them
@@ -57,9 +58,9 @@ class Shot:
     @property
     def number(self) -> Tensor:
         """(S, N) int64, new order: which composed object this is, counted through all scenes."""
-        num_scenes, num_objects = self.order.shape
+        num_scenes, num_composed = self.layout["shape"].shape
         scene_number = torch.arange(num_scenes, device=self.order.device)
-        return self.order + scene_number[:, None] * num_objects
+        return self.order + scene_number[:, None] * num_composed
 
     @property
     def shape(self) -> Tensor:
@@ -142,7 +143,7 @@ class SceneStudio:
     def shoot(self, number: int, generator: torch.Generator) -> Shot:
         """Pictures of the scenes of a batch; ``generator`` as `generator` gives it."""
         epoch, variants = self.pool.at(number)
-        layout = self._layout(number, epoch, variants)
+        layout, given = self._layout(number, epoch, variants)
         layout["world"] = world_pose(layout["centre"], layout["yaw"], layout["size"])
         recolouring = Recolouring.draw(layout["shape"].numel(), generator)
         triangles = self._world_triangles(variants, layout, recolouring)
@@ -153,7 +154,7 @@ class SceneStudio:
         picture = self._render(triangles, layout, view, paint)
         seen = _masks(picture, layout["shape"].shape[1])
         pixels = seen.flatten(2).sum(-1)
-        order = _query_first(pixels, generator)
+        order = _query_first(pixels, generator)[:, :given]
         scene_number = torch.arange(len(order), device=self.device)
         seen = seen[scene_number[:, None], order].flatten(0, 1)
         developed = develop(picture.colour, generator, looks.photo)
@@ -179,18 +180,25 @@ class SceneStudio:
         developed = develop(picture.colour, generator, self.config.looks.photo)
         return _scene_picture(developed, picture, view, self.config.image_size)
 
-    def _layout(self, number: int, epoch: int, variants: Variants) -> dict[str, Tensor]:
-        composed = self._layouts.get(epoch, lambda: self._composer(epoch, variants)).get(number)
+    def _layout(self, number: int, epoch: int, variants: Variants) -> tuple[dict[str, Tensor], int]:
+        """The arrays of a batch, and how many objects of a scene have masks."""
+        composed = dict(self._layouts.get(epoch, lambda: self._composer(epoch, variants)).get(number))
+        given = int(composed.pop("given"))
         return {
             name: torch.as_tensor(value).to(self.device, non_blocking=True)
             for name, value in composed.items()
-        }
+        }, given
 
     def _composer(self, epoch: int, variants: Variants) -> ReadAhead[dict[str, np.ndarray]]:
         """Composes scenes of the shapes of a pool, as long as it is alive."""
         config = self.config
         batches = LayoutBatches(
-            variants.infos, config.objects_per_step, config.object_counts, config.seed, config.layouts
+            variants.infos,
+            config.objects_per_step,
+            config.object_counts,
+            config.seed,
+            config.layouts,
+            config.unmasked_counts,
         )
         return ReadAhead(batches, config.workers, end=(epoch + 1) * config.refresh_steps)
 

@@ -29,6 +29,7 @@ class SourceConfig:
     max_bend: float = 0.0  # see `shape_bank.bend_axes`
     objects_per_step: int = 240
     object_counts: tuple[float, ...] = (0.2, 1.0, 1.5, 1.5, 1.0, 0.5, 0.3)  # weights of 1, 2, 3, ... objects
+    unmasked_counts: tuple[float, ...] = (1.0,)  # weights of 0, 1, ... more objects that have no masks
     render_size: int = 512
     image_size: int = 224
     patch_grid: int = 16  # patches along an edge of a picture
@@ -52,10 +53,12 @@ class SourceConfig:
         check_range("max_bend", self.max_bend, 0)
         check_range("workers", self.workers, 0, MAX_WORKERS)
         check_range("seed", self.seed, 0, MAX_SEED)
-        for weight in self.object_counts:
-            check_range("object_counts", weight, 0)
-        if not sum(self.object_counts) > 0:
-            raise ValueError(f"object_counts: expected a weight above 0, got {list(self.object_counts)}")
+        for name in ("object_counts", "unmasked_counts"):
+            weights = getattr(self, name)
+            for weight in weights:
+                check_range(name, weight, 0)
+            if not sum(weights) > 0:
+                raise ValueError(f"{name}: expected a weight above 0, got {list(weights)}")
 
 
 def step_generator(device: torch.device, config: SourceConfig, number: int, purpose: str) -> torch.Generator:

@@ -37,3 +37,14 @@ REGISTRY = BackendRegistry("attention", BACKEND_VARIABLE, BACKENDS)
 
 available_backends = REGISTRY.available
 select = REGISTRY.select
+
+
+def load_automatic(device: torch.device) -> None:
+    """Load the kernels that "auto" stands for on a device.
+
+    Code that is compiled later finds them loaded: otherwise its first call, which loads them, would run other
+    graphs than the next ones, and so would the passes that checkpointing repeats.
+    """
+    for dtype in (*_HALF, torch.float32):
+        for function in ("run", "run_segments"):
+            select("auto", device, dtype, function)

@@ -353,8 +353,16 @@ def test_texture_format_is_that_of_the_pictures(result, tmp_path, texture_format
             ["preview", "poses"],
             "'jpeg': changes only the formats glb, glb\\+splats, objects, obj, usd, usdz",
         ),
-        (ExportOptions("webp"), ["obj"], "'webp': changes only the formats glb, glb\\+splats, objects, got obj"),
-        (ExportOptions(compress=True), ["obj", "usd"], "compress: changes only the formats glb, glb\\+splats, objects"),
+        (
+            ExportOptions("webp"),
+            ["obj"],
+            "'webp': changes only the formats glb, glb\\+splats, objects, got obj",
+        ),
+        (
+            ExportOptions(compress=True),
+            ["obj", "usd"],
+            "compress: changes only the formats glb, glb\\+splats, objects",
+        ),
     ],
 )
 def test_options_without_effect_are_refused(options, formats, message):

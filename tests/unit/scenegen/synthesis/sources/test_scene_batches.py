@@ -127,6 +127,24 @@ def test_batches_with_looks_depend_on_their_step_alone(make_pool, make_source):
     assert all(tensor.isfinite().all() or tensor.shape[-1] == 96 for tensor in batches[0].tensors())
 
 
+def test_objects_without_masks_are_seen_and_told_of_nowhere(make_pool):
+    pool = make_pool(unmasked_counts=(0.0, 0.0, 1.0))
+    studio = SceneStudio(pool)
+    shot = studio.shoot(0, studio.generator(0))
+    assert shot.layout["shape"].shape == (2, 5) and shot.order.shape == (2, 3)
+    batch = SceneSource(pool).batch(0)
+    assert batch.poses.shape == (2, 3, 8) and len(batch.asset_image) == 6
+    of_masks = torch.zeros_like(shot.picture.object, dtype=torch.bool)
+    for row, masks in enumerate(shot.masks.unflatten(0, (2, 3))):
+        of_masks[row] = masks.any(0)
+    assert ((shot.picture.object >= 0) & ~of_masks).any()  # something without a mask is in the picture
+    for row in range(2):
+        for place, number in enumerate(shot.number[row]):
+            assert torch.equal(
+                shot.masks.unflatten(0, (2, 3))[row, place], shot.picture.object[row] == number
+            )
+
+
 def test_looks_change_the_pictures_and_leave_the_places(make_pool):
     looks = Looks(room=1.0, light=1.0, photo=1.0, patterns=1.0)
     plain, painted = SceneSource(make_pool()).batch(0), SceneSource(make_pool(looks=looks)).batch(0)
