@@ -17,9 +17,10 @@ from scenegen.confidence.signs import Signs
 FOLDS = 8
 """Parts into which the scenes are dealt, each scored by a regression on the others."""
 
-_BINS = 14  # of equally many scores, over which chances are averaged before they are made to rise
+_BINS = 14  # at most, of equally many scores, over which chances are averaged before they are made to rise
+_CASES_IN_BIN = 25  # at least, where there are so many
 _PRIOR = 1.0  # cases of the overall share that each bin counts beside its own
-_WEIGHT_DECAY = 2.0
+_WEIGHT_DECAY = 20.0  # samples of one scene are alike, and say less than so many cases
 
 
 def fit_judgement(signs: Sequence[Signs], right: Sequence[bool], scenes: Sequence[str]) -> Judgement:
@@ -81,7 +82,7 @@ def _logistic(table: np.ndarray, answers: np.ndarray) -> tuple[np.ndarray, float
 def _rising(scores: np.ndarray, answers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Knots of a rising map from scores to chances."""
     order = np.argsort(scores, kind="stable")
-    parts = [part for part in np.array_split(order, min(_BINS, len(order))) if len(part)]
+    parts = np.array_split(order, max(min(_BINS, len(order) // _CASES_IN_BIN), 1))
     counts = np.array([len(part) for part in parts], dtype=np.float64)
     means = np.array([answers[part].sum() + _PRIOR * answers.mean() for part in parts]) / (counts + _PRIOR)
     chances = optimize.isotonic_regression(means, weights=counts).x
