@@ -207,12 +207,11 @@ def encode(options: argparse.Namespace) -> int:
     own = shard(jobs(options, table), options.rank, options.world_size)
     tasks = (Task(job.name, job) for job in own)
     work = TokenWork(options, str(options.device))
-    records = run_tasks(
-        options.runs_on, tasks, work, options, options.output_dir, what="file", total=len(own)
-    )
+    kind = f"cond_tokens_{options.set if scenes else options.kind}"
+    journal = options.output_dir / f"{kind}_{options.rank}.jsonl"
+    records = run_tasks(options.runs_on, tasks, work, options, journal, what="file", total=len(own))
     failed = {record.id: record.error for record in records if record.error is not None}
     print(f"{len(own) - len(failed)} of {len(own)} {options.kind} have their tokens")
-    kind = f"cond_tokens_{options.set if scenes else options.kind}"
     return write_failures(options.output_dir, kind, str(options.rank), table, failed)
 
 

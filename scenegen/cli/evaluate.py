@@ -111,9 +111,11 @@ def _collect(plan: EvaluationPlan, store: RecordStore, options: argparse.Namespa
     records: dict[str, Record] = {}
 
     def run(tasks: Sequence[Task], work: Work) -> Iterator[TaskRecord]:
-        output = options.output.parent if options.output else None
+        journal = (
+            options.output.with_suffix(".tasks.jsonl") if options.output and options.world_size == 1 else None
+        )
         work = WorkWithCopies(work, options.urls) if options.urls else work
-        return run_tasks(options.runs_on, tasks, work, options, output, what="scene", total=len(tasks))
+        return run_tasks(options.runs_on, tasks, work, options, journal, what="scene", total=len(tasks))
 
     for record in iterate_records(plan, store, run):
         records[record["id"]] = record

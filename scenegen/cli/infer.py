@@ -167,9 +167,9 @@ def reports_of(
 ) -> Iterator[SceneReport]:
     """Work on scenes, and report each as it ends."""
     tasks = (scene_task(scene, options.masks, options.boxes) for scene in scenes)
-    records = run_tasks(
-        options.runs_on, tasks, work, options, options.batch.output, what=what, total=len(scenes)
-    )
+    share = f"_{options.gpu_id}" if options.is_root and options.gpu_num > 1 else ""
+    journal = options.batch.output / f"tasks{share}.jsonl"
+    records = run_tasks(options.runs_on, tasks, work, options, journal, what=what, total=len(scenes))
     for record in records:
         yield record.value or SceneReport(record.id, "failed", record.error)
 

@@ -108,6 +108,13 @@ def _add_course(parser: CommandParser) -> None:
         "--ckpt", type=state, default=LATEST, help="state to go on from: latest, none, or a step"
     )
     parser.add_argument(
+        "--start-from",
+        type=Path,
+        metavar="DIR",
+        help="folder with a network of each role (ckpts of another run), from whose weights a new run starts "
+        "in place of finetune_ckpt",
+    )
+    parser.add_argument(
         "--auto-retry",
         type=whole_number,
         default=3,

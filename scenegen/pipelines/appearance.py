@@ -217,8 +217,12 @@ class AppearanceStage:
         reporter.report("textures", done, total)
         for row, mesh in meshes.items():
             sources = {"gaussian": drafts[row].gaussian, "radiance_field": drafts[row].radiance_field}
+
+            def on_piece(pieces: int, done: int = done) -> None:
+                reporter.report("textures", done + pieces, total)
+
             try:
-                surface = None if queue is None else queue.take(row)
+                surface = None if queue is None else queue.take(row, on_piece)
                 if queue is None or surface is not None:
                     drafts[row].mesh = texture_mesh(
                         mesh,
@@ -227,7 +231,7 @@ class AppearanceStage:
                         self.device,
                         num_faces=drafts[row].num_faces,
                         watertight=settings.solid,
-                        on_piece=lambda pieces, done=done: reporter.report("textures", done + pieces, total),
+                        on_piece=on_piece,
                         surface=surface,
                     )
             except ValueError as error:  # what the decoders made is out of range

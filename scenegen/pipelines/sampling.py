@@ -188,7 +188,7 @@ def sample_structure(
     regress = _regression(model, scene)
     called, prepared, scene = for_samples(model, scene, len(noise), prepare)
     if regress is not None:
-        called = _without_poses(called, model, noise.device, 0 if prepare is None else params.steps)
+        called = _without_poses(called, noise.device, 0 if prepare is None else params.steps)
     result = sampler.sample(
         called,
         noise,
@@ -312,15 +312,12 @@ def _regression(model: FlowFunction, scene: SceneCond) -> Callable[[Tensor], Ten
     return None if regress is None else partial(regress, scene_size=scene.num_assets)
 
 
-def _without_poses(
-    called: FlowFunction, model: FlowFunction, device: torch.device, passes: int
-) -> FlowFunction:
+def _without_poses(called: FlowFunction, device: torch.device, passes: int) -> FlowFunction:
     """A call of a model that leaves its poses to `_regression`; nothing in a pass waits for the GPU then.
 
     ``passes`` with a prepared condition are recorded where that pays.
     """
-    network = model if isinstance(model, nn.Module) else None
-    return recorded(partial(called, regress_poses=False), device, passes, network)
+    return recorded(partial(called, regress_poses=False), device, passes)
 
 
 def _last_poses(

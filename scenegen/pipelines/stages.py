@@ -236,7 +236,7 @@ class SceneStages:
             latents = self.appearance.sample(drafts, objects, generator, settings, reporter)
         workers = self.appearance.pool.ready(settings.texture, len(usable(drafts)))
         queue = None
-        if workers is not None:
+        if settings.texture is not None and settings.texture.surface == "solid":
             queue = SurfaceQueue(workers, settings.texture, settings.solid, reporter.check)
         try:
             with meter.stage("decode latents"):

@@ -154,6 +154,24 @@ def test_shapes_of_held_out_furniture_are_measured(tmp_path, run, encoder, pack,
     assert "trainer.validate_every: nothing is measured without --validation-packs" in caplog.text
 
 
+def test_a_run_starts_from_the_networks_of_another(tmp_path, run, encoder, caplog):
+    more = ["--latent_encoder", str(encoder)]
+    run("object_flow", tmp_path / "first", *more)
+    changes = {
+        "trainer": {"name": "object_flow", "args": {**TRAINER, **SETTINGS["object_flow"], "max_steps": 1}}
+    }
+    start = tmp_path / "first" / "ckpts"
+    run("object_flow", tmp_path / "second", *more, "--start-from", str(start), changes=changes)
+    run("object_flow", tmp_path / "fresh", *more, changes=changes)
+    names = ("fresh", "first", "second")
+    fresh, first, second = (load_checkpoint(tmp_path / name / "ckpts/flow").state_dict() for name in names)
+    moved = sum(float((second[name] - first[name]).abs().sum()) for name in first)
+    apart = sum(float((second[name] - fresh[name]).abs().sum()) for name in first)
+    assert 0 < moved < apart / 2
+    run("object_flow", tmp_path / "third", *more, "--start-from", str(tmp_path), changes=changes, status=1)
+    assert caplog.messages[-1].startswith("trainer.finetune_ckpt: flow: expected ")
+
+
 def test_stored_pictures_take_the_place_of_packs(tmp_path, run, pack, caplog):
     latents = trained_encoder(run, tmp_path, "structured_latent_vae")
     run("structured_latent_flow", tmp_path / "flow", "--latent_encoder", str(latents))

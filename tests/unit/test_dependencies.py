@@ -264,7 +264,6 @@ ALLOWED = {
         "scenegen.inputs",
         "scenegen.photo",
         "scenegen.models",
-        "scenegen.photo",
         "scenegen.physics",
         "scenegen.refinement.solid",
         "trellis_modules",

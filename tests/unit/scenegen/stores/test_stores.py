@@ -181,3 +181,24 @@ def test_scenes_to_compare_may_be_stored(tmp_path, capsys):
     given = ["--prediction", urls[0], "--truth", urls[1], "--num-points", "50", "--alignment", "none"]
     assert evaluate.main([*given, "--protocol", "corrected"]) == 0
     assert "1 scene" in capsys.readouterr().out
+
+
+@needs_fsspec
+@pytest.mark.parametrize(
+    ("error", "hint"),
+    [
+        (
+            PermissionError("The difference between the request time and the server's is too large"),
+            "the clock of",
+        ),
+        (FileNotFoundError("The specified bucket does not exist"), "make the bucket or correct the URL"),
+        (PermissionError("Access Denied"), "what the account may do there"),
+    ],
+    ids=["clock", "bucket", "rights"],
+)
+def test_what_a_store_refuses_says_what_to_do(tmp_path, error, hint):
+    def refuse():
+        raise error
+
+    with pytest.raises(StoreError, match=hint):
+        Store(StoreUrl.parse(f"file://{tmp_path}"))._tried(refuse, "x")

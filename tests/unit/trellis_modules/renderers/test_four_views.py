@@ -20,7 +20,7 @@ def test_every_side_of_a_ball_has_its_colour_in_the_middle_and_black_around_it()
     for row in (16, 48):
         for column in (16, 48):
             red, green, blue = (picture[row, column].float() / 255).tolist()
-            assert red > 0.7 and green < 0.2 and blue < 0.3
+            assert red > 0.5 and green < 0.2 and blue < 0.3
     assert not picture[::31, ::31].any()
 
 
