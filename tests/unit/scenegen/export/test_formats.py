@@ -409,7 +409,7 @@ def test_formats_say_what_objects_have_to_be_generated_as(formats, turntable, ex
 def test_unknown_format_is_refused():
     with pytest.raises(
         ValueError,
-        match="format 'stl': expected one of glb, objects, poses, preview, ply, obj, usd, usdz, mp4",
+        match="format 'stl': expected one of glb, objects, poses, preview, .*usdz, .*mp4",
     ):
         check_formats(["stl"])
 
