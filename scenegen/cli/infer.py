@@ -41,6 +41,7 @@ from scenegen.cli.engine_options import LOCAL, is_in_this_process, run_tasks
 from scenegen.cli.inference_options import parse_arguments
 from scenegen.cli.reports import (
     count_statuses,
+    doubt_lines,
     set_up_logging,
     summary,
     tell_device,
@@ -83,6 +84,8 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
         peak = max((gib for report in reports for gib in report.peak_gib.values()), default=0.0)
         memory = f", peak memory {peak:.2f} GiB" if peak else ""
         print(summary(counts, options.output, memory))
+        for line in doubt_lines(reports):
+            print(line)
         if options.is_root:
             print(speed_line(reports))
         elif line := what_to_open(reports, options.output):

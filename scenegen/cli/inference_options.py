@@ -12,6 +12,7 @@ from scenegen.batch.options import BatchOptions
 from scenegen.batch.origin import checkpoint_identity
 from scenegen.checkpoints.schema import TextureSource
 from scenegen.cli.bundled import EXAMPLE_SCENES, bundled
+from scenegen.cli.candidate_options import add_candidate_arguments, candidates_of
 from scenegen.cli.checkpoint_needs import appearance_flags, texture_mode_problem
 from scenegen.cli.demo import add_address_arguments
 from scenegen.cli.engine_options import add_engine_arguments, engine_of
@@ -26,6 +27,7 @@ from scenegen.cli.segmenter_options import (
 )
 from scenegen.cli.store_options import path_or_url, use_mirrors
 from scenegen.cli.types import (
+    formats,
     non_negative,
     object_count,
     positive_int,
@@ -37,9 +39,8 @@ from scenegen.demo.viewer import ViewerUnavailable, check_viewer
 from scenegen.export.registry import (
     ALL_FORMATS,
     DEFAULT_FORMATS,
-    FORMATS_OF_ANY_CHECKPOINT,
+    STATE,
     FormatUnavailable,
-    check_formats,
     check_options,
     representation_requests,
 )
@@ -151,10 +152,9 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dtype", choices=("float32", "bfloat16", "float16"), help="default: float32 on a CPU, else float16"
     )
-    parser.add_argument(
-        "--low-vram", action="store_true", help="load each network for its stage and free it after it"
-    )
+    parser.add_argument("--low-vram", action="store_true", help="load each network for its stage alone")
     parser.add_argument("--seed", type=seed, default=42, help="of all noise (%(default)s)")
+    add_candidate_arguments(parser)
     parser.add_argument("--steps", type=up_to(MAX_STEPS), help="sampling steps; default: the checkpoint's")
     parser.add_argument("--cfg", type=non_negative, help="guidance strength; default: the checkpoint's")
     parser.add_argument("--slat-steps", type=up_to(MAX_STEPS), help="sampling steps of the appearance stage")
@@ -199,6 +199,11 @@ def add_result_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--texture-size", type=positive_int, help=f"texels per edge; default {texture.size}")
     add_export_arguments(parser)
     add_shape_arguments(parser)
+    parser.add_argument(
+        "--keep-state",
+        action="store_true",
+        help="also write what 'scenegen reroll' starts from, to change single objects later",
+    )
     parser.add_argument(
         "--refine", action="store_true", help="push objects out of each other and onto the floor"
     )
@@ -251,23 +256,6 @@ def add_viewer_arguments(parser: argparse.ArgumentParser) -> None:
     add_address_arguments(parser)
 
 
-def formats(text: str) -> tuple[str, ...]:
-    """Names of output formats, separated by commas; ``all`` stands for those of any checkpoint."""
-    parts = [part.strip() for part in text.split(",")]
-    names = tuple(
-        name for part in parts for name in (FORMATS_OF_ANY_CHECKPOINT if part == "all" else (part,))
-    )
-    if unknown := sorted(set(names) - set(ALL_FORMATS)):
-        raise argparse.ArgumentTypeError(
-            f"unknown format {unknown[0]!r}; known: {', '.join(ALL_FORMATS)}, all"
-        )
-    try:
-        check_formats(names)
-    except FormatUnavailable as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-    return names
-
-
 def batch_options(options: argparse.Namespace) -> BatchOptions:
     """The part of the command line that concerns every scene.
 
@@ -298,9 +286,12 @@ def batch_options(options: argparse.Namespace) -> BatchOptions:
         raise ValueError("--revision: of a repository on the hub, but --checkpoint is a folder; leave it out")
     if problem := texture_mode_problem(options.texture, options.texture_mode):
         raise ValueError(problem)
+    kept = (STATE,) if options.keep_state and STATE not in options.formats else ()
+    if options.is_root and kept:
+        raise ValueError("--keep-state: needs a folder for each scene, which --set has not; leave it out")
     return BatchOptions(
         options.output,
-        options.formats,
+        (*options.formats, *kept),
         run_settings(options),
         overwrite=options.overwrite,
         export=export,
@@ -344,6 +335,7 @@ def run_settings(options: argparse.Namespace) -> RunSettings:
         close_holes=not options.keep_holes,
         scene_attention=not options.no_scene_attention,
         appearance=not options.no_appearance,
+        candidates=candidates_of(options),
     )
 
 

