@@ -126,6 +126,17 @@ def checkpoint_identity(checkpoint: Path | str) -> dict[str, str]:
     return {"checkpoint": sampled_sha256(named)}
 
 
+def made_by(checkpoint: Path | str, revision: str | None, dtype: str | None) -> dict[str, str | None]:
+    """What the record of a scene says of the networks that made it.
+
+    Args:
+        checkpoint: folder, or the name of a repository on the hub.
+        revision: of the repository.
+        dtype: of large layers, by name; None for the default of the device.
+    """
+    return {**checkpoint_identity(checkpoint), "revision": revision, "dtype": dtype}
+
+
 def _parts(photo: InputPhoto, found: Path) -> Iterator[tuple[str, Path]]:
     """The files of one photo, by what they are."""
     if photo.photo is not None:

@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 from safe_files.limits import HIGHEST_MAX_PIXELS, MAX_PIXELS, MAX_STEPS
 from scenegen.batch.options import BatchOptions
-from scenegen.batch.origin import checkpoint_identity
+from scenegen.batch.origin import made_by
 from scenegen.checkpoints.schema import TextureSource
 from scenegen.cli.bundled import EXAMPLE_SCENES, bundled
 from scenegen.cli.candidate_options import add_candidate_arguments, candidates_of
@@ -301,11 +301,7 @@ def batch_options(options: argparse.Namespace) -> BatchOptions:
         frame=options.frame,
         is_root=options.is_root,
         reading=ReadOptions(options.max_objects, options.min_area, options.strict, options.inverted_masks),
-        model={
-            **checkpoint_identity(options.checkpoint),
-            "revision": options.revision,
-            "dtype": options.dtype,
-        },
+        model=made_by(options.checkpoint, options.revision, options.dtype),
         segmenter=segmenter_settings(options),
     )
 

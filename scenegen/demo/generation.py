@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -79,6 +79,7 @@ class SceneRequest:
             on_preview=None if look is None else look.show,
             on_object=None if look is None else look.show_object,
         )
+        result = replace(result, settings=result.settings | {"model": models.made_by})
         if self.controls.refine:
             result = refine_result(result, views[0].masks)
         result = with_names(result, self.pairs[0].names)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Generic, TypeVar
 
 import torch
 from PIL import Image
 
+from scenegen.batch.origin import made_by
 from scenegen.checkpoints.schema import PipelineConfig
 from scenegen.demo.options import DemoOptions
 from scenegen.pipelines.pipeline import SceneGenPipeline
@@ -74,6 +76,13 @@ class DemoModels:
                 offload=options.low_vram,
             ),
         )
+
+    @cached_property
+    def made_by(self) -> dict[str, str | None]:
+        """What the record of a scene says of the networks, as that of ``inference.py`` does."""
+        options = self._options
+        dtype = None if options.dtype is None else str(options.dtype).removeprefix("torch.")
+        return made_by(options.checkpoint, options.revision, dtype)
 
     def segmenter(self, device: torch.device) -> Segmenter:
         """What finds masks.
