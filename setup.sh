@@ -23,6 +23,7 @@ More Python packages
   --cutout            masks by GrabCut, started by an ONNX network of yours
   --hub               download and publish checkpoints
   --usd               USD output
+  --sim               files for simulators: colliders, MuJoCo, USD with physics
   --video             turntable video output
   --heic              photos in Apple's HEIC
   --ray               batches and data preparation on a Ray cluster
@@ -115,8 +116,8 @@ parse_flags() {
             --run) run_examples=true ;;
             --test) run_tests=true; extras+=(dev) ;;
             --test-all) run_tests=true; extras+=(dev); test_choice=(-m "slow or not slow") ;;
-            --demo | --background | --data | --train | --eval | --segment | --cutout | --hub | --usd | --video | \
-                --heic | --ray | --stores | --dev)
+            --demo | --background | --data | --train | --eval | --segment | --cutout | --hub | --usd | --sim | \
+                --video | --heic | --ray | --stores | --dev)
                 extras+=("${1#--}") ;;
             --xformers | --flash-attn | --spconv | --gsplat | --kaolin | --nvdiffrast | --diffoctreerast)
                 kernels+=("${1#--}") ;;
@@ -241,7 +242,7 @@ choose_torch_index() {
 install_packages() {
     local target="$ROOT"
     if $everything; then
-        extras+=(demo background data train eval segment cutout hub usd video heic)
+        extras+=(demo background data train eval segment cutout hub usd sim video heic)
         if has_gpu; then kernels+=(xformers spconv gsplat); fi
     fi
     if ((${#extras[@]})); then

@@ -6,7 +6,7 @@
 The second one makes the scenes of a folder once for each number of workers, in a folder of its own, and
 appends a line for each number to ``<output>/scaling.jsonl``; numbers that are there are skipped, so that it
 goes on where it was stopped. Its times are from the end of the first scene of every worker, so that loading
-does not count. Further arguments go to ``inference.py``.
+does not count. Arguments behind ``--`` go to ``inference.py``.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def steady_rate(lines: Sequence[dict], workers: int) -> float:
     return (len(ends) - workers) / (ends[-1] - ends[workers - 1])
 
 
-def scenes(options: argparse.Namespace, further: Sequence[str]) -> None:
+def scenes(options: argparse.Namespace) -> None:
     """Measure every number of workers that is not measured yet, and print all.
 
     Raises:
@@ -96,7 +96,7 @@ def scenes(options: argparse.Namespace, further: Sequence[str]) -> None:
             options.engine,
             "--overwrite",
         ]
-        given += ["--workers", str(size), "--task-log", str(output / LOG), *further]
+        given += ["--workers", str(size), "--task-log", str(output / LOG), *options.further]
         for flag in ("address", "gpus_per_worker", "cpus_per_worker"):
             if (value := getattr(options, flag)) is not None:
                 given += [f"--{flag.replace('_', '-')}", str(value)]
@@ -116,10 +116,12 @@ def scenes(options: argparse.Namespace, further: Sequence[str]) -> None:
         print(f"| {line['workers']} | {line['scenes_per_s']:.3f} | {share:.2f} |")
 
 
-def parse_arguments(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
-    """Read the command line; arguments of ``inference.py`` are left over."""
+def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
     parser = CommandParser(__doc__)
-    parser.add_argument("what", choices=("overhead", "scenes"))
+    parser.add_argument(
+        "what", nargs="?", choices=("overhead", "scenes"), default="overhead", help="(%(default)s)"
+    )
     parser.add_argument("--tasks", type=positive_int, default=10_000, help="overhead: how many (%(default)s)")
     parser.add_argument("--input", type=Path, help="scenes: folder of scenes")
     parser.add_argument("--output", type=Path, default="outputs/scaling", help="scenes: (%(default)s)")
@@ -127,20 +129,21 @@ def parse_arguments(arguments: Sequence[str] | None) -> tuple[argparse.Namespace
         "--sizes", type=positive_int, nargs="+", default=[1, 2], help="scenes: numbers of workers"
     )
     add_engine_arguments(parser, 2)
-    options, further = parser.parse_known_args(arguments)
+    parser.add_argument("further", nargs="*", help="scenes: behind --, arguments of inference.py")
+    options = parser.parse_args(arguments)
     if options.what == "scenes" and options.input is None:
         parser.error("--input: expected the folder of scenes")
-    return options, further
+    return options
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and tell; 1 when the engine or the scenes cannot be used."""
-    options, further = parse_arguments(arguments)
+    options = parse_arguments(arguments)
     try:
         if options.what == "overhead":
             print(json.dumps(overhead(options)))
         else:
-            scenes(options, further)
+            scenes(options)
     except (EngineError, ValueError) as error:
         print(f"batch_scaling.py: {error}", file=sys.stderr)
         return 1

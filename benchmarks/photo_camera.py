@@ -101,9 +101,8 @@ def _fitted(
     """Fit the camera to a scene and compare what follows with the truth."""
     shown = [item for item in result.objects if item.mesh is not None and item.object_id in masks]
     start = time.process_time()
-    found = fit_photo_camera(
-        [placed_surface(item) for item in shown], [masks[item.object_id] for item in shown]
-    )
+    surfaces = [placed_surface(item) for item in shown]
+    found = fit_photo_camera(surfaces, [masks[item.object_id] for item in shown])
     seconds = time.process_time() - start
     facts, true_facts = (
         PhotoFacts.of(replace(each, camera=view)) for each, view in ((result, found), (truth, camera))
@@ -126,7 +125,7 @@ def _fitted(
 
 
 def summarise(records: Sequence[dict[str, Any]], kind: str) -> dict[str, dict[str, float]]:
-    """Means of overlaps and seconds; of errors the median, the 90th percentile and the median with its sign."""
+    """Means of overlaps and seconds; of errors the median, the 90th percentile, and the median with signs."""
     table: dict[str, dict[str, float]] = {}
     for name in records[0][kind]:
         values = np.array([record[kind][name] for record in records])
@@ -204,7 +203,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--output", type=Path, required=True, metavar="JSON", help="report")
     parser.add_argument("--limit", type=int, help="only the first scenes")
     parser.add_argument(
-        "--low", type=float, default=16.0, help="degrees below which a scene is low (%(default)s)"
+        "--low", type=float, default=16.0, help="degrees, (%(default)s)"
     )
     parser.add_argument("--write-errors", action="store_true", help="keep the errors for what scenes state")
     return parser

@@ -50,15 +50,16 @@ def main(arguments: list[str] | None = None) -> int:
     failed = False
     for size, parallel in itertools.product(sorted(options.sizes), options.parallel):
         parallel = "alone" if size == 1 else parallel
-        if size > there or find(read(options.output), size, parallel) is not None:
+        if size > there or find(read(options), size, parallel) is not None:
             continue
         if (row := measure(options, size, parallel)) is None:
             failed = True
             continue
-        rows = [*read(options.output), row]
-        atomic_write_text(options.output / RESULTS, "".join(json.dumps(row) + "\n" for row in rows))
-        say(line(row, find(rows, 1, "alone")))
-    tell(options, read(options.output), there)
+        path = options.output / RESULTS
+        before = path.read_text() if path.is_file() else ""
+        atomic_write_text(path, f"{before}{json.dumps(row)}\n")
+        say(line(row, find(read(options), 1, "alone")))
+    tell(options, read(options), there)
     return int(failed)
 
 
@@ -111,10 +112,11 @@ def run_rank(place: Place, options: argparse.Namespace, label: str, parallel: st
     return 0
 
 
-def read(output: Path) -> list[Row]:
-    """The rows that were measured."""
-    path = output / RESULTS
-    return [json.loads(text) for text in path.read_text().splitlines()] if path.is_file() else []
+def read(options: argparse.Namespace) -> list[Row]:
+    """The rows that were measured with as many objects."""
+    path = options.output / RESULTS
+    rows = [json.loads(text) for text in path.read_text().splitlines()] if path.is_file() else []
+    return [row for row in rows if row["objects"] == options.objects]
 
 
 def find(rows: list[Row], size: int, parallel: str) -> Row | None:

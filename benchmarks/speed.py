@@ -57,8 +57,6 @@ from scenegen.pipelines.memory import repeatable_kernels
 from scenegen.pipelines.sampling import occupied_coords, sample_structure
 from scenegen.pipelines.surface_queue import WORKERS_VARIABLE
 from scenegen.pipelines.texturing import TextureSettings
-from trellis_modules.attention.backends import BACKEND_VARIABLE as ATTENTION_VARIABLE
-from trellis_modules.attention.backends import REGISTRY as ATTENTION
 from trellis_modules.norms.backends import BACKEND_VARIABLE as NORMS_VARIABLE
 from trellis_modules.norms.backends import REGISTRY as NORMS
 from trellis_modules.samplers import FlowEulerSampler, SamplingParams
@@ -70,7 +68,6 @@ PATHS = {
     "plain": {
         NORMS_VARIABLE: "torch",
         RECORDING_VARIABLE: "off",
-        ATTENTION_VARIABLE: "varlen" if torch.cuda.is_available() else "auto",
         WORKERS_VARIABLE: "0",
     },
     "fast": {},
@@ -79,6 +76,7 @@ STRUCTURE, LATENTS = "ss_scenegen_flow", "slat_flow_img_dit_L_64l8p2_fp16"
 OBJECT_TOKENS, SCENE_TOKENS, CHANNELS = 1374, 6870, 1024  # of the released conditions
 VOXELS = 12_800
 PARAMS = SamplingParams(**SAMPLER["params"] | {"cfg_interval": tuple(SAMPLER["params"]["cfg_interval"])})
+OUT_STD = 0.05  # of output layers: velocities as large as those of trained weights
 MATRIX_EDGE = 8192
 GIB = 2**30
 
@@ -162,6 +160,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         default=["structure", "latents", "scene"],
     )
     parser.add_argument("--paths", nargs="+", choices=tuple(PATHS), default=list(PATHS))
+    parser.add_argument("--scene-paths", nargs="+", choices=tuple(PATHS), help="of scenes; default: --paths")
     parser.add_argument("--repeats", type=int, default=3, help="warm runs of each row")
     parser.add_argument("--steps", type=int, default=PARAMS.steps)
     parser.add_argument("--blocks", type=int, help="transformer blocks; default: the released number")
@@ -212,8 +211,7 @@ def path_of(name: str) -> Iterator[None]:
     for key in before:
         os.environ.pop(key, None)
     os.environ.update(PATHS[name])
-    for registry in (NORMS, ATTENTION):
-        registry.clear()
+    NORMS.clear()
     try:
         yield
     finally:
@@ -221,8 +219,7 @@ def path_of(name: str) -> Iterator[None]:
             os.environ.pop(key, None)
             if value is not None:
                 os.environ[key] = value
-        for registry in (NORMS, ATTENTION):
-            registry.clear()
+        NORMS.clear()
 
 
 def timed(run: Callable[[], object], device: torch.device) -> tuple[float, object]:
@@ -259,7 +256,7 @@ def measure_flow(report: Report, name: str, prepare_run: Callable[..., tuple[Cal
     if options.blocks is not None:
         config = type(config)(config.name, config.args | {"num_blocks": options.blocks})
     with torch.no_grad():
-        model = random_network(config, device).requires_grad_(False)
+        model = random_network(config, device, OUT_STD).requires_grad_(False)
         model.convert_torso(torch.float16 if device.type == "cuda" else torch.float32)
     params = SamplingParams(options.steps, PARAMS.rescale_t, PARAMS.cfg_strength, PARAMS.cfg_interval)
     expected = 1.0
@@ -299,16 +296,17 @@ def measured(report: Report, run: Callable, row: Row, values: Callable, plain: T
 def floor_seconds(prepare_run, model, assets: int, params: SamplingParams, report: Report) -> float:
     """What the matrix products and the attention of all passes take at the measured rate."""
     operations = []
-    for strength in (params.cfg_strength, 0.0):
-        one = SamplingParams(1, params.rescale_t, strength, params.cfg_interval)
-        run, _ = prepare_run(model, assets, one, report.device)
+    for steps, strength in ((1, 0.0), (2, 0.0), (1, params.cfg_strength)):
+        few = SamplingParams(steps, params.rescale_t, strength, params.cfg_interval)
+        run, _ = prepare_run(model, assets, few, report.device)
         with path_of("plain"), torch.no_grad(), FlopCounterMode(display=False) as counter:
             run()
         operations.append(counter.get_total_flops())
-    both, conditional = operations
+    one, two, guided_one = operations
     low, high = params.cfg_interval
     guided = sum(low <= t <= high for t in sampling_times(params.steps, params.rescale_t)[:-1])
-    return (params.steps * conditional + guided * (both - conditional)) / report.rate
+    total = one + (params.steps - 1) * (two - one) + guided * (guided_one - one)
+    return total / report.rate
 
 
 def structure_run(
@@ -358,7 +356,7 @@ def measure_scenes(report: Report) -> None:
         seconds, pipeline = timed(lambda: prepare(Path(scratch), settings)(False), report.device)
         print(f"opened in {seconds:.1f} s, random weights included", flush=True)
         for assets in options.assets:
-            for path in options.paths:
+            for path in options.scene_paths or options.paths:
                 if report.fits(12 * assets**0.5):
                     with path_of(path):
                         report.add(scene_row(report, pipeline, assets, path, Path(scratch) / "scene"))

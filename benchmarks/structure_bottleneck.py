@@ -3,6 +3,8 @@
     python -m benchmarks.structure_bottleneck train --packs data/packs/train.safetensors \\
         data/packs/procedural.safetensors --validation-pack data/packs/validation.safetensors \\
         --image-features checkpoints/image_features.safetensors --output outputs/bottleneck
+    python -m benchmarks.structure_bottleneck measure outputs/object_flow/ckpts --output outputs/bottleneck \\
+        --train-pack data/packs/train.safetensors --validation-pack data/packs/validation.safetensors
     python -m benchmarks.structure_bottleneck table outputs/bottleneck --readme benchmarks/training/README.md
 
 All variants of a run see the same pictures: they are drawn once and stay on the device. Each trains a flow of
@@ -29,7 +31,13 @@ import torch
 
 from benchmarks.structure_bottleneck_data import Bank, EvaluationSet, evaluation_sets, fill_bank
 from benchmarks.structure_bottleneck_table import table, write_table
-from benchmarks.structure_bottleneck_variants import VARIANTS, Run, autoencoder_figures, shipped_figures
+from benchmarks.structure_bottleneck_variants import (
+    VARIANTS,
+    Run,
+    autoencoder_figures,
+    shipped_figures,
+    trained_figures,
+)
 from scenegen.cli.parser import CommandParser
 from scenegen.cli.types import positive_int, whole_number
 from scenegen.models.registry import load_checkpoint
@@ -46,26 +54,30 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     train = commands.add_parser("train", description="Train and measure variants.")
     train.add_argument("--packs", type=Path, nargs="+", required=True, help="mesh packs of the train split")
     train.add_argument("--train-pack", type=Path, help="of furniture that is measured; default: the first")
-    train.add_argument("--validation-pack", type=Path, required=True)
-    train.add_argument("--checkpoint", type=Path, default=CHECKPOINT, help="its autoencoder is used")
     train.add_argument("--shipped", action="store_true", help="measure the whole checkpoint, too")
     train.add_argument("--image-features", type=Path, help="weights of ImageNet, see convert_checkpoint.py")
     train.add_argument("--variants", nargs="*", choices=list(VARIANTS), default=list(VARIANTS))
-    train.add_argument("--output", type=Path, required=True)
     train.add_argument("--steps", type=positive_int, default=1200, help="of the base (%(default)s)")
-    train.add_argument(
-        "--unit-share", type=float, help="of the time for the base; fewer steps where it is slow"
-    )
+    train.add_argument("--unit-share", type=float, help="of the time for the base, if it is slow")
     train.add_argument("--steps-file", type=Path, help="runs side by side agree on the number of steps here")
     train.add_argument("--batch", type=positive_int, default=128, help="pictures a step (%(default)s)")
     train.add_argument("--pictures", type=positive_int, default=163840, help="that are drawn (%(default)s)")
     train.add_argument("--shapes", type=positive_int, default=32768, help="of these (%(default)s)")
-    train.add_argument("--measured", type=positive_int, default=240, help="pictures of each split")
     train.add_argument("--draw-seconds", type=float, default=50.0, help="longest time for drawing")
     train.add_argument("--seconds", type=float, default=float("inf"), help="longest time for everything")
     train.add_argument("--workers", type=whole_number, default=12, help="processes that compose pictures")
     train.add_argument("--at-once", type=positive_int, default=256, help="pictures drawn at once")
-    train.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    measure = commands.add_parser("measure", description="Measure what object_flow has trained, likewise.")
+    measure.add_argument("networks", type=Path, help="folder of flow and image_encoder: ckpts of a run")
+    measure.add_argument("--train-pack", type=Path, required=True, help="of furniture that is measured")
+    measure.add_argument("--text", default="object_flow", help="what the table calls it (%(default)s)")
+    measure.add_argument("--log", type=Path, help="log.jsonl of the run, for its steps and seconds")
+    for command in (train, measure):
+        command.add_argument("--validation-pack", type=Path, required=True)
+        command.add_argument("--checkpoint", type=Path, default=CHECKPOINT, help="its autoencoder is used")
+        command.add_argument("--measured", type=positive_int, default=240, help="pictures of each split")
+        command.add_argument("--output", type=Path, required=True, help="folder of records")
+        command.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     shown = commands.add_parser("table", description="Write what was measured as Markdown.")
     shown.add_argument("output", type=Path, nargs="+", help="folders of runs")
     shown.add_argument("--readme", type=Path, help="file with markers between which the table goes")
@@ -82,8 +94,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
             write_table(text, options.readme)
         print(text)
         return 0
-    train(options)
+    {"train": train, "measure": measure}[options.command](options)
     return 0
+
+
+def measure(options: argparse.Namespace) -> None:
+    """Measure trained networks on the pictures that variants are measured on."""
+    options.output.mkdir(parents=True, exist_ok=True)
+    decoder = load_checkpoint(options.checkpoint / "ckpts/ss_dec", device=options.device).eval()
+    networks = {name: load_checkpoint(options.networks / name) for name in ("flow", "image_encoder")}
+    figures = trained_figures(networks, evaluation_sets(options), decoder)
+    parameters = {name: sum(p.numel() for p in network.parameters()) for name, network in networks.items()}
+    trained = {}
+    if options.log is not None:
+        last = json.loads(options.log.read_text().splitlines()[-1])
+        trained = {"steps": last["step"], "seconds": last["seconds"]}
+    mark = {**trained, **figures}
+    record(options.output, "object_flow", {"text": options.text, "parameters": parameters, "marks": [mark]})
 
 
 def train(options: argparse.Namespace) -> None:

@@ -106,7 +106,8 @@ def _in_bytes(batch: ObjectLatentBatch) -> ObjectLatentBatch:
 
 def evaluation_sets(options: argparse.Namespace) -> dict[str, EvaluationSet]:
     """Pictures of unchanged furniture of the train split and of the validation split."""
-    packs = {"train": options.train_pack or options.packs[0], "validation": options.validation_pack}
+    measured = options.train_pack or options.packs[0]
+    packs = {"train": measured, "validation": options.validation_pack}
     return {name: _evaluation_set(path, options) for name, path in packs.items()}
 
 
@@ -115,11 +116,11 @@ def _evaluation_set(path: Path, options: argparse.Namespace) -> EvaluationSet:
     pack = MeshPack.load(path)
     config = ObjectSourceConfig(
         objects_per_step=options.measured,
-        shapes=max(options.measured, 4 * len(pack)) if device.type == "cuda" else max(16, options.measured),
+        shapes=max(options.measured, 4 * len(pack)),
         max_stretch=1.0,
         real_share=1.0,
         patch_grid=POINTS_GRID,
-        surface_samples=65536 if device.type == "cuda" else 16384,
+        surface_samples=65536,
         seed=_MEASURED_SEED,
     )
     pool = ShapePool(ShapeBank(pack, device), config, device)

@@ -6,6 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -275,6 +276,25 @@ class Run:
                 )
             found |= {f"{name}_{key}": value for key, value in figures.items()}
         return found
+
+
+def trained_figures(
+    networks: Mapping[str, nn.Module], sets: Mapping[str, EvaluationSet], decoder: nn.Module
+) -> dict[str, float]:
+    """What a trained ``flow`` of single objects and its ``image_encoder`` make of the pictures."""
+    device = next(decoder.parameters()).device
+    config = ObjectFlowConfig(append_places=networks["flow"].config.cond_channels > WIDTH)
+    objective = ObjectFlowObjective(**networks, config=config).to(device).eval()
+    found = {}
+    for name, part in sets.items():
+        look = StructureFigures(objective, part.batch, part.true, decoder, 1, partial(autocast, device))
+        found |= {f"{name}_{key}": value for key, value in look.measure().items()}
+    return found
+
+
+def autocast(device: torch.device) -> AbstractContextManager:
+    """The precision of trainings on a GPU."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
 
 
 @torch.no_grad()

@@ -91,7 +91,7 @@ def run_assets(step: AssetStep, rows: Sequence[AssetRow], options: argparse.Name
         map(step.task, rows),
         work,
         options,
-        options.output_dir,
+        options.output_dir / f"{step.kind}_{options.rank}.jsonl",
         what="asset",
         total=len(rows),
     )

@@ -19,9 +19,8 @@ from pathlib import Path, PurePosixPath
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
-from tqdm.contrib.logging import logging_redirect_tqdm
 
+from dataset_toolkits.asset_work import check_engine
 from dataset_toolkits.encoding import add_device
 from dataset_toolkits.extract_feature import DEFAULT_MODEL
 from dataset_toolkits.image_features import IMAGE_SIZE
@@ -29,7 +28,9 @@ from dataset_toolkits.photos.failures import write_failures
 from dataset_toolkits.photos.rows import grouped
 from dataset_toolkits.photos.set_paths import SETS, SetPaths
 from dataset_toolkits.steps import add_output_dir, check_rank, run_step
+from scenegen.batch.engines.tasks import Task, TaskFunction, TaskResult
 from scenegen.checkpoints.networks import load_network
+from scenegen.cli.engine_options import add_engine_arguments, run_tasks
 from scenegen.cli.parser import CommandParser
 from scenegen.cli.types import positive_int, whole_number
 from scenegen.conditioning.scene_conditioner import SceneConditioner
@@ -81,10 +82,11 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rank", type=whole_number, default=0, help="number of this process")
     parser.add_argument("--world-size", type=positive_int, default=1, help="processes that share the scenes")
     add_device(parser)
+    add_engine_arguments(parser)
     options = parser.parse_args(arguments)
     if options.kind == ASSETS and options.set != "train":
         parser.error("--kind assets: assets belong to no set of photos; leave --set out")
-    return check_rank(parser, options)
+    return check_engine(parser, check_rank(parser, options))
 
 
 def scene_pictures(root: Path, rows: Sequence[SceneRow], size: int) -> dict[str, Tensor]:
@@ -138,37 +140,78 @@ def jobs(options: argparse.Namespace, table: Path) -> list[PicturesToEncode]:
     return found
 
 
-@torch.no_grad()
-def encode(options: argparse.Namespace) -> int:
-    """Encode the pictures of this process; the exit status.
+@dataclass(frozen=True)
+class TokenWork:
+    """Encoding pictures; settings of a task are `PicturesToEncode`.
 
-    Raises:
-        MetadataError: there is nothing to encode.
-        CheckpointError: there is no such encoder, or its patches do not fit the size.
+    Attributes:
+        options: of the command line.
+        device: of the encoder.
     """
-    scenes = options.kind == SCENES
-    table = SetPaths(options.output_dir, options.set).table if scenes else options.output_dir / ASSETS_NAME
-    own = shard(jobs(options, table), options.rank, options.world_size)
+
+    options: argparse.Namespace
+    device: str
+
+    def open(self) -> TaskFunction:
+        """Load the encoder.
+
+        Raises:
+            CheckpointError: there is none, or its patches do not fit the size.
+        """
+        conditioner = load_conditioner(self.options)
+
+        def run(task: Task) -> TaskResult:
+            if task.settings.path.is_file():
+                return TaskResult(is_skipped=True)
+            try:
+                encode_pictures(conditioner, task.settings)
+            except ValueError as error:  # of a picture, or of the encoder's numbers
+                logger.error("%s", error)
+                return TaskResult(error=str(error))
+            return TaskResult()
+
+        return run
+
+
+def load_conditioner(options: argparse.Namespace) -> SceneConditioner:
+    """The image encoder of the command line; errors as for `TokenWork`."""
     encoder = load_network(options.model, options.device)
     if not isinstance(encoder, VisionTransformer):
         raise CheckpointError(f"{options.model}: expected an image encoder, got {type(encoder).__name__}")
     if options.image_size % (patch := encoder.patch_embed.patch_size):
         raise CheckpointError(f"--image-size: expected a multiple of {patch}, got {options.image_size}")
-    conditioner = SceneConditioner(encoder, None, max_images=options.batch_size)
-    failed: dict[str, str] = {}
-    with logging_redirect_tqdm():
-        for job in tqdm(own, desc=options.kind, unit="file", disable=None):
-            if job.path.is_file():
-                continue
-            try:
-                pictures = job.read()
-                tokens = conditioner.encode_images(torch.stack(list(pictures.values())))
-                write_tokens(job.path, dict(zip(pictures, tokens)))
-            except ValueError as error:  # of a picture, or of the encoder's numbers
-                logger.error("%s", error)
-                failed[job.name] = str(error)
-    print(f"{len(own) - len(failed)} of {len(own)} {options.kind} have their tokens")
+    return SceneConditioner(encoder, None, max_images=options.batch_size)
+
+
+@torch.no_grad()
+def encode_pictures(conditioner: SceneConditioner, job: PicturesToEncode) -> None:
+    """Write the tokens of pictures.
+
+    Raises:
+        ValueError: a picture is missing or damaged, or a token is not finite.
+    """
+    pictures = job.read()
+    tokens = conditioner.encode_images(torch.stack(list(pictures.values())))
+    write_tokens(job.path, dict(zip(pictures, tokens)))
+
+
+def encode(options: argparse.Namespace) -> int:
+    """Encode the pictures of this process, where the command line says; the exit status.
+
+    Raises:
+        MetadataError: there is nothing to encode.
+        CheckpointError, EngineError: see `TokenWork`; there is nowhere to encode.
+    """
+    scenes = options.kind == SCENES
+    table = SetPaths(options.output_dir, options.set).table if scenes else options.output_dir / ASSETS_NAME
+    own = shard(jobs(options, table), options.rank, options.world_size)
+    tasks = (Task(job.name, job) for job in own)
+    work = TokenWork(options, str(options.device))
     kind = f"cond_tokens_{options.set if scenes else options.kind}"
+    journal = options.output_dir / f"{kind}_{options.rank}.jsonl"
+    records = run_tasks(options.runs_on, tasks, work, options, journal, what="file", total=len(own))
+    failed = {record.id: record.error for record in records if record.error is not None}
+    print(f"{len(own) - len(failed)} of {len(own)} {options.kind} have their tokens")
     return write_failures(options.output_dir, kind, str(options.rank), table, failed)
 
 

@@ -57,6 +57,14 @@ MAX_GLB_ROWS = 50_000_000
 MAX_SYMMETRY = 360
 """Order of an object's rotational symmetry: pose errors are measured for each of its rotations."""
 
+# ---- states of scenes
+
+MAX_STATE_BYTES = 2 << 30
+"""Of the tensors of a scene's state: those of 40 objects with textures of 4,096 pixels take 1 GiB."""
+
+MAX_CANDIDATES = 64
+"""Samples of a scene that are made at once."""
+
 # ---- networks and samplers
 
 MAX_NETWORKS = 64

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import warnings
 from collections.abc import Iterator, Sequence
@@ -68,24 +69,8 @@ def open_picture(path: Path | str, formats: Sequence[str] = PICTURE_FORMATS) -> 
         UnreadableFile: it is no regular file, has more pixels than the limit, or is HEIC without pillow-heif.
         OSError: it cannot be read, or is no picture (``PIL.UnidentifiedImageError``).
     """
-    limit = _limit.get()
-    with open_regular(path) as file:
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit decides
-                image = Image.open(file, formats=_with_heif(file, formats))
-        except Image.DecompressionBombError as error:
-            raise UnreadableFile(
-                f"expected a picture of at most {limit} pixels, got more than {HIGHEST_MAX_PIXELS}; shrink it"
-            ) from error
-        with image:
-            width, height = image.size
-            if width * height > limit:
-                raise UnreadableFile(
-                    f"expected a picture of at most {limit} pixels, got {width}x{height}; shrink it, or "
-                    "allow more with --max-pixels"
-                )
-            yield image
+    with open_regular(path) as file, _opened(file, formats) as image:
+        yield image
 
 
 def read_picture(path: Path | str) -> Image.Image:
@@ -103,6 +88,44 @@ def read_picture(path: Path | str) -> Image.Image:
         raise
     except DECODING_ERRORS as error:
         raise UnreadableFile(f"not readable as a picture ({error})") from error
+
+
+def decode_picture(content: bytes, formats: Sequence[str] = PICTURE_FORMATS) -> Image.Image:
+    """The first frame of a picture that is in memory, as `read_picture`.
+
+    Raises:
+        UnreadableFile: it is no picture of these formats, damaged, or has more pixels than the limit.
+    """
+    try:
+        with _opened(io.BytesIO(content), formats) as image:
+            image.load()
+            return image.copy()
+    except UnreadableFile:
+        raise
+    except DECODING_ERRORS as error:
+        raise UnreadableFile(f"not readable as a picture ({error})") from error
+
+
+@contextmanager
+def _opened(file: BinaryIO, formats: Sequence[str]) -> Iterator[Image.Image]:
+    """The picture in an open file, with no more pixels than the limit; none of them is decoded yet."""
+    limit = _limit.get()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit decides
+            image = Image.open(file, formats=_with_heif(file, formats))
+    except Image.DecompressionBombError as error:
+        raise UnreadableFile(
+            f"expected a picture of at most {limit} pixels, got more than {HIGHEST_MAX_PIXELS}; shrink it"
+        ) from error
+    with image:
+        width, height = image.size
+        if width * height > limit:
+            raise UnreadableFile(
+                f"expected a picture of at most {limit} pixels, got {width}x{height}; shrink it, or "
+                "allow more with --max-pixels"
+            )
+        yield image
 
 
 def kind_of(path: Path | str) -> str:

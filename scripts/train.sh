@@ -9,23 +9,23 @@ usage: bash scripts/train.sh [CONFIG] [--gpus N] [--data DIR[,DIR...]] [--output
 
   CONFIG     experiment (default: configs/generation/ss_scenegen_flow_img_train.json)
   --gpus     how many GPUs (default: 8), or which ones: 0,2,3; 0 trains on the CPU
-  --data     roots of prepared data (default: TRELLIS-500K/3D-FUTURE)
+  --data     roots of prepared data (default: TRELLIS-500K/3D-FUTURE, none with --packs)
   --output   folder of states, logs and networks; a run that was interrupted goes on from there
              (default: output/<name of the configuration>)
   --nnodes   how many hosts train together; the same command on each of them, with one --output that all see.
-             A host that is lost ends the others' step; all begin again from the last saved state once there
-             are as many hosts again. MIN:MAX goes on with fewer, see docs/training.md
+             When one is lost, all begin again from the last saved state once there are as many hosts again.
+             MIN:MAX goes on with fewer, see docs/scale.md
   --rendezvous HOST:PORT   one of the hosts, and a free port there, by which they find each other
 
 All other arguments are those of train.py, for example --tryrun or --time-limit 3600. The environment variable PYTHON
-(default: python) names the interpreter, and MAX_RESTARTS (default: 20) how often hosts begin again.
+(default: python) names the interpreter, and MAX_RESTARTS (default: 10) how often hosts begin again.
 TEXT
 }
 
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 config=$root/configs/generation/ss_scenegen_flow_img_train.json
 gpus=8
-data=TRELLIS-500K/3D-FUTURE
+data=
 output=
 nnodes=
 rendezvous=
@@ -55,6 +55,10 @@ while [ $# -gt 0 ]; do
     esac
 done
 output=${output:-output/$(basename "$config" .json)}
+case " ${more[*]-} " in
+    *" --packs "*) ;; # what packs hold needs no prepared data
+    *) data=${data:-TRELLIS-500K/3D-FUTURE} ;;
+esac
 
 processes=(--num-gpus "$gpus")
 case "$gpus" in
@@ -65,7 +69,7 @@ case "$gpus" in
         ;;
 esac
 # what stands last counts: a flag among the other arguments wins over the script's
-arguments=(--config "$config" --output-dir "$output" --load-dir "$output" --data-dir "$data")
+arguments=(--config "$config" --output-dir "$output" --load-dir "$output" ${data:+--data-dir "$data"})
 if [ -z "$nnodes$rendezvous" ]; then
     exec "${PYTHON:-python}" "$root/train.py" "${arguments[@]}" "${processes[@]}" ${more[@]+"${more[@]}"}
 fi
@@ -83,7 +87,19 @@ case "$gpus" in
     *,*) local=$(($(tr -cd , <<<"$gpus" | wc -c) + 1)) device=() ;;
     *) local=$gpus device=() ;;
 esac
-exec "${PYTHON:-python}" -m torch.distributed.run --nnodes "$nnodes" --nproc-per-node "$local" \
-    --rdzv-backend c10d --rdzv-endpoint "$rendezvous" --rdzv-id "$(basename "$output")" \
-    --max-restarts "${MAX_RESTARTS:-20}" "$root/train.py" "${arguments[@]}" ${device[@]+"${device[@]}"} \
-    ${more[@]+"${more[@]}"}
+
+# Every launcher ends when one of them is lost, and all find each other anew: what a dead launcher has left in a
+# rendezvous that goes on can keep the others from beginning.
+stopped=false
+trap 'stopped=true' INT TERM
+for ((left = ${MAX_RESTARTS:-10}; ; left--)); do
+    status=0
+    "${PYTHON:-python}" -m torch.distributed.run --nnodes "$nnodes" --nproc-per-node "$local" --max-restarts 0 \
+        --rdzv-backend c10d --rdzv-endpoint "$rendezvous" --rdzv-id "$(basename "$output")" \
+        --rdzv-conf timeout=1800,read_timeout=1800 "$root/train.py" "${arguments[@]}" ${device[@]+"${device[@]}"} \
+        ${more[@]+"${more[@]}"} || status=$?
+    # a run that failed before it saved anything would fail again
+    if ((status == 0 || left == 0)) || $stopped || ! compgen -G "$output/ckpts/*" >/dev/null; then exit "$status"; fi
+    echo "train.sh: a host is lost or failed; all begin again from the last saved state, $left times more" >&2
+    sleep 5
+done

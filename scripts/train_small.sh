@@ -35,6 +35,7 @@ done
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 outputs=outputs
+validation=data/packs/validation.safetensors
 if $smoke; then
     outputs=outputs/smoke
     packs=$outputs/pack.safetensors
@@ -66,7 +67,14 @@ train structure_vae "${VAE_SECONDS:-600}"
 train structure_decoder "${DECODER_SECONDS:-450}"
 train image_encoder "${ENCODER_SECONDS:-300}"
 train geometry_encoder "${GEOMETRY_SECONDS:-300}"
-train scene_flow "${FLOW_SECONDS:-1600}" "${encoder[@]}"
+scenes=("${encoder[@]}")
+if ! $smoke; then # snapshots show voxels, which takes a while on a CPU, and held-out scenes are measured
+    scenes+=(--structure-decoder "$outputs/structure_decoder/ckpts/decoder")
+    if [ -e "$validation" ]; then
+        scenes+=(--validation-packs "$validation")
+    fi
+fi
+train scene_flow "${FLOW_SECONDS:-1600}" "${scenes[@]}"
 train structured_latent_vae "${LATENT_VAE_SECONDS:-300}"
 train structured_latent_flow "${LATENT_FLOW_SECONDS:-900}" --latent-encoder "$outputs/structured_latent_vae/ckpts/encoder"
 "${PYTHON:-python}" scripts/assemble_checkpoint.py --structure-vae "$outputs/structure_decoder" \

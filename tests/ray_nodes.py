@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import socket
@@ -12,8 +13,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.process_trees import kill_tree, tree
+
 ROOT = Path(__file__).resolve().parents[1]
 _STORE_BYTES = 100_000_000
+_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG
 _SECONDS = 90  # for a node to start on a busy machine
 
 
@@ -42,7 +46,12 @@ class RayNode:
         environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
         with self._log.open("w") as log:
             self.process = subprocess.Popen(
-                command, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+                command,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,
+                preexec_fn=_end_with_the_test,
             )
         end = time.monotonic() + _SECONDS
         while "runtime started" not in self._log.read_text():
@@ -51,15 +60,11 @@ class RayNode:
 
     def workers(self) -> list[int]:
         """Processes of its actors, by their ids."""
-        return [pid for pid in _tree(self.process.pid) if b"_Actor" in _command(pid)]
+        return [pid for pid in tree(self.process.pid) if b"_Actor" in _command(pid)]
 
     def kill(self) -> None:
         """Kill every process of the node, as the loss of its machine would."""
-        for pid in _tree(self.process.pid):
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
+        kill_tree(self.process.pid)
         self.process.wait()
 
 
@@ -76,6 +81,11 @@ def ray_nodes(folder: Path, count: int) -> Iterator[list[RayNode]]:
             node.kill()
 
 
+def _end_with_the_test() -> None:
+    """Let the system tell the node to stop when the process that started it is gone, however it ended."""
+    ctypes.CDLL(None).prctl(_PARENT_DEATH_SIGNAL, signal.SIGTERM)
+
+
 def _free_port() -> int:
     """A port that nobody listens on, below those that Ray gives to workers."""
     for port in range(6400, 9900):
@@ -83,21 +93,6 @@ def _free_port() -> int:
             if probe.connect_ex(("127.0.0.1", port)) != 0:
                 return port
     raise OSError("no free port below 9900")
-
-
-def _tree(pid: int) -> list[int]:
-    """A process and all below it, the deepest first."""
-    children: dict[int, list[int]] = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = path.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue  # it has ended
-        children.setdefault(int(fields[1]), []).append(int(path.parent.name))
-    found = [pid]
-    for each in found:
-        found += children.get(each, [])
-    return found[::-1]
 
 
 def _command(pid: int) -> bytes:

@@ -134,6 +134,8 @@ class BlockNetwork(nn.Module):
 class BlockRegression(Regression):
     """The regression by a network of blocks; what it learns from is told by a frozen helper."""
 
+    places_objects = True
+
     def __init__(self):
         super().__init__()
         self.net, self.helper = BlockNetwork(), nn.Linear(4, 1).requires_grad_(False)
@@ -153,7 +155,7 @@ class BlockRegression(Regression):
 
     def samples(self, batch, generator, params):
         """Places along x that the network tells."""
-        true = identity_pose(len(batch.x))
+        true = identity_pose(len(batch.x)).to(batch.x)
         poses = torch.cat([self.net(batch.x), true[:, 1:]], dim=1)
         return (SceneSample(batch.x, batch.x, poses, true),)
 

@@ -31,7 +31,12 @@ def count(owners: Tensor, size: int) -> Tensor:
     On a GPU by sorting: the atomic additions of ``torch.bincount`` take hundreds of times as long where there
     are about as many numbers as owners.
     """
-    if owners.device.type != "cuda":
-        return torch.bincount(owners, minlength=size)
+    if owners.device.type == "cuda":
+        return count_sorted(owners, size)
+    return torch.bincount(owners, minlength=size)
+
+
+def count_sorted(owners: Tensor, size: int) -> Tensor:
+    """As `count`, by sorting, on any device."""
     borders = torch.searchsorted(owners.sort().values, torch.arange(size + 1, device=owners.device))
     return borders.diff()

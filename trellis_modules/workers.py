@@ -17,9 +17,11 @@ import sys
 import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, BinaryIO
 
-_BOOT = "import sys; sys.path[:] = {path!r}; from trellis_modules.workers import serve; serve({modules!r})"
+_BOOT = "from trellis_modules.workers import serve; serve({modules!r})"
+_ROOT = str(Path(__file__).resolve().parent.parent)  # where this package was imported from
 _SECONDS_TO_END = 2.0
 _LENGTH_BYTES = 8
 
@@ -43,8 +45,10 @@ class Workers:
             count: at least 1.
             modules: names of modules to import at once.
         """
-        command = [sys.executable, "-c", _BOOT.format(path=sys.path, modules=list(modules))]
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        command = [sys.executable, "-c", _BOOT.format(modules=list(modules))]
+        places = os.pathsep.join(filter(None, (_ROOT, os.environ.get("PYTHONPATH"))))
+        one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        environment = os.environ | one_thread | {"PYTHONPATH": places}
         self._free: queue.SimpleQueue[subprocess.Popen] = queue.SimpleQueue()
         processes = []
         for _ in range(count):

@@ -7,7 +7,6 @@ taken for the scene that is there already.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
@@ -15,8 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
-from safe_files.regular import UnreadableFile, open_regular
-from scenegen.hub.digest import file_sha256
+from scenegen.hub.digest import file_sha256, sampled_sha256
 from scenegen.hub.repository import split_repository
 from scenegen.inputs.label_image import is_as_written
 from scenegen.inputs.layout import InputPhoto, InputScene
@@ -27,7 +25,6 @@ ORIGIN_KEY = "made_from"
 
 _FILES, _SETTINGS = "files", "settings"
 _PHOTO, _MASKS, _BOXES = "photo", "masks", "boxes"
-_SAMPLE = 1 << 16  # bytes of the beginning, the middle and the end of a file of weights
 
 
 @dataclass(frozen=True)
@@ -124,15 +121,9 @@ def checkpoint_identity(checkpoint: Path | str) -> dict[str, str]:
     if not folder.is_dir():
         is_named = split_repository(str(checkpoint)) is not None
         return {"checkpoint": str(checkpoint)} if is_named else {}
-    digest = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.suffix in (".json", ".safetensors")):
-        digest.update(path.relative_to(folder).as_posix().encode("utf-8", "surrogateescape"))
-        try:
-            for block in _samples(path):
-                digest.update(block)
-        except (OSError, UnreadableFile):  # loading the checkpoint reports it, if it is needed
-            continue
-    return {"checkpoint": digest.hexdigest()}
+    paths = sorted(path for path in folder.rglob("*") if path.suffix in (".json", ".safetensors"))
+    named = {path.relative_to(folder).as_posix(): path for path in paths}
+    return {"checkpoint": sampled_sha256(named)}
 
 
 def _parts(photo: InputPhoto, found: Path) -> Iterator[tuple[str, Path]]:
@@ -147,12 +138,3 @@ def _parts(photo: InputPhoto, found: Path) -> Iterator[tuple[str, Path]]:
         labels = photo.found_labels(found)
         if labels.is_file() and not is_as_written(labels):
             yield f"{_MASKS}/{labels.name}", labels
-
-
-def _samples(path: Path) -> Iterator[bytes]:
-    with open_regular(path) as file:
-        size = os.fstat(file.fileno()).st_size
-        yield size.to_bytes(8, "little")
-        for start in (0, (size - _SAMPLE) // 2, size - _SAMPLE):
-            file.seek(max(0, start))
-            yield file.read(_SAMPLE)

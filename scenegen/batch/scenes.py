@@ -12,6 +12,7 @@ from pathlib import Path
 from scenegen.batch.finished import origin_in_batch, replacement_line
 from scenegen.batch.options import BatchOptions
 from scenegen.batch.origin import ORIGIN_KEY
+from scenegen.confidence.calibration import doubt, doubts_line
 from scenegen.export.data_root import write_root_scene
 from scenegen.export.frames import in_frame_of
 from scenegen.export.registry import representation_requests
@@ -45,6 +46,8 @@ class SceneReport:
         peak_gib: most memory in use; see `SceneResult`.
         problems: object id -> one line, for objects that could not be made as they should.
         objects: number of objects, of scenes that were made.
+        doubts: one line about objects that may be wrong; None where none is known to be.
+        doubtful: how many they are.
     """
 
     scene_id: str
@@ -54,6 +57,8 @@ class SceneReport:
     peak_gib: dict[str, float] = field(default_factory=dict)
     problems: dict[int, str] = field(default_factory=dict)
     objects: int = 0
+    doubts: str | None = None
+    doubtful: int = 0
 
 
 def needs_masks(scene: InputScene, options: BatchOptions) -> bool:
@@ -209,3 +214,6 @@ def _run(
     report.peak_gib = {stage: peak / 2**30 for stage, peak in result.peak_bytes.items()}
     made = {item.object_id: item.problem for item in result.objects if item.problem is not None}
     report.problems = {**result.left_out, **made}
+    chances = {item.node: item.confidence for item in result.objects}
+    report.doubts = doubts_line(chances)
+    report.doubtful = sum(doubt(node, each) is not None for node, each in chances.items())

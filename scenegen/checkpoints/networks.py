@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from scenegen.checkpoints.fitting import Described, check_fit
-from scenegen.checkpoints.roles import GEOMETRY_ENCODER_ROLE, PIPELINE_FILE
+from scenegen.checkpoints.roles import DECODER_ROLE, GEOMETRY_ENCODER_ROLE, PIPELINE_FILE
 from scenegen.checkpoints.schema import PipelineConfig
 from scenegen.hub import fetch_reference, file_sha256, missing_weights
+from scenegen.hub.digest import sampled_sha256
 from scenegen.hub.releases import SMALL_MODEL, download_command, find_published, load_releases
 from scenegen.models.registry import build_model
 from trellis_modules.checkpoint import (
@@ -162,6 +163,16 @@ class CheckpointFolder:
         check_fit(self.config, described, str(self.path / PIPELINE_FILE))
         return Networks(loaders, keep)
 
+    def networks_digest(self) -> str:
+        """What tells the networks of this folder from others: a digest of samples of their weights."""
+        found = {}
+        for role, stem in sorted(self.config.stems.items()):
+            try:
+                found[role] = self.find(stem).weights
+            except CheckpointError:  # of a role that may be missing
+                continue
+        return sampled_sha256(found)
+
     def _loader(self, role: str, stem: str) -> Callable[[], nn.Module]:
         load = self.load_geometry_encoder if role == GEOMETRY_ENCODER_ROLE else self.load
         return lambda: load(stem)
@@ -191,6 +202,23 @@ class CheckpointFolder:
                 name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)
             }
         return materialize(network, state, where, self.device, self.dtype)
+
+    def load_structure_encoder(self) -> nn.Module:
+        """The encoder that belongs to the structure decoder, which is published beside it for training.
+
+        Raises:
+            CheckpointError: there is none, or see `load`.
+        """
+        decoder = self.config.models[DECODER_ROLE]
+        stem = Path(decoder)
+        encoder = stem.with_name(stem.name.replace("dec", "enc", 1))
+        try:
+            return self.load(encoder.as_posix())
+        except CheckpointError as error:
+            raise CheckpointError(
+                f"{self.path / encoder}: a mesh of one's own needs the structure encoder beside {decoder} "
+                f"({error})"
+            ) from error
 
     def read(self, files: NetworkFiles) -> dict[str, Tensor]:
         """The state dict of a network, on the CPU.

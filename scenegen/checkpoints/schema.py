@@ -27,8 +27,9 @@ from scenegen.checkpoints.roles import (
 )
 from scenegen.conditioning.image_preparation import IMAGE_SIZE
 from scenegen.conditioning.parts import CondParts
+from scenegen.confidence.calibration import Calibration
 from scenegen.hub import missing_checkpoint
-from trellis_modules.checkpoint import CheckpointError
+from trellis_modules.checkpoint import WEIGHTS_SUFFIX, CheckpointError
 from trellis_modules.config import ConfigError, NamedConfig, build, load_json, to_json
 from trellis_modules.samplers.registry import SamplerConfig
 
@@ -76,6 +77,7 @@ class PipelineConfig:
         slat_patch_grid: the appearance flow also sees the colours and places of a crop's patches, so many
             along an edge, see `append_patch_details`; released checkpoints do without (0).
         texture_source: default of the textures; None takes the Gaussians where there is a decoder for them.
+        confidence: what signs of right and wrong objects are worth for these networks.
     """
 
     name: str = PIPELINE_NAME
@@ -91,6 +93,7 @@ class PipelineConfig:
     slat_normalization: SlatNormalization | None = None
     slat_patch_grid: int = 0
     texture_source: TextureSource | None = None
+    confidence: Calibration | None = None
 
     def __post_init__(self) -> None:
         if self.name not in (PIPELINE_NAME, OBJECT_PIPELINE_NAME):
@@ -147,6 +150,8 @@ class PipelineConfig:
             named = [role for role in self.models if role.startswith("slat_") and role in MODEL_ROLES]
             named += [name for name in ("slat_sampler", "slat_normalization") if getattr(self, name)]
             lines += [f"{name}: not used without the role {SLAT_FLOW_ROLE!r}" for name in named]
+        if self.confidence is not None and self.known_confidence is None:
+            lines.append("confidence: was learnt for other weights of the structure flow")
         if self.vggt_model is not None and not self.has_scene:
             lines.append(f"vggt_model: not used by the pipeline {self.name}")
         return lines
@@ -158,6 +163,17 @@ class PipelineConfig:
         if self.vggt_model is not None:
             stems[GEOMETRY_ENCODER_ROLE] = self.vggt_model
         return stems
+
+    @property
+    def flow_sha256(self) -> str | None:
+        """Recorded digest of the weights of the structure flow; None where none is."""
+        return self.sha256.get(f"{self.models[FLOW_ROLE]}{WEIGHTS_SUFFIX}")
+
+    @property
+    def known_confidence(self) -> Calibration | None:
+        """The calibration, if it was made for these weights."""
+        is_own = self.confidence is not None and self.confidence.flow_sha256 == self.flow_sha256
+        return self.confidence if is_own else None
 
     @property
     def has_scene(self) -> bool:

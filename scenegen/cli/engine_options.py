@@ -85,8 +85,8 @@ def add_engine_arguments(
         "--task-log",
         type=Path,
         metavar="FILE",
-        help="one JSON line for each task: host, device, seconds, error; default: on Ray "
-        f"{JOURNAL_NAME} beside the results",
+        help="one JSON line for each task: host, device, seconds, error; default: on Ray, and where one is "
+        f"there, {JOURNAL_NAME} or <step>_<rank>.jsonl beside the results",
     )
     parser.set_defaults(default_workers=workers)
 
@@ -124,7 +124,7 @@ def run_tasks(
     tasks: Iterable[Task],
     work: Work,
     options: argparse.Namespace,
-    output: Path | None,
+    journal: Path | None,
     *,
     what: str,
     total: int | None = None,
@@ -136,7 +136,8 @@ def run_tasks(
         tasks: any number.
         work: what is done with each.
         options: of `add_engine_arguments`.
-        output: folder in which the journal lies by default; None where there is none.
+        journal: where the journal is by default; None where nothing is kept. Two runs on Ray cannot have the
+            same one, nor can a local run that finds it there.
         what: a word for a task.
         total: number of tasks, where it is known.
 
@@ -146,11 +147,10 @@ def run_tasks(
     Raises:
         As `scenegen.batch.engines.tasks.Engine.run`, and `Journal`.
     """
-    path = options.task_log
-    if path is None and options.engine == RAY and output is not None:
-        path = output / JOURNAL_NAME
+    is_kept = journal is not None and (options.engine == RAY or journal.is_file())
+    path = options.task_log or (journal if is_kept else None)
     counts: Counter[str] = Counter()
-    with Journal(path) if path else nullcontext() as journal, logging_redirect_tqdm():
+    with Journal(path) if path else nullcontext() as kept, logging_redirect_tqdm():
         bar = tqdm(engine.run(tasks, work), total=total, unit=what, disable=None)
         for record in bar:
             counts[record.status] += 1
@@ -159,8 +159,8 @@ def run_tasks(
                 logging.getLogger(name).log(level, "%s", text)
             if record.error is not None and not record.host:  # its worker left no message
                 logger.error("%s", record.error)
-            if journal is not None:
-                journal.add(record)
+            if kept is not None:
+                kept.add(record)
             _tell(record, counts.total(), total)
             yield record
             if options.max_failures is not None and counts["failed"] > options.max_failures:

@@ -44,12 +44,16 @@ from scenegen.evaluation.runner import EvaluationPlan, iterate_records, plan_eva
 from scenegen.evaluation.scene import Record
 from scenegen.evaluation.settings import PROTOCOLS, EvaluationSettings, PaperSettings
 from scenegen.evaluation.tables import format_report, write_csv, write_markdown
+from scenegen.stores.kept import WorkWithCopies, kept_copy
+from scenegen.stores.urls import StoreError
 
 _LOG = logging.getLogger("evaluate")
 
 
 def evaluate(options: argparse.Namespace) -> int:
     """Run the evaluation that the command line asks for and return the exit status."""
+    for url in options.urls:
+        kept_copy(url)
     sources = _sources(options)
     plan = plan_evaluation(
         options.prediction, options.truth, _settings(options, sources), options.limit, options.list, sources
@@ -88,6 +92,7 @@ def _settings(options: argparse.Namespace, sources: AppearanceSources | None) ->
         protocols=PROTOCOLS if options.protocol == "both" else (options.protocol,),
         paper=replace(paper, levels=(options.levels,)) if options.levels else paper,
         appearance=sources.settings(options.render_samples) if sources else None,
+        physics=options.physics,
     )
 
 
@@ -106,8 +111,11 @@ def _collect(plan: EvaluationPlan, store: RecordStore, options: argparse.Namespa
     records: dict[str, Record] = {}
 
     def run(tasks: Sequence[Task], work: Work) -> Iterator[TaskRecord]:
-        output = options.output.parent if options.output else None
-        return run_tasks(options.runs_on, tasks, work, options, output, what="scene", total=len(tasks))
+        journal = (
+            options.output.with_suffix(".tasks.jsonl") if options.output and options.world_size == 1 else None
+        )
+        work = WorkWithCopies(work, options.urls) if options.urls else work
+        return run_tasks(options.runs_on, tasks, work, options, journal, what="scene", total=len(tasks))
 
     for record in iterate_records(plan, store, run):
         records[record["id"]] = record
@@ -175,7 +183,7 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
         options = parse_arguments(__doc__, given, prog)
         output = options.output
         return evaluate(options)
-    except (EvaluationError, GlbError, EngineError) as error:
+    except (EvaluationError, GlbError, EngineError, StoreError) as error:
         _LOG.error("%s", error)
     except OSError as error:  # faults of the scenes are told by the errors above
         _LOG.error(

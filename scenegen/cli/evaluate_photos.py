@@ -2,9 +2,9 @@
 
     evaluate.py --prediction DIR --photos DIR [--output results.json]
 
-The photos lie as for inference, the scenes as it writes them. Rays are cast at all meshes from the camera that
-each scene states, and what is seen of each object is compared with its mask. docs/photo-fit.md tells what the
-figures can and cannot say.
+The photos lie as for inference, the scenes as it writes them. Rays are cast at all meshes from the camera
+that each scene states, and what is seen of each object is compared with its mask. docs/photo-fit.md tells
+what the figures can and cannot say.
 
 Exit status: 0 done, 1 done but with --strict a scene is missing or failed, 2 the input cannot be evaluated.
 """
@@ -107,9 +107,10 @@ def _object_rows(report: dict[str, Any]) -> Iterator[dict[str, Any]]:
 def _header(report: dict[str, Any]) -> str:
     coverage = report["coverage"]
     return (
-        f"{coverage['evaluated']} of {coverage['scenes']} scenes evaluated ({coverage['missing']} missing and "
-        f"{coverage['failed']} failed count as 0, {coverage['unreadable']} unreadable do not count), "
-        f"{coverage['objects']} objects; list {report['list']['name']}, sha256 {report['list']['sha256'][:16]}"
+        f"{coverage['evaluated']} of {coverage['scenes']} scenes evaluated ({coverage['missing']} missing "
+        f"and {coverage['failed']} failed count as 0, {coverage['unreadable']} unreadable do not count), "
+        f"{coverage['objects']} objects; list {report['list']['name']}, "
+        f"sha256 {report['list']['sha256'][:16]}"
     )
 
 

@@ -15,10 +15,12 @@ from safe_files.limits import MAX_SURFACE_POINTS
 from scenegen.cli.bundled import bundled
 from scenegen.cli.engine_options import add_engine_arguments, engine_of
 from scenegen.cli.parser import CommandParser
+from scenegen.cli.store_options import path_or_url, use_mirror
 from scenegen.cli.types import non_negative, positive_int, up_to, whole_number
 from scenegen.evaluation.alignment import ALIGNMENT_MODES
 from scenegen.evaluation.pictures.renderers import RENDERERS
 from scenegen.evaluation.settings import LEVELS, PROTOCOLS
+from scenegen.physics.packages import PACKAGES, PhysicsUnavailable, check_packages
 
 LPIPS_WEIGHTS = "checkpoints/lpips_alex.safetensors"
 WORKERS = 2
@@ -121,6 +123,7 @@ def parse_arguments(
     except ConfigurationError as error:
         parser.error(str(error))
     _check(parser, options)
+    options.urls = tuple(filter(None, [use_mirror(options, name) for name in ("prediction", "truth")]))
     options.cpus_per_worker = options.cpus_per_worker or 1  # more would fight for the cores
     try:
         options.runs_on = engine_of(options, is_apart=True)
@@ -130,8 +133,10 @@ def parse_arguments(
 
 
 def _add_inputs(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--prediction", type=Path, metavar="DIR", help="folder of predicted scenes")
-    parser.add_argument("--truth", type=Path, metavar="DIR", help="folder of true scenes")
+    parser.add_argument(
+        "--prediction", type=path_or_url, metavar="DIR", help="folder or URL of predicted scenes"
+    )
+    parser.add_argument("--truth", type=path_or_url, metavar="DIR", help="folder or URL of true scenes")
     parser.add_argument(
         "--list",
         type=Path,
@@ -176,6 +181,11 @@ def _add_geometry(parser: argparse.ArgumentParser) -> None:
         choices=tuple(mode for mode in ALIGNMENT_MODES if mode != "cpd"),
         default="best",
         help="of the corrected protocol; best: coarse search, FilterReg and ICP (%(default)s)",
+    )
+    parser.add_argument(
+        "--physics",
+        action="store_true",
+        help="also simulate two seconds of gravity (bash setup.sh --sim); about ten seconds an object",
     )
     parser.add_argument("--max-iterations", type=positive_int, default=200, help="of aligners (%(default)s)")
     parser.add_argument(
@@ -239,6 +249,13 @@ def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None
         if getattr(options, name) is None:
             parser.error(f"the following arguments are required: --{name}")
     check_reports(parser, options)
+    if options.physics:
+        if options.protocol == "paper":
+            parser.error("--physics: of the corrected protocol; leave --protocol paper out")
+        try:
+            check_packages((*PACKAGES, "mujoco"))
+        except PhysicsUnavailable as error:
+            parser.error(f"--physics: {error}")
     if options.fscore_threshold <= 0:
         parser.error("--fscore-threshold: expected a number above 0")
     if options.rank >= options.world_size:

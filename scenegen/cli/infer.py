@@ -35,16 +35,13 @@ from scenegen.batch.finished import is_pending
 from scenegen.batch.scenes import SceneReport, needs_masks
 from scenegen.batch.work import MaskWork, SceneWork, scene_task
 from scenegen.cli.bundled import EXAMPLE_SCENES
+from scenegen.cli.checkpoint_needs import appearance_flags, needed_representations, texture_mode_problem
 from scenegen.cli.demo import show_page
 from scenegen.cli.engine_options import LOCAL, is_in_this_process, run_tasks
-from scenegen.cli.inference_options import (
-    appearance_flags,
-    needed_representations,
-    parse_arguments,
-    texture_mode_problem,
-)
+from scenegen.cli.inference_options import parse_arguments
 from scenegen.cli.reports import (
     count_statuses,
+    doubt_lines,
     set_up_logging,
     summary,
     tell_device,
@@ -87,6 +84,8 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
         peak = max((gib for report in reports for gib in report.peak_gib.values()), default=0.0)
         memory = f", peak memory {peak:.2f} GiB" if peak else ""
         print(summary(counts, options.output, memory))
+        for line in doubt_lines(reports):
+            print(line)
         if options.is_root:
             print(speed_line(reports))
         elif line := what_to_open(reports, options.output):
@@ -168,9 +167,9 @@ def reports_of(
 ) -> Iterator[SceneReport]:
     """Work on scenes, and report each as it ends."""
     tasks = (scene_task(scene, options.masks, options.boxes) for scene in scenes)
-    records = run_tasks(
-        options.runs_on, tasks, work, options, options.batch.output, what=what, total=len(scenes)
-    )
+    share = f"_{options.gpu_id}" if options.is_root and options.gpu_num > 1 else ""
+    journal = options.batch.output / f"tasks{share}.jsonl"
+    records = run_tasks(options.runs_on, tasks, work, options, journal, what=what, total=len(scenes))
     for record in records:
         yield record.value or SceneReport(record.id, "failed", record.error)
 

@@ -12,8 +12,11 @@ from scenegen.batch.options import BatchOptions
 from scenegen.batch.origin import checkpoint_identity
 from scenegen.checkpoints.schema import TextureSource
 from scenegen.cli.bundled import EXAMPLE_SCENES, bundled
+from scenegen.cli.candidate_options import add_candidate_arguments, candidates_of
+from scenegen.cli.checkpoint_needs import appearance_flags, texture_mode_problem
 from scenegen.cli.demo import add_address_arguments
 from scenegen.cli.engine_options import add_engine_arguments, engine_of
+from scenegen.cli.export_options import add_export_arguments, export_options
 from scenegen.cli.parser import CommandParser
 from scenegen.cli.root_options import add_root_arguments, apply_root
 from scenegen.cli.segmenter_options import (
@@ -24,6 +27,7 @@ from scenegen.cli.segmenter_options import (
 )
 from scenegen.cli.store_options import path_or_url, use_mirrors
 from scenegen.cli.types import (
+    formats,
     non_negative,
     object_count,
     positive_int,
@@ -32,19 +36,16 @@ from scenegen.cli.types import (
     whole_number,
 )
 from scenegen.demo.viewer import ViewerUnavailable, check_viewer
-from scenegen.export.options import ExportOptions, TextureFormat, Turntable
 from scenegen.export.registry import (
     ALL_FORMATS,
     DEFAULT_FORMATS,
-    FORMATS_OF_ANY_CHECKPOINT,
+    STATE,
     FormatUnavailable,
-    check_formats,
     check_options,
     representation_requests,
 )
 from scenegen.hub.releases import SMALL_MODEL
 from scenegen.inputs.read_options import InvertedMasks, ReadOptions
-from scenegen.pipelines.result import Representation
 from scenegen.pipelines.settings import DECODER_ROLES, RunSettings
 from scenegen.pipelines.texturing import TEXTURE_MODES, SolidMode, TextureMode, TextureSettings
 from scenegen.stores.urls import StoreError
@@ -78,7 +79,7 @@ def parse_arguments(
         options.batch = batch_options(options)
         if options.viewer:
             check_viewer()
-    except (ValueError, StoreError, ViewerUnavailable) as error:
+    except (ValueError, StoreError, FormatUnavailable, ViewerUnavailable) as error:
         parser.error(str(error))
     return options
 
@@ -151,10 +152,9 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dtype", choices=("float32", "bfloat16", "float16"), help="default: float32 on a CPU, else float16"
     )
-    parser.add_argument(
-        "--low-vram", action="store_true", help="load each network for its stage and free it after it"
-    )
+    parser.add_argument("--low-vram", action="store_true", help="load each network for its stage alone")
     parser.add_argument("--seed", type=seed, default=42, help="of all noise (%(default)s)")
+    add_candidate_arguments(parser)
     parser.add_argument("--steps", type=up_to(MAX_STEPS), help="sampling steps; default: the checkpoint's")
     parser.add_argument("--cfg", type=non_negative, help="guidance strength; default: the checkpoint's")
     parser.add_argument("--slat-steps", type=up_to(MAX_STEPS), help="sampling steps of the appearance stage")
@@ -197,20 +197,13 @@ def add_result_arguments(parser: argparse.ArgumentParser) -> None:
         + ", ".join(f"{TEXTURE_MODES[source][0]} of a {source}" for source in DECODER_ROLES),
     )
     parser.add_argument("--texture-size", type=positive_int, help=f"texels per edge; default {texture.size}")
-    parser.add_argument(
-        "--texture-format",
-        choices=get_args(TextureFormat),
-        default=ExportOptions().texture_format,
-        help="of the pictures in GLB, OBJ and USD files; webp for GLB alone",
-    )
-    parser.add_argument(
-        "--turntable",
-        choices=get_args(Turntable),
-        default=ExportOptions().turntable,
-        help="what the video of --formats mp4 shows (%(default)s)",
-    )
-    parser.add_argument("--compress", action="store_true", help="smaller GLB files: quantised normals")
+    add_export_arguments(parser)
     add_shape_arguments(parser)
+    parser.add_argument(
+        "--keep-state",
+        action="store_true",
+        help="also write what 'scenegen reroll' starts from, to change single objects later",
+    )
     parser.add_argument(
         "--refine", action="store_true", help="push objects out of each other and onto the floor"
     )
@@ -263,23 +256,6 @@ def add_viewer_arguments(parser: argparse.ArgumentParser) -> None:
     add_address_arguments(parser)
 
 
-def formats(text: str) -> tuple[str, ...]:
-    """Names of output formats, separated by commas; ``all`` stands for those of any checkpoint."""
-    parts = [part.strip() for part in text.split(",")]
-    names = tuple(
-        name for part in parts for name in (FORMATS_OF_ANY_CHECKPOINT if part == "all" else (part,))
-    )
-    if unknown := sorted(set(names) - set(ALL_FORMATS)):
-        raise argparse.ArgumentTypeError(
-            f"unknown format {unknown[0]!r}; known: {', '.join(ALL_FORMATS)}, all"
-        )
-    try:
-        check_formats(names)
-    except FormatUnavailable as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-    return names
-
-
 def batch_options(options: argparse.Namespace) -> BatchOptions:
     """The part of the command line that concerns every scene.
 
@@ -287,7 +263,7 @@ def batch_options(options: argparse.Namespace) -> BatchOptions:
         ValueError: a texture setting is out of range, or something is asked of an appearance stage that is
             left out.
     """
-    export = ExportOptions(options.texture_format, options.compress, options.turntable, str(options.device))
+    export = export_options(options)
     check_options(options.formats, export)
     if options.room and not set(options.formats) & {"glb", "glb+splats"}:
         raise ValueError("--room: is in the files of glb and glb+splats alone; add one of them to --formats")
@@ -310,9 +286,12 @@ def batch_options(options: argparse.Namespace) -> BatchOptions:
         raise ValueError("--revision: of a repository on the hub, but --checkpoint is a folder; leave it out")
     if problem := texture_mode_problem(options.texture, options.texture_mode):
         raise ValueError(problem)
+    kept = (STATE,) if options.keep_state and STATE not in options.formats else ()
+    if options.is_root and kept:
+        raise ValueError("--keep-state: needs a folder for each scene, which --set has not; leave it out")
     return BatchOptions(
         options.output,
-        options.formats,
+        (*options.formats, *kept),
         run_settings(options),
         overwrite=options.overwrite,
         export=export,
@@ -329,49 +308,6 @@ def batch_options(options: argparse.Namespace) -> BatchOptions:
         },
         segmenter=segmenter_settings(options),
     )
-
-
-def texture_mode_problem(source: TextureSource | None, mode: TextureMode | None) -> str | None:
-    """Why colours of a source are not taken in a mode, if both are known."""
-    if source is None or mode is None:
-        return None
-    if source == "mesh":
-        return (
-            "--texture-mode: is for the colours of Gaussians and radiance fields, not for those of the mesh; "
-            "give --texture gaussian or leave it out"
-        )
-    if mode not in TEXTURE_MODES[source]:
-        return (
-            f"--texture-mode {mode}: is not for the colours of the {source}; "
-            f"give {' or '.join(TEXTURE_MODES[source])} or leave it out"
-        )
-    return None
-
-
-def needed_representations(options: argparse.Namespace) -> dict[str, Representation]:
-    """What the checkpoint needs a decoder for, by the flag that asks for it."""
-    needed = {
-        request.flag: request.representation
-        for request in representation_requests(options.batch.formats, options.batch.export)
-        if request.is_needed
-    }
-    if options.texture in DECODER_ROLES:
-        needed[f"--texture {options.texture}"] = options.texture
-    return needed
-
-
-def appearance_flags(options: argparse.Namespace) -> list[str]:
-    """What the command line asks of an appearance stage."""
-    asked = {
-        "--slat-steps": options.slat_steps is not None,
-        "--slat-cfg": options.slat_cfg is not None,
-        "--texture": options.texture is not None,
-        "--texture-mode": options.texture_mode is not None,
-        "--texture-size": options.texture_size is not None,
-        "--surface": options.surface is not None,
-        "--texture-format": options.texture_format != ExportOptions().texture_format,
-    }
-    return [flag for flag, is_asked in asked.items() if is_asked]
 
 
 def run_settings(options: argparse.Namespace) -> RunSettings:
@@ -399,6 +335,7 @@ def run_settings(options: argparse.Namespace) -> RunSettings:
         close_holes=not options.keep_holes,
         scene_attention=not options.no_scene_attention,
         appearance=not options.no_appearance,
+        candidates=candidates_of(options),
     )
 
 

@@ -44,6 +44,9 @@ COMMANDS = {
     "infer": Command(
         "scenegen.cli.infer", "turn photos with object masks into 3D scenes", NETWORKS_ENVIRONMENT
     ),
+    "reroll": Command(
+        "scenegen.cli.reroll", "change one object of a finished scene and keep the rest", NETWORKS_ENVIRONMENT
+    ),
     "segment": Command(
         "scenegen.cli.segment", "find the objects of photos and write their masks", NETWORKS_ENVIRONMENT
     ),

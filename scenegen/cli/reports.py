@@ -10,11 +10,14 @@ from pathlib import Path
 import torch
 
 from scenegen.batch.scenes import SceneReport
+from scenegen.export.names import POSES_FILE
 from scenegen.inputs.image_files import one_line
 from scenegen.stores.urls import StoreUrl
 from trellis_modules.devices import default_dtype, device_text
 
 logger = logging.getLogger(__name__)
+
+_SCENES_TOLD = 5  # with a line of their own
 
 _TO_OPEN = {
     "preview.png": "look at",
@@ -58,6 +61,16 @@ def what_to_open(reports: Sequence[SceneReport], output: Path) -> str | None:
         if report.status == "done" and (found := [name for name in _TO_OPEN if (folder / name).is_file()]):
             return one_line("; ".join(f"{_TO_OPEN[name]}: {folder / name}" for name in found))
     return None
+
+
+def doubt_lines(reports: Sequence[SceneReport]) -> list[str]:
+    """Lines about objects that may be wrong: for each of a few scenes, or one about all of them."""
+    found = [report for report in reports if report.doubts is not None]
+    if len(found) <= _SCENES_TOLD:
+        return [one_line(f"{report.scene_id}: {report.doubts}") for report in found]
+    count, total = sum(report.doubtful for report in found), sum(report.objects for report in reports)
+    where = f"'confidence' in each {POSES_FILE} tells which"
+    return [f"{count} of {total} objects in {len(found)} scenes doubtful; {where}"]
 
 
 def count_statuses(reports: Sequence[SceneReport]) -> dict[str, int]:

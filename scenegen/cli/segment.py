@@ -31,7 +31,7 @@ from scenegen.batch.engines.tasks import EngineError
 from scenegen.batch.options import BatchOptions
 from scenegen.batch.scenes import SceneReport
 from scenegen.batch.work import MaskWork, scene_task
-from scenegen.cli.engine_options import LOCAL, add_engine_arguments, engine_of, run_tasks
+from scenegen.cli.engine_options import JOURNAL_NAME, LOCAL, add_engine_arguments, engine_of, run_tasks
 from scenegen.cli.inference_options import add_pixel_argument
 from scenegen.cli.parser import CommandParser
 from scenegen.cli.reports import count_statuses, set_up_logging, summary, tell_device, what_to_open
@@ -132,7 +132,7 @@ def segment(sources: Sequence[Path], options: argparse.Namespace) -> list[SceneR
         work = mask_work(batch, options)
         tasks = (scene_task(scene, boxes=options.boxes) for scene in todo)
         for record in run_tasks(
-            options.runs_on, tasks, work, options, batch.output, what="photo", total=len(todo)
+            options.runs_on, tasks, work, options, batch.output / JOURNAL_NAME, what="photo", total=len(todo)
         ):
             reports[record.id] = record.value or SceneReport(record.id, "failed", record.error)
     return list(reports.values())

@@ -40,7 +40,7 @@ def run_stored(work: Work, options: argparse.Namespace, what: str) -> Iterator[S
     tasks = (_task(name, options) for name in islice(_names(options), options.limit))
     work = MirroredWork(work, options.input_url, options.output_url)
     try:
-        for record in run_tasks(options.runs_on, tasks, work, options, output, what=what):
+        for record in run_tasks(options.runs_on, tasks, work, options, output / JOURNAL_NAME, what=what):
             yield record.value or SceneReport(record.id, "failed", record.error)
     finally:
         if options.output_url is not None and (output / JOURNAL_NAME).is_file():

@@ -88,7 +88,8 @@ def _add_data(parser: CommandParser) -> None:
     parser.add_argument(
         "--structure-decoder",
         type=Path,
-        help="checkpoint stem of the decoder with which object_flow measures the shapes that it makes",
+        help="checkpoint stem of the decoder with which object_flow and scene_flow show what they make, and "
+        "object_flow measures it",
     )
     parser.add_argument(
         "--workers",
@@ -105,6 +106,13 @@ def _add_course(parser: CommandParser) -> None:
     )
     parser.add_argument(
         "--ckpt", type=state, default=LATEST, help="state to go on from: latest, none, or a step"
+    )
+    parser.add_argument(
+        "--start-from",
+        type=Path,
+        metavar="DIR",
+        help="folder with a network of each role (ckpts of another run), from whose weights a new run starts "
+        "in place of finetune_ckpt",
     )
     parser.add_argument(
         "--auto-retry",

@@ -207,12 +207,15 @@ def one_line(error: BaseException) -> str:
 
 
 def read_experiment(options: argparse.Namespace) -> Experiment:
-    """The experiment, with the seed of the command line; global generators are seeded with it.
+    """The experiment, with the seed and the start of the command line; global generators are seeded with it.
 
     Raises:
         ConfigError: the file is wrong.
     """
     experiment = load_experiment(options.config)
+    if options.start_from is not None:
+        starts = {role: str(options.start_from / role) for role in experiment.models}
+        experiment = replace(experiment, loop=replace(experiment.loop, finetune_ckpt=starts))
     if options.seed is not None:
         dataset = experiment.dataset
         kind = lookup(DATA, dataset.name, "dataset")

@@ -12,6 +12,12 @@ from collections.abc import Callable
 import torch
 
 from safe_files.regular import shown
+from scenegen.export.registry import (
+    ALL_FORMATS,
+    FORMATS_OF_ANY_CHECKPOINT,
+    FormatUnavailable,
+    check_formats,
+)
 from scenegen.inputs.label_image import MAX_LABELS
 from scenegen.pipelines.settings import SEEDS
 from trellis_modules.devices import best_device
@@ -81,6 +87,23 @@ def seed(text: str) -> int:
     if value not in SEEDS:
         raise argparse.ArgumentTypeError(f"expected a number from -2^63 to 2^64 - 1, got {shown(text)}")
     return value
+
+
+def formats(text: str) -> tuple[str, ...]:
+    """Names of output formats, separated by commas; ``all`` stands for those of any checkpoint."""
+    parts = [part.strip() for part in text.split(",")]
+    names = tuple(
+        name for part in parts for name in (FORMATS_OF_ANY_CHECKPOINT if part == "all" else (part,))
+    )
+    if unknown := sorted(set(names) - set(ALL_FORMATS)):
+        raise argparse.ArgumentTypeError(
+            f"unknown format {unknown[0]!r}; known: {', '.join(ALL_FORMATS)}, all"
+        )
+    try:
+        check_formats(names)
+    except FormatUnavailable as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return names
 
 
 def port(text: str) -> int:

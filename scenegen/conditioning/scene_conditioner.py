@@ -13,7 +13,7 @@ where in the photo it lies (`patch_places`).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -62,6 +62,16 @@ class SceneCond:
     def num_assets(self) -> int:
         """B."""
         return self.neg_cond.shape[0]
+
+    def repeated(self, count: int) -> SceneCond:
+        """The condition of ``count`` samples of the scene, one after the other."""
+
+        def repeat(tokens: Tensor) -> Tensor:
+            return tokens.repeat(count, 1, 1)
+
+        is_multi_view = isinstance(self.cond, MultiViewCond)
+        cond = MultiViewCond(tuple(map(repeat, self.cond.views))) if is_multi_view else repeat(self.cond)
+        return replace(self, cond=cond, neg_cond=repeat(self.neg_cond))
 
 
 def append_patch_details(tokens: Tensor, images: Tensor, grid: int) -> Tensor:

@@ -94,6 +94,11 @@ class SceneCaseBatch(Batch):
     cond_tokens: Tensor | None = None  # (N, L, C) ready condition, in place of the four above
     num_object_tokens: int | None = None  # of the ready condition: at its front, which show the object itself
 
+    @property
+    def scene_size(self) -> int:
+        """N."""
+        return len(self.positions)
+
 
 @dataclass(frozen=True)
 class LatentBatch(Batch):

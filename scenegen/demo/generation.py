@@ -19,21 +19,27 @@ from scenegen.demo.looks import SceneLook, with_names
 from scenegen.demo.models import DemoModels
 from scenegen.demo.session import MadeScene, Pair, Session
 from scenegen.export.names import SCENE_FILE
-from scenegen.export.registry import FORMATS_OF_ANY_CHECKPOINT, RECORD
+from scenegen.export.registry import FORMATS_OF_ANY_CHECKPOINT, RECORD, STATE
 from scenegen.export.scene_files import write_scene
 from scenegen.inputs.image_files import SceneInputError
 from scenegen.inputs.label_image import write_labels
 from scenegen.inputs.names import PHOTO_NAME, cutout_name, mask_name
 from scenegen.inputs.scene_images import SceneImages
+from scenegen.pipelines.progress import OnProgress
+from scenegen.pipelines.reroll import EditError
+from scenegen.pipelines.result import SceneResult
 from scenegen.refinement.placement import refine_result
 
-DOWNLOAD_FORMATS = tuple(name for name in FORMATS_OF_ANY_CHECKPOINT if name not in ("preview", "structure"))
+_NOT_OFFERED = ("preview", "structure")
+DOWNLOAD_FORMATS = (*(name for name in FORMATS_OF_ANY_CHECKPOINT if name not in _NOT_OFFERED), STATE)
 """What the page offers for download."""
 
-SCENE_FORMATS = ("glb", "objects", RECORD)
+SCENE_FORMATS = ("glb", "objects", RECORD, STATE)
 """In what a scene is written when it is made."""
 
 ZIP_FILE = "scene.zip"
+
+_EARLIER_KEPT = 10
 
 
 @dataclass(frozen=True)
@@ -76,10 +82,70 @@ class SceneRequest:
         if self.controls.refine:
             result = refine_result(result, views[0].masks)
         result = with_names(result, self.pairs[0].names)
-        with self.session.making_folder("scene", keep_last=1) as parent:
-            folder = parent / self.pairs[0].name
-            files = write_scene(result, folder, SCENE_FORMATS, on_progress=job.report)
-            self.session.scene = MadeScene(result, folder, tuple(files), self.pairs, job.seconds)
+        made = write_made(self.session, result, self.pairs[0].name, self.pairs, job.seconds, job.report)
+        with self.session.lock:
+            self.session.scene = made
+            self.session.earlier.clear()
+
+
+@dataclass(frozen=True)
+class RerollRequest:
+    """An object of a scene that is made anew, checked.
+
+    Attributes:
+        session: whose scene it is.
+        scene: the scene before.
+        object_id: of the object.
+        pairs: the scene's photos with the masks of today.
+        has_new_mask: whether the object's mask is another one than before.
+    """
+
+    session: Session
+    scene: MadeScene
+    object_id: int
+    pairs: tuple[Pair, ...]
+    has_new_mask: bool = False
+
+    def make(self, models: DemoModels, look: SceneLook | None, job: Job, device: torch.device) -> None:
+        """Make the object on a device, and leave the scene with it in the session.
+
+        Raises:
+            Cancelled: somebody asked to.
+            CheckpointError: the networks cannot be had.
+            SceneInputError: the mask lies over another object.
+        """
+        mask = self.pairs[0].labels == self.object_id + 1
+        try:
+            result = models.pipeline(device).reroll(
+                self.scene.result,
+                [self.object_id],
+                masks={self.object_id: mask} if self.has_new_mask else None,
+                on_progress=job.report,
+                should_stop=job.should_stop,
+                on_object=None if look is None else look.show_object,
+            )
+        except EditError as error:
+            raise SceneInputError(str(error)) from error
+        made = write_made(self.session, result, self.scene.folder.name, self.pairs, job.seconds, job.report)
+        with self.session.lock:
+            self.session.earlier.append(self.scene)
+            del self.session.earlier[:-_EARLIER_KEPT]
+            self.session.scene = made
+
+
+def write_made(
+    session: Session,
+    result: SceneResult,
+    name: str,
+    pairs: tuple[Pair, ...],
+    seconds: float,
+    on_progress: OnProgress | None = None,
+) -> MadeScene:
+    """Write a scene into a folder of the session, in place of the one that was there."""
+    with session.making_folder("scene", keep_last=1) as parent:
+        folder = parent / name
+        files = write_scene(result, folder, SCENE_FORMATS, on_progress=on_progress)
+        return MadeScene(result, folder, tuple(files), pairs, seconds)
 
 
 def check_pairs(pairs: Sequence[Pair]) -> None:

@@ -74,7 +74,7 @@ def handler(
 
 
 def streaming_handler(
-    service: DemoService, work: Callable[..., AsyncIterator[Any]]
+    service: DemoService, work: Callable[..., AsyncIterator[Any]], data: type | None = None
 ) -> Callable[..., AsyncIterator[Any]]:
     """As `handler`, for a function that shows more than one answer."""
     import gradio as gr
@@ -87,6 +87,11 @@ def streaming_handler(
         except SHOWN_ERRORS as error:
             raise as_warning(error) from error
 
-    call.__annotations__ = {"request": gr.Request}
-    call.__name__ = work.__name__
-    return call
+    async def call_with_data(request: Any, event: Any, *inputs: Any) -> AsyncIterator[Any]:
+        async for answer in call(request, event, *inputs):
+            yield answer
+
+    found = call if data is None else call_with_data
+    found.__annotations__ = {"request": gr.Request} | ({} if data is None else {"event": data})
+    found.__name__ = work.__name__
+    return found

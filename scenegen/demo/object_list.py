@@ -10,9 +10,12 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from scenegen.confidence.calibration import doubt
 from scenegen.demo.pictures import colour_of
 from scenegen.demo.prompts import MAX_NAME_LENGTH, CurrentPicture
+from scenegen.demo.session import MadeScene
 from scenegen.inputs.image_files import SceneInputError
+from scenegen.pipelines.result import GeneratedObject
 
 if TYPE_CHECKING:
     import gradio
@@ -30,6 +33,9 @@ _ROWS = f"""
   <input data-kind="rename" value="{{{{{{this.markup}}}}}}" maxlength="{MAX_NAME_LENGTH}" placeholder="name"
     aria-label="name of object {{{{this.number}}}}">
   <span class="state">{{{{this.state}}}}</span>
+  <span class="sure" title="{{{{this.chances}}}}">{{{{this.sure}}}}</span>
+  <button data-kind="reroll" title="make this object of the scene anew and keep the others"
+    aria-label="make object {{{{this.number}}}} anew">&#8635; anew</button>
   <button data-kind="query" aria-pressed="{{{{this.query}}}}" title="the scene gets the frame of this object"
     aria-label="object {{{{this.number}}}} is the query">query</button>
   <button data-kind="up" aria-label="move object {{{{this.number}}}} up">&#8593;</button>
@@ -50,6 +56,8 @@ li.over { border-top: 3px solid var(--color-accent); }
 input { flex: 1 1 90px; min-width: 70px; padding: 2px 6px; border-radius: 4px;
   border: 1px solid var(--border-color-primary);
   background: var(--input-background-fill); color: var(--body-text-color); }
+.sure { font-size: 0.85em; white-space: nowrap; }
+li:not(.made) button[data-kind="reroll"] { display: none; }
 .state { color: var(--body-text-color-subdued); font-size: 0.85em; white-space: nowrap; }
 button { min-width: 30px; padding: 2px 8px; border-radius: 4px; cursor: pointer;
   border: 1px solid var(--border-color-primary);
@@ -74,6 +82,8 @@ element.addEventListener('click', event => {
   if (kind === 'up' || kind === 'down') {
     const target = kind === 'up' ? before : after;
     if (target) act({kind: 'move', key: key(item), target: key(target)}, kind, item);
+  } else if (kind === 'reroll') {
+    trigger('reroll', {key: key(item)});
   } else {
     act({kind: kind, key: key(item)}, kind, kind === 'delete' ? after || before : item);
   }
@@ -118,7 +128,10 @@ watch('value', () => {
 
 
 def object_list() -> gradio.HTML:
-    """The component; its value are `object_rows`, and its event ``act`` tells what somebody did."""
+    """The component; its value are `object_rows`. Its event ``act`` tells what somebody did to the objects.
+
+    The event ``reroll`` tells which object of the scene somebody wants anew.
+    """
     import gradio as gr
 
     return gr.HTML(
@@ -131,10 +144,16 @@ def object_list() -> gradio.HTML:
     )
 
 
-def object_rows(picture: CurrentPicture | None) -> list[dict[str, Any]]:
-    """The rows of the list."""
+def object_rows(picture: CurrentPicture | None, scene: MadeScene | None = None) -> list[dict[str, Any]]:
+    """The rows of the list.
+
+    Args:
+        picture: that is being marked.
+        scene: that was made last; where it was made of this picture, each row tells how sure its object is.
+    """
     if picture is None:
         return []
+    made = {} if scene is None else objects_made_of(picture, scene)
     labels = picture.labels()
     rows = []
     for number, item in enumerate(picture.objects, start=1):
@@ -150,10 +169,33 @@ def object_rows(picture: CurrentPicture | None) -> list[dict[str, Any]]:
                 "state": "no mask yet" if item.mask is None else f"{share:.1f} % of the picture",
                 "query": str(item is picture.query).lower(),
                 "selected": str(is_selected).lower(),
-                "classes": "selected" if is_selected else "",
+                "classes": " ".join(["selected"] * is_selected + ["made"] * (number in made)),
+                **_sure(made.get(number)),
             }
         )
     return rows
+
+
+def objects_made_of(picture: CurrentPicture, scene: MadeScene) -> dict[int, GeneratedObject]:
+    """The objects of a scene by their numbers in the picture; none where it is of another picture."""
+    pair = scene.pairs[0]
+    if pair.photo is not picture.photo:
+        return {}
+    numbers = {item.key: number for number, item in enumerate(picture.objects, start=1)}
+    found = {}
+    for item in scene.result.objects:
+        if item.object_id < len(pair.keys) and pair.keys[item.object_id] in numbers:
+            found[numbers[pair.keys[item.object_id]]] = item
+    return found
+
+
+def _sure(item: GeneratedObject | None) -> dict[str, str]:
+    """How sure one can be of an object, in a few words, and in numbers."""
+    if item is None or item.confidence is None:
+        return {"sure": "", "chances": ""}
+    chances = ", ".join(f"{name} {value:.0%}" for name, value in item.confidence.known.items())
+    words = doubt("", item.confidence)
+    return {"sure": f"⚠️{words}" if words else "✓ looks right", "chances": f"right by chance: {chances}"}
 
 
 def apply_action(picture: CurrentPicture, action: dict[str, Any]) -> None:

@@ -126,6 +126,7 @@ class ResultParts:
     report: gradio.Markdown
     poses: gradio.Dataframe
     went_in: gradio.Gallery
+    undo: gradio.Button
 
 
 @dataclass(frozen=True)
@@ -306,6 +307,7 @@ def build_result() -> ResultParts:
         label="First look", interactive=False, visible=False, type="filepath", elem_id="look", buttons=[]
     )
     scene = scene_panel("Generated 3D Scene", elem_id="scene")
+    undo = gr.Button("↩️ Undo the last object made anew", elem_id="undo", interactive=False, size="sm")
     visible = gr.CheckboxGroup([], label="Visible objects", elem_id="visible", visible=False)
     glb = glb_button("📥 Download GLB File", elem_id="glb")
     with gr.Accordion("📦 More files", open=False, elem_id="more_files"):
@@ -329,8 +331,9 @@ def build_result() -> ResultParts:
             elem_id="went_in",
         )
     return ResultParts(
-        generate, cancel, status, look, scene, visible, glb, formats, make, files, report, poses, went_in
-    )
+        generate, cancel, status, look, scene, visible, glb, formats, make, files, report, poses, went_in,
+        undo,
+    )  # fmt: skip
 
 
 def build_examples(examples: Sequence[Example]) -> ExampleParts | None:

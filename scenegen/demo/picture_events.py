@@ -200,7 +200,7 @@ class PictureEvents:
             return (
                 canvas,
                 str(overlay),
-                object_rows(picture),
+                object_rows(picture, session.scene),
                 note or gr.skip(),
                 self._labels_file(session, picture),
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
+from scenegen.confidence.calibration import doubts_line
 from scenegen.demo.jobs import Job
 from scenegen.demo.prompts import object_title
 from scenegen.demo.session import MadeScene
@@ -50,6 +51,8 @@ def scene_report(scene: MadeScene) -> str:
         lines.append(f"Peak memory {peak:.2f} GiB.")
     if (refinement := settings.get("refinement")) is not None:
         lines.append(_refinement_text(refinement))
+    if words := doubts_line({names[item.object_id]: item.confidence for item in result.objects}):
+        lines.append(f"🤔 {plain_text(words)}.")
     for item in result.objects:
         if item.problem is not None:
             lines.append(f"⚠️ {plain_text(names[item.object_id])}: {plain_text(item.problem)}.")

@@ -13,6 +13,7 @@ from scenegen.demo.generation import scene_file
 from scenegen.demo.handlers import handler, streaming_handler
 from scenegen.demo.jobs import Job
 from scenegen.demo.looks import SceneLook, write_visible
+from scenegen.demo.object_list import object_rows
 from scenegen.demo.page import (
     ControlParts,
     ExampleParts,
@@ -34,7 +35,7 @@ POLL_SECONDS = 0.25
 _MEANWHILE = ("seed", "status", "generate", "cancel", "look", "scene")
 """What changes while a scene is made, by the names of the parts."""
 
-_AFTERWARDS = ("scene", "visible", "glb", "files", "report", "poses", "went_in")
+_AFTERWARDS = ("scene", "visible", "glb", "files", "report", "poses", "went_in", "undo")
 """What shows a finished scene. It is sent by an event of its own, because the 3D view overlooks a file that
 comes after other answers of the same event."""
 
@@ -61,9 +62,16 @@ class SceneEvents:
 
     def connect(self) -> None:
         """Let the components of the page call these functions."""
+        import gradio as gr
+
         controls, result = self._controls, self._result
         made = self._on(result.generate.click, self.generate, self._scene_inputs, self._meanwhile)
         self._on(made.then, self.show_scene, [], self._afterwards)
+        anew = self._picture_parts.objects.reroll
+        changed = self._on(anew, self.reroll, [], self._meanwhile, data=gr.EventData)
+        self._on(changed.then, self.show_scene, [], self._afterwards, name="page_show_rerolled_scene")
+        undone = self._on(result.undo.click, self.undo, [], [result.status])
+        self._on(undone.then, self.show_scene, [], self._afterwards, name="page_show_undone_scene")
         self._on(result.cancel.click, self.cancel, [], [result.status], queue=False)
         self._on(result.visible.input, self.show_objects, [result.visible], [result.scene])
         self._on(result.make.click, self.make_files, [result.formats], [result.files])
@@ -103,15 +111,42 @@ class SceneEvents:
         self, session: Session, randomize: bool, *values: Any
     ) -> AsyncIterator[tuple[Any, ...]]:
         """Make a scene of the cache and show it while it grows; the answers are for `_meanwhile`."""
-        import gradio as gr
 
         controls = controls_of(values)
         if randomize:
             controls = replace(controls, seed=draw_seed())
         look = SceneLook(session)
         job = await self._service.in_thread(self._service.generate, session, controls, look)
+        async for answer in self._until_made(job, look, controls.seed):
+            yield answer
+
+    async def reroll(self, session: Session, event: Any) -> AsyncIterator[tuple[Any, ...]]:
+        """Make an object of the scene anew; the answers are those of `generate`."""
+        key = event._data.get("key")  # gradio has no public name for what a custom event brings
+        if not isinstance(key, int):
+            raise SceneInputError(f"object list: expected an object's key, got {str(event._data):.100}")
+        look = SceneLook(session)
+        job = await self._service.in_thread(self._service.reroll, session, key, look)
+        async for answer in self._until_made(job, look):
+            yield answer
+
+    def undo(self, session: Session) -> str:
+        """Bring back the scene before the last object was made anew."""
+        self._service.undo(session)
+        return "<p role='status'>The scene is what it was before.</p>"
+
+    async def _until_made(
+        self, job: Job, look: SceneLook, seed: int | None = None
+    ) -> AsyncIterator[tuple[Any, ...]]:
+        """Answers from the queue to the end of a job.
+
+        Raises:
+            SceneInputError: the job failed.
+        """
+        import gradio as gr
+
         try:
-            async for answer in self._watch(job, look, controls.seed):
+            async for answer in self._watch(job, look, seed):
                 yield answer
         finally:
             if not job.is_finished:  # the page was closed, and nobody waits for the scene
@@ -170,7 +205,7 @@ class SceneEvents:
 
         scene = session.scene
         if scene is None:
-            return (gr.skip(),) * len(_AFTERWARDS)
+            return (gr.skip(),) * (len(_AFTERWARDS) + 1)
         choices = [
             (object_title(item.object_id + 1, item.name), item.object_id)
             for item in scene.result.objects
@@ -185,6 +220,8 @@ class SceneEvents:
             scene_report(scene),
             pose_rows(scene.folder / POSES_FILE),
             went_in,
+            gr.Button(interactive=bool(session.earlier)),
+            object_rows(session.current, scene),
         )
 
     @property
@@ -198,16 +235,16 @@ class SceneEvents:
 
     @property
     def _afterwards(self) -> list[Any]:
-        return [getattr(self._result, name) for name in _AFTERWARDS]
+        return [*(getattr(self._result, name) for name in _AFTERWARDS), self._picture_parts.objects]
 
-    async def _watch(self, job: Job, look: SceneLook, seed: int) -> AsyncIterator[tuple[Any, ...]]:
-        """Answers while a job waits and runs: the seed, the status, and the scene as far as it is."""
+    async def _watch(self, job: Job, look: SceneLook, seed: int | None) -> AsyncIterator[tuple[Any, ...]]:
+        """Answers while a job waits and runs: status, the scene as far as it is, and the seed if given."""
         import gradio as gr
 
         # The 3D view is emptied meanwhile: drawing it takes time from the networks where the browser runs on
         # the same machine.
         yield self._answer(
-            seed=seed,
+            seed=gr.skip() if seed is None else seed,
             status=self._status(job),
             generate=gr.Button(interactive=False),
             cancel=gr.Button(interactive=True),
@@ -263,7 +300,7 @@ class SceneEvents:
         import inspect
 
         found = (
-            streaming_handler(self._service, work)
+            streaming_handler(self._service, work, data)
             if inspect.isasyncgenfunction(work)
             else handler(self._service, work, data, in_order=in_order)
         )

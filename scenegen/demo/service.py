@@ -12,13 +12,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 
 from scenegen.demo.controls import SceneControls, preset
-from scenegen.demo.generation import SceneRequest, check_pairs, write_downloads
+from scenegen.demo.generation import (
+    RerollRequest,
+    SceneRequest,
+    check_pairs,
+    write_downloads,
+    write_made,
+)
 from scenegen.demo.jobs import Busy, Job, JobQueue
 from scenegen.demo.looks import SceneLook
 from scenegen.demo.models import DemoModels
+from scenegen.demo.object_list import objects_made_of
 from scenegen.demo.options import DemoOptions
 from scenegen.demo.pictures import draw_pair, read_photo, read_uploaded_labels, write_shown
 from scenegen.demo.prompts import CurrentPicture, PageView, check_count
@@ -213,7 +221,9 @@ class DemoService:
             shown = draw_pair(picture.photo, labels, count)
             path = session.new_file("pair", ".jpg", keep_last=2 * MAX_VIEWS)
             query = None if picture.query is None else picture.objects.index(picture.query)
-            pair = Pair(picture.photo, labels, picture.name, picture.names, query, write_shown(shown, path))
+            keys = tuple(item.key for item in picture.objects)
+            file = write_shown(shown, path)
+            pair = Pair(picture.photo, labels, picture.name, picture.names, query, file, keys)
             session.pairs.append(pair)
             return pair
 
@@ -248,6 +258,52 @@ class DemoService:
             request = SceneRequest(session, tuple(session.pairs), controls, self.options.debug_dumps)
             session.job = self.queue.submit(Job(partial(request.make, self.models, look)))
             return session.job
+
+    def reroll(self, session: Session, key: int, look: SceneLook | None = None) -> Job:
+        """Let an object of the last scene be made anew, while the others stay as they are.
+
+        Where its mask in the current picture was changed since, the new one counts.
+
+        Args:
+            key: of the object in the current picture.
+            look: see `generate`.
+
+        Raises:
+            SceneInputError: there is no scene of this picture, the object is not in it or has no mask, or
+                the session has a scene on its way.
+            Busy: too many scenes wait.
+        """
+        with session.lock:
+            check_idle(session)
+            picture = current_picture(session)
+            number = picture.number_of(key)
+            scene = session.scene
+            made = {} if scene is None else objects_made_of(picture, scene)
+            if scene is None or number not in made:
+                raise SceneInputError(
+                    f"object {number}: expected an object of the scene, which it is not; generate it first"
+                )
+            object_id, pair = made[number].object_id, scene.pairs[0]
+            mask = picture.complete_labels() == number
+            is_new = not np.array_equal(mask, pair.labels == object_id + 1)
+            pairs = (pair.with_mask(object_id, mask), *scene.pairs[1:]) if is_new else scene.pairs
+            request = RerollRequest(session, scene, object_id, pairs, is_new)
+            session.job = self.queue.submit(Job(partial(request.make, self.models, look)))
+            return session.job
+
+    def undo(self, session: Session) -> None:
+        """Bring back what the last scene was before an object of it was made anew.
+
+        Raises:
+            SceneInputError: it is as it was made, or one is on its way.
+        """
+        with session.lock:
+            check_idle(session)
+            if not session.earlier:
+                raise SceneInputError("expected a scene that was changed, found none; nothing to undo")
+            before = session.earlier.pop()
+            name = before.folder.name
+            session.scene = write_made(session, before.result, name, before.pairs, before.seconds)
 
     def cancel(self, session: Session) -> bool:
         """Stop the scene that is on its way; False where there is none."""

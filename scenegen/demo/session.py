@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +44,7 @@ class Pair:
         names: one for each object.
         query: the object that was chosen as query; None leaves the choice to the order.
         picture: file of the photo beside its numbered objects.
+        keys: of the objects in the picture that was marked, see `CurrentPicture`.
     """
 
     photo: Image.Image
@@ -52,6 +53,14 @@ class Pair:
     names: tuple[str, ...]
     query: int | None
     picture: Path
+    keys: tuple[int, ...] = ()
+
+    def with_mask(self, index: int, mask: np.ndarray) -> Pair:
+        """The pair with another mask (H, W) bool of an object; what belongs to others stays theirs."""
+        labels = self.labels.copy()
+        labels[labels == index + 1] = 0
+        labels[mask & (labels == 0)] = index + 1
+        return replace(self, labels=labels)
 
     def scene_images(self) -> SceneImages:
         """The pair as the pipeline takes it."""
@@ -92,6 +101,7 @@ class Session:
         selected_pair: place of the pair that is selected in the gallery, from 0.
         job: the scene that is waited for, or the last one.
         scene: the scene that was made last.
+        earlier: what it was before single objects were made anew, the latest last.
         lock: held while any of these changes.
         order: held by what somebody does on the page, one after another.
         last_use: seconds of `time.monotonic`.
@@ -106,6 +116,7 @@ class Session:
     example: int = 0
     job: Job | None = None
     scene: MadeScene | None = None
+    earlier: list[MadeScene] = field(default_factory=list)
     lock: threading.RLock = field(default_factory=threading.RLock)
     order: asyncio.Lock = field(default_factory=asyncio.Lock)
     last_use: float = field(default_factory=time.monotonic)
@@ -229,6 +240,7 @@ class SessionStore:
         with session.lock:
             session.current, session.scene = None, None
             session.pairs.clear()
+            session.earlier.clear()
         _remove(session.folder)
 
 

@@ -17,6 +17,8 @@ _MORE_FIGURES = (
     "scene_psnr",
     "scene_lpips",
     "colour_psnr",
+    "physics_stable",
+    "physics_stays",
 )
 _AS_PREDICTED = "as predicted"
 _WIDTH = 14

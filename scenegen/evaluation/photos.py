@@ -98,12 +98,12 @@ def pair_photos(
     scenes = scenes.first(limit)
     if absent := [scene_id for scene_id in scenes.ids if scene_id not in found]:
         raise EvaluationError(
-            f"{photos}: expected the photos of {scenes.name}, {len(absent)} of {len(scenes.ids)} are missing, "
+            f"{photos}: expected the photos of {scenes.name}, {len(absent)} of {len(scenes.ids)} are absent, "
             f"the first is {absent[0]!r}; complete the folder"
         )
     if not predicted.keys() & set(scenes.ids):
         raise EvaluationError(
-            f"{prediction}: expected scenes with the names of the photos, such as {scenes.ids[0]!r}, got none "
+            f"{prediction}: expected scenes with the names of the photos, as {scenes.ids[0]!r}, got none "
             "of them; check that both folders are of the same scenes"
         )
     return scenes, [
@@ -208,7 +208,7 @@ def _camera(files: SceneFiles, size: tuple[int, int]) -> PhotoCamera | None:
     """The camera that a scene states, in the frame of its file; None where it states that there is none."""
     if files.poses is None:
         raise EvaluationError(
-            f"{files.scene}: expected a record with the photo's camera beside it, found none; write poses.json"
+            f"{files.scene}: expected a record with the camera beside it, found none; write poses.json"
         )
     try:
         raw = read_json(files.poses)

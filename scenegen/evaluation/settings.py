@@ -67,6 +67,7 @@ class EvaluationSettings:
         protocols: some of `PROTOCOLS`.
         paper: the choices that the paper's protocol leaves.
         appearance: how pictures are compared; None leaves them out.
+        physics: whether scenes are simulated; their figures belong to the corrected protocol.
     """
 
     num_points: int = 10240
@@ -76,8 +77,11 @@ class EvaluationSettings:
     protocols: tuple[str, ...] = PROTOCOLS
     paper: PaperSettings = PaperSettings()
     appearance: AppearanceSettings | None = None
+    physics: bool = False
 
     def __post_init__(self) -> None:
+        if self.physics and CORRECTED not in self.protocols:
+            raise ValueError("physics belongs to the corrected protocol, which is not asked for")
         if self.num_points < 1:
             raise ValueError(f"num_points must be at least 1, got {self.num_points}")
         if not self.fscore_threshold > 0:

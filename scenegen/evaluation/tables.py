@@ -28,10 +28,38 @@ COLOUR_FIGURES = (
     "silhouette_iou",
 )
 
+PHYSICS_FIGURES = (
+    "physics_stable",
+    "physics_stable_truth",
+    "physics_stays",
+    "physics_drift_m",
+    "physics_turn_deg",
+    "physics_penetration_m",
+    "physics_peak_speed",
+    "physics_peak_energy",
+    "physics_stands_alone",
+    "physics_supported",
+    "physics_loose_pieces",
+)
+
 PAPER_COLUMNS = ("scene_cd", "scene_fscore", "object_cd", "object_fscore", "iou_bbox", *APPEARANCE_FIGURES)
 """In the order of the paper's table."""
 
-LOWER_IS_BETTER = ("_cd", "lpips", "fid", "kid", "error", "add_s", "floor_gap", "collision_volume")
+LOWER_IS_BETTER = (
+    "_cd",
+    "lpips",
+    "fid",
+    "kid",
+    "error",
+    "add_s",
+    "floor_gap",
+    "collision_volume",
+    "drift",
+    "turn_deg",
+    "penetration",
+    "peak_",
+    "loose_pieces",
+)
 """Parts of the names of figures that are better when they are smaller."""
 
 ALIGNER_NAMES = {
@@ -89,6 +117,7 @@ def blocks(report: dict[str, Any], protocol: str) -> list[FigureTable]:
         FigureTable(f"each object: {alone}", shapes),
         FigureTable("colours of each object in its own frame, without alignment", COLOUR_FIGURES),
         FigureTable("poses relative to the query, without alignment", (*poses, "scale_ratio")),
+        FigureTable("two seconds of gravity, without alignment", PHYSICS_FIGURES),
     ]
 
 

@@ -57,11 +57,12 @@ def _write_scene(
 def write_objects(
     result: SceneResult, scene: trimesh.Scene, folder: Path, options: ExportOptions
 ) -> list[str]:
-    """Write ``obj_<k>.glb``: each object in its own y-up unit frame."""
+    """Write ``obj_<k>.glb``: each object in its own y-up unit frame, with what made it in the extras."""
     shown = [item for item in result.objects if item.mesh is not None]
     nodes = _mesh_nodes([(item.node, item.mesh, np.eye(4)) for item in shown], options)
-    for node in nodes:
-        content = encode_glb([node], _extras(result.settings), quantise=options.compress)
+    for item, node in zip(shown, nodes, strict=True):
+        extras = _extras(result.settings if item.settings is None else item.settings)
+        content = encode_glb([node], extras, quantise=options.compress)
         (folder / f"{node.name}.glb").write_bytes(content)
     return [f"{item.node}.glb" for item in shown]
 

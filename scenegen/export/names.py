@@ -3,3 +3,7 @@
 SCENE_FILE = "scene.glb"
 POSES_FILE = "poses.json"
 PREVIEW_FILE = "preview.png"
+STATE_FILE = "state.json"
+STATE_TENSORS_FILE = "scene.safetensors"
+VERSIONS_FOLDER = "versions"
+"""Earlier versions of a scene that was changed, inside its folder."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
+
+from scenegen.physics.packages import DENSITY
 
 TextureFormat = Literal["png", "jpeg", "webp"]
 
@@ -21,12 +24,18 @@ class ExportOptions:
         compress: quantised normals in GLB files (KHR_mesh_quantization): a fifth less for each vertex.
         turntable: what the video shows: shaded meshes, or Gaussians or radiance fields in their own colours.
         device: where Gaussians, radiance fields and voxels are drawn.
+        physics: USD files say what a simulator needs: z up, metres, rigid bodies with mass and colliders.
+        metres: height of the scene above its floor, for formats with physics; None estimates it.
+        density: kilograms a cubic metre of objects, for formats with physics.
     """
 
     texture_format: TextureFormat = "png"
     compress: bool = False
     turntable: Turntable = "mesh"
     device: str = "cpu"
+    physics: bool = False
+    metres: float | None = None
+    density: float = DENSITY
 
     def __post_init__(self) -> None:
         if self.texture_format not in get_args(TextureFormat):
@@ -38,3 +47,6 @@ class ExportOptions:
             raise ValueError(
                 f"ExportOptions: turntable must be one of {get_args(Turntable)}, got {self.turntable!r}"
             )
+        for name, value in (("metres", self.metres), ("density", self.density)):
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"ExportOptions: expected {name} above 0, got {value}")

@@ -26,7 +26,9 @@ def poses_record(result: SceneResult, scene: trimesh.Scene, scene_id: str) -> di
         "query": result.query_id,
         "objects": [_object_record(item, result.overlaps.get(item.object_id)) for item in result.objects],
         "left_out": [{"id": number, "reason": why} for number, why in sorted(result.left_out.items())],
-        "camera": None if result.camera is None else _camera_record(result.camera) | facts.camera_record(),
+        "camera": None
+        if result.camera is None
+        else _camera_record(result.camera, result.camera_confidence) | facts.camera_record(),
         "floor": facts.floor_record(),
         "metric_scale": facts.scale_record(),
         **room,
@@ -53,6 +55,8 @@ def _object_record(item: GeneratedObject, overlap: MaskOverlap | None) -> dict[s
         record |= _mesh_record(item.mesh)
     if overlap is not None:
         record |= {"modal_overlap": overlap.modal, "mask_overlap": overlap.alone}
+    if item.confidence is not None:
+        record["confidence"] = {name: round(value, 3) for name, value in item.confidence.known.items()}
     if item.problem is not None:
         record["skipped" if item.mesh is None else "problem"] = item.problem
     return record
@@ -75,12 +79,14 @@ def _part_record(part: RoomPart) -> dict[str, Any]:
     return {"node": part.node, "corners": part.corners.tolist(), "seen": part.seen}
 
 
-def _camera_record(view: PhotoCamera) -> dict[str, Any]:
+def _camera_record(view: PhotoCamera, confidence: float | None) -> dict[str, Any]:
     """The fitted camera: query frame to camera (x right, y down, z forward), intrinsics in image sizes."""
+    sure = {} if confidence is None else {"confidence": round(confidence, 3)}
     return {
         "frame": CAMERA_FRAME,
         "extrinsics": view.extrinsics.tolist(),
         "intrinsics": view.intrinsics().tolist(),
         "modal_overlap": view.modal_overlap,
         "mask_overlap": view.overlap,
+        **sure,
     }

@@ -16,6 +16,8 @@ from pathlib import Path
 import trimesh
 
 from scenegen.export.options import ExportOptions
+from scenegen.physics.packages import EXTRA as PHYSICS_EXTRA
+from scenegen.physics.packages import PACKAGES as PHYSICS_PACKAGES
 from scenegen.pipelines.result import Representation, SceneResult
 
 
@@ -36,6 +38,7 @@ class Format:
         has_stand_in: whether it also takes objects that were generated without.
         packages: what it imports besides the core dependencies.
         extra: the extra of this project that installs them.
+        in_all: whether ``all`` on the command line stands for it, too.
         replaces: the format whose files it writes with more in them; only by its own name is it asked for.
     """
 
@@ -47,6 +50,7 @@ class Format:
     has_stand_in: bool = False
     packages: tuple[str, ...] = ()
     extra: str = ""
+    in_all: bool = True
     replaces: str = ""
 
 
@@ -82,18 +86,30 @@ _FORMATS = {
     "obj": Format(
         "wavefront_obj", r"(scene|obj_\d+)\.(obj|mtl)|obj_\d+_colour\.(png|jpg)", has_textures=True
     ),
-    "usd": Format("usd_layer", r"scene\.usda|obj_\d+_usd\.(png|jpg)", has_textures=True),
+    "usd": Format("usd_layer", r"scene\.usd[ac]|obj_\d+_usd\.(png|jpg)", has_textures=True),
     "usdz": Format("usd_layer", r"scene\.usdz", "write_archive", has_textures=True),
+    "mjcf": Format(
+        "mjcf",
+        r"scene\.xml|obj_\d+_visual(\.(obj|mtl)|_colour\.png)",
+        packages=PHYSICS_PACKAGES,
+        extra=PHYSICS_EXTRA,
+        in_all=False,
+    ),
     "mp4": Format("turntable", r"turntable\.mp4", packages=("imageio", "imageio_ffmpeg"), extra="video"),
     "structure": Format("structure", r"(obj_\d+_)?structure\.png"),
+    "state": Format("state", r"scene\.safetensors|state\.json", in_all=False),
     "radiance_field": Format(
         "radiance_field", r"obj_\d+_radiance_field\.png", representation="radiance_field"
     ),
 }
+_PHYSICS_ON_REQUEST = ("usd", "usdz")
 _RECORD_FILE = r"poses\.json"
 
 RECORD = "poses"
 """Name of the record ``poses.json``, which is written whether it is asked for or not."""
+
+STATE = "state"
+"""Name of the format that keeps what later changes of a scene start from."""
 
 DEFAULT_FORMATS = ("glb", "objects", RECORD, "preview")
 ALL_FORMATS = (*DEFAULT_FORMATS, *(name for name in _FORMATS if name not in DEFAULT_FORMATS))
@@ -103,10 +119,11 @@ FORMATS_OF_ANY_CHECKPOINT = tuple(
     name
     for name in ALL_FORMATS
     if name == RECORD
-    or not _FORMATS[name].replaces
+    or _FORMATS[name].in_all
+    and not _FORMATS[name].replaces
     and (_FORMATS[name].representation is None or _FORMATS[name].has_stand_in)
 )
-"""Those of them that need no network which some checkpoints lack, each file in one form."""
+"""Those that need no network which some checkpoints lack, each file in one form, without the state."""
 
 
 def check_formats(names: Sequence[str]) -> None:
@@ -120,11 +137,15 @@ def check_formats(names: Sequence[str]) -> None:
         if name not in ALL_FORMATS:
             raise ValueError(f"format {name!r}: expected one of {', '.join(ALL_FORMATS)}; check the spelling")
         for package in _FORMATS[name].packages if name != RECORD else ():
-            if importlib.util.find_spec(package) is None:
-                raise FormatUnavailable(
-                    f"format {name!r}: expected the package {package!r}, which is not installed; "
-                    f"run bash setup.sh --{_FORMATS[name].extra}, or leave {name!r} out of --formats"
-                )
+            _check_package(package, _FORMATS[name].extra, f"format {name!r}", f"{name!r} out of --formats")
+
+
+def _check_package(package: str, extra: str, what: str, way_out: str) -> None:
+    if importlib.util.find_spec(package) is None:
+        raise FormatUnavailable(
+            f"{what}: expected the package {package!r}, which is not installed; run bash setup.sh --{extra}, "
+            f"or leave {way_out}"
+        )
 
 
 def write_format(
@@ -175,9 +196,21 @@ def check_options(names: Sequence[str], options: ExportOptions) -> None:
     """Make sure that options have an effect on some format.
 
     Raises:
+        FormatUnavailable: physics needs a package that is not installed.
         ValueError: none of the formats heeds an option that is not the default.
     """
     default = ExportOptions()
+    if options.physics:
+        _need_some(names, _PHYSICS_ON_REQUEST, "physics")
+        for package in (*PHYSICS_PACKAGES, "pxr"):
+            _check_package(package, PHYSICS_EXTRA, "physics", "--physics out")
+    with_physics = ["mjcf", *(_PHYSICS_ON_REQUEST if options.physics else ())]
+    for name in ("metres", "density"):
+        if getattr(options, name) != getattr(default, name) and not set(names) & set(with_physics):
+            raise ValueError(
+                f"{name}: of the format mjcf, and of usd and usdz with physics; ask for one of them "
+                "or leave it out"
+            )
     if options.texture_format != default.texture_format:
         wanted = [name for name, each in _FORMATS.items() if each.has_textures]
         if options.texture_format == "webp":

@@ -24,6 +24,7 @@ from scenegen.export.poses import poses_record
 from scenegen.export.registry import (
     DEFAULT_FORMATS,
     RECORD,
+    STATE,
     check_formats,
     check_options,
     in_order,
@@ -97,7 +98,8 @@ def write_scene(
         The files written.
 
     Raises:
-        ExportError: no object has a mesh, or one lacks what a format draws it from and has no `problem`.
+        ExportError: no object has a mesh, one lacks what a format draws it from and has no `problem`, or the
+            scene comes from its files and has no state to keep.
         FormatUnavailable: a format needs a package that is not installed.
         ValueError: unknown format, or no format heeds an option.
         OSError: the disk refuses.
@@ -107,6 +109,8 @@ def write_scene(
     check_options(formats, options)
     check_meshes(result, folder.name)
     _check_representations(result, folder.name, formats, options)
+    if STATE in formats and result.state is None:
+        raise ExportError(f"{folder.name}: expected a scene with its state, got one that was read from files")
     with staging_folder(folder) as staging:
         reporter = ProgressReporter(on_progress)
         names = _write_files(result, staging, folder.name, formats, options, reporter, notes or {})

@@ -1,7 +1,8 @@
 """A USD layer as text (.usda), or packed with its pictures (.usdz); each object has a transform and material.
 
 Every USD program reads the text form, and writing it needs no USD library. The layer is in the frame of
-``scene.glb``: y up, one scene unit a metre.
+``scene.glb``: y up, one scene unit a metre. With physics it is in metres and has z up, as simulators
+expect it (`scenegen.export.usd_physics`).
 
 Source: OpenUSD, schemas UsdGeom and UsdShade, specifications of UsdPreviewSurface 2.6 and of USDZ 1.3.
 """
@@ -11,22 +12,27 @@ from __future__ import annotations
 import io
 import struct
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import trimesh
 
+from scenegen.export import usd_physics
 from scenegen.export.frames import SceneFrame
 from scenegen.export.meshes import srgb_to_linear, vertex_colours
 from scenegen.export.options import ExportOptions
+from scenegen.export.rigid_scene import RigidScene
 from scenegen.export.textures import base_colour, encode_picture, is_textured, suffix, widely_read
+from scenegen.export.usd_text import matrix_text, tuples_text
 from scenegen.geometry import GLB_FRAME
 from scenegen.photo.camera import PhotoCamera
+from scenegen.physics.bodies import without_scale
 from scenegen.pipelines.result import SceneResult
 from trellis_modules.gltf import unit_normals
 
 SCENE_FILE = "scene.usda"
+PHYSICS_FILE = "scene.usdc"
 ARCHIVE_FILE = "scene.usdz"
 
 _ALIGNMENT, _PADDING_ID = 64, 0x1986  # of the files in an archive; id of the extra field that fills up
@@ -39,9 +45,9 @@ _HEADER = """#usda 1.0
     customLayerData = {{
         string frame = "{frame}"
     }}
-    defaultPrim = "Scene"
+    defaultPrim = "Scene"{mass_unit}
     metersPerUnit = 1
-    upAxis = "Y"
+    upAxis = "{up}"
 )
 
 def Xform "Scene" (
@@ -61,11 +67,11 @@ _CAMERA = """
     }}"""
 
 _OBJECT = """
-    def Xform "{node}"
+    def Xform "{node}"{schemas}
     {{
         matrix4d xformOp:transform = ({matrix})
         uniform token[] xformOpOrder = ["xformOp:transform"]
-
+{attributes}
         def Mesh "mesh" (
             prepend apiSchemas = ["MaterialBindingAPI"]
         )
@@ -81,7 +87,7 @@ _OBJECT = """
             uniform token subdivisionScheme = "none"
 {colours}
         }}
-
+{colliders}
         def Material "{node}"
         {{
             token outputs:surface.connect = </Scene/{node}/{node}/surface.outputs:surface>
@@ -133,7 +139,7 @@ _TEXTURE_SHADERS = """
 
 
 def write(result: SceneResult, scene: trimesh.Scene, folder: Path, options: ExportOptions) -> list[str]:
-    """Write ``scene.usda`` and ``obj_<k>_usd.png`` of textured objects."""
+    """Write ``scene.usda`` (with physics ``scene.usdc``) and ``obj_<k>_usd.png`` of textured objects."""
     files = _files(result, scene, options)
     for name, content in files.items():
         (folder / name).write_bytes(content)
@@ -150,7 +156,8 @@ def write_archive(
 
 def _files(result: SceneResult, scene: trimesh.Scene, options: ExportOptions) -> dict[str, bytes]:
     """The layer and the pictures that it names, by file name, the layer first."""
-    parts, pictures = [_HEADER.format(frame=GLB_FRAME)], {}
+    rigid = RigidScene.of(result, scene, options) if options.physics else None
+    parts, pictures = [_header(rigid)], {}
     texture_format = widely_read(options.texture_format)
     for node in scene.graph.nodes_geometry:
         transform, geometry = scene.graph[node]
@@ -158,16 +165,26 @@ def _files(result: SceneResult, scene: trimesh.Scene, options: ExportOptions) ->
         if is_textured(mesh):
             picture = f"{node}_usd{suffix(texture_format)}"
             pictures[picture] = encode_picture(base_colour(mesh), texture_format).content
-            colours = _TEXTURE_COORDINATES.format(uvs=_tuples(mesh.visual.uv))
+            colours = _TEXTURE_COORDINATES.format(uvs=tuples_text(mesh.visual.uv))
             shaders, output = _TEXTURE_SHADERS.format(node=node, picture=picture), "rgb"
         else:
             linear = srgb_to_linear(vertex_colours(mesh) / 255.0)  # displayColor is linear light
-            colours = _VERTEX_COLOURS.format(colours=_tuples(linear))
+            colours = _VERTEX_COLOURS.format(colours=tuples_text(linear))
             shaders, output = _VERTEX_COLOUR_SHADER, "result"
-        parts.append(_object(node, mesh, transform, colours, shaders, output))
+        parts.append(_object(node, mesh, transform, rigid, colours, shaders, output))
     if result.camera is not None:
-        parts.append(_camera(result.camera, SceneFrame.of(result, scene)))
-    return {SCENE_FILE: ("\n".join([*parts, "}"]) + "\n").encode("ascii"), **pictures}
+        parts.append(_camera(result.camera, SceneFrame.of(result, scene), rigid))
+    text = "\n".join([*parts, "}"]) + "\n"
+    if rigid is not None:
+        return {PHYSICS_FILE: usd_physics.crate(text), **pictures}
+    return {SCENE_FILE: text.encode("ascii"), **pictures}
+
+
+def _header(rigid: RigidScene | None) -> str:
+    if rigid is None:
+        return _HEADER.format(frame=GLB_FRAME, mass_unit="", up="Y")
+    header = _HEADER.format(frame=usd_physics.FRAME, mass_unit=usd_physics.MASS_UNIT, up="Z")
+    return header + usd_physics.world()
 
 
 def _archive(files: Mapping[str, bytes]) -> bytes:
@@ -183,39 +200,49 @@ def _archive(files: Mapping[str, bytes]) -> bytes:
     return stream.getvalue()
 
 
-def _camera(view: PhotoCamera, frame: SceneFrame) -> str:
+def _camera(view: PhotoCamera, frame: SceneFrame, rigid: RigidScene | None) -> str:
     node = frame.photo_node(view)
+    transform = node.transform
+    if rigid is not None:
+        transform, _ = without_scale(rigid.to_world @ transform)
     return _CAMERA.format(
         name=node.name,
         focal=_APERTURE * view.focal,
         width=_APERTURE,
         height=_APERTURE * view.aspect,
-        matrix=_matrix(node.transform),
+        matrix=matrix_text(transform),
     )
 
 
 def _object(
-    node: str, mesh: trimesh.Trimesh, transform: np.ndarray, colours: str, shaders: str, output: str
+    node: str,
+    mesh: trimesh.Trimesh,
+    transform: np.ndarray,
+    rigid: RigidScene | None,
+    colours: str,
+    shaders: str,
+    output: str,
 ) -> str:
+    schemas = attributes = colliders = ""
+    size = 1.0
+    if rigid is not None:  # points are in metres: bodies must not be scaled
+        transform, size = without_scale(rigid.to_world @ transform)
+        body = rigid.by_name.get(node)
+        if body is not None:
+            schemas, attributes = usd_physics.SCHEMAS, usd_physics.body_attributes(body)
+            colliders = usd_physics.collider_meshes(body)
     return _OBJECT.format(
         node=node,
-        matrix=_matrix(transform),
-        extent=_tuples(mesh.bounds),
+        schemas=schemas,
+        attributes=attributes,
+        colliders=colliders,
+        matrix=matrix_text(transform),
+        extent=tuples_text(size * mesh.bounds),
         counts=", ".join(["3"] * len(mesh.faces)),
         corners=", ".join(map(str, mesh.faces.ravel().tolist())),
-        normals=_tuples(unit_normals(mesh.vertex_normals), "{:.4g}"),
-        points=_tuples(mesh.vertices),
+        normals=tuples_text(unit_normals(mesh.vertex_normals), "{:.4g}"),
+        points=tuples_text(size * mesh.vertices),
         colours=colours,
         shaders=shaders,
         output=output,
     )
-
-
-def _matrix(transform: np.ndarray) -> str:
-    """A matrix (4, 4) for column vectors as USD writes it: for row vectors."""
-    return _tuples(np.asarray(transform).T, "{:.9g}")
-
-
-def _tuples(rows: Iterable[Iterable[float]], number: str = "{:.6g}") -> str:
-    """Rows of numbers as ``(a, b, c), (d, e, f)``."""
-    return ", ".join("(" + ", ".join(number.format(value) for value in row) + ")" for row in rows)

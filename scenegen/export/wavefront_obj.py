@@ -57,6 +57,12 @@ def write(result: SceneResult, scene: trimesh.Scene, folder: Path, options: Expo
     return [*names, *picture_names]
 
 
+def write_object(name: str, mesh: trimesh.Trimesh, folder: Path, options: ExportOptions) -> list[str]:
+    """Write one object in its own frame: the names of its OBJ, MTL and picture, in this order."""
+    numbered = _obj_mesh(name, mesh, folder, options)
+    return [*_write_file(folder, name, [numbered], [np.eye(4)]), numbered.picture]
+
+
 def _obj_mesh(name: str, mesh: trimesh.Trimesh, folder: Path, options: ExportOptions) -> _ObjMesh:
     """Write the picture of an object and number its corners."""
     vertices, normals, faces = mesh.vertices, unit_normals(mesh.vertex_normals), mesh.faces

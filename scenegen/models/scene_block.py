@@ -34,10 +34,15 @@ class AssetCond(NamedTuple):
 
 
 class SceneContext(NamedTuple):
-    """Projected condition of one block, for B states."""
+    """Projected condition of one block, for B / repeats states."""
 
     object: KeyValue
     scene: KeyValue
+    repeats: int = 1  # batches of states, which follow each other
+
+    def repeated(self) -> SceneContext:
+        """The same for B states."""
+        return SceneContext(self.object.repeat(self.repeats), self.scene.repeat(self.repeats))
 
 
 class SceneTransformerBlock(ModulatedTransformerCrossBlock):
@@ -80,9 +85,9 @@ class SceneTransformerBlock(ModulatedTransformerCrossBlock):
         )
 
     def project_context(self, context: AssetCond | SceneContext) -> SceneContext:
-        """Condition -> its keys and values, which ``forward`` takes too; these stay as they are."""
+        """Condition -> its keys and values for all states, which ``forward`` takes too, as they are."""
         if isinstance(context, SceneContext):
-            return context
+            return context.repeated()
         return SceneContext(
             self.cross_attn.project_context(context.object).repeat(context.repeats),
             self.global_cross_attn.project_context(context.scene).repeat(context.repeats),

@@ -113,8 +113,7 @@ class SceneFlowModel(SparseStructureFlowModel):
             is_query: (B,) bool, assets whose frame is that of the poses; default: the first of each scene.
             features_before: block whose input tokens (B, 1 + registers + N, C), the position token first, are
                 returned as features; ``num_blocks`` means the output of the last one.
-            cond_repeats: batches of states, one after the other in x, that share ``cond``; 1 with a prepared
-                context.
+            cond_repeats: batches of states, one after the other in x, that share ``cond``.
             regress_poses: give the poses; otherwise what ``poses`` makes them of.
 
         Returns:
@@ -135,10 +134,7 @@ class SceneFlowModel(SparseStructureFlowModel):
         if not isinstance(cond, PreparedContext):
             cond = self._context(cond, num_object_tokens)._replace(repeats=cond_repeats)
         elif cond_repeats != 1:
-            raise ValueError(
-                f"SceneFlowModel: cond_repeats must be 1 with a prepared context, got {cond_repeats}; "
-                "give the condition itself"
-            )
+            cond = PreparedContext(tuple(block._replace(repeats=cond_repeats) for block in cond.blocks))
         h = torch.cat([self._scene_tokens(is_query), self._embed(x)], dim=1)  # (B, 1 + registers + N, C)
         h, features = self._run_blocks(h, cond, *conditions, scene_size, features_before=features_before)
         h = h.to(x.dtype)

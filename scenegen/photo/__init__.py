@@ -1,1 +1,1 @@
-"""The photo's camera and room, fitted to generated objects, and colours taken from the photo."""
+"""The photo's camera and room, fitted to generated objects; what is seen of them; floor, scale, colours."""

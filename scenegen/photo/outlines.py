@@ -32,9 +32,9 @@ _POINTS_AT_ONCE = 1 << 15
 _NEIGHBOUR_SHARE = 0.01  # of the photo's width, between masks of which one may hide the other
 _UNSEEN_WEIGHT = 0.15  # of reaching further than a mask where its object may go on unseen
 _FORGIVEN = 0.01  # photo widths beyond which differences count less than by their square
-# Shapes and places are estimates and say little about the lens. One that is not usual, in the logarithm of its
-# focal length by d, counts as if outlines were off by a share of d^2 / 2 more; where outlines agree, as they do
-# for true shapes, they alone decide.
+# Shapes and places are estimates and say little about the lens. One that is not usual, in the logarithm of
+# its focal length by d, counts as if outlines were off by a share of d^2 / 2 more; where outlines agree, as
+# they do for true shapes, they alone decide.
 _LENS_SHARE, _USUAL_LOG_FOCAL = 1.5, 0.0  # 53 degrees across the photo
 
 

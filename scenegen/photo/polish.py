@@ -15,7 +15,7 @@ from scenegen.photo.outlines import (
     outline_differences,
 )
 
-STEPS = (0.01, 0.005, 0.0025)
+STEPS = (0.02, 0.01, 0.005, 0.0025)
 """How far the outlines move in each round, in widths of the photo."""
 
 _TRIALS = 24  # of a round

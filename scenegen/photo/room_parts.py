@@ -19,7 +19,7 @@ MAX_TEXELS = 512
 
 _MARGIN = 0.15  # of the objects' size, around them where nothing else bounds the room
 _FARTHEST = 1.5  # of their size, beyond them: farther floor is left out
-_SHOWN = 0.98  # share of what the photo shows of the floor, or of a wall, that is kept
+_SHOWN = 0.995  # share of what the photo shows of the room that is kept
 _CELLS = 160  # along the photo's width, to see how far the room goes
 
 
@@ -72,7 +72,7 @@ def room_parts(
     """
     size = float(np.linalg.norm(np.ptp(points, axis=0)))
     planes, places = _seen_places(room, free, camera)
-    extents = _extents(room, places[planes == FLOOR], points, size)
+    extents = _extents(room, places, points, size)
     corners = {"room_floor": _floor_corners(room, extents)}
     walls = [wall for wall in range(WALLS) if np.isfinite(room.distances[wall])]
     top = float(points[:, 1].max())
@@ -95,13 +95,19 @@ def _seen_places(room: RoomPlanes, free: np.ndarray, camera: PhotoCamera) -> tup
     return planes[met], room.eye + way[met, None] * rays[met]
 
 
-def _extents(room: RoomPlanes, floor: np.ndarray, points: np.ndarray, size: float) -> np.ndarray:
-    """How far (4,) the floor goes from below the eye in each direction, negative where it begins beyond."""
+def _extents(room: RoomPlanes, shown: np.ndarray, points: np.ndarray, size: float) -> np.ndarray:
+    """How far (4,) the room goes from below the eye in each direction, negative where it begins beyond.
+
+    Args:
+        shown: (N, 3) points of it that the photo shows.
+        points: (M, 3) of the objects.
+        size: of all objects together.
+    """
     objects = ((points - room.eye) @ room.directions.T).max(axis=0)
     extents = objects + _MARGIN * size
-    if len(floor):
-        shown = np.quantile((floor - room.eye) @ room.directions.T, _SHOWN, axis=0)
-        extents = np.clip(shown, extents, objects + _FARTHEST * size)
+    if len(shown):
+        farthest = np.quantile((shown - room.eye) @ room.directions.T, _SHOWN, axis=0)
+        extents = np.clip(farthest, extents, objects + _FARTHEST * size)
     return np.where(np.isfinite(room.distances), room.distances, extents)
 
 

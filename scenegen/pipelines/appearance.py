@@ -5,8 +5,8 @@ Objects no longer see each other here: the condition of each is its own crop, an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -26,8 +26,10 @@ from scenegen.conditioning.scene_conditioner import SceneCond, append_patch_deta
 from scenegen.inputs.scene_images import SceneImages
 from scenegen.pipelines.drafts import ObjectDraft, latents_problem, usable
 from scenegen.pipelines.progress import ProgressReporter
+from scenegen.pipelines.result import GeneratedObject, Representation
 from scenegen.pipelines.sampling import FlowFunction, occupied_coords, prepare_cond, prepare_neg_cond
-from scenegen.pipelines.settings import ResolvedSettings
+from scenegen.pipelines.settings import DECODER_ROLES, ResolvedSettings
+from scenegen.pipelines.state import ObjectLatents
 from scenegen.pipelines.surface_queue import SurfaceQueue, WorkerPool
 from scenegen.pipelines.texturing import TEXTURE_PIECES, TextureSettings, texture_mesh, vertex_coloured_mesh
 from trellis_modules.models import SLatFlowModel
@@ -120,6 +122,9 @@ class AppearanceStage:
         elements = {row: latents[[index]] for index, row in enumerate(usable(drafts))}
         for row, element in elements.items():
             drafts[row].problem = latents_problem(element.feats)
+            if drafts[row].latents is not None:
+                coords, feats = element.coords[:, 1:].cpu(), element.feats.float().cpu()
+                drafts[row].latents = replace(drafts[row].latents, coords=coords, feats=feats)
         if "gaussian" in settings.wanted:
             for row, gaussian in self._decoded(SLAT_GAUSSIAN_ROLE, drafts, elements, reporter).items():
                 drafts[row].gaussian = gaussian
@@ -140,6 +145,30 @@ class AppearanceStage:
             if not mesh.success:
                 drafts[row].problem = f"{SLAT_MESH_ROLE}: it left no surface"
         return {row: meshes[row] for row in usable(drafts)}
+
+    def decode_again(
+        self, items: Sequence[GeneratedObject], wanted: Collection[Representation], reporter: ProgressReporter
+    ) -> list[GeneratedObject]:
+        """Objects with what they lack of ``wanted``, decoded from the latents that they keep."""
+        drafts = [replace(ObjectDraft.of(item), problem=item.problem) for item in items]
+        for name in sorted(wanted):
+            elements = {
+                row: _element(item.latents, self.device)
+                for row, item in enumerate(items)
+                if getattr(item, name) is None and item.latents is not None and item.latents.feats is not None
+            }
+            lacking = [drafts[row] for row in elements]
+            elements = dict(enumerate(elements.values()))
+            for row, made in self._decoded(DECODER_ROLES[name], lacking, elements, reporter).items():
+                setattr(lacking[row], name, made)
+        found = {name: [getattr(draft, name) for draft in drafts] for name in wanted}
+        return [
+            replace(
+                item,
+                **{name: made[row] for name, made in found.items() if getattr(item, name) is None},
+            )
+            for row, item in enumerate(items)
+        ]
 
     def _decoded(
         self,
@@ -188,8 +217,12 @@ class AppearanceStage:
         reporter.report("textures", done, total)
         for row, mesh in meshes.items():
             sources = {"gaussian": drafts[row].gaussian, "radiance_field": drafts[row].radiance_field}
+
+            def on_piece(pieces: int, done: int = done) -> None:
+                reporter.report("textures", done + pieces, total)
+
             try:
-                surface = None if queue is None else queue.take(row)
+                surface = None if queue is None else queue.take(row, on_piece)
                 if queue is None or surface is not None:
                     drafts[row].mesh = texture_mesh(
                         mesh,
@@ -198,7 +231,7 @@ class AppearanceStage:
                         self.device,
                         num_faces=drafts[row].num_faces,
                         watertight=settings.solid,
-                        on_piece=lambda pieces, done=done: reporter.report("textures", done + pieces, total),
+                        on_piece=on_piece,
                         surface=surface,
                     )
             except ValueError as error:  # what the decoders made is out of range
@@ -209,6 +242,13 @@ class AppearanceStage:
             if drafts[row].mesh is not None:
                 on_object(row, drafts[row])
             reporter.report("textures", done, total)
+
+
+def _element(latents: ObjectLatents, device: torch.device) -> SparseTensor:
+    """The appearance latents of one object, which has some, as decoders take them."""
+    assert latents.coords is not None and latents.feats is not None
+    coords = torch.nn.functional.pad(latents.coords, (1, 0))  # the object's number, 0
+    return SparseTensor(latents.feats.to(device), coords.to(device))
 
 
 def object_cond(scene: SceneCond) -> SceneCond:

@@ -12,11 +12,15 @@ from torch import Tensor
 from scenegen.geometry import identity_pose, sanitize_pose
 from scenegen.pipelines.result import GeneratedObject
 from scenegen.pipelines.sampling import StructureSample
+from scenegen.pipelines.state import ObjectLatents
 from trellis_modules.representations.gaussian import Gaussian
 from trellis_modules.representations.strivec import Strivec
 
 MAX_VOXELS = 100_000
 """Structures of the appearance stage are shells of objects; one with more voxels is a decoder gone wrong."""
+
+PRESENT = "the object is there already"
+"""Problem of a draft that no stage has to make."""
 
 EMPTY = "the structure decoder left the grid empty"
 
@@ -28,7 +32,7 @@ class ObjectDraft:
     """One object between stages; the attributes are those of `GeneratedObject`.
 
     ``num_faces`` is the number of triangles that the caller wants, if any. A stage that cannot use an object
-    sets ``problem``; the stages after it leave the object out.
+    sets ``problem``; the stages after it leave the object out, and likewise one that is there already.
     """
 
     logits: Tensor
@@ -38,11 +42,24 @@ class ObjectDraft:
     gaussian: Gaussian | None = None
     radiance_field: Strivec | None = None
     num_faces: int | None = None
+    latents: ObjectLatents | None = None
+
+    @classmethod
+    def of(cls, item: GeneratedObject) -> ObjectDraft:
+        """An object that is there already; no stage makes anything of it."""
+        return cls(item.logits, item.pose, PRESENT, item.mesh, latents=item.latents)
 
     def finished(self, object_id: int) -> GeneratedObject:
         """The object as the caller gets it."""
         return GeneratedObject(
-            object_id, self.pose, self.logits, self.mesh, self.gaussian, self.radiance_field, self.problem
+            object_id,
+            self.pose,
+            self.logits,
+            self.mesh,
+            self.gaussian,
+            self.radiance_field,
+            self.problem,
+            latents=self.latents,
         )
 
 
@@ -64,11 +81,13 @@ def draft_objects(
     drafts = []
     for row, finite in enumerate(latents_finite):
         problem = _structure_problem(logits[row], finite, max_voxels)
+        latents = ObjectLatents(sample.latents[row].float().cpu())
         if bool(poses[row].isfinite().all()):
-            drafts.append(ObjectDraft(logits[row], sanitize_pose(poses[row]), problem))
+            pose = sanitize_pose(poses[row])
         else:
             problem = problem or f"structure sampling: its pose is not finite; {_CHECK}"
-            drafts.append(ObjectDraft(logits[row], identity_pose(1)[0], problem))
+            pose = identity_pose(1)[0]
+        drafts.append(ObjectDraft(logits[row], pose, problem, latents=latents))
     return drafts
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from scenegen.geometry import apply_transform, pose_to_transform
+from scenegen.photo.camera import PhotoCamera
 from scenegen.photo.camera_fit import fit_photo_camera
 from scenegen.photo.colouring import MIN_OVERLAP
 from scenegen.photo.silhouettes import Surface
@@ -41,24 +42,41 @@ def close_contradicted_holes(
         masks: of the objects in the photo, (H, W) bool.
         check: called before each object; what it raises ends the work.
     """
-    surfaces = {row: occupancy_surface(drafts[row].logits.numpy()) for row in usable(drafts)}
-    surfaces = {row: surface for row, surface in surfaces.items() if len(surface[1])}
+    surfaces = _surfaces(drafts)
     if not surfaces:
         return
-    to_query = {row: pose_to_transform(drafts[row].pose.double()).numpy() for row in surfaces}
     placed = [
-        Surface(apply_transform(to_query[row], vertices), faces)
+        Surface(apply_transform(_to_query(drafts[row]), vertices), faces)
         for row, (vertices, faces) in surfaces.items()
     ]
     camera = fit_photo_camera(placed, [masks[row] for row in surfaces])
-    if camera.modal_overlap < MIN_OVERLAP:
-        return
+    if camera.modal_overlap >= MIN_OVERLAP:
+        close_holes_seen_by(camera, drafts, masks, check)
+
+
+def close_holes_seen_by(
+    camera: PhotoCamera,
+    drafts: Sequence[ObjectDraft],
+    masks: Sequence[np.ndarray],
+    check: Callable[[], object],
+) -> None:
+    """As `close_contradicted_holes`, where the camera of the photo is known."""
     covered = np.sum(masks, axis=0)
-    for row, surface in surfaces.items():
+    for row, surface in _surfaces(drafts).items():
         check()
         logits, others = drafts[row].logits.numpy(), covered - masks[row] > 0
         points = membranes_of_holes(
-            *surface, to_query[row], camera, masks[row], others, voxel=1 / len(logits)
+            *surface, _to_query(drafts[row]), camera, masks[row], others, voxel=1 / len(logits)
         )
         if len(points):
             drafts[row].logits = torch.from_numpy(with_voxels_at(logits, points))
+
+
+def _surfaces(drafts: Sequence[ObjectDraft]) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    """Vertices and faces of the structures of usable drafts that have any, by row."""
+    surfaces = {row: occupancy_surface(drafts[row].logits.numpy()) for row in usable(drafts)}
+    return {row: surface for row, surface in surfaces.items() if len(surface[1])}
+
+
+def _to_query(draft: ObjectDraft) -> np.ndarray:
+    return pose_to_transform(draft.pose.double()).numpy()

@@ -7,8 +7,12 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import torch
+
+from scenegen.inputs.image_files import SceneInputError
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +56,11 @@ class StageMeter:
         highest = self.peak_bytes.get(name, self.peak_bytes.get(PROCESS, 0))
         logger.info("%s: %.2f s, peak %.2f GiB", name, seconds, highest / _GIB)
 
+    @property
+    def measured(self) -> dict[str, Any]:
+        """What was measured, by the names of `SceneResult`."""
+        return {"timings": self.seconds, "peak_bytes": self.peak_bytes}
+
     def _raise_peak(self, name: str, peak: int) -> None:
         self.peak_bytes[name] = max(peak, self.peak_bytes.get(name, 0))
 
@@ -64,6 +73,39 @@ def process_peak_bytes() -> int | None:
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak * (_KIB if sys.platform == "linux" else 1)  # macOS counts in bytes
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """Memory that a device has left; None where the system does not tell."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:  # no Linux
+        return None
+    found = [line.split() for line in lines if line.startswith("MemAvailable:")]
+    return int(found[0][1]) * _KIB if found else None
+
+
+def check_candidates_fit(count: int, num_assets: int, bytes_per_asset: int, device: torch.device) -> None:
+    """Refuse more samples of a scene than the memory holds, before it is taken.
+
+    Args:
+        count: of samples; one is always tried.
+        num_assets: of a sample.
+        bytes_per_asset: what sampling and judging one object takes, about.
+        device: where they are sampled.
+
+    Raises:
+        SceneInputError: there is too little.
+    """
+    free = free_bytes(device) if count > 1 else None
+    if free is not None and count * num_assets * bytes_per_asset > free:
+        fits = max(free // (num_assets * bytes_per_asset), 1)
+        raise SceneInputError(
+            f"candidates: expected as many as fit into the {free / _GIB:.1f} GiB of memory that {device} has "
+            f"left, got {count} of {num_assets} objects; ask for {fits} or fewer"
+        )
 
 
 @contextmanager

@@ -4,38 +4,43 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+import trimesh
+from torch import Tensor
 
 from scenegen import hub
 from scenegen.checkpoints.networks import CheckpointFolder, Networks
 from scenegen.checkpoints.roles import SLAT_RADIANCE_FIELD_ROLE
 from scenegen.checkpoints.schema import PipelineConfig
 from scenegen.conditioning.image_preparation import RemoveBackground
-from scenegen.conditioning.scene_conditioner import SceneCond
+from scenegen.geometry import average_poses
 from scenegen.inputs.masks import inverse_order, order_objects
 from scenegen.inputs.scene_images import SceneImages
-from scenegen.pipelines.appearance import AppearanceStage, object_cond, with_patch_details
+from scenegen.pipelines.appearance import AppearanceStage
 from scenegen.pipelines.arguments import check_structure, check_views, refuse_old_call
-from scenegen.pipelines.drafts import MAX_VOXELS, ObjectDraft, draft_objects, usable
-from scenegen.pipelines.face_budget import share_faces
-from scenegen.pipelines.hole_closing import close_contradicted_holes, close_tears
+from scenegen.pipelines.candidates import Candidate
 from scenegen.pipelines.memory import StageMeter, repeatable_kernels
+from scenegen.pipelines.own_mesh import fitted_object
 from scenegen.pipelines.preview import OnObject, OnPreview, PartialResults
 from scenegen.pipelines.progress import OnProgress, ProgressReporter, ShouldStop
-from scenegen.pipelines.result import SceneResult, with_overlaps
-from scenegen.pipelines.sampling import StructureSample, noise_generator
-from scenegen.pipelines.settings import ResolvedSettings, RunSettings
+from scenegen.pipelines.reroll import plan_reroll, with_edit, with_new_overlaps
+from scenegen.pipelines.result import Representation, SceneResult, with_overlaps
+from scenegen.pipelines.sampling import POSE_TIMES, noise_generator
+from scenegen.pipelines.settings import RunSettings
+from scenegen.pipelines.stages import GeneratedDrafts, SceneStages
+from scenegen.pipelines.state import SceneState
 from scenegen.pipelines.structure import StructureStage
-from scenegen.pipelines.surface_queue import SurfaceQueue
-from scenegen.pipelines.surfaces import add_surfaces, colour_objects, place_in_row
+from scenegen.pipelines.surfaces import colour_by_camera, colour_objects
+from trellis_modules.checkpoint import CheckpointError
 from trellis_modules.devices import best_device, default_dtype, is_slow
-from trellis_modules.memory import release_memory
 
 logger = logging.getLogger(__name__)
 
@@ -72,8 +77,12 @@ class SceneGenPipeline:
         self.networks = networks
         self.device = torch.device(device)
         self.source = source
-        self._structure = StructureStage(config, networks, self.device, remove_background)
-        self._appearance = AppearanceStage(config, networks, self.device)
+        self._stages = SceneStages(
+            config,
+            StructureStage(config, networks, self.device, remove_background),
+            AppearanceStage(config, networks, self.device),
+            config.known_confidence,
+        )
 
     @classmethod
     def from_pretrained(
@@ -188,109 +197,160 @@ class SceneGenPipeline:
         check_views(views)
         check_structure(settings.structure, len(views[0].cutouts))
         resolved = settings.resolve(self.config, self.networks.roles)
+        main, meter = views[0], StageMeter(self.device)
         reporter = ProgressReporter(on_progress, should_stop)
-        meter = StageMeter(self.device)
-        main = views[0]
         order = order_objects([int(mask.sum()) for mask in main.masks], resolved.order, resolved.query)
         record = self._provenance() | resolved.record() | {"views": len(views)}
         shown = PartialResults(main, order, record, reporter, on_preview, on_object)
         with repeatable_kernels(self.device):
-            drafts = self._generate(views, resolved, meter, shown)
-        restore = inverse_order(order)
-        objects = tuple(
-            drafts[row].finished(object_id) for object_id, row in zip(main.object_ids, restore, strict=True)
-        )
+            made = self._stages.generate(views, resolved, meter, shown)
+        numbers = tuple(main.object_ids[row] for row in order)
         reporter.check()
         with meter.stage("colour"):
-            camera = colour_objects(objects, main)
-            result = SceneResult(objects, main.object_ids[order[0]], camera, record)
-            result = with_overlaps(result, main.masks)
-        return replace(result, timings=meter.seconds, peak_bytes=meter.peak_bytes)
+            result = _coloured(made, main, order)
+        return replace(
+            result,
+            settings=made.record(record, resolved, numbers),
+            state=SceneState(tuple(views), numbers, settings, self._digest, resolved.seeds[-1]),
+            **meter.measured,
+        )
 
-    def _generate(
-        self,
-        views: Sequence[SceneImages],
-        settings: ResolvedSettings,
-        meter: StageMeter,
-        shown: PartialResults,
-    ) -> list[ObjectDraft]:
-        """All objects, the query first; plain surfaces have no colours yet."""
-        order, reporter = shown.order, shown.reporter
-        if settings.slat_sampling is not None:
-            self._appearance.pool.ready(
-                settings.texture, len(order)
-            )  # they start while structures are sampled
-        generator = noise_generator(settings.seed)
-        sample, objects = self._sample_structure(views, order, generator, settings, meter, reporter)
-        with meter.stage("decode"):
-            if settings.structure is None:
-                logits = self._structure.decode(sample.latents, reporter)
-            else:
-                logits = settings.structure[list(order)].float().cpu()
-        drafts = draft_objects(sample, logits, MAX_VOXELS if objects is not None else None)
-        shaped = usable(drafts)
-        if settings.close_holes:
-            with meter.stage("holes"):
-                close_tears(drafts, reporter.check)
-                close_contradicted_holes(drafts, [views[0].masks[row] for row in order], reporter.check)
-        share_faces([drafts[row] for row in shaped], settings.faces, settings.scene_faces)
-        if objects is not None and shaped:
-            if shown.on_preview is not None:
-                with meter.stage("preview"):
-                    shown.show_surfaces(drafts, has_poses=sample.positions is not None)
-            self._add_appearance(drafts, objects, generator, settings, meter, shown)
-        with meter.stage("mesh"):
-            add_surfaces([drafts[row] for row in shaped], settings, reporter)
-        if sample.positions is None:
-            place_in_row(drafts)
-        return drafts
+    @torch.no_grad()
+    def sample_candidates(
+        self, views: Sequence[SceneImages], settings: RunSettings
+    ) -> tuple[list[Candidate], list[int]]:
+        """Samples of the structures of a scene with what speaks for each, of which `run` takes the best.
 
-    def _sample_structure(
-        self,
-        views: Sequence[SceneImages],
-        order: Sequence[int],
-        generator: torch.Generator,
-        settings: ResolvedSettings,
-        meter: StageMeter,
-        reporter: ProgressReporter,
-    ) -> tuple[StructureSample, SceneCond | None]:
-        """Latents and poses, and what the appearance stage needs of the condition; the rest is freed."""
-        with meter.stage("condition"):
-            prepared = self._structure.prepare(views, order)
-            cond = self._structure.encode(prepared, settings.cond_parts, reporter)
-            objects = object_cond(cond) if settings.slat_sampling is not None else None
-            if objects is not None and (grid := self.config.slat_patch_grid):
-                objects = with_patch_details(objects, prepared, self.config.image_size, grid)
-        with meter.stage("sample"):
-            sample = self._structure.sample(cond, generator, settings, reporter)
-        return sample, objects
+        Args:
+            views: see `run`.
+            settings: with at least two candidates.
 
-    def _add_appearance(
+        Returns:
+            The candidates, and the numbers of the objects in their order, the query first.
+
+        Raises:
+            ValueError, CheckpointError: see `run`.
+        """
+        check_views(views)
+        resolved = settings.resolve(self.config, self.networks.roles)
+        main = views[0]
+        order = order_objects([int(mask.sum()) for mask in main.masks], resolved.order, resolved.query)
+        shown = PartialResults(main, order, {}, ProgressReporter())
+        with repeatable_kernels(self.device):
+            candidates, _ = self._stages.candidates(views, resolved, StageMeter(self.device), shown)
+        return candidates, [main.object_ids[row] for row in order]
+
+    @torch.no_grad()
+    def reroll(
         self,
-        drafts: Sequence[ObjectDraft],
-        objects: SceneCond,
-        generator: torch.Generator,
-        settings: ResolvedSettings,
-        meter: StageMeter,
-        shown: PartialResults,
-    ) -> None:
-        release_memory()
-        reporter = shown.reporter
-        with meter.stage("sample latents"):
-            latents = self._appearance.sample(drafts, objects, generator, settings, reporter)
-        workers = self._appearance.pool.ready(settings.texture, len(usable(drafts)))
-        queue = None
-        if workers is not None:
-            queue = SurfaceQueue(workers, settings.texture, settings.solid, reporter.check)
-        try:
-            with meter.stage("decode latents"):
-                meshes = self._appearance.decode(drafts, latents, settings, reporter, queue)
-            del latents
-            with meter.stage("texture"):
-                self._appearance.texture(drafts, meshes, settings, reporter, shown.show_object, queue)
-        finally:
-            if queue is not None:
-                queue.cancel()
+        result: SceneResult,
+        objects: Collection[int] = (),
+        settings: RunSettings | None = None,
+        *,
+        masks: Mapping[int, np.ndarray] | None = None,
+        lock_pose: bool = False,
+        on_progress: OnProgress | None = None,
+        should_stop: ShouldStop | None = None,
+        on_object: OnObject | None = None,
+    ) -> SceneResult:
+        """Make some objects of a scene anew; all others stay as they are, to the last bit.
+
+        The networks see the other objects while they make the new ones: their latents are held where they
+        pass on the way from noise to what they are. The frame of the scene and its camera stay.
+
+        Args:
+            result: of `run` or of this function, or read from a folder that has the scene's state.
+            objects: numbers of the objects.
+            settings: how they are made; None takes those of the scene with the next seed.
+            masks: number of an object -> (H, W), above 0 on the object, in place of its own mask; of a number
+                that the scene lacks, an object that is added. These objects are made, too.
+            lock_pose: objects that were there keep their places, and get other shapes and textures.
+            on_progress, should_stop, on_object: see `run`.
+
+        Raises:
+            EditError: see `plan_reroll`, or the settings give structures.
+            ValueError, CheckpointError, Cancelled: see `run`.
+        """
+        taken = {number: np.asarray(mask) > 0 for number, mask in (masks or {}).items()}
+        known = plan_reroll(result, objects, self._digest, masks=taken, lock_pose=lock_pose)
+        settings = settings or known.next_settings()
+        resolved = replace(settings, structure=None, query=None).resolve(self.config, self.networks.roles)
+        reporter, meter = ProgressReporter(on_progress, should_stop), StageMeter(self.device)
+        views, order = known.state.views, known.order
+        record = self._provenance() | resolved.record() | {"views": len(views)}
+        shown = PartialResults(views[0], order, record, reporter, None, on_object)
+        with repeatable_kernels(self.device):
+            generated = self._stages.generate(views, resolved, meter, shown, known)
+        items = generated.finished(known.state.order)
+        made = {known.state.order[row]: items[row] for row in known.rows}
+        reporter.check()
+        with meter.stage("colour"):
+            colour_by_camera(list(made.values()), views[0], result.camera)
+            known = replace(known, state=replace(known.state, seed=resolved.seeds[-1]))
+            finished = known.finished(made, generated.record(record, resolved, known.state.order))
+            finished = with_new_overlaps(with_edit(finished, "reroll", made, seed=resolved.seed))
+        return replace(finished, **meter.measured)
+
+    @torch.no_grad()
+    def place_mesh(
+        self,
+        result: SceneResult,
+        object_id: int,
+        mesh: trimesh.Trimesh,
+        *,
+        lock_pose: bool = False,
+        on_progress: OnProgress | None = None,
+        should_stop: ShouldStop | None = None,
+    ) -> SceneResult:
+        """Put a mesh of one's own in the place of an object, turned and placed as the photo shows it.
+
+        Args:
+            result, lock_pose, on_progress, should_stop: see `reroll`.
+            object_id: the object.
+            mesh: y up, box centred with longest side 1, as `scenegen.inputs.mesh_files.read_mesh` reads it.
+
+        Raises:
+            EditError: see `plan_reroll`.
+            CheckpointError: there is no structure encoder beside the networks.
+            Cancelled: ``should_stop`` said so.
+        """
+        known = plan_reroll(result, [object_id], self._digest, lock_pose=lock_pose)
+        settings = replace(known.state.settings, structure=None).resolve(self.config, self.networks.roles)
+        reporter, meter = ProgressReporter(on_progress, should_stop), StageMeter(self.device)
+        if self.source is None:
+            raise CheckpointError("place_mesh: expected a pipeline from a folder, which has the encoder")
+        encode = self.source.load_structure_encoder()
+        with repeatable_kernels(self.device), meter.stage("condition"):
+            prepared = self._stages.structure.prepare(known.state.views, known.order)
+            cond = self._stages.structure.encode(prepared, settings.cond_parts, reporter)
+
+        def poses_of(latents: Tensor) -> Tensor:
+            generator = noise_generator(settings.seed)
+            told = self._stages.structure.told_poses(cond, latents, POSE_TIMES, generator, settings, reporter)
+            return average_poses(told)
+
+        with repeatable_kernels(self.device), meter.stage("place"):
+            item = fitted_object(known, mesh, lambda each: encode(each.to(self.device)), poses_of)
+            colour_by_camera([item], known.state.views[0], result.camera)
+        finished = with_edit(known.finished({object_id: item}, self._provenance()), "use-mesh", [object_id])
+        finished = with_new_overlaps(finished)
+        return replace(finished, **meter.measured)
+
+    @torch.no_grad()
+    def with_representations(self, result: SceneResult, wanted: Collection[Representation]) -> SceneResult:
+        """A scene that was read from its state, with what its objects lack decoded from their latents.
+
+        Raises:
+            CheckpointError: a network cannot be loaded.
+        """
+        with repeatable_kernels(self.device):
+            items = self._stages.appearance.decode_again(result.objects, wanted, ProgressReporter())
+        return replace(result, objects=tuple(items))
+
+    @cached_property
+    def _digest(self) -> str:
+        """What tells the networks from others; empty for networks that came from no folder."""
+        return "" if self.source is None else self.source.networks_digest()
 
     def _provenance(self) -> dict[str, Any]:
         """What made the scene, beside the arguments of the run."""
@@ -299,3 +359,19 @@ class SceneGenPipeline:
             record["checkpoint"] = self.source.path.resolve().name
             record["dtype"] = str(self.source.dtype).removeprefix("torch.")
         return record | {"device": self.device.type, "offload": not self.networks.keeps}
+
+
+def _coloured(made: GeneratedDrafts, view: SceneImages, order: Sequence[int]) -> SceneResult:
+    """The objects that the stages made as a scene, in the photo's colours where they have no own.
+
+    Args:
+        made: in the networks' order.
+        view: the photo.
+        order: for each row of the drafts, its place among the photo's objects.
+    """
+    items = made.finished([view.object_ids[row] for row in order])
+    objects = tuple(items[row] for row in inverse_order(order))
+    camera = colour_objects(objects, view)
+    query = view.object_ids[order[0]]
+    scene = SceneResult(objects, query, camera, camera_confidence=made.camera_confidence)
+    return with_overlaps(scene, view.masks)

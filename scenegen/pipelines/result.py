@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import trimesh
 from torch import Tensor
 
+from scenegen.confidence.calibration import ObjectConfidence
 from scenegen.geometry import apply_transform, pose_to_transform, sanitize_pose
 from scenegen.photo.camera import PhotoCamera
 from scenegen.photo.mask_overlap import MaskOverlap, mask_overlaps
@@ -17,6 +18,9 @@ from scenegen.photo.room_parts import RoomPart
 from scenegen.photo.silhouettes import Surface
 from trellis_modules.representations.gaussian import Gaussian
 from trellis_modules.representations.strivec import Strivec
+
+if TYPE_CHECKING:
+    from scenegen.pipelines.state import ObjectLatents, SceneState
 
 Representation = Literal["gaussian", "radiance_field"]
 """What an object can be returned as beside its mesh; attributes of `GeneratedObject`."""
@@ -45,6 +49,9 @@ class GeneratedObject:
         problem: one line that says why ``mesh`` is None or only the plain surface of the structure; None for
             an object that was made as it should be.
         name: what people call the object; may be empty.
+        latents: what the networks sampled for it; None where an object came from elsewhere.
+        settings: what made this object, where that is not what made the scene.
+        confidence: chances that it is right; None where the checkpoint has no calibration.
     """
 
     object_id: int
@@ -55,6 +62,9 @@ class GeneratedObject:
     radiance_field: Strivec | None = None
     problem: str | None = None
     name: str = ""
+    latents: ObjectLatents | None = None
+    settings: Mapping[str, object] | None = None
+    confidence: ObjectConfidence | None = None
 
     @property
     def node(self) -> str:
@@ -77,6 +87,8 @@ class SceneResult:
         overlaps: object id -> how well the object covers its mask as the camera sees the scene; empty where
             it was not measured since the scene last changed.
         room: floor and walls, where they were asked for and found, see `scenegen.refinement.room`.
+        state: from which objects can be made anew; None for a scene that was read from its files.
+        camera_confidence: chance that the camera looks from the right direction; None without a calibration.
     """
 
     objects: tuple[GeneratedObject, ...]
@@ -88,6 +100,13 @@ class SceneResult:
     left_out: Mapping[int, str] = field(default_factory=dict)
     overlaps: Mapping[int, MaskOverlap] = field(default_factory=dict)
     room: tuple[RoomPart, ...] = ()
+    state: SceneState | None = None
+    camera_confidence: float | None = None
+
+    @property
+    def object_ids(self) -> tuple[int, ...]:
+        """Numbers of the objects, in the caller's order."""
+        return tuple(item.object_id for item in self.objects)
 
 
 def placed_surface(item: GeneratedObject) -> Surface:

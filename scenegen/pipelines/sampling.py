@@ -13,8 +13,16 @@ from torch import Tensor, nn
 from scenegen.conditioning.scene_conditioner import SceneCond
 from scenegen.geometry import average_poses
 from trellis_modules.flow_output import FlowOutput
-from trellis_modules.samplers import Cond, FlowEulerSampler, MultiViewCond, SamplingParams
-from trellis_modules.samplers.conditioning import ExtrasMean, arithmetic_mean
+from trellis_modules.samplers import (
+    Cond,
+    FlowEulerSampler,
+    FlowPath,
+    MultiViewCond,
+    SamplingParams,
+    SamplingResult,
+)
+from trellis_modules.samplers.conditioning import ExtrasMean, arithmetic_mean, average_outputs
+from trellis_modules.samplers.guidance import ConditionalPredictor
 from trellis_modules.samplers.recording import recorded
 
 FlowFunction = Callable[..., FlowOutput]
@@ -28,6 +36,12 @@ POSITIONS = "positions"
 
 POSITION_TOKENS = "position_tokens"
 """Name under which they return what their ``poses`` makes the poses of."""
+
+POSE_TIMES = (0.1, 0.2, 0.3)
+"""How much noise finished latents get when the pose head is asked about them: that of the last steps."""
+
+PATH_STEPS = 4
+"""Steps of the sampler before the last one whose poses tell how sure the pose head is."""
 
 PositionsType = Literal["last", "avg"]
 """Poses of the last step, or the mean over as many last steps as there are views."""
@@ -52,16 +66,17 @@ class WithoutSceneAttention:
 
     def __call__(self, x_t: Tensor, t: Tensor, cond: Cond, **arguments: Any) -> FlowOutput:
         """As the model, with the assets of ``x_t`` (B, ...) each in a scene of its own."""
-        return self.model(x_t, t, cond, scene_size=1, is_query=_first(x_t), **arguments)
+        query = _queries(x_t, arguments.pop("scene_size", None))
+        return self.model(x_t, t, cond, scene_size=1, is_query=query, **arguments)
 
-    def poses(self, tokens: Tensor) -> Tensor:
+    def poses(self, tokens: Tensor, *, scene_size: int | None = None) -> Tensor:
         """As the model's, of assets in a scene each."""
-        return self.model.poses(tokens, is_query=_first(tokens))
+        return self.model.poses(tokens, is_query=_queries(tokens, scene_size))
 
 
-def _first(values: Tensor) -> Tensor:
-    """(B,) bool, true for the first of the rows."""
-    return torch.arange(len(values), device=values.device) == 0
+def _queries(values: Tensor, scene_size: int | None) -> Tensor:
+    """(B,) bool, true for the first row of each scene; None takes all rows for one scene."""
+    return torch.arange(len(values), device=values.device) % (scene_size or len(values)) == 0
 
 
 @dataclass(frozen=True)
@@ -72,10 +87,44 @@ class StructureSample:
         latents: (B, C, r, r, r), input of the structure decoder.
         positions: (B, 8) poses in the query frame as predicted; quaternions need not have unit length. None
             for a model of single objects.
+        path: (steps, B, 8) the poses that the last steps predicted, as many as were asked for and that of the
+            last one; None likewise.
     """
 
     latents: Tensor
     positions: Tensor | None
+    path: Tensor | None = None
+
+    def of(self, rows: Sequence[int] | slice) -> StructureSample:
+        """Some of the assets, in the order given."""
+        if self.positions is None or self.path is None:
+            return StructureSample(self.latents[rows], None)
+        return StructureSample(self.latents[rows], self.positions[rows], self.path[:, rows])
+
+
+@dataclass(frozen=True)
+class HeldAssets:
+    """Assets whose latents are known, while the others of their scene are sampled and see them.
+
+    At each time a held asset is where its own path from noise to data passes: the network meets it as noisy
+    as those that it makes, as it did in training.
+
+    Attributes:
+        latents: (B, C, r, r, r); rows that are not held may hold anything.
+        rows: which of the B assets are held.
+    """
+
+    latents: Tensor
+    rows: tuple[int, ...]
+
+    def on_path(self, noise: Tensor, path: FlowPath) -> Callable[[Tensor, float], Tensor]:
+        """What replaces the states (N * B, ...) of a `FlowEulerSampler` that began with ``noise``."""
+        count = len(noise) // len(self.latents)
+        is_held = torch.zeros(len(self.latents), dtype=torch.bool)
+        is_held[list(self.rows)] = True
+        is_held = is_held.repeat(count).to(noise.device)[:, None, None, None, None]
+        latents = self.latents.to(noise).repeat(count, 1, 1, 1, 1)
+        return lambda x_t, t: torch.where(is_held, path.diffuse(latents, noise, t), x_t)
 
 
 def noise_generator(seed: int) -> torch.Generator:
@@ -111,72 +160,118 @@ def sample_structure(
     extras_mean: ExtrasMean = mean_of_poses,
     precompute: bool = True,
     needs_positions: bool = True,
+    held: HeldAssets | None = None,
+    path_steps: int = 0,
     on_step: Callable[[int, int], object] | None = None,
 ) -> StructureSample:
-    """Sample the latents and poses of one scene.
+    """Sample the latents and poses of one scene, or several samples of the same scene at once.
 
     Args:
         model: a flow model that returns "positions".
         sampler: the Euler loop.
         scene: conditions of the B assets, the query first.
-        noise: (B, C, r, r, r), see `structure_noise`.
+        noise: (N * B, C, r, r, r) of N samples, one after the other, see `structure_noise`.
         params: steps, times and guidance.
         positions_type: which steps the poses come from; with one view both choices are the last step.
         extras_mean: how poses of several views are averaged.
-        precompute: project the conditions once instead of in every step, where the model offers
-            ``precompute_context``; the same result in less time, for the memory of all keys and values.
+        precompute: project conditions once for all steps where the model offers ``precompute_context``.
         needs_positions: refuse a model without poses.
+        held: assets that are known already.
+        path_steps: steps before the last one whose poses are returned, too.
         on_step: called with (steps done, steps) after every step.
 
     Raises:
-        ValueError: unknown positions_type, other noise than for B assets, or a model without positions.
+        ValueError: unknown positions_type, noise for other assets, or a model without positions.
     """
-    if positions_type not in ("last", "avg"):
-        raise ValueError(f"sample_structure: positions_type must be 'last' or 'avg', got {positions_type!r}")
-    if len(noise) != scene.num_assets:
-        got = tuple(noise.shape)
-        raise ValueError(f"sample_structure: expected noise for {scene.num_assets} assets, got shape {got}")
+    count = _num_estimates(positions_type, scene)
     prepare = getattr(model, "precompute_context", None) if precompute else None
-    # Poses of one view are made of the last step's tokens; those of several views are averaged as poses.
-    regress = None if isinstance(scene.cond, MultiViewCond) else getattr(model, "poses", None)
-    flow = _flow_of(model, scene, params, noise.device, prepare is not None, regress is None)
+    regress = _regression(model, scene)
+    called, prepared, scene = for_samples(model, scene, len(noise), prepare)
+    if regress is not None:
+        called = _without_poses(called, noise.device, 0 if prepare is None else params.steps)
     result = sampler.sample(
-        flow,
+        called,
         noise,
-        prepare_cond(prepare, scene),
+        prepared,
         prepare_neg_cond(prepare, scene) if sampler.uses_guidance(params) else None,
         params,
         extras_mean=extras_mean,
         on_step=on_step,
+        constrain=None if held is None else held.on_path(noise, sampler.path),
     )
-    if regress is not None:
-        return StructureSample(result.samples, regress(result.last(POSITION_TOKENS)))
-    if POSITIONS not in result.extras:
-        if not needs_positions:
-            return StructureSample(result.samples, None)
+    poses = _last_poses(result, regress, max(count, 1 + path_steps))
+    if poses:
+        path = torch.stack(poses[-1 - path_steps :])
+        return StructureSample(result.samples, _mean_of_last(poses, count, extras_mean), path)
+    if needs_positions:
         raise ValueError(
             f"sample_structure: expected a model that returns {POSITIONS!r}, {type(model).__name__} returned "
             f"{sorted(result.extras)}; use a flow model with a pose head"
         )
-    count = _num_views(scene.cond) if positions_type == "avg" else 1
-    return StructureSample(result.samples, _mean_of_last(result.extras[POSITIONS], count, extras_mean))
+    return StructureSample(result.samples, None)
 
 
-def _flow_of(
+def for_samples(
+    model: FlowFunction, scene: SceneCond, num_rows: int, prepare: Prepare | None
+) -> tuple[FlowFunction, Cond | MultiViewCond, SceneCond]:
+    """A model and the conditions of B assets for N samples of their scene, ``num_rows`` = N * B.
+
+    A model that can prepare conditions projects them once for all samples.
+
+    Returns:
+        The model without its arguments for scenes, its condition, and that of the scene, repeated where the
+        model does not do so itself.
+
+    Raises:
+        ValueError: ``num_rows`` is no multiple of B.
+    """
+    if num_rows == 0 or num_rows % scene.num_assets:
+        raise ValueError(
+            f"sample_structure: expected noise for {scene.num_assets} assets, or a multiple of them, got "
+            f"noise for {num_rows}"
+        )
+    called = partial(model, num_object_tokens=scene.num_object_tokens)
+    count = num_rows // scene.num_assets
+    if count > 1:
+        called = partial(called, scene_size=scene.num_assets)
+        if prepare is None:
+            scene = scene.repeated(count)
+        else:
+            called = partial(called, cond_repeats=count)
+    return called, prepare_cond(prepare, scene), scene
+
+
+def told_poses(
     model: FlowFunction,
+    sampler: FlowEulerSampler,
     scene: SceneCond,
-    params: SamplingParams,
-    device: torch.device,
-    is_prepared: bool,
-    regress_poses: bool,
-) -> Callable[..., FlowOutput]:
-    """The model as the sampler calls it; recorded where nothing in a pass waits for the GPU."""
-    if regress_poses:
-        return partial(model, num_object_tokens=scene.num_object_tokens)
-    flow = partial(model, num_object_tokens=scene.num_object_tokens, regress_poses=False)
-    if not is_prepared:
-        return flow
-    return recorded(flow, device, params.steps, model if isinstance(model, nn.Module) else None)
+    latents: Tensor,
+    times: Sequence[float],
+    generator: torch.Generator,
+    *,
+    precompute: bool = True,
+) -> Tensor:
+    """What the pose head tells of finished latents that are noised again, as often as there are times.
+
+    Args:
+        model, sampler, scene, precompute: see `sample_structure`.
+        latents: (N * B, C, r, r, r) of N samples of the scene.
+        times: in (0, 1), for each pass how much noise is added.
+        generator: on the CPU; gives the noise.
+
+    Returns:
+        (len(times), N * B, 8) poses, the mean over all views.
+    """
+    prepare = getattr(model, "precompute_context", None) if precompute else None
+    called, cond, _ = for_samples(model, scene, len(latents), prepare)
+    predict = ConditionalPredictor(called)
+    told = []
+    for t in times:
+        noise = torch.randn(latents.shape, generator=generator).to(latents)
+        x_t = sampler.path.diffuse(latents, noise, t)
+        views = cond.views if isinstance(cond, MultiViewCond) else (cond,)
+        told.append(average_outputs([predict(x_t, t, view) for view in views], mean_of_poses))
+    return torch.stack([output.extras[POSITIONS] for output in told])
 
 
 def occupied_coords(logits: Tensor) -> Tensor:
@@ -208,8 +303,42 @@ def prepare_neg_cond(prepare: Prepare | None, scene: SceneCond) -> Cond:
     return prepare(scene.neg_cond[:, :1], 1)
 
 
-def _num_views(cond: Tensor | MultiViewCond) -> int:
-    return len(cond.views) if isinstance(cond, MultiViewCond) else 1
+def _regression(model: FlowFunction, scene: SceneCond) -> Callable[[Tensor], Tensor] | None:
+    """What makes poses of the tokens of a pass; None where every pass has to make its own.
+
+    Poses of one view are those of the last step, from its tokens; those of several are averaged as poses.
+    """
+    regress = None if isinstance(scene.cond, MultiViewCond) else getattr(model, "poses", None)
+    return None if regress is None else partial(regress, scene_size=scene.num_assets)
+
+
+def _without_poses(called: FlowFunction, device: torch.device, passes: int) -> FlowFunction:
+    """A call of a model that leaves its poses to `_regression`; nothing in a pass waits for the GPU then.
+
+    ``passes`` with a prepared condition are recorded where that pays.
+    """
+    return recorded(partial(called, regress_poses=False), device, passes)
+
+
+def _last_poses(
+    result: SamplingResult, regress: Callable[[Tensor], Tensor] | None, count: int
+) -> list[Tensor]:
+    """Poses (B, 8) of the last ``count`` steps, or of all where there are fewer; none of a model without."""
+    if regress is None:
+        return list(result.extras.get(POSITIONS, []))[-count:]
+    return [regress(tokens) for tokens in result.extras[POSITION_TOKENS][-count:]]
+
+
+def _num_estimates(positions_type: PositionsType, scene: SceneCond) -> int:
+    """Of how many last steps the poses are the mean.
+
+    Raises:
+        ValueError: unknown positions_type.
+    """
+    if positions_type not in ("last", "avg"):
+        raise ValueError(f"sample_structure: positions_type must be 'last' or 'avg', got {positions_type!r}")
+    views = len(scene.cond.views) if isinstance(scene.cond, MultiViewCond) else 1
+    return views if positions_type == "avg" else 1
 
 
 def _mean_of_last(estimates: Sequence[Tensor], count: int, mean: ExtrasMean) -> Tensor:

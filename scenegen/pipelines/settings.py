@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from safe_files.limits import MAX_CANDIDATES
 from scenegen.checkpoints.roles import SLAT_GAUSSIAN_ROLE, SLAT_RADIANCE_FIELD_ROLE
 from scenegen.checkpoints.schema import PipelineConfig
 from scenegen.conditioning.parts import CondParts
@@ -23,6 +24,9 @@ DECODER_ROLES: Mapping[Representation, str] = {
     "radiance_field": SLAT_RADIANCE_FIELD_ROLE,
 }
 """The network that makes each representation."""
+
+BUDGETS: Mapping[str, int] = {"fast": 1, "balanced": 4, "best": 8}
+"""Numbers of candidates by name."""
 
 _TEXTURE = TextureSettings()
 
@@ -61,6 +65,8 @@ class RunSettings:
         texture: how meshes of the appearance stage are textured; None leaves them as they are decoded, with
             colours at their many vertices.
         representations: what else the objects are returned as.
+        candidates: samples of the structures, with this seed and those after it, of which the best one by
+            confidence goes on; takes as many times as long as the structure stage.
     """
 
     seed: int = 42
@@ -81,10 +87,15 @@ class RunSettings:
     close_holes: bool = True
     texture: TextureSettings | None = TextureSettings()
     representations: Collection[Representation] = ()
+    candidates: int = 1
 
     def __post_init__(self) -> None:
         if not isinstance(self.seed, int) or self.seed not in SEEDS:
             raise ValueError(f"run: seed: expected a whole number from -2^63 to 2^64 - 1, got {self.seed!r}")
+        if not 1 <= self.candidates <= MAX_CANDIDATES:
+            raise ValueError(f"run: candidates: expected 1 to {MAX_CANDIDATES}, got {self.candidates}")
+        if self.seed + self.candidates - 1 not in SEEDS:
+            raise ValueError(f"run: seed: expected {self.candidates} seeds up to 2^64 - 1, got {self.seed}")
         if unknown := sorted(set(self.representations) - DECODER_ROLES.keys()):
             raise ValueError(f"run: unknown representation {unknown[0]!r}; known: {sorted(DECODER_ROLES)}")
         self._check_faces()
@@ -132,9 +143,18 @@ class RunSettings:
             close_holes=self._closes_holes(config, texture),
             texture=texture,
             representations=frozenset(self.representations),
+            candidates=self._candidates(config),
         )
         _check_decoders(resolved, roles)
         return resolved
+
+    def _candidates(self, config: PipelineConfig) -> int:
+        if self.candidates > 1 and not config.has_scene:
+            raise ValueError(
+                "run: candidates: samples are compared by where they place the objects, and the checkpoint "
+                "places none; leave it out"
+            )
+        return self.candidates
 
     def _texture(self, config: PipelineConfig) -> TextureSettings | None:
         """How meshes are textured here; nothing is asked that would have no effect."""
@@ -205,6 +225,12 @@ class ResolvedSettings:
     close_holes: bool
     texture: TextureSettings | None
     representations: frozenset[Representation]
+    candidates: int
+
+    @property
+    def seeds(self) -> list[int]:
+        """One for each candidate."""
+        return [self.seed + number for number in range(self.candidates)]
 
     def record(self) -> dict[str, Any]:
         """What decides over the result, as JSON types."""

@@ -17,17 +17,23 @@ from scenegen.conditioning.image_preparation import RemoveBackground, prepare_as
 from scenegen.conditioning.parts import CondParts
 from scenegen.conditioning.scene_conditioner import SceneCond, SceneConditioner
 from scenegen.inputs.scene_images import SceneImages
+from scenegen.pipelines.memory import check_candidates_fit
 from scenegen.pipelines.progress import ProgressReporter
 from scenegen.pipelines.sampling import (
+    HeldAssets,
     StructureSample,
     WithoutSceneAttention,
     sample_structure,
     structure_noise,
+    told_poses,
 )
 from scenegen.pipelines.settings import ResolvedSettings
+from trellis_modules.models import SparseStructureFlowModel
 
 _IMAGES_AT_ONCE = 16
 _OBJECTS_DECODED_AT_ONCE = 4
+_ACTIVATIONS = 40  # of a block, in copies of its tokens
+_STRUCTURE_BYTES = 4 * 4 * 64**3  # of a decoded structure, and what a judge makes of it
 
 
 @dataclass(frozen=True)
@@ -92,15 +98,24 @@ class StructureStage:
     def sample(
         self,
         cond: SceneCond,
-        generator: torch.Generator,
+        generators: Sequence[torch.Generator],
         settings: ResolvedSettings,
         reporter: ProgressReporter,
+        held: HeldAssets | None = None,
+        path_steps: int = 0,
     ) -> StructureSample:
-        """Latents and poses of the objects; ``generator`` gives the noise."""
+        """Latents and poses of the objects, for as many samples as there are ``generators`` of noise.
+
+        Some objects may be ``held``; ``path_steps`` as in `sample_structure`.
+
+        Raises:
+            SceneInputError: the memory does not hold so many samples.
+        """
         with self.networks.use(FLOW_ROLE) as flow, reporter.watching(flow):
-            noise = structure_noise(
-                cond.num_assets, flow.config.in_channels, flow.config.resolution, generator, self.device
-            )
+            per_asset = _bytes_per_asset(flow, cond.neg_cond.shape[1])
+            check_candidates_fit(len(generators), cond.num_assets, per_asset, self.device)
+            shape = (cond.num_assets, flow.config.in_channels, flow.config.resolution)
+            noise = torch.cat([structure_noise(*shape, each, self.device) for each in generators])
             reporter.report("structure", 0, settings.sampling.steps)
             return sample_structure(
                 flow if settings.scene_attention else WithoutSceneAttention(flow),
@@ -111,7 +126,30 @@ class StructureStage:
                 positions_type=settings.positions_type,
                 precompute=self.networks.keeps,
                 needs_positions=self.config.has_scene,
+                held=held,
+                path_steps=path_steps,
                 on_step=partial(reporter.report, "structure"),
+            )
+
+    def told_poses(
+        self,
+        cond: SceneCond,
+        latents: Tensor,
+        times: Sequence[float],
+        generator: torch.Generator,
+        settings: ResolvedSettings,
+        reporter: ProgressReporter,
+    ) -> Tensor:
+        """What the pose head tells of finished latents (N * B, C, r, r, r), see `sampling.told_poses`."""
+        with self.networks.use(FLOW_ROLE) as flow, reporter.watching(flow):
+            return told_poses(
+                flow if settings.scene_attention else WithoutSceneAttention(flow),
+                self.config.sparse_structure_sampler.build_sampler(),
+                cond,
+                latents.to(self.device),
+                times,
+                generator,
+                precompute=self.networks.keeps,
             )
 
     def decode(self, latents: Tensor, reporter: ProgressReporter) -> Tensor:
@@ -123,3 +161,12 @@ class StructureStage:
         with self.networks.use(DECODER_ROLE) as decoder, reporter.watching(decoder):
             chunks = [decoder(chunk).float().cpu() for chunk in latents.split(_OBJECTS_DECODED_AT_ONCE)]
         return torch.cat(chunks).squeeze(1)
+
+
+def _bytes_per_asset(flow: SparseStructureFlowModel, num_cond_tokens: int) -> int:
+    """What one object takes while it is sampled and judged, about, beside weights and conditions."""
+    config, number = flow.config, 4
+    tokens = (
+        _ACTIVATIONS * config.tokens_per_edge**3 + 2 * num_cond_tokens
+    )  # with keys and values of one block
+    return number * config.model_channels * tokens + _STRUCTURE_BYTES

@@ -73,31 +73,41 @@ class SurfaceQueue:
     """The meshes of one scene on their way through the processes."""
 
     def __init__(
-        self, workers: Workers, settings: TextureSettings, watertight: bool, check: Callable[[], None]
+        self,
+        workers: Workers | None,
+        settings: TextureSettings,
+        watertight: bool,
+        check: Callable[[], None],
     ) -> None:
         """Take the processes.
 
         Args:
-            workers: of a `WorkerPool`.
+            workers: of a `WorkerPool`; None does the work here, when it is asked for.
             settings: of all objects.
             watertight: see `texture_mesh`.
             check: called while a surface is waited for; what it raises ends the waiting.
         """
-        self._workers, self._settings, self._watertight, self._check = workers, settings, watertight, check
-        self._calls: dict[int, tuple[Future, tuple]] = {}
+        self._workers, self._settings, self._watertight = workers, settings, watertight
+        self._check = check
+        self._calls: dict[int, tuple[Future | None, tuple]] = {}
 
     def begin(self, row: int, mesh: MeshExtractResult, num_faces: int | None) -> None:
         """Have the mesh of an object cleaned and unwrapped; ``num_faces`` as in `texture_mesh`."""
         arguments = preparation_of(mesh, self._settings, num_faces, self._watertight)
-        self._calls[row] = self._workers.submit(prepare_surface, *arguments), arguments
+        future = None if self._workers is None else self._workers.submit(prepare_surface, *arguments)
+        self._calls[row] = future, arguments
 
-    def take(self, row: int) -> PreparedSurface | None:
+    def take(self, row: int, on_piece: Callable[[int], object] | None = None) -> PreparedSurface | None:
         """Wait for the surface of an object; None where no face is left.
+
+        ``on_piece`` as in `prepare_surface`, where the work is done here.
 
         Raises:
             ValueError: see `prepare_surface`.
         """
         future, arguments = self._calls.pop(row)
+        if future is None:
+            return prepare_surface(*arguments, on_piece=on_piece)
         while True:
             self._check()
             try:
@@ -111,4 +121,5 @@ class SurfaceQueue:
     def cancel(self) -> None:
         """Begin no further mesh."""
         for future, _ in self._calls.values():
-            future.cancel()
+            if future is not None:
+                future.cancel()

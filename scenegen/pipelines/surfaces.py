@@ -65,15 +65,29 @@ def colour_objects(objects: Sequence[GeneratedObject], view: SceneImages) -> Pho
     shown = [index for index, item in enumerate(objects) if item.mesh is not None]
     if not shown:
         return None
-    transforms = {index: pose_to_transform(objects[index].pose.double()).numpy() for index in shown}
     surfaces = [placed_surface(objects[index]) for index in shown]
-    camera = fit_photo_camera(surfaces, [view.masks[index] for index in shown])
-    is_believed = camera.modal_overlap >= MIN_OVERLAP
+    fitted = fit_photo_camera(surfaces, [view.masks[index] for index in shown])
+    camera = fitted if fitted.modal_overlap >= MIN_OVERLAP else None
+    colour_by_camera(objects, view, camera)
+    return camera
+
+
+def colour_by_camera(
+    objects: Sequence[GeneratedObject], view: SceneImages, camera: PhotoCamera | None
+) -> None:
+    """Colour the meshes that have no colours yet, in place.
+
+    Args:
+        objects: some of the photo's objects.
+        view: the photo.
+        camera: of the photo; None where none is known, then colours follow the height in the picture.
+    """
     pixels = np.asarray(view.photo.convert("RGB"))
-    for index in shown:
-        mesh, mask = objects[index].mesh, view.masks[index]
-        if mesh.visual.defined:
+    places = {number: place for place, number in enumerate(view.object_ids)}
+    for item in objects:
+        if item.mesh is None or item.mesh.visual.defined:
             continue
-        if not (is_believed and colour_from_photo(mesh, transforms[index], camera, pixels, mask)):
-            colour_by_height(mesh, view.cutouts[index])
-    return camera if is_believed else None
+        to_query, place = pose_to_transform(item.pose.double()).numpy(), places[item.object_id]
+        mask = view.masks[place]
+        if camera is None or not colour_from_photo(item.mesh, to_query, camera, pixels, mask):
+            colour_by_height(item.mesh, view.cutouts[place])

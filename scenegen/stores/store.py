@@ -22,9 +22,9 @@ _ATTEMPTS = 5
 _FIRST_WAIT, _LONGEST_WAIT = 0.2, 10.0  # seconds between attempts
 _WHOLE_AT_ONCE = ("s3", "gs", "az")  # an upload that does not end is not seen there, also in parts
 _HINTS = {
-    "TimeTooSkewed": "the clock of this machine is wrong, set it",
-    "NoSuchBucket": "make the bucket or correct the URL",
-    "ENOSPC": "free space on this machine",
+    "request time": "the clock of this machine is wrong, set it",
+    "bucket does not exist": "make the bucket or correct the URL",
+    "No space left": "free space on this machine",
 }
 _T = TypeVar("_T")
 

@@ -92,6 +92,11 @@ def _trainer_arguments(kind: TrainerKind, trainer: NamedConfig, where: str) -> t
     loop = build(LoopConfig, _with_groups({k: v for k, v in trainer.args.items() if k in of_loop}), where)
     settings = build(kind.settings, {k: v for k, v in trainer.args.items() if k in own}, where)
     _check_numbers(settings, where)
+    if loop.cuda_graphs and (reason := kind.not_recorded(settings)):
+        raise ConfigError(
+            f"trainer.cuda_graphs: expected false with {trainer.name}, {reason}, got true: its passes "
+            "cannot be recorded; leave it out"
+        )
     return loop, settings
 
 

@@ -30,6 +30,7 @@ from scenegen.trainers.loop_config import LoopConfig
 from scenegen.trainers.objective import Objective
 from scenegen.trainers.optimizers import LearningRates, build_optimizer, trained_groups
 from scenegen.trainers.precision import build_precision, prepare_networks, whole, whole_tensors
+from trellis_modules.attention.backends import load_automatic
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +70,7 @@ class Learner:
         self.objective = objective.to(device)
         groups = trained_groups(self.objective.named_parameters(), config.optimizer)
         if config.compile:
+            load_automatic(device)
             for block in trained_blocks(objective):
                 block.compile()
         self._module: nn.Module = self.objective
@@ -202,10 +204,9 @@ class Learner:
             means: of what it logged, over all passes of all processes.
             broken: as `finish_step` logs it: "skipped".
         """
-        kept = dict(self.objective.named_buffers(recurse=False))
-        before = {name: value.clone() for name, value in kept.items()}
+        before = {name: value.clone() for name, value in self.objective.kept.items()}
         self.objective.end_step(means)
-        for name, value in self.objective.named_buffers(recurse=False):
+        for name, value in self.objective.kept.items():
             value.copy_(torch.where(broken > 0, before[name], value))
 
     # ---- weights
@@ -271,6 +272,5 @@ class Learner:
         Raises:
             RanksDiffer: names what is not the same.
         """
-        buffers = dict(self.objective.named_buffers(recurse=False))
         shared = {} if self.is_sharded else self.named(self.precision.flat_masters)
-        self._world.check_equal({**buffers, **shared})
+        self._world.check_equal({**self.objective.kept, **shared})

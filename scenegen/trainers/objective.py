@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from scenegen.datasets.batch import Batch
 from scenegen.datasets.source import BatchSource
-from scenegen.trainers.samples import SceneSample
+from scenegen.trainers.samples import LatentSample, SceneSample
 from trellis_modules.samplers import SamplingParams
 
 T = TypeVar("T")
@@ -27,10 +27,28 @@ class Objective(nn.Module, ABC):
     #: The kind of batch that it learns from.
     batch_type: ClassVar[type[Batch]]
 
+    #: Whether what it samples are objects in places, whose poses validation measures.
+    places_objects: ClassVar[bool] = False
+
     @property
     def networks(self) -> dict[str, nn.Module]:
         """The children by name."""
         return dict(self.named_children())
+
+    @property
+    def kept(self) -> dict[str, Tensor]:
+        """What it keeps from step to step: buffers by name, of its own and of parts without parameters."""
+        parts = [("", self, False)]
+        parts += [
+            (f"{name}.", part, True)
+            for name, part in self.named_children()
+            if next(part.parameters(), None) is None
+        ]
+        return {
+            prefix + name: buffer
+            for prefix, part, recurse in parts
+            for name, buffer in part.named_buffers(recurse=recurse)
+        }
 
     def decide(self, generator: torch.Generator) -> tuple[Hashable, ...]:
         """What is decided on the host for a step: further arguments of ``forward``, none by default.
@@ -66,15 +84,19 @@ class Objective(nn.Module, ABC):
         return look()
 
     def end_step(self, logs: Mapping[str, Tensor]) -> None:
-        """Update what the objective keeps from step to step (in buffers); nothing by default.
+        """Update what the objective keeps from step to step, see `kept`; nothing by default.
 
         Args:
             logs: of `forward`, averaged over all batches of the step on all processes: all are told the same.
         """
 
+    def shown(self, batch: Batch) -> Batch:
+        """The part of a batch that snapshots show; all of it by default."""
+        return batch
+
     def samples(
         self, batch: Batch, generator: torch.Generator, params: SamplingParams
-    ) -> tuple[SceneSample, ...]:
+    ) -> tuple[SceneSample, ...] | tuple[LatentSample, ...]:
         """What the networks, in eval mode, make of the conditions of a batch, beside the truth.
 
         Validation measures its poses and snapshots show it; none by default.

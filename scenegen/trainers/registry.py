@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from scenegen.datasets.batch import (
     Batch,
@@ -64,28 +65,46 @@ class TrainerKind:
         settings: dataclass of what ``trainer.args`` says beside the loop's settings, with other names.
         roles: of the networks that the experiment's ``models`` name.
         batch_type: kind of batch that the objective learns from.
+        not_recorded: why passes cannot be recorded as CUDA graphs with such settings; None where they can.
     """
 
     objective: Callable[..., Objective]
     settings: type
     roles: tuple[str, ...]
     batch_type: type[Batch]
+    not_recorded: Callable[[Any], str | None] = lambda settings: None
 
 
 _FLOW_ROLES = ("flow", "image_encoder")
 
 
+def _voxels_differ(settings: Any) -> str:
+    return "whose batches have another number of voxels in every step"
+
+
+def _captions_differ(settings: AssetFlowSettings) -> str | None:
+    return "whose captions are others in every step" if isinstance(settings, TextFlowSettings) else None
+
+
+def _collisions_wait(settings: ReleasedSceneFlowSettings) -> str | None:
+    return "whose use_collision_loss waits for the GPU" if settings.use_collision_loss else None
+
+
+def _inverse_waits(settings: Any) -> str:
+    return "whose inverse of the cameras waits for the GPU"
+
+
 def _dense_flow(settings: type[AssetFlowSettings]) -> TrainerKind:
-    return TrainerKind(DenseFlowObjective, settings, ("denoiser",), LatentBatch)
+    return TrainerKind(DenseFlowObjective, settings, ("denoiser",), LatentBatch, _captions_differ)
 
 
 def _sparse_flow(settings: type[AssetFlowSettings]) -> TrainerKind:
-    return TrainerKind(SparseFlowObjective, settings, ("denoiser",), SparseLatentBatch)
+    return TrainerKind(SparseFlowObjective, settings, ("denoiser",), SparseLatentBatch, _voxels_differ)
 
 
 TRAINERS: Mapping[str, TrainerKind] = {
     "ImageConditionedVGGTFlowMatchingCFGTrainer": TrainerKind(
-        ReleasedSceneFlowObjective, ReleasedSceneFlowSettings, ("denoiser",), SceneCaseBatch
+        ReleasedSceneFlowObjective, ReleasedSceneFlowSettings, ("denoiser",), SceneCaseBatch, _collisions_wait
     ),
     "FlowMatchingTrainer": _dense_flow(AssetFlowSettings),
     "FlowMatchingCFGTrainer": _dense_flow(GuidedFlowSettings),
@@ -99,16 +118,20 @@ TRAINERS: Mapping[str, TrainerKind] = {
         StructureVaeObjective, StructureVaeConfig, ("encoder", "decoder"), ShapeBatch
     ),
     "SLatVaeGaussianTrainer": TrainerKind(
-        SLatVaeGaussianObjective, SLatVaeGaussianSettings, ("encoder", "decoder"), SparseViewBatch
+        SLatVaeGaussianObjective,
+        SLatVaeGaussianSettings,
+        ("encoder", "decoder"),
+        SparseViewBatch,
+        _voxels_differ,
     ),
     "SLatVaeRadianceFieldDecoderTrainer": TrainerKind(
-        SLatRadianceFieldObjective, PictureLossSettings, ("decoder",), SparseViewBatch
+        SLatRadianceFieldObjective, PictureLossSettings, ("decoder",), SparseViewBatch, _voxels_differ
     ),
     "SLatVaeMeshDecoderTrainer": TrainerKind(
-        MeshDecoderObjective, MeshDecoderSettings, ("decoder",), SparseViewBatch
+        MeshDecoderObjective, MeshDecoderSettings, ("decoder",), SparseViewBatch, _voxels_differ
     ),
     "geometry_encoder": TrainerKind(
-        GeometryEncoderObjective, GeometryEncoderConfig, ("vggt",), ScenePairBatch
+        GeometryEncoderObjective, GeometryEncoderConfig, ("vggt",), ScenePairBatch, _inverse_waits
     ),
     "image_encoder": TrainerKind(ImageEncoderObjective, ImageEncoderConfig, ("image_encoder",), SceneBatch),
     "object_flow": TrainerKind(ObjectFlowObjective, ObjectFlowConfig, _FLOW_ROLES, ObjectLatentBatch),
@@ -120,9 +143,14 @@ TRAINERS: Mapping[str, TrainerKind] = {
         StructuredLatentVaeConfig,
         ("encoder", "decoder_gs", "decoder_mesh"),
         FieldBatch,
+        _voxels_differ,
     ),
     "structured_latent_flow": TrainerKind(
-        StructuredLatentFlowObjective, StructuredLatentFlowConfig, _FLOW_ROLES, LatentPictureBatch
+        StructuredLatentFlowObjective,
+        StructuredLatentFlowConfig,
+        _FLOW_ROLES,
+        LatentPictureBatch,
+        _voxels_differ,
     ),
 }
 """Names are those of released configurations where they have such a trainer; the others are our own."""

@@ -5,14 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from trellis_modules.flow_output import FlowOutput
 from trellis_modules.samplers import FlowEulerSampler, Guidance, SamplingParams
+from trellis_modules.sparse import SparseTensor
 
 POSITIONS = "positions"
+SHOWN = 4
+"""Single objects of a batch that are sampled to be looked at."""
+
+
+Latents = TypeVar("Latents", Tensor, SparseTensor)
 
 
 @dataclass(frozen=True)
@@ -34,20 +41,34 @@ class SceneSample:
     scene_image: Tensor | None = None
 
 
+@dataclass(frozen=True)
+class LatentSample:
+    """Structured latents of N single objects.
+
+    Attributes:
+        latents, true_latents: (N, C) at the same voxels.
+        images: (N, 3, S, S) in [0, 1], what was shown of them.
+    """
+
+    latents: SparseTensor
+    true_latents: SparseTensor
+    images: Tensor | None = None
+
+
 def sample_flow(
     flow: Callable[..., FlowOutput],
-    like: Tensor,
+    like: Latents,
     cond: Tensor,
     empty: Tensor,
     generator: torch.Generator,
     sigma_min: float,
     params: SamplingParams,
-) -> tuple[Tensor, Tensor | None]:
+) -> tuple[Latents, Tensor | None]:
     """Sample with guidance at all times.
 
     Args:
         flow: called with states, times and a condition.
-        like: (N, C, r, r, r), of the shape and on the device of what is sampled.
+        like: (N, C, r, r, r) or sparse (N, C), of the shape and on the device of what is sampled.
         cond, empty: (N, L, C) conditions and empty ones.
         generator: of the noise, on the same device.
         sigma_min: of the flow's path.
@@ -56,7 +77,11 @@ def sample_flow(
     Returns:
         Latents, and the poses of the last step where the flow tells any.
     """
-    noise = torch.randn(like.shape, generator=generator, device=like.device)
+
+    def drawn(values: Tensor) -> Tensor:
+        return torch.randn(values.shape, generator=generator, device=values.device)
+
+    noise = like.apply(drawn) if isinstance(like, SparseTensor) else drawn(like)
     sampler = FlowEulerSampler(sigma_min, Guidance.ALWAYS)
     result = sampler.sample(flow, noise, cond, empty, params)
     return result.samples, result.last(POSITIONS).float() if POSITIONS in result.extras else None

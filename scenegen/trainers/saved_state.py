@@ -82,7 +82,7 @@ def save(
     if learner.elastic is not None:
         state = learner.elastic.controller.state_dict()
         tensors |= {f"elastic.{name}": value for name, value in state.items()}
-    tensors |= {f"objective.{name}": value for name, value in learner.objective.named_buffers(recurse=False)}
+    tensors |= {f"objective.{name}": value for name, value in learner.objective.kept.items()}
     state = learner.optimizer.state_dict()
     moments, numbers = _parted(state["state"])
     networks: dict[str, NetworkFile] = {}
@@ -121,7 +121,7 @@ def restore(
     check_settings(saved.path, saved.notes["settings"], settings)
     _check_spread(saved, learner.is_sharded)
     try:
-        own = dict(learner.objective.named_buffers(recurse=False))
+        own = learner.objective.kept
         buffers = _part(saved.tensors, "objective.")
         if own.keys() != buffers.keys():
             raise ValueError(f"expected {sorted(own)} of the objective, got {sorted(buffers)}")

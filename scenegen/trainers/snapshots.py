@@ -1,8 +1,8 @@
 """Pictures of what networks make while they are trained, beside the truth.
 
 In ``samples/<suffix>/`` of a run, with the names of the released training: ``image`` shows what the networks
-saw, ``sample`` and ``sample_gt`` the voxels of each object, ``scene`` and ``scene_gt`` all objects in their
-places, and ``pos`` and ``pos_gt`` (JSON) hold the poses.
+saw, ``sample`` and ``sample_gt`` the voxels of each object, or its Gaussians where latents are structured,
+``scene`` and ``scene_gt`` all objects in their places, and ``pos`` and ``pos_gt`` (JSON) hold the poses.
 """
 
 from __future__ import annotations
@@ -24,11 +24,13 @@ from scenegen.datasets.source import BatchSource
 from scenegen.geometry import pose_to_transform, sanitize_pose, yup_to_zup, zup_to_yup
 from scenegen.trainers.distributed import World
 from scenegen.trainers.objective import Objective
-from scenegen.trainers.samples import SceneSample, as_used
+from scenegen.trainers.samples import LatentSample, SceneSample, as_used
 from trellis_modules.files import atomic_write, atomic_write_text
+from trellis_modules.renderers import gaussian_preview
 from trellis_modules.renderers.pictures import to_uint8
 from trellis_modules.renderers.structure_preview import scene_preview, structure_preview
 from trellis_modules.samplers import SamplingParams
+from trellis_modules.sparse import SparseTensor
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +79,7 @@ class Snapshots:
         Args:
             objective: as it is trained; one without samples is not shown.
             source: of the batches of which one is shown.
-            decoder: of structure latents; None leaves voxels out.
+            decoder: of latents, to voxels or, where they are structured, to Gaussians; None leaves both out.
             output_dir: of the run.
             every: steps between two snapshots.
             world: of the processes.
@@ -89,7 +91,7 @@ class Snapshots:
     def __call__(self, step: int, suffix: str) -> dict[str, float]:
         """Sample, draw and write; all processes together. Nothing to log."""
         if self._batch is None:
-            self._batch = shown_batch(self.source)
+            self._batch = self.objective.shown(shown_batch(self.source))
         device = next(self._batch.tensors()).device
         with as_used(self.objective):
             generator = torch.Generator(device).manual_seed(_SEED)
@@ -98,8 +100,8 @@ class Snapshots:
                 self.write(samples[0], suffix, PictureSize.on(device))
         return {}
 
-    def write(self, sample: SceneSample, suffix: str, size: PictureSize) -> None:
-        """Write the pictures and poses of a scene.
+    def write(self, sample: SceneSample | LatentSample, suffix: str, size: PictureSize) -> None:
+        """Write the pictures of a sample, and the poses of a scene.
 
         Args:
             sample: what was made.
@@ -114,31 +116,51 @@ class Snapshots:
         pictures: dict[str, Tensor] = {}
         if sample.images is not None:
             pictures["image"] = _grid(_shown_images(sample))
-        made = {"": (sample.latents, sample.poses), "_gt": (sample.true_latents, sample.true_poses)}
-        for kind, (latents, poses) in made.items():
+        for kind, (latents, poses) in _made_and_true(sample).items():
             if poses is not None:
                 text = json.dumps(poses.tolist(), indent=1) + "\n"
                 atomic_write_text(folder / f"pos{kind}_{suffix}.json", text)
-            if self.decoder is not None:
-                pictures |= _voxel_pictures(self.decoder.to(latents.device), latents, poses, kind, size)
+            if self.decoder is None:
+                continue
+            decoder = self.decoder.to(latents.device)
+            if isinstance(latents, SparseTensor):
+                pictures |= _gaussian_pictures(decoder, latents, kind, size)
+            else:
+                pictures |= _voxel_pictures(decoder, latents, poses, kind, size)
         for name, picture in pictures.items():
             with atomic_write(folder / f"{name}_{suffix}.jpg") as path:
                 Image.fromarray(picture.cpu().numpy().astype(np.uint8)).save(path, "JPEG", quality=92)
 
 
 def shown_batch(source: BatchSource) -> Batch:
-    """The first batch with a scene of four objects among some, or the one with most objects."""
+    """The first batch with scenes of four objects among some, or of most; of single objects the first."""
     chosen, most = None, -1
     for number in range(_LOOKED_AT):
         batch = source.batch(number)
-        poses = getattr(batch, "positions", None)
-        count = OBJECTS if poses is None else len(poses)
+        count = getattr(batch, "scene_size", OBJECTS)
         if count == OBJECTS:
             return batch
         if count > most:
             chosen, most = batch, count
     assert chosen is not None
     return chosen
+
+
+def _made_and_true(
+    sample: SceneSample | LatentSample,
+) -> dict[str, tuple[Tensor | SparseTensor, Tensor | None]]:
+    """Latents, and poses where there are some, by what ends the names of their files."""
+    if isinstance(sample, LatentSample):
+        return {"": (sample.latents, None), "_gt": (sample.true_latents, None)}
+    return {"": (sample.latents, sample.poses), "_gt": (sample.true_latents, sample.true_poses)}
+
+
+def _gaussian_pictures(
+    decoder: nn.Module, latents: SparseTensor, kind: str, size: PictureSize
+) -> dict[str, Tensor]:
+    """Gaussians of each object; ``kind`` ends their name."""
+    drawn = [gaussian_preview(item, size=size.objects, ssaa=size.samples) for item in decoder(latents)]
+    return {f"sample{kind}": _grid(drawn)}
 
 
 def _voxel_pictures(
@@ -169,9 +191,10 @@ def _zup_transforms(poses: Tensor) -> Tensor:
     return transforms
 
 
-def _shown_images(sample: SceneSample) -> list[Tensor]:
+def _shown_images(sample: SceneSample | LatentSample) -> list[Tensor]:
     """What was shown, (S, S, 3) uint8 each: the cut-outs, then the photo."""
-    images = list(sample.images) + ([] if sample.scene_image is None else [sample.scene_image])
+    photo = sample.scene_image if isinstance(sample, SceneSample) else None
+    images = list(sample.images) + ([] if photo is None else [photo])
     return [to_uint8(image.permute(1, 2, 0)) for image in images]
 
 

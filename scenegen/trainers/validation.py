@@ -61,6 +61,8 @@ class Validation:
         generator = torch.Generator(device).manual_seed(_SEED + number * self.world.size + self.world.rank)
         decisions = self.objective.decide(torch.Generator().manual_seed(generator.initial_seed()))
         loss, logs = self.objective(batch, generator, *decisions)
+        if not self.objective.places_objects:
+            return {"loss": loss, **logs}
         return {"loss": loss, **logs, **pose_figures(self.objective.samples(batch, generator, SAMPLING))}
 
 

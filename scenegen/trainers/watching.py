@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from scenegen.trainers.trainer import Trainer
 from scenegen.trainers.validation import Validation
 from trellis_modules.checkpoint import CheckpointError
 from trellis_modules.config import ConfigError, build, lookup
+from trellis_modules.models import SLatGaussianDecoder
+from trellis_modules.sparse import SparseTensor
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +43,7 @@ def add_watchers(trainer: Trainer, experiment: Experiment, options: SourceOption
     """
     loop, dataset, world = experiment.loop, experiment.dataset, trainer.world
     kind = lookup(DATA, dataset.name, "dataset")
+    held_out = None
     if loop.validate_every and kind.takes_packs and not options.validation_packs:
         logger.info("trainer.validate_every: nothing is measured without --validation-packs")
     elif loop.validate_every:
@@ -55,9 +59,13 @@ def add_watchers(trainer: Trainer, experiment: Experiment, options: SourceOption
         if isinstance(held_out, ObjectLatentSource) and options.structure_decoder is not None:
             trainer.watch(_structure_figures(trainer, held_out, options.structure_decoder))
     if type(trainer.objective).samples is not Objective.samples:
-        part = replace(options, validation=bool(loop.validate_every), slots=1)
-        shown = build_source(dataset, part) if kind.takes_data else trainer.source
-        decoder = snapshot_decoder(build(kind.config, dataset.args, f"dataset {dataset.name}"))
+        if kind.takes_data:
+            part = replace(options, validation=held_out is not None, slots=1)
+            shown = build_source(dataset, part)
+        else:  # its batches can be asked for in any order, and whatever a step consists of
+            shown = held_out or trainer.source
+        settings = build(kind.config, dataset.args, f"dataset {dataset.name}")
+        decoder = snapshot_decoder(settings, options.structure_decoder)
         trainer.watch(Snapshots(trainer.objective, shown, decoder, trainer.output_dir, loop.i_sample, world))
 
 
@@ -69,20 +77,35 @@ def _structure_figures(trainer: Trainer, held_out: ObjectLatentSource, stem: Pat
     return StructureFigures(trainer.objective, batch, true, decoder, every, autocast)
 
 
-def snapshot_decoder(settings: Any) -> nn.Module | None:
-    """The decoder of structure latents that a data set names for pictures; None where there is none."""
-    folder, reference = getattr(settings, "ss_dec_path", None), getattr(settings, "pretrained_ss_dec", None)
-    if folder is None and reference is None:
-        return None
-    try:
-        if folder is not None:
-            decoder = frozen_decoder_of_run(Path(folder), settings.ss_dec_ckpt or "")
-        else:
-            decoder = frozen_network(reference)
-    except CheckpointError as error:
-        logger.warning("dataset.pretrained_ss_dec: snapshots show no voxels: %s", error)
-        return None
-    return _DecoderOfNormalised(decoder, settings.normalization)
+def snapshot_decoder(settings: Any, structure_decoder: Path | None = None) -> nn.Module | None:
+    """The decoder that shows what latents are; None where there is none.
+
+    Args:
+        settings: of the data set: ``pretrained_ss_dec`` of structure latents, ``pretrained_slat_dec`` of
+            structured ones, or a training run's folder and state in their place.
+        structure_decoder: checkpoint stem of a decoder of structure latents that the run was given.
+    """
+    if structure_decoder is not None and not hasattr(settings, "pretrained_slat_dec"):
+        return load_checkpoint(structure_decoder).eval().requires_grad_(False)
+    for kind in ("ss_dec", "slat_dec"):
+        folder, reference = (
+            getattr(settings, f"{kind}_path", None),
+            getattr(settings, f"pretrained_{kind}", None),
+        )
+        if folder is None and reference is None:
+            continue
+        try:
+            if folder is not None:
+                decoder = frozen_decoder_of_run(Path(folder), getattr(settings, f"{kind}_ckpt") or "")
+            else:
+                decoder = frozen_network(reference)
+            if kind == "slat_dec" and not isinstance(decoder, SLatGaussianDecoder):
+                raise CheckpointError(f"expected an SLatGaussianDecoder, got {type(decoder).__name__}")
+        except CheckpointError as error:
+            logger.warning("dataset.pretrained_%s: snapshots do not show what latents are: %s", kind, error)
+            return None
+        return _DecoderOfNormalised(decoder, getattr(settings, "normalization", None))
+    return None
 
 
 class _DecoderOfNormalised(nn.Module):
@@ -92,5 +115,8 @@ class _DecoderOfNormalised(nn.Module):
         super().__init__()
         self.decoder, self.normalization = decoder, normalization
 
-    def forward(self, latents: Tensor) -> Tensor:
-        return self.decoder(restored_latents(latents, self.normalization, dim=1))
+    def forward(self, latents: Tensor | SparseTensor) -> Any:
+        restored = partial(restored_latents, normalization=self.normalization, dim=1)
+        return self.decoder(
+            latents.apply(restored) if isinstance(latents, SparseTensor) else restored(latents)
+        )

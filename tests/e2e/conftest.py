@@ -57,6 +57,13 @@ APPEARANCE_NETWORKS = {
         **SLAT, "model_channels": WIDTH, "upsample_channels": [32],
         "representation_config": {"use_color": True}}),
 }  # fmt: skip
+ENCODER = {
+    "encoder": ("SparseStructureEncoder", {
+        "in_channels": 1, "latent_channels": 4, "num_res_blocks": 1, "num_res_blocks_middle": 1,
+        "channels": [16, 16, 16]}),
+}  # fmt: skip
+"""Of the structures, which is published beside the networks that make scenes."""
+
 APPEARANCE_ROLES = {
     "slat_flow_model": "ckpts/slat_flow",
     "slat_decoder_mesh": "ckpts/slat_dec_mesh",
@@ -77,7 +84,7 @@ def write_checkpoint(folder: Path, mean_logit: float, appearance: bool = False, 
     With an appearance stage its layout is that of the published one, but for a colour grid.
     """
     torch.manual_seed(0)
-    networks = {**NETWORKS, **APPEARANCE_NETWORKS} if appearance else NETWORKS
+    networks = {**NETWORKS, **(APPEARANCE_NETWORKS if appearance else {}), **ENCODER}
     for stem, (name, args) in networks.items():
         if stem == "slat_flow" and patch_grid:
             args = args | {"cond_channels": WIDTH + PATCH_DETAILS}
@@ -165,6 +172,12 @@ def checkpoint(tmp_path) -> Path:
 def empty_checkpoint(tmp_path) -> Path:
     """A checkpoint that finds no occupied voxel."""
     return write_checkpoint(tmp_path / "toy", mean_logit=-100.0)
+
+
+@pytest.fixture(scope="session")
+def write_room() -> Callable[[Path, int], Path]:
+    """As `write_scene`, for fixtures that several tests share."""
+    return _write_scene
 
 
 @pytest.fixture

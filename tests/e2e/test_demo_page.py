@@ -161,6 +161,22 @@ def test_a_scene_from_two_boxes_and_a_second_picture(server, tab, photo):
     assert tab.shown["scene"]["path"] == tab.shown["glb"]["path"]
 
 
+def test_an_object_is_made_anew_and_comes_back(tab, tmp_path):
+    cache(tab, tmp_path, label_array())
+    generate(tab)
+    rows = tab.shown["objects"]
+    assert [row["classes"].split()[-1] for row in rows] == ["made", "made"]
+    first = tab.fetch(tab.shown["glb"])
+    tab.call("page_reroll", event={"key": rows[0]["key"]})
+    tab.call("page_show_rerolled_scene")
+    assert "Done after" in tab.shown["status"]
+    second = tab.fetch(tab.shown["glb"])
+    assert second != first
+    tab.call("page_undo")
+    tab.call("page_show_undone_scene")
+    assert tab.fetch(tab.shown["glb"]) == first
+
+
 def test_downloads_are_one_archive_too(tab, tmp_path, small_pictures):
     cache(tab, tmp_path, label_array())
     generate(tab)

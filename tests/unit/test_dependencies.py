@@ -24,7 +24,8 @@ SCRIPT_FOLDERS = ("scripts", "benchmarks", "examples", "integrations")
 PROJECT_MODULES = {*PACKAGES, *SCRIPT_FOLDERS, "tests", *(path.stem for path in ROOT.glob("*.py"))}
 
 TESTED_EXTRAS = (
-    "data", "tensorboard", "train", "eval", "hub", "segment", "cutout", "usd", "video", "demo", "heic", "dev",
+    "data", "tensorboard", "train", "eval", "hub", "segment", "cutout", "usd", "sim", "video", "demo", "heic",
+    "dev",
 )  # fmt: skip
 EXTRAS = (*TESTED_EXTRAS, "cuda", "background", "lpips", "ray", "stores")
 # Import names that are not their distribution's name.
@@ -168,11 +169,13 @@ ALLOWED = {
     "scenegen.checkpoints": {
         "scenegen.checkpoints",
         "scenegen.conditioning",
+        "scenegen.confidence",
         "scenegen.hub",
         "scenegen.models",
         "trellis_modules",
         "vggt",
     },
+    "scenegen.confidence": {"scenegen.confidence", "scenegen.geometry", "scenegen.photo", "trellis_modules"},
     "scenegen.photo": {
         "scenegen.photo",
         "scenegen.geometry",
@@ -183,12 +186,14 @@ ALLOWED = {
         "scenegen.pipelines",
         "scenegen.checkpoints",
         "scenegen.conditioning",
+        "scenegen.confidence",
         "scenegen.geometry",
         "scenegen.hub",
         "scenegen.inputs",
         "scenegen.photo",
         "trellis_modules",
     },
+    "scenegen.physics": {"scenegen.physics", "scenegen.geometry", "trellis_modules"},
     "scenegen.refinement.solid": {"scenegen.geometry", "trellis_modules"},
     "scenegen.refinement": {
         "scenegen.refinement",
@@ -203,9 +208,28 @@ ALLOWED = {
         "scenegen.export",
         "scenegen.geometry",
         "scenegen.photo",
+        "scenegen.physics",
         "scenegen.pipelines.assembly",
         "scenegen.pipelines.progress",
         "scenegen.pipelines.result",
+        "trellis_modules",
+    },
+    "scenegen.export.state": {
+        "scenegen.confidence",
+        "scenegen.export",
+        "scenegen.hub",
+        "scenegen.inputs",
+        "scenegen.photo",
+        "scenegen.pipelines",
+        "trellis_modules",
+    },
+    "scenegen.export.state_tensors": {
+        "scenegen.confidence",
+        "scenegen.export",
+        "scenegen.geometry",
+        "scenegen.inputs",
+        "scenegen.photo",
+        "scenegen.pipelines",
         "trellis_modules",
     },
     "scenegen.synthesis.furniture.split": set(),  # the one definition of the split, for all readers
@@ -238,7 +262,9 @@ ALLOWED = {
         "scenegen.export.names",
         "scenegen.geometry",
         "scenegen.inputs",
+        "scenegen.photo",
         "scenegen.models",
+        "scenegen.physics",
         "scenegen.refinement.solid",
         "trellis_modules",
     },

@@ -15,6 +15,7 @@ from tests.doc_pages import PAGES, ROOT, prose, read
 from trellis_modules.attention.backends import REGISTRY as ATTENTION
 from trellis_modules.backends import BackendRegistry
 from trellis_modules.renderers import backends as renderers
+from trellis_modules.norms.backends import REGISTRY as NORMS
 from trellis_modules.sparse.conv.backends import REGISTRY as SPARSE_CONV
 
 PACKAGES = ("scenegen", "trellis_modules", "vggt", "safe_files", "dataset_toolkits")
@@ -87,6 +88,7 @@ def test_kernels_lists_every_backend():
     registries = [
         ATTENTION,
         SPARSE_CONV,
+        NORMS,
         *(v for v in vars(renderers).values() if isinstance(v, BackendRegistry)),
     ]
     rows = {row[0].strip("`"): set(re.findall(r"`(\w+)`", row[1])) for row in table("docs/kernels.md", 3)}

@@ -37,7 +37,7 @@ READERS: dict[str, set[str]] = {
     "numpy.load": set(),
     "torch.load": {"scenegen/hub/conversion.py"},  # the conversion of pickles, with weights_only
     "pickle.load": set(),
-    "pickle.loads": set(),
+    "pickle.loads": {"trellis_modules/workers.py"},  # between a process and those that it started
     "Image.open": set(),
     "safe_open": {"scenegen/datasets/shards.py"},
     "load_file": set(),

@@ -143,7 +143,7 @@ def test_flags_of_the_published_installer_are_explained(checkout, flag):
 def test_everything_is_every_extra_but_the_test_tools(checkout):
     output = run_setup(checkout, "--dry-run", "--all").stdout.replace("\\", "")
     (found,) = re.findall(r"a checkout\[([a-z,]+)\]", output)[:1]
-    assert set(found.split(",")) == {*EXTRAS, "hub", "usd", "video", "heic"} - {"dev"}
+    assert set(found.split(",")) == {*EXTRAS, "hub", "usd", "sim", "video", "heic"} - {"dev"}
 
 
 def with_environment(checkout: Path, fake_python: str) -> None:

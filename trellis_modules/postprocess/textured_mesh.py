@@ -41,13 +41,7 @@ class TexturedMesh:
 
     def to_trimesh(self) -> trimesh.Trimesh:
         """The same as a trimesh mesh, rough and not metallic."""
-        material = PBRMaterial(
-            name="baked",
-            baseColorTexture=Image.fromarray(self.texture),
-            baseColorFactor=np.full(4, 255, dtype=np.uint8),
-            metallicFactor=0.0,  # glTF viewers take 1, dark metal, where it is left out
-            roughnessFactor=1.0,
-        )
+        material = baked_material(Image.fromarray(self.texture))
         return trimesh.Trimesh(
             self.vertices,
             self.faces,
@@ -55,3 +49,14 @@ class TexturedMesh:
             visual=trimesh.visual.TextureVisuals(uv=self.uvs, material=material),
             process=False,
         )
+
+
+def baked_material(texture: Image.Image) -> PBRMaterial:
+    """A rough material that is no metal, with a base colour."""
+    return PBRMaterial(
+        name="baked",
+        baseColorTexture=texture,
+        baseColorFactor=np.full(4, 255, dtype=np.uint8),
+        metallicFactor=0.0,  # glTF viewers take 1, dark metal, where it is left out
+        roughnessFactor=1.0,
+    )

@@ -1,5 +1,6 @@
 """Renderers: pictures of meshes, Gaussians and octrees on any device. Kernels are chosen in ``backends``."""
 
+from trellis_modules.renderers.four_views import gaussian_preview
 from trellis_modules.renderers.gaussian_renderer import render_gaussians
 from trellis_modules.renderers.mesh_renderer import count_views_of_faces, render_mesh, visible_faces
 from trellis_modules.renderers.octree_renderer import render_octree
@@ -11,6 +12,7 @@ from trellis_modules.renderers.structure_preview import scene_preview, structure
 __all__ = [
     "Rendering",
     "count_views_of_faces",
+    "gaussian_preview",
     "render_gaussians",
     "render_mesh",
     "render_octree",

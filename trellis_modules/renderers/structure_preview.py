@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from trellis_modules.renderers.cameras import fov_intrinsics, orbit_extrinsics
+from trellis_modules.renderers.four_views import four_views
 from trellis_modules.renderers.octree_renderer import render_octree
-from trellis_modules.renderers.pictures import to_uint8, two_by_two
 from trellis_modules.representations.octree import OctreeNodes, VoxelOctree
 
 OBJECT_SIZE, SCENE_SIZE = 512, 1024  # pixels per edge of a view
 _SSAA = 4
-_DISTANCE, _FOV_DEG = 2.0, 40.0
-_TURN = math.pi / 4  # by which views are turned and tilted at most
 _SCENE_DEPTH = 9  # halvings of the scene's cube down to a voxel
 _MARGIN = 0.05  # of the scene's cube, on each side of what is in it
 _AXIS_LENGTH, _AXIS_VOXELS = 0.3, 50
@@ -139,13 +136,5 @@ def _grid_of_views(
     octree: VoxelOctree, size: int, ssaa: int, generator: torch.Generator | None, backend: str
 ) -> Tensor:
     """Draw from all four sides, turned and tilted by chance."""
-    generator = torch.Generator().manual_seed(0) if generator is None else generator
-    turn = (2 * torch.rand(5, generator=generator) - 1) * _TURN
-    yaw, pitch = torch.arange(4) * (math.pi / 2) + turn[0], turn[1:]
-    intrinsics = fov_intrinsics(math.radians(_FOV_DEG))
-    with torch.no_grad():
-        views = [
-            render_octree(octree, pose[None], intrinsics, size, ssaa=ssaa, backend=backend).colour[0]
-            for pose in orbit_extrinsics(yaw, pitch, _DISTANCE)
-        ]
-    return to_uint8(two_by_two(torch.stack(views)))
+    draw = partial(render_octree, octree, size=size, ssaa=ssaa, backend=backend)
+    return four_views(lambda pose, intrinsics: draw(pose, intrinsics).colour[0], generator)

@@ -26,6 +26,9 @@ from trellis_modules.samplers.conditioning import (
 from trellis_modules.samplers.flow_matching import FlowPath
 from trellis_modules.samplers.guidance import ConditionalPredictor, FlowModel, GuidedPredictor, Predictor
 
+Constrain = Callable[[Tensor, float], Tensor]
+"""(state, its time t in [0, 1]) -> the state to go on from."""
+
 
 class Guidance(Enum):
     """Which guidance parameters a sampler follows; the others have no effect on it."""
@@ -148,6 +151,7 @@ class FlowEulerSampler:
         extras_mean: ExtrasMean = arithmetic_mean,
         record_trajectory: bool = False,
         on_step: Callable[[int, int], Any] | None = None,
+        constrain: Constrain | None = None,
     ) -> SamplingResult:
         """Sample from noise.
 
@@ -160,6 +164,7 @@ class FlowEulerSampler:
             extras_mean: how the extras of several views are averaged in the last step.
             record_trajectory: keep the states and data estimates of every step.
             on_step: called with (steps done, steps) after every step, for progress bars.
+            constrain: replaces every state, the noise and the last one included; for parts that are known.
 
         Raises:
             ValueError: guidance is on without neg_cond, or the rows of cond do not fit.
@@ -167,12 +172,14 @@ class FlowEulerSampler:
         predictor = self._predictor(model, neg_cond, params)
         times = sampling_times(params.steps, params.rescale_t)
         schedule = condition_schedule(cond, params.steps)
-        x_t = noise
+        x_t = noise if constrain is None else constrain(noise, times[0])
         extras: dict[str, list[Tensor]] = {}
         pred_x_t: list[Tensor] = []
         pred_x_0: list[Tensor] = []
         for index, ((t, t_prev), conds) in enumerate(zip(pairwise(times), schedule, strict=True)):
             x_prev, output = self.step(predictor, x_t, t, t_prev, conds, extras_mean)
+            if constrain is not None:
+                x_prev = constrain(x_prev, t_prev)
             for name, value in output.extras.items():
                 extras.setdefault(name, []).append(value)
             if record_trajectory:

@@ -7,19 +7,24 @@ processor that launches them one by one.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
+from functools import cache
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor, nn
+import torch.nn.functional as F
+from torch import Tensor
 
 from trellis_modules.flow_output import FlowOutput
 from trellis_modules.samplers.conditioning import Cond
 
 RECORDING_VARIABLE = "SCENEGEN_RECORDING"
 """Environment variable: "off" launches every kernel of every pass; unset or "auto" records where it pays."""
+
+_LOCK = threading.Lock()
+"""Held while a pass is recorded."""
 
 MIN_PASSES = 6
 """Passes with one condition below which a recording does not pay: it takes the time of about two."""
@@ -41,27 +46,17 @@ class RecordedModel:
     """A flow model whose passes are recorded, for the length of one sampling run on a GPU.
 
     The first pass with a condition runs as it is, so that libraries choose and load their kernels and what
-    depends on the voxels only is kept; the second is recorded; that and all further ones are replays. A
-    dense pass of a kind that the network has had in an earlier run is recorded at once. The numbers are
-    those of the model. All recordings share their memory, which is free again when the object is.
+    depends on the voxels only is kept; the second is recorded; that and all further ones are replays. The
+    numbers are those of the model. All recordings share their memory, which is free again when the object is.
 
-    States must keep their shape and, if sparse, their voxels; weights and conditions must stay where they are.
+    States must keep their shape and, if sparse, their voxels; weights and conditions must stay in place.
 
     Source: PyTorch, "CUDA graphs".
     """
 
-    #: Kinds of dense passes that each network has had: shapes of state and condition.
-    _known: WeakKeyDictionary[nn.Module, set[Any]] = WeakKeyDictionary()
-
-    def __init__(self, model: Callable[..., FlowOutput], network: nn.Module | None = None) -> None:
-        """Take a model that never waits for the GPU when it is called a second time with the same voxels.
-
-        Args:
-            model: the network, or a call of it.
-            network: what computes; passes that it has had are recorded at once in further runs.
-        """
+    def __init__(self, model: Callable[..., FlowOutput]) -> None:
+        """Take a model that never waits for the GPU when it is called a second time with the same voxels."""
         self._model = model
-        self._kinds = set() if network is None else self._known.setdefault(network, set())
         self._recordings: dict[int, _Recording] = {}
         self._pool: Any = None
 
@@ -69,10 +64,7 @@ class RecordedModel:
         """As the model; ``x_t`` may be a sparse tensor."""
         recording = self._recordings.setdefault(id(cond), _Recording(cond))
         recording.passes += 1
-        kind = (x_t.shape, shapes_in(cond)) if isinstance(x_t, Tensor) else None
-        if recording.passes == 1 and kind not in self._kinds:
-            if kind is not None:
-                self._kinds.add(kind)
+        if recording.passes == 1:
             return self._model(x_t, t, cond)
         if recording.graph is None:
             self._record(recording, x_t, t)
@@ -85,27 +77,40 @@ class RecordedModel:
     def _record(self, recording: _Recording, x_t: Tensor, t: Tensor) -> None:
         recording.state = _with_values(x_t, _values(x_t).clone())
         recording.time = t.clone()
-        graph, side = torch.cuda.CUDAGraph(), torch.cuda.Stream(t.device)
+        graph = torch.cuda.CUDAGraph()
         if self._pool is None:
             self._pool = torch.cuda.graph_pool_handle()
-        side.wait_stream(torch.cuda.current_stream(t.device))
-        with torch.cuda.stream(side):
-            # Other threads may use the GPU meanwhile: they texture objects or load networks.
-            graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
-            try:
-                recording.output = self._model(recording.state, recording.time, recording.cond)
-            finally:
-                graph.capture_end()
-        torch.cuda.current_stream(t.device).wait_stream(side)
+        with _LOCK:
+            side = _recording_stream(t.device)
+            side.wait_stream(torch.cuda.current_stream(t.device))
+            with torch.cuda.stream(side):
+                # Other threads may use the GPU meanwhile: they texture objects or load networks.
+                graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
+                try:
+                    recording.output = self._model(recording.state, recording.time, recording.cond)
+                finally:
+                    graph.capture_end()
+            torch.cuda.current_stream(t.device).wait_stream(side)
         recording.graph = graph
 
 
+@cache
+def _recording_stream(device: torch.device) -> torch.cuda.Stream:
+    """The one stream of a GPU on which passes are recorded, with the workspaces of matrix products."""
+    stream = torch.cuda.Stream(device)
+    with torch.cuda.stream(stream):  # otherwise the first recording would get and keep them
+        for dtype in (torch.float16, torch.bfloat16, torch.float32):
+            ones = torch.ones(16, 16, dtype=dtype, device=device)
+            F.linear(ones, ones, ones[0])
+            torch.mm(ones, ones)
+    stream.synchronize()
+    return stream
+
+
 def recorded(
-    model: Callable[..., FlowOutput], device: torch.device, passes: int, network: nn.Module | None = None
+    model: Callable[..., FlowOutput], device: torch.device, passes: int
 ) -> Callable[..., FlowOutput]:
     """The model with its passes recorded, where that makes ``passes`` of them with one condition faster.
-
-    ``network`` as in `RecordedModel`.
 
     Raises:
         ValueError: the environment variable has another value.
@@ -115,16 +120,7 @@ def recorded(
         raise ValueError(f"environment variable {RECORDING_VARIABLE}: expected auto or off, got {choice!r}")
     if choice == "off" or device.type != "cuda" or passes < MIN_PASSES:
         return model
-    return RecordedModel(model, network)
-
-
-def shapes_in(value: Any) -> Any:
-    """The shapes of all tensors in a condition, nested as it is."""
-    if isinstance(value, Tensor):
-        return tuple(value.shape)
-    if is_dataclass(value):
-        value = [getattr(value, part.name) for part in fields(value)]
-    return tuple(shapes_in(part) for part in value) if isinstance(value, (tuple, list)) else None
+    return RecordedModel(model)
 
 
 def _values(x: Any) -> Tensor:

@@ -31,7 +31,12 @@ def _element_mean(x: SparseTensor, values: Tensor) -> Tensor:
     counts = torch.tensor(x.lengths, device=values.device).clamp_min(1)
     if values.device.type == "cuda":
         # Where the order of additions is fixed, index_add there adds the rows of an element one by one.
-        sums = torch.stack([values[rows].sum(dim=0) for rows in x.layout])
+        sums = sums_of_elements(x, values)
     else:
         sums = values.new_zeros(x.batch_size, values.shape[1]).index_add(0, x.batch_index, values)
     return sums / counts[:, None]
+
+
+def sums_of_elements(x: SparseTensor, values: Tensor) -> Tensor:
+    """Sum of (T, G) values over the voxels of each batch element, (B, G), element by element."""
+    return torch.stack([values[rows].sum(dim=0) for rows in x.layout])

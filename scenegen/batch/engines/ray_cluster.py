@@ -125,7 +125,9 @@ def _check_answers(address: str) -> None:
 class _Actor:
     """A worker as Ray runs it."""
 
-    def open(self, work: Work) -> None:
+    def open(self, work: Work, folder: str) -> None:
+        if os.path.isdir(folder):  # in which relative paths of the work mean what they mean for its caller
+            os.chdir(folder)
         self._runner = TaskRunner(work, is_apart=True)
 
     def run(self, task: Task, attempts: int) -> TaskRecord:
@@ -140,7 +142,7 @@ class _RayWorker:
         self._actor = make.remote()
 
     def open(self) -> Future[None]:
-        return self._actor.open.remote(self._work).future()
+        return self._actor.open.remote(self._work, os.getcwd()).future()
 
     def submit(self, task: Task, attempts: int) -> Future[TaskRecord]:
         return self._actor.run.remote(task, attempts).future()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
@@ -79,10 +79,10 @@ class TaskStream:
         """
         self._start, self._max_retries = start, max_retries
         self._slots: dict[int, _Slot] = {}
-        self._count = count
+        self._places = list(range(count))
         self._early: deque[_Attempt] = deque()  # given back by workers that died with another task
         self._late: deque[_Attempt] = deque()  # that their workers died with: when all others are done
-        self._deaths_in_opening = 0
+        self._failed_openings: Counter[int] = Counter()
 
     def records(self, tasks: Iterable[Task]) -> Iterator[TaskRecord]:
         """Work on tasks; see `scenegen.batch.engines.tasks.Engine.run`.
@@ -106,8 +106,8 @@ class TaskStream:
         for slot in self._slots.values():
             while slot.has_room and (attempt := self._next(source)) is not None:
                 slot.given.append((attempt, slot.worker.submit(attempt.task, attempt.number)))
-        while len(self._slots) < self._count and self._more_wait_than(self._num_opening(), source):
-            place = next(place for place in range(self._count) if place not in self._slots)
+        while len(self._slots) < len(self._places) and self._more_wait_than(self._num_opening(), source):
+            place = next(place for place in self._places if place not in self._slots)
             worker = self._start(place)
             self._slots[place] = _Slot(worker, worker.open())
 
@@ -149,7 +149,7 @@ class TaskStream:
         """Take note of what has happened at a place.
 
         Raises:
-            EngineError: workers die again and again before they begin.
+            EngineError: workers of every place die again and again before they begin.
             Exception: what the work raised.
         """
         slot = self._slots[place]
@@ -167,15 +167,17 @@ class TaskStream:
             yield result
         else:
             slot.is_open = True
-            self._deaths_in_opening = 0
+            self._failed_openings[place] = 0
 
     def _bury(self, place: int, death: WorkerDied) -> Iterator[TaskRecord]:
         """Give back the tasks of a worker that died; the one that it worked on may have been the reason."""
         slot = self._slots.pop(place)
         slot.worker.close()
         if not slot.given:
-            self._deaths_in_opening += 1
-            if self._deaths_in_opening > self._max_retries:
+            self._failed_openings[place] += 1
+            if self._failed_openings[place] > self._max_retries:
+                self._places.remove(place)
+            if not self._places:
                 raise EngineError(f"workers end before they begin: {death}; see what they load") from death
             return
         (blamed, _), *others = slot.given

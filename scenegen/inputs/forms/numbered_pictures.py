@@ -119,10 +119,10 @@ def _photo_from_cutouts(paths: Sequence[Path]) -> Image.Image:
 
 def _read_object(number: int, files: _ObjectFiles, photo: ScenePhoto) -> FoundObject:
     if files.cutout is None:
-        return FoundObject(number, files.mask, _read_mask(files.mask, photo))
+        return FoundObject(number, files.mask, read_mask(files.mask, photo))
     cutout = to_8_bits(files.cutout, open_image(files.cutout))
     if files.mask is not None:
-        mask = _read_mask(files.mask, photo)
+        mask = read_mask(files.mask, photo)
         cutout, problem = _with_alpha(files.cutout, cutout, mask)
         return FoundObject(number, files.cutout if problem else files.mask, mask, cutout, problem)
     if not has_alpha(cutout) and is_black_and_white(np.asarray(cutout.convert("RGB"))):
@@ -132,7 +132,7 @@ def _read_object(number: int, files: _ObjectFiles, photo: ScenePhoto) -> FoundOb
     return FoundObject(number, files.cutout, mask, cutout, problem)
 
 
-def _read_mask(path: Path, photo: ScenePhoto) -> np.ndarray:
+def read_mask(path: Path, photo: ScenePhoto) -> np.ndarray:
     """Read an object's mask: (H, W) bool, true where it is brighter than half over black."""
     return _as_mask(photo.lay_on(path, to_8_bits(path, open_image(path)), "a mask"))
 

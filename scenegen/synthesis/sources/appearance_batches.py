@@ -43,6 +43,13 @@ class AppearanceSourceConfig(SourceConfig):
             check_range(name, getattr(self, name), 0, 1)
 
 
+@dataclass(frozen=True)
+class LatentPictureConfig(AppearanceSourceConfig):
+    """What batches of pictures with structured latents are made of."""
+
+    pretrained_slat_dec: str | None = None  # the decoder that shows what latents are; for snapshots only
+
+
 def _fields(pool: ShapePool, triangles: Triangles, count: int, generator: torch.Generator) -> VoxelFields:
     config: AppearanceSourceConfig = pool.config
     grid = FieldGrid(config.resolution, config.subdivision, config.anchors, config.surface_samples)

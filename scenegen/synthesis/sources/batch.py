@@ -7,11 +7,14 @@ and frames are those of `scenegen.geometry`.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 from torch import Tensor
 
 from scenegen.datasets.batch import Batch
 from scenegen.synthesis.shapes.voxel_fields import PaintedFields
+
+_SceneBatch = TypeVar("_SceneBatch", bound="SceneBatch")
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,15 @@ class SceneBatch(Batch):
     poses: Tensor  # (S, N, 8) in the frame of the query
     world_poses: Tensor  # (S, N, 8) in metres
     visible: Tensor  # (S, N) bool; the others are drawn and attended to, but not trained on
+
+    @property
+    def scene_size(self) -> int:
+        """N."""
+        return self.visible.shape[1]
+
+    def scene(self: _SceneBatch, number: int) -> _SceneBatch:
+        """The batch of one of the scenes, 0 to S - 1; rows of all tensors belong to the scenes in turn."""
+        return self.map(lambda value: value.unflatten(0, (len(self.visible), -1))[number])
 
 
 @dataclass(frozen=True)

@@ -71,13 +71,18 @@ class ObjectLatentSource(PictureSource[ObjectLatentBatch]):
             x_0=x_0,
         )
 
+    @torch.no_grad()
     def with_structures(self, number: int) -> tuple[ObjectLatentBatch, Tensor]:
-        """A batch, and the true structures (B, 1, R, R, R) bool of its objects, to compare others with."""
+        """A batch, and the true structures (B, 1, R, R, R) bool of its objects, to compare others with.
+
+        Its latents are those of these structures; the rest of the pool need not be encoded.
+        """
         shot, (_, variants) = self.shoot(number), self.pool.at(number)
-        rows = shot.shape.flatten()
         generator = step_generator(self.pool.device, self.config, number, "true structures")
-        true = [self.pool.occupancy(variants, part, generator) for part in rows.split(_SAMPLED_AT_ONCE)]
-        return self.developed(shot, self.latents.at(number)[rows]), torch.cat(true)
+        parts = shot.shape.flatten().split(_SAMPLED_AT_ONCE)
+        true = [self.pool.occupancy(variants, part, generator) for part in parts]
+        latents = torch.cat([self.latents.encode(part.float()).float() for part in true])
+        return self.developed(shot, latents), torch.cat(true)
 
     def _make(self, number: int) -> ObjectLatentBatch:
         shot = self.shoot(number)

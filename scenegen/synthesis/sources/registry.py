@@ -19,6 +19,7 @@ from scenegen.synthesis.shapes.voxel_fields import PaintedFields, voxel_features
 from scenegen.synthesis.sources.appearance_batches import (
     AppearanceSourceConfig,
     FieldSource,
+    LatentPictureConfig,
     LatentPictureSource,
 )
 from scenegen.synthesis.sources.batch import (
@@ -93,7 +94,7 @@ def _object_latents(config: ObjectSourceConfig, options: SourceOptions) -> Objec
     return ObjectLatentSource(_pool(config, options), encode)
 
 
-def _latent_pictures(config: AppearanceSourceConfig, options: SourceOptions) -> LatentPictureSource:
+def _latent_pictures(config: LatentPictureConfig, options: SourceOptions) -> LatentPictureSource:
     encode = _field_encoder(options.latent_encoder, options.device)
     return LatentPictureSource(_pool(config, options), encode)
 
@@ -112,7 +113,7 @@ SOURCES: Mapping[str, SourceKind] = {
     ),
     "voxel_fields": SourceKind(FieldBatch, AppearanceSourceConfig, _of_pool(FieldSource)),
     "latent_pictures": SourceKind(
-        LatentPictureBatch, AppearanceSourceConfig, _latent_pictures, takes_latent_encoder=True
+        LatentPictureBatch, LatentPictureConfig, _latent_pictures, takes_latent_encoder=True
     ),
     "picture_set": SourceKind(LatentPictureBatch, PictureSetConfig, _picture_set, takes_packs=False),
 }

@@ -13,13 +13,10 @@ from scenegen.datasets.batch import LatentBatch, SparseLatentBatch
 from scenegen.trainers.objective import Objective
 from scenegen.trainers.objectives.conditions import AssetCondition, AssetFlowSettings
 from scenegen.trainers.objectives.flow_term import draw_states, errors_by_time, time_schedule
-from scenegen.trainers.samples import SceneSample, sample_flow
+from scenegen.trainers.samples import SHOWN, LatentSample, SceneSample, sample_flow
 from trellis_modules.samplers import SamplingParams
 from trellis_modules.samplers.flow_matching import FlowPath, model_time
 from trellis_modules.sparse import SparseTensor
-
-SHOWN = 4
-"""Objects of a batch that are sampled to be looked at."""
 
 
 class _AssetFlowObjective(Objective):
@@ -88,3 +85,14 @@ class SparseFlowObjective(_AssetFlowObjective):
         voxels = errors.new_zeros(count).index_add(0, owner, torch.ones_like(errors)).clamp(min=1)
         mse = errors.mean()
         return mse, {"mse": mse.detach(), **errors_by_time(sums / voxels, t)}
+
+    def samples(
+        self, batch: SparseLatentBatch, generator: torch.Generator, params: SamplingParams
+    ) -> tuple[LatentSample, ...]:
+        """Four of the objects of the batch."""
+        cond = self.condition(batch, batch.num_objects)[:SHOWN]
+        true = SparseTensor(batch.x_0.float(), batch.coords, batch.num_objects)[:SHOWN]
+        latents, _ = sample_flow(
+            self.denoiser, true, cond, self.condition.empty(cond), generator, self.config.sigma_min, params
+        )
+        return (LatentSample(latents, true, None if batch.image is None else batch.image[:SHOWN]),)

@@ -15,6 +15,7 @@ from scenegen.trainers.objective import Objective
 from scenegen.trainers.objectives.dense_probe import Probe, points_error
 from scenegen.trainers.objectives.flow_term import draw_states
 from scenegen.trainers.objectives.losses import masked_mean
+from scenegen.trainers.samples import SHOWN, SceneSample
 from trellis_modules.models import PreparedContext
 from trellis_modules.samplers import FlowEulerSampler, SamplingParams
 from trellis_modules.samplers.flow_matching import FlowPath, TimeSchedule, model_time
@@ -82,6 +83,17 @@ class ObjectFlowObjective(Objective):
         blind = masked_mean(error, visible * (t > _NEARLY_NOISE))
         logs = {"mse": mse, "mse_blind": blind, "points": points}
         return mse + config.points_weight * points, {name: value.detach() for name, value in logs.items()}
+
+    def shown(self, batch: ObjectLatentBatch) -> ObjectLatentBatch:
+        """Four of the objects."""
+        return batch.map(lambda value: value[:SHOWN])
+
+    def samples(
+        self, batch: ObjectLatentBatch, generator: torch.Generator, params: SamplingParams
+    ) -> tuple[SceneSample, ...]:
+        """The objects of the batch."""
+        latents = self.sample_latents(batch, generator, params)
+        return (SceneSample(latents, batch.x_0.float(), images=batch.asset_image),)
 
     @torch.no_grad()
     def sample_latents(

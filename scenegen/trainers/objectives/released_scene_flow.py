@@ -102,6 +102,7 @@ class ReleasedSceneFlowObjective(Objective):
     """
 
     batch_type = SceneCaseBatch
+    places_objects = True
 
     def __init__(self, denoiser: nn.Module, config: ReleasedSceneFlowSettings) -> None:
         super().__init__()

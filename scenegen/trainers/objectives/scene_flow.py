@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +22,9 @@ from scenegen.trainers.objectives.dense_probe import (
 from scenegen.trainers.objectives.flow_term import draw_states
 from scenegen.trainers.objectives.losses import masked_mean
 from scenegen.trainers.objectives.pose_term import pose_errors
+from scenegen.trainers.samples import SceneSample, sample_flow
 from trellis_modules.flow_output import FlowOutput
+from trellis_modules.samplers import SamplingParams
 from trellis_modules.samplers.flow_matching import FlowPath, TimeSchedule, model_time
 
 _NEARLY_NOISE = 0.95  # above this time the state itself hardly shows the shape
@@ -58,6 +61,7 @@ class SceneFlowObjective(Objective):
     """
 
     batch_type = SceneLatentBatch
+    places_objects = True
 
     def __init__(
         self, flow: nn.Module, image_encoder: nn.Module, geometry_encoder: nn.Module, config: SceneFlowConfig
@@ -91,9 +95,7 @@ class SceneFlowObjective(Objective):
         """Velocity error of visible assets, pose errors of visible targets, and the probes' errors."""
         config, (num_scenes, num_assets) = self.config, batch.visible.shape
         device, draws = batch.visible.device, config.draws
-        cond, num_object_tokens = self.conditioner.encode_tensors(
-            batch.asset_image, batch.mask_image, batch.picture.image
-        )
+        cond, num_object_tokens = self._condition(batch)
         seen = self._seen_errors(cond[..., : self._width], num_object_tokens, num_assets, batch)
         kept = torch.rand(num_scenes, generator=generator, device=device) >= config.p_uncond
 
@@ -132,6 +134,46 @@ class SceneFlowObjective(Objective):
         if alone:
             logs = {"mse_alone": mse, "translation_alone": errors["translation"]}
         return mse + pose + look, {name: value.detach() for name, value in (logs | seen).items()}
+
+    def shown(self, batch: SceneLatentBatch) -> SceneLatentBatch:
+        """The first of the scenes."""
+        return batch.scene(0)
+
+    def samples(
+        self, batch: SceneLatentBatch, generator: torch.Generator, params: SamplingParams
+    ) -> tuple[SceneSample, ...]:
+        """Each of the scenes: the query, and the others that can be seen."""
+        cond, num_object_tokens = self._condition(batch)
+        num_scenes, num_assets = batch.visible.shape
+        flow = partial(self.flow, num_object_tokens=num_object_tokens, scene_size=num_assets)
+        latents, poses = sample_flow(
+            flow,
+            batch.x_0.flatten(0, 1).float(),
+            cond,
+            torch.zeros_like(cond),
+            generator,
+            self.config.sigma_min,
+            params,
+        )
+        latents, poses, images = (
+            values.unflatten(0, (num_scenes, num_assets)) for values in (latents, poses, batch.asset_image)
+        )
+        is_query = torch.arange(num_assets, device=cond.device) == 0
+        return tuple(
+            SceneSample(
+                latents[scene, rows],
+                batch.x_0[scene, rows].float(),
+                poses[scene, rows],
+                batch.poses[scene, rows],
+                images[scene, rows],
+                batch.picture.image[scene],
+            )
+            for scene, rows in enumerate(batch.visible | is_query)
+        )
+
+    def _condition(self, batch: SceneLatentBatch) -> tuple[Tensor, int]:
+        """The condition (B, L, C), and the number of tokens at its front that show the object itself."""
+        return self.conditioner.encode_tensors(batch.asset_image, batch.mask_image, batch.picture.image)
 
     def _pose_errors(self, output: FlowOutput, kept: Tensor, batch: SceneBatch) -> dict[str, Tensor]:
         """Errors of the poses of targets, and of how all assets stand before the camera, told halfway."""

@@ -15,7 +15,9 @@ from scenegen.trainers.objective import Objective
 from scenegen.trainers.objectives.dense_probe import Probe
 from scenegen.trainers.objectives.flow_term import draw_states
 from scenegen.trainers.objectives.losses import masked_mean
+from scenegen.trainers.samples import SHOWN, LatentSample, sample_flow
 from trellis_modules.models import SLatFlowModel
+from trellis_modules.samplers import SamplingParams
 from trellis_modules.samplers.flow_matching import FlowPath, TimeSchedule, model_time
 from trellis_modules.sparse import SparseTensor
 
@@ -68,10 +70,7 @@ class StructuredLatentFlowObjective(Objective):
         """Velocity error, a voxel counting as much as any other, and the probe's."""
         images, coords, x_0 = batch.asset_image, batch.coords, batch.x_0
         count, device = len(images), images.device
-        with torch.no_grad():
-            cond = self.conditioner.encode_images(images)
-            if self.config.patch_grid:
-                cond = append_patch_details(cond, images, self.config.patch_grid)
+        cond = self._condition(images)
         dropped = torch.rand(count, generator=generator, device=device) < self.config.p_uncond
         t = self.config.times.sample(count, generator=generator, device=device)
         t_voxel = t[coords[:, 0].long()]
@@ -91,6 +90,26 @@ class StructuredLatentFlowObjective(Objective):
             logs["places"] = self._places_error(output.features, batch.crop_projection, dropped)
             loss = loss + self.config.place_weight * logs["places"]
         return loss, {name: value.detach() for name, value in logs.items()}
+
+    @torch.no_grad()
+    def _condition(self, images: Tensor) -> Tensor:
+        """Tokens (B, L, C) of pictures (B, 3, I, I)."""
+        cond = self.conditioner.encode_images(images)
+        if self.config.patch_grid:
+            cond = append_patch_details(cond, images, self.config.patch_grid)
+        return cond
+
+    def samples(
+        self, batch: LatentPictureBatch, generator: torch.Generator, params: SamplingParams
+    ) -> tuple[LatentSample, ...]:
+        """Four of the objects of the batch."""
+        images = batch.asset_image[:SHOWN]
+        cond = self._condition(images)
+        true = SparseTensor(batch.x_0.float(), batch.coords, len(batch.asset_image))[:SHOWN]
+        latents, _ = sample_flow(
+            self.flow, true, cond, torch.zeros_like(cond), generator, self.config.sigma_min, params
+        )
+        return (LatentSample(latents, true, images),)
 
     def _places_error(self, voxels: SparseTensor, projections: Tensor, dropped: Tensor) -> Tensor:
         """Mean absolute error of the code of the voxels' places, of objects whose picture was shown."""

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from safe_files import limits
 from safe_files.arrays import read_array
@@ -24,10 +25,13 @@ from scenegen.checkpoints.roles import check_stems
 from scenegen.cli import evaluation_options as evaluate
 from scenegen.datasets import tables
 from scenegen.evaluation import glb, loading
+from scenegen.export import state
 from scenegen.hub import body, conversion, downloads
+from scenegen.hub.digest import file_sha256
 from scenegen.hub.lock import LockEntry
 from scenegen.hub.releases import Release, ReleaseFile
 from scenegen.hub.transfer import Announcement
+from scenegen.pipelines.settings import RunSettings
 from tests.glb_files import glb_bytes, triangle_document
 from trellis_modules.samplers import SamplingParams
 
@@ -162,6 +166,14 @@ def trickled(tools: Tools, bytes_per_s: float) -> None:
     body.write_body(response, tools.folder / "part", 0, 1 << 40, lambda done: None)
 
 
+def large_state(tools: Tools, size: int) -> Any:
+    path = tools.folder / "scene.safetensors"
+    save_file({"a": torch.zeros(1000, dtype=torch.uint8)}, path)
+    beside = path.stat().st_size - 1000
+    save_file({"a": torch.zeros(size - beside, dtype=torch.uint8)}, path)
+    return state.read_tensors(path, file_sha256(path))
+
+
 LIMITS: dict[str, Limit] = {
     "MAX_JSON_BYTES": Limit(lambda t, n: parse_json("1" + " " * (n - 1)), "bytes of JSON"),
     "MAX_JSON_VALUES": Limit(lambda t, n: parse_json("[" + "null," * (n - 1) + "null]"), "JSON of at most"),
@@ -188,6 +200,8 @@ LIMITS: dict[str, Limit] = {
     "MAX_GRID": Limit(lambda t, n: check_sizes({"resolution": n}), "resolution: expected"),
     "MAX_RATIO": Limit(lambda t, n: check_sizes({"mlp_ratio": n}), "mlp_ratio: expected"),
     "MAX_IMAGE_SIDE_PX": Limit(lambda t, n: check_sizes({"img_size": n}), "img_size: expected"),
+    "MAX_STATE_BYTES": Limit(large_state, "bytes, got", state, 5000),
+    "MAX_CANDIDATES": Limit(lambda t, n: RunSettings(candidates=n), "candidates: expected"),
     "MAX_STEPS": Limit(lambda t, n: SamplingParams(steps=n), "steps must be at most"),
     "MAX_WORKERS": Limit(lambda t, n: command("--workers", str(n)), "refused"),
     "MAX_SURFACE_POINTS": Limit(lambda t, n: command("--num-points", str(n)), "refused"),

@@ -7,11 +7,14 @@ import pytest
 import torch
 from PIL import Image
 
+from scenegen.demo.object_list import objects_made_of
 from scenegen.demo.options import DemoOptions
 from scenegen.demo.prompts import CurrentPicture
 from scenegen.demo.service import DemoService
+from scenegen.demo.session import MadeScene
 from scenegen.inputs.image_files import SceneInputError
 from scenegen.inputs.label_image import LabelImage
+from scenegen.pipelines.result import GeneratedObject, SceneResult
 from scenegen.segmentation.prompts import ObjectPrompt
 from trellis_modules.checkpoint import CheckpointError
 
@@ -115,3 +118,33 @@ def test_options_out_of_range_are_refused():
         DemoOptions("nowhere", max_objects=65)
     with pytest.raises(ValueError, match="at least one device"):
         DemoOptions("nowhere", devices=())
+
+
+def test_only_objects_of_the_scene_are_made_anew(service, session):
+    """Each button is of an object with a key, wherever it stands in the list meanwhile."""
+    mark(session, 2)
+    key = session.current.objects[0].key
+    with pytest.raises(SceneInputError, match="object 1: expected an object of the scene, which it is not"):
+        service.reroll(session, key)
+    pair = service.add_to_cache(session)
+    poses = torch.tensor([0.0, 0, 0, 1, 0, 0, 0, 1])
+    items = tuple(GeneratedObject(number, poses, torch.zeros(2, 2, 2), None) for number in (0, 1))
+    session.scene = MadeScene(SceneResult(items, 0), session.folder, (), (pair,), 1.0)
+    session.current.move(1, 2)
+    found = objects_made_of(session.current, session.scene)
+    assert {number: item.object_id for number, item in found.items()} == {1: 1, 2: 0}
+    mark(session, 2)
+    assert not objects_made_of(session.current, session.scene), "another picture"
+
+
+def test_a_scene_that_was_not_changed_has_nothing_to_undo(service, session):
+    with pytest.raises(SceneInputError, match="nothing to undo"):
+        service.undo(session)
+
+
+def test_a_new_mask_takes_nothing_from_other_objects(service, session):
+    mark(session, 2)
+    pair = service.add_to_cache(session)
+    changed = pair.with_mask(0, np.ones((40, 60), bool))
+    assert ((changed.labels == 2) == (pair.labels == 2)).all() and (changed.labels > 0).all()
+    assert (pair.labels == 1).sum() == 15 * 15, "the pair itself stays"

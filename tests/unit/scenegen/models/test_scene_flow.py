@@ -47,6 +47,23 @@ def run(model: SceneFlowModel, *arguments: Any, **options: Any) -> dict[str, Ten
     return {"velocity": output.velocity, **output.extras}
 
 
+@pytest.mark.parametrize("scene_size", [None, 1, 2])
+def test_poses_can_be_made_of_their_tokens_later(scene_size: int | None) -> None:
+    model, (x, t, cond) = make(), inputs(4)
+    whole = run(model, x, t, cond, scene_size=scene_size)
+    parts = run(model, x, t, cond, scene_size=scene_size, regress_poses=False)
+    assert "positions" not in parts and torch.equal(parts["velocity"], whole["velocity"])
+    assert torch.equal(model.poses(parts["position_tokens"], scene_size=scene_size), whole["positions"])
+
+
+def test_numbers_without_gradients_are_those_with_gradients() -> None:
+    model, (x, t, cond) = make(), inputs(3)
+    with torch.no_grad():
+        fast, empty = run(model, x, t, cond), run(model, x, t, cond[:, :1] * 0, num_object_tokens=1)
+    torch.testing.assert_close(fast, run(model, x, t, cond))
+    torch.testing.assert_close(empty, run(model, x, t, cond[:, :1] * 0, num_object_tokens=1))
+
+
 @pytest.mark.parametrize("num_assets", [1, 2, 12])
 def test_number_of_assets_is_free(num_assets: int) -> None:
     output = run(make(), *inputs(num_assets))
@@ -127,13 +144,14 @@ def test_one_condition_serves_several_states_of_the_same_scenes() -> None:
     x, t, cond = inputs(4)
     states, options = torch.cat([x, 2 * x]), {"num_object_tokens": 3, "scene_size": 2}
     both = model(states, torch.cat([t, t]), cond, cond_repeats=2, **options)
+    prepared = model.precompute_context(cond, 3)
+    again = model(states, torch.cat([t, t]), prepared, scene_size=2, cond_repeats=2)
+    assert torch.equal(again.velocity, both.velocity)
     for part, state in enumerate((x, 2 * x)):
         one = model(state, t, cond, **options)
         rows = slice(4 * part, 4 * part + 4)
         torch.testing.assert_close(both.velocity[rows], one.velocity)
         torch.testing.assert_close(both.extras["positions"][rows], one.extras["positions"])
-    with pytest.raises(ValueError, match="cond_repeats must be 1 with a prepared context, got 2"):
-        model(states, torch.cat([t, t]), model.precompute_context(cond, 3), scene_size=2, cond_repeats=2)
 
 
 class Sealed(nn.Module):

@@ -95,7 +95,7 @@ def test_opening_of_the_photo_stays(poses):
 @pytest.mark.parametrize("overlap", [0.1, 0.5])
 def test_camera_that_does_not_explain_the_masks_closes_nothing(poses, monkeypatch, overlap):
     logits, mask = block(4, hole=True), mask_of(block(4), poses[0])
-    monkeypatch.setattr(hole_closing, "fit_photo_camera", lambda *_: replace(VIEW, overlap=overlap))
+    monkeypatch.setattr(hole_closing, "fit_photo_camera", lambda *_: replace(VIEW, modal_overlap=overlap))
     draft = ObjectDraft(logits.clone(), poses[0])
     close_contradicted_holes([draft], [mask], CHECK)
     assert torch.equal(draft.logits, logits) == (overlap == 0.1)

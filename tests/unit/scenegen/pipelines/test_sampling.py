@@ -10,11 +10,13 @@ from scenegen.conditioning.scene_conditioner import SceneCond
 from scenegen.geometry import ROTATION, identity_pose
 from scenegen.models.scene_flow import SceneFlowModel, SceneFlowModelConfig
 from scenegen.pipelines.sampling import (
+    HeldAssets,
     WithoutSceneAttention,
     noise_generator,
     occupied_coords,
     sample_structure,
     structure_noise,
+    told_poses,
 )
 from trellis_modules.flow_output import FlowOutput
 from trellis_modules.samplers import FlowEulerSampler, MultiViewCond, SamplingParams
@@ -148,3 +150,56 @@ def test_occupied_coords_are_sorted_and_strict() -> None:
     logits[0, 0, 0, 0, 0] = 0.0
     assert occupied_coords(logits).tolist() == [[0, 0, 2, 2], [0, 1, 2, 0], [1, 2, 0, 1]]
     assert occupied_coords(torch.full((2, 1, 3, 3, 3), -1.0)).shape == (0, 4)
+
+
+@pytest.mark.parametrize("precompute", [True, False])
+@pytest.mark.parametrize("wrap", [lambda model: model, WithoutSceneAttention])
+def test_several_samples_at_once_are_those_of_one_after_the_other(model, precompute, wrap) -> None:
+    scene, noises = _scene(2), [_noise(2, seed) for seed in (1, 2, 3)]
+    options = {"precompute": precompute}
+    together = sample_structure(wrap(model), FlowEulerSampler(), scene, torch.cat(noises), PARAMS, **options)
+    for number, noise in enumerate(noises):
+        alone = sample_structure(wrap(model), FlowEulerSampler(), scene, noise, PARAMS, **options)
+        part = together.of(slice(2 * number, 2 * number + 2))
+        torch.testing.assert_close(part.latents, alone.latents)
+        torch.testing.assert_close(part.positions, alone.positions)
+        torch.testing.assert_close(part.path, alone.path)
+    with pytest.raises(ValueError, match="or a multiple of them"):
+        sample_structure(model, FlowEulerSampler(), scene, noises[0][:1], PARAMS)
+
+
+def test_held_assets_end_where_they_are_known_and_are_seen_by_the_others(model: SceneFlowModel) -> None:
+    scene, noise = _scene(3), _noise(3)
+    free = sample_structure(model, FlowEulerSampler(), scene, noise, PARAMS)
+
+    def held_at(latents: Tensor) -> Tensor:
+        held = HeldAssets(latents, (0, 2))
+        return sample_structure(model, FlowEulerSampler(), scene, noise, PARAMS, held=held).latents
+
+    known = held_at(free.latents + 1)
+    torch.testing.assert_close(known[[0, 2]], free.latents[[0, 2]] + 1, rtol=0, atol=1e-3)
+    other = held_at(free.latents - 1)
+    assert not torch.allclose(known[1], free.latents[1], atol=1e-3)
+    assert not torch.allclose(known[1], other[1], atol=1e-3)
+
+
+def test_a_held_asset_passes_its_own_path_at_every_step(model: SceneFlowModel) -> None:
+    noise, latents = _noise(2), torch.ones(2, CHANNELS, RESOLUTION, RESOLUTION, RESOLUTION)
+    sampler = FlowEulerSampler()
+    constrain = HeldAssets(latents, (1,)).on_path(torch.cat([noise, noise]), sampler.path)
+    state = torch.full((4, *noise.shape[1:]), 7.0)
+    for t in (1.0, 0.4, 0.0):
+        replaced = constrain(state, t)
+        assert (replaced[[0, 2]] == 7).all()
+        expected = sampler.path.diffuse(latents[1], noise[1], t)
+        torch.testing.assert_close(replaced[1], expected)
+        torch.testing.assert_close(replaced[3], expected)
+
+
+def test_the_pose_head_is_asked_about_finished_latents(model: SceneFlowModel) -> None:
+    scene, latents = _scene(2), torch.cat([_noise(2, 1), _noise(2, 2)])
+    told = told_poses(model, FlowEulerSampler(), scene, latents, (0.1, 0.3), noise_generator(0))
+    assert told.shape == (2, 4, 8) and not torch.allclose(told[0], told[1])
+    assert torch.equal(told[:, [0, 2]], identity_pose(1).expand(2, 2, 8))
+    again = told_poses(model, FlowEulerSampler(), scene, latents[:2], (0.1,), noise_generator(0))
+    assert again.shape == (1, 2, 8)

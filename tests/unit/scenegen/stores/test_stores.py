@@ -3,7 +3,9 @@
 import pickle
 
 import pytest
+import trimesh
 
+import evaluate
 from scenegen.batch.engines.tasks import Task, TaskResult
 from scenegen.cli.store_options import path_or_url
 from scenegen.stores.kept import WorkWithCopies, kept_copy
@@ -166,3 +168,37 @@ def test_copies_that_stay_are_brought_once(tmp_path):
     assert (folder / "ckpts" / "flow").stat().st_mtime_ns == made
     with pytest.raises(StoreError, match="expected shards, found nothing"):
         kept_copy(url, ["shards"])
+
+
+@needs_fsspec
+def test_scenes_to_compare_may_be_stored(tmp_path, capsys):
+    (tmp_path / "prediction").mkdir()
+    (tmp_path / "truth").mkdir()
+    urls = [f"file://{tmp_path}/{name}" for name in ("prediction", "truth")]
+    assert evaluate.main(["--prediction", urls[0], "--truth", urls[1]]) == 2
+    trimesh.Scene({"obj_0": trimesh.creation.box()}).export(tmp_path / "truth" / "s.glb")
+    (tmp_path / "prediction" / "s.glb").write_bytes((tmp_path / "truth" / "s.glb").read_bytes())
+    given = ["--prediction", urls[0], "--truth", urls[1], "--num-points", "50", "--alignment", "none"]
+    assert evaluate.main([*given, "--protocol", "corrected"]) == 0
+    assert "1 scene" in capsys.readouterr().out
+
+
+@needs_fsspec
+@pytest.mark.parametrize(
+    ("error", "hint"),
+    [
+        (
+            PermissionError("The difference between the request time and the server's is too large"),
+            "the clock of",
+        ),
+        (FileNotFoundError("The specified bucket does not exist"), "make the bucket or correct the URL"),
+        (PermissionError("Access Denied"), "what the account may do there"),
+    ],
+    ids=["clock", "bucket", "rights"],
+)
+def test_what_a_store_refuses_says_what_to_do(tmp_path, error, hint):
+    def refuse():
+        raise error
+
+    with pytest.raises(StoreError, match=hint):
+        Store(StoreUrl.parse(f"file://{tmp_path}"))._tried(refuse, "x")

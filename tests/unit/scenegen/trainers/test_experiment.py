@@ -99,6 +99,36 @@ def test_settings_of_the_loop_and_of_trainers_have_other_names(name):
     assert loop and not loop & own
 
 
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("generation/ss_scenegen_flow_img_train", "whose use_collision_loss waits for the GPU"),
+        ("generation/ss_flow_txt_dit_L_16l8_fp16", "whose captions are others in every step"),
+        ("generation/slat_flow_dit_L_64l8p2_fp16", "whose batches have another number of voxels"),
+        ("small/geometry_encoder", "whose inverse of the cameras waits for the GPU"),
+        ("generation/ss_flow_img_dit_L_16l8_fp16", None),
+        ("small/scene_flow", None),
+    ],
+)
+def test_passes_that_cannot_be_recorded_are_refused(tmp_path, path, reason):
+    content = json.loads((Path(train.__file__).parent / "configs" / f"{path}.json").read_text())
+    content["trainer"]["args"]["cuda_graphs"] = True
+    (tmp_path / "e.json").write_text(json.dumps(content))
+    if reason is None:
+        assert load_experiment(tmp_path / "e.json").loop.cuda_graphs
+        return
+    message = f"trainer.cuda_graphs: expected false with {content['trainer']['name']}, {reason}"
+    with pytest.raises(ConfigError, match=message):
+        load_experiment(tmp_path / "e.json")
+
+
+def test_the_released_trainer_records_passes_without_collisions(tmp_path):
+    content = json.loads((Path(train.__file__).parent / "configs/generation" / RELEASED).read_text())
+    content["trainer"]["args"] |= {"cuda_graphs": True, "use_collision_loss": False}
+    (tmp_path / "e.json").write_text(json.dumps(content))
+    assert load_experiment(tmp_path / "e.json").loop.cuda_graphs
+
+
 def test_an_experiment_becomes_an_objective(write):
     objective = build_objective(load_experiment(write()))
     assert isinstance(objective, StructureVaeObjective)

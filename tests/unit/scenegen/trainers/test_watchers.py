@@ -47,6 +47,7 @@ class Moved(Objective):
     """Samples the truth with targets moved, turned and scaled by known amounts."""
 
     batch_type = SceneCaseBatch
+    places_objects = True
 
     def __init__(self, moved=0.0, turned=0.0, scaled=1.0):
         super().__init__()

@@ -28,5 +28,5 @@ def test_latents_are_decoded_as_they_were_before_they_were_normalised(tmp_path):
 def test_a_decoder_that_is_not_there_leaves_voxels_out_and_tells(tmp_path, caplog):
     settings = SceneSetConfig(latent_model="any", pretrained_ss_dec=str(tmp_path / "none"))
     assert snapshot_decoder(settings) is None
-    assert "snapshots show no voxels" in caplog.text and "expected a network" in caplog.text
+    assert "snapshots do not show what latents are" in caplog.text and "expected a network" in caplog.text
     assert snapshot_decoder(object()) is None, "data without structure latents"

@@ -13,6 +13,7 @@ from trellis_modules.attention import (
     BackendUnavailable,
     CrossAttention,
     MultiHeadRMSNorm,
+    Segments,
     SelfAttention,
     attention,
     available_backends,
@@ -151,6 +152,29 @@ def test_cross_attention_reads_a_context_of_another_width() -> None:
     torch.testing.assert_close(
         module(x, module.project_context(context)), module(x, module.project_context(context[:, order]))
     )
+
+
+@pytest.mark.parametrize("tokens", [1, 3])
+@pytest.mark.parametrize("lengths", [None, (3, 0, 2)])
+def test_joining_a_context_adds_its_attention(tokens: int, lengths: tuple[int, ...] | None) -> None:
+    module, norm = CrossAttention(8, 6, 2, qk_rms_norm=True), torch.nn.LayerNorm(8)
+    x = torch.randn(3, 4, 8) if lengths is None else torch.randn(sum(lengths), 8)
+    segments = None if lengths is None else Segments(lengths, x.device)
+    context = module.project_context(torch.randn(3, tokens, 6))
+    expected = x + module(norm(x), context, segments)
+    torch.testing.assert_close(module.join(x, norm, context, segments), expected)
+    with torch.no_grad():
+        room = torch.empty_like(x)
+        for out in (None, room):
+            torch.testing.assert_close(module.join(x, norm, context, segments, out=out), expected)
+        torch.testing.assert_close(room, expected)
+
+
+def test_a_context_for_another_number_of_elements_is_refused() -> None:
+    module = CrossAttention(8, 6, 2)
+    context = module.project_context(torch.randn(2, 1, 6))
+    with torch.no_grad(), pytest.raises(ValueError, match="each of 3 batch elements, got 2"):
+        module.join(torch.randn(5, 8), torch.nn.Identity(), context, Segments((3, 0, 2), torch.device("cpu")))
 
 
 @pytest.mark.parametrize("build", [lambda: SelfAttention(10, 4), lambda: CrossAttention(10, 8, 4)])

@@ -13,6 +13,7 @@ from trellis_modules.sparse import (
     SparseTensor,
     SparseUpsample,
 )
+from trellis_modules.sparse.norm import sums_of_elements
 
 
 @pytest.fixture
@@ -77,3 +78,10 @@ def test_group_norm_normalises_each_element(x: SparseTensor) -> None:
 def test_bad_factors_are_refused(factor: int | tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="factor"):
         SparseDownsample(factor)
+
+
+def test_sums_of_elements_are_those_of_their_rows() -> None:
+    coords = torch.tensor([(0, 1, 2, 3), (0, 1, 2, 4), (2, 0, 0, 0)])
+    x = SparseTensor(torch.zeros(3, 1), coords, 4)  # the elements 1 and 3 are empty
+    sums = sums_of_elements(x, torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]))
+    assert sums.tolist() == [[4.0, 6.0], [0.0, 0.0], [5.0, 6.0], [0.0, 0.0]]

@@ -1,5 +1,6 @@
 """The local engine: order, deaths, messages and back-pressure; the stream of tasks is that of Ray too."""
 
+import argparse
 import json
 import os
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 from scenegen.batch.engines.journal import Journal
 from scenegen.batch.engines.local import LocalEngine
 from scenegen.batch.engines.tasks import EngineError, Task, WorkerNeeds
+from scenegen.cli.engine_options import add_engine_arguments, engine_of, run_tasks
 from tests.engine_works import Deeds
 
 ROOT = Path(__file__).resolve().parents[5]
@@ -146,3 +148,20 @@ def test_a_journal_keeps_whole_lines_and_has_one_writer(tmp_path):
     kept = json.loads(line)
     assert half == '{"id": "ha' and kept["error"] == "a: failed" and kept["attempts"] == 1
     assert kept.keys() == {"id", "status", "host", "device", "seconds", "attempts", "error", "time"}
+
+
+def test_a_journal_that_is_there_is_kept_and_held_by_one_run(tmp_path):
+    parser = argparse.ArgumentParser()
+    add_engine_arguments(parser)
+    options = parser.parse_args([])
+    work, journal = Deeds(tmp_path), tmp_path / "tasks.jsonl"
+
+    def made() -> list[str]:
+        records = run_tasks(engine_of(options), [Task("a"), Task("b")], work, options, journal, what="task")
+        return [record.id for record in records]
+
+    assert made() == ["a", "b"] and not journal.exists()
+    journal.touch()
+    assert made() == ["a", "b"] and len(journal.read_text().splitlines()) == 2
+    with Journal(journal), pytest.raises(EngineError, match="another run writes these records"):
+        made()

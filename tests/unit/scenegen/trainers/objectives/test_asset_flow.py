@@ -16,6 +16,7 @@ from scenegen.trainers.objectives.conditions import (
     ImageFlowSettings,
     TextFlowSettings,
 )
+from tests.toy_experiments import Words
 from trellis_modules.checkpoint import save_checkpoint
 from trellis_modules.config import ConfigError, NamedConfig
 
@@ -38,15 +39,6 @@ def encoder(tmp_path_factory):
     stem = tmp_path_factory.mktemp("encoder") / "encoder"
     save_checkpoint(build_model(ENCODER), stem)
     return str(stem)
-
-
-class Words(nn.Module):
-    """A text encoder: the token of a caption is its length everywhere."""
-
-    width = WIDTH
-
-    def forward(self, captions):
-        return torch.tensor([float(len(text)) for text in captions])[:, None, None].expand(-1, 5, WIDTH)
 
 
 def conditions(kind, generator):

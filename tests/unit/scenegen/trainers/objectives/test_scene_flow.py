@@ -7,10 +7,13 @@ import torch
 from torch import nn
 
 from scenegen.conditioning.patch_places import PLACE_CHANNELS
+from scenegen.geometry import identity_pose
 from scenegen.models.registry import build_model
 from scenegen.synthesis.sources.batch import PhotoBatch, SceneLatentBatch
 from scenegen.trainers.objectives.scene_flow import SceneFlowConfig, SceneFlowObjective
+from scenegen.trainers.samples import as_used
 from trellis_modules.flow_output import FlowOutput
+from trellis_modules.samplers import SamplingParams
 from trellis_modules.samplers.flow_matching import TimeSchedule
 
 SCENES, ASSETS, SIZE, WIDTH = 2, 3, 28, 32
@@ -165,6 +168,29 @@ def test_steps_without_scene_attention_are_logged_apart(batch):
     _, logs, call = evaluate(batch, p_no_scene=1.0)
     assert call["scene_size"] == 1 and call["is_query"].tolist() == [True, False, False] * SCENES
     assert {"mse_alone", "translation_alone"} <= logs.keys() and "mse" not in logs
+
+
+def test_scenes_are_sampled_each_by_itself_and_without_what_cannot_be_seen(batch):
+    torch.manual_seed(0)
+    models = {role: build_model(raw) for role, raw in {**ENCODERS, "flow": FLOW}.items()}
+    for parameter in models["flow"].parameters():
+        if not parameter.any():
+            nn.init.normal_(parameter, std=0.1)
+    objective = SceneFlowObjective(**models, config=SceneFlowConfig(**ALWAYS))
+    params = SamplingParams(steps=2, cfg_strength=3.0)
+    with as_used(objective):
+        samples = objective.samples(batch, torch.Generator().manual_seed(0), params)
+        shown = objective.samples(objective.shown(batch), torch.Generator().manual_seed(0), params)
+    assert [len(sample.latents) for sample in samples] == [3, 2]  # an object of the second scene is hidden
+    for scene, sample in enumerate(samples):
+        rows = batch.visible[scene]
+        assert torch.equal(sample.true_latents, batch.x_0[scene, rows])
+        assert torch.equal(sample.true_poses, batch.poses[scene, rows])
+        assert torch.equal(sample.images, batch.asset_image.unflatten(0, (SCENES, ASSETS))[scene, rows])
+        assert sample.latents.shape == sample.true_latents.shape
+        assert torch.equal(sample.poses[0], identity_pose(1)[0]) and sample.poses[1:].any()
+    assert len(shown) == 1
+    torch.testing.assert_close(shown[0].latents, samples[0].latents, rtol=1e-4, atol=1e-5)
 
 
 def test_gradients_reach_all_networks(batch):

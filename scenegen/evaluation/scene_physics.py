@@ -1,0 +1,122 @@
+"""The physics of one scene, entered into its record: which objects stay where they are under gravity.
+
+Truth and prediction are simulated alike (`scenegen.physics.simulation`), in metres that the sizes of the
+true furniture tell, on a floor at the lowest point. Objects that do not stay in the truth (lamps that hang)
+are left out of both, by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import trimesh
+
+from scenegen.evaluation.loading import EvaluationScene, ObjectMesh
+from scenegen.photo.metric_scale import metric_scale
+from scenegen.physics.bodies import RigidBody, rigid_body
+from scenegen.physics.colliders import NoVolume, collider_of, loose_pieces
+from scenegen.physics.simulation import MAX_DRIFT, Motion, lowest_height, scene_extent, simulate
+
+STABLE, STABLE_TRUTH = "physics_stable", "physics_stable_truth"
+"""Shares of scenes in which every object stays: as predicted, and in the truth with all its objects."""
+
+_DROP = 0.01
+"""Metres above the floor from which an object is put down to see whether it can stand by itself."""
+
+
+def add_physics(
+    record: dict[str, Any], truth: EvaluationScene, prediction: EvaluationScene | None
+) -> list[str]:
+    """Simulate a scene and add the figures to its corrected record.
+
+    Args:
+        record: of the corrected protocol; ``metrics`` and ``penalties`` of scene and objects are extended.
+        truth, prediction: with scenes of the same size; None where there is nothing to simulate.
+
+    Returns:
+        What was left out, one line each.
+    """
+    metres = _metres(truth)
+    true_bodies, warnings = _bodies(truth.objects, metres)
+    size = scene_extent(list(true_bodies.values()))
+    still = _still(true_bodies, size)
+    fallen = [index for index, motion in still.items() if not motion.stable]
+    warnings += [f"obj_{index} does not stay in the truth; physics leaves it out" for index in fallen]
+    record["metrics"][STABLE_TRUTH] = float(not fallen)
+    kept = {index: item for index, item in truth.objects.items() if index in still and index not in fallen}
+    if prediction is None:
+        record["penalties"][STABLE] = 0.0
+        _add(record, {}, kept)
+        return warnings
+    found = {index: prediction.objects[index] for index in kept if index in prediction.objects}
+    bodies, problems = _bodies(found, metres)
+    warnings += problems
+    motions = _still(bodies, size)
+    figures = {
+        index: _figures(motion, bodies[index], found[index], size) for index, motion in motions.items()
+    }
+    stays = [figures[index]["physics_stays"] if index in figures else 0.0 for index in kept]
+    record["metrics"][STABLE] = float(all(stays))
+    _add(record, figures, kept)
+    return warnings
+
+
+def _add(
+    record: dict[str, Any], figures: Mapping[int, Mapping[str, float]], kept: Mapping[int, ObjectMesh]
+) -> None:
+    for entry in record["objects"]:
+        if entry["id"] in figures:
+            entry["metrics"] |= figures[entry["id"]]
+        elif entry["id"] in kept:
+            entry["penalties"] |= {
+                "physics_stays": 0.0,
+                "physics_stands_alone": 0.0,
+                "physics_supported": 0.0,
+            }
+
+
+def _metres(scene: EvaluationScene) -> float:
+    boxes = np.array([np.ptp(item.vertices, axis=0) for item in scene.objects.values()])
+    return metric_scale(boxes).metres_per_unit
+
+
+def _bodies(objects: Mapping[int, ObjectMesh], metres: float) -> tuple[dict[int, RigidBody], list[str]]:
+    """Rigid bodies by index, and a line for each object that encloses nothing."""
+    bodies, problems = {}, []
+    floor = min((float(item.vertices[:, 1].min()) for item in objects.values()), default=0.0)
+    for index, item in objects.items():
+        mesh = trimesh.Trimesh(item.vertices, item.faces, process=False)
+        try:
+            collider = collider_of(mesh, f"obj_{index}")
+        except NoVolume as error:
+            problems.append(str(error))
+            continue
+        bodies[index] = rigid_body(f"obj_{index}", collider, np.eye(4), floor, metres)
+    return bodies, problems
+
+
+def _still(bodies: Mapping[int, RigidBody], size: float) -> dict[int, Motion]:
+    return dict(zip(bodies, simulate(list(bodies.values()), size=size), strict=True))
+
+
+def _figures(motion: Motion, body: RigidBody, item: ObjectMesh, size: float) -> dict[str, float]:
+    (alone,) = simulate([_put_down(body)], size=size)
+    return {
+        "physics_stays": float(motion.stable),
+        "physics_drift_m": motion.drift,
+        "physics_turn_deg": motion.turn_deg,
+        "physics_penetration_m": motion.penetration,
+        "physics_peak_speed": motion.peak_speed,
+        "physics_peak_energy": motion.peak_energy,
+        "physics_stands_alone": float(alone.stable),
+        "physics_supported": float(motion.fall < MAX_DRIFT * size),
+        "physics_loose_pieces": float(loose_pieces(item.vertices, item.faces)),
+    }
+
+
+def _put_down(body: RigidBody) -> RigidBody:
+    raised = body.position + [0.0, 0.0, _DROP - lowest_height(body)]
+    return replace(body, position=raised)

@@ -1,0 +1,185 @@
+"""Convex parts of objects, by which physics engines tell what touches what.
+
+Engines need convex shapes. An object's solid is simplified, then cut into few convex parts (CoACD). The cut
+may leave out what is thin and low, so that a chair would stand on two legs; each foot gets a pad of its own:
+the convex hull of what the object has in its lowest layer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import fast_simplification
+import numpy as np
+import trimesh
+from scipy.spatial import cKDTree
+
+from scenegen.physics.packages import check_packages
+from trellis_modules.postprocess import remesh_solid
+from trellis_modules.postprocess.topology import connected_labels
+from trellis_modules.representations.mesh.triangle_arrays import weld
+
+MAX_PARTS, MAX_PART_VERTICES = 32, 64
+
+_FACES = 1000  # of the solid that is cut into parts
+_CONCAVITY = 0.1  # how much of a part's hull may be empty; at 0.06 generated objects take three times as long
+_SEARCH_WIDTH, _SEARCH_STEPS, _SEARCH_DEPTH = 10, 20, 2  # of cuts; the defaults take five times as long
+_FOOT_SHARE = 0.025  # of the height: the layer whose pieces are feet
+_MOST_FEET = 8
+_OPEN_RESOLUTION, _OPEN_FACES = 96, 4000  # of the solid around a mesh that is not closed
+_JOINT = 0.01  # of the longest side: pieces nearer to each other hang together
+_MIN_VOLUME = 1e-7  # of the cubed longest side
+_MIN_PART_VOLUME = 1e-8  # of the cubed longest side: flatter hulls have no inside
+_FIRST_TOLERANCE = 2e-4  # of the longest side, for the corners of a foot, doubled until they are few enough
+
+
+class NoVolume(ValueError):
+    """A mesh that encloses nothing, so that it has no mass."""
+
+
+@dataclass(frozen=True)
+class Collider:
+    """An object as physics sees it, in the frame and units of the mesh that it was made of.
+
+    Attributes:
+        parts: vertices (V, 3) float64 of convex parts, at most 64 each; the parts are their hulls.
+        volume: of the solid.
+        centre: (3,) centre of mass at equal density.
+        inertia: (3, 3) about the centre for a density of one.
+    """
+
+    parts: tuple[np.ndarray, ...]
+    volume: float
+    centre: np.ndarray
+    inertia: np.ndarray
+
+
+def collider_of(mesh: trimesh.Trimesh, name: str = "object", up: int = 1) -> Collider:
+    """Make the collider of an object.
+
+    Args:
+        mesh: in any frame with one axis up. One that is not closed counts as the solid that its shell
+            encloses.
+        name: of the object, for messages.
+        up: which axis points up.
+
+    Raises:
+        NoVolume: the mesh encloses nothing.
+        PhysicsUnavailable: a package is missing.
+    """
+    check_packages()
+    given = np.asarray(mesh.vertices, np.float64)
+    side = float(np.ptp(given, axis=0).max()) if len(given) else 0.0
+    vertices, faces = np.zeros((0, 3)), np.zeros((0, 3), np.int64)
+    if side > 0:
+        welded, corners, _ = weld(given / side, np.asarray(mesh.faces))
+        vertices, faces = remesh_solid(welded, corners, resolution=_OPEN_RESOLUTION, num_faces=_OPEN_FACES)
+        vertices = vertices.astype(np.float64)
+    exact = trimesh.Trimesh(vertices, faces, process=False)
+    if not len(faces) or exact.volume <= _MIN_VOLUME:
+        raise NoVolume(
+            f"{name}: expected a mesh that encloses a volume, got {len(mesh.faces)} faces around none; "
+            "leave the object out"
+        )
+    solid = _manifold(vertices, faces)
+    parts = _convex_parts(*_simplified(vertices, faces))
+    parts += _feet(solid, up) if solid is not None else []
+    parts = parts or [hull(vertices)[0]]
+    return Collider(
+        parts=tuple(side * part for part in parts[:MAX_PARTS]),
+        volume=float(exact.volume) * side**3,
+        centre=np.asarray(exact.center_mass, np.float64) * side,
+        inertia=np.asarray(exact.moment_inertia, np.float64) * side**5,
+    )
+
+
+def loose_pieces(vertices: np.ndarray, faces: np.ndarray) -> int:
+    """How many pieces of an object hang together with nothing else of it, beside the largest one.
+
+    Pieces whose surfaces come nearer than 1 % of the longest side to each other count as joined: furniture
+    models are put together of parts that only touch.
+
+    Args:
+        vertices: (V, 3).
+        faces: (F, 3).
+    """
+    welded, corners, _ = weld(vertices, faces)
+    edges = np.concatenate([corners[:, :2], corners[:, 1:]])
+    used = np.unique(corners)
+    reach = _JOINT * float(np.ptp(welded[used], axis=0).max())
+    near = used[cKDTree(welded[used]).query_pairs(reach, output_type="ndarray")]
+    labels = connected_labels(np.concatenate([edges, near]), len(welded))
+    return len(np.unique(labels[used])) - 1
+
+
+def hull(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Corners (V, 3) and outward faces (F, 3) of the convex hull of points."""
+    import manifold3d
+
+    found = manifold3d.Manifold.hull_points(points).to_mesh64()
+    return np.asarray(found.vert_properties, np.float64)[:, :3], np.asarray(found.tri_verts, np.int64)
+
+
+def _manifold(vertices: np.ndarray, faces: np.ndarray):  # noqa: ANN202  (types of an optional package)
+    """The solid for cuts by planes; None where the library refuses the mesh."""
+    import manifold3d
+
+    solid = manifold3d.Manifold(manifold3d.Mesh64(vertices, faces.astype(np.uint64)))
+    return None if solid.is_empty() or solid.status() != manifold3d.Error.NoError else solid
+
+
+def _simplified(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A solid with few faces; as it is where that would not leave a solid."""
+    if len(faces) <= _FACES:
+        return vertices, faces
+    fewer, kept = fast_simplification.simplify(vertices.astype(np.float32), faces, target_count=_FACES)
+    fewer = fewer.astype(np.float64)
+    return (vertices, faces) if _manifold(fewer, kept) is None else (fewer, kept)
+
+
+def _convex_parts(vertices: np.ndarray, faces: np.ndarray) -> list[np.ndarray]:
+    """Cut a solid of unit size into convex parts, largest first."""
+    import coacd
+
+    coacd.set_log_level("error")
+    cut = coacd.run_coacd(
+        coacd.Mesh(vertices, np.asarray(faces, np.int32)),
+        threshold=_CONCAVITY,
+        max_convex_hull=MAX_PARTS - _MOST_FEET,
+        preprocess_mode="off",
+        decimate=True,
+        max_ch_vertex=MAX_PART_VERTICES,
+        mcts_nodes=_SEARCH_WIDTH,
+        mcts_iterations=_SEARCH_STEPS,
+        mcts_max_depth=_SEARCH_DEPTH,
+        seed=0,
+    )
+    parts = [np.asarray(corners, np.float64) for corners, _ in cut]
+    parts = [part for part in parts if _hull_volume(part) > _MIN_PART_VOLUME]
+    return sorted(parts, key=_hull_volume, reverse=True)
+
+
+def _hull_volume(points: np.ndarray) -> float:
+    import manifold3d
+
+    return manifold3d.Manifold.hull_points(points).volume()
+
+
+def _feet(solid, up: int) -> list[np.ndarray]:  # noqa: ANN001
+    """Hulls of the pieces that an object has in its lowest layer, largest first."""
+    low, high = (np.array(corner) for corner in np.split(np.array(solid.bounding_box()), 2))
+    top = low[up] + _FOOT_SHARE * (high[up] - low[up])
+    down = np.zeros(3)
+    down[up] = -1.0
+    layer = solid.trim_by_plane(tuple(down), -float(top))
+    hulls = [piece.hull() for piece in layer.decompose()]
+    hulls = sorted(hulls, key=lambda hull: hull.volume(), reverse=True)[:_MOST_FEET]
+    return [_few_vertices(hull) for hull in hulls if hull.volume() > _MIN_PART_VOLUME]
+
+
+def _few_vertices(hull) -> np.ndarray:  # noqa: ANN001
+    tolerance = _FIRST_TOLERANCE
+    while hull.num_vert() > MAX_PART_VERTICES:
+        hull = hull.simplify(tolerance).hull()
+        tolerance *= 2
+    return np.asarray(hull.to_mesh64().vert_properties, np.float64)[:, :3]
