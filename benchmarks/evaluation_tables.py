@@ -143,7 +143,7 @@ def _predict(name: str, options: argparse.Namespace) -> int:
             only = Path(lists) / f"{index}.txt"
             only.write_text("\n".join(missing[index :: options.processes]), encoding="utf-8")
             commands.append([*command, "--only", str(only)])
-        return _run_together(commands)
+        return run_together(commands)
 
 
 def _predict_mean(options: argparse.Namespace) -> int:
@@ -151,7 +151,7 @@ def _predict_mean(options: argparse.Namespace) -> int:
     command = ["-m", "benchmarks.mean_shape_baseline", "--input", images, "--pack", options.pack]
     command += ["--output", predictions(options.root, MEAN_SHAPE)]
     command += ["--limit", options.limit] if options.limit else []
-    return _run_together([list(map(str, command))])
+    return run_together([list(map(str, command))])
 
 
 def predictions(root: Path, name: str) -> Path:
@@ -173,7 +173,7 @@ def measure(options: argparse.Namespace) -> int:
         command += ["--list", LIST, "--output", output, "--appearance", "--csv", "--markdown"]
         command += ["--pictures", options.output / "pictures", "--workers", options.processes]
         command += ["--limit", options.limit] if options.limit else []
-        if status := _run_together([list(map(str, command))]):
+        if status := run_together([list(map(str, command))]):
             return status
         _LOG.info("%s: measured in %.0f s", name, time.perf_counter() - began)
         reports[name] = read_report(output)
@@ -263,7 +263,7 @@ def _paired(first: str, second: str, differences: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _run_together(commands: list[list[str]]) -> int:
+def run_together(commands: list[list[str]]) -> int:
     """Run Python commands side by side in the checkout, which share the cores; the greatest exit status."""
     threads = max(1, (os.cpu_count() or 1) // len(commands))
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,34 @@ from scenegen.blender.program import SCRIPTS, BlenderError, run_blender
 from scenegen.geometry import pose_to_transform
 from scenegen.synthesis.layouts.scene_layout import SceneLayout, world_poses
 
+SURROUNDINGS = Path("/usr/share/blender/datafiles/studiolights/world")
+"""Photos of all directions (CC0) of Debian's package blender-data."""
+
+
+@dataclass(frozen=True)
+class BlenderLook:
+    """In place of sun and sky the light of a photo of all directions, and patterns on most surfaces."""
+
+    hdri: Path
+    turn: float  # radians about the vertical
+    strength: float
+    seed: int  # of the patterns
+
+    @classmethod
+    def draw(cls, number: int, folder: Path = SURROUNDINGS) -> BlenderLook:
+        """The look with a number.
+
+        Raises:
+            BlenderError: the folder has no photos.
+        """
+        photos = sorted(folder.glob("*.exr"))
+        if not photos:
+            raise BlenderError(f"{folder}: expected photos of all directions (.exr), found none; "
+                               "install blender-data")  # fmt: skip
+        rng = np.random.default_rng([number, len(photos)])
+        photo = photos[number % len(photos)]
+        return cls(photo, float(rng.uniform(0, math.tau)), float(rng.uniform(1.0, 2.2)), number)
+
 
 def render_with_blender(
     layout: SceneLayout,
@@ -23,6 +53,7 @@ def render_with_blender(
     log: Path,
     executable: str | None = None,
     timeout: float | None = None,
+    look: BlenderLook | None = None,
 ) -> np.ndarray:
     """Render a layout with Cycles.
 
@@ -31,6 +62,7 @@ def render_with_blender(
         size: pixels per side.
         samples: paths a pixel.
         log, executable, timeout: see `run_blender`.
+        look: light and patterns; None for the sun, the sky and the colours of the layout.
 
     Returns:
         (size, size, 3) uint8.
@@ -41,6 +73,8 @@ def render_with_blender(
     with tempfile.TemporaryDirectory() as folder:
         picture = Path(folder) / "picture.png"
         job = blender_job(layout, glbs, size, samples, picture)
+        if look is not None:
+            job["look"] = {**asdict(look), "hdri": str(look.hdri)}
         try:
             run_blender(SCRIPTS / "render_scene.py", job, log, timeout, executable)
         except BlenderError as error:

@@ -6,6 +6,7 @@ with OpenCV cameras; Blender is z up with OpenGL cameras.
 
 import json
 import math
+import random
 import sys
 
 import bpy
@@ -21,6 +22,8 @@ PLANE_SIZE_M = 200.0
 SUN_ANGLE_DEG = 4.0  # soft edges of shadows
 SUN_GAIN = 4.0  # these two give about the brightness of the ray caster's pictures
 SKY_GAIN = 0.75
+TEXTURES = ("Checker", "Wave", "Voronoi", "Brick", "Noise")
+PATTERN_SHARE = 0.6  # of the materials, where patterns are asked for
 
 
 def linear(srgb):
@@ -95,6 +98,55 @@ def add_sky(job):
     bpy.context.scene.world = world
 
 
+def add_surroundings(look):
+    """Light of a photo of all directions, which the camera also sees behind everything."""
+    world = bpy.data.worlds.new("surroundings")
+    world.use_nodes = True
+    nodes, links = world.node_tree.nodes, world.node_tree.links
+    photo, place, turn = (
+        nodes.new("ShaderNode" + kind) for kind in ("TexEnvironment", "TexCoord", "Mapping")
+    )
+    photo.image = bpy.data.images.load(look["hdri"])
+    turn.inputs["Rotation"].default_value = (0.0, 0.0, look["turn"])
+    links.new(place.outputs["Generated"], turn.inputs["Vector"])
+    links.new(turn.outputs["Vector"], photo.inputs["Vector"])
+    links.new(photo.outputs["Color"], nodes["Background"].inputs["Color"])
+    nodes["Background"].inputs["Strength"].default_value = look["strength"]
+    bpy.context.scene.world = world
+
+
+def paint_patterns(seed):
+    """Paint strong patterns on most materials, of objects as well as of floor and walls."""
+    draw = random.Random(seed)
+    for material in sorted(bpy.data.materials, key=lambda each: each.name):
+        tree = material.node_tree
+        shader = tree and next((node for node in tree.nodes if node.type == "BSDF_PRINCIPLED"), None)
+        if shader is not None and draw.random() < PATTERN_SHARE:
+            paint_pattern(tree, shader, draw, material.name.startswith(("floor", "wall_")))
+
+
+def paint_pattern(tree, shader, draw, is_room):
+    """Put a second colour over the first one where a texture is above a half."""
+    place, mix = tree.nodes.new("ShaderNodeTexCoord"), tree.nodes.new("ShaderNodeMixRGB")
+    texture = tree.nodes.new("ShaderNodeTex" + draw.choice(TEXTURES))
+    texture.inputs["Scale"].default_value = draw.uniform(1, 5) if is_room else draw.uniform(3, 14)
+    tree.links.new(place.outputs["Object" if is_room else "Generated"], texture.inputs["Vector"])
+    base = shader.inputs["Base Color"]
+    if base.is_linked:
+        tree.links.new(base.links[0].from_socket, mix.inputs["Color1"])
+    else:
+        mix.inputs["Color1"].default_value = base.default_value
+    mix.inputs["Color2"].default_value = (*(draw.random() for _ in range(3)), 1.0)
+    sharp = tree.nodes.new("ShaderNodeMath")
+    sharp.operation = "GREATER_THAN"
+    sharp.inputs[1].default_value = 0.5
+    value = texture.outputs["Fac"] if "Fac" in texture.outputs else texture.outputs[0]
+    tree.links.new(value, sharp.inputs[0])
+    tree.links.new(sharp.outputs[0], mix.inputs["Fac"])
+    tree.links.new(mix.outputs["Color"], base)
+    shader.inputs["Roughness"].default_value = draw.uniform(0.15, 0.9)
+
+
 def set_up_render(job):
     scene = bpy.context.scene
     scene.render.engine = "CYCLES"
@@ -119,8 +171,13 @@ def main():
     for number, wall in enumerate(job["walls"]):
         add_plane(wall["point"], wall["normal"], job["wall_colour"], f"wall_{number}")
     add_camera(job)
-    add_sun(job)
-    add_sky(job)
+    look = job.get("look")
+    if look is None:
+        add_sun(job)
+        add_sky(job)
+    else:
+        add_surroundings(look)
+        paint_patterns(look["seed"])
     set_up_render(job)
     bpy.ops.render.render(write_still=True)
 

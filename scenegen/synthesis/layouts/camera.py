@@ -150,6 +150,16 @@ def _smallest_extent(camera: Camera, corners: np.ndarray) -> float:
     return float((image.max(axis=1) - image.min(axis=1)).max(axis=1).min())
 
 
+def box_shares(camera: Camera, items: Sequence[Item]) -> tuple[np.ndarray, np.ndarray]:
+    """Parts (N,) of each item's box, as sample points: not behind others, and not cut off by the frame."""
+    centres = np.array([item.centre for item in items])
+    sizes = np.array([item.size for item in items])
+    rotations = yaw_matrix(np.array([item.yaw for item in items]))
+    samples = _box_points(_BOX_SAMPLES, centres, sizes, rotations)
+    visible = _visible_samples(np.asarray(camera.position), samples, centres, sizes, rotations)
+    return visible.mean(axis=1), _in_frame(camera, samples).mean(axis=1)
+
+
 def _in_frame(camera: Camera, points: np.ndarray) -> np.ndarray:
     """Which of the points (N, P, 3) the picture shows when nothing is before them; returns (N, P)."""
     extrinsics = camera.extrinsics()

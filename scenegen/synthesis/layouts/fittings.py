@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,6 +17,18 @@ _TRIES = 8
 _MIN_LAMP_BOTTOM_M = 1.1
 _MOUNTED_MIDDLE_M = (1.1, 1.9)
 _SKIN_M = 0.004  # between a thing and the wall or ceiling that it is fixed to
+
+
+@dataclass(frozen=True)
+class RoomNeeds:
+    """What a room has to have besides what is drawn for it."""
+
+    walls: tuple[Wall, ...] = ()
+    ceiling_m: float | None = None
+    is_closed: bool = False  # with walls on all sides
+
+
+NO_NEEDS = RoomNeeds()
 
 
 class Fittings:
@@ -42,6 +55,11 @@ class Fittings:
             self.num_mounted = min(free - self.num_hanging, 1 + int(self.rng.integers(2)))
         if self.is_closed or self.num_hanging:
             self.ceiling_m = float(self.rng.uniform(*options.ceiling_m))
+
+    @property
+    def needs(self) -> RoomNeeds:
+        """Of the room, once they are placed."""
+        return RoomNeeds(tuple(self.walls), self.ceiling_m, self.is_closed)
 
     @property
     def count(self) -> int:

@@ -18,12 +18,13 @@ import numpy as np
 from scenegen.geometry import CONTINUOUS_SYMMETRY
 from scenegen.synthesis.layouts.arrangements import Group
 from scenegen.synthesis.layouts.camera import find_camera
-from scenegen.synthesis.layouts.fittings import Fittings
+from scenegen.synthesis.layouts.fittings import NO_NEEDS, Fittings, RoomNeeds
+from scenegen.synthesis.layouts.footprints import Item
 from scenegen.synthesis.layouts.light import draw_lighting
 from scenegen.synthesis.layouts.options import TEST_OPTIONS, ComposerOptions
 from scenegen.synthesis.layouts.pool import Model, ModelPool
 from scenegen.synthesis.layouts.room import draw_room
-from scenegen.synthesis.layouts.scene_layout import SceneLayout, Vector3
+from scenegen.synthesis.layouts.scene_layout import Camera, SceneLayout, Vector3
 
 
 class CompositionError(RuntimeError):
@@ -64,18 +65,30 @@ def compose(
         camera = find_camera(rng, items, options, fittings.walls, fittings.ceiling_m)
         if camera is None:
             continue
-        for item in items:
-            item.yaw = symmetric_yaw(item.yaw, item.model.symmetry, item.centre, camera.position)
-        return SceneLayout(
-            scene_id=scene_id,
-            objects=tuple(item.placed() for item in items),
-            camera=camera,
-            lighting=draw_lighting(rng, camera),
-            room=draw_room(rng, items, camera, room_yaw, fittings),
-        )
+        return seen_from(rng, items, camera, room_yaw, fittings.needs, scene_id)
     raise CompositionError(
         f"compose {scene_id}: no acceptable scene of {num_objects} objects in {options.max_attempts} tries; "
         "give more models or weaker limits in ComposerOptions"
+    )
+
+
+def seen_from(
+    rng: np.random.Generator,
+    items: Sequence[Item],
+    camera: Camera,
+    room_yaw: float,
+    needs: RoomNeeds = NO_NEEDS,
+    scene_id: str = "",
+) -> SceneLayout:
+    """The scene of placed items and a camera, with a light and a room that are drawn for them."""
+    for item in items:
+        item.yaw = symmetric_yaw(item.yaw, item.model.symmetry, item.centre, camera.position)
+    return SceneLayout(
+        scene_id=scene_id,
+        objects=tuple(item.placed() for item in items),
+        camera=camera,
+        lighting=draw_lighting(rng, camera),
+        room=draw_room(rng, items, camera, room_yaw, needs),
     )
 
 

@@ -37,11 +37,14 @@ class ScenePicture:
         colour: (S, S, 3) uint8 sRGB.
         instances: (S, S) int16, index into the layout's objects, -1 floor, walls and beyond.
         depth: (S, S) float32 metres along the camera axis, +inf where nothing is hit.
+        drawn_masks: (N, S, S) bool, masks as people may draw them, which are written in place of the exact
+            ones; None for these.
     """
 
     colour: np.ndarray
     instances: np.ndarray
     depth: np.ndarray
+    drawn_masks: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

@@ -116,7 +116,9 @@ def write_masked_scene(
 
 def write_images(layout: SceneLayout, picture: ScenePicture, folder: Path) -> None:
     """Write the masked-image folder of a composed scene, see `write_object_images`."""
-    masks = [picture.instances == number for number in range(len(layout.objects))]
+    masks = picture.drawn_masks
+    if masks is None:
+        masks = [picture.instances == number for number in range(len(layout.objects))]
     write_object_images(picture.colour, masks, folder, optimize=True)
 
 

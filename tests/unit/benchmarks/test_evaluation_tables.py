@@ -18,7 +18,7 @@ def report(name, value):
 def ran(monkeypatch):
     """Commands in place of which nothing runs."""
     commands = []
-    monkeypatch.setattr(evaluation_tables, "_run_together", lambda several: commands.append(several) or 0)
+    monkeypatch.setattr(evaluation_tables, "run_together", lambda several: commands.append(several) or 0)
     return commands
 
 
@@ -64,7 +64,7 @@ def test_missing_scenes_are_dealt_out_among_processes(tmp_path, monkeypatch):
         dealt.extend(Path(command[command.index("--only") + 1]).read_text().split() for command in commands)
         return 0
 
-    monkeypatch.setattr(evaluation_tables, "_run_together", read)
+    monkeypatch.setattr(evaluation_tables, "run_together", read)
     arguments = ["predict", "--root", str(tmp_path), "--methods", "small", "--processes", "3", "--limit", "6"]
     assert evaluation_tables.main(arguments) == 0
     assert dealt == [["test_0001", "test_0004"], ["test_0002", "test_0005"], ["test_0003"]]
@@ -81,7 +81,7 @@ def test_every_method_is_predicted_once(tmp_path, ran):
 
 def test_commands_run_side_by_side_and_the_worst_status_counts():
     commands = [["-c", f"raise SystemExit({status})"] for status in (0, 3, 1)]
-    assert evaluation_tables._run_together(commands) == 3
+    assert evaluation_tables.run_together(commands) == 3
 
 
 def test_what_is_missing_ends_in_one_line(tmp_path, caplog, capsys):

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from dataset_toolkits.blender_renderer import blender_job, render_with_blender
+from dataset_toolkits import blender_renderer
+from dataset_toolkits.blender_renderer import BlenderLook, blender_job, render_with_blender
 from scenegen.blender.program import BlenderError
 from scenegen.synthesis.layouts.scene_layout import Camera, Lighting, PlacedObject, Room, SceneLayout
 
@@ -39,3 +41,28 @@ def test_a_missing_program_and_a_failed_run_are_named(tmp_path):
         render_with_blender(LAYOUT, GLBS, 64, 4, log, executable="no-such-blender")
     with pytest.raises(BlenderError, match="s: false ended with status 1; see .*blender.log"):
         render_with_blender(LAYOUT, GLBS, 64, 4, log, executable="false")
+
+
+def test_a_look_depends_on_its_number_and_needs_photos(tmp_path):
+    with pytest.raises(BlenderError, match="install blender-data"):
+        BlenderLook.draw(0, tmp_path)
+    for name in ("a.exr", "b.exr"):
+        (tmp_path / name).touch()
+    looks = [BlenderLook.draw(number, tmp_path) for number in range(3)]
+    assert [look.hdri.name for look in looks] == ["a.exr", "b.exr", "a.exr"]
+    assert looks[0] == BlenderLook.draw(0, tmp_path) and looks[0].turn != looks[2].turn
+
+
+def test_the_look_is_part_of_the_job(tmp_path, monkeypatch):
+    jobs = []
+
+    def run(script, job, *rest):
+        jobs.append(job)
+        Image.new("RGB", (64, 64)).save(job["picture"])
+
+    monkeypatch.setattr(blender_renderer, "run_blender", run)
+    look = BlenderLook(tmp_path / "a.exr", 0.5, 1.2, 7)
+    assert render_with_blender(LAYOUT, GLBS, 64, 4, tmp_path / "log", look=look).shape == (64, 64, 3)
+    assert jobs[0]["look"] == {"hdri": str(tmp_path / "a.exr"), "turn": 0.5, "strength": 1.2, "seed": 7}
+    render_with_blender(LAYOUT, GLBS, 64, 4, tmp_path / "log")
+    assert "look" not in jobs[1]

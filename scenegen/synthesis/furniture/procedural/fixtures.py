@@ -116,11 +116,13 @@ def picture(rng: np.random.Generator) -> tuple[Assembly, int]:
     _frame(piece, (width, height, depth), border, materials.board(rng))
     inner = width - 2 * border, height - 2 * border
     piece.add(box(*inner, depth * 0.5).moved(z=-depth * 0.2), materials.paint(rng))
-    for _ in range(int(rng.integers(1, 5))):
+    for layer in range(int(rng.integers(1, 5))):
         wide, high = inner[0] * rng.uniform(0.15, 0.8), inner[1] * rng.uniform(0.1, 0.6)
         x = rng.uniform(-1, 1) * (inner[0] - wide) / 2
         y = rng.uniform(-1, 1) * (inner[1] - high) / 2
-        piece.add(box(wide, high, depth * 0.1).moved(x, y, depth * 0.1), materials.fabric(rng))
+        piece.add(
+            box(wide, high, depth * 0.1).moved(x, y, depth * (0.05 + 0.06 * layer)), materials.fabric(rng)
+        )
     return piece, 1
 
 

@@ -1,0 +1,90 @@
+"""The sets of hard scenes: faulty masks, hashes of what is made, the commands that are run, the table."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks import hard_scenes, hard_scenes_table
+from scenegen.evaluation.report import build_report, write_json
+from scenegen.evaluation.scene_list import ListedScenes
+from scenegen.evaluation.settings import CORRECTED, EvaluationSettings
+from scenegen.synthesis.pictures.scene_writer import ScenePaths
+from tests.evaluation_records import evaluated_record
+
+
+@pytest.fixture
+def ran(monkeypatch):
+    """Commands in place of which nothing runs."""
+    commands = []
+    monkeypatch.setattr(hard_scenes, "run_together", lambda several: commands.append(several) or 0)
+    return commands
+
+
+def report(value):
+    record = evaluated_record(
+        "s1", {CORRECTED: {"scene_fscore": value, "rotation_error_symmetric_deg": 30.0}}
+    )
+    return build_report(
+        [record], EvaluationSettings(protocols=(CORRECTED,)), ListedScenes.of("x", ["s1"]), {}
+    )
+
+
+def test_faulty_masks_keep_the_query_the_largest_and_come_again():
+    instances = np.full((96, 96), -1, np.int16)
+    instances[10:60, 5:60], instances[50:90, 55:90] = 0, 1
+    drawn = hard_scenes._drawn_badly(instances, 2, seed=3)
+    assert drawn.shape == (2, 96, 96) and drawn.dtype == bool
+    assert drawn[0].sum() > drawn[1].sum() > 0
+    true = instances[None] == np.arange(2)[:, None, None]
+    assert (drawn != true).any()
+    assert np.array_equal(drawn, hard_scenes._drawn_badly(instances, 2, seed=3))
+    assert not np.array_equal(drawn, hard_scenes._drawn_badly(instances, 2, seed=4))
+
+
+def test_the_hash_is_that_of_the_pixels_of_all_masks(tmp_path):
+    layouts = hard_scenes.layouts_of("test", "masks", limit=1)
+    folder = ScenePaths.of(tmp_path, "test_masks", layouts[0].scene_id).images
+    folder.mkdir(parents=True)
+    for number in range(len(layouts[0].objects)):
+        Image.new("RGB", (16, 16), (255, 255, 255)).save(folder / f"{number}_mask.png")
+    white = hard_scenes.masks_sha256(tmp_path, "test_masks", layouts)
+    Image.new("L", (16, 16), 200).save(folder / "0_mask.png")
+    assert hard_scenes.masks_sha256(tmp_path, "test_masks", layouts) == white  # the same pixels
+    Image.new("L", (16, 16), 0).save(folder / "0_mask.png")
+    assert hard_scenes.masks_sha256(tmp_path, "test_masks", layouts) != white
+
+
+def test_missing_scenes_of_a_set_are_predicted_as_structures(tmp_path, ran):
+    made = tmp_path / "scene_test_cut_structure"
+    made.mkdir()
+    for end in ("glb", "json"):
+        (made / f"cut_0000.{end}").touch()
+    arguments = ["predict", "--root", str(tmp_path), "--sets", "cut", "--limit", "3", "--processes", "2"]
+    assert hard_scenes.main(arguments) == 0
+    [commands] = ran
+    assert all("--no-appearance" in command and "test_cut" in command for command in commands)
+    assert [(tmp_path / f"only_{k}.txt").read_text().split() for k in (0, 1)] == [["cut_0001"], ["cut_0002"]]
+
+
+def test_the_table_has_a_row_for_each_set_and_stands_between_its_marks(tmp_path, monkeypatch, ran, capsys):
+    for name, value in (("usual", 0.8), ("low", 0.6)):
+        (tmp_path / f"scene_test_{name}_structure").mkdir()
+        write_json(tmp_path / "out" / f"test_{name}.json", report(value))
+    arguments = ["--output", str(tmp_path / "out")]
+    assert hard_scenes.main(["measure", "--root", str(tmp_path), *arguments]) == 0
+    assert "| usual | 1 | 0.800 (0.800 to 0.800) |" in capsys.readouterr().out
+    assert [command for [command] in ran if "2048" in command and "corrected" in command]
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{hard_scenes_table.BEGIN}\nold\n{hard_scenes_table.END}\nafter\n")
+    monkeypatch.setattr(hard_scenes, "PAGE", page)
+    assert hard_scenes.main(["insert", *arguments]) == 0
+    text = page.read_text()
+    assert "| low | 1 | 0.600" in text and "30.0" in text and "old" not in text and text.endswith("after\n")
+
+
+def test_what_is_missing_ends_in_one_line(tmp_path, caplog, capsys):
+    assert hard_scenes.main(["insert", "--output", str(tmp_path)]) == 2
+    assert "run it first" in caplog.text
+    with pytest.raises(SystemExit):
+        hard_scenes.main(["make", "--root", str(tmp_path)])
+    assert "make needs --data-root" in capsys.readouterr().err
