@@ -347,7 +347,10 @@ def test_half_precision_runs(tmp_path, run, write_scene, dtype):
             "'webp': changes only the formats glb, glb+splats, objects, got obj",
         ),
         (("--surface", "released", "--keep-holes"), "--keep-holes: surfaces as released keep theirs"),
-        (("--compress", "--formats", "obj"), "compress: changes only the formats glb, glb+splats, objects, got obj"),
+        (
+            ("--compress", "--formats", "obj"),
+            "compress: changes only the formats glb, glb+splats, objects, got obj",
+        ),
         (("--faces", "0"), "expected a whole number above 0, got '0'"),
         (("--faces", "10", "--simplify", "0.5"), "not allowed with argument --faces"),
         (("--host", "0.0.0.0"), "--host: of the page that --viewer opens; add --viewer or leave it out"),

@@ -14,8 +14,8 @@ from scenegen.trainers.registry import TRAINERS
 from tests.doc_pages import PAGES, ROOT, prose, read
 from trellis_modules.attention.backends import REGISTRY as ATTENTION
 from trellis_modules.backends import BackendRegistry
-from trellis_modules.renderers import backends as renderers
 from trellis_modules.norms.backends import REGISTRY as NORMS
+from trellis_modules.renderers import backends as renderers
 from trellis_modules.sparse.conv.backends import REGISTRY as SPARSE_CONV
 
 PACKAGES = ("scenegen", "trellis_modules", "vggt", "safe_files", "dataset_toolkits")

@@ -11,7 +11,7 @@ class LayerNorm32(nn.LayerNorm):
     """Layer norm over the last axis, in float32 whatever the input is."""
 
     def forward(self, x: Tensor, shift: Tensor | None = None, scale: Tensor | None = None) -> Tensor:
-        """(..., C) -> (..., C) in the dtype of x, then ``shift + norm * (1 + scale)`` where they are given."""
+        """(..., C) to (..., C) in the dtype of x, then ``shift + norm * (1 + scale)`` if given."""
         return layer_norm(x, self.weight, self.bias, self.eps, shift, scale)
 
 
