@@ -91,7 +91,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--limit", type=positive_int, help="only the first scenes of each set")
     options = parser.parse_args(arguments)
     needed = {"choose": ("data_root",), "make": ("data_root", "root"), "predict": ("root",)}
-    needed |= {"measure": ("root", "output"), "insert": ("output",)}
+    needed |= {"record": ("root",), "measure": ("root", "output"), "insert": ("output",)}
     for name in needed[options.step]:
         if getattr(options, name) is None:
             parser.error(f"{options.step} needs --{name.replace('_', '-')}")

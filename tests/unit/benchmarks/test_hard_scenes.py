@@ -1,5 +1,7 @@
 """The sets of hard scenes: faulty masks, hashes of what is made, the commands that are run, the table."""
 
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -52,6 +54,28 @@ def test_the_hash_is_that_of_the_pixels_of_all_masks(tmp_path):
     assert hard_scenes.masks_sha256(tmp_path, "test_masks", layouts) == white  # the same pixels
     Image.new("L", (16, 16), 0).save(folder / "0_mask.png")
     assert hard_scenes.masks_sha256(tmp_path, "test_masks", layouts) != white
+
+
+def test_hashes_of_all_sets_of_both_splits_are_stated_but_for_sets_that_differ_in_looks_only():
+    stated = json.loads(hard_scenes.HASHES.read_text())
+    assert set(stated) == {f"{split}_{name}" for split in hard_scenes.SPLITS for name in hard_scenes.SETS}
+    for split in hard_scenes.SPLITS:
+        assert stated[f"{split}_looks"] == stated[f"{split}_usual"] != stated[f"{split}_masks"]
+
+
+def test_recorded_hashes_are_those_of_the_masks_and_keep_other_sets(tmp_path, monkeypatch):
+    layouts = hard_scenes.layouts_of("test", "usual", limit=1)
+    monkeypatch.setattr(hard_scenes, "layouts_of", lambda *arguments: layouts)
+    monkeypatch.setattr(hard_scenes, "HASHES", tmp_path / "hashes.json")
+    (tmp_path / "hashes.json").write_text('{"validation_low": {"40": "abc"}}')
+    folder = ScenePaths.of(tmp_path, "test_usual", layouts[0].scene_id).images
+    folder.mkdir(parents=True)
+    for number in range(len(layouts[0].objects)):
+        Image.new("L", (16, 16), 255).save(folder / f"{number}_mask.png")
+    assert hard_scenes.main(["record", "--root", str(tmp_path), "--sets", "usual", "looks"]) == 0
+    found = json.loads((tmp_path / "hashes.json").read_text())
+    expected = {"1": hard_scenes.masks_sha256(tmp_path, "test_usual", layouts)}
+    assert found == {"validation_low": {"40": "abc"}, "test_usual": expected, "test_looks": expected}
 
 
 def test_missing_scenes_of_a_set_are_predicted_as_structures(tmp_path, ran):

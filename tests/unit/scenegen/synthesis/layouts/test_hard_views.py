@@ -51,7 +51,7 @@ def test_a_set_of_another_seed_has_other_cameras(library):
     assert places[0] == places[1] == places[2]
 
 
-@pytest.mark.parametrize("split", ["test"])
+@pytest.mark.parametrize("split", ["test", "validation"])
 def test_the_committed_sets_have_40_scenes_of_the_furniture_of_their_split(split):
     scenes = SceneList.load(BENCHMARKS / f"hard_scenes_{split}.json")
     assert Counter(layout.scene_id.partition("_")[0] for layout in scenes.layouts) == dict.fromkeys(SETS, 40)
