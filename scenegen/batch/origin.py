@@ -14,8 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
-from scenegen.hub.digest import file_sha256, sampled_sha256
-from scenegen.hub.repository import split_repository
+from scenegen.hub.digest import file_sha256
 from scenegen.inputs.label_image import is_as_written
 from scenegen.inputs.layout import InputPhoto, InputScene
 from trellis_modules.config import to_json
@@ -108,33 +107,6 @@ def as_settings(value: Any, without: Sequence[str] = ()) -> dict[str, Any]:
         else:
             named[field.name] = dict(item) if isinstance(item, Mapping) else item
     return named
-
-
-def checkpoint_identity(checkpoint: Path | str) -> dict[str, str]:
-    """What tells a checkpoint from others, for the settings of an `Origin`.
-
-    Returns:
-        A digest of its folder, or the name of a repository on the hub; nothing where neither is there. Of
-        files of weights, which may have gigabytes, the size and three samples count.
-    """
-    folder = Path(checkpoint).expanduser()
-    if not folder.is_dir():
-        is_named = split_repository(str(checkpoint)) is not None
-        return {"checkpoint": str(checkpoint)} if is_named else {}
-    paths = sorted(path for path in folder.rglob("*") if path.suffix in (".json", ".safetensors"))
-    named = {path.relative_to(folder).as_posix(): path for path in paths}
-    return {"checkpoint": sampled_sha256(named)}
-
-
-def made_by(checkpoint: Path | str, revision: str | None, dtype: str | None) -> dict[str, str | None]:
-    """What the record of a scene says of the networks that made it.
-
-    Args:
-        checkpoint: folder, or the name of a repository on the hub.
-        revision: of the repository.
-        dtype: of large layers, by name; None for the default of the device.
-    """
-    return {**checkpoint_identity(checkpoint), "revision": revision, "dtype": dtype}
 
 
 def _parts(photo: InputPhoto, found: Path) -> Iterator[tuple[str, Path]]:

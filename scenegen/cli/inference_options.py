@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 from safe_files.limits import HIGHEST_MAX_PIXELS, MAX_PIXELS, MAX_STEPS
 from scenegen.batch.options import BatchOptions
-from scenegen.batch.origin import made_by
+from scenegen.checkpoints.identity import made_by
 from scenegen.checkpoints.schema import TextureSource
 from scenegen.cli.bundled import EXAMPLE_SCENES, bundled
 from scenegen.cli.candidate_options import add_candidate_arguments, candidates_of

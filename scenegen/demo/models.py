@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 import torch
 from PIL import Image
 
-from scenegen.batch.origin import made_by
+from scenegen.checkpoints.identity import made_by
 from scenegen.checkpoints.schema import PipelineConfig
 from scenegen.demo.options import DemoOptions
 from scenegen.pipelines.pipeline import SceneGenPipeline

@@ -10,7 +10,8 @@ import torch
 
 from scenegen.batch.finished import origin_in_batch
 from scenegen.batch.options import BatchOptions
-from scenegen.batch.origin import ORIGIN_KEY, as_settings, checkpoint_identity
+from scenegen.batch.origin import ORIGIN_KEY, as_settings
+from scenegen.checkpoints.identity import checkpoint_identity
 from scenegen.export.options import ExportOptions
 from scenegen.inputs.layout import detect_scene
 from scenegen.inputs.read_options import ReadOptions
