@@ -20,6 +20,7 @@ from typing import Any
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from scenegen.cli.evaluation_options import check_reports
 from scenegen.cli.parser import CommandParser
 from scenegen.cli.types import positive_int
 from scenegen.evaluation.photos import FIGURES, build_photo_report, iterate_photo_records, pair_photos
@@ -41,9 +42,7 @@ def evaluate_photos(arguments: Sequence[str], prog: str | None) -> int:
     """
     parser = _parser(prog)
     options = parser.parse_args(arguments)
-    for name in ("csv", "markdown"):
-        if getattr(options, name) and options.output is None:
-            parser.error(f"--{name} needs --output, beside which the table is written")
+    check_reports(parser, options)
     scenes, pairs = pair_photos(options.prediction, options.photos, options.limit, options.list)
     path = records_path(options.output) if options.output else None
     records = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from functools import cached_property
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import trimesh
@@ -14,10 +15,12 @@ from scenegen.export.options import ExportOptions
 from scenegen.export.photo_facts import PhotoFacts
 from scenegen.geometry import apply_transform
 from scenegen.physics.bodies import RigidBody, rigid_body, world_transform
-from scenegen.physics.colliders import NoVolume, collider_of
+from scenegen.physics.colliders import Collider, NoVolume, collider_of
 from scenegen.pipelines.result import SceneResult
 
 _LOGGER = logging.getLogger(__name__)
+
+_COLLIDERS: WeakKeyDictionary[trimesh.Trimesh, Collider] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ class RigidScene:
         for node in scene.graph.nodes_geometry:
             transform, geometry = scene.graph[node]
             try:
-                collider = collider_of(scene.geometry[geometry], node)
+                collider = _collider(scene.geometry[geometry], node)
             except NoVolume as error:
                 _LOGGER.warning("physics: %s", error)
                 continue
@@ -69,6 +72,13 @@ class RigidScene:
     def to_world(self) -> np.ndarray:
         """(4, 4) from ``scene.glb`` to the world of the bodies: z up, metres, the floor at height 0."""
         return world_transform(self.floor, self.metres)
+
+
+def _collider(mesh: trimesh.Trimesh, node: str) -> Collider:
+    """The collider of an object, which takes seconds to make and is the same in every format."""
+    if mesh not in _COLLIDERS:
+        _COLLIDERS[mesh] = collider_of(mesh, node)
+    return _COLLIDERS[mesh]
 
 
 def _top(scene: trimesh.Scene) -> float:

@@ -54,14 +54,12 @@ class Collider:
     inertia: np.ndarray
 
 
-def collider_of(mesh: trimesh.Trimesh, name: str = "object", up: int = 1) -> Collider:
+def collider_of(mesh: trimesh.Trimesh, name: str = "object") -> Collider:
     """Make the collider of an object.
 
     Args:
-        mesh: in any frame with one axis up. One that is not closed counts as the solid that its shell
-            encloses.
+        mesh: y up. One that is not closed counts as the solid that its shell encloses.
         name: of the object, for messages.
-        up: which axis points up.
 
     Raises:
         NoVolume: the mesh encloses nothing.
@@ -83,7 +81,7 @@ def collider_of(mesh: trimesh.Trimesh, name: str = "object", up: int = 1) -> Col
         )
     solid = _manifold(vertices, faces)
     parts = _convex_parts(*_simplified(vertices, faces))
-    parts += _feet(solid, up) if solid is not None else []
+    parts += _feet(solid) if solid is not None else []
     parts = parts or [hull(vertices)[0]]
     return Collider(
         parts=tuple(side * part for part in parts[:MAX_PARTS]),
@@ -165,13 +163,10 @@ def _hull_volume(points: np.ndarray) -> float:
     return manifold3d.Manifold.hull_points(points).volume()
 
 
-def _feet(solid, up: int) -> list[np.ndarray]:  # noqa: ANN001
+def _feet(solid) -> list[np.ndarray]:  # noqa: ANN001
     """Hulls of the pieces that an object has in its lowest layer, largest first."""
-    low, high = (np.array(corner) for corner in np.split(np.array(solid.bounding_box()), 2))
-    top = low[up] + _FOOT_SHARE * (high[up] - low[up])
-    down = np.zeros(3)
-    down[up] = -1.0
-    layer = solid.trim_by_plane(tuple(down), -float(top))
+    _, low, _, _, high, _ = solid.bounding_box()
+    layer = solid.trim_by_plane((0.0, -1.0, 0.0), -(low + _FOOT_SHARE * (high - low)))
     hulls = [piece.hull() for piece in layer.decompose()]
     hulls = sorted(hulls, key=lambda hull: hull.volume(), reverse=True)[:_MOST_FEET]
     return [_few_vertices(hull) for hull in hulls if hull.volume() > _MIN_PART_VOLUME]

@@ -7,7 +7,7 @@ two seconds. Both have to hold: a scene that may settle first is still, and has 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -33,7 +33,6 @@ class Motion:
         peak_energy: joules of kinetic energy a kilogram.
         penetration: metres by which it overlaps another object or the floor at the start.
         stable: whether it stayed.
-        position, rotation: the last pose of the body's frame, as in `RigidBody`.
     """
 
     drift: float
@@ -43,18 +42,10 @@ class Motion:
     peak_energy: float
     penetration: float
     stable: bool
-    position: np.ndarray
-    rotation: np.ndarray
-
-    def figures(self) -> dict[str, float | bool]:
-        """The figures without the pose, JSON-ready."""
-        return {key: value for key, value in asdict(self).items() if key not in ("position", "rotation")}
 
 
-def simulate(
-    bodies: Sequence[RigidBody], seconds: float = SECONDS, size: float | None = None
-) -> list[Motion]:
-    """Let a scene go under gravity.
+def simulate(bodies: Sequence[RigidBody], size: float | None = None) -> list[Motion]:
+    """Let a scene go under gravity for `SECONDS`.
 
     Args:
         bodies: objects at rest.
@@ -79,14 +70,13 @@ def simulate(
     first, turned = data.xipos[rows].copy(), data.xmat[rows].reshape(-1, 3, 3).copy()
     masses = np.array([body.mass for body in bodies])
     speed, energy = np.zeros(len(bodies)), np.zeros(len(bodies))
-    for _ in range(round(seconds / TIMESTEP)):
+    for _ in range(round(SECONDS / TIMESTEP)):
         mujoco.mj_step(model, data)
         velocity = data.cvel[rows]  # (N, 6): turn, then shift, about the centre of mass of the object's tree
         speed = np.maximum(speed, np.linalg.norm(velocity[:, 3:], axis=1))
         energy = np.maximum(energy, _kinetic_energy(data, model, rows, velocity) / masses)
     drift = np.linalg.norm(data.xipos[rows] - first, axis=1)
-    rotations = data.xmat[rows].reshape(-1, 3, 3)
-    cosines = (np.einsum("nij,nij->n", rotations, turned) - 1) / 2
+    cosines = (np.einsum("nij,nij->n", data.xmat[rows].reshape(-1, 3, 3), turned) - 1) / 2
     turn = np.degrees(np.arccos(np.clip(cosines, -1, 1)))
     scene_size = size or scene_extent(bodies)
     return [
@@ -98,8 +88,6 @@ def simulate(
             peak_energy=float(energy[row]),
             penetration=float(penetration[row]),
             stable=bool(drift[row] < MAX_DRIFT * scene_size and turn[row] < MAX_TURN_DEG),
-            position=data.xpos[rows[row]].copy(),
-            rotation=rotations[row].copy(),
         )
         for row in range(len(bodies))
     ]

@@ -149,13 +149,7 @@ class MeshPack:
             PackError: see `load`; or it holds models of another split.
             SplitError: see `load`.
         """
-        pack = cls.load(path)
-        if foreign := [info.id for info in pack.infos if info.split != "train"]:
-            raise PackError(
-                f"{path}: expected models of the train split only, got {foreign[0]!r} and "
-                f"{len(foreign) - 1} more; nothing may be trained on them"
-            )
-        return pack
+        return cls._load_only(path, "train", "nothing may be trained on them")
 
     @classmethod
     def load_for_validation(cls, path: Path | str) -> MeshPack:
@@ -165,11 +159,16 @@ class MeshPack:
             PackError: see `load`; or it holds models of another split.
             SplitError: see `load`.
         """
+        why = "figures of others would say nothing, or give test models away"
+        return cls._load_only(path, "validation", why)
+
+    @classmethod
+    def _load_only(cls, path: Path | str, split: str, why: str) -> MeshPack:
         pack = cls.load(path)
-        if foreign := [info.id for info in pack.infos if info.split != "validation"]:
+        if foreign := [info.id for info in pack.infos if info.split != split]:
             raise PackError(
-                f"{path}: expected models of the validation split only, got {foreign[0]!r} and "
-                f"{len(foreign) - 1} more; figures of others would say nothing, or give test models away"
+                f"{path}: expected models of the {split} split only, got {foreign[0]!r} and "
+                f"{len(foreign) - 1} more; {why}"
             )
         return pack
 

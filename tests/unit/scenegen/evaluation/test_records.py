@@ -5,23 +5,14 @@ import pytest
 
 from scenegen.evaluation.loading import EvaluationError
 from scenegen.evaluation.records import RecordStore, RunHeader, dump_json, merge_records, records_path
+from tests.evaluation_records import evaluated_record
 
 IDS = ["a", "b", "c", "d"]
 HEADER = RunHeader({"points": 5}, {"name": "list", "ids": IDS}, {"truth": "t"})
 
 
 def record(scene_id, value=1.0):
-    return {
-        "id": scene_id,
-        "status": "evaluated",
-        "error": None,
-        "warnings": [],
-        "n_truth": 1,
-        "n_prediction": 1,
-        "n_matched": 1,
-        "protocols": {"corrected": {"metrics": {"scene_cd": value, "render_psnr": float("inf")}}},
-        "seconds": 0.1,
-    }
+    return evaluated_record(scene_id, {"corrected": {"scene_cd": value, "render_psnr": float("inf")}})
 
 
 def fill(path, ids, header=HEADER):
