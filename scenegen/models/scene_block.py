@@ -21,6 +21,7 @@ from trellis_modules.transformer import (
     LayerNorm32,
     ModulatedTransformerCrossBlock,
     modulation_network,
+    modulation_vectors,
     split_modulation,
 )
 
@@ -84,6 +85,11 @@ class SceneTransformerBlock(ModulatedTransformerCrossBlock):
             nn.Identity() if share_mod else modulation_network(channels, num_branches=1)
         )
 
+    def vectors(self, condition: Tensor, scene_condition: Tensor) -> tuple[Tensor, ...]:
+        """The (B, 6 C) and (B, 3 C) vectors of (B, C) conditions, which ``forward`` takes in their place."""
+        network = self.adaLN_modulation_global
+        return *super().vectors(condition), modulation_vectors(network, scene_condition, self.channels)
+
     def project_context(self, context: AssetCond | SceneContext) -> SceneContext:
         """Condition -> its keys and values for all states, which ``forward`` takes too, as they are."""
         if isinstance(context, SceneContext):
@@ -105,16 +111,17 @@ class SceneTransformerBlock(ModulatedTransformerCrossBlock):
 
         Args:
             x: (B, num_scene_tokens + N, C); the assets of a scene are neighbours on the batch axis.
-            condition: (B, C), or with ``share_mod`` (B, 6 C) from the model's modulation network.
-            scene_condition: (B, C), or with ``share_mod`` (B, 3 C), for the scene attention.
+            condition: (B, C), or (B or 1, 6 C) from the model's modulation network or from ``vectors``.
+            scene_condition: (B, C), or likewise (B or 1, 3 C), for the scene attention.
             scene_size: assets per scene.
             context: of the B assets, or its keys and values from ``project_context``.
 
         Returns:
             The shape of x.  Scene tokens change in the two scene attentions only.
         """
-        attn, mlp = split_modulation(self.adaLN_modulation(condition), self.channels)
-        (scene_attn,) = split_modulation(self.adaLN_modulation_global(scene_condition), self.channels)
+        vectors, scene_vectors = self.vectors(condition, scene_condition)
+        attn, mlp = split_modulation(vectors, self.channels)
+        (scene_attn,) = split_modulation(scene_vectors, self.channels)
         context = self.project_context(context)
         x = self._on_voxels(x, partial(self.attend, modulation=attn, context=context.object))
         x = scene_attn.join(x, self._attend_scene(scene_attn.normed(self.norm4, x), scene_size))

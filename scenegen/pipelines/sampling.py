@@ -63,6 +63,7 @@ class WithoutSceneAttention:
         """Wrap a scene flow model."""
         self.model = model
         self.precompute_context = model.precompute_context
+        self.precompute_times = model.precompute_times
 
     def __call__(self, x_t: Tensor, t: Tensor, cond: Cond, **arguments: Any) -> FlowOutput:
         """As the model, with the assets of ``x_t`` (B, ...) each in a scene of its own."""
@@ -174,7 +175,8 @@ def sample_structure(
         params: steps, times and guidance.
         positions_type: which steps the poses come from; with one view both choices are the last step.
         extras_mean: how poses of several views are averaged.
-        precompute: project conditions once for all steps where the model offers ``precompute_context``.
+        precompute: project conditions once for all steps where the model offers ``precompute_context``, and
+            likewise what it makes of all times (``precompute_times``).
         needs_positions: refuse a model without poses.
         held: assets that are known already.
         path_steps: steps before the last one whose poses are returned, too.
@@ -198,6 +200,7 @@ def sample_structure(
         extras_mean=extras_mean,
         on_step=on_step,
         constrain=None if held is None else held.on_path(noise, sampler.path),
+        prepare_times=getattr(model, "precompute_times", None) if precompute else None,
     )
     poses = _last_poses(result, regress, max(count, 1 + path_steps))
     if poses:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from itertools import pairwise
@@ -23,11 +23,14 @@ from trellis_modules.samplers.conditioning import (
     average_outputs,
     condition_schedule,
 )
-from trellis_modules.samplers.flow_matching import FlowPath
+from trellis_modules.samplers.flow_matching import FlowPath, PreparedTime, model_time
 from trellis_modules.samplers.guidance import ConditionalPredictor, FlowModel, GuidedPredictor, Predictor
 
 Constrain = Callable[[Tensor, float], Tensor]
 """(state, its time t in [0, 1]) -> the state to go on from."""
+
+PrepareTimes = Callable[[Tensor], Sequence[PreparedTime]]
+"""A model's ``precompute_times``: times (S,) times 1000 -> what it accepts in place of each."""
 
 
 class Guidance(Enum):
@@ -152,6 +155,7 @@ class FlowEulerSampler:
         record_trajectory: bool = False,
         on_step: Callable[[int, int], Any] | None = None,
         constrain: Constrain | None = None,
+        prepare_times: PrepareTimes | None = None,
     ) -> SamplingResult:
         """Sample from noise.
 
@@ -165,12 +169,14 @@ class FlowEulerSampler:
             record_trajectory: keep the states and data estimates of every step.
             on_step: called with (steps done, steps) after every step, for progress bars.
             constrain: replaces every state, the noise and the last one included; for parts that are known.
+            prepare_times: what the model makes of all times is made before the first step.
 
         Raises:
             ValueError: guidance is on without neg_cond, or the rows of cond do not fit.
         """
-        predictor = self._predictor(model, neg_cond, params)
         times = sampling_times(params.steps, params.rescale_t)
+        prepared = _prepared(times[:-1], prepare_times, noise.device)
+        predictor = self._predictor(model, neg_cond, params, prepared)
         schedule = condition_schedule(cond, params.steps)
         x_t = noise if constrain is None else constrain(noise, times[0])
         extras: dict[str, list[Tensor]] = {}
@@ -190,8 +196,14 @@ class FlowEulerSampler:
                 on_step(index + 1, params.steps)
         return SamplingResult(x_t, extras, pred_x_t, pred_x_0)
 
-    def _predictor(self, model: FlowModel, neg_cond: Cond | None, params: SamplingParams) -> Predictor:
-        predictor = ConditionalPredictor(model)
+    def _predictor(
+        self,
+        model: FlowModel,
+        neg_cond: Cond | None,
+        params: SamplingParams,
+        prepared: Mapping[float, PreparedTime],
+    ) -> Predictor:
+        predictor = ConditionalPredictor(model, prepared)
         if not self.uses_guidance(params):
             return predictor
         if neg_cond is None:
@@ -201,3 +213,12 @@ class FlowEulerSampler:
             )
         interval = params.cfg_interval if self.guidance is Guidance.INTERVAL else (0.0, 1.0)
         return GuidedPredictor(predictor, neg_cond, params.cfg_strength, interval)
+
+
+def _prepared(
+    times: Sequence[float], prepare: PrepareTimes | None, device: torch.device
+) -> dict[float, PreparedTime]:
+    """What a model makes of times in [0, 1], by time; empty without ``prepare``."""
+    if prepare is None:
+        return {}
+    return dict(zip(times, prepare(torch.cat([model_time(t, 1, device) for t in times])), strict=True))

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from trellis_modules.flow_output import FlowOutput
 from trellis_modules.samplers.conditioning import Cond
+from trellis_modules.samplers.flow_matching import PreparedTime
 
 RECORDING_VARIABLE = "SCENEGEN_RECORDING"
 """Environment variable: "off" launches every kernel of every pass; unset or "auto" records where it pays."""
@@ -38,7 +39,7 @@ class _Recording:
     passes: int = 0
     graph: torch.cuda.CUDAGraph | None = None
     state: Tensor | None = None
-    time: Tensor | None = None
+    time: Tensor | PreparedTime | None = None
     output: FlowOutput | None = None
 
 
@@ -60,7 +61,7 @@ class RecordedModel:
         self._recordings: dict[int, _Recording] = {}
         self._pool: Any = None
 
-    def __call__(self, x_t: Tensor, t: Tensor, cond: Cond) -> FlowOutput:
+    def __call__(self, x_t: Tensor, t: Tensor | PreparedTime, cond: Cond) -> FlowOutput:
         """As the model; ``x_t`` may be a sparse tensor."""
         recording = self._recordings.setdefault(id(cond), _Recording(cond))
         recording.passes += 1
@@ -70,19 +71,21 @@ class RecordedModel:
             self._record(recording, x_t, t)
         else:
             _values(recording.state).copy_(_values(x_t))
-            recording.time.copy_(t)
+            for recorded_part, part in zip(_time_parts(recording.time), _time_parts(t), strict=True):
+                recorded_part.copy_(part)
         recording.graph.replay()
         return _copy(recording.output)
 
-    def _record(self, recording: _Recording, x_t: Tensor, t: Tensor) -> None:
+    def _record(self, recording: _Recording, x_t: Tensor, t: Tensor | PreparedTime) -> None:
         recording.state = _with_values(x_t, _values(x_t).clone())
-        recording.time = t.clone()
+        recording.time = PreparedTime(*map(torch.clone, t)) if isinstance(t, PreparedTime) else t.clone()
         graph = torch.cuda.CUDAGraph()
         if self._pool is None:
             self._pool = torch.cuda.graph_pool_handle()
         with _LOCK:
-            side = _recording_stream(t.device)
-            side.wait_stream(torch.cuda.current_stream(t.device))
+            device = _time_parts(t)[0].device
+            side = _recording_stream(device)
+            side.wait_stream(torch.cuda.current_stream(device))
             with torch.cuda.stream(side):
                 # Other threads may use the GPU meanwhile: they texture objects or load networks.
                 graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
@@ -90,7 +93,7 @@ class RecordedModel:
                     recording.output = self._model(recording.state, recording.time, recording.cond)
                 finally:
                     graph.capture_end()
-            torch.cuda.current_stream(t.device).wait_stream(side)
+            torch.cuda.current_stream(device).wait_stream(side)
         recording.graph = graph
 
 
@@ -121,6 +124,10 @@ def recorded(
     if choice == "off" or device.type != "cuda" or passes < MIN_PASSES:
         return model
     return RecordedModel(model)
+
+
+def _time_parts(t: Tensor | PreparedTime) -> tuple[Tensor, ...]:
+    return t if isinstance(t, PreparedTime) else (t,)
 
 
 def _values(x: Any) -> Tensor:

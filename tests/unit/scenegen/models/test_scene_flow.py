@@ -139,6 +139,16 @@ def test_prepared_context_gives_the_same_numbers(
     assert torch.equal(cached.extras["positions"], direct.extras["positions"])
 
 
+@pytest.mark.parametrize("share_mod", [False, True])
+def test_prepared_times_stand_for_equal_times_of_all_assets(share_mod: bool) -> None:
+    model = make(share_mod=share_mod)
+    x, times, cond = inputs(4)
+    for t, prepared in zip(times, model.precompute_times(times), strict=True):
+        direct = run(model, x, t.expand(4), cond, scene_size=2)
+        for name, value in run(model, x, prepared, cond, scene_size=2).items():
+            torch.testing.assert_close(value, direct[name], msg=name)
+
+
 def test_one_condition_serves_several_states_of_the_same_scenes() -> None:
     model = make()
     x, t, cond = inputs(4)

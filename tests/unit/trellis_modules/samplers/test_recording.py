@@ -25,12 +25,12 @@ def flow(name, device, **sizes):
     return model
 
 
-def sample(model, state, wrapped):
+def sample(model, state, wrapped, prepare_times=None):
     generator = torch.Generator().manual_seed(1)
     cond = torch.randn(state.shape[0], 5, 16, generator=generator).to(state.device)
     with torch.no_grad():
         conds = model.precompute_context(cond, 5), model.precompute_context(torch.zeros_like(cond[:, :1]), 1)
-    result = FlowEulerSampler().sample(wrapped, state, *conds, PARAMS)
+    result = FlowEulerSampler().sample(wrapped, state, *conds, PARAMS, prepare_times=prepare_times)
     return result.samples
 
 
@@ -41,7 +41,8 @@ class TestReplays:
         model = flow("SparseStructureFlowModel", "cuda", resolution=8)
         noise = torch.randn(3, 2, 8, 8, 8, generator=torch.Generator().manual_seed(0)).cuda()
         replayed = RecordedModel(model)
-        result, plain = sample(model, noise, replayed), sample(model, noise, model)
+        result = sample(model, noise, replayed, model.precompute_times)
+        plain = sample(model, noise, model)
         assert [entry.graph is not None for entry in replayed._recordings.values()] == [True, True]
         torch.testing.assert_close(result, plain, rtol=1e-3, atol=1e-3)
 
@@ -57,7 +58,8 @@ class TestReplays:
         ]  # fmt: skip
         coords = torch.cat(rows)
         noise = SparseTensor(torch.randn(len(coords), 2, generator=generator).cuda(), coords.cuda())
-        result, plain = sample(model, noise, RecordedModel(model)), sample(model, noise, model)
+        result = sample(model, noise, RecordedModel(model), model.precompute_times)
+        plain = sample(model, noise, model)
         torch.testing.assert_close(result.feats, plain.feats, rtol=1e-3, atol=1e-3)
 
 
