@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from trellis_modules.devices import computed
 from trellis_modules.flow_output import FlowOutput
 from trellis_modules.models.patches import patchify, unpatchify
 from trellis_modules.models.torso import TorsoModule, full_precision
@@ -70,7 +71,8 @@ class SparseStructureFlowModel(TorsoModule):
         super().__init__()
         self.config = config
         self._build()
-        self.initialize_weights()
+        if not self.input_layer.weight.is_meta:  # else those of a file will take their place
+            self.initialize_weights()
         if config.use_fp16:
             self.convert_torso(torch.float16)
 
@@ -80,12 +82,15 @@ class SparseStructureFlowModel(TorsoModule):
         width, patch_voxels = config.model_channels, config.patch_size**3
         self.t_embedder = TimestepEmbedder(width)
         self.adaLN_modulation = self._shared_modulation(num_branches=2)
-        axes = [torch.arange(config.tokens_per_edge)] * 3
-        coords = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(-1, 3)  # z fastest
-        self.register_buffer("pos_emb", absolute_position_embedding(coords, width))
+        self.register_buffer("pos_emb", computed(self._positions))
         self.input_layer = nn.Linear(config.in_channels * patch_voxels, width)
         self.blocks = nn.ModuleList(self._make_block() for _ in range(config.num_blocks))
         self.out_layer = nn.Linear(width, config.out_channels * patch_voxels)
+
+    def _positions(self) -> Tensor:
+        """(N, C) embedding of the places of the tokens."""
+        coords = torch.cartesian_prod(*[torch.arange(self.config.tokens_per_edge)] * 3)  # z fastest
+        return absolute_position_embedding(coords, self.config.model_channels)
 
     def _shared_modulation(self, num_branches: int) -> nn.Module:
         """The network that blocks share, or, where each has its own, what hands them the embedded time."""
