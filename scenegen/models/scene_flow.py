@@ -98,6 +98,7 @@ class SceneFlowModel(SparseStructureFlowModel):
         *,
         num_object_tokens: int | None = None,
         scene_size: int | None = None,
+        group_size: int | None = None,
         is_query: Tensor | None = None,
         features_before: int | None = None,
         cond_repeats: int = 1,
@@ -112,6 +113,7 @@ class SceneFlowModel(SparseStructureFlowModel):
             num_object_tokens: leading tokens of ``cond`` that show the asset itself; not needed with a
                 prepared context.
             scene_size: assets per scene; None: all B assets are one scene; 1: no asset sees another.
+            group_size: assets of a scene that see each other whole, see `asset_groups`; None: all.
             is_query: (B,) bool, assets whose frame is that of the poses; default: the first of each scene.
             features_before: block whose input tokens (B, 1 + registers + N, C), the position token first, are
                 returned as features; ``num_blocks`` means the output of the last one.
@@ -134,7 +136,8 @@ class SceneFlowModel(SparseStructureFlowModel):
         elif cond_repeats != 1:
             cond = PreparedContext(tuple(block._replace(repeats=cond_repeats) for block in cond.blocks))
         h = torch.cat([self._scene_tokens(is_query), self._embed(x)], dim=1)  # (B, 1 + registers + N, C)
-        h, features = self._run_blocks(h, cond, conditions, scene_size, features_before=features_before)
+        grouping = scene_size, group_size
+        h, features = self._run_blocks(h, cond, conditions, *grouping, features_before=features_before)
         h = h.to(x.dtype)
         velocity = self._velocity(h[:, 1 + self.config.num_register_tokens :])
         if not regress_poses:

@@ -78,11 +78,15 @@ class GuidedPredictor:
     strength: float
     interval: tuple[float, float] = (0.0, 1.0)
 
+    def acts(self, t: float) -> bool:
+        """Whether a time is inside the interval."""
+        low, high = self.interval
+        return low <= t <= high
+
     def __call__(self, x_t: Tensor, t: float, cond: Cond) -> FlowOutput:
         """One forward pass outside the interval, two inside."""
         guided = self.predictor(x_t, t, cond)
-        low, high = self.interval
-        if not low <= t <= high:
+        if not self.acts(t):
             return guided
         unguided = self.predictor(x_t, t, self.neg_cond)
         velocity = (1 + self.strength) * guided.velocity - self.strength * unguided.velocity

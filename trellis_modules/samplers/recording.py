@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from trellis_modules.flow_output import FlowOutput
 from trellis_modules.samplers.conditioning import Cond
@@ -47,17 +48,28 @@ class RecordedModel:
     """A flow model whose passes are recorded, for the length of one sampling run on a GPU.
 
     The first pass with a condition runs as it is, so that libraries choose and load their kernels and what
-    depends on the voxels only is kept; the second is recorded; that and all further ones are replays. The
-    numbers are those of the model. All recordings share their memory, which is free again when the object is.
+    depends on the voxels only is kept; the second is recorded; that and all further ones are replays. A dense
+    pass of a kind that the network has had in an earlier run is recorded at once. The numbers are those of
+    the model. All recordings share their memory, which is free again when the object is.
 
     States must keep their shape and, if sparse, their voxels; weights and conditions must stay in place.
 
     Source: PyTorch, "CUDA graphs".
     """
 
-    def __init__(self, model: Callable[..., FlowOutput]) -> None:
-        """Take a model that never waits for the GPU when it is called a second time with the same voxels."""
+    #: Kinds of dense passes that each network has had: shapes of state and condition.
+    _known: WeakKeyDictionary[nn.Module, set[Any]] = WeakKeyDictionary()
+
+    def __init__(self, model: Callable[..., FlowOutput], network: nn.Module | None = None) -> None:
+        """Take a model that never waits for the GPU when it is called a second time with the same voxels.
+
+        Args:
+            model: the network, or a call of it.
+            network: what computes, always with these arguments of the call for states and conditions of the
+                same shapes; passes that it has had are recorded at once in further runs.
+        """
         self._model = model
+        self._kinds = set() if network is None else self._known.setdefault(network, set())
         self._recordings: dict[int, _Recording] = {}
         self._pool: Any = None
 
@@ -65,7 +77,10 @@ class RecordedModel:
         """As the model; ``x_t`` may be a sparse tensor."""
         recording = self._recordings.setdefault(id(cond), _Recording(cond))
         recording.passes += 1
-        if recording.passes == 1:
+        kind = (x_t.shape, _shapes_in(cond)) if isinstance(x_t, Tensor) else None
+        if recording.passes == 1 and kind not in self._kinds:
+            if kind is not None:
+                self._kinds.add(kind)
             return self._model(x_t, t, cond)
         if recording.graph is None:
             self._record(recording, x_t, t)
@@ -111,9 +126,11 @@ def _recording_stream(device: torch.device) -> torch.cuda.Stream:
 
 
 def recorded(
-    model: Callable[..., FlowOutput], device: torch.device, passes: int
+    model: Callable[..., FlowOutput], device: torch.device, passes: int, network: nn.Module | None = None
 ) -> Callable[..., FlowOutput]:
     """The model with its passes recorded, where that makes ``passes`` of them with one condition faster.
+
+    ``network`` as in `RecordedModel`.
 
     Raises:
         ValueError: the environment variable has another value.
@@ -123,7 +140,16 @@ def recorded(
         raise ValueError(f"environment variable {RECORDING_VARIABLE}: expected auto or off, got {choice!r}")
     if choice == "off" or device.type != "cuda" or passes < MIN_PASSES:
         return model
-    return RecordedModel(model)
+    return RecordedModel(model, network)
+
+
+def _shapes_in(value: Any) -> Any:
+    """The shapes of all tensors in a condition, nested as it is."""
+    if isinstance(value, Tensor):
+        return tuple(value.shape)
+    if is_dataclass(value):
+        value = [getattr(value, part.name) for part in fields(value)]
+    return tuple(_shapes_in(part) for part in value) if isinstance(value, tuple | list) else value
 
 
 def _time_parts(t: Tensor | PreparedTime) -> tuple[Tensor, ...]:

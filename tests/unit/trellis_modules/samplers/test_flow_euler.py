@@ -187,5 +187,5 @@ def test_a_model_is_told_what_it_has_made_of_all_times_before_the_first_step() -
 
     params = SamplingParams(steps=4, cfg_strength=1.0, cfg_interval=(0.6, 1.0))
     FlowEulerSampler().sample(model, NOISE, _cond(1), _cond(0), params, prepare_times=prepare)
-    assert asked == [[1000.0, 750.0, 500.0, 250.0]]
+    assert asked == [[250.0, 500.0, 750.0, 1000.0]]
     assert seen == [2000.0, 2000.0, 1500.0, 1500.0, 1000.0, 500.0]
