@@ -41,8 +41,9 @@ _SDPA = "sdpa"
 
 def run(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """(B, L, H, d) queries against (B, M, H, d) keys and values."""
-    is_small = 4 * q.numel() * k.shape[1] < _FEWEST_OPERATIONS
-    if is_small or torch.compiler.is_compiling() or _needs_gradient(q, k, v):
+    if torch.compiler.is_compiling() or _needs_gradient(q, k, v):
+        return torch_sdpa.run(q, k, v)
+    if 4 * q.numel() * k.shape[1] < _FEWEST_OPERATIONS:
         return torch_sdpa.run(q, k, v)
     return _kernels()[_choice(q, k, v)](q, k, v)
 

@@ -8,6 +8,7 @@ the active cubes and the cubes around inside vertices are ever stored; the mesh 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from typing import Literal, get_args
 
 import torch
@@ -42,6 +43,7 @@ _MAX_RESOLUTION = 2**20  # its cube still fits the 64 bits of a lattice key
 _OUTSIDE_SDF = 1.0
 _SDF, _DEFORM, _COLOUR = slice(0, 1), slice(1, 4), slice(4, None)
 _DEVIATION_WEIGHT = 0.5
+_STEPS_BY_LENGTH = sorted(product((-1, 0, 1), repeat=3), key=lambda step: (sum(map(abs, step)), step))[1:]
 _SMALL_WEIGHTS_WEIGHT = 0.2
 
 
@@ -202,10 +204,7 @@ def _filled(field: _Field, resolution: int) -> _Field:
     at = points.unbind(1)
     rows = known[at].long()
     unknown = rows < 0
-    if bool(unknown.any()):
-        source = (around & (known >= 0)).nonzero()
-        nearest = cKDTree(source.cpu().numpy()).query(points[unknown].cpu().numpy())[1]
-        rows[unknown] = known[source[torch.from_numpy(nearest).to(source.device)].unbind(1)].long()
+    rows[unknown] = _nearest_rows(torch.where(around, known, -1), points[unknown])
     values = field.values[rows]
     neutral = _outside(values)
     sdf = torch.where(unknown[:, None], neutral[_SDF], values[:, _SDF])
@@ -214,6 +213,26 @@ def _filled(field: _Field, resolution: int) -> _Field:
     return _Field(
         points + origin, torch.cat([sdf, deform, values[:, _COLOUR]], dim=1), rim.nonzero() + origin
     )
+
+
+def _nearest_rows(known: Tensor, points: Tensor) -> Tensor:
+    """The row (N,) int64 of the known point nearest to each of the points (N, 3).
+
+    Args:
+        known: (X, Y, Z) int32, rows of known points, -1 elsewhere.
+        points: places in the grid, none of them at its border.
+    """
+    rows = points.new_full((len(points),), -1)
+    missing = torch.arange(len(points), device=points.device)
+    for step in _STEPS_BY_LENGTH:  # nearly all have one beside them, and what is not there is farther away
+        found = known[(points[missing] + points.new_tensor(step)).unbind(1)].long()
+        rows[missing] = found
+        missing = missing[found < 0]
+    if len(missing):
+        source = (known >= 0).nonzero()
+        nearest = cKDTree(source.cpu().numpy()).query(points[missing].cpu().numpy())[1]
+        rows[missing] = known[source[torch.from_numpy(nearest).to(source.device)].unbind(1)].long()
+    return rows
 
 
 def _extract(

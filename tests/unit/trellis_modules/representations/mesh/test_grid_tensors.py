@@ -6,6 +6,7 @@ import torch
 
 from trellis_modules.representations.mesh.enclosed import enclosed_points, near
 from trellis_modules.representations.mesh.grid_tensors import STEPS, enclosed, near_points
+from trellis_modules.representations.mesh.sparse_features_to_mesh import _nearest_rows
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 
@@ -51,3 +52,21 @@ def test_what_a_winding_way_joins_to_the_corner_is_outside():
     from trellis_modules.representations.mesh.enclosed import _outside
 
     assert np.array_equal(STEPS.outside(solid).numpy(), _outside(solid.numpy()))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("share", [0.001, 0.1, 0.9])
+def test_rows_are_those_of_a_nearest_point(device, share):
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("needs an NVIDIA GPU")
+    generator = torch.Generator().manual_seed(0)
+    is_known = torch.rand(12, 13, 14, generator=generator) < share
+    is_known[5, 6, 7] = True
+    known = torch.full(is_known.shape, -1, dtype=torch.int32)
+    known[is_known] = torch.arange(int(is_known.sum()), dtype=torch.int32)
+    places = is_known.nonzero()
+    points = (~is_known)[1:-1, 1:-1, 1:-1].nonzero() + 1
+    rows = _nearest_rows(known.to(device), points.to(device)).cpu()
+    distances = torch.cdist(points.double(), places.double())
+    chosen = distances.gather(1, rows[:, None])[:, 0]
+    torch.testing.assert_close(chosen, distances.amin(dim=1))
