@@ -21,7 +21,7 @@ from scenegen.trainers.loop_config import LoopConfig
 from scenegen.trainers.objective import Objective
 from scenegen.trainers.prefetch import DataWait, Prefetcher
 from scenegen.trainers.reporting import Reporter
-from scenegen.trainers.saved_state import TrainingProgress, kept_generators, restore, save
+from scenegen.trainers.saved_state import TrainingProgress, kept_generators, restore, save, slots_of
 from trellis_modules.config import to_json
 
 logger = logging.getLogger(__name__)
@@ -158,6 +158,12 @@ class Trainer:
             if step is not None and self.world.is_first:
                 store.point_to(step)  # later states belong to what is given up now
         self._reporter.tell("resumed %s at step %d", saved.path, self.step)
+        if (before := slots_of(saved)) != (now := self.world.size * self.config.batch_split):
+            self._reporter.tell(
+                "a step has %d slots (processes times batch_split) and had %d: samples come in another order",
+                now,
+                before,
+            )
         return True
 
     def _read(self, store: StateStore, step: int | None) -> SavedState | None:
