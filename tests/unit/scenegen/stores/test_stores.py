@@ -1,12 +1,14 @@
 """Stores without a server: URLs, folders and memory, which need the package fsspec alone."""
 
+import errno
 import pickle
 
 import pytest
 import trimesh
 
 import evaluate
-from scenegen.batch.engines.tasks import Task, TaskResult
+from scenegen.batch.engines.local import LocalEngine
+from scenegen.batch.engines.tasks import EngineError, Task, TaskResult
 from scenegen.cli.store_options import path_or_url
 from scenegen.stores.kept import WorkWithCopies, kept_copy
 from scenegen.stores.mirrored import MirroredWork
@@ -202,3 +204,30 @@ def test_what_a_store_refuses_says_what_to_do(tmp_path, error, hint):
 
     with pytest.raises(StoreError, match=hint):
         Store(StoreUrl.parse(f"file://{tmp_path}"))._tried(refuse, "x")
+
+
+@needs_fsspec
+def test_a_full_disk_of_a_worker_ends_the_run_in_one_line_and_keeps_what_is_finished(tmp_path, monkeypatch):
+    urls = StoreUrl.parse(f"file://{tmp_path}/in"), StoreUrl.parse(f"file://{tmp_path}/out")
+    (tmp_path / "in").mkdir()
+    for name in "abc":
+        (tmp_path / "in" / name).write_text(name)
+    tasks = [Task(name, inputs=(name,), outputs=(name,)) for name in "abc"]
+    work = MirroredWork(Copying(*urls), *urls)
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "_get", _full_at(urls[0].text, "c", Store._get))
+        expected = r"the disk refuses \(\[Errno 28\] .*\); make space there"
+        with pytest.raises(EngineError, match=expected) as raised:
+            list(LocalEngine().run(tasks, work))
+    assert "\n" not in str(raised.value)
+    statuses = {record.id: record.status for record in LocalEngine().run(tasks, work)}
+    assert statuses == {"a": "skipped", "b": "skipped", "c": "done"}
+
+
+def _full_at(url, wanted, get):
+    def refuse(self, name, size, path):
+        if self.url.text == url and name == wanted:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        get(self, name, size, path)
+
+    return refuse
