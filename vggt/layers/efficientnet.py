@@ -36,12 +36,12 @@ class _SameConv2d(nn.Conv2d):
     """A convolution whose output has the input's size over its stride; an odd border is wider at the end."""
 
     def __init__(self, width: int, wider: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
-        super().__init__(width, wider, kernel, stride, groups=groups, bias=False)
-        total = kernel - stride
-        self.border = (total // 2, total - total // 2) * 2
+        border = kernel - stride
+        super().__init__(width, wider, kernel, stride, border // 2, groups=groups, bias=False)
+        self.is_wider_at_end = border % 2 == 1
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(F.pad(x, self.border) if any(self.border) else x)
+        return super().forward(F.pad(x, (0, 1, 0, 1)) if self.is_wider_at_end else x)
 
 
 def _normed(width: int, wider: int, kernel: int, stride: int = 1, groups: int = 1) -> list[nn.Module]:
@@ -68,7 +68,11 @@ class _InvertedBottleneck(nn.Module):
 
 
 class EfficientNetLite0(nn.Module):
-    """The trunk: images to feature maps of strides 4, 8, 16 and 32."""
+    """The trunk: images to feature maps of strides 4, 8, 16 and 32.
+
+    Its batch norms keep the statistics that they came with while it is trained: what is in a batch beside a
+    picture must not change its tokens, and crops, masks and whole photos have different statistics.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -81,6 +85,14 @@ class EfficientNetLite0(nn.Module):
                 width = wider
             stages.append(nn.Sequential(*blocks))
         self.stages = nn.ModuleList(stages)
+
+    def train(self, mode: bool = True) -> EfficientNetLite0:
+        """Set training mode for all but the batch norms."""
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+        return self
 
     def forward(self, images: Tensor) -> dict[int, Tensor]:
         """Map (B, 3, H, W) images to {stride: (B, C, H / stride, W / stride)}."""
