@@ -12,7 +12,7 @@ import torch
 
 from safe_files.regular import shown
 from scenegen.cli.parser import CommandParser
-from scenegen.cli.store_options import path_or_url
+from scenegen.cli.store_options import path_or_url, use_mirror
 from scenegen.cli.types import default_device, device, non_negative, port, positive_int, whole_number
 from scenegen.stores.urls import StoreUrl
 from scenegen.trainers.launch import DEFAULT_PORT, torchrun_place
@@ -38,11 +38,17 @@ def parse_arguments(
     """
     parser = CommandParser(description, prog)
     parser.add_argument("--config", type=Path, required=True, help="experiment JSON, see configs/")
-    parser.add_argument("--output-dir", type=Path, required=True, help="states, logs and networks go here")
+    parser.add_argument(
+        "--output-dir",
+        type=path_or_url,
+        required=True,
+        help="states, logs and networks go here, also by URL; they are then kept on the disk, too",
+    )
     _add_data(parser)
     _add_course(parser)
     _add_processes(parser)
     options = parser.parse_args(arguments)
+    options.output_url = use_mirror(options, "output_dir")
     if options.anneal and not math.isfinite(options.time_limit):
         parser.error("--anneal needs --time-limit, the seconds over which the learning rate decays")
     if options.node_rank >= options.num_nodes:

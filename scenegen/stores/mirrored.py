@@ -85,14 +85,14 @@ class _MirroredTasks:
         local.callback(
             lambda: remove_files(folder, [file for name in names for file in local_files(folder, name)])
         )
-        return {file: _state(folder / file) for name in names for file in store.fetch(name, folder)}
+        return {file: file_state(folder / file) for name in names for file in store.fetch(name, folder)}
 
     @staticmethod
     def _deliver(store: Store, names: Sequence[str], before: dict[str, tuple[int, int]]) -> None:
         """Put what is new or changed into the store, and remove there what is gone here."""
         folder = store.url.mirror
         files = [file for name in names for file in local_files(folder, name)]
-        changed = [file for file in files if before.get(file) != _state(folder / file)]
+        changed = [file for file in files if before.get(file) != file_state(folder / file)]
         gone = [file for file in before if file not in files]
         if changed or gone:
             for file in [file for file in before if file in changed and Path(file).name in _LAST]:
@@ -127,6 +127,7 @@ def local_files(folder: Path, name: str) -> list[str]:
     ]
 
 
-def _state(path: Path) -> tuple[int, int]:
+def file_state(path: Path) -> tuple[int, int]:
+    """Size of a file and when it was changed, by which it is told from what it was."""
     found = path.stat()
     return found.st_size, found.st_mtime_ns

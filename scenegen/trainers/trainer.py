@@ -100,6 +100,7 @@ class Trainer:
         self._schedule_s = math.inf  # that the schedule is spread over; infinite: it follows the steps
         self._saved_at: int | None = None
         self._watchers: list[Watcher] = []
+        self.on_saved: Callable[[], None] | None = None  # called by the first process after every saved state
         output_dir.mkdir(parents=True, exist_ok=True)
 
     @property
@@ -133,6 +134,8 @@ class Trainer:
             progress = TrainingProgress(self.step, self.seconds, self._reporter.means)
             save(self.store, self.learner, progress, self.settings, self.world)
             self._saved_at = self.step
+            if self.on_saved is not None and self.world.is_first:
+                self.on_saved()
 
     def resume(self, folder: Path | None = None, step: int | None = None) -> bool:
         """Go on from a saved state, if there is one; True when there was.
