@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,7 +54,7 @@ class Loaded:
     unused: tuple[str, ...]
 
 
-def find_starts(roles: Collection[str], config: LoopConfig) -> dict[str, Path]:
+def find_starts(roles: Collection[str], config: LoopConfig) -> dict[str, tuple[Path, ...]]:
     """The files that ``finetune_ckpt`` of a configuration names, by role; found before anything is built.
 
     Raises:
@@ -65,21 +65,25 @@ def find_starts(roles: Collection[str], config: LoopConfig) -> dict[str, Path]:
     for role in config.finetune_ckpt or {}:
         lookup(known, role, "trainer.finetune_ckpt")
     return {
-        role: find_start(reference, f"trainer.finetune_ckpt: {role}")
-        for role, reference in (config.finetune_ckpt or {}).items()
+        role: tuple(
+            find_start(reference, f"trainer.finetune_ckpt: {role}")
+            for reference in ((named,) if isinstance(named, str) else named)
+        )
+        for role, named in (config.finetune_ckpt or {}).items()
     }
 
 
 def start_from_checkpoints(
-    models: Mapping[str, nn.Module], starts: Mapping[str, Path], config: LoopConfig
+    models: Mapping[str, nn.Module], starts: Mapping[str, Sequence[Path]], config: LoopConfig
 ) -> None:
     """Load what ``finetune_ckpt``, ``init_global_params`` and ``peft_ckpt_path`` of a configuration name.
 
-    Tensors that a checkpoint lacks, or has in another shape, keep their values, and one line tells so.
+    Of several files for a network, the first that has a tensor gives it. Tensors that all of them lack, or
+    have in another shape, keep their values, and one line a file tells so.
 
     Args:
         models: by role; changed in place.
-        starts: files of weights by role, see `find_starts`.
+        starts: files of weights by role, the most important first, see `find_starts`.
         config: of the loop.
 
     Raises:
@@ -87,13 +91,17 @@ def start_from_checkpoints(
 
     Source: released training configurations.
     """
-    for role, path in starts.items():
+    for role, paths in starts.items():
         where = f"trainer.finetune_ckpt: {role}"
         model = models[role]
-        loaded = load_what_fits(model, read_state(path), f"{where}: {path}")
-        _tell(loaded, f"{where}: {path}")
+        taken: set[str] = set()
+        for path in paths:
+            left = {name: value for name, value in read_state(path).items() if name not in taken}
+            loaded = load_what_fits(model, left, f"{where}: {path}")
+            taken.update(loaded.taken)
+            _tell(loaded, f"{where}: {path}")
         if config.init_global_params and isinstance(model, SceneFlowModel):
-            copied = start_scene_attention(model, except_for=loaded.taken)
+            copied = start_scene_attention(model, except_for=taken)
             if copied:
                 logger.info("%s: scene attention starts as the objects' own, %d tensors", where, len(copied))
     if config.peft_ckpt_path is not None:
@@ -162,7 +170,7 @@ def _tell(loaded: Loaded, where: str) -> None:
 
 
 @torch.no_grad()
-def start_scene_attention(model: SceneFlowModel, except_for: tuple[str, ...] = ()) -> list[str]:
+def start_scene_attention(model: SceneFlowModel, except_for: Collection[str] = ()) -> list[str]:
     """Let scene attention start as the attention that every object has for itself.
 
     Args:

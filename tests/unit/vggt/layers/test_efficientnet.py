@@ -37,6 +37,20 @@ def test_tokens_lie_where_their_pixels_are(patch_size):
     assert divmod(strongest, columns) == (row, column)
 
 
+def test_added_features_start_at_nothing_and_are_learned():
+    torch.manual_seed(0)
+    plain = build_patch_embed("residual", 16, 12).eval()
+    both = build_patch_embed("residual+efficientnet_lite0", 16, 12).eval()
+    missing, unexpected = both.load_state_dict(plain.state_dict(), strict=False)
+    assert not unexpected and all(name.startswith("trunk") for name in missing)
+    images = torch.rand(2, 3, 64, 96)
+    assert torch.equal(both(images), plain(images))
+    both(images).square().sum().backward()
+    with torch.no_grad():
+        both.trunk_proj.weight -= both.trunk_proj.weight.grad.sign()
+    assert not torch.allclose(both(images), plain(images), atol=1e-3)
+
+
 def test_a_picture_has_the_same_tokens_beside_others_while_training():
     torch.manual_seed(0)
     embed = build_patch_embed("efficientnet_lite0", 16, 12).train()
