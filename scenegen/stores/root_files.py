@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,7 +27,7 @@ class RootFiles:
     """
 
     def __init__(self, root: Path, url: StoreUrl | None) -> None:
-        """Prepare; folders of processes that are gone are removed.
+        """Prepare; folders of processes of this machine that are gone are removed.
 
         Args:
             root: on the disk, or the mirror of ``url``.
@@ -36,10 +37,12 @@ class RootFiles:
             StoreError: the package for the URL is not installed.
         """
         self._url, self._store = url, None if url is None else Store(url)
-        self.root = root if url is None else root / _WORK / str(os.getpid())
+        host = f"{socket.gethostname()}-"  # several may share a cache
+        self.root = root if url is None else root / _WORK / f"{host}{os.getpid()}"
         if self._store is not None and self.root.parent.is_dir():
             for left in self.root.parent.iterdir():
-                if left.name.isdecimal() and not _is_running(int(left.name)):
+                pid = left.name.removeprefix(host)
+                if left.name.startswith(host) and pid.isdecimal() and not _is_running(int(pid)):
                     shutil.rmtree(left, ignore_errors=True)
 
     @property

@@ -2,6 +2,7 @@
 
 import errno
 import pickle
+import socket
 
 import pytest
 import trimesh
@@ -12,6 +13,7 @@ from scenegen.batch.engines.tasks import EngineError, Task, TaskResult
 from scenegen.cli.store_options import path_or_url
 from scenegen.stores.kept import WorkWithCopies, kept_copy
 from scenegen.stores.mirrored import MirroredWork
+from scenegen.stores.root_files import RootFiles
 from scenegen.stores.store import Store, remove_files
 from scenegen.stores.urls import StoreError, StoreUrl, place, without_secrets
 
@@ -231,3 +233,27 @@ def _full_at(url, wanted, get):
         get(self, name, size, path)
 
     return refuse
+
+
+@needs_fsspec
+def test_processes_have_folders_of_their_own_and_those_of_lost_ones_go(tmp_path):
+    url = StoreUrl.parse(f"file://{tmp_path}/root")
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "model.obj").write_text("model")
+    work = url.mirror / ".work"
+    lost, others = work / f"{socket.gethostname()}-99999999", work / "another-host-99999999"
+    for folder in (lost, others):
+        folder.mkdir(parents=True)
+    files = RootFiles(url.mirror, url)
+    assert not lost.exists() and others.exists()
+    with files.here(["model.obj", "none.mtl"], ["made"]):
+        assert (files.root / "model.obj").read_text() == "model" and files.root.parent == work
+        (files.root / "made").mkdir()
+        (files.root / "made" / "a.txt").write_text("a")
+    assert not files.root.exists() and (tmp_path / "root" / "made" / "a.txt").read_text() == "a"
+    with pytest.raises(ValueError), files.here([], ["made"]):
+        (files.root / "made").mkdir(parents=True)
+        (files.root / "made" / "b.txt").write_text("b")
+        raise ValueError("the block fails")
+    assert files.states("made").keys() == {"made/a.txt"} and not files.root.exists()
+    assert files.told(f"{files.root}/model.obj: bad") == f"{url}/model.obj: bad"
