@@ -193,7 +193,8 @@ def run_step(
         with nullcontext() if options is None else stored_tables(options, files):
             return step()
     except (*STEP_ERRORS, *errors) as error:
-        logger.error("%s", error)
+        url = getattr(options, "root_url", None)
+        logger.error("%s", error if url is None else str(error).replace(str(options.output_dir), str(url)))
         return 1
     except KeyboardInterrupt:
         logger.error("interrupted; what is done is recorded, run the same command to go on")

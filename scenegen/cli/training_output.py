@@ -56,8 +56,8 @@ class StoredOutput:
         except StoreError as error:
             logger.warning("%s; the state stays on the disk and is delivered with the next one", error)
 
-    def finish(self) -> None:
-        """Deliver all that is left.
+    def deliver(self) -> None:
+        """Deliver all that is not there yet.
 
         Raises:
             StoreError: the store cannot be written to.

@@ -149,11 +149,13 @@ def train(options: argparse.Namespace, device: torch.device) -> int:
     if world.is_first:
         write_descriptions(trainer, experiment, options)
         _tell_settings(trainer, experiment)
+        if output is not None:
+            output.deliver()  # tells before the first step that a store may not be written to
     if output is not None:
         trainer.on_saved = output.after_state
     status = _run(trainer, experiment, options)
     if output is not None and world.is_first:
-        output.finish()
+        output.deliver()
     return status
 
 

@@ -121,7 +121,12 @@ class Store:
         Raises:
             StoreError: the store cannot be written to.
         """
-        source, target = str(folder / name), self._path(name)
+        try:
+            self._put(str(folder / name), self._path(name), name)
+        except FileNotFoundError as error:  # there is no such place, and none can be made
+            raise self._explained(error, name) from None
+
+    def _put(self, source: str, target: str, name: str) -> None:
         if self.url.scheme in _WHOLE_AT_ONCE:
             self._tried(lambda: self._system.put_file(source, target), name)
             return

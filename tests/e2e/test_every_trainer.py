@@ -128,3 +128,14 @@ def test_a_run_on_files_of_a_store_and_into_it_is_that_on_the_disk(tmp_path, dat
         for folder in (tmp_path / "disk", tmp_path / "store" / "run")
     ]
     assert names[0] == names[1]
+
+
+def test_a_store_that_cannot_be_written_to_is_told_at_the_start(tmp_path, data, monkeypatch, caplog):
+    pytest.importorskip("fsspec", reason="needs the package fsspec: bash setup.sh --stores")
+    monkeypatch.setenv("SCENEGEN_CACHE", str(tmp_path / "cache"))
+    config, files = experiment("SparseStructureVaeTrainer", data)
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    made = ["--config", str(tmp_path / "config.json"), "--output_dir", "file:///proc/none/run", *files, *CPU]
+    assert train.main(made) == 1
+    assert "expected a store that can be used" in caplog.records[-1].message
+    assert not list((tmp_path / "cache").rglob("misc_step*"))

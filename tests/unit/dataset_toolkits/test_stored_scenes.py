@@ -144,6 +144,8 @@ def test_a_store_that_refuses_ends_a_step_in_one_line(bucket, walk, monkeypatch,
     assert "Traceback" not in caplog.text and "expected a store that can be used" in caplog.text
     assert build_metadata_scene.main(["3D-FUTURE", "--output-dir", f"{url}/nothing"]) == 1
     assert "run build_metadata.py first" in caplog.records[-1].message
+    assert pack_scenes.main(["--output-dir", f"{url}/nothing"]) == 1
+    assert caplog.records[-1].message.startswith(f"{url}/nothing/metadata_scene.csv: no such file")
 
 
 @pytest.mark.slow

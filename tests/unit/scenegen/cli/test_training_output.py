@@ -47,7 +47,7 @@ def names(folder: Path) -> set[str]:
 def test_states_are_delivered_and_pruned_with_the_folder(machine, tmp_path):
     folder, output = machine("one")
     trained(folder, output, 10)
-    output.finish()
+    output.deliver()
     assert names(tmp_path / "store") == names(folder)
     states = {name for name in names(tmp_path / "store") if "misc_step" in name and name.endswith(".json")}
     assert states == {"ckpts/misc_step0000009.json", "ckpts/misc_step0000010.json"}
@@ -60,7 +60,7 @@ def test_another_machine_goes_on_as_if_nothing_had_happened(machine, tmp_path):
     shutil.rmtree(tmp_path / "one")  # the machine is lost before the end
     folder, output = machine("two")
     trained(folder, output, 12, resume=True)
-    output.finish()
+    output.deliver()
     assert records(folder) == records(tmp_path / "whole")
     assert names(tmp_path / "store") == names(folder)
 
@@ -96,7 +96,7 @@ def test_a_store_that_refuses_a_state_costs_a_line_and_at_the_end_the_run(machin
     trained(folder, output, 4)
     assert caplog.messages[-1].endswith("the state stays on the disk and is delivered with the next one")
     with pytest.raises(StoreError, match="got none; all is in .*: run the command again"):
-        output.finish()
+        output.deliver()
     monkeypatch.undo()
 
 
