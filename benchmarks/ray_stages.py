@@ -10,8 +10,10 @@ Starts a Ray cluster of this machine's processors (``--cpus``) for each of the t
   object store of Ray.
 
 A line for each goes to ``<output>/ray_stages.jsonl``; what is there is not measured again. A rate counts
-scenes from the end of the first ones, one a processor, to the end of the last one. Needs the package ray, and
-pyarrow and pandas for Ray Data.
+scenes from the end of the first ones, one a processor, to the end of the last one. Processor seconds are those
+of the workers or actors alone and hardly depend on what else the machine does: from them comes the most that
+each way can make, ``cpus`` scenes in the seconds of one, or one scene in those of the longest stage. Needs the
+package ray, and pyarrow and pandas for Ray Data.
 """
 
 from __future__ import annotations
@@ -30,11 +32,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from safe_files.limits import MAX_PIXELS
 from scenegen.batch.engines.ray_cluster import RayEngine
-from scenegen.batch.engines.tasks import EngineError, WorkerNeeds
+from scenegen.batch.engines.tasks import (
+    EngineError,
+    Task,
+    TaskFunction,
+    TaskResult,
+    Work,
+    WorkerNeeds,
+)
 from scenegen.batch.options import BatchOptions
 from scenegen.batch.work import SceneWork, scene_task
 from scenegen.cli.parser import CommandParser
@@ -73,7 +83,12 @@ def fresh(value: Any) -> bytes:
 
 def read(row: dict[str, Any]) -> dict[str, Any]:
     """The photo and its objects."""
-    return {"id": row["id"], "sent": 0, "item": fresh(read_layout(detect_scene(Path(row["path"]))))}
+    return {
+        "id": row["id"],
+        "sent": 0,
+        "cpu": [],
+        "item": fresh(read_layout(detect_scene(Path(row["path"])))),
+    }
 
 
 @dataclass(frozen=True)
@@ -102,13 +117,13 @@ class Stage:
 
     @torch.no_grad()
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        start = time.process_time()
         item = pickle.loads(row["item"])  # noqa: S301 - of another actor of this program
         with repeatable_kernels(self._pipeline.device):
             made = self._work(item, row["id"])
-        if made is None:
-            return {"id": row["id"], "end": time.time(), "sent": row["sent"]}
-        sent = fresh(made)
-        return {**row, "item": sent, "sent": row["sent"] + len(sent)}
+        sent = b"" if made is None else fresh(made)
+        cpu = [*row["cpu"], time.process_time() - start]
+        return {**row, "item": sent, "sent": row["sent"] + len(sent), "cpu": cpu, "end": time.time()}
 
     def _shown(self, views: Sequence[SceneImages], settings: ResolvedSettings) -> PartialResults:
         sizes = [int(mask.sum()) for mask in views[0].masks]
@@ -158,9 +173,36 @@ def run_stages(options: argparse.Namespace, scenes: Sequence[Path], output: Path
         make = partial(chain.map, num_cpus=share, concurrency=1)
         chain = make(Stage, fn_constructor_args=(name, options.checkpoint, output))
     try:
-        return [{"time": row["end"], "sent": row["sent"]} for row in chain.iter_rows()]
+        return [{"time": row["end"], "sent": row["sent"], "cpu": row["cpu"]} for row in chain.iter_rows()]
     finally:
         ray.shutdown()
+
+
+@dataclass(frozen=True)
+class TimedWork:
+    """A work whose results are the processor seconds of each task.
+
+    Attributes:
+        work: any.
+    """
+
+    work: Work
+
+    @property
+    def device(self) -> str:
+        """That of the work."""
+        return self.work.device
+
+    def open(self) -> TaskFunction:
+        """Open the work."""
+        function = self.work.open()
+
+        def run(task: Task) -> TaskResult:
+            start = time.process_time()
+            result = function(task)
+            return replace(result, value=time.process_time() - start)
+
+        return run
 
 
 def run_workers(options: argparse.Namespace, scenes: Sequence[Path], output: Path) -> list[dict[str, Any]]:
@@ -171,10 +213,10 @@ def run_workers(options: argparse.Namespace, scenes: Sequence[Path], output: Pat
     tasks = (scene_task(detect_scene(path)) for path in scenes)
     engine = RayEngine(options.cpus, WorkerNeeds(cpus=1), "local")
     lines = []
-    for record in engine.run(tasks, work):
+    for record in engine.run(tasks, TimedWork(work)):
         if record.error is not None:
             raise ValueError(record.error)
-        lines.append({"time": time.time(), "sent": 0})
+        lines.append({"time": time.time(), "sent": 0, "cpu": [record.value]})
     return lines
 
 
@@ -182,6 +224,13 @@ def rate(lines: Sequence[dict[str, Any]], skipped: int) -> float:
     """Scenes a second between the end of the first few and that of the last one."""
     ends = sorted(line["time"] for line in lines)
     return (len(ends) - skipped) / (ends[-1] - ends[skipped - 1])
+
+
+def most(row: dict[str, Any]) -> float:
+    """Scenes a second that processors of their own, or those that the workers share, can make at most."""
+    if row["kind"] == "workers":
+        return row["cpus"] / row["cpu_s"][0]
+    return min(1 / max(row["cpu_s"]), row["cpus"] / sum(row["cpu_s"]))
 
 
 def measure(options: argparse.Namespace, kind: str, scenes: Sequence[Path]) -> dict[str, Any]:
@@ -197,7 +246,9 @@ def measure(options: argparse.Namespace, kind: str, scenes: Sequence[Path]) -> d
         "scenes_per_s": round(rate(lines, options.cpus), 4),
         "all_s": round(time.time() - start, 1),
         "mb": round(sum(line["sent"] for line in lines) / len(lines) / 1e6, 1),
+        "cpu_s": [round(float(seconds), 2) for seconds in np.mean([line["cpu"] for line in lines], axis=0)],
         "shares": list(options.shares),
+        "cpus": options.cpus,
     }
 
 
@@ -244,9 +295,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (EngineError, SceneInputError, ImportError, ValueError) as error:
         print(f"ray_stages.py: {error}", file=sys.stderr)
         return 1
-    print("| | scenes | scenes a second | with loading, s | MB sent a scene |\n|---|---:|---:|---:|---:|")
+    print(
+        "| | processor seconds | most scenes a second | measured | MB sent a scene |\n|---|---|---:|---:|---:|"
+    )
     for row in known:
-        print(f"| {row['kind']} | {row['scenes']} | {row['scenes_per_s']} | {row['all_s']} | {row['mb']} |")
+        cpu = " + ".join(f"{seconds:.1f}" for seconds in row["cpu_s"])
+        print(f"| {row['kind']} | {cpu} | {most(row):.3f} | {row['scenes_per_s']:.3f} | {row['mb']} |")
     return 0
 
 
