@@ -10,10 +10,10 @@ Starts a Ray cluster of this machine's processors (``--cpus``) for each of the t
   object store of Ray.
 
 A line for each goes to ``<output>/ray_stages.jsonl``; what is there is not measured again. A rate counts
-scenes from the end of the first ones, one a processor, to the end of the last one. Processor seconds are those
-of the workers or actors alone and hardly depend on what else the machine does: from them comes the most that
-each way can make, ``cpus`` scenes in the seconds of one, or one scene in those of the longest stage. Needs the
-package ray, and pyarrow and pandas for Ray Data.
+scenes from the end of the first ones, one a processor, to the end of the last one. Processor seconds are
+those of the workers or actors alone and hardly depend on what else the machine does: from them comes the most
+that each way can make, ``cpus`` scenes in the seconds of one, or one scene in those of the longest stage.
+Needs the package ray, and pyarrow and pandas for Ray Data.
 """
 
 from __future__ import annotations
@@ -295,9 +295,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (EngineError, SceneInputError, ImportError, ValueError) as error:
         print(f"ray_stages.py: {error}", file=sys.stderr)
         return 1
-    print(
-        "| | processor seconds | most scenes a second | measured | MB sent a scene |\n|---|---|---:|---:|---:|"
-    )
+    print("| | processor seconds | most scenes a second | measured | MB sent a scene |")
+    print("|---|---|---:|---:|---:|")
     for row in known:
         cpu = " + ".join(f"{seconds:.1f}" for seconds in row["cpu_s"])
         print(f"| {row['kind']} | {cpu} | {most(row):.3f} | {row['scenes_per_s']:.3f} | {row['mb']} |")

@@ -4,7 +4,7 @@ import pickle
 
 import pytest
 
-from benchmarks.ray_stages import fresh, main, most, rate, read
+from benchmarks.ray_stages import ROOT, fresh, main, most, rate, read
 from scenegen.inputs.scene_images import SceneImages
 
 
@@ -20,8 +20,7 @@ def test_rates_begin_when_every_processor_has_made_one():
 
 
 def test_scenes_pass_between_stages_as_bytes():
-    folder = "assets/masked_images_test/test_0021"
-    row = read({"id": "a", "path": folder})
+    row = read({"id": "a", "path": str(ROOT / "assets" / "masked_images_test" / "test_0021")})
     (view,) = pickle.loads(row["item"])
     assert isinstance(view, SceneImages) and len(view.masks) == 3 and row["cpu"] == []
     assert pickle.loads(fresh({"a": 1})) == {"a": 1}
