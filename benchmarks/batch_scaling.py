@@ -23,6 +23,7 @@ import itertools
 import json
 import os
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -117,15 +118,31 @@ def scenes(options: argparse.Namespace) -> None:
 
 
 def repeated(options: argparse.Namespace) -> Path:
-    """A folder in which links of ``--count`` names lead to the scenes of the input, one after the other."""
+    """A folder with ``--count`` scenes, see `repeat_scenes`."""
     folder = options.output / "scenes"
-    folder.mkdir(exist_ok=True)
-    sources = itertools.cycle(find_scene_folders(options.input))
-    for number, source in zip(range(options.count), sources, strict=False):
-        link = folder / f"{number:04d}"
-        if not link.is_symlink():
-            link.symlink_to(source.resolve())
+    repeat_scenes(options.input, folder, options.count)
     return folder
+
+
+def repeat_scenes(source: Path, folder: Path, count: int) -> list[Path]:
+    """Make so many scenes of those in a folder, one after the other, as links to their files; the scenes.
+
+    Raises:
+        SceneInputError: there is no scene.
+    """
+    scenes = [folder / f"{number:04d}" for number in range(count)]
+    for scene, original in zip(scenes, itertools.cycle(find_scene_folders(source)), strict=False):
+        if not scene.is_dir():
+            shutil.copytree(original, scene, copy_function=_link)
+    return scenes
+
+
+def _link(source: str, target: str) -> None:
+    """A second name of a file, or a copy where the disk is another."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 def known(options: argparse.Namespace) -> list[dict[str, Any]]:

@@ -1,6 +1,6 @@
 """Stages of scenes as steps of Ray Data, each with its own resources, against workers that do all.
 
-    python benchmarks/ray_stages.py --input assets/masked_images_test --count 12 --output outputs/ray_stages
+    python -m benchmarks.ray_stages --input assets/masked_images_test --count 12 --output outputs/ray_stages
 
 Starts a Ray cluster of this machine's processors (``--cpus``) for each of the two and makes the same scenes:
 
@@ -35,6 +35,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.batch_scaling import repeat_scenes
 from safe_files.limits import MAX_PIXELS
 from scenegen.batch.engines.ray_cluster import RayEngine
 from scenegen.batch.engines.tasks import (
@@ -52,7 +53,7 @@ from scenegen.cli.types import positive_float, positive_int
 from scenegen.conditioning.scene_conditioner import SceneCond
 from scenegen.export.scene_files import write_scene
 from scenegen.inputs.image_files import SceneInputError
-from scenegen.inputs.layout import detect_scene, find_scene_folders
+from scenegen.inputs.layout import detect_scene
 from scenegen.inputs.masks import order_objects
 from scenegen.inputs.scene_folder import read_layout
 from scenegen.inputs.scene_images import SceneImages
@@ -278,13 +279,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse_arguments(arguments)
     options.output = options.output.resolve()
     try:
-        found = [path.resolve() for path in find_scene_folders(options.input)]
-        links = options.output / "scenes"
-        shutil.rmtree(links, ignore_errors=True)
-        links.mkdir(parents=True)
-        scenes = [links / f"{number:04d}" for number in range(options.count)]
-        for number, link in enumerate(scenes):
-            link.symlink_to(found[number % len(found)])
+        scenes = repeat_scenes(options.input, options.output / "scenes", options.count)
         path = options.output / RESULTS
         known = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
         for kind in options.kinds:

@@ -44,12 +44,15 @@ def batches(monkeypatch):
 def test_numbers_of_workers_are_measured_in_turns_and_once(tmp_path, batches, capsys):
     for name in "ab":
         (tmp_path / "in" / name).mkdir(parents=True)
+        (tmp_path / "in" / name / "photo.png").write_text(name)
     given = ["scenes", "--input", str(tmp_path / "in"), "--output", str(tmp_path / "out"), "--count", "8"]
     given += ["--cpus-per-worker", "1", "--repeats", "2", "--sizes", "1", "2", "--", "--no-appearance"]
     assert main(given) == 0
     names = [f"{number:04d}" for number in range(8)]
     assert batches == [(size, names, "1", "--no-appearance") for size in (1, 2, 1, 2)]
     assert "| 2 | 0.800 | 0.80 | 2.50 | 2 |" in capsys.readouterr().out
+    scenes = sorted((tmp_path / "out" / "scenes").iterdir())
+    assert [(scene / "photo.png").read_text() for scene in scenes] == list("abababab")
     batches.clear()
     assert main(given) == 0 and batches == []
 
