@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dataset_toolkits.stored_root import deliver_tables
 from scenegen.batch.engines.tasks import Task, TaskFunction, TaskRecord, TaskResult
 from scenegen.cli.engine_options import run_tasks
 from scenegen.datasets.model_boxes import CACHE, MODELS_FOLDER, OBJ_NAME, ModelBoxes, ModelFileError
@@ -15,6 +16,8 @@ from scenegen.stores.mirrored import full_disk
 from scenegen.stores.root_files import RootFiles
 from scenegen.stores.store import DISK_ERRORS
 from scenegen.stores.urls import StoreError, StoreUrl
+
+_KEPT_EVERY = 500  # models whose boxes are measured between two writes
 
 BOXES = CACHE.as_posix()
 """The file of `ModelBoxes`, which the steps of scenes read and write themselves."""
@@ -99,8 +102,12 @@ def measured_boxes(models: Iterable[str], options: argparse.Namespace, name: str
         return boxes
     work = PhotoWork(root, url, _load_measuring)
     tasks = (Task(model, model) for model in lacking)
-    for record in run_photos(work, tasks, options, name, "model", len(lacking)):
+    records = run_photos(work, tasks, options, name, "model", len(lacking))
+    for number, record in enumerate(records, start=1):
         boxes.add(record.id, record.value or ModelFileError(record.error or f"{record.id}: not measured"))
+        if number % _KEPT_EVERY == 0:
+            boxes.save()
+            deliver_tables(root)
     boxes.save()
     return boxes
 
