@@ -65,7 +65,7 @@ def test_a_cluster_of_another_version_is_one_line(tmp_path, monkeypatch):
     expected = "expected a Ray cluster of version 2.60.0, got: .* Ray: 2.50.0"
     with pytest.raises(EngineError, match=expected) as raised:
         list(RayEngine(address="auto").run([Task("a")], Deeds(tmp_path)))
-    assert "\n" not in str(raised.value)
+    assert "\n" not in str(raised.value) and "set RAY_AUTH_MODE=token where it asks" in str(raised.value)
 
 
 def test_what_a_worker_cannot_load_names_its_host():
