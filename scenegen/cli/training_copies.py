@@ -45,6 +45,8 @@ def use_copies(options: argparse.Namespace) -> None:
     for name in ("latent_encoder", "structure_decoder"):
         setattr(options, name, _file(getattr(options, name), _NETWORK))
     options.start_from = _folder(options.start_from, ("",))
+    if isinstance(options.load_dir, StoreUrl) and options.load_dir == options.output_url:
+        options.load_dir = options.output_dir  # which is brought as it is, also where nothing is there yet
     options.load_dir = _folder(options.load_dir, (CHECKPOINTS,))
 
 
