@@ -21,8 +21,8 @@ SEARCH_POINTS = 2048
 _ROUNDS = ((256, 4, 12), (512, 10, 5))
 _COARSE_POINTS, _COARSE_ITERATIONS = 1024, 20
 _RESIZINGS = 2
-# Root mean square distances, in units of the truth, under which two candidates are on the way to one end.
-_SAME_AT_FIRST, _SAME = 0.02, 0.002
+# Root mean square distance, in units of the truth, under which two candidates are on the way to one end.
+_SAME = 0.02
 _LAST_TOLERANCE = 0.03  # of the tolerance: where a scene ends must not depend on where it began
 _HALF_WAY_DEG = 45.0  # between the quarter turns that lay one set of axes on another
 
@@ -63,17 +63,11 @@ def nearest_alignment(
         candidates = {name: symmetric_icp(few, start, **first) for name, start in candidates.items()}
         candidates = _nearest_distinct(candidates, few, kept)
     coarse = small.subsample(_COARSE_POINTS, rng)
-    candidates = {name: symmetric_icp(coarse, start, **short) for name, start in candidates.items()}
     vertices = None if surface is None else own.apply(surface[0])
-    if vertices is not None:
-        candidates = _nearest_distinct(candidates, coarse, len(candidates), _SAME)
-        candidates = {name: _resized(coarse, start, vertices, short) for name, start in candidates.items()}
+    candidates = {name: _refined(coarse, start, vertices, short) for name, start in candidates.items()}
     method = min(candidates, key=lambda name: small.match(candidates[name]).chamfer)
     fine = limits | {"tolerance": tolerance * _LAST_TOLERANCE}
-    if vertices is None:
-        found = symmetric_icp(small, candidates[method], **fine)
-    else:
-        found = _resized(small, candidates[method], vertices, fine)
+    found = _refined(small, candidates[method], vertices, fine)
     return found.after(own), method
 
 
@@ -109,23 +103,25 @@ def _heading_deg(centred: np.ndarray) -> float:
 
 
 def _nearest_distinct(
-    candidates: dict[str, Similarity], pair: CloudPair, count: int, distance: float = _SAME_AT_FIRST
+    candidates: dict[str, Similarity], pair: CloudPair, count: int
 ) -> dict[str, Similarity]:
     """At most `count` candidates, the nearest first, without those that end where a nearer one does."""
     kept: dict[str, Similarity] = {}
     for name in sorted(candidates, key=lambda name: pair.match(candidates[name]).chamfer):
         moved = candidates[name].apply(pair.prediction)
-        if all(rms(moved - other.apply(pair.prediction)) > distance for other in kept.values()):
+        if all(rms(moved - other.apply(pair.prediction)) > _SAME for other in kept.values()):
             kept[name] = candidates[name]
         if len(kept) == count:
             break
     return kept
 
 
-def _resized(
-    pair: CloudPair, start: Similarity, vertices: np.ndarray, limits: dict[str, float]
+def _refined(
+    pair: CloudPair, start: Similarity, vertices: np.ndarray | None, limits: dict[str, float]
 ) -> Similarity:
-    """Refine a transform by ICP, and the scale that gives the box of the vertices its longest side."""
+    """Refine a transform by ICP, and where there are vertices the scale that gives their box its size."""
+    if vertices is None:
+        return symmetric_icp(pair, start, **limits)
     transform = start
     for _ in range(_RESIZINGS):
         sides = np.ptp(vertices @ transform.rotation.T, axis=0)
