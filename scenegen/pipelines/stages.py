@@ -15,7 +15,7 @@ from scenegen.confidence.calibration import Calibration, SceneConfidence
 from scenegen.inputs.scene_images import SceneImages
 from scenegen.photo.camera import PhotoCamera
 from scenegen.photo.colouring import MIN_OVERLAP
-from scenegen.pipelines.appearance import AppearanceStage, object_cond, with_patch_details
+from scenegen.pipelines.appearance import AppearanceStage, object_cond, with_colours
 from scenegen.pipelines.candidates import Candidate, best_of, judged
 from scenegen.pipelines.drafts import MAX_VOXELS, ObjectDraft, draft_objects, usable
 from scenegen.pipelines.face_budget import share_faces
@@ -194,8 +194,8 @@ class SceneStages:
         prepared = self.structure.prepare(views, order)
         cond = self.structure.encode(prepared, settings.cond_parts, reporter)
         objects = object_cond(cond) if settings.slat_sampling is not None else None
-        if objects is not None and (grid := self.config.slat_patch_grid):
-            objects = with_patch_details(objects, prepared, self.config.image_size, grid)
+        if objects is not None:
+            objects = with_colours(objects, prepared, self.config)
         return cond, objects
 
     def _close_holes(
@@ -237,7 +237,8 @@ class SceneStages:
         workers = self.appearance.pool.ready(settings.texture, len(usable(drafts)))
         queue = None
         if settings.texture is not None and settings.texture.surface == "solid":
-            queue = SurfaceQueue(workers, settings.texture, settings.solid, reporter.check)
+            device = self.appearance.device
+            queue = SurfaceQueue(workers, settings.texture, settings.solid, reporter.check, device)
         try:
             with meter.stage("decode latents"):
                 meshes = self.appearance.decode(drafts, latents, settings, reporter, queue)
