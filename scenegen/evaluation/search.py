@@ -1,29 +1,30 @@
 """The nearest of many alignments of two scenes, found in the prediction's own frame.
 
 The starts are laid out by the shapes of both scenes alone, so that the result does not depend on where the
-prediction stands in its file, nor how it is turned there.
+prediction stands in its file, nor how it is turned or tilted there.
 """
 
 from __future__ import annotations
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from scenegen.evaluation.clouds import CloudPair, symmetric_icp
-from scenegen.evaluation.registration import COARSE_CELLS, Similarity, filterreg, rms
+from scenegen.evaluation.main_axes import main_axes
+from scenegen.evaluation.registration import Similarity, rms
 from scenegen.geometry import SCENE_EXTENT
 
 SEARCH_POINTS = 2048
-"""Of each cloud, on which ICP works."""
+"""Of each cloud, on which ICP ends."""
 
-# Of every start, before all but the nearest ones are given up.
-_FIRST_POINTS, _FIRST_ITERATIONS, _KEPT_STARTS = 768, 10, 4
-_COARSE_ITERATIONS = 20
+# Of every start, before all but the nearest ones are given up: points, iterations, and how many go on.
+_ROUNDS = ((256, 4, 12), (512, 10, 5))
+_COARSE_POINTS, _COARSE_ITERATIONS = 1024, 20
 _RESIZINGS = 2
 # Root mean square distances, in units of the truth, under which two candidates are on the way to one end.
 _SAME_AT_FIRST, _SAME = 0.02, 0.002
 _LAST_TOLERANCE = 0.03  # of the tolerance: where a scene ends must not depend on where it began
-_FILTERREG_YAWS_DEG = (0, 90, 180, 270)
-_ICP_YAWS_DEG = (0, 45, 90, 135, 180, 225, 270, 315)
+_HALF_WAY_DEG = 45.0  # between the quarter turns that lay one set of axes on another
 
 
 def nearest_alignment(
@@ -31,59 +32,74 @@ def nearest_alignment(
     rng: np.random.Generator,
     max_iterations: int,
     tolerance: float,
-    vertices: np.ndarray | None = None,
+    surface: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> tuple[Similarity, str]:
-    """Refine the best of several shortly iterated starts.
+    """Refine the best of many shortly iterated starts.
 
-    FilterReg runs from four turns about the vertical, ICP from these ends and from eight turns of the nearest
-    of them. ICP refines the candidates of least Chamfer distance.
+    Each start lays the main axes of the prediction on the vertical and on the axes that the truth has seen
+    from above, or half-way between those: any axis upright, in eight turns. ICP brings them nearer, and only
+    those of least Chamfer distance go on with more points and iterations.
 
     Args:
-        pair: clouds, y up.
+        pair: clouds; the truth has y up.
         rng: draws the points on which ICP works.
         max_iterations, tolerance: iterations end when the points' rms move is below the tolerance.
-        vertices: (V, 3) of the prediction, which is given the size at which its box has the longest side of
-            scene files along the axes of the truth; None keeps its size.
+        surface: vertices (V, 3) and faces (F, 3) of the prediction, which is given the size at which its box
+            has the longest side of scene files along the axes of the truth; None keeps its size, and takes
+            the axes of its file for its main axes.
 
     Returns:
         The transform from prediction to truth, and the name of its start.
     """
-    own = _own_frame(pair, with_scale=vertices is not None)
+    own = _own_frame(pair, surface)
     posed = CloudPair(own.apply(pair.prediction), pair.truth)
     limits = {"max_iterations": max_iterations, "tolerance": tolerance}
-    first = limits | {"max_iterations": min(_FIRST_ITERATIONS, max_iterations)}
     short = limits | {"max_iterations": min(_COARSE_ITERATIONS, max_iterations)}
     small = posed.subsample(SEARCH_POINTS, rng)
-    few = small.subsample(_FIRST_POINTS, rng)
-    candidates = {
-        name: symmetric_icp(few, start, **first) for name, start in _starts(posed, few, limits).items()
-    }
-    nearest = sorted(candidates, key=lambda name: few.match(candidates[name]).chamfer)[:_KEPT_STARTS]
-    candidates = _distinct({name: candidates[name] for name in nearest}, few.prediction, _SAME_AT_FIRST)
-    candidates = {name: symmetric_icp(small, start, **short) for name, start in candidates.items()}
-    moved = None if vertices is None else own.apply(vertices)
-    if moved is not None:
-        candidates = _distinct(candidates, few.prediction, _SAME)
-        candidates = {name: _resized(small, start, moved, short) for name, start in candidates.items()}
+    candidates = _starts(pair.truth)
+    for points, iterations, kept in _ROUNDS:
+        few = small.subsample(points, rng)
+        first = limits | {"max_iterations": min(iterations, max_iterations)}
+        candidates = {name: symmetric_icp(few, start, **first) for name, start in candidates.items()}
+        candidates = _nearest_distinct(candidates, few, kept)
+    coarse = small.subsample(_COARSE_POINTS, rng)
+    candidates = {name: symmetric_icp(coarse, start, **short) for name, start in candidates.items()}
+    vertices = None if surface is None else own.apply(surface[0])
+    if vertices is not None:
+        candidates = _nearest_distinct(candidates, coarse, len(candidates), _SAME)
+        candidates = {name: _resized(coarse, start, vertices, short) for name, start in candidates.items()}
     method = min(candidates, key=lambda name: small.match(candidates[name]).chamfer)
     fine = limits | {"tolerance": tolerance * _LAST_TOLERANCE}
-    if moved is None:
+    if vertices is None:
         found = symmetric_icp(small, candidates[method], **fine)
     else:
-        found = _resized(small, candidates[method], moved, fine)
+        found = _resized(small, candidates[method], vertices, fine)
     return found.after(own), method
 
 
-def _own_frame(pair: CloudPair, with_scale: bool) -> Similarity:
-    """Take the prediction to its own frame: centred at its mean, its longest extent in plan along x.
+def _own_frame(pair: CloudPair, surface: tuple[np.ndarray, np.ndarray] | None) -> Similarity:
+    """Take the prediction to its own frame: centred at its mean, its main axes along x, y, z.
 
-    With `with_scale` its points lie as far from their mean as those of the truth do.
+    With a surface its points lie as far from their mean as those of the truth do.
     """
-    mean, true_mean = pair.prediction.mean(axis=0), pair.truth.mean(axis=0)
+    mean = pair.prediction.mean(axis=0)
+    if surface is None:
+        return Similarity(np.eye(3), -mean)
     spread = rms(pair.prediction - mean)
-    scale = rms(pair.truth - true_mean) / spread if with_scale and spread > 0 else 1.0
-    rotation = _turn_about_y(-_heading_deg(pair.prediction - mean))
+    scale = rms(pair.truth - pair.truth.mean(axis=0)) / spread if spread > 0 else 1.0
+    rotation = main_axes(*surface)
     return Similarity(rotation, -scale * rotation @ mean, scale)
+
+
+def _starts(truth: np.ndarray) -> dict[str, Similarity]:
+    """Where ICP begins, by name: every way to lay one set of axes on another, and half-way between."""
+    mean = truth.mean(axis=0)
+    heading = _heading_deg(truth - mean)
+    return {
+        f"icp@{number}+{turn_deg:.0f}": Similarity(_turn_about_y(heading + turn_deg) @ axes, mean)
+        for turn_deg in (0.0, _HALF_WAY_DEG)
+        for number, axes in enumerate(Rotation.create_group("O").as_matrix())
+    }
 
 
 def _heading_deg(centred: np.ndarray) -> float:
@@ -92,37 +108,17 @@ def _heading_deg(centred: np.ndarray) -> float:
     return float(np.rad2deg(np.arctan2(-2 * (x @ z), x @ x - z @ z) / 2))
 
 
-def _starts(pair: CloudPair, few: CloudPair, limits: dict[str, float]) -> dict[str, Similarity]:
-    """Where ICP begins, by name; the prediction is in its own frame."""
-    true_mean = pair.truth.mean(axis=0)
-    heading = _heading_deg(pair.truth - true_mean)
-    ends = {
-        f"filterreg+icp@{yaw_deg}": filterreg(
-            pair.prediction,
-            pair.truth,
-            Similarity(_turn_about_y(heading + yaw_deg), true_mean),
-            **limits,
-            cell_in_sigma=COARSE_CELLS,
-        )
-        for yaw_deg in _FILTERREG_YAWS_DEG
-    }
-    level = min(ends.values(), key=lambda end: few.match(end).chamfer)
-    turned = {
-        f"icp@{yaw_deg}": Similarity(_turn_about_y(yaw_deg) @ level.rotation, level.translation)
-        for yaw_deg in _ICP_YAWS_DEG
-    }
-    return ends | turned
-
-
-def _distinct(
-    candidates: dict[str, Similarity], points: np.ndarray, distance: float
+def _nearest_distinct(
+    candidates: dict[str, Similarity], pair: CloudPair, count: int, distance: float = _SAME_AT_FIRST
 ) -> dict[str, Similarity]:
-    """The candidates without those that move points (N, 3) to where an earlier one does."""
+    """At most `count` candidates, the nearest first, without those that end where a nearer one does."""
     kept: dict[str, Similarity] = {}
-    for name, candidate in candidates.items():
-        moved = candidate.apply(points)
-        if all(rms(moved - other.apply(points)) > distance for other in kept.values()):
-            kept[name] = candidate
+    for name in sorted(candidates, key=lambda name: pair.match(candidates[name]).chamfer):
+        moved = candidates[name].apply(pair.prediction)
+        if all(rms(moved - other.apply(pair.prediction)) > distance for other in kept.values()):
+            kept[name] = candidates[name]
+        if len(kept) == count:
+            break
     return kept
 
 

@@ -364,6 +364,7 @@ def sample_structured_latents(
             prepare_neg_cond(prepare, chosen) if sampler.uses_guidance(params) else None,
             params,
             on_step=None if on_step is None else lambda step, _, done=done: on_step(done + step, total),
+            prepare_times=getattr(model, "precompute_times", None),
         )
         samples.append(result.samples)
     return denormalize(sparse_cat(samples), normalization)

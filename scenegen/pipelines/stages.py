@@ -244,7 +244,8 @@ class SceneStages:
         workers = self.appearance.pool.ready(settings.texture, len(usable(drafts)))
         queue = None
         if settings.texture is not None and settings.texture.surface == "solid":
-            queue = SurfaceQueue(workers, settings.texture, settings.solid, reporter.check)
+            device = self.appearance.device
+            queue = SurfaceQueue(workers, settings.texture, settings.solid, reporter.check, device)
         try:
             with meter.stage("decode latents"):
                 meshes = self.appearance.decode(drafts, latents, settings, reporter, queue)

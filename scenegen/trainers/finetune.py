@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from safe_files.regular import shown
 from scenegen.checkpoints.networks import find_network
@@ -97,6 +98,8 @@ def start_from_checkpoints(
         taken: set[str] = set()
         for path in paths:
             left = {name: value for name, value in read_state(path).items() if name not in taken}
+            if config.widen_inputs:
+                left = widened(left, model)
             loaded = load_what_fits(model, left, f"{where}: {path}")
             taken.update(loaded.taken)
             _tell(loaded, f"{where}: {path}")
@@ -131,6 +134,27 @@ def find_start(reference: str, where: str) -> Path:
             raise CheckpointError(f"{where}: {error}") from error
     require_network(stem, where)
     return find_weights(stem)
+
+
+def widened(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """Weights of linear maps for a network whose maps have more inputs, to which zeros are given.
+
+    Where the new inputs come last, the network computes what it did before, until it is trained on.
+
+    Args:
+        state: of a checkpoint.
+        model: whose shapes count.
+
+    Returns:
+        The state; what has other outputs, or fewer inputs, is in it as it was.
+    """
+    own, wider = model.state_dict(), dict(state)
+    for name, value in state.items():
+        shape = own[name].shape if name in own else value.shape
+        has_more = value.ndim == len(shape) == 2 and value.shape[0] == shape[0] and value.shape[1] < shape[1]
+        if has_more:
+            wider[name] = F.pad(value, (0, shape[1] - value.shape[1]))
+    return wider
 
 
 def load_what_fits(model: nn.Module, state: Mapping[str, Tensor], where: str) -> Loaded:
