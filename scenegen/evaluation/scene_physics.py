@@ -17,7 +17,8 @@ import trimesh
 from scenegen.evaluation.loading import EvaluationScene, ObjectMesh
 from scenegen.photo.metric_scale import metric_scale
 from scenegen.physics.bodies import RigidBody, rigid_body
-from scenegen.physics.colliders import NoVolume, collider_of, loose_pieces
+from scenegen.physics.colliders import NoVolume, collider_of
+from scenegen.physics.pieces import loose_pieces
 from scenegen.physics.simulation import MAX_DRIFT, Motion, lowest_height, scene_extent, simulate
 
 STABLE, STABLE_TRUTH = "physics_stable", "physics_stable_truth"

@@ -1,9 +1,9 @@
 """Convex parts of objects, by which physics engines tell what touches what.
 
-Engines need convex shapes. An object's solid is simplified, then cut into convex parts (CoACD), of which those
-are joined whose common hull adds the least space. The cut may leave out what is thin and low, so that a chair
-would stand on two legs; each foot gets a pad of its own: the convex hull of what the object has in its lowest
-layer.
+Engines need convex shapes. An object's solid is simplified, then cut into convex parts (CoACD), of which
+those are joined whose common hull adds the least space. The cut may leave out what is thin and low, so that a
+chair would stand on two legs; each foot gets a pad of its own: the convex hull of what the object has in its
+lowest layer.
 """
 
 from __future__ import annotations
@@ -15,11 +15,9 @@ from typing import Any
 import fast_simplification
 import numpy as np
 import trimesh
-from scipy.spatial import cKDTree
 
 from scenegen.physics.packages import check_packages
 from trellis_modules.postprocess import remesh_solid
-from trellis_modules.postprocess.topology import connected_labels
 from trellis_modules.representations.mesh.triangle_arrays import weld
 
 MAX_PARTS, MAX_PART_VERTICES = 32, 64
@@ -32,7 +30,6 @@ _SEARCH_WIDTH, _SEARCH_STEPS, _SEARCH_DEPTH = 10, 20, 2  # of cuts; the defaults
 _FOOT_SHARE = 0.025  # of the height: the layer whose pieces are feet
 _MOST_FEET = 8
 _OPEN_RESOLUTION, _OPEN_FACES = 96, 4000  # of the solid around a mesh that is not closed
-_JOINT = 0.01  # of the longest side: pieces nearer to each other hang together
 _MIN_VOLUME = 1e-7  # of the cubed longest side
 _MIN_PART_VOLUME = 1e-8  # of the cubed longest side: flatter hulls have no inside
 _FIRST_TOLERANCE = 2e-4  # of the longest side, for the corners of a foot, doubled until they are few enough
@@ -94,25 +91,6 @@ def collider_of(mesh: trimesh.Trimesh, name: str = "object") -> Collider:
         centre=np.asarray(exact.center_mass, np.float64) * side,
         inertia=np.asarray(exact.moment_inertia, np.float64) * side**5,
     )
-
-
-def loose_pieces(vertices: np.ndarray, faces: np.ndarray) -> int:
-    """How many pieces of an object hang together with nothing else of it, beside the largest one.
-
-    Pieces whose surfaces come nearer than 1 % of the longest side to each other count as joined: furniture
-    models are put together of parts that only touch.
-
-    Args:
-        vertices: (V, 3).
-        faces: (F, 3).
-    """
-    welded, corners, _ = weld(vertices, faces)
-    edges = np.concatenate([corners[:, :2], corners[:, 1:]])
-    used = np.unique(corners)
-    reach = _JOINT * float(np.ptp(welded[used], axis=0).max())
-    near = used[cKDTree(welded[used]).query_pairs(reach, output_type="ndarray")]
-    labels = connected_labels(np.concatenate([edges, near]), len(welded))
-    return len(np.unique(labels[used])) - 1
 
 
 def hull(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -200,6 +200,7 @@ ALLOWED = {
         "scenegen.geometry",
         "scenegen.inputs",
         "scenegen.photo",
+        "scenegen.physics",
         "scenegen.pipelines.result",
         "trellis_modules",
     },

@@ -11,7 +11,6 @@ from scenegen.physics.colliders import (
     NoVolume,
     collider_of,
     joined_parts,
-    loose_pieces,
 )
 from tests.furniture_shapes import table
 
@@ -68,16 +67,6 @@ def test_a_mesh_without_volume_is_named(vertices):
         collider_of(mesh, "obj_7")
 
 
-def test_pieces_that_hang_together_with_nothing_are_counted():
-    box = trimesh.creation.box((1.0, 1.0, 1.0)).subdivide().subdivide()
-    touching, apart = box.copy(), box.copy()
-    touching.apply_translation((1.0, 0.0, 0.0))
-    apart.apply_translation((0.0, 1.5, 0.0))
-    for parts, pieces in (([box], 0), ([box, touching], 0), ([box, touching, apart], 1)):
-        joined = trimesh.util.concatenate(parts)
-        assert loose_pieces(joined.vertices, joined.faces) == pieces
-
-
 def test_a_missing_package_is_one_line(monkeypatch):
     monkeypatch.setattr(packages.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(packages.PhysicsUnavailable, match="bash setup.sh --sim"):
@@ -103,5 +92,5 @@ def test_joined_parts_have_few_corners():
     (whole,) = joined_parts(balls, 1)
     assert len(whole) <= MAX_PART_VERTICES
     assert trimesh.convex.convex_hull(whole).volume == pytest.approx(
-        trimesh.convex.convex_hull(np.concatenate(balls)).volume, rel=0.1
+        trimesh.convex.convex_hull(np.concatenate(balls)).volume, rel=0.2
     )
