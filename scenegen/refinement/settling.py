@@ -2,7 +2,8 @@
 
 Placement leaves gaps of a voxel below objects, and uneven feet. Here MuJoCo lets the scene go for two
 seconds. An object that would fall over is kept where it was, and the others settle again around it: upright
-is nearer to the photo than lying. The query, in whose frame all poses are, and what hangs stay where they are.
+is nearer to the photo than lying. The query, in whose frame all poses are, and what hangs stay where they
+are.
 """
 
 from __future__ import annotations
