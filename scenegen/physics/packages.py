@@ -8,6 +8,9 @@ from collections.abc import Sequence
 PACKAGES = ("coacd", "manifold3d")
 """Of colliders ..."""
 
+SIMULATION_PACKAGES = (*PACKAGES, "mujoco")
+"""... of colliders and what becomes of them ..."""
+
 EXTRA = "sim"
 """... and the extra of this project that installs them."""
 

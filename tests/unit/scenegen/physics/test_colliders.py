@@ -5,7 +5,13 @@ import pytest
 import trimesh
 
 from scenegen.physics import packages
-from scenegen.physics.colliders import MAX_PART_VERTICES, MAX_PARTS, NoVolume, collider_of, loose_pieces
+from scenegen.physics.colliders import (
+    MAX_PART_VERTICES,
+    MAX_PARTS,
+    NoVolume,
+    collider_of,
+    joined_parts,
+)
 from tests.furniture_shapes import table
 
 pytest.importorskip("coacd")
@@ -61,17 +67,30 @@ def test_a_mesh_without_volume_is_named(vertices):
         collider_of(mesh, "obj_7")
 
 
-def test_pieces_that_hang_together_with_nothing_are_counted():
-    box = trimesh.creation.box((1.0, 1.0, 1.0)).subdivide().subdivide()
-    touching, apart = box.copy(), box.copy()
-    touching.apply_translation((1.0, 0.0, 0.0))
-    apart.apply_translation((0.0, 1.5, 0.0))
-    for parts, pieces in (([box], 0), ([box, touching], 0), ([box, touching, apart], 1)):
-        joined = trimesh.util.concatenate(parts)
-        assert loose_pieces(joined.vertices, joined.faces) == pieces
-
-
 def test_a_missing_package_is_one_line(monkeypatch):
     monkeypatch.setattr(packages.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(packages.PhysicsUnavailable, match="bash setup.sh --sim"):
         collider_of(table())
+
+
+def test_parts_are_joined_where_that_adds_the_least_space():
+    cube = trimesh.creation.box((0.1, 0.1, 0.1)).vertices
+    row = [cube + [0.1 * place, 0.0, 0.0] for place in range(4)]
+    above, far = cube + [0.05, 0.1, 0.0], cube + [0.0, 0.8, 0.0]
+    left = joined_parts([*row, above, far], 3)
+    assert sorted(round(float(trimesh.convex.convex_hull(part).volume), 6) for part in left) == [
+        0.001,
+        0.001,
+        0.004,
+    ]
+    assert len(joined_parts([cube, far], 1)) == 2  # too far apart to be one
+
+
+def test_joined_parts_have_few_corners():
+    rng = np.random.default_rng(0)
+    balls = [trimesh.creation.icosphere(3, 0.1).vertices + rng.uniform(0, 0.1, 3) for _ in range(3)]
+    (whole,) = joined_parts(balls, 1)
+    assert len(whole) <= MAX_PART_VERTICES
+    assert trimesh.convex.convex_hull(whole).volume == pytest.approx(
+        trimesh.convex.convex_hull(np.concatenate(balls)).volume, rel=0.2
+    )
