@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Sequence
 
-PACKAGES = ("coacd", "manifold3d")
+PACKAGES = ("manifold3d",)
 """Of colliders ..."""
 
 SIMULATION_PACKAGES = (*PACKAGES, "mujoco")

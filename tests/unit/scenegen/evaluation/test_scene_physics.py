@@ -7,7 +7,7 @@ import trimesh
 from scenegen.evaluation.loading import EvaluationScene, ObjectMesh
 from scenegen.evaluation.scene_physics import add_physics, true_physics
 
-pytest.importorskip("coacd")
+pytest.importorskip("manifold3d")
 pytest.importorskip("mujoco")
 
 

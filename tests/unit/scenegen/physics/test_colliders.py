@@ -10,11 +10,9 @@ from scenegen.physics.colliders import (
     MAX_PARTS,
     NoVolume,
     collider_of,
-    joined_parts,
 )
 from tests.furniture_shapes import table
 
-pytest.importorskip("coacd")
 pytest.importorskip("manifold3d")
 
 
@@ -71,26 +69,3 @@ def test_a_missing_package_is_one_line(monkeypatch):
     monkeypatch.setattr(packages.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(packages.PhysicsUnavailable, match="bash setup.sh --sim"):
         collider_of(table())
-
-
-def test_parts_are_joined_where_that_adds_the_least_space():
-    cube = trimesh.creation.box((0.1, 0.1, 0.1)).vertices
-    row = [cube + [0.1 * place, 0.0, 0.0] for place in range(4)]
-    above, far = cube + [0.05, 0.1, 0.0], cube + [0.0, 0.8, 0.0]
-    left = joined_parts([*row, above, far], 3)
-    assert sorted(round(float(trimesh.convex.convex_hull(part).volume), 6) for part in left) == [
-        0.001,
-        0.001,
-        0.004,
-    ]
-    assert len(joined_parts([cube, far], 1)) == 2  # too far apart to be one
-
-
-def test_joined_parts_have_few_corners():
-    rng = np.random.default_rng(0)
-    balls = [trimesh.creation.icosphere(3, 0.1).vertices + rng.uniform(0, 0.1, 3) for _ in range(3)]
-    (whole,) = joined_parts(balls, 1)
-    assert len(whole) <= MAX_PART_VERTICES
-    assert trimesh.convex.convex_hull(whole).volume == pytest.approx(
-        trimesh.convex.convex_hull(np.concatenate(balls)).volume, rel=0.2
-    )

@@ -10,7 +10,6 @@ from scenegen.refinement.placement import refine_scene
 from scenegen.refinement.settings import RefinementSettings
 from scenegen.refinement.settling import settle_scene
 
-pytest.importorskip("coacd")
 pytest.importorskip("manifold3d")
 pytest.importorskip("mujoco")
 
