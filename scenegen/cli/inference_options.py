@@ -295,6 +295,7 @@ def batch_options(options: argparse.Namespace) -> BatchOptions:
     """
     export = export_options(options)
     check_options(options.formats, export)
+    _check_intervals(options)
     if options.settle:
         if not options.refine:
             raise ValueError("--settle: is the last step of --refine; add it, or leave --settle out")
@@ -342,6 +343,13 @@ def batch_options(options: argparse.Namespace) -> BatchOptions:
         model=made_by(options.checkpoint, options.revision, options.dtype),
         segmenter=segmenter_settings(options),
     )
+
+
+def _check_intervals(options: argparse.Namespace) -> None:
+    intervals = {"--cfg-interval": options.cfg_interval, "--slat-cfg-interval": options.slat_cfg_interval}
+    for flag, (low, high) in ((flag, values) for flag, values in intervals.items() if values is not None):
+        if not low <= high <= 1:
+            raise ValueError(f"{flag}: expected 0 <= LOW <= HIGH <= 1, got {low:g} {high:g}")
 
 
 def run_settings(options: argparse.Namespace) -> RunSettings:
