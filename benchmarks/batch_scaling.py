@@ -1,32 +1,49 @@
 """What an engine costs: time and memory of tasks that do nothing, and scenes a second by numbers of workers.
 
     python benchmarks/batch_scaling.py overhead --tasks 10000 --engine ray
-    python benchmarks/batch_scaling.py scenes --input DIR --sizes 1 2 4 8 --engine ray --gpus-per-worker 1
+    python benchmarks/batch_scaling.py scenes --input DIR --sizes 1 2 --cpus-per-worker 1 -- --no-appearance
+    python benchmarks/batch_scaling.py scenes --input DIR --sizes 1 2 --gpus-per-worker 1 --cpus-per-worker 8
 
-The second one makes the scenes of a folder once for each number of workers, in a folder of its own, and
-appends a line for each number to ``<output>/scaling.jsonl``; numbers that are there are skipped, so that it
-goes on where it was stopped. Its times are from the end of the first scene of every worker, so that loading
-does not count. Arguments behind ``--`` go to ``inference.py``.
+The second and third make the scenes of a folder with each number of workers, by ``inference.py`` in a process
+and with a folder of its own. ``--count`` makes as many scenes of those that are there, under several names.
+A line for each run goes to ``<output>/scaling.jsonl``; runs that are there are skipped, so that it goes on
+where it was stopped. ``--repeats`` measures each number several times, in turns with the others, and
+``--seconds`` ends a run so long after its first scene.
+
+A rate counts what is made between the time when every worker has ended its first scene and the time when the
+first worker finds nothing more to do, so that neither loading nor the last scenes count; of a scene that lies
+on such a time, the part within. Arguments behind ``--`` go to ``inference.py``. Where a worker has
+``--cpus-per-worker`` threads, one alone has them, too.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
+import os
 import resource
+import shutil
+import statistics
+import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from scenegen.batch.engines.local import THREAD_VARIABLES
 from scenegen.batch.engines.tasks import EngineError, Task, TaskFunction, TaskResult
-from scenegen.cli import infer
 from scenegen.cli.engine_options import add_engine_arguments, engine_of
 from scenegen.cli.parser import CommandParser
-from scenegen.cli.types import positive_int
+from scenegen.cli.types import positive_float, positive_int
+from scenegen.inputs.image_files import SceneInputError
+from scenegen.inputs.layout import find_scene_folders
 
+ROOT = Path(__file__).resolve().parents[1]
 LOG, RESULTS = "tasks.jsonl", "scaling.jsonl"
+_PAUSE = 0.2  # seconds between two looks at a batch
 
 
 @dataclass(frozen=True)
@@ -62,58 +79,127 @@ def overhead(options: argparse.Namespace) -> dict[str, float]:
     }
 
 
-def steady_rate(lines: Sequence[dict], workers: int) -> float:
-    """Scenes a second after the first scene of each worker has ended, until the last one.
+def steady_rate(lines: Sequence[dict[str, Any]], workers: int) -> float:
+    """Scenes a second while all workers have something to do; see the head of this file.
+
+    Args:
+        lines: of a task log, with ``status``, ``seconds`` and the ``time`` of the end.
+        workers: that had them.
 
     Raises:
         ValueError: there are too few scenes.
     """
-    ends = sorted(line["time"] for line in lines if line["status"] == "done")
-    if len(ends) < 3 * workers:
-        raise ValueError(f"expected at least {3 * workers} scenes for {workers} workers, got {len(ends)}")
-    return (len(ends) - workers) / (ends[-1] - ends[workers - 1])
+    done = [line for line in lines if line["status"] == "done"]
+    if len(done) < 4 * workers:
+        raise ValueError(f"expected at least {4 * workers} scenes for {workers} workers, got {len(done)}")
+    ends = sorted(line["time"] for line in done)
+    first, last = ends[workers - 1], ends[-workers]
+    within = (min(line["time"], last) - max(line["time"] - line["seconds"], first) for line in done)
+    parts = [max(0.0, seconds) / line["seconds"] for seconds, line in zip(within, done, strict=True)]
+    return sum(parts) / (last - first)
 
 
 def scenes(options: argparse.Namespace) -> None:
-    """Measure every number of workers that is not measured yet, and print all.
+    """Measure every run that is not measured yet, and print all.
 
     Raises:
-        ValueError: there are too few scenes.
+        ValueError: a batch failed, or there are too few scenes.
+        SceneInputError: there is no scene at all.
     """
-    path = options.output / RESULTS
     options.output.mkdir(parents=True, exist_ok=True)
-    known = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
-    for size in options.sizes:
-        if any(line["workers"] == size for line in known):
+    inputs = options.input if options.count is None else repeated(options)
+    for repeat, size in itertools.product(range(options.repeats), options.sizes):
+        if any((row["workers"], row["repeat"]) == (size, repeat) for row in known(options)):
             continue
-        output = options.output / str(size)
-        given = [
-            "--input",
-            str(options.input),
-            "--output",
-            str(output),
-            "--engine",
-            options.engine,
-            "--overwrite",
-        ]
-        given += ["--workers", str(size), "--task-log", str(output / LOG), *options.further]
-        for flag in ("address", "gpus_per_worker", "cpus_per_worker"):
-            if (value := getattr(options, flag)) is not None:
-                given += [f"--{flag.replace('_', '-')}", str(value)]
-        (output / LOG).unlink(missing_ok=True)
-        if infer.main(given, "inference.py") != 0:
-            raise ValueError(f"{size} workers: the batch failed, see above")
-        lines = [json.loads(line) for line in (output / LOG).read_text().splitlines()]
-        rate = steady_rate(lines, size)
-        known.append({"workers": size, "scenes_per_s": round(rate, 4), "scenes": len(lines)})
-        with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(known[-1]) + "\n")
-    least = min(known, key=lambda line: line["workers"])
-    alone = least["scenes_per_s"] / least["workers"]
-    print("| workers | scenes a second | efficiency |\n|---:|---:|---:|")
-    for line in sorted(known, key=lambda line: line["workers"]):
-        share = line["scenes_per_s"] / line["workers"] / alone
-        print(f"| {line['workers']} | {line['scenes_per_s']:.3f} | {share:.2f} |")
+        row = {"workers": size, "repeat": repeat, **measure(options, inputs, size)}
+        with (options.output / RESULTS).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+    print("\n".join(table(known(options))))
+
+
+def repeated(options: argparse.Namespace) -> Path:
+    """A folder with ``--count`` scenes, see `repeat_scenes`."""
+    folder = options.output / "scenes"
+    repeat_scenes(options.input, folder, options.count)
+    return folder
+
+
+def repeat_scenes(source: Path, folder: Path, count: int) -> list[Path]:
+    """Make so many scenes of those in a folder, one after the other, as links to their files; the scenes.
+
+    Raises:
+        SceneInputError: there is no scene.
+    """
+    scenes = [folder / f"{number:04d}" for number in range(count)]
+    for scene, original in zip(scenes, itertools.cycle(find_scene_folders(source)), strict=False):
+        if not scene.is_dir():
+            shutil.copytree(original, scene, copy_function=_link)
+    return scenes
+
+
+def _link(source: str, target: str) -> None:
+    """A second name of a file, or a copy where the disk is another."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def known(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """The runs that were measured."""
+    path = options.output / RESULTS
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+
+
+def measure(options: argparse.Namespace, inputs: Path, size: int) -> dict[str, float]:
+    """Make the scenes with so many workers.
+
+    Raises:
+        ValueError: the batch failed, or there are too few scenes.
+    """
+    output = options.output / str(size)
+    log = output / LOG
+    log.unlink(missing_ok=True)
+    command = [sys.executable, str(ROOT / "inference.py"), "--input", str(inputs), "--output", str(output)]
+    command += ["--overwrite", "--engine", options.engine, "--workers", str(size), "--task-log", str(log)]
+    for flag in ("address", "gpus_per_worker", "cpus_per_worker"):
+        if (value := getattr(options, flag)) is not None:
+            command += [f"--{flag.replace('_', '-')}", str(value)]
+    environment = dict(os.environ)
+    if options.cpus_per_worker is not None:
+        environment |= dict.fromkeys(THREAD_VARIABLES, str(options.cpus_per_worker))
+    if _status([*command, *options.further], environment, log, options.seconds):
+        raise ValueError(f"{size} workers: the batch failed, see above")
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    seconds = statistics.mean(line["seconds"] for line in lines)
+    rate = steady_rate(lines, size)
+    return {"scenes_per_s": round(rate, 4), "seconds": round(seconds, 3), "scenes": len(lines)}
+
+
+def _status(command: Sequence[str], environment: dict[str, str], log: Path, seconds: float | None) -> int:
+    """The exit status of a batch; 0 where it was ended because its time was over."""
+    end = None
+    with subprocess.Popen(command, env=environment, stdout=sys.stderr) as process:
+        while (status := process.poll()) is None:
+            time.sleep(_PAUSE)
+            if end is None and seconds is not None and log.is_file() and log.stat().st_size:
+                end = time.monotonic() + seconds
+            if end is not None and time.monotonic() > end:
+                process.terminate()
+                return 0
+    return status
+
+
+def table(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """Medians of the runs with each number of workers, against the least number."""
+    yield "| workers | scenes a second | efficiency | seconds of a scene | runs |\n|---:|---:|---:|---:|---:|"
+    alone = None
+    for size in sorted({row["workers"] for row in rows}):
+        own = [row for row in rows if row["workers"] == size]
+        rate = statistics.median(row["scenes_per_s"] for row in own)
+        alone = alone or rate / size
+        seconds = statistics.median(row["seconds"] for row in own)
+        yield f"| {size} | {rate:.3f} | {rate / size / alone:.2f} | {seconds:.2f} | {len(own)} |"
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -125,12 +211,17 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--tasks", type=positive_int, default=10_000, help="overhead: how many (%(default)s)")
     parser.add_argument("--input", type=Path, help="scenes: folder of scenes")
     parser.add_argument("--output", type=Path, default="outputs/scaling", help="scenes: (%(default)s)")
+    parser.add_argument("--count", type=positive_int, help="scenes: how many, of those of --input in turns")
+    parser.add_argument("--repeats", type=positive_int, default=1, help="scenes: runs of each (%(default)s)")
     parser.add_argument(
         "--sizes", type=positive_int, nargs="+", default=[1, 2], help="scenes: numbers of workers"
     )
+    parser.add_argument("--seconds", type=positive_float, help="scenes: of each run, from its first scene on")
     add_engine_arguments(parser, 2)
-    parser.add_argument("further", nargs="*", help="scenes: behind --, arguments of inference.py")
-    options = parser.parse_args(arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    end = given.index("--") if "--" in given else len(given)
+    options = parser.parse_args(given[:end])
+    options.further = given[end + 1 :]
     if options.what == "scenes" and options.input is None:
         parser.error("--input: expected the folder of scenes")
     return options
@@ -144,7 +235,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(json.dumps(overhead(options)))
         else:
             scenes(options)
-    except (EngineError, ValueError) as error:
+    except (EngineError, SceneInputError, ValueError) as error:
         print(f"batch_scaling.py: {error}", file=sys.stderr)
         return 1
     return 0

@@ -191,13 +191,21 @@ def insert(options: argparse.Namespace) -> int:
     reports = {name: read_report(path) for name, path in paths.items() if path.is_file()}
     if not reports:
         raise EvaluationError(f"{options.output}: expected reports of measure, found none; run it first")
-    page = PAGE.read_text(encoding="utf-8")
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not end:
-        raise EvaluationError(f"{PAGE}: expected the marks {BEGIN} and {END}; put them where the tables go")
-    atomic_write_text(PAGE, f"{before}{begin}\n{tables(reports)}\n{end}{after}")
+    write_between(PAGE, BEGIN, END, tables(reports))
     return 0
+
+
+def write_between(page: Path, begin: str, end: str, text: str) -> None:
+    """Put a text between two marks of a page.
+
+    Raises:
+        EvaluationError: the page does not have them.
+    """
+    before, found_begin, rest = page.read_text(encoding="utf-8").partition(begin)
+    _, found_end, after = rest.partition(end)
+    if not found_end:
+        raise EvaluationError(f"{page}: expected the marks {begin} and {end}; put them where the tables go")
+    atomic_write_text(page, f"{before}{found_begin}\n{text}\n{found_end}{after}")
 
 
 STEPS = {"predict": predict, "measure": measure, "insert": insert}

@@ -32,7 +32,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from benchmarks.evaluation_tables import run_together
-from benchmarks.hard_scenes_table import BEGIN, END, PAGE, table
+from benchmarks.hard_scenes_table import BEGIN, END, PAGE, camera_figures, table
 from dataset_toolkits.blender_renderer import BlenderLook, render_with_blender
 from dataset_toolkits.subsets.mesh_library import MeshLibrary
 from safe_files.json_reader import read_json
@@ -200,7 +200,7 @@ def masks_sha256(root: Path, picture_set: str, layouts: Sequence[SceneLayout]) -
 
 def predict(options: argparse.Namespace) -> int:
     """Make the scenes of every set that are not there yet, structures alone."""
-    status = 0
+    commands = []
     for name in options.sets:
         picture_set = f"{options.split}_{name}"
         folder = options.root / f"scene_{picture_set}_{options.model_name}"
@@ -211,21 +211,33 @@ def predict(options: argparse.Namespace) -> int:
         command = ["inference.py", "--output-dir", str(options.root), "--set", picture_set, "--no-appearance"]
         command += ["--model-name", options.model_name, "--device", options.device]
         command += ["--checkpoint", options.checkpoint] if options.checkpoint else []
-        status = max(status, run_together(list(_shares(command, missing, options))))
-    return status
+        commands += _shares(command, missing, options.root / picture_set, _processes_of_a_set(options))
+    return _in_turn(commands, options.processes)
 
 
-def _shares(command: list[str], missing: list[str], options: argparse.Namespace) -> Iterator[list[str]]:
+def _processes_of_a_set(options: argparse.Namespace) -> int:
+    """How many processes work on a set where all sets are worked on at once."""
+    return max(1, options.processes // len(options.sets))
+
+
+def _shares(command: list[str], missing: list[str], stem: Path, processes: int) -> Iterator[list[str]]:
     """The command for each process, with the scenes dealt out like cards."""
-    for index in range(min(options.processes, len(missing))):
-        only = options.root / f"only_{index}.txt"
-        atomic_write_text(only, "\n".join(missing[index :: options.processes]) + "\n")
+    for index in range(min(processes, len(missing))):
+        only = stem.with_name(f"{stem.name}_{index}.txt")
+        atomic_write_text(only, "\n".join(missing[index::processes]) + "\n")
         yield [*command, "--only", str(only)]
+
+
+def _in_turn(commands: list[list[str]], together: int) -> int:
+    """Run commands, so many at a time; the greatest exit status."""
+    groups = [commands[first : first + together] for first in range(0, len(commands), together)]
+    return max((run_together(group) for group in groups), default=0)
 
 
 def measure(options: argparse.Namespace) -> int:
     """Evaluate the predictions of every set by the corrected protocol, with 2,048 points an object."""
     options.output.mkdir(parents=True, exist_ok=True)
+    commands = []
     for name in options.sets:
         picture_set = f"{options.split}_{name}"
         prediction = options.root / f"scene_{picture_set}_{options.model_name}"
@@ -235,26 +247,20 @@ def measure(options: argparse.Namespace) -> int:
         ids = [layout.scene_id for layout in layouts_of(options.split, name, options.limit)]
         listed = options.output / f"{picture_set}.txt"
         atomic_write_text(listed, "\n".join(ids) + "\n")
-        command = [
-            "evaluate.py",
-            "--prediction",
-            prediction,
-            "--truth",
-            options.root / f"scene_{picture_set}",
-        ]
-        command += [
-            "--list",
-            listed,
-            "--output",
-            options.output / f"{picture_set}.json",
-            "--num-points",
-            2048,
-        ]
-        command += ["--protocol", "corrected", "--workers", options.processes]
-        if status := run_together([list(map(str, command))]):
-            return status
+        truth, report = options.root / f"scene_{picture_set}", options.output / f"{picture_set}.json"
+        command = ["evaluate.py", "--prediction", prediction, "--truth", truth, "--list", listed]
+        command += ["--output", report, "--num-points", 2048]
+        command += ["--protocol", "corrected", "--workers", _processes_of_a_set(options)]
+        commands.append(list(map(str, command)))
+        atomic_write_text(_camera_path(options, name), json.dumps(camera_figures(prediction, truth, ids)))
+    if status := _in_turn(commands, options.processes):
+        return status
     print(_table_of(options))
     return 0
+
+
+def _camera_path(options: argparse.Namespace, name: str) -> Path:
+    return options.output / f"{options.split}_{name}_camera.json"
 
 
 def insert(options: argparse.Namespace) -> int:
@@ -273,7 +279,8 @@ def _table_of(options: argparse.Namespace) -> str:
     reports = {name: read_report(path) for name, path in paths.items() if path.is_file()}
     if not reports:
         raise EvaluationError(f"{options.output}: expected reports of measure, found none; run it first")
-    return table(reports)
+    cameras = {name: read_json(_camera_path(options, name)) for name in reports}
+    return table(reports, cameras)
 
 
 def record(options: argparse.Namespace) -> int:

@@ -57,6 +57,8 @@ from scenegen.pipelines.memory import repeatable_kernels
 from scenegen.pipelines.sampling import occupied_coords, sample_structure
 from scenegen.pipelines.surface_queue import WORKERS_VARIABLE
 from scenegen.pipelines.texturing import TextureSettings
+from trellis_modules.attention.backends import BACKEND_VARIABLE as ATTENTION_VARIABLE
+from trellis_modules.attention.backends import REGISTRY as ATTENTION
 from trellis_modules.norms.backends import BACKEND_VARIABLE as NORMS_VARIABLE
 from trellis_modules.norms.backends import REGISTRY as NORMS
 from trellis_modules.samplers import FlowEulerSampler, SamplingParams
@@ -68,6 +70,7 @@ PATHS = {
     "plain": {
         NORMS_VARIABLE: "torch",
         RECORDING_VARIABLE: "off",
+        ATTENTION_VARIABLE: "varlen" if torch.cuda.is_available() else "auto",
         WORKERS_VARIABLE: "0",
     },
     "fast": {},
@@ -211,7 +214,8 @@ def path_of(name: str) -> Iterator[None]:
     for key in before:
         os.environ.pop(key, None)
     os.environ.update(PATHS[name])
-    NORMS.clear()
+    for registry in (NORMS, ATTENTION):
+        registry.clear()
     try:
         yield
     finally:
@@ -219,7 +223,8 @@ def path_of(name: str) -> Iterator[None]:
             os.environ.pop(key, None)
             if value is not None:
                 os.environ[key] = value
-        NORMS.clear()
+        for registry in (NORMS, ATTENTION):
+            registry.clear()
 
 
 def timed(run: Callable[[], object], device: torch.device) -> tuple[float, object]:

@@ -56,7 +56,7 @@ BASE_ENCODER: Mapping[str, Any] = {
 }  # fmt: skip
 LARGE_FLOW = {"model_channels": 384, "num_blocks": 12, "num_heads": 6}
 FEATURES = {"patch_embed": "efficientnet_lite0"}
-EARLY = (r"^image_encoder\.patch_embed\.body\.(stem|stages\.[01])\.",)
+EARLY = (r"^image_encoder\.patch_embed\.trunk\.(stem|stages\.[01])\.",)
 
 
 @dataclass(frozen=True)
@@ -229,7 +229,7 @@ class Run:
     def _learner(self, objective: Objective) -> Learner:
         groups = ()
         if self.variant.has_features:
-            groups = (ParameterGroup(r"^image_encoder\.patch_embed\.body\.", {"lr": _FEATURE_RATE}),)
+            groups = (ParameterGroup(r"^image_encoder\.patch_embed\.trunk\.", {"lr": _FEATURE_RATE}),)
         config = LoopConfig(
             max_steps=1 << 30,
             optimizer=OptimizerConfig("AdamW", {"lr": _RATE, "betas": [0.9, 0.98]}, groups),

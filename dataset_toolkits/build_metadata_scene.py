@@ -7,7 +7,8 @@ For each photo: a cut-out and a mask for each kept object, the photo, its geomet
 each object in ``metadata_scene.csv`` (``metadata_scene_test.csv`` for the test set). Safe to run again:
 photos that are in the table with all their files are skipped, and the columns of their assets are brought up
 to date. With ``--world-size`` above 1 every process makes the files of its share of the photos; a last run
-without it finds them there and writes the table.
+without it finds them there and writes the table. ``--workers`` and ``--engine ray`` share the photos out by
+themselves, and the data root may be in an object store.
 """
 
 from __future__ import annotations
@@ -16,17 +17,21 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
+from functools import partial
+from itertools import chain
 from pathlib import Path
 
-from tqdm import tqdm
-from tqdm.contrib.logging import logging_redirect_tqdm
-
+from dataset_toolkits.asset_work import check_engine
+from dataset_toolkits.photos.engine import BOXES, PhotoWork, measured_boxes, run_photos
 from dataset_toolkits.photos.failures import write_failures
-from dataset_toolkits.photos.geometry_features import GeometryFeatures
+from dataset_toolkits.photos.photo_maker import PhotoMaker
 from dataset_toolkits.photos.rows import statistics_text
 from dataset_toolkits.photos.scene_table import SceneTable
 from dataset_toolkits.photos.set_paths import DATASETS, RENDERS_COND, SETS, SetPaths
 from dataset_toolkits.steps import add_output_dir, check_rank, read_table, run_step
+from dataset_toolkits.stored_root import deliver_tables
+from scenegen.batch.engines.tasks import Task
+from scenegen.cli.engine_options import add_engine_arguments
 from scenegen.cli.parser import CommandParser
 from scenegen.cli.types import default_device, device, positive_int, whole_number
 from scenegen.datasets.annotations import AnnotationError, Fault, read_annotations
@@ -35,6 +40,7 @@ from scenegen.datasets.metadata import ASSETS_NAME, read_scenes
 from scenegen.datasets.model_boxes import MODELS_FOLDER
 from scenegen.datasets.records import shard
 from scenegen.datasets.tables import MetadataError
+from scenegen.stores.root_files import RootFiles
 from scenegen.synthesis.furniture.split import SplitError
 from trellis_modules.files import atomic_write_text
 from vggt.checkpoint import VggtCheckpointError
@@ -48,7 +54,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = CommandParser(__doc__)
     parser.add_argument("dataset", choices=DATASETS, help="data set with annotated photos")
-    add_output_dir(parser)
+    add_output_dir(parser, may_be_stored=True)
     parser.add_argument("--set", choices=SETS, default="train", help="set of photos (%(default)s)")
     parser.add_argument(
         "--vggt-ckpt", type=Path, default=Path("checkpoints/VGGT-1B"), help="geometry encoder (%(default)s)"
@@ -64,13 +70,11 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rank", type=whole_number, default=0, help="number of this process")
     parser.add_argument("--world-size", type=positive_int, default=1, help="number of processes")
     parser.add_argument("--flush-every", type=positive_int, default=100, help="photos between two writes")
-    parser.add_argument(
-        "--max-failures", type=whole_number, metavar="N", help="stop when more photos or annotations failed"
-    )
+    add_engine_arguments(parser)
     options = parser.parse_args(arguments)
     if options.use_render_cond and options.set != "train":
         parser.error("--use-render-cond: assets alone are for training; leave it out with --set test")
-    return check_rank(parser, options)
+    return check_engine(parser, check_rank(parser, options))
 
 
 def check_inputs(paths: SetPaths, options: argparse.Namespace) -> None:
@@ -78,6 +82,7 @@ def check_inputs(paths: SetPaths, options: argparse.Namespace) -> None:
 
     Raises:
         MetadataError: a file or folder is not there.
+        StoreError: the store cannot be read.
     """
     needed = {
         paths.root / ASSETS_NAME: "run build_metadata.py first",
@@ -87,9 +92,11 @@ def check_inputs(paths: SetPaths, options: argparse.Namespace) -> None:
     }
     if options.use_render_cond:
         needed[paths.root / RENDERS_COND] = "run render_cond.py first"
+    files = RootFiles(paths.root, options.root_url)
     for path, remedy in needed.items():
-        if not path.exists():
-            raise MetadataError(f"{path}: no such file or folder; {remedy}")
+        name = path.relative_to(paths.root).as_posix()
+        if not files.has_any(name):
+            raise MetadataError(f"{options.root_url or paths.root}/{name}: no such file or folder; {remedy}")
 
 
 def make_table(paths: SetPaths, options: argparse.Namespace) -> SceneTable:
@@ -97,36 +104,37 @@ def make_table(paths: SetPaths, options: argparse.Namespace) -> SceneTable:
 
     Raises:
         MetadataError, AnnotationError, VggtCheckpointError, SplitError: the input cannot be used.
+        EngineError, StoreError: there is nowhere to do it, or the store cannot be used.
         OSError: the disk refuses.
     """
     check_inputs(paths, options)
     assets = read_table(paths.root, strict=True)  # a row that is lost here would be lost there
     faults: list[Fault] = []
     photos = read_annotations(paths.annotations, faults.append)
-    features = GeometryFeatures(options.vggt_ckpt, options.device)
-    table = SceneTable(paths, assets, options.save_mask, features, options.flush_every)
-    for fault in faults:
-        table.fail(fault.item, fault.reason)
+    own = shard(photos, options.rank, options.world_size)
+    name = f"{paths.failed_kind}_{options.rank}"
+    boxes = measured_boxes((model for photo in own for model in photo.models()), options, name)
     alone = [asset for asset in assets if asset.cond_rendered and is_train(asset)]
     alone = alone if options.use_render_cond else []
     order = [*(photo.file_name for photo in photos), *(asset.sha256 for asset in alone)]
+    table = SceneTable(paths, assets, boxes, order, options.flush_every)
+    for fault in faults:
+        table.fail(fault.item, fault.reason)
+    alone = shard(alone, options.rank, options.world_size)
+    load = partial(PhotoMaker.load, paths.name, options.save_mask, options.vggt_ckpt, options.device)
+    work = PhotoWork(paths.root, options.root_url, load, str(options.device))
+    tasks = chain(map(table.task, own), (Task(asset.sha256, asset) for asset in alone))
     has_table = options.world_size == 1
-    with logging_redirect_tqdm():
-        own = shard(photos, options.rank, options.world_size)
-        for photo in tqdm(own, desc="photos", unit="photo", disable=None):
-            table.add_photo(photo)
-            if has_table and table.due():
-                table.write(order)
-            if options.max_failures is not None and len(table.failed) > options.max_failures:
-                logger.error("more than %d failed (--max-failures); stopped", options.max_failures)
-                break
-        own = shard(alone, options.rank, options.world_size)
-        for asset in tqdm(own, desc="assets", unit="asset", disable=None if alone else True):
-            table.add_asset(asset)
-            if has_table and table.due():
-                table.write(order)
+    for record in run_photos(work, tasks, options, name, "photo", len(own) + len(alone)):
+        table.add(record)
+        if has_table and table.due():
+            table.write()
+            deliver_tables(paths.root)
+        if options.max_failures is not None and len(table.failed) > options.max_failures:
+            logger.error("more than %d failed (--max-failures); stopped", options.max_failures)
+            break
     if has_table:
-        table.write(order)
+        table.write()
     return table
 
 
@@ -154,7 +162,9 @@ def build(options: argparse.Namespace) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Make pictures and table, or count; 1 when something failed or the input cannot be used."""
     options = parse_arguments(arguments)
-    return run_step(lambda: build(options), AnnotationError, SplitError, VggtCheckpointError)
+    files = (SetPaths(Path(), options.set).annotations.as_posix(), BOXES)
+    errors = (AnnotationError, SplitError, VggtCheckpointError)
+    return run_step(lambda: build(options), *errors, options=options, files=files)
 
 
 if __name__ == "__main__":

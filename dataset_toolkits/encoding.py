@@ -6,9 +6,9 @@ import argparse
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-import torch
 from torch import nn
 
+from safe_files.weights import without_weights
 from scenegen.checkpoints.networks import load_network
 from scenegen.cli.parser import CommandParser
 from scenegen.cli.types import default_device, device
@@ -78,7 +78,7 @@ def _own_encoder(options: argparse.Namespace) -> nn.Module:
     refuse_pickle(weights.with_suffix(".pt"))
     try:
         content = load_json(folder / "config.json")
-        with torch.device("meta"):
+        with without_weights():
             encoder = build_model(content["models"]["encoder"], f"{folder / 'config.json'}: models.encoder")
     except (ConfigError, KeyError, TypeError) as error:
         raise CheckpointError(f"{folder / 'config.json'}: expected models.encoder ({error})") from error

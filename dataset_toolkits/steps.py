@@ -174,7 +174,10 @@ def until_too_many_failed(outcomes: Iterable[Outcome], most: int | None) -> Iter
 
 
 def run_step(
-    step: Callable[[], int], *errors: type[Exception], options: argparse.Namespace | None = None
+    step: Callable[[], int],
+    *errors: type[Exception],
+    options: argparse.Namespace | None = None,
+    files: Sequence[str] = (),
 ) -> int:
     """The exit status of a step: 1 with one line when one of `STEP_ERRORS`, or of ``errors``, ends it.
 
@@ -182,14 +185,16 @@ def run_step(
         step: does it.
         errors: further ones.
         options: of a step whose data root may be in an object store, see `stored_tables`.
+        files: further ones of that root.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger("trimesh").setLevel(logging.WARNING)  # it tells of every polygon it triangulates
     try:
-        with nullcontext() if options is None else stored_tables(options):
+        with nullcontext() if options is None else stored_tables(options, files):
             return step()
     except (*STEP_ERRORS, *errors) as error:
-        logger.error("%s", error)
+        url = getattr(options, "root_url", None)
+        logger.error("%s", error if url is None else str(error).replace(str(options.output_dir), str(url)))
         return 1
     except KeyboardInterrupt:
         logger.error("interrupted; what is done is recorded, run the same command to go on")

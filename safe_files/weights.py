@@ -1,17 +1,47 @@
-"""Tensors in safetensors files, which hold numbers and nothing that runs."""
+"""Tensors in safetensors files, which hold numbers and nothing that runs, and networks that wait for them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from safe_files.regular import UnreadableFile, check_regular
+
+
+@contextmanager
+def without_weights() -> Iterator[None]:
+    """Build networks inside a ``with`` block without weights: those of a file will take their place.
+
+    Nothing is drawn and nothing held; all tensors are on the device "meta".
+    """
+    with torch.device("meta"), _NothingDrawn():
+        yield
+
+
+class _NothingDrawn(TorchFunctionMode):
+    """Leaves initial weights out: without memory they are nothing, but some load PyTorch's compiler."""
+
+    _DRAWS = (Tensor.normal_, Tensor.uniform_)
+
+    def __torch_function__(
+        self,
+        function: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if function in self._DRAWS or getattr(function, "__module__", None) == nn.init.__name__:
+            return args[0] if args else kwargs["tensor"]
+        return function(*args, **kwargs)
 
 
 def read_weights(path: Path | str) -> dict[str, Tensor]:

@@ -31,6 +31,8 @@ from scenegen.checkpoints.schema import PipelineConfig, SlatNormalization
 from scenegen.cli.parser import CommandParser
 from scenegen.cli.types import positive_int
 from scenegen.conditioning.patch_places import PLACE_CHANNELS
+from scenegen.conditioning.scene_conditioner import PATCH_DETAILS
+from scenegen.conditioning.scene_light import LIGHT_TONES
 from scenegen.hub import file_sha256
 from trellis_modules.checkpoint import WEIGHTS_SUFFIX
 from trellis_modules.config import load_json
@@ -125,11 +127,14 @@ def network_arguments(folder: Path, name: str) -> dict[str, Any]:
 def appearance(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """What the appearance stage adds to the description; its latents are trained to unit spread."""
     flow, encoder = (network_arguments(folder, name) for name in ("slat_flow", "image_encoder"))
-    sees_colours, latent_channels = flow["cond_channels"] > encoder["embed_dim"], flow["in_channels"]
+    latent_channels, added = flow["in_channels"], flow["cond_channels"] - encoder["embed_dim"]
+    sees_light = added in (LIGHT_TONES, PATCH_DETAILS + LIGHT_TONES)
+    sees_colours = added > (LIGHT_TONES if sees_light else 0)
     return {
         "slat_sampler": sampler("FlowEulerGuidanceIntervalSampler", arguments, "slat_"),
         "slat_normalization": SlatNormalization((0.0,) * latent_channels, (1.0,) * latent_channels),
         "slat_patch_grid": encoder["img_size"] // encoder.get("patch_size", 14) if sees_colours else 0,
+        "slat_light": sees_light,
         "texture_source": "mesh",
     }
 

@@ -88,6 +88,17 @@ case "$gpus" in
     *) local=$gpus device=() ;;
 esac
 
+has_state() { # whether anything was saved, in the folder or in the store
+    case "$output" in
+        *://*)
+            PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH} "${PYTHON:-python}" -c 'import sys
+from scenegen.stores.store import Store, StoreUrl
+sys.exit(not Store(StoreUrl.parse(sys.argv[1])).has_any("ckpts"))' "$output" 2>/dev/null
+            ;;
+        *) compgen -G "$output/ckpts/*" >/dev/null ;;
+    esac
+}
+
 # Every launcher ends when one of them is lost, and all find each other anew: what a dead launcher has left in a
 # rendezvous that goes on can keep the others from beginning.
 stopped=false
@@ -99,7 +110,7 @@ for ((left = ${MAX_RESTARTS:-10}; ; left--)); do
         --rdzv-conf timeout=1800,read_timeout=1800 "$root/train.py" "${arguments[@]}" ${device[@]+"${device[@]}"} \
         ${more[@]+"${more[@]}"} || status=$?
     # a run that failed before it saved anything would fail again
-    if ((status == 0 || left == 0)) || $stopped || ! compgen -G "$output/ckpts/*" >/dev/null; then exit "$status"; fi
+    if ((status == 0 || left == 0)) || $stopped || ! has_state; then exit "$status"; fi
     echo "train.sh: a host is lost or failed; all begin again from the last saved state, $left times more" >&2
     sleep 5
 done

@@ -44,6 +44,7 @@ class RayNode:
         command += ["--node-ip-address=127.0.0.1", "--num-cpus=1", "--num-gpus=0", "--disable-usage-stats"]
         command += [f"--object-store-memory={_STORE_BYTES}"]
         environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        environment["RAY_AUTH_MODE"] = "disabled"  # it listens on loopback alone
         with self._log.open("w") as log:
             self.process = subprocess.Popen(
                 command,

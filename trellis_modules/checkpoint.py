@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from safe_files.regular import UnreadableFile
-from safe_files.weights import read_weights
+from safe_files.weights import read_weights, without_weights
 from trellis_modules.config import ConfigError, NamedConfig, load_json
 from trellis_modules.files import atomic_write
 from trellis_modules.models.registry import MODELS, ModelBuilder, build_model
@@ -55,7 +55,7 @@ def load_checkpoint(
     weights_path = find_weights(stem)
     state = read_state(weights_path)
     try:
-        with torch.device("meta"):
+        with without_weights():
             model = build_model(load_json(config_path), str(config_path), models)
     except ConfigError as error:
         raise CheckpointError(str(error)) from error
@@ -75,7 +75,7 @@ def materialize(
     no time does the device hold more than the model.
 
     Args:
-        model: built under ``torch.device("meta")``; all its tensors are in its state dict.
+        model: built under `without_weights`; all its tensors are in its state dict.
         state: its state dict, in any floating point dtypes.
         where: named in errors, for example the file.
         device: where the model goes.

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 _HALVES = (torch.float16, torch.bfloat16)
 _CPU_INFO = Path("/proc/cpuinfo")
@@ -47,3 +49,14 @@ def _has_matrix_units() -> bool:
         return _MATRIX_UNITS in _CPU_INFO.read_text(encoding="ascii", errors="replace")
     except OSError:  # no Linux
         return False
+
+
+def computed(make: Callable[[], Tensor]) -> Tensor:
+    """A constant of a network that is being built, on the default device.
+
+    It is computed on the CPU: for arithmetic on the device "meta" PyTorch loads its compiler, which takes
+    longer than to read the weights.
+    """
+    with torch.device("cpu"):
+        value = make()
+    return value.to(torch.get_default_device())

@@ -12,7 +12,7 @@ from torch import Tensor
 from safe_files.json_reader import read_json
 from safe_files.networks import check_sizes
 from safe_files.regular import UnreadableFile
-from safe_files.weights import read_weights
+from safe_files.weights import read_weights, without_weights
 from vggt.models.vggt import VGGT
 
 #: File names in a folder of the released layout, without suffix.
@@ -39,7 +39,7 @@ def load_vggt(path: Path | str, device: torch.device | str = "cpu") -> VGGT:
     arguments = _read_arguments(config_path)
     try:
         check_sizes(arguments)
-        with torch.device("meta"):  # neither draws nor holds weights that are overwritten
+        with without_weights():
             model = VGGT(**arguments)
     except (TypeError, ValueError) as error:
         raise VggtCheckpointError(f"{config_path}: {error}") from error

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from safe_files.json_reader import read_json
+from scenegen.batch.engines.tasks import TaskResult
 from scenegen.conditioning.image_preparation import IMAGE_SIZE
 from scenegen.datasets.furniture_ids import FURNITURE_ID
 from scenegen.datasets.metadata import SCENE, AssetRow, SceneRow
@@ -27,7 +28,6 @@ from scenegen.datasets.sample_files import (
     read_picture,
 )
 from scenegen.datasets.shards import (
-    LATENTS,
     SCENES,
     ShardHeader,
     ShardSample,
@@ -35,104 +35,157 @@ from scenegen.datasets.shards import (
     shard_name,
     write_shard,
 )
+from scenegen.stores.root_files import RootFiles
 from trellis_modules.files import atomic_write_text
 
-logger = logging.getLogger(__name__)
+SHARDS = "shards"
+"""Folder of shards below a data root."""
 
 
 @dataclass(frozen=True)
 class PackSettings:
-    """What shards are made of: the root, the model of the latents, pixels per edge, samples of a shard."""
+    """What shards are made of, and where they go; can be pickled.
 
-    root: Path
+    Attributes:
+        set_name: set of photos.
+        latent_model: model of the latents.
+        image_size: pixels per edge.
+        folder: of the shards: a path, or a name below the data root.
+    """
+
     set_name: str
     latent_model: str
     image_size: int = IMAGE_SIZE
-    samples_per_shard: int = 64
+    folder: Path | str = SHARDS
 
-    def latent_path(self, sha256: str) -> Path:
-        """The structure latent of an asset."""
-        return self.root / "ss_latents" / self.latent_model / f"{sha256}.npz"
+    def latent_name(self, sha256: str) -> str:
+        """The structure latent of an asset, from the data root on."""
+        return f"ss_latents/{self.latent_model}/{sha256}.npz"
 
 
-@dataclass
-class Packer:
-    """Writes shards one after the other, and counts what could not be packed.
+@dataclass(frozen=True)
+class ShardJob:
+    """A shard to write; can be pickled.
 
     Attributes:
-        settings: of all shards.
-        folder: where the shards go.
-        failed: reasons by row or scene.
-        num_samples: packed in all shards.
+        kind: one of `scenegen.datasets.shards.KINDS`.
+        number: of the shard.
+        samples: the rows of each scene, or assets.
     """
 
-    settings: PackSettings
-    folder: Path
-    failed: dict[str, str] = field(default_factory=dict)
-    num_samples: int = 0
-    _shapes: Counter[tuple[int, ...]] = field(default_factory=Counter)
+    kind: str
+    number: int
+    samples: Sequence[Sequence[SceneRow]] | Sequence[AssetRow]
 
-    def scenes(self, scenes: Sequence[Sequence[SceneRow]], number: int) -> Path:
-        """Write the shard of some scenes, each given by its rows, unless it is there.
+
+@dataclass(frozen=True)
+class Packed:
+    """What came of a shard; can be pickled.
+
+    Attributes:
+        num_samples: that it holds.
+        failed: what could not be packed: reasons by row or scene.
+    """
+
+    num_samples: int = 0
+    failed: Mapping[str, str] = field(default_factory=dict)
+
+
+class Packer:
+    """Writes shards."""
+
+    def __init__(self, settings: PackSettings) -> None:
+        """Prepare."""
+        self._settings = settings
+
+    def __call__(self, files: RootFiles, job: ShardJob) -> TaskResult:
+        """Write a shard unless it is there, and tell what came of it, as `Packed`.
 
         Raises:
             OSError: the disk refuses.
             SplitError: a row has furniture of another split than the set.
         """
-        files = [path for rows in scenes for row in rows for path in self._files(row)]
-        source = self._source([[asdict(row) for row in rows] for rows in scenes], files)
-        path = self.folder / shard_name(SCENES, self.settings.set_name, number)
-        if self._is_there(path, source):
-            return path
+        settings = self._settings
+        path = files.root / settings.folder / shard_name(job.kind, settings.set_name, job.number)
+        names = list(dict.fromkeys(self._names(job)))
+        source = self._source(job, files.states(*names))
+        noted = source_path(path)
+        if isinstance(settings.folder, Path):  # elsewhere on the disk
+            outputs = []
+        else:
+            outputs = [each.relative_to(files.root).as_posix() for each in (path, noted)]
+        if (known := self._earlier(files, path, source, outputs)) is not None:
+            return TaskResult(known)
+        with files.here(names, outputs):
+            noted.unlink(missing_ok=True)  # while it is written, nothing tells of the shard before it
+            packed = self._scenes(files, job) if job.kind == SCENES else self._latents_alone(files, job)
+            samples, tensors, failed = packed
+            found = Packed(len(samples), {item: files.told(reason) for item, reason in failed.items()})
+            if samples:
+                write_shard(path, self._header(job, samples, found), tensors)
+                notes = {"source": source, "samples": found.num_samples, "failed": dict(found.failed)}
+                atomic_write_text(noted, json.dumps(notes))
+            else:
+                path.unlink(missing_ok=True)
+        return TaskResult(found)
+
+    def _header(self, job: ShardJob, samples: Sequence[ShardSample], found: Packed) -> ShardHeader:
+        settings = self._settings
+        return ShardHeader(
+            job.kind, settings.set_name, settings.latent_model, tuple(samples), dict(found.failed)
+        )
+
+    def _scenes(
+        self, files: RootFiles, job: ShardJob
+    ) -> tuple[list[ShardSample], dict[str, Tensor], dict[str, str]]:
         samples, tensors, failed = [], {}, {}
-        latents = self._latents(row.sha256 for rows in scenes for row in rows)
-        for rows in scenes:
-            packed = self._scene(rows, latents, failed)
+        latents = self._latents(files, (row.sha256 for rows in job.samples for row in rows))
+        for rows in job.samples:
+            packed = self._scene(files, rows, latents, failed)
             if packed is None:
                 continue
             kept, content = packed
             tensors |= {f"{len(samples)}.{name}": tensor for name, tensor in content.items()}
             samples.append(_scene_sample(kept))
-        self._write(path, SCENES, source, samples, tensors, failed)
-        return path
+        return samples, tensors, failed
 
-    def latents(self, assets: Sequence[AssetRow], number: int) -> Path:
-        """Write the shard of the latents of some assets unless it is there; errors as `scenes`."""
-        files = [self.settings.latent_path(asset.sha256) for asset in assets]
-        source = self._source([asdict(asset) for asset in assets], files)
-        path = self.folder / shard_name(LATENTS, self.settings.set_name, number)
-        if self._is_there(path, source):
-            return path
-        found = self._latents(asset.sha256 for asset in assets)
+    def _latents_alone(
+        self, files: RootFiles, job: ShardJob
+    ) -> tuple[list[ShardSample], dict[str, Tensor], dict[str, str]]:
+        found = self._latents(files, (asset.sha256 for asset in job.samples))
         failed = {key: str(latent) for key, latent in found.items() if isinstance(latent, SampleError)}
-        kept = [asset for asset in assets if asset.sha256 not in failed]
+        kept = [asset for asset in job.samples if asset.sha256 not in failed]
         tensors = {"x_0": torch.stack([found[asset.sha256] for asset in kept])} if kept else {}
-        self._write(path, LATENTS, source, [_asset_sample(asset) for asset in kept], tensors, failed)
-        return path
+        return [_asset_sample(asset) for asset in kept], tensors, failed
 
-    def _latents(self, keys: Iterable[str]) -> dict[str, Tensor | SampleError]:
+    def _latents(self, files: RootFiles, keys: Iterable[str]) -> dict[str, Tensor | SampleError]:
         """The latent of each asset, or why it cannot be packed; all have the shape that most have."""
         found: dict[str, Tensor | SampleError] = {}
         for key in dict.fromkeys(keys):
             try:
-                found[key] = read_latent(self.settings.latent_path(key))
+                found[key] = read_latent(files.root / self._settings.latent_name(key))
             except SampleError as error:
                 found[key] = error
-        self._shapes.update(tuple(latent.shape) for latent in found.values() if isinstance(latent, Tensor))
-        usual = self._shapes.most_common(1)[0][0] if self._shapes else ()
+        shapes = Counter(tuple(latent.shape) for latent in found.values() if isinstance(latent, Tensor))
+        usual = shapes.most_common(1)[0][0] if shapes else ()
         for key, latent in found.items():
             if isinstance(latent, Tensor) and latent.shape != usual:
+                path = files.root / self._settings.latent_name(key)
                 found[key] = SampleError(
-                    f"{self.settings.latent_path(key)}: expected the shape {usual} of the other latents, got "
-                    f"{tuple(latent.shape)}; encode it again"
+                    f"{path}: expected the shape {usual} of the other latents, got {tuple(latent.shape)}; "
+                    "encode it again"
                 )
         return found
 
     def _scene(
-        self, rows: Sequence[SceneRow], found: Mapping[str, Tensor | SampleError], failed: dict[str, str]
+        self,
+        files: RootFiles,
+        rows: Sequence[SceneRow],
+        found: Mapping[str, Tensor | SampleError],
+        failed: dict[str, str],
     ) -> tuple[list[SceneRow], dict[str, Tensor]] | None:
         """The rows of a scene that can be packed, and their tensors; None when none can."""
-        size, root = self.settings.image_size, self.settings.root
+        size, root = self._settings.image_size, files.root
         kept, latents, crops, masks = [], [], [], []
         try:
             feature = read_feature(root / rows[0].vggt_feature)
@@ -166,61 +219,45 @@ class Packer:
         }
         return kept, tensors | (_placements(kept) if kept[0].kind == SCENE else {})
 
-    def _write(
-        self,
-        path: Path,
-        kind: str,
-        source: str,
-        samples: Sequence[ShardSample],
-        tensors: dict[str, Tensor],
-        failed: Mapping[str, str],
-    ) -> None:
-        self.failed |= failed
-        for item, reason in failed.items():
-            logger.warning("%s: %s", item, reason)
-        if not samples:
-            logger.warning("%s: none of its samples can be packed; not written", path)
-            path.unlink(missing_ok=True)
-            return
-        settings = self.settings
-        header = ShardHeader(kind, settings.set_name, settings.latent_model, tuple(samples), dict(failed))
-        write_shard(path, header, tensors)
-        atomic_write_text(_source_path(path), source)
-        self.num_samples += len(samples)
-
-    def _is_there(self, path: Path, source: str) -> bool:
-        """Whether an earlier run packed the same; a file beside the shard, which names times, tells."""
+    @staticmethod
+    def _earlier(files: RootFiles, path: Path, source: str, outputs: Sequence[str]) -> Packed | None:
+        """What an earlier run packed, if it is the same; a file beside the shard tells of what it is."""
+        if files.is_stored and len(files.states(*outputs)) < len(outputs):
+            return None
         try:
-            if _source_path(path).read_text(encoding="utf-8") != source:
-                return False
-            header = read_header(path)
-        except (OSError, ValueError):
-            return False
-        self.num_samples += len(header.samples)
-        self.failed |= header.failed
-        return True
+            with files.here(outputs[1:]):
+                notes = read_json(source_path(path))
+            if notes["source"] != source:
+                return None
+            if not files.is_stored:  # a store has whole files alone
+                read_header(path)
+            return Packed(int(notes["samples"]), dict(notes["failed"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
 
-    def _source(self, rows: object, files: Iterable[Path]) -> str:
-        """Hash of rows, settings, and the sizes of all files and when they were changed."""
-        found = [path.stat() if path.is_file() else None for path in files]
-        states = [state and [state.st_size, state.st_mtime_ns] for state in found]
-        text = json.dumps(
-            [rows, states, self.settings.latent_model, self.settings.image_size], sort_keys=True
-        )
+    def _source(self, job: ShardJob, states: Mapping[str, tuple[int, str]]) -> str:
+        """Hash of rows, settings, and of what tells all files from others."""
+        if job.kind == SCENES:
+            rows = [[asdict(row) for row in rows] for rows in job.samples]
+        else:
+            rows = [asdict(asset) for asset in job.samples]
+        found = [states.get(name) for name in self._names(job)]
+        made_of = [rows, found, self._settings.latent_model, self._settings.image_size]
+        text = json.dumps(made_of, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
-    def _files(self, row: SceneRow) -> list[Path]:
-        crop = self.settings.root / row.masked_image_path
-        names = (row.vggt_feature, row.scene_image_path)
-        return [
-            self.settings.latent_path(row.sha256),
-            crop,
-            mask_path(crop),
-            *(self.settings.root / n for n in names),
-        ]
+    def _names(self, job: ShardJob) -> Iterator[str]:
+        """Names of the files that a shard is made of."""
+        if job.kind != SCENES:
+            yield from (self._settings.latent_name(asset.sha256) for asset in job.samples)
+            return
+        for row in (row for rows in job.samples for row in rows):
+            yield self._settings.latent_name(row.sha256)
+            yield from (row.masked_image_path, mask_path(Path(row.masked_image_path)).as_posix())
+            yield from (row.vggt_feature, row.scene_image_path)
 
 
-def _source_path(shard: Path) -> Path:
+def source_path(shard: Path) -> Path:
     """Where it is kept of what a shard was made: not in it, so that its bytes depend on its content alone."""
     return shard.with_name(f".{shard.stem}.source")
 

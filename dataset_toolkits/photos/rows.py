@@ -6,7 +6,7 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from dataset_toolkits.photos.set_paths import RENDERS_COND, SetPaths
 from scenegen.datasets.annotations import KeptObject
@@ -60,19 +60,25 @@ def scene_rows(
     return rows, without
 
 
-def asset_row(asset: AssetRow, paths: SetPaths) -> SceneRow:
+def asset_row(asset: AssetRow, paths: SetPaths, files: Iterable[str]) -> SceneRow:
     """The row of an asset alone, seen in one of its own renders, which its key chooses.
+
+    Args:
+        asset: of the table.
+        paths: the set.
+        files: names of what is in the folder of its renders, from the data root on.
 
     Raises:
         FileNotFoundError: it has no render.
     """
-    folder = paths.root / RENDERS_COND / asset.sha256
-    views = sorted(path.name for path in folder.glob("*.png"))
+    folder = PurePosixPath(RENDERS_COND) / asset.sha256
+    names = map(PurePosixPath, files)
+    views = sorted(name for name in names if name.parent == folder and name.suffix == ".png")
     if not views:
         raise FileNotFoundError(
-            f"{folder}: expected views of the asset, found none; run render_cond.py again"
+            f"{paths.root / folder}: expected views of the asset, found none; run render_cond.py again"
         )
-    view = f"{RENDERS_COND}/{asset.sha256}/{random.Random(asset.sha256).choice(views)}"
+    view = str(random.Random(asset.sha256).choice(views))
     row = SceneRow(
         scene_id=asset.sha256,
         model_id=asset.file_identifier.rpartition("/")[2],

@@ -24,7 +24,7 @@ from trellis_modules.files import atomic_write, atomic_write_text
 CYCLES, EMBREE = "CYCLES", "EMBREE"
 ENGINES = (CYCLES, EMBREE)
 CONFIG_NAME = "render_cfg.json"
-_PART_NAME = "render_cfg.{}.part.json"
+PART_NAME = "render_cfg.{}.part.json"
 _SCRIPT = SCRIPTS / "render_truth.py"
 _SUN = np.array([0.41, 0.82, 0.41])  # y up, from the scene
 _SUN_STRENGTH, _AMBIENT = 0.45, 0.6
@@ -122,7 +122,7 @@ def _cameras(path: Path) -> dict[str, Any]:
 
 def write_part(folder: Path, worker: str, entries: Mapping[str, Any]) -> None:
     """Write the cameras of one worker, which `merge_parts` takes into ``render_cfg.json``."""
-    atomic_write_text(folder / _PART_NAME.format(worker), json.dumps(dict(entries), indent=1) + "\n")
+    atomic_write_text(folder / PART_NAME.format(worker), json.dumps(dict(entries), indent=1) + "\n")
 
 
 def merge_parts(folder: Path) -> int:
@@ -135,7 +135,7 @@ def merge_parts(folder: Path) -> int:
         MetadataError: one of the files is damaged.
     """
     path = folder / CONFIG_NAME
-    parts = sorted(folder.glob(_PART_NAME.format("*")))
+    parts = sorted(folder.glob(PART_NAME.format("*")))
     merged: dict[str, Any] = {}
     for source in [path, *parts]:
         if source.is_file():

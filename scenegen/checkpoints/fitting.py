@@ -25,6 +25,7 @@ from scenegen.checkpoints.roles import (
 from scenegen.checkpoints.schema import PipelineConfig
 from scenegen.conditioning.patch_places import PLACE_CHANNELS
 from scenegen.conditioning.scene_conditioner import PATCH_DETAILS
+from scenegen.conditioning.scene_light import LIGHT_TONES
 from trellis_modules.checkpoint import CheckpointError
 from trellis_modules.config import NamedConfig
 
@@ -147,6 +148,7 @@ def _expectations(
     if width is not None:
         places = PLACE_CHANNELS if config.append_places else 0
         details = PATCH_DETAILS if config.slat_patch_grid else 0
+        details += LIGHT_TONES if config.slat_light else 0
         expect(FLOW_ROLE, "cond_channels", width + places, "the channels of the conditions")
         expect(SLAT_FLOW_ROLE, "cond_channels", width + details, "the channels of the conditions")
     for role in (IMAGE_ENCODER_ROLE, GEOMETRY_ENCODER_ROLE):

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from safe_files.weights import without_weights
 from scenegen.checkpoints.fitting import Described, check_fit
 from scenegen.checkpoints.roles import DECODER_ROLE, GEOMETRY_ENCODER_ROLE, PIPELINE_FILE
 from scenegen.checkpoints.schema import PipelineConfig
@@ -233,7 +234,7 @@ class CheckpointFolder:
         files = self.find(stem)
         self._verify(stem, files.weights)
         try:
-            with torch.device("meta"):
+            with without_weights():
                 return build_model(files.config, files.described_by), files
         except ConfigError as error:
             raise CheckpointError(str(error)) from error
@@ -283,7 +284,7 @@ def load_network(
     """
     files = find_network(str(reference))
     try:
-        with torch.device("meta"):
+        with without_weights():
             network = build_model(files.config, files.described_by)
     except ConfigError as error:
         raise CheckpointError(str(error)) from error

@@ -76,6 +76,8 @@ class PipelineConfig:
         slat_normalization: of the latents of the appearance stage.
         slat_patch_grid: the appearance flow also sees the colours and places of a crop's patches, so many
             along an edge, see `append_patch_details`; released checkpoints do without (0).
+        slat_light: the appearance flow also sees the tones of the photo, see `light_tones`; released
+            checkpoints do without.
         texture_source: default of the textures; None takes the Gaussians where there is a decoder for them.
         confidence: what signs of right and wrong objects are worth for these networks.
     """
@@ -92,6 +94,7 @@ class PipelineConfig:
     slat_sampler: SamplerConfig | None = None
     slat_normalization: SlatNormalization | None = None
     slat_patch_grid: int = 0
+    slat_light: bool = False
     texture_source: TextureSource | None = None
     confidence: Calibration | None = None
 
@@ -198,6 +201,8 @@ class PipelineConfig:
     def to_named(self) -> NamedConfig:
         """The content of ``pipeline.json``; settings that are not there are left out."""
         args = {key: value for key, value in to_json(self).items() if value is not None}
+        if not self.slat_light:  # scenes know their checkpoint by a digest of its description
+            del args["slat_light"]
         if not self.has_appearance:
             args = {key: value for key, value in args.items() if not key.startswith("slat_")}
         return NamedConfig(args.pop("name"), args)

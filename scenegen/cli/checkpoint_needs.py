@@ -46,6 +46,8 @@ def appearance_flags(options: argparse.Namespace) -> list[str]:
     asked = {
         "--slat-steps": options.slat_steps is not None,
         "--slat-cfg": options.slat_cfg is not None,
+        "--slat-cfg-interval": options.slat_cfg_interval is not None,
+        "--slat-solver": options.slat_solver is not None,
         "--texture": options.texture is not None,
         "--texture-mode": options.texture_mode is not None,
         "--texture-size": options.texture_size is not None,

@@ -50,6 +50,7 @@ from scenegen.physics.packages import SIMULATION_PACKAGES, PhysicsUnavailable, c
 from scenegen.pipelines.settings import DECODER_ROLES, RunSettings
 from scenegen.pipelines.texturing import TEXTURE_MODES, SolidMode, TextureMode, TextureSettings
 from scenegen.stores.urls import StoreError
+from trellis_modules.samplers.solvers import SolverName
 
 
 def parse_arguments(
@@ -158,8 +159,29 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     add_candidate_arguments(parser)
     parser.add_argument("--steps", type=up_to(MAX_STEPS), help="sampling steps; default: the checkpoint's")
     parser.add_argument("--cfg", type=non_negative, help="guidance strength; default: the checkpoint's")
+    interval = {"nargs": 2, "type": non_negative, "metavar": ("LOW", "HIGH")}
+    parser.add_argument(
+        "--cfg-interval",
+        **interval,
+        help="times at which guidance acts, 0 is data and 1 noise; default: the checkpoint's",
+    )
+    parser.add_argument(
+        "--solver",
+        choices=get_args(SolverName),
+        help="what makes a step; midpoint and heun take two passes for one; default: the checkpoint's",
+    )
     parser.add_argument("--slat-steps", type=up_to(MAX_STEPS), help="sampling steps of the appearance stage")
     parser.add_argument("--slat-cfg", type=non_negative, help="guidance strength of the appearance stage")
+    parser.add_argument("--slat-cfg-interval", **interval, help="the same of the appearance stage")
+    parser.add_argument(
+        "--slat-solver", choices=get_args(SolverName), help="what makes a step of the appearance stage"
+    )
+    parser.add_argument(
+        "--group",
+        type=positive_int,
+        metavar="N",
+        help="objects that see each other whole, in scenes of many: the largest and its neighbours in size",
+    )
     parser.add_argument(
         "--no-scene-attention", action="store_true", help="every object by itself, for comparisons"
     )
@@ -330,8 +352,18 @@ def run_settings(options: argparse.Namespace) -> RunSettings:
     """
     return RunSettings(
         seed=options.seed,
-        sampling=given(steps=options.steps, cfg_strength=options.cfg),
-        slat_sampling=given(steps=options.slat_steps, cfg_strength=options.slat_cfg),
+        sampling=given(
+            steps=options.steps,
+            cfg_strength=options.cfg,
+            cfg_interval=options.cfg_interval,
+            solver=options.solver,
+        ),
+        slat_sampling=given(
+            steps=options.slat_steps,
+            cfg_strength=options.slat_cfg,
+            cfg_interval=options.slat_cfg_interval,
+            solver=options.slat_solver,
+        ),
         texture=TextureSettings(
             **given(
                 source=options.texture,
@@ -346,6 +378,7 @@ def run_settings(options: argparse.Namespace) -> RunSettings:
         solid=options.solid,
         close_holes=not options.keep_holes,
         scene_attention=not options.no_scene_attention,
+        group=options.group,
         appearance=not options.no_appearance,
         candidates=candidates_of(options),
     )

@@ -22,9 +22,13 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 
 from scenegen.cli.train_options import LATEST, parse_arguments
+from scenegen.cli.training_copies import use_copies
+from scenegen.cli.training_output import StoredOutput
 from scenegen.cli.training_process import device_of, run_process, set_up_logging, tell_disk
+from scenegen.stores.urls import StoreError
 from scenegen.trainers.checkpoints import CHECKPOINTS, StateStore
 from scenegen.trainers.launch import AGAIN, FAILED, Place, places, run_processes
+from trellis_modules.config import ConfigError
 from trellis_modules.files import InUse, locked
 
 logger = logging.getLogger(__name__)
@@ -41,7 +45,13 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
     try:
         options.output_dir.mkdir(parents=True, exist_ok=True)
         with locked(options.output_dir, wait=False) if writes else nullcontext():
+            use_copies(options)
+            output = None if options.output_url is None else StoredOutput(options)
+            if output is not None:
+                output.fetch()
             return run_with_retries(options)
+    except (ConfigError, StoreError) as error:
+        logger.error("%s", error)
     except InUse as error:
         logger.error("--output-dir %s", error)
     except OSError as error:  # faults of the other files are told by errors of their own

@@ -12,7 +12,9 @@ import torch
 
 from safe_files.regular import shown
 from scenegen.cli.parser import CommandParser
+from scenegen.cli.store_options import path_or_url, use_mirror
 from scenegen.cli.types import default_device, device, non_negative, port, positive_int, whole_number
+from scenegen.stores.urls import StoreUrl
 from scenegen.trainers.launch import DEFAULT_PORT, torchrun_place
 from trellis_modules.config import MAX_SEED, ConfigError
 
@@ -36,11 +38,17 @@ def parse_arguments(
     """
     parser = CommandParser(description, prog)
     parser.add_argument("--config", type=Path, required=True, help="experiment JSON, see configs/")
-    parser.add_argument("--output-dir", type=Path, required=True, help="states, logs and networks go here")
+    parser.add_argument(
+        "--output-dir",
+        type=path_or_url,
+        required=True,
+        help="states, logs and networks go here, also by URL; they are then kept on the disk, too",
+    )
     _add_data(parser)
     _add_course(parser)
     _add_processes(parser)
     options = parser.parse_args(arguments)
+    options.output_url = use_mirror(options, "output_dir")
     if options.anneal and not math.isfinite(options.time_limit):
         parser.error("--anneal needs --time-limit, the seconds over which the learning rate decays")
     if options.node_rank >= options.num_nodes:
@@ -64,30 +72,30 @@ def _add_data(parser: CommandParser) -> None:
         "--data-dir",
         type=data_dirs,
         default=(),
-        help=f"roots of prepared data, separated by commas; default: {DEFAULT_DATA_DIR}",
+        help=f"roots of prepared data, also by URL, separated by commas; default: {DEFAULT_DATA_DIR}",
     )
     parser.add_argument(
         "--packs",
-        type=Path,
+        type=path_or_url,
         nargs="+",
         default=(),
         help="mesh packs of the train split, for data made online",
     )
     parser.add_argument(
         "--latent-encoder",
-        type=Path,
+        type=path_or_url,
         help="checkpoint stem of the encoder that makes the latents of scene_latents and latent_pictures",
     )
     parser.add_argument(
         "--validation-packs",
-        type=Path,
+        type=path_or_url,
         nargs="+",
         default=(),
         help="mesh packs of the validation split, on which trainings from --packs are measured",
     )
     parser.add_argument(
         "--structure-decoder",
-        type=Path,
+        type=path_or_url,
         help="checkpoint stem of the decoder with which object_flow and scene_flow show what they make, and "
         "object_flow measures it",
     )
@@ -101,7 +109,7 @@ def _add_data(parser: CommandParser) -> None:
 def _add_course(parser: CommandParser) -> None:
     parser.add_argument(
         "--load-dir",
-        type=lambda text: Path(text) if text else None,
+        type=lambda text: path_or_url(text) if text else None,
         help="output folder whose state is gone on from; default: --output-dir",
     )
     parser.add_argument(
@@ -109,7 +117,7 @@ def _add_course(parser: CommandParser) -> None:
     )
     parser.add_argument(
         "--start-from",
-        type=Path,
+        type=path_or_url,
         metavar="DIR",
         help="folder with a network of each role (ckpts of another run), from whose weights a new run starts "
         "in place of finetune_ckpt",
@@ -179,12 +187,12 @@ def _processes(options: argparse.Namespace) -> int:
     return options.num_gpus
 
 
-def data_dirs(text: str) -> tuple[Path, ...]:
-    """Folders separated by commas."""
+def data_dirs(text: str) -> tuple[Path | StoreUrl, ...]:
+    """Folders or URLs separated by commas."""
     parts = [part.strip() for part in text.split(",")]
     if not all(parts):
         raise argparse.ArgumentTypeError(f"expected folders separated by commas, got {shown(text)}")
-    return tuple(map(Path, parts))
+    return tuple(map(path_or_url, parts))
 
 
 def state(text: str) -> str | int:

@@ -18,10 +18,12 @@ import torch
 
 from scenegen.cli.reports import tell_device
 from scenegen.cli.train_options import DEFAULT_DATA_DIR, LATEST, NONE
+from scenegen.cli.training_output import StoredOutput
 from scenegen.cli.training_trial import tell_profile, tell_trial
 from scenegen.cli.types import default_device
 from scenegen.datasets.roots import root_folders
 from scenegen.datasets.source import BatchSource, SourceOptions
+from scenegen.stores.urls import StoreError
 from scenegen.trainers.checkpoints import CHECKPOINTS, StateStore
 from scenegen.trainers.data import DATA, with_batches
 from scenegen.trainers.distributed import RankLost, RanksDiffer, World, processes
@@ -115,6 +117,9 @@ def run_process(place: Place, options: argparse.Namespace, catches: bool) -> int
     except OSError as error:
         tell_disk(options.output_dir, error)
         return FAILED
+    except StoreError as error:
+        logger.error("%s", error)
+        return FAILED
     except RuntimeError:
         if not catches:
             raise
@@ -135,6 +140,7 @@ def train(options: argparse.Namespace, device: torch.device) -> int:
     resumes = not options.tryrun and not options.profile and has_state(options)
     parts = _agreed(world, lambda: build_experiment(experiment, files, from_checkpoints=not resumes))
     trainer = _agreed(world, lambda: make_trainer(options, experiment, files, parts, device))
+    output = _agreed(world, lambda: stored_output(options, experiment, world))
     if options.tryrun:
         return tell_trial(trainer, experiment)
     if options.profile:
@@ -143,7 +149,28 @@ def train(options: argparse.Namespace, device: torch.device) -> int:
     if world.is_first:
         write_descriptions(trainer, experiment, options)
         _tell_settings(trainer, experiment)
-    return _run(trainer, experiment, options)
+        if output is not None:
+            output.deliver()  # tells before the first step that a store may not be written to
+    if output is not None:
+        trainer.on_saved = output.after_state
+    status = _run(trainer, experiment, options)
+    if output is not None and world.is_first:
+        output.deliver()
+    return status
+
+
+def stored_output(options: argparse.Namespace, experiment: Experiment, world: World) -> StoredOutput | None:
+    """What delivers the output folder to a store; None for one on the disk.
+
+    Raises:
+        ConfigError: see `StoredOutput.check`.
+    """
+    if options.output_url is None:
+        return None
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", world.size)) if options.torchrun else options.processes
+    output = StoredOutput(options)
+    output.check(world, experiment.loop, math.ceil(world.size / here))
+    return output
 
 
 def _tell_settings(trainer: Trainer, experiment: Experiment) -> None:
@@ -163,7 +190,7 @@ def _run(trainer: Trainer, experiment: Experiment, options: argparse.Namespace) 
             "%s: saved at step %d in %s; run the command again to go on",
             trainer.stopped_by,
             trainer.step,
-            options.output_dir,
+            options.output_url or options.output_dir,
         )
         return SIGNALS[trainer.stopped_by]
     if trainer.step == 0:
@@ -174,7 +201,7 @@ def _run(trainer: Trainer, experiment: Experiment, options: argparse.Namespace) 
         "finished" if finished else "stopped",
         trainer.step,
         trainer.seconds,
-        options.output_dir / CHECKPOINTS,
+        (options.output_url or options.output_dir) / CHECKPOINTS,
     )
     return 0
 

@@ -31,6 +31,7 @@ from scenegen.conditioning.patch_places import (
     patch_places,
     place_code,
 )
+from scenegen.conditioning.scene_light import COLOUR_SPREAD
 from scenegen.inputs.scene_images import SceneImages
 from trellis_modules.samplers.conditioning import MultiViewCond
 from vggt.images import normalize_images
@@ -38,8 +39,6 @@ from vggt.images import normalize_images
 FEATURE_NORM_EPS = 1e-5
 PATCH_DETAILS = 12 + PLACE_CODE_SIZE
 """Numbers that `append_patch_details` adds to a token."""
-
-_COLOUR_SPREAD = 0.25  # makes them about as large as layer-normalised tokens
 
 
 @dataclass(frozen=True)
@@ -97,7 +96,7 @@ def append_patch_details(tokens: Tensor, images: Tensor, grid: int) -> Tensor:
             "the patch grid does not fit the image encoder"
         )
     quarters = F.interpolate(images.float(), size=(2 * grid, 2 * grid), mode="area")
-    colours = F.pixel_unshuffle((quarters - 0.5) / _COLOUR_SPREAD, 2).flatten(2).mT  # (B, G * G, 12)
+    colours = F.pixel_unshuffle((quarters - 0.5) / COLOUR_SPREAD, 2).flatten(2).mT  # (B, G * G, 12)
     places = place_code(grid_places(grid, images.device)).expand(len(images), -1, -1)
     details = torch.cat([colours, places], dim=2)
     padded = F.pad(details, (0, 0, tokens.shape[1] - grid**2, 0))

@@ -57,6 +57,12 @@ class AnnotatedPhoto:
         """How messages name an object."""
         return f"annotation {annotation.get('id')} of {self.file_name}"
 
+    def models(self) -> list[str]:
+        """Names of the models of objects that have a pose, each once, without those that are no names."""
+        placed = [a for a in self.annotations if _pose_numbers(a, "translation") is not None]
+        names = [a.get("model_id") for a in placed]
+        return list(dict.fromkeys(n for n in names if isinstance(n, str) and _NAME.fullmatch(n)))
+
     def fov(self) -> float:
         """Horizontal field of view in radians; 60 degrees where no annotation has one.
 

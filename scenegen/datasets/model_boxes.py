@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,11 +41,23 @@ class ModelBox:
 class ModelBoxes:
     """The boxes of the models of a data root, each file read once, also over several runs (`save`)."""
 
-    def __init__(self, root: Path) -> None:
-        """Measure the models of ``root``/raw/3D-FUTURE-model."""
+    def __init__(
+        self,
+        root: Path,
+        known: Mapping[str, ModelBox | ModelFileError] | None = None,
+        stamps: Mapping[str, Sequence[int | str]] | None = None,
+    ) -> None:
+        """Measure the models of ``root``/raw/3D-FUTURE-model.
+
+        Args:
+            root: data root.
+            known: boxes that were measured elsewhere; None takes those of earlier runs.
+            stamps: of each model file, what changes when it does; None looks at the files on the disk.
+        """
         self.folder, self._cache_path = root / MODELS_FOLDER, root / CACHE
-        self._known: dict[str, ModelBox | ModelFileError] = {}
-        self._stored = self._read_cache()
+        self._known: dict[str, ModelBox | ModelFileError] = dict(known or {})
+        self._stamps = stamps
+        self._stored = self._read_cache() if known is None else {}
 
     def path(self, model_id: str) -> Path:
         """The file of a model."""
@@ -56,15 +69,29 @@ class ModelBoxes:
         Raises:
             ModelFileError: its file is missing, cannot be read, or has no size.
         """
-        if model_id not in self._known:
+        if self.lacks(model_id):
             try:
-                self._known[model_id] = self._stored_box(model_id) or measure(self.path(model_id))
+                self._known[model_id] = measure(self.path(model_id))
             except ModelFileError as error:
                 self._known[model_id] = error
         known = self._known[model_id]
         if isinstance(known, ModelFileError):
             raise known
         return known
+
+    def lacks(self, model_id: str) -> bool:
+        """Whether a model is still to be measured."""
+        if model_id not in self._known and (stored := self._stored_box(model_id)) is not None:
+            self._known[model_id] = stored
+        return model_id not in self._known
+
+    def add(self, model_id: str, found: ModelBox | ModelFileError) -> None:
+        """Take a box that was measured elsewhere, or why there is none."""
+        self._known[model_id] = found
+
+    def of(self, model_ids: Iterable[str]) -> dict[str, ModelBox | ModelFileError]:
+        """What is known of some models."""
+        return {name: self._known[name] for name in model_ids if not self.lacks(name)}
 
     def save(self) -> None:
         """Keep what was measured for later runs, with the size and the time of each file."""
@@ -77,12 +104,18 @@ class ModelBoxes:
 
     def _stored_box(self, model_id: str) -> ModelBox | None:
         entry = self._stored.get(model_id)
-        if entry is None or not self.path(model_id).is_file() or entry["stamp"] != self._stamp(model_id):
+        if entry is None or entry["stamp"] != self._stamp(model_id):
             return None
         return ModelBox(tuple(entry["center"]), tuple(entry["size"]))
 
-    def _stamp(self, model_id: str) -> list[int]:
-        state = self.path(model_id).stat()
+    def _stamp(self, model_id: str) -> list[int | str] | None:
+        """What changes when the file of a model does; None where there is none."""
+        if self._stamps is not None:
+            return list(self._stamps[model_id]) if model_id in self._stamps else None
+        path = self.path(model_id)
+        if not path.is_file():
+            return None
+        state = path.stat()
         return [state.st_size, state.st_mtime_ns]
 
     def _read_cache(self) -> dict[str, Any]:

@@ -183,7 +183,12 @@ class ShardFiles:
 
 def shard_paths(folder: Path, kind: str, set_name: str) -> list[Path]:
     """The shards of a kind and set in a folder, by number."""
-    return sorted(folder.glob(f"{kind}_{set_name}-*.safetensors"))
+    return sorted(folder.glob(shard_pattern(kind, set_name)))
+
+
+def shard_pattern(kind: str, set_name: str) -> str:
+    """What the file names of the shards of a kind and set have in common, for `fnmatch.fnmatch`."""
+    return f"{kind}_{set_name}-*.safetensors"
 
 
 def shard_name(kind: str, set_name: str, number: int) -> str:

@@ -36,7 +36,7 @@ class Alignment:
 
     Attributes:
         transform: prediction to truth.
-        method: how it was found, such as "filterreg+icp@90".
+        method: how it was found, such as "filterreg".
         unaligned, aligned: neighbours without and with the transform; without it None where not asked for.
         seconds: time taken, with the two full matches.
     """
@@ -67,7 +67,7 @@ def align(
     rng: np.random.Generator,
     *,
     compare: bool = True,
-    vertices: np.ndarray | None = None,
+    surface: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Alignment:
     """Align a predicted scene to the true one.
 
@@ -82,13 +82,12 @@ def align(
         settings: mode and iteration limits.
         rng: draws the points on which ICP works.
         compare: also find the neighbours of the untouched prediction, which `best` does in any case.
-        vertices: (V, 3) of the prediction, whose box `best` keeps at that size; None keeps scale 1.
+        surface: vertices (V, 3) and faces (F, 3) of the prediction, whose box `best` keeps at that size and
+            whose main axes lay out its starts; None keeps scale 1.
     """
     began = time.perf_counter()
     if settings.mode == "best":
-        transform, method = nearest_alignment(
-            pair, rng, settings.max_iterations, settings.tolerance, vertices
-        )
+        transform, method = nearest_alignment(pair, rng, settings.max_iterations, settings.tolerance, surface)
     else:
         transform, method = _single_start(pair, settings, rng, FINE_CELLS)
     return _measured(pair, transform, method, settings, compare, began)

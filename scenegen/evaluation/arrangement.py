@@ -12,10 +12,11 @@ import numpy as np
 import torch
 import trimesh
 from scipy.optimize import linear_sum_assignment
-from scipy.spatial import ConvexHull, QhullError, cKDTree
+from scipy.spatial import ConvexHull, QhullError
 
 from scenegen.evaluation.loading import EvaluationScene, ObjectMesh
 from scenegen.evaluation.metrics import box_iou
+from scenegen.evaluation.neighbours import Neighbours
 from scenegen.refinement.solid import Solid, shared_volume, solid_of
 
 _SOLID_RESOLUTION = 48  # voxels along the longest side of an object
@@ -96,7 +97,7 @@ def mean_closest_distance(prediction: np.ndarray, truth: np.ndarray, true_vertic
     Source: Y. Xiang et al., PoseCNN, RSS 2018, sec. V.B, with the predicted shape in the predicted pose.
     """
     few = truth[:: max(1, len(truth) // _DISTANCE_POINTS)]
-    return float(cKDTree(prediction).query(few)[0].mean() / diagonal(true_vertices))
+    return float(Neighbours(prediction).of(few)[0].mean() / diagonal(true_vertices))
 
 
 def diagonal(vertices: np.ndarray) -> float:

@@ -21,7 +21,7 @@ from scenegen.evaluation.arrangement import (
     upright_box_iou,
 )
 from scenegen.evaluation.clouds import CloudPair, Matches
-from scenegen.evaluation.loading import EvaluationScene, ObjectMesh, ScenePoses, sample_surface
+from scenegen.evaluation.loading import EvaluationScene, ObjectMesh, ScenePoses, joined, sample_surface
 from scenegen.evaluation.metrics import (
     box_iou,
     chamfer_distances,
@@ -81,8 +81,7 @@ def compare_scenes(
 ) -> SceneFigures:
     """Compare whole scenes, and objects with the same index in their places, aligned and not."""
     pair = CloudPair(prediction.cloud, truth.cloud)
-    vertices = np.concatenate([item.vertices for item in prediction.scene.objects.values()])
-    alignment = align(pair, settings.alignment, rng, vertices=vertices)
+    alignment = align(pair, settings.alignment, rng, surface=joined(prediction.scene.objects.values()))
     scaled = refine_scale(pair, alignment.transform, settings.alignment, rng)
     variants = [
         (alignment.transform, alignment.aligned),

@@ -136,7 +136,7 @@ def load_scene(path: Path) -> EvaluationScene:
             parts.setdefault(index, []).append(mesh)
     objects = {}
     for index in sorted(parts):
-        item = _join(index, parts[index])
+        item = ObjectMesh(index, *joined(parts[index]))
         if triangle_areas(item.vertices, item.faces).sum() > 0:
             objects[index] = item
         else:
@@ -156,13 +156,12 @@ def _object_index(mesh: GlbMesh) -> int | None:
     return None
 
 
-def _join(index: int, meshes: list[GlbMesh]) -> ObjectMesh:
+def joined(meshes: Iterable[GlbMesh | ObjectMesh]) -> tuple[np.ndarray, np.ndarray]:
+    """Vertices (V, 3) and faces (F, 3) of several meshes together."""
+    meshes = list(meshes)
     offsets = np.cumsum([0] + [len(mesh.vertices) for mesh in meshes[:-1]])
-    return ObjectMesh(
-        index,
-        np.concatenate([mesh.vertices for mesh in meshes]),
-        np.concatenate([mesh.faces + offset for mesh, offset in zip(meshes, offsets, strict=True)]),
-    )
+    faces = [mesh.faces + offset for mesh, offset in zip(meshes, offsets, strict=True)]
+    return np.concatenate([mesh.vertices for mesh in meshes]), np.concatenate(faces)
 
 
 def normalise_scene(scene: EvaluationScene) -> EvaluationScene:

@@ -5,10 +5,14 @@ Every transform maps the prediction (source) onto the truth (target): x_truth = 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
+from scipy.linalg.lapack import dgesdd
 from scipy.spatial.distance import cdist
+
+from scenegen.evaluation.kernel_means import KernelMeans
 
 FINE_CELLS, OBJECT_CELLS, COARSE_CELLS = 1 / 8, 1 / 5, 1 / 3
 """Sides of FilterReg's cells in sigma. With the fine ones it ends within 0.1 degree of where all pairs of
@@ -17,7 +21,6 @@ starts that are refined afterwards."""
 
 _FINE_TOLERANCE = 0.1  # of the tolerance: steps become small long before the end is near
 _LEAST_SIGMA2 = 1e-12
-_LARGEST_EXPONENT = 60.0  # so that exp of minus this, times the least weight, is far from the least float
 
 
 @dataclass(frozen=True)
@@ -68,12 +71,20 @@ def fit_similarity(
     source_zero, target_zero = source - source_mean, target - target_mean
     # einsum sums in a fixed order, BLAS need not: results must not depend on the number of threads.
     covariance = np.einsum("n,ni,nj->ij", weights, target_zero, source_zero)
-    u, singular, vt = np.linalg.svd(covariance)
-    signs = np.array([1.0, 1.0, np.sign(np.linalg.det(u) * np.linalg.det(vt))])
-    rotation = (u * signs) @ vt
+    rotation = nearest_rotation(covariance)
     spread = weights @ np.square(source_zero).sum(axis=1)
-    scale = float(singular @ signs / spread) if with_scale and spread > 0 else 1.0
+    scale = float((rotation * covariance).sum() / spread) if with_scale and spread > 0 else 1.0
     return Similarity(rotation, target_mean - scale * rotation @ source_mean, scale)
+
+
+def nearest_rotation(covariance: np.ndarray) -> np.ndarray:
+    """The rotation (3, 3) of least squares between centred pairs, from their sum w target source^T (3, 3)."""
+    u, _, vt, _ = dgesdd(covariance)  # numpy's own call takes three times as long for so small a matrix
+    rotation = u @ vt
+    (a, b, c), (d, e, f), (g, h, i) = rotation.tolist()
+    if a * (e * i - f * h) + b * (f * g - d * i) + c * (d * h - e * g) < 0:  # the determinant: mirrored
+        rotation = u @ (vt * [[1.0], [1.0], [-1.0]])
+    return rotation
 
 
 def filterreg(
@@ -126,31 +137,24 @@ def _filterreg_of_cells(
     """FilterReg with a given sigma^2 between the means of the cells of two clouds."""
     points, weights = _cell_means(source, cell)
     target_points, target_weights = _cell_means(target, cell)
-    # Single precision halves the time; what it loses is far below the tolerance.
-    columns = _kernel_columns(target_points, target_weights, sigma2)
-    values = np.column_stack([target_points, np.ones(len(target_points))]).astype(np.float32)
-    within_reach = _farthest(points, weights, target_points, start) ** 2 / (2 * sigma2) < _LARGEST_EXPONENT
-    transform = start
+    means = KernelMeans(
+        target_points, target_weights, sigma2, _farthest(points, weights, target_points, start)
+    )
+    shares = weights / weights.sum()
+    middle = shares @ points
+    centred = points - middle
+    weighted = shares[:, None] * centred
+    moved, transform = start.apply(points), start
     for _ in range(max_iterations):
-        moved = transform.apply(points)
-        falling = -np.square(moved).sum(axis=1) / (2 * sigma2)
-        rows = np.column_stack([moved, np.ones(len(moved)), falling]).astype(np.float32)
-        logits = rows @ columns  # (N, M): log weight - squared distance / (2 sigma^2)
-        if not within_reach:  # a constant for each row changes nothing, and keeps the exponents in range
-            logits -= logits.max(axis=1, keepdims=True)
-        sums = (np.exp(logits, out=logits) @ values).astype(np.float64)
-        updated = fit_similarity(points, sums[:, :3] / sums[:, 3:], weights)
-        step = updated.apply(points) - moved
-        transform = updated
-        if rms(step) < tolerance:
+        goals = means.at(moved)
+        goal = shares @ goals
+        rotation = nearest_rotation(np.einsum("ni,nj->ij", goals, weighted))
+        updated = centred @ rotation.T + goal
+        step, moved = rms(updated - moved), updated
+        transform = Similarity(rotation, goal - rotation @ middle)
+        if step < tolerance:
             break
     return transform
-
-
-def _kernel_columns(points: np.ndarray, weights: np.ndarray, sigma2: float) -> np.ndarray:
-    """What rows (x, 1, -|x|^2 / 2 sigma^2) are multiplied by for log w - |x - y|^2 / 2 sigma^2: (5, M)."""
-    falling = np.log(weights / weights.max()) - np.square(points).sum(axis=1) / (2 * sigma2)
-    return np.vstack([points.T / sigma2, falling, np.ones(len(points))]).astype(np.float32)
 
 
 def _farthest(points: np.ndarray, weights: np.ndarray, target: np.ndarray, start: Similarity) -> float:
@@ -224,4 +228,4 @@ def _mean_squared_distance(a: np.ndarray, b: np.ndarray) -> float:
 
 def rms(vectors: np.ndarray) -> float:
     """Root of the mean squared length of vectors (N, 3)."""
-    return float(np.sqrt(np.square(vectors).sum(axis=1).mean()))
+    return math.sqrt(np.einsum("ni,ni->", vectors, vectors) / len(vectors))

@@ -48,7 +48,7 @@ from scenegen.evaluation.scene_files import FAILED, Prediction, ScenePair, load_
 from scenegen.evaluation.scene_physics import add_physics, true_physics
 from scenegen.evaluation.settings import CORRECTED, PAPER, EvaluationSettings
 
-RECORD_FORMAT = 2
+RECORD_FORMAT = 3
 """Raised whenever figures change their meaning, so that older records are not resumed."""
 
 # Of random numbers of one scene; equal meshes get equal points, so that their distance is 0.

@@ -1,7 +1,7 @@
 """The nearest of many alignments of two scenes, found in the prediction's own frame.
 
 The starts are laid out by the shapes of both scenes alone, so that the result does not depend on where the
-prediction stands in its file, nor how it is turned there.
+prediction stands in its file, nor how it is turned or tilted there, as long as the same side is up.
 """
 
 from __future__ import annotations
@@ -9,21 +9,21 @@ from __future__ import annotations
 import numpy as np
 
 from scenegen.evaluation.clouds import CloudPair, symmetric_icp
-from scenegen.evaluation.registration import COARSE_CELLS, Similarity, filterreg, rms
+from scenegen.evaluation.main_axes import main_axes
+from scenegen.evaluation.registration import Similarity, rms
 from scenegen.geometry import SCENE_EXTENT
 
 SEARCH_POINTS = 2048
-"""Of each cloud, on which ICP works."""
+"""Of each cloud, on which ICP ends."""
 
+_TURNS_DEG = np.arange(0.0, 360.0, 30.0)
 # Of every start, before all but the nearest ones are given up.
-_FIRST_POINTS, _FIRST_ITERATIONS, _KEPT_STARTS = 768, 10, 4
-_COARSE_ITERATIONS = 20
+_FIRST_POINTS, _FIRST_ITERATIONS, _KEPT_STARTS = 512, 10, 5
+_COARSE_POINTS, _COARSE_ITERATIONS = 1024, 20
 _RESIZINGS = 2
-# Root mean square distances, in units of the truth, under which two candidates are on the way to one end.
-_SAME_AT_FIRST, _SAME = 0.02, 0.002
+# Root mean square distance, in units of the truth, under which two candidates are on the way to one end.
+_SAME = 0.02
 _LAST_TOLERANCE = 0.03  # of the tolerance: where a scene ends must not depend on where it began
-_FILTERREG_YAWS_DEG = (0, 90, 180, 270)
-_ICP_YAWS_DEG = (0, 45, 90, 135, 180, 225, 270, 315)
 
 
 def nearest_alignment(
@@ -31,59 +31,72 @@ def nearest_alignment(
     rng: np.random.Generator,
     max_iterations: int,
     tolerance: float,
-    vertices: np.ndarray | None = None,
+    surface: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> tuple[Similarity, str]:
     """Refine the best of several shortly iterated starts.
 
-    FilterReg runs from four turns about the vertical, ICP from these ends and from eight turns of the nearest
-    of them. ICP refines the candidates of least Chamfer distance.
+    The prediction is put upright by its main axes, in twelve turns about the vertical from where another one
+    of them lies on the longest extent of the truth. ICP brings these starts nearer, and only those of least
+    Chamfer distance go on with more points and iterations.
 
     Args:
-        pair: clouds, y up.
+        pair: clouds; the truth has y up.
         rng: draws the points on which ICP works.
         max_iterations, tolerance: iterations end when the points' rms move is below the tolerance.
-        vertices: (V, 3) of the prediction, which is given the size at which its box has the longest side of
-            scene files along the axes of the truth; None keeps its size.
+        surface: vertices (V, 3) and faces (F, 3) of the prediction, which is given the size at which its box
+            has the longest side of scene files along the axes of the truth; None keeps its size, and takes
+            the axes of its file for its main axes.
 
     Returns:
         The transform from prediction to truth, and the name of its start.
     """
-    own = _own_frame(pair, with_scale=vertices is not None)
+    own = _own_frame(pair, surface)
     posed = CloudPair(own.apply(pair.prediction), pair.truth)
     limits = {"max_iterations": max_iterations, "tolerance": tolerance}
     first = limits | {"max_iterations": min(_FIRST_ITERATIONS, max_iterations)}
     short = limits | {"max_iterations": min(_COARSE_ITERATIONS, max_iterations)}
     small = posed.subsample(SEARCH_POINTS, rng)
-    few = small.subsample(_FIRST_POINTS, rng)
-    candidates = {
-        name: symmetric_icp(few, start, **first) for name, start in _starts(posed, few, limits).items()
-    }
-    nearest = sorted(candidates, key=lambda name: few.match(candidates[name]).chamfer)[:_KEPT_STARTS]
-    candidates = _distinct({name: candidates[name] for name in nearest}, few.prediction, _SAME_AT_FIRST)
-    candidates = {name: symmetric_icp(small, start, **short) for name, start in candidates.items()}
-    moved = None if vertices is None else own.apply(vertices)
-    if moved is not None:
-        candidates = _distinct(candidates, few.prediction, _SAME)
-        candidates = {name: _resized(small, start, moved, short) for name, start in candidates.items()}
+    candidates = _starts(pair.truth)
+    few, coarse = (small.subsample(points, rng) for points in (_FIRST_POINTS, _COARSE_POINTS))
+    candidates = {name: symmetric_icp(few, start, **first) for name, start in candidates.items()}
+    candidates = _nearest_distinct(candidates, few)
+    vertices = None if surface is None else own.apply(surface[0])
+    candidates = {name: _refined(coarse, start, vertices, short) for name, start in candidates.items()}
     method = min(candidates, key=lambda name: small.match(candidates[name]).chamfer)
     fine = limits | {"tolerance": tolerance * _LAST_TOLERANCE}
-    if moved is None:
-        found = symmetric_icp(small, candidates[method], **fine)
-    else:
-        found = _resized(small, candidates[method], moved, fine)
+    found = _refined(small, candidates[method], vertices, fine)
     return found.after(own), method
 
 
-def _own_frame(pair: CloudPair, with_scale: bool) -> Similarity:
-    """Take the prediction to its own frame: centred at its mean, its longest extent in plan along x.
+def _own_frame(pair: CloudPair, surface: tuple[np.ndarray, np.ndarray] | None) -> Similarity:
+    """Take the prediction to its own frame: centred at its mean, its main axes along x, y, z.
 
-    With `with_scale` its points lie as far from their mean as those of the truth do.
+    The axis nearest to the vertical of its file is y. With a surface its points lie as far from their mean
+    as those of the truth do.
     """
-    mean, true_mean = pair.prediction.mean(axis=0), pair.truth.mean(axis=0)
+    mean = pair.prediction.mean(axis=0)
+    if surface is None:
+        return Similarity(np.eye(3), -mean)
     spread = rms(pair.prediction - mean)
-    scale = rms(pair.truth - true_mean) / spread if with_scale and spread > 0 else 1.0
-    rotation = _turn_about_y(-_heading_deg(pair.prediction - mean))
+    scale = rms(pair.truth - pair.truth.mean(axis=0)) / spread if spread > 0 else 1.0
+    rotation = _upright(main_axes(*surface))
     return Similarity(rotation, -scale * rotation @ mean, scale)
+
+
+def _upright(axes: np.ndarray) -> np.ndarray:
+    """The rotation whose rows are the axes (3, 3), the one nearest to y second and pointing upwards."""
+    highest = int(np.abs(axes[:, 1]).argmax())
+    up, ahead = axes[highest] * np.sign(axes[highest, 1]), axes[(highest + 1) % 3]
+    return np.array([ahead, up, np.cross(ahead, up)])
+
+
+def _starts(truth: np.ndarray) -> dict[str, Similarity]:
+    """Where ICP begins, by name; the prediction is in its own frame."""
+    mean = truth.mean(axis=0)
+    heading = _heading_deg(truth - mean)
+    return {
+        f"icp@{turn_deg:.0f}": Similarity(_turn_about_y(heading + turn_deg), mean) for turn_deg in _TURNS_DEG
+    }
 
 
 def _heading_deg(centred: np.ndarray) -> float:
@@ -92,44 +105,24 @@ def _heading_deg(centred: np.ndarray) -> float:
     return float(np.rad2deg(np.arctan2(-2 * (x @ z), x @ x - z @ z) / 2))
 
 
-def _starts(pair: CloudPair, few: CloudPair, limits: dict[str, float]) -> dict[str, Similarity]:
-    """Where ICP begins, by name; the prediction is in its own frame."""
-    true_mean = pair.truth.mean(axis=0)
-    heading = _heading_deg(pair.truth - true_mean)
-    ends = {
-        f"filterreg+icp@{yaw_deg}": filterreg(
-            pair.prediction,
-            pair.truth,
-            Similarity(_turn_about_y(heading + yaw_deg), true_mean),
-            **limits,
-            cell_in_sigma=COARSE_CELLS,
-        )
-        for yaw_deg in _FILTERREG_YAWS_DEG
-    }
-    level = min(ends.values(), key=lambda end: few.match(end).chamfer)
-    turned = {
-        f"icp@{yaw_deg}": Similarity(_turn_about_y(yaw_deg) @ level.rotation, level.translation)
-        for yaw_deg in _ICP_YAWS_DEG
-    }
-    return ends | turned
-
-
-def _distinct(
-    candidates: dict[str, Similarity], points: np.ndarray, distance: float
-) -> dict[str, Similarity]:
-    """The candidates without those that move points (N, 3) to where an earlier one does."""
+def _nearest_distinct(candidates: dict[str, Similarity], pair: CloudPair) -> dict[str, Similarity]:
+    """The nearest candidates, without those that end where a nearer one does."""
     kept: dict[str, Similarity] = {}
-    for name, candidate in candidates.items():
-        moved = candidate.apply(points)
-        if all(rms(moved - other.apply(points)) > distance for other in kept.values()):
-            kept[name] = candidate
+    for name in sorted(candidates, key=lambda name: pair.match(candidates[name]).chamfer):
+        moved = candidates[name].apply(pair.prediction)
+        if all(rms(moved - other.apply(pair.prediction)) > _SAME for other in kept.values()):
+            kept[name] = candidates[name]
+        if len(kept) == _KEPT_STARTS:
+            break
     return kept
 
 
-def _resized(
-    pair: CloudPair, start: Similarity, vertices: np.ndarray, limits: dict[str, float]
+def _refined(
+    pair: CloudPair, start: Similarity, vertices: np.ndarray | None, limits: dict[str, float]
 ) -> Similarity:
-    """Refine a transform by ICP, and the scale that gives the box of the vertices its longest side."""
+    """Refine a transform by ICP, and where there are vertices the scale that gives their box its size."""
+    if vertices is None:
+        return symmetric_icp(pair, start, **limits)
     transform = start
     for _ in range(_RESIZINGS):
         sides = np.ptp(vertices @ transform.rotation.T, axis=0)

@@ -63,7 +63,7 @@ LOWER_IS_BETTER = (
 """Parts of the names of figures that are better when they are smaller."""
 
 ALIGNER_NAMES = {
-    "best": "twelve starts about the vertical with FilterReg and ICP, the nearest kept",
+    "best": "twelve turns about the vertical with ICP, the nearest kept",
     "filterreg": "FilterReg, one run as it is",
     "icp": "ICP, one run as it is",
     "cpd": "coherent point drift with scale on 5,000 points, one run as it is",

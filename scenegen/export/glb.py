@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import trimesh
 
 from scenegen.export.frames import SceneFrame
@@ -100,7 +100,7 @@ def _mesh_nodes(
     meshes: Sequence[tuple[str, trimesh.Trimesh, np.ndarray]], options: ExportOptions
 ) -> list[GltfNode]:
     """Nodes of named and placed meshes; textures, which take longest, are encoded side by side."""
-    threads = min(len(meshes), os.cpu_count() or 1)
+    threads = min(len(meshes), torch.get_num_threads())  # those of a worker, where there are several
     if threads < 2:
         return [_mesh_node(*mesh, options) for mesh in meshes]
     with ThreadPoolExecutor(threads) as pool:

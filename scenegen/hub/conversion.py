@@ -17,7 +17,7 @@ from torch import Tensor
 
 from safe_files.limits import MAX_JSON_NAME, MAX_SHARING
 from safe_files.regular import UnreadableFile, check_regular, shown
-from safe_files.weights import open_weights
+from safe_files.weights import open_weights, without_weights
 from scenegen.hub.array_pickles import read_arrays
 from scenegen.hub.releases import HubError, load_networks
 from scenegen.hub.wheel_members import wheel_member
@@ -369,7 +369,7 @@ def _bytes(tensor: Tensor) -> Tensor:
 
 
 def _on_meta(config: NamedConfig) -> torch.nn.Module:
-    with torch.device("meta"):
+    with without_weights():
         return build_model(config, "--like")
 
 

@@ -11,12 +11,12 @@ from vggt.images import IMAGENET_MEAN, IMAGENET_STD
 from vggt.layers.efficientnet import STAGES, EfficientNetLite0
 
 _TRAINED_SCALE, _TRAINED_OFFSET = 255 / 128, -127 / 128  # of pixels in [0, 1], for the published network
-_PREFIX = "patch_embed.body."  # in an image encoder
+_PREFIX = "patch_embed.trunk."  # in an image encoder
 
 
 def image_feature_trunk() -> nn.Module:
     """The part of an image encoder that `image_features` are for."""
-    return nn.ModuleDict({"patch_embed": nn.ModuleDict({"body": EfficientNetLite0()})})
+    return nn.ModuleDict({"patch_embed": nn.ModuleDict({"trunk": EfficientNetLite0()})})
 
 
 def image_features(published: Mapping[str, Tensor]) -> dict[str, Tensor]:

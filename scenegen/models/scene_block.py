@@ -15,12 +15,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from scenegen.models.asset_groups import asset_groups, grouped_attention
 from trellis_modules.attention import CrossAttention, KeyValue, SelfAttention
 from trellis_modules.transformer import (
     NORM_EPS,
     LayerNorm32,
     ModulatedTransformerCrossBlock,
     modulation_network,
+    modulation_vectors,
     split_modulation,
 )
 
@@ -84,6 +86,11 @@ class SceneTransformerBlock(ModulatedTransformerCrossBlock):
             nn.Identity() if share_mod else modulation_network(channels, num_branches=1)
         )
 
+    def vectors(self, condition: Tensor, scene_condition: Tensor) -> tuple[Tensor, ...]:
+        """The (B, 6 C) and (B, 3 C) vectors of (B, C) conditions, which ``forward`` takes in their place."""
+        network = self.adaLN_modulation_global
+        return *super().vectors(condition), modulation_vectors(network, scene_condition, self.channels)
+
     def project_context(self, context: AssetCond | SceneContext) -> SceneContext:
         """Condition -> its keys and values for all states, which ``forward`` takes too, as they are."""
         if isinstance(context, SceneContext):
@@ -99,25 +106,28 @@ class SceneTransformerBlock(ModulatedTransformerCrossBlock):
         condition: Tensor,
         scene_condition: Tensor,
         scene_size: int,
+        group_size: int | None,
         context: AssetCond | SceneContext,
     ) -> Tensor:
         """One block on B = S * scene_size assets; all that it computes with its parameters is computed here.
 
         Args:
             x: (B, num_scene_tokens + N, C); the assets of a scene are neighbours on the batch axis.
-            condition: (B, C), or with ``share_mod`` (B, 6 C) from the model's modulation network.
-            scene_condition: (B, C), or with ``share_mod`` (B, 3 C), for the scene attention.
+            condition: (B, C), or (B or 1, 6 C) from the model's modulation network or from ``vectors``.
+            scene_condition: (B, C), or likewise (B or 1, 3 C), for the scene attention.
             scene_size: assets per scene.
+            group_size: assets that see each other whole, see `asset_groups`.
             context: of the B assets, or its keys and values from ``project_context``.
 
         Returns:
             The shape of x.  Scene tokens change in the two scene attentions only.
         """
-        attn, mlp = split_modulation(self.adaLN_modulation(condition), self.channels)
-        (scene_attn,) = split_modulation(self.adaLN_modulation_global(scene_condition), self.channels)
+        vectors, scene_vectors = self.vectors(condition, scene_condition)
+        attn, mlp = split_modulation(vectors, self.channels)
+        (scene_attn,) = split_modulation(scene_vectors, self.channels)
         context = self.project_context(context)
         x = self._on_voxels(x, partial(self.attend, modulation=attn, context=context.object))
-        x = scene_attn.join(x, self._attend_scene(scene_attn.normed(self.norm4, x), scene_size))
+        x = scene_attn.join(x, self._attend_scene(scene_attn.normed(self.norm4, x), scene_size, group_size))
         x = self.global_cross_attn.join(x, self.norm5, context.scene)
         return self._on_voxels(x, partial(self.feed_forward, modulation=mlp))
 
@@ -135,7 +145,13 @@ class SceneTransformerBlock(ModulatedTransformerCrossBlock):
         part(voxels, out=joined[:, self.num_scene_tokens :])
         return joined
 
-    def _attend_scene(self, x: Tensor, scene_size: int) -> Tensor:
-        """Self attention over all tokens of each scene: (S * scene_size, L, C) -> the same shape."""
+    def _attend_scene(self, x: Tensor, scene_size: int, group_size: int | None) -> Tensor:
+        """Self attention over the tokens of each scene: (S * scene_size, L, C) -> the same shape."""
         tokens = x.reshape(-1, scene_size * x.shape[1], x.shape[2])  # (S, scene_size * L, C)
-        return self.global_attn(tokens).reshape(x.shape)
+        groups = asset_groups(scene_size, group_size)
+        if len(groups) == 1:
+            return self.global_attn(tokens).reshape(x.shape)
+        attend = partial(
+            grouped_attention, num_assets=scene_size, num_scene_tokens=self.num_scene_tokens, groups=groups
+        )
+        return self.global_attn(tokens, attend=attend).reshape(x.shape)

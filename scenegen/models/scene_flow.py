@@ -11,6 +11,7 @@ from scenegen.models.position_head import PositionHead
 from scenegen.models.scene_block import AssetCond, SceneTransformerBlock
 from trellis_modules.flow_output import FlowOutput
 from trellis_modules.models import PreparedContext, SparseStructureFlowConfig, SparseStructureFlowModel
+from trellis_modules.samplers.flow_matching import PreparedTime
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +45,7 @@ class SceneFlowModel(SparseStructureFlowModel):
     """
 
     config: SceneFlowModelConfig
+    _branches = (2, 1)
 
     def _build(self) -> None:
         super()._build()
@@ -91,11 +93,12 @@ class SceneFlowModel(SparseStructureFlowModel):
     def forward(
         self,
         x: Tensor,
-        t: Tensor,
+        t: Tensor | PreparedTime,
         cond: Tensor | PreparedContext,
         *,
         num_object_tokens: int | None = None,
         scene_size: int | None = None,
+        group_size: int | None = None,
         is_query: Tensor | None = None,
         features_before: int | None = None,
         cond_repeats: int = 1,
@@ -105,11 +108,12 @@ class SceneFlowModel(SparseStructureFlowModel):
 
         Args:
             x: (B, in_channels, R, R, R) noisy latents; assets of a scene are neighbours on the batch axis.
-            t: (B,) time times 1000.
+            t: (B,) time times 1000, or a result of ``precompute_times``.
             cond: (B / cond_repeats, L, cond_channels) condition, or the result of ``precompute_context``.
             num_object_tokens: leading tokens of ``cond`` that show the asset itself; not needed with a
                 prepared context.
             scene_size: assets per scene; None: all B assets are one scene; 1: no asset sees another.
+            group_size: assets of a scene that see each other whole, see `asset_groups`; None: all.
             is_query: (B,) bool, assets whose frame is that of the poses; default: the first of each scene.
             features_before: block whose input tokens (B, 1 + registers + N, C), the position token first, are
                 returned as features; ``num_blocks`` means the output of the last one.
@@ -126,17 +130,14 @@ class SceneFlowModel(SparseStructureFlowModel):
         """
         scene_size = self._check_scene_size(len(x), scene_size)
         is_query = self._query_rows(len(x), scene_size, x.device) if is_query is None else is_query
-        t_emb = self._embed_time(t)
-        conditions = [
-            network(t_emb).to(self.torso_dtype)
-            for network in (self.adaLN_modulation, self.adaLN_modulation_global)
-        ]
+        _, conditions = self._time(t)
         if not isinstance(cond, PreparedContext):
             cond = self._context(cond, num_object_tokens)._replace(repeats=cond_repeats)
         elif cond_repeats != 1:
             cond = PreparedContext(tuple(block._replace(repeats=cond_repeats) for block in cond.blocks))
         h = torch.cat([self._scene_tokens(is_query), self._embed(x)], dim=1)  # (B, 1 + registers + N, C)
-        h, features = self._run_blocks(h, cond, *conditions, scene_size, features_before=features_before)
+        grouping = scene_size, group_size
+        h, features = self._run_blocks(h, cond, conditions, *grouping, features_before=features_before)
         h = h.to(x.dtype)
         velocity = self._velocity(h[:, 1 + self.config.num_register_tokens :])
         if not regress_poses:
@@ -154,6 +155,10 @@ class SceneFlowModel(SparseStructureFlowModel):
             scene_size = self._check_scene_size(len(tokens), scene_size)
             is_query = self._query_rows(len(tokens), scene_size, tokens.device)
         return self.position_head(tokens, is_query)
+
+    def _conditions(self, t_emb: Tensor) -> tuple[Tensor, ...]:
+        """What every block is told of (S, C) embedded times, for its own attention and for the scene's."""
+        return *super()._conditions(t_emb), self.adaLN_modulation_global(t_emb).to(self.torso_dtype)
 
     @staticmethod
     def _query_rows(num_assets: int, scene_size: int, device: torch.device) -> Tensor:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,6 +24,7 @@ from scenegen.checkpoints.roles import (
 from scenegen.checkpoints.schema import PipelineConfig, SlatNormalization
 from scenegen.conditioning.image_preparation import images_to_tensor
 from scenegen.conditioning.scene_conditioner import SceneCond, append_patch_details
+from scenegen.conditioning.scene_light import append_light, light_tones
 from scenegen.inputs.scene_images import SceneImages
 from scenegen.pipelines.drafts import ObjectDraft, latents_problem, usable
 from scenegen.pipelines.progress import ProgressReporter
@@ -265,24 +267,30 @@ def object_cond(scene: SceneCond) -> SceneCond:
     return SceneCond(cond, own(scene.neg_cond), length)
 
 
-def with_patch_details(
-    objects: SceneCond, views: Sequence[SceneImages], image_size: int, grid: int
-) -> SceneCond:
-    """Conditions of objects with colours and places beside the tokens of crops, see `append_patch_details`.
+def with_colours(objects: SceneCond, views: Sequence[SceneImages], config: PipelineConfig) -> SceneCond:
+    """Conditions of objects with what else the checkpoint's appearance flow sees: details, light.
 
     Args:
         objects: see `object_cond`.
         views: the photos that they were made from, with the objects in the same order.
-        image_size: side of the encoder's input in pixels.
-        grid: patches along it.
+        config: names what it sees, see `append_patch_details` and `light_tones`.
     """
     tokens = objects.cond.views if isinstance(objects.cond, MultiViewCond) else (objects.cond,)
-    joined = tuple(
-        append_patch_details(part, images_to_tensor(view.cutouts, image_size).to(part.device), grid)
-        for part, view in zip(tokens, views, strict=True)
-    )
+    joined = tuple(_with_colours(part, view, config) for part, view in zip(tokens, views, strict=True))
     cond = MultiViewCond(joined) if isinstance(objects.cond, MultiViewCond) else joined[0]
     return SceneCond(cond, torch.zeros_like(joined[0]), objects.num_object_tokens)
+
+
+def _with_colours(tokens: Tensor, view: SceneImages, config: PipelineConfig) -> Tensor:
+    size, device = config.image_size, tokens.device
+    if config.slat_patch_grid:
+        crops = images_to_tensor(view.cutouts, size).to(device)
+        tokens = append_patch_details(tokens, crops, config.slat_patch_grid)
+    if config.slat_light:
+        photo = torch.from_numpy(np.asarray(view.photo.convert("RGB"), dtype=np.float32) / 255)
+        masks = torch.from_numpy(np.stack(view.masks))[:, None]
+        tokens = append_light(tokens, light_tones(photo.permute(2, 0, 1)[None], masks).to(device))
+    return tokens
 
 
 def select_objects(scene: SceneCond, rows: Sequence[int]) -> SceneCond:
@@ -356,6 +364,7 @@ def sample_structured_latents(
             prepare_neg_cond(prepare, chosen) if sampler.uses_guidance(params) else None,
             params,
             on_step=None if on_step is None else lambda step, _, done=done: on_step(done + step, total),
+            prepare_times=getattr(model, "precompute_times", None),
         )
         samples.append(result.samples)
     return denormalize(sparse_cat(samples), normalization)

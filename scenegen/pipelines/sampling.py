@@ -22,6 +22,7 @@ from trellis_modules.samplers import (
     SamplingResult,
 )
 from trellis_modules.samplers.conditioning import ExtrasMean, arithmetic_mean, average_outputs
+from trellis_modules.samplers.flow_euler import PrepareTimes
 from trellis_modules.samplers.guidance import ConditionalPredictor
 from trellis_modules.samplers.recording import recorded
 
@@ -63,6 +64,7 @@ class WithoutSceneAttention:
         """Wrap a scene flow model."""
         self.model = model
         self.precompute_context = model.precompute_context
+        self.precompute_times = model.precompute_times
 
     def __call__(self, x_t: Tensor, t: Tensor, cond: Cond, **arguments: Any) -> FlowOutput:
         """As the model, with the assets of ``x_t`` (B, ...) each in a scene of its own."""
@@ -72,6 +74,22 @@ class WithoutSceneAttention:
     def poses(self, tokens: Tensor, *, scene_size: int | None = None) -> Tensor:
         """As the model's, of assets in a scene each."""
         return self.model.poses(tokens, is_query=_queries(tokens, scene_size))
+
+
+class InGroups:
+    """A flow model whose assets see the query and some of their neighbours whole, see `asset_groups`."""
+
+    def __init__(self, model: nn.Module, group_size: int) -> None:
+        """Wrap a scene flow model."""
+        self.model = model
+        self.group_size = group_size
+        self.precompute_context = model.precompute_context
+        self.precompute_times = model.precompute_times
+        self.poses = model.poses
+
+    def __call__(self, x_t: Tensor, t: Tensor, cond: Cond, **arguments: Any) -> FlowOutput:
+        """As the model, with the assets of a scene in groups."""
+        return self.model(x_t, t, cond, group_size=self.group_size, **arguments)
 
 
 def _queries(values: Tensor, scene_size: int | None) -> Tensor:
@@ -174,9 +192,8 @@ def sample_structure(
         params: steps, times and guidance.
         positions_type: which steps the poses come from; with one view both choices are the last step.
         extras_mean: how poses of several views are averaged.
-        precompute: project conditions once for all steps where the model offers ``precompute_context``.
-        needs_positions: refuse a model without poses.
-        held: assets that are known already.
+        precompute: make once what the model makes of conditions and times, where it offers to.
+        needs_positions, held: refuse a model without poses; assets that are known already.
         path_steps: steps before the last one whose poses are returned, too.
         on_step: called with (steps done, steps) after every step.
 
@@ -184,11 +201,11 @@ def sample_structure(
         ValueError: unknown positions_type, noise for other assets, or a model without positions.
     """
     count = _num_estimates(positions_type, scene)
-    prepare = getattr(model, "precompute_context", None) if precompute else None
+    prepare, prepare_times = _preparations(model) if precompute else (None, None)
     regress = _regression(model, scene)
     called, prepared, scene = for_samples(model, scene, len(noise), prepare)
     if regress is not None:
-        called = _without_poses(called, noise.device, 0 if prepare is None else params.steps)
+        called = _without_poses(called, model, noise.device, 0 if prepare is None else params.steps)
     result = sampler.sample(
         called,
         noise,
@@ -198,6 +215,7 @@ def sample_structure(
         extras_mean=extras_mean,
         on_step=on_step,
         constrain=None if held is None else held.on_path(noise, sampler.path),
+        prepare_times=prepare_times,
     )
     poses = _last_poses(result, regress, max(count, 1 + path_steps))
     if poses:
@@ -303,6 +321,11 @@ def prepare_neg_cond(prepare: Prepare | None, scene: SceneCond) -> Cond:
     return prepare(scene.neg_cond[:, :1], 1)
 
 
+def _preparations(model: FlowFunction) -> tuple[Prepare | None, PrepareTimes | None]:
+    """What a model makes of conditions and of times before a run, where it offers to."""
+    return getattr(model, "precompute_context", None), getattr(model, "precompute_times", None)
+
+
 def _regression(model: FlowFunction, scene: SceneCond) -> Callable[[Tensor], Tensor] | None:
     """What makes poses of the tokens of a pass; None where every pass has to make its own.
 
@@ -312,12 +335,15 @@ def _regression(model: FlowFunction, scene: SceneCond) -> Callable[[Tensor], Ten
     return None if regress is None else partial(regress, scene_size=scene.num_assets)
 
 
-def _without_poses(called: FlowFunction, device: torch.device, passes: int) -> FlowFunction:
+def _without_poses(
+    called: FlowFunction, model: FlowFunction, device: torch.device, passes: int
+) -> FlowFunction:
     """A call of a model that leaves its poses to `_regression`; nothing in a pass waits for the GPU then.
 
     ``passes`` with a prepared condition are recorded where that pays.
     """
-    return recorded(partial(called, regress_poses=False), device, passes)
+    network = model if isinstance(model, nn.Module) else None
+    return recorded(partial(called, regress_poses=False), device, passes, network)
 
 
 def _last_poses(

@@ -13,6 +13,7 @@ from scenegen.checkpoints.roles import SLAT_GAUSSIAN_ROLE, SLAT_RADIANCE_FIELD_R
 from scenegen.checkpoints.schema import PipelineConfig
 from scenegen.conditioning.parts import CondParts
 from scenegen.inputs.masks import ObjectOrder
+from scenegen.models.asset_groups import FEWEST
 from scenegen.pipelines.result import Representation
 from scenegen.pipelines.sampling import PositionsType
 from scenegen.pipelines.texturing import TEXTURE_MODES, TextureSettings
@@ -45,6 +46,9 @@ class RunSettings:
         slat_sampling: likewise for the appearance stage.
         cond_parts: which conditions are used; None takes those that the checkpoint was trained with.
         scene_attention: let the objects see each other; without it only for comparisons.
+        group: objects that see each other whole in the scene attention, the query among them; of all others
+            they see a few tokens. For scenes of many objects, whose time would grow with the square of their
+            number; at least 2, and no change where the scene has no more objects. None: all.
         appearance: without it objects stay the plain surfaces of their structure, in the photo's colours, as
             they are where the checkpoint has no appearance stage; takes less time.
         positions_type: which sampling steps the poses come from, see `sample_structure`.
@@ -74,6 +78,7 @@ class RunSettings:
     slat_sampling: Mapping[str, Any] = field(default_factory=dict)
     cond_parts: CondParts | None = None
     scene_attention: bool = True
+    group: int | None = None
     appearance: bool = True
     positions_type: PositionsType = "last"
     order: ObjectOrder = "largest"
@@ -98,6 +103,11 @@ class RunSettings:
             raise ValueError(f"run: seed: expected {self.candidates} seeds up to 2^64 - 1, got {self.seed}")
         if unknown := sorted(set(self.representations) - DECODER_ROLES.keys()):
             raise ValueError(f"run: unknown representation {unknown[0]!r}; known: {sorted(DECODER_ROLES)}")
+        if self.group is not None and (self.group < FEWEST or not self.scene_attention):
+            raise ValueError(
+                f"run: group: expected at least {FEWEST} objects and scene attention, got {self.group} and "
+                f"scene_attention={self.scene_attention}"
+            )
         self._check_faces()
 
     def _check_faces(self) -> None:
@@ -131,6 +141,7 @@ class RunSettings:
             slat_sampling=self._slat_sampling(config),
             cond_parts=self.cond_parts or config.cond_parts,
             scene_attention=self.scene_attention,
+            group=self._group(config),
             positions_type=self.positions_type,
             order=self.order,
             query=self.query,
@@ -155,6 +166,11 @@ class RunSettings:
                 "places none; leave it out"
             )
         return self.candidates
+
+    def _group(self, config: PipelineConfig) -> int | None:
+        if self.group is not None and not config.has_scene:
+            raise ValueError("run: group: the objects of this checkpoint do not see each other; leave it out")
+        return self.group
 
     def _texture(self, config: PipelineConfig) -> TextureSettings | None:
         """How meshes are textured here; nothing is asked that would have no effect."""
@@ -213,6 +229,7 @@ class ResolvedSettings:
     slat_sampling: SamplingParams | None
     cond_parts: CondParts
     scene_attention: bool
+    group: int | None
     positions_type: PositionsType
     order: ObjectOrder
     query: int | None
@@ -236,7 +253,7 @@ class ResolvedSettings:
         """What decides over the result, as JSON types."""
         record: dict[str, Any] = {
             "seed": self.seed,
-            **asdict(self.sampling),
+            **_sampling_record(self.sampling),
             "cond_parts": asdict(self.cond_parts),
             "scene_attention": self.scene_attention,
             "positions_type": self.positions_type,
@@ -249,12 +266,14 @@ class ResolvedSettings:
             record["order"] = self.order
         if self.query is not None:
             record["query"] = self.query
+        if self.group is not None:
+            record["group"] = self.group
         if self.solid:
             record["solid"] = True
         if self.slat_sampling is None:
             return record | {"max_faces": self.max_faces}
         texture = None if self.texture is None else asdict(self.texture)
-        return record | {"appearance": asdict(self.slat_sampling), "texture": texture}
+        return record | {"appearance": _sampling_record(self.slat_sampling), "texture": texture}
 
     @property
     def wanted(self) -> frozenset[Representation]:
@@ -262,6 +281,14 @@ class ResolvedSettings:
         if self.slat_sampling is None or self.texture is None or self.texture.source not in DECODER_ROLES:
             return self.representations
         return self.representations | {self.texture.source}
+
+
+def _sampling_record(params: SamplingParams) -> dict[str, Any]:
+    """The settings of a sampler; the solver only where it is another than that of all checkpoints."""
+    record = asdict(params)
+    if params.solver == SamplingParams().solver:
+        del record["solver"]
+    return record
 
 
 def _check_decoders(settings: ResolvedSettings, roles: Collection[str]) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from scenegen.checkpoints.networks import Networks
 from scenegen.checkpoints.roles import DECODER_ROLE, FLOW_ROLE, GEOMETRY_ENCODER_ROLE, IMAGE_ENCODER_ROLE
@@ -20,7 +20,9 @@ from scenegen.inputs.scene_images import SceneImages
 from scenegen.pipelines.memory import check_candidates_fit
 from scenegen.pipelines.progress import ProgressReporter
 from scenegen.pipelines.sampling import (
+    FlowFunction,
     HeldAssets,
+    InGroups,
     StructureSample,
     WithoutSceneAttention,
     sample_structure,
@@ -118,7 +120,7 @@ class StructureStage:
             noise = torch.cat([structure_noise(*shape, each, self.device) for each in generators])
             reporter.report("structure", 0, settings.sampling.steps)
             return sample_structure(
-                flow if settings.scene_attention else WithoutSceneAttention(flow),
+                _who_sees_whom(flow, settings),
                 self.config.sparse_structure_sampler.build_sampler(),
                 cond,
                 noise,
@@ -143,7 +145,7 @@ class StructureStage:
         """What the pose head tells of finished latents (N * B, C, r, r, r), see `sampling.told_poses`."""
         with self.networks.use(FLOW_ROLE) as flow, reporter.watching(flow):
             return told_poses(
-                flow if settings.scene_attention else WithoutSceneAttention(flow),
+                _who_sees_whom(flow, settings),
                 self.config.sparse_structure_sampler.build_sampler(),
                 cond,
                 latents.to(self.device),
@@ -161,6 +163,13 @@ class StructureStage:
         with self.networks.use(DECODER_ROLE) as decoder, reporter.watching(decoder):
             chunks = [decoder(chunk).float().cpu() for chunk in latents.split(_OBJECTS_DECODED_AT_ONCE)]
         return torch.cat(chunks).squeeze(1)
+
+
+def _who_sees_whom(flow: nn.Module, settings: ResolvedSettings) -> FlowFunction:
+    """The flow model with the scene attention that the settings ask for."""
+    if not settings.scene_attention:
+        return WithoutSceneAttention(flow)
+    return flow if settings.group is None else InGroups(flow, settings.group)
 
 
 def _bytes_per_asset(flow: SparseStructureFlowModel, num_cond_tokens: int) -> int:

@@ -78,6 +78,7 @@ class SurfaceQueue:
         settings: TextureSettings,
         watertight: bool,
         check: Callable[[], None],
+        device: torch.device | None = None,
     ) -> None:
         """Take the processes.
 
@@ -86,14 +87,15 @@ class SurfaceQueue:
             settings: of all objects.
             watertight: see `texture_mesh`.
             check: called while a surface is waited for; what it raises ends the waiting.
+            device: see `preparation_of`.
         """
         self._workers, self._settings, self._watertight = workers, settings, watertight
-        self._check = check
+        self._check, self._device = check, device
         self._calls: dict[int, tuple[Future | None, tuple]] = {}
 
     def begin(self, row: int, mesh: MeshExtractResult, num_faces: int | None) -> None:
         """Have the mesh of an object cleaned and unwrapped; ``num_faces`` as in `texture_mesh`."""
-        arguments = preparation_of(mesh, self._settings, num_faces, self._watertight)
+        arguments = preparation_of(mesh, self._settings, num_faces, self._watertight, self._device)
         future = None if self._workers is None else self._workers.submit(prepare_surface, *arguments)
         self._calls[row] = future, arguments
 

@@ -21,6 +21,7 @@ from trellis_modules.postprocess import (
 )
 from trellis_modules.representations.gaussian import Gaussian
 from trellis_modules.representations.mesh.mesh_result import MeshExtractResult
+from trellis_modules.representations.mesh.welding import weld_tensors
 from trellis_modules.representations.moving import to_device
 from trellis_modules.representations.strivec import Strivec
 
@@ -144,11 +145,21 @@ def texture_mesh(
 
 
 def preparation_of(
-    mesh: MeshExtractResult, settings: TextureSettings, num_faces: int | None, watertight: bool
+    mesh: MeshExtractResult,
+    settings: TextureSettings,
+    num_faces: int | None,
+    watertight: bool,
+    device: torch.device | None = None,
 ) -> tuple[Any, ...]:
-    """The arguments with which `prepare_surface` does what `texture_mesh` would, without a device."""
+    """The arguments with which `prepare_surface` does what `texture_mesh` would, without a device.
+
+    A mesh is welded on ``device``, where that is a GPU: welding it again changes nothing and takes less time.
+    """
     cleaning = _cleaning(mesh, settings, num_faces, watertight)
-    return "texture_mesh", mesh.vertices.numpy(), mesh.faces.numpy(), cleaning, settings.size
+    vertices, faces = mesh.vertices, mesh.faces
+    if device is not None and device.type == "cuda" and bool(vertices.isfinite().all()):
+        vertices, faces = weld_tensors(vertices.to(device), faces.to(device))
+    return "texture_mesh", vertices.cpu().numpy(), faces.cpu().numpy(), cleaning, settings.size
 
 
 def _cleaning(

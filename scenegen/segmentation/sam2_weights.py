@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from safe_files.weights import without_weights
 from scenegen.hub.releases import download_command, expected_size, load_releases, size_text
 from scenegen.hub.repository import FOLDER_FILES
 from scenegen.hub.transformers_folders import check_transformers, find_folder
@@ -103,7 +104,7 @@ def build_network(raw: dict[str, Any], path: Path) -> Sam2Model:
     from transformers import Sam2Config, Sam2Model
 
     try:
-        with torch.device("meta"):
+        with without_weights():
             return Sam2Model(Sam2Config(**{part: raw[part] for part in _PARTS if part in raw}))
     except (StrictDataclassError, TypeError, ValueError, KeyError) as error:
         cause = " ".join(str(error).split())

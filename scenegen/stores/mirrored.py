@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from scenegen.batch.engines.tasks import Task, TaskFunction, TaskResult, Work
-from scenegen.stores.store import Store, remove_files
+from scenegen.batch.engines.tasks import EngineError, Task, TaskFunction, TaskResult, Work
+from scenegen.stores.store import DISK_ERRORS, Store, remove_files
 from scenegen.stores.urls import StoreError, StoreUrl
 
 _LAST = ("poses.json", "transforms.json")
@@ -40,7 +41,10 @@ class MirroredWork:
         return self.work.device
 
     def open(self) -> TaskFunction:
-        """Open the work; see there for the errors, and `Store`."""
+        """Open the work; see there for the errors, and `Store`.
+
+        A disk that refuses copies ends the run with an `EngineError`.
+        """
         return _MirroredTasks(self)
 
 
@@ -62,6 +66,10 @@ class _MirroredTasks:
                     self._deliver(self._outputs, task.outputs, made)
             except StoreError as error:
                 return TaskResult(error=f"{task.id}: {error}")
+            except OSError as error:
+                if error.errno in DISK_ERRORS:  # all further tasks would fail here, and quickly
+                    raise full_disk(error) from error
+                raise
         return result
 
     @staticmethod
@@ -75,16 +83,16 @@ class _MirroredTasks:
             return {}
         folder = store.url.mirror
         local.callback(
-            lambda: remove_files(folder, [file for name in names for file in _files(folder, name)])
+            lambda: remove_files(folder, [file for name in names for file in local_files(folder, name)])
         )
-        return {file: _state(folder / file) for name in names for file in store.fetch(name, folder)}
+        return {file: file_state(folder / file) for name in names for file in store.fetch(name, folder)}
 
     @staticmethod
     def _deliver(store: Store, names: Sequence[str], before: dict[str, tuple[int, int]]) -> None:
         """Put what is new or changed into the store, and remove there what is gone here."""
         folder = store.url.mirror
-        files = [file for name in names for file in _files(folder, name)]
-        changed = [file for file in files if before.get(file) != _state(folder / file)]
+        files = [file for name in names for file in local_files(folder, name)]
+        changed = [file for file in files if before.get(file) != file_state(folder / file)]
         gone = [file for file in before if file not in files]
         if changed or gone:
             for file in [file for file in before if file in changed and Path(file).name in _LAST]:
@@ -95,11 +103,20 @@ class _MirroredTasks:
             store.deliver(folder, file)
 
 
+def full_disk(error: OSError) -> EngineError:
+    """One line for a disk of a worker that refuses, which ends a run: no task would survive it."""
+    return EngineError(
+        f"{socket.gethostname()}: expected to write copies of stored files, the disk refuses ({error}); make "
+        "space there, or name a folder on another disk in SCENEGEN_CACHE, and run the same command again: "
+        "what is finished stays"
+    )
+
+
 def _is_below(file: str, name: str) -> bool:
     return file == name or file.startswith(f"{name}/")
 
 
-def _files(folder: Path, name: str) -> list[str]:
+def local_files(folder: Path, name: str) -> list[str]:
     """Local files that a name stands for, in their order; those that are being written are not among them."""
     path = folder / name
     found = sorted(path.rglob("*")) if path.is_dir() else [path]
@@ -110,6 +127,7 @@ def _files(folder: Path, name: str) -> list[str]:
     ]
 
 
-def _state(path: Path) -> tuple[int, int]:
+def file_state(path: Path) -> tuple[int, int]:
+    """Size of a file and when it was changed, by which it is told from what it was."""
     found = path.stat()
     return found.st_size, found.st_mtime_ns

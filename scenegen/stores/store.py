@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from scenegen.stores.urls import PACKAGES, StoreError, StoreUrl, without_secrets
 from trellis_modules.files import atomic_write
@@ -19,12 +20,15 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _ATTEMPTS = 5
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+"""Of a disk that is full or may not be written to."""
+
 _FIRST_WAIT, _LONGEST_WAIT = 0.2, 10.0  # seconds between attempts
 _WHOLE_AT_ONCE = ("s3", "gs", "az")  # an upload that does not end is not seen there, also in parts
+_NO_BUCKET = "bucket does not exist"
 _HINTS = {
     "request time": "the clock of this machine is wrong, set it",
-    "bucket does not exist": "make the bucket or correct the URL",
-    "No space left": "free space on this machine",
+    _NO_BUCKET: "make the bucket or correct the URL",
 }
 _T = TypeVar("_T")
 
@@ -70,13 +74,26 @@ class Store:
 
     def find(self, name: str) -> dict[str, int]:
         """Names of the files that a name stands for, the file itself or all below the folder, with sizes."""
+        return {file: size for file, (size, _) in self.states(name).items()}
+
+    def states(self, name: str) -> dict[str, tuple[int, str]]:
+        """As `find`, with sizes and texts that are others when the content is: hashes, or times."""
         path = self._path(name)
         try:
             found = self._tried(lambda: self._system.find(path, detail=True), name)
         except FileNotFoundError:
             return {}
         prefix = len(self._root) + 1
-        return {file[prefix:]: int(info["size"] or 0) for file, info in sorted(found.items())}
+        return {file[prefix:]: (int(info["size"] or 0), _mark(info)) for file, info in sorted(found.items())}
+
+    def has_any(self, name: str) -> bool:
+        """Whether there is a file of this name, or anything in a folder of it."""
+        try:
+            return next(Store(self.url / name).entries(), None) is not None
+        except StoreError as error:
+            if "found nothing" in str(error):
+                return bool(self.states(name))
+            raise
 
     def exists(self, name: str) -> bool:
         """Whether there is a file or a folder of this name."""
@@ -104,7 +121,12 @@ class Store:
         Raises:
             StoreError: the store cannot be written to.
         """
-        source, target = str(folder / name), self._path(name)
+        try:
+            self._put(str(folder / name), self._path(name), name)
+        except FileNotFoundError as error:  # there is no such place, and none can be made
+            raise self._explained(error, name) from None
+
+    def _put(self, source: str, target: str, name: str) -> None:
         if self.url.scheme in _WHOLE_AT_ONCE:
             self._tried(lambda: self._system.put_file(source, target), name)
             return
@@ -165,6 +187,7 @@ class Store:
 
         Raises:
             FileNotFoundError: there is no file of this name, in a bucket that is there.
+            OSError: the local disk refuses, with one of `DISK_ERRORS`.
             StoreError: anything else.
         """
         wait = _FIRST_WAIT
@@ -172,12 +195,14 @@ class Store:
             try:
                 return function()
             except FileNotFoundError as error:
-                if "bucket" not in str(error).lower():
+                if _NO_BUCKET not in str(error):
                     raise
                 raise self._explained(error, name) from None
             except PermissionError as error:
                 raise self._explained(error, name) from None
             except self._faults as error:
+                if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+                    raise  # of this machine: another attempt would not help, nor would another task
                 if not left:
                     raise self._explained(error, name) from None
                 logger.debug("%s/%s: %s; tried again", self.url, name, type(error).__name__)
@@ -191,6 +216,12 @@ class Store:
         hint = hint or "check the URL, the network and what the account may do there"
         where = f"{self.url}/{name}" if name else f"{self.url}"
         return StoreError(f"{where}: expected a store that can be used, got {reason}; {hint}")
+
+
+def _mark(info: Mapping[str, Any]) -> str:
+    """What tells the content of a file from another: the first that its store knows."""
+    known = (info.get(name) for name in ("ETag", "etag", "md5Hash", "content_md5", "mtime", "created"))
+    return str(next((value for value in known if value is not None), ""))
 
 
 def _faults_of(scheme: str) -> tuple[type[BaseException], ...]:

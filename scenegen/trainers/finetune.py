@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from safe_files.regular import shown
 from scenegen.checkpoints.networks import find_network
@@ -54,7 +55,7 @@ class Loaded:
     unused: tuple[str, ...]
 
 
-def find_starts(roles: Collection[str], config: LoopConfig) -> dict[str, Path]:
+def find_starts(roles: Collection[str], config: LoopConfig) -> dict[str, tuple[Path, ...]]:
     """The files that ``finetune_ckpt`` of a configuration names, by role; found before anything is built.
 
     Raises:
@@ -65,21 +66,25 @@ def find_starts(roles: Collection[str], config: LoopConfig) -> dict[str, Path]:
     for role in config.finetune_ckpt or {}:
         lookup(known, role, "trainer.finetune_ckpt")
     return {
-        role: find_start(reference, f"trainer.finetune_ckpt: {role}")
-        for role, reference in (config.finetune_ckpt or {}).items()
+        role: tuple(
+            find_start(reference, f"trainer.finetune_ckpt: {role}")
+            for reference in ((named,) if isinstance(named, str) else named)
+        )
+        for role, named in (config.finetune_ckpt or {}).items()
     }
 
 
 def start_from_checkpoints(
-    models: Mapping[str, nn.Module], starts: Mapping[str, Path], config: LoopConfig
+    models: Mapping[str, nn.Module], starts: Mapping[str, Sequence[Path]], config: LoopConfig
 ) -> None:
     """Load what ``finetune_ckpt``, ``init_global_params`` and ``peft_ckpt_path`` of a configuration name.
 
-    Tensors that a checkpoint lacks, or has in another shape, keep their values, and one line tells so.
+    Of several files for a network, the first that has a tensor gives it. Tensors that all of them lack, or
+    have in another shape, keep their values, and one line a file tells so.
 
     Args:
         models: by role; changed in place.
-        starts: files of weights by role, see `find_starts`.
+        starts: files of weights by role, the most important first, see `find_starts`.
         config: of the loop.
 
     Raises:
@@ -87,13 +92,19 @@ def start_from_checkpoints(
 
     Source: released training configurations.
     """
-    for role, path in starts.items():
+    for role, paths in starts.items():
         where = f"trainer.finetune_ckpt: {role}"
         model = models[role]
-        loaded = load_what_fits(model, read_state(path), f"{where}: {path}")
-        _tell(loaded, f"{where}: {path}")
+        taken: set[str] = set()
+        for path in paths:
+            left = {name: value for name, value in read_state(path).items() if name not in taken}
+            if config.widen_inputs:
+                left = widened(left, model)
+            loaded = load_what_fits(model, left, f"{where}: {path}")
+            taken.update(loaded.taken)
+            _tell(loaded, f"{where}: {path}")
         if config.init_global_params and isinstance(model, SceneFlowModel):
-            copied = start_scene_attention(model, except_for=loaded.taken)
+            copied = start_scene_attention(model, except_for=taken)
             if copied:
                 logger.info("%s: scene attention starts as the objects' own, %d tensors", where, len(copied))
     if config.peft_ckpt_path is not None:
@@ -123,6 +134,27 @@ def find_start(reference: str, where: str) -> Path:
             raise CheckpointError(f"{where}: {error}") from error
     require_network(stem, where)
     return find_weights(stem)
+
+
+def widened(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """Weights of linear maps for a network whose maps have more inputs, to which zeros are given.
+
+    Where the new inputs come last, the network computes what it did before, until it is trained on.
+
+    Args:
+        state: of a checkpoint.
+        model: whose shapes count.
+
+    Returns:
+        The state; what has other outputs, or fewer inputs, is in it as it was.
+    """
+    own, wider = model.state_dict(), dict(state)
+    for name, value in state.items():
+        shape = own[name].shape if name in own else value.shape
+        has_more = value.ndim == len(shape) == 2 and value.shape[0] == shape[0] and value.shape[1] < shape[1]
+        if has_more:
+            wider[name] = F.pad(value, (0, shape[1] - value.shape[1]))
+    return wider
 
 
 def load_what_fits(model: nn.Module, state: Mapping[str, Tensor], where: str) -> Loaded:
@@ -162,7 +194,7 @@ def _tell(loaded: Loaded, where: str) -> None:
 
 
 @torch.no_grad()
-def start_scene_attention(model: SceneFlowModel, except_for: tuple[str, ...] = ()) -> list[str]:
+def start_scene_attention(model: SceneFlowModel, except_for: Collection[str] = ()) -> list[str]:
     """Let scene attention start as the attention that every object has for itself.
 
     Args:

@@ -39,7 +39,9 @@ class LoopConfig:
         ema_warmup: averages follow the weights closely at first, see `scenegen.trainers.ema`.
         fp16_mode: "inflat_all", "amp", "bfloat16" (autocast) or None, float32.
         grad_clip: largest norm of the gradients, or ``AdaptiveGradClipper`` with its arguments.
-        finetune_ckpt: model -> stem of a checkpoint that a run without saved state starts from.
+        finetune_ckpt: model -> stem of a checkpoint, or stems in order of their importance, that a run
+            without saved state starts from.
+        widen_inputs: give zeros to inputs of linear maps that ``finetune_ckpt`` lacks, the last ones.
         init_global_params: let scene attention that ``finetune_ckpt`` lacks start as the objects' own.
         peft_ckpt_path: an adapter (LoRA) that is merged into the network it was made for.
         freeze_weights, unfreeze_weights: regular expressions of parameter names.
@@ -61,7 +63,8 @@ class LoopConfig:
     fp16_mode: str | None = "inflat_all"
     fp16_scale_growth: float = 1e-3
     grad_clip: float | NamedConfig | None = None
-    finetune_ckpt: Mapping[str, str] | None = None
+    finetune_ckpt: Mapping[str, str | tuple[str, ...]] | None = None
+    widen_inputs: bool = False
     init_global_params: bool = True
     peft_ckpt_path: str | None = None
     freeze_weights: tuple[str, ...] | None = None

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from scenegen.trainers.optimizers import TrainedGroup, step_unless
 from trellis_modules.checkpoint import set_compute_dtype
@@ -63,7 +63,7 @@ class Precision:
         """
         for group, masters in zip(self.groups, self.masters, strict=True):
             for parameter, master in zip(group.parameters, masters, strict=True):
-                gradient = _local(parameter.grad)
+                gradient = local_of(parameter.grad)
                 master.grad = torch.zeros_like(master) if gradient is None else gradient
         return [master.grad for master in self.flat_masters]
 
@@ -247,20 +247,36 @@ def build_precision(
     return Precision(groups, device, torch.bfloat16 if fp16_mode == "bfloat16" else None)
 
 
-def _local(value: Tensor | None) -> Tensor | None:
+def local_of(value: Tensor | None) -> Tensor | None:
     """What this process holds of a tensor."""
     return value.to_local() if isinstance(value, DTensor) else value
 
 
 def _master_of(parameter: nn.Parameter) -> nn.Parameter:
-    return nn.Parameter(_local(parameter.detach())) if isinstance(parameter, DTensor) else parameter
+    return nn.Parameter(local_of(parameter.detach())) if isinstance(parameter, DTensor) else parameter
 
 
-def whole_of(local: Tensor, like: DTensor) -> DTensor:
-    """The tensor of which this process holds a part, spread as a parameter is."""
+def whole_of(local: Tensor, like: Tensor) -> Tensor:
+    """The tensor of which this process holds a part, spread as a parameter is, or all."""
+    if not isinstance(like, DTensor):
+        return local
     return DTensor.from_local(
         local, like.device_mesh, like.placements, run_check=False, shape=like.shape, stride=like.stride()
     )
+
+
+def part_of(value: Tensor, like: Tensor) -> Tensor:
+    """What this process holds of a tensor that is spread as a parameter is, or all of it.
+
+    Raises:
+        ValueError: it has another shape than the parameter.
+    """
+    if value.shape != like.shape:
+        raise ValueError(f"expected a tensor of shape {tuple(like.shape)}, got {tuple(value.shape)}")
+    if not isinstance(like, DTensor):
+        return value
+    value = value.to(like.device)
+    return distribute_tensor(value, like.device_mesh, like.placements, src_data_rank=None).to_local()
 
 
 def whole(value: Tensor) -> Tensor:

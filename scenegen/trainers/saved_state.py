@@ -18,6 +18,7 @@ from scenegen.trainers.checkpoints import NetworkFile, SavedState, StateError, S
 from scenegen.trainers.distributed import World
 from scenegen.trainers.learner import Learner
 from scenegen.trainers.logs import Means
+from scenegen.trainers.precision import local_of, part_of
 from scenegen.trainers.sharded_state import load_shards, save_shards
 from trellis_modules.checkpoint import check_state
 
@@ -38,7 +39,7 @@ _MAY_DIFFER = (
     "trainer.args.keep_last",
     "trainer.args.log_param_stats",
     "trainer.args.max_steps",
-    "trainer.args.parallel",  # that the state is spread in the same way is checked by itself
+    "trainer.args.parallel",
     "trainer.args.peft_ckpt_path",
     "trainer.args.prefetch_data",
     "trainer.args.validate_every",
@@ -115,11 +116,12 @@ def restore(
 ) -> TrainingProgress:
     """Put a saved state back; nothing is changed before all of it was found to fit.
 
+    The state may be of whole networks or spread over any number of processes, and so may the learner.
+
     Raises:
         StateError: it is of other settings or of other networks.
     """
     check_settings(saved.path, saved.notes["settings"], settings)
-    _check_spread(saved, learner.is_sharded)
     try:
         own = learner.objective.kept
         buffers = _part(saved.tensors, "objective.")
@@ -127,7 +129,7 @@ def restore(
             raise ValueError(f"expected {sorted(own)} of the objective, got {sorted(buffers)}")
         optimizer = _optimizer_state(saved, learner)
         spread = list(saved.notes["optimizer"]["spread"])
-        if not learner.is_sharded:
+        if saved.shards is None:
             _check_networks(saved, learner, settings)
         if saved.notes["precision"].keys() == learner.precision.state_dict().keys():
             learner.precision.load_state_dict(saved.notes["precision"])
@@ -143,7 +145,7 @@ def restore(
     with torch.no_grad():
         for name, buffer in own.items():
             buffer.copy_(buffers[name])
-    if learner.is_sharded:
+    if saved.shards is not None:
         moments = {
             name: optimizer["state"][int(name.partition(".")[0])][name.partition(".")[2]] for name in spread
         }
@@ -155,14 +157,10 @@ def restore(
     return progress
 
 
-def _check_spread(saved: SavedState, is_sharded: bool) -> None:
-    if is_sharded != (saved.shards is not None):
-        kinds = ("of whole networks", f"spread over {saved.notes['processes']} processes")
-        expected, got = kinds[::-1] if is_sharded else kinds
-        raise StateError(
-            f"{saved.path}: expected a state {expected}, got one {got}; go on with as many processes "
-            "as before and the same trainer.parallel, or choose another --output_dir"
-        )
+def slots_of(saved: SavedState) -> int:
+    """Batches of every step of the run that saved a state, on which the order of samples depends."""
+    arguments = saved.notes["settings"].get("trainer", {}).get("args", {})
+    return int(saved.notes["processes"]) * int(arguments.get("batch_split", 1))
 
 
 def saved_networks(learner: Learner, settings: Mapping[str, Any]) -> dict[str, nn.Module]:
@@ -225,16 +223,28 @@ def _check_networks(saved: SavedState, learner: Learner, settings: Mapping[str, 
 
 @torch.no_grad()
 def _load_networks(saved: SavedState, learner: Learner, settings: Mapping[str, Any]) -> None:
+    """Put whole networks back, of which each process takes its part where they are spread."""
     for role, network in saved_networks(learner, settings).items():
-        network.load_state_dict(saved.networks[role])
+        for name, value in network.state_dict().items():
+            local_of(value).copy_(part_of(saved.networks[role][name], value))
+    shapes = whole_parameters(learner)
     for name, master in learner.named(learner.precision.flat_masters).items():
         role, _, inner = name.partition(".")
-        master.copy_(saved.networks[role][inner])
+        master.copy_(part_of(saved.networks[role][inner], shapes[name]))
     learner.precision.publish()
     for rate, tensors in zip(learner.averages.rates, learner.averages.tensors, strict=True):
         for name, average in learner.named(tensors).items():
             role, _, inner = name.partition(".")
-            average.copy_(saved.networks[average_name(role, rate)][inner])
+            average.copy_(part_of(saved.networks[average_name(role, rate)][inner], shapes[name]))
+
+
+def whole_parameters(learner: Learner) -> dict[str, Tensor]:
+    """The parameters that are trained, by name; those that are spread say of what they are parts."""
+    return {
+        name: parameter
+        for group in learner.precision.groups
+        for name, parameter in zip(group.names, group.parameters, strict=True)
+    }
 
 
 # ---- the optimiser
@@ -251,6 +261,7 @@ def _optimizer_state(saved: SavedState, learner: Learner) -> dict[str, Any]:
     """The saved state of the optimiser in its own form, checked against the masters."""
     notes = saved.notes["optimizer"]
     own, masters = learner.optimizer.state_dict()["param_groups"], learner.precision.flat_masters
+    wholes = list(whole_parameters(learner).values()) if learner.is_sharded else masters
     groups = [
         {
             key: tuple(value) if isinstance(value, list) and key != "params" else value
@@ -264,10 +275,8 @@ def _optimizer_state(saved: SavedState, learner: Learner) -> dict[str, Any]:
     spread = {name: torch.zeros_like(masters[int(name.partition(".")[0])]) for name in notes["spread"]}
     for name, value in {**notes["numbers"], **_part(saved.tensors, "optimizer."), **spread}.items():
         index, _, key = name.partition(".")
-        if isinstance(value, Tensor) and value.shape not in ((), masters[int(index)].shape):
-            raise ValueError(
-                f"expected moments of shape {tuple(masters[int(index)].shape)}, got {tuple(value.shape)}"
-            )
+        if isinstance(value, Tensor) and value.ndim and f"{index}.{key}" not in spread:
+            value = part_of(value, wholes[int(index)])
         state.setdefault(int(index), {})[key] = value
     return {"state": state, "param_groups": groups}
 

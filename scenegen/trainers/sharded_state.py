@@ -1,11 +1,13 @@
 """The part of a saved state that is spread over processes: each writes and reads its own shards.
 
-The files are safetensors, by ``torch.distributed.checkpoint``; another number of processes may read them.
+The files are safetensors, by ``torch.distributed.checkpoint``. Another number of processes may read them, and
+a single one, or several that hold whole networks each, reads them whole.
 """
 
 from __future__ import annotations
 
 import shutil
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -65,15 +67,20 @@ def load_shards(
 ) -> None:
     """Read what `save_shards` wrote into weights, averages and moments; all must call this together.
 
+    What the learner holds may be spread over any number of processes, or whole in each.
+
     Raises:
         StateError: the files are missing, damaged or of other networks.
     """
     try:
-        sharded.load(
-            _tensors(learner, networks, moments),
-            storage_reader=HuggingFaceStorageReader(str(folder)),
-            process_group=world.control,
-        )
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)  # as no_dist says
+            sharded.load(
+                _tensors(learner, networks, moments),
+                storage_reader=HuggingFaceStorageReader(str(folder)),
+                process_group=world.control,
+                no_dist=world.size == 1,
+            )
     except CheckpointException as error:
         raise StateError(f"{folder}: expected the shards of this run ({_first_failure(error)})") from error
 

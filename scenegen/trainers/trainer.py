@@ -21,7 +21,7 @@ from scenegen.trainers.loop_config import LoopConfig
 from scenegen.trainers.objective import Objective
 from scenegen.trainers.prefetch import DataWait, Prefetcher
 from scenegen.trainers.reporting import Reporter
-from scenegen.trainers.saved_state import TrainingProgress, kept_generators, restore, save
+from scenegen.trainers.saved_state import TrainingProgress, kept_generators, restore, save, slots_of
 from trellis_modules.config import to_json
 
 logger = logging.getLogger(__name__)
@@ -100,6 +100,7 @@ class Trainer:
         self._schedule_s = math.inf  # that the schedule is spread over; infinite: it follows the steps
         self._saved_at: int | None = None
         self._watchers: list[Watcher] = []
+        self.on_saved: Callable[[], None] | None = None  # called by the first process after every saved state
         output_dir.mkdir(parents=True, exist_ok=True)
 
     @property
@@ -133,6 +134,8 @@ class Trainer:
             progress = TrainingProgress(self.step, self.seconds, self._reporter.means)
             save(self.store, self.learner, progress, self.settings, self.world)
             self._saved_at = self.step
+            if self.on_saved is not None and self.world.is_first:
+                self.on_saved()
 
     def resume(self, folder: Path | None = None, step: int | None = None) -> bool:
         """Go on from a saved state, if there is one; True when there was.
@@ -158,6 +161,12 @@ class Trainer:
             if step is not None and self.world.is_first:
                 store.point_to(step)  # later states belong to what is given up now
         self._reporter.tell("resumed %s at step %d", saved.path, self.step)
+        if (before := slots_of(saved)) != (now := self.world.size * self.config.batch_split):
+            self._reporter.tell(
+                "a step has %d slots (processes times batch_split) and had %d: samples come in another order",
+                now,
+                before,
+            )
         return True
 
     def _read(self, store: StateStore, step: int | None) -> SavedState | None:

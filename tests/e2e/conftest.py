@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from scenegen.conditioning.scene_conditioner import PATCH_DETAILS
+from scenegen.conditioning.scene_light import LIGHT_TONES
 from scenegen.hub import file_sha256
 from scenegen.models.registry import build_model
 from tests.e2e.malformed import CommandFault, Inputs
@@ -78,16 +79,19 @@ SAMPLER = {
 }
 
 
-def write_checkpoint(folder: Path, mean_logit: float, appearance: bool = False, patch_grid: int = 0) -> Path:
+def write_checkpoint(
+    folder: Path, mean_logit: float, appearance: bool = False, patch_grid: int = 0, light: bool = False
+) -> Path:
     """Write a random checkpoint whose structure decoder is shifted towards full or empty grids.
 
-    With an appearance stage its layout is that of the published one, but for a colour grid.
+    With an appearance stage its layout is that of the published one, but for a colour grid and light.
     """
     torch.manual_seed(0)
     networks = {**NETWORKS, **(APPEARANCE_NETWORKS if appearance else {}), **ENCODER}
     for stem, (name, args) in networks.items():
-        if stem == "slat_flow" and patch_grid:
-            args = args | {"cond_channels": WIDTH + PATCH_DETAILS}
+        if stem == "slat_flow":
+            details = (PATCH_DETAILS if patch_grid else 0) + (LIGHT_TONES if light else 0)
+            args = args | {"cond_channels": WIDTH + details}
         network = build_model({"name": name, "args": args})
         _fill_zeros(network)
         if stem == "decoder":
@@ -108,7 +112,7 @@ def write_checkpoint(folder: Path, mean_logit: float, appearance: bool = False, 
     if appearance:
         args["models"] |= APPEARANCE_ROLES
         args["slat_sampler"] = {**SAMPLER, "name": "FlowEulerGuidanceIntervalSampler"}
-        args["slat_patch_grid"] = patch_grid
+        args |= {"slat_patch_grid": patch_grid, "slat_light": light}
         args["slat_normalization"] = {"mean": [0.5, -0.5, 0.0, 1.0], "std": [1.0, 2.0, 0.5, 1.0]}
     description = {"name": "SceneGenImageToScenePipeline", "args": args}
     (folder / "pipeline.json").write_text(json.dumps(description))
@@ -160,6 +164,12 @@ def appearance_checkpoint(tmp_path) -> Path:
 def colour_checkpoint(tmp_path) -> Path:
     """A checkpoint whose appearance flow also sees the colours of the patches of a crop."""
     return write_checkpoint(tmp_path / "colours", 3.0, appearance=True, patch_grid=IMAGE_SIZE // 14)
+
+
+@pytest.fixture
+def light_checkpoint(tmp_path) -> Path:
+    """A checkpoint whose appearance flow also sees the tones of the photo."""
+    return write_checkpoint(tmp_path / "light", 3.0, appearance=True, light=True)
 
 
 @pytest.fixture

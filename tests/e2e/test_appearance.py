@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import trimesh
+from PIL import Image
 
 import inference
 from scenegen.checkpoints.roles import SLAT_GAUSSIAN_ROLE, SLAT_MESH_ROLE, SLAT_RADIANCE_FIELD_ROLE
@@ -345,6 +346,20 @@ def test_flow_that_sees_the_colours_of_patches(tmp_path, scene, colour_checkpoin
     again = SceneGenPipeline.from_pretrained(tmp_path / "saved").run([scene, scene], settings)
     for item, other in zip(result.objects, again.objects):
         assert np.array_equal(item.mesh.vertices, other.mesh.vertices)
+
+
+def test_only_a_flow_that_sees_the_light_heeds_what_is_around_the_objects(
+    scene, colour_checkpoint, light_checkpoint
+):
+    pixels = np.asarray(scene.photo.convert("RGB")).copy()
+    pixels[~np.any(scene.masks, axis=0)] //= 3
+    darker = replace(scene, photo=Image.fromarray(pixels))
+    settings = RunSettings(texture=None, structure=_dumbbell(2))
+    for checkpoint, heeds in ((colour_checkpoint, False), (light_checkpoint, True)):
+        pipeline = SceneGenPipeline.from_pretrained(checkpoint)
+        results = [pipeline.run([view], settings) for view in (scene, darker)]
+        latents = [result.objects[0].latents.feats for result in results]
+        assert torch.equal(*latents) != heeds
 
 
 @pytest.mark.parametrize(

@@ -83,6 +83,7 @@ NOT_RUN: Mapping[tuple[str, str], str] = {
     ("docs/scale.md", "python inference.py --input photos --output scenes --workers 2"): "see test_local.py",
     ("docs/scale.md", "bash setup.sh --ray"): INSTALLS + "; see test_ray_cluster.py",
     ("docs/scale.md", "bash setup.sh --stores"): INSTALLS + "; see test_object_stores.py",
+    ("docs/scale.md", "python train.py --config configs/generation"): "see test_every_trainer.py",
     ("docs/scale.md", "bash scripts/train.sh --nnodes 4"): "needs four hosts; see test_train_hosts.py",
     ("docs/scale.md", "python benchmarks/queue_simulator.py"): "see test_queue_simulator.py",
     ("docs/segmentation.md", "bash setup.sh"): INSTALLS,

@@ -109,3 +109,33 @@ def test_a_trainer_trains_on_a_gpu_and_with_recorded_passes_alike(tmp_path, data
     recorded = run(name, data, tmp_path / "recorded", *GPU, cuda_graphs=True, **changes)
     for one, other in zip(eager, recorded, strict=True):
         assert other["loss"] == pytest.approx(one["loss"], rel=1e-2), one["step"]
+
+
+@pytest.mark.parametrize("name", ["SparseStructureVaeTrainer", "scene_flow"])
+def test_a_run_on_files_of_a_store_and_into_it_is_that_on_the_disk(tmp_path, data, monkeypatch, name):
+    pytest.importorskip("fsspec", reason="needs the package fsspec: bash setup.sh --stores")
+    monkeypatch.setenv("SCENEGEN_CACHE", str(tmp_path / "cache"))
+    expected = run(name, data, tmp_path / "disk", *CPU)
+    _, files = experiment(name, data)
+    stored = [f"file://{part}" if part.startswith("/") else part for part in files]
+    output = f"file://{tmp_path}/store/run"
+    made = ["--config", tmp_path / "disk.json", "--output_dir", output, "--workers", "0", "--auto_retry", "0"]
+    arguments = [str(argument) for argument in (*made, *stored, *CPU)]
+    assert train.main(arguments) == 0
+    assert [record for record in records(tmp_path / "store" / "run") if "loss" in record] == expected
+    names = [
+        {path.name for path in (folder / "ckpts").iterdir()}
+        for folder in (tmp_path / "disk", tmp_path / "store" / "run")
+    ]
+    assert names[0] == names[1]
+
+
+def test_a_store_that_cannot_be_written_to_is_told_at_the_start(tmp_path, data, monkeypatch, caplog):
+    pytest.importorskip("fsspec", reason="needs the package fsspec: bash setup.sh --stores")
+    monkeypatch.setenv("SCENEGEN_CACHE", str(tmp_path / "cache"))
+    config, files = experiment("SparseStructureVaeTrainer", data)
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    made = ["--config", str(tmp_path / "config.json"), "--output_dir", "file:///proc/none/run", *files, *CPU]
+    assert train.main(made) == 1
+    assert "expected a store that can be used" in caplog.records[-1].message
+    assert not list((tmp_path / "cache").rglob("misc_step*"))

@@ -291,6 +291,10 @@ APPEARANCE_CASES: dict[str, tuple[str, Callable[[dict[str, Any]], Any]]] = {
         "slat_flow.json: cond_channels: expected",
         lambda args: args.update(slat_patch_grid=2),
     ),
+    "light without the channels": (
+        "slat_flow.json: cond_channels: expected",
+        lambda args: args.update(slat_light=True),
+    ),
 }
 
 

@@ -60,7 +60,8 @@ def test_tasks_come_back_from_workers_that_die(nodes, tmp_path):
     assert records.keys() == deeds.keys()
     assert {name for name, r in records.items() if r.status == "failed"} == {"always", "failed"}
     assert "always: its worker died" in records["always"].error
-    assert (work.times("always"), records["once"].attempts) == (2, 2)
+    # a worker may end before its answer to the task before has left it, which is then the one to be blamed
+    assert 2 <= work.times("always") <= 3 and work.times("once") == 2
     assert records["warned"].messages == (("scenegen.inputs.engine_works", 30, "warned: warned"),)
     with pytest.raises(EngineError, match=r"worker on 127.0.0.1|worker on .*: no weights"):
         list(engine(nodes).run([Task("a")], Deeds(tmp_path, fault=OSError("no weights"))))

@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -22,10 +23,14 @@ pytestmark = pytest.mark.slow
 STEPS = 60
 
 
-def host(folder: Path, config: Path, pack: Path, port: int, name: str) -> subprocess.Popen[bytes]:
-    command = ["bash", ROOT / "scripts/train.sh", config, "--gpus", "0", "--output", folder / "out"]
+def host(
+    folder: Path, config: Path, pack: Path, port: int, name: str, output: str
+) -> subprocess.Popen[bytes]:
+    command = ["bash", ROOT / "scripts/train.sh", config, "--gpus", "0", "--output", output]
     command += ["--nnodes", "2", "--rendezvous", f"127.0.0.1:{port}", "--packs", pack, "--workers", "0"]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment["PYTHON"] = sys.executable
+    environment["SCENEGEN_CACHE"] = str(folder / name)  # a disk of its own
     with (folder / f"{name}.log").open("ab") as log:
         return subprocess.Popen(
             list(map(str, command)),
@@ -43,10 +48,13 @@ def free_port() -> int:
         return free.getsockname()[1]
 
 
-def test_a_host_that_is_lost_costs_the_steps_since_the_last_state(tmp_path, pack):
+@pytest.mark.parametrize("scheme", ["", "file://"], ids=["folder", "store"])
+def test_a_host_that_is_lost_costs_the_steps_since_the_last_state(tmp_path, pack, scheme):
     config = write_experiment(tmp_path, max_steps=STEPS, i_save=5)
     port = free_port()
-    first, second = (host(tmp_path, config, pack, port, name) for name in ("first", "second"))
+    given = config, pack, port
+    output = f"{scheme}{tmp_path / 'out'}"
+    first, second = (host(tmp_path, *given, name, output) for name in ("first", "second"))
     log = tmp_path / "out" / "log.jsonl"
 
     def steps() -> list[int]:
@@ -65,7 +73,7 @@ def test_a_host_that_is_lost_costs_the_steps_since_the_last_state(tmp_path, pack
         wait_for(10)
         kill_tree(second.pid)
         second.wait()
-        second = host(tmp_path, config, pack, port, "second")
+        second = host(tmp_path, *given, "second", output)
         assert first.wait(timeout=300) == 0, (tmp_path / "first.log").read_text()[-3000:]
         assert second.wait(timeout=60) == 0
     finally:

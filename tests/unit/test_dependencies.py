@@ -190,6 +190,7 @@ ALLOWED = {
         "scenegen.geometry",
         "scenegen.hub",
         "scenegen.inputs",
+        "scenegen.models.asset_groups",
         "scenegen.photo",
         "trellis_modules",
     },

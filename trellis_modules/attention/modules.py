@@ -60,11 +60,19 @@ class SelfAttention(nn.Module):
         self.k_rms_norm = MultiHeadRMSNorm(head_channels, num_heads) if qk_rms_norm else nn.Identity()
         self.to_out = nn.Linear(channels, channels)
 
-    def forward(self, x: Tensor, segments: Segments | None = None) -> Tensor:
-        """(B, L, C) -> (B, L, C); with segments (T, C) -> (T, C)."""
+    def forward(
+        self,
+        x: Tensor,
+        segments: Segments | None = None,
+        attend: Callable[[Tensor, Tensor, Tensor], Tensor] = attention,
+    ) -> Tensor:
+        """(B, L, C) -> (B, L, C); with segments (T, C) -> (T, C).
+
+        ``attend`` says which tokens of a batch element see each other; the default is all.
+        """
         q, k, v = self.to_qkv(x).unflatten(-1, (3, self.num_heads, -1)).unbind(-3)  # each (..., H, d)
         q, k = self.q_rms_norm(q), self.k_rms_norm(k)
-        attended = attention(q, k, v) if segments is None else variable_length_attention(q, k, v, segments)
+        attended = attend(q, k, v) if segments is None else variable_length_attention(q, k, v, segments)
         return self.to_out(attended.flatten(-2))
 
 

@@ -5,7 +5,7 @@ Source: TRELLIS, arXiv:2412.01506, sec. 3.3; attribute names are those of its re
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,10 +14,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from trellis_modules.devices import computed
 from trellis_modules.flow_output import FlowOutput
 from trellis_modules.models.patches import patchify, unpatchify
 from trellis_modules.models.torso import TorsoModule, full_precision
 from trellis_modules.models.transformer_config import TransformerConfig
+from trellis_modules.samplers.flow_matching import PreparedTime
 from trellis_modules.transformer import (
     ModulatedTransformerCrossBlock,
     TimestepEmbedder,
@@ -62,11 +64,15 @@ class PreparedContext:
 class SparseStructureFlowModel(TorsoModule):
     """Velocity of noisy latents of single objects, given a token sequence per object."""
 
+    #: Modulated branches of each of a block's conditions.
+    _branches: tuple[int, ...] = (2,)
+
     def __init__(self, config: SparseStructureFlowConfig) -> None:
         super().__init__()
         self.config = config
         self._build()
-        self.initialize_weights()
+        if not self.input_layer.weight.is_meta:  # else those of a file will take their place
+            self.initialize_weights()
         if config.use_fp16:
             self.convert_torso(torch.float16)
 
@@ -76,12 +82,15 @@ class SparseStructureFlowModel(TorsoModule):
         width, patch_voxels = config.model_channels, config.patch_size**3
         self.t_embedder = TimestepEmbedder(width)
         self.adaLN_modulation = self._shared_modulation(num_branches=2)
-        axes = [torch.arange(config.tokens_per_edge)] * 3
-        coords = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(-1, 3)  # z fastest
-        self.register_buffer("pos_emb", absolute_position_embedding(coords, width))
+        self.register_buffer("pos_emb", computed(self._positions))
         self.input_layer = nn.Linear(config.in_channels * patch_voxels, width)
         self.blocks = nn.ModuleList(self._make_block() for _ in range(config.num_blocks))
         self.out_layer = nn.Linear(width, config.out_channels * patch_voxels)
+
+    def _positions(self) -> Tensor:
+        """(N, C) embedding of the places of the tokens."""
+        coords = torch.cartesian_prod(*[torch.arange(self.config.tokens_per_edge)] * 3)  # z fastest
+        return absolute_position_embedding(coords, self.config.model_channels)
 
     def _shared_modulation(self, num_branches: int) -> nn.Module:
         """The network that blocks share, or, where each has its own, what hands them the embedded time."""
@@ -124,10 +133,26 @@ class SparseStructureFlowModel(TorsoModule):
         context = self._context(cond, num_object_tokens)
         return PreparedContext(tuple(block.project_context(context) for block in self.blocks))
 
+    def precompute_times(self, t: Tensor) -> list[PreparedTime]:
+        """What all layers make of some times, to be passed to ``forward`` in place of ``t``, one at a time.
+
+        Args:
+            t: (S,) times times 1000.
+
+        Returns:
+            For each time what stands for it in all batch elements; ``forward`` gives the numbers of (B,)
+            equal times, but for rounding.
+        """
+        t_emb = self._embed_time(t)
+        conditions = self._conditions(t_emb)
+        vectors = [part for block in self.blocks for part in block.vectors(*conditions)]
+        rows = torch.cat([t_emb.to(self.torso_dtype), *vectors], dim=-1)
+        return [PreparedTime(*pair) for pair in zip(t.split(1), rows.split(1), strict=True)]
+
     def forward(
         self,
         x: Tensor,
-        t: Tensor,
+        t: Tensor | PreparedTime,
         cond: Tensor | PreparedContext,
         *,
         num_object_tokens: int | None = None,
@@ -139,7 +164,7 @@ class SparseStructureFlowModel(TorsoModule):
 
         Args:
             x: (B, in_channels, R, R, R) noisy latents.
-            t: (B,) time times 1000.
+            t: (B,) time times 1000, or a result of ``precompute_times``.
             cond: (B, L, cond_channels), or the result of ``precompute_context``.
             num_object_tokens, scene_size, is_query: the grouping of a scene, which single objects lack;
                 accepted so that one sampler calls every flow model alike.
@@ -152,10 +177,10 @@ class SparseStructureFlowModel(TorsoModule):
         Raises:
             ValueError: a shape does not fit the configuration.
         """
-        condition = self.adaLN_modulation(self._embed_time(t)).to(self.torso_dtype)
+        _, conditions = self._time(t)
         if not isinstance(cond, PreparedContext):
             cond = self._context(cond, num_object_tokens)
-        h, features = self._run_blocks(self._embed(x), cond, condition, features_before=features_before)
+        h, features = self._run_blocks(self._embed(x), cond, conditions, features_before=features_before)
         return FlowOutput(self._velocity(h.to(x.dtype)), features=features)
 
     def _embed(self, x: Tensor) -> Tensor:
@@ -173,6 +198,20 @@ class SparseStructureFlowModel(TorsoModule):
         with full_precision(t.device):
             return self.t_embedder(t)
 
+    def _conditions(self, t_emb: Tensor) -> tuple[Tensor, ...]:
+        """What every block is told of (S, C) embedded times, in the torso dtype."""
+        return (self.adaLN_modulation(t_emb).to(self.torso_dtype),)
+
+    def _time(self, t: Tensor | PreparedTime) -> tuple[Tensor, Sequence[tuple[Tensor, ...]]]:
+        """The embedded time in the torso dtype, (B or 1, C), and the conditions of each block."""
+        if not isinstance(t, PreparedTime):
+            t_emb = self._embed_time(t)
+            return t_emb.to(self.torso_dtype), [self._conditions(t_emb)] * len(self.blocks)
+        width = self.config.model_channels
+        sizes = [branches * 3 * width for branches in self._branches]
+        t_emb, *parts = t.vectors.split([width, *sizes * len(self.blocks)], dim=-1)
+        return t_emb, list(zip(*[iter(parts)] * len(sizes)))
+
     def _context(self, cond: Tensor, num_object_tokens: int | None) -> Any:
         """What every block projects of a condition."""
         if cond.ndim != 3 or cond.shape[-1] != self.config.cond_channels:
@@ -183,14 +222,20 @@ class SparseStructureFlowModel(TorsoModule):
         return cond.to(self.torso_dtype)
 
     def _run_blocks(
-        self, h: Any, context: Any, *arguments: Any, features_before: int | None = None
+        self,
+        h: Any,
+        context: Any,
+        conditions: Sequence[tuple[Tensor, ...]],
+        *arguments: Any,
+        features_before: int | None = None,
     ) -> tuple[Any, Any]:
         """All blocks in the torso dtype.
 
         Args:
             h: tokens or voxels.
             context: of all blocks, or a ``PreparedContext``.
-            arguments: of every block, between its tokens and its context.
+            conditions: what each block is told of the time.
+            arguments: of every block, between these and its context.
             features_before: see ``forward``.
 
         Returns:
@@ -203,13 +248,13 @@ class SparseStructureFlowModel(TorsoModule):
             )
         contexts = context.blocks if isinstance(context, PreparedContext) else [context] * len(self.blocks)
         h, features = h.to(self.torso_dtype), None
-        for index, (block, context) in enumerate(zip(self.blocks, contexts, strict=True)):
+        for index, (block, told, context) in enumerate(zip(self.blocks, conditions, contexts, strict=True)):
             if index == features_before:
                 features = h
             if self.recomputes(index):
-                h = checkpoint(block, h, *arguments, context, use_reentrant=False)
+                h = checkpoint(block, h, *told, *arguments, context, use_reentrant=False)
             else:
-                h = block(h, *arguments, context)
+                h = block(h, *told, *arguments, context)
         return h, h if features_before == len(self.blocks) else features
 
     def _velocity(self, h: Tensor) -> Tensor:

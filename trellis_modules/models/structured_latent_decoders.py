@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from trellis_modules.config import build
+from trellis_modules.devices import computed
 from trellis_modules.models.sparse_blocks import GROUP_NORM_GROUPS, SparseSubdivideBlock3d
 from trellis_modules.models.structured_latent_trunk import StructuredLatentConfig, StructuredLatentTrunk
 from trellis_modules.models.torso import full_precision
@@ -173,7 +174,7 @@ class SLatGaussianDecoder(StructuredLatentDecoder[Gaussian]):
         layout = GaussianLayout.from_released(config.representation_config)
         super().__init__(config, config.latent_channels, _num_channels(layout.shapes))
         self.layout = layout
-        self.register_buffer("offset_perturbation", self._perturbation())
+        self.register_buffer("offset_perturbation", computed(self._perturbation))
 
     def _perturbation(self) -> Tensor:
         """(num_gaussians, 3), what the tanh of ``represent`` turns into evenly spread places."""

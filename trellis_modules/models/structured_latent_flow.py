@@ -20,7 +20,7 @@ from trellis_modules.models.sparse_structure_flow import (
     SparseStructureFlowModel,
 )
 from trellis_modules.models.torso import full_precision
-from trellis_modules.samplers.flow_matching import MODEL_TIME_SCALE
+from trellis_modules.samplers.flow_matching import MODEL_TIME_SCALE, PreparedTime
 from trellis_modules.sparse import SparseLinear, SparseTensor, sparse_cat
 from trellis_modules.transformer import (
     ModulatedSparseTransformerCrossBlock,
@@ -110,7 +110,7 @@ class SLatFlowModel(SparseStructureFlowModel):
     def forward(
         self,
         x: SparseTensor,
-        t: Tensor,
+        t: Tensor | PreparedTime,
         cond: Tensor | PreparedContext,
         *,
         num_object_tokens: int | None = None,
@@ -123,7 +123,7 @@ class SLatFlowModel(SparseStructureFlowModel):
         Args:
             x: (B, in_channels) noisy latents at the active voxels, wherever they are: every place has an
                 embedding, beyond ``resolution`` too.
-            t: (B,) time times 1000.
+            t: (B,) time times 1000, or a result of ``precompute_times``.
             cond: (B, L, cond_channels), or the result of ``precompute_context``.
             num_object_tokens, scene_size, is_query: the grouping of a scene, which single objects lack;
                 accepted so that one sampler calls every flow model alike.
@@ -137,9 +137,7 @@ class SLatFlowModel(SparseStructureFlowModel):
             ValueError: a shape does not fit the configuration.
         """
         self._check_times(x, t)
-        t_emb = self._embed_time(t)
-        condition = self.adaLN_modulation(t_emb).to(self.torso_dtype)
-        t_emb = t_emb.to(self.torso_dtype)
+        t_emb, conditions = self._time(t)
         with full_precision(x.device):
             h = self.input_layer(x)
         h = h.to(self.torso_dtype)
@@ -151,17 +149,18 @@ class SLatFlowModel(SparseStructureFlowModel):
         h = h.replace(h.feats + positions.to(self.torso_dtype))
         if not isinstance(cond, PreparedContext):
             cond = self._context(cond, num_object_tokens)
-        h, features = self._run_blocks(h, cond, condition, features_before=features_before)
+        h, features = self._run_blocks(h, cond, conditions, features_before=features_before)
         for block in self.out_blocks:
             skip = skips.pop()
             h = block(sparse_cat([h, skip], dim=1) if self.config.use_skip_connection else h, t_emb)
         velocity = self._velocity(h, x)
         if self.config.input_skip:
-            velocity = velocity.replace(velocity.feats + _linear_guess(x, t))
+            times = t.t.expand(x.batch_size) if isinstance(t, PreparedTime) else t
+            velocity = velocity.replace(velocity.feats + _linear_guess(x, times))
         return FlowOutput(velocity, features=features)
 
-    def _check_times(self, x: SparseTensor, t: Tensor) -> None:
-        if t.shape != (x.batch_size,):
+    def _check_times(self, x: SparseTensor, t: Tensor | PreparedTime) -> None:
+        if not isinstance(t, PreparedTime) and t.shape != (x.batch_size,):
             raise ValueError(
                 f"{type(self).__name__}: expected one time for each of {x.batch_size} batch elements, "
                 f"got {tuple(t.shape)}"

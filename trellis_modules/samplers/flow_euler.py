@@ -1,11 +1,12 @@
-"""The one Euler loop that samples every flow model."""
+"""The one loop that samples every flow model, step by step from noise to data."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -23,11 +24,12 @@ from trellis_modules.samplers.conditioning import (
     average_outputs,
     condition_schedule,
 )
-from trellis_modules.samplers.flow_matching import FlowPath
+from trellis_modules.samplers.flow_matching import FlowPath, PreparedTime, model_time
 from trellis_modules.samplers.guidance import ConditionalPredictor, FlowModel, GuidedPredictor, Predictor
+from trellis_modules.samplers.solvers import SOLVERS, Constrain, SolverName
 
-Constrain = Callable[[Tensor, float], Tensor]
-"""(state, its time t in [0, 1]) -> the state to go on from."""
+PrepareTimes = Callable[[Tensor], Sequence[PreparedTime]]
+"""A model's ``precompute_times``: times (S,) times 1000 -> what it accepts in place of each."""
 
 
 class Guidance(Enum):
@@ -43,18 +45,22 @@ class SamplingParams:
     """Settings of one sampling run.
 
     Attributes:
-        steps: Euler steps.
+        steps: of the solver.
         rescale_t: above 1, more of the steps fall near the noise end; 1 spaces the times evenly.
         cfg_strength: guidance strength w; 0 turns guidance off and saves its forward passes.
         cfg_interval: times t at which guidance acts, both ends included.
+        solver: what makes a step; all but "euler" and "multistep" take two passes for one.
     """
 
     steps: int = 50
     rescale_t: float = 1.0
     cfg_strength: float = 3.0
     cfg_interval: tuple[float, float] = (0.0, 1.0)
+    solver: SolverName = "euler"
 
     def __post_init__(self) -> None:
+        if self.solver not in SOLVERS:
+            raise ValueError(f"SamplingParams: solver must be one of {list(SOLVERS)}, got {self.solver!r}")
         if self.steps < 1:
             raise ValueError(f"SamplingParams: steps must be at least 1, got {self.steps}")
         if self.steps > MAX_STEPS:
@@ -113,7 +119,7 @@ def sampling_times(steps: int, rescale_t: float = 1.0) -> list[float]:
 
 
 class FlowEulerSampler:
-    """Integrates ``dx_t/dt = v(x_t, t)`` from noise to data with Euler steps.
+    """Integrates ``dx_t/dt = v(x_t, t)`` from noise to data, with Euler steps unless told otherwise.
 
     Works for dense tensors and for sparse ones that know ``shape``, ``device`` and arithmetic with numbers.
     """
@@ -125,19 +131,6 @@ class FlowEulerSampler:
     def uses_guidance(self, params: SamplingParams) -> bool:
         """Whether a run with these settings needs ``neg_cond``."""
         return self.guidance is not Guidance.OFF and params.cfg_strength != 0
-
-    def step(
-        self,
-        predictor: Predictor,
-        x_t: Tensor,
-        t: float,
-        t_prev: float,
-        conds: tuple[Cond, ...],
-        extras_mean: ExtrasMean = arithmetic_mean,
-    ) -> tuple[Tensor, FlowOutput]:
-        """Move the state from t to t_prev < t along the mean prediction for the conditions of this step."""
-        output = average_outputs([predictor(x_t, t, cond) for cond in conds], extras_mean)
-        return x_t - (t - t_prev) * output.velocity, output
 
     @torch.no_grad()
     def sample(
@@ -152,6 +145,7 @@ class FlowEulerSampler:
         record_trajectory: bool = False,
         on_step: Callable[[int, int], Any] | None = None,
         constrain: Constrain | None = None,
+        prepare_times: PrepareTimes | None = None,
     ) -> SamplingResult:
         """Sample from noise.
 
@@ -165,19 +159,25 @@ class FlowEulerSampler:
             record_trajectory: keep the states and data estimates of every step.
             on_step: called with (steps done, steps) after every step, for progress bars.
             constrain: replaces every state, the noise and the last one included; for parts that are known.
+            prepare_times: what the model makes of all times is made before the first step.
 
         Raises:
             ValueError: guidance is on without neg_cond, or the rows of cond do not fit.
         """
-        predictor = self._predictor(model, neg_cond, params)
         times = sampling_times(params.steps, params.rescale_t)
+        solver_kind = SOLVERS[params.solver]
+        prepared = _prepared(sorted(set(solver_kind.looks(times))), prepare_times, noise.device)
+        predictor = self._predictor(model, neg_cond, params, prepared)
+        is_guided = predictor.acts if isinstance(predictor, GuidedPredictor) else lambda t: False
+        solver = solver_kind(constrain, is_guided)
         schedule = condition_schedule(cond, params.steps)
         x_t = noise if constrain is None else constrain(noise, times[0])
         extras: dict[str, list[Tensor]] = {}
         pred_x_t: list[Tensor] = []
         pred_x_0: list[Tensor] = []
         for index, ((t, t_prev), conds) in enumerate(zip(pairwise(times), schedule, strict=True)):
-            x_prev, output = self.step(predictor, x_t, t, t_prev, conds, extras_mean)
+            predict = partial(_mean_prediction, predictor, conds, extras_mean)
+            x_prev, output = solver.step(predict, x_t, t, t_prev)
             if constrain is not None:
                 x_prev = constrain(x_prev, t_prev)
             for name, value in output.extras.items():
@@ -190,8 +190,14 @@ class FlowEulerSampler:
                 on_step(index + 1, params.steps)
         return SamplingResult(x_t, extras, pred_x_t, pred_x_0)
 
-    def _predictor(self, model: FlowModel, neg_cond: Cond | None, params: SamplingParams) -> Predictor:
-        predictor = ConditionalPredictor(model)
+    def _predictor(
+        self,
+        model: FlowModel,
+        neg_cond: Cond | None,
+        params: SamplingParams,
+        prepared: Mapping[float, PreparedTime],
+    ) -> Predictor:
+        predictor = ConditionalPredictor(model, prepared)
         if not self.uses_guidance(params):
             return predictor
         if neg_cond is None:
@@ -201,3 +207,19 @@ class FlowEulerSampler:
             )
         interval = params.cfg_interval if self.guidance is Guidance.INTERVAL else (0.0, 1.0)
         return GuidedPredictor(predictor, neg_cond, params.cfg_strength, interval)
+
+
+def _mean_prediction(
+    predictor: Predictor, conds: tuple[Cond, ...], extras_mean: ExtrasMean, x_t: Tensor, t: float
+) -> FlowOutput:
+    """The mean prediction for the conditions of a step."""
+    return average_outputs([predictor(x_t, t, cond) for cond in conds], extras_mean)
+
+
+def _prepared(
+    times: Sequence[float], prepare: PrepareTimes | None, device: torch.device
+) -> dict[float, PreparedTime]:
+    """What a model makes of times in [0, 1], by time; empty without ``prepare``."""
+    if prepare is None:
+        return {}
+    return dict(zip(times, prepare(torch.cat([model_time(t, 1, device) for t in times])), strict=True))

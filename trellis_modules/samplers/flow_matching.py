@@ -9,7 +9,7 @@ Source: Lipman et al., Flow Matching, arXiv:2210.02747; Liu et al., Rectified Fl
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -26,6 +26,13 @@ def model_time(t: Time, batch_size: int, device: torch.device | str) -> Tensor:
     if isinstance(t, Tensor):
         return (MODEL_TIME_SCALE * t).to(device=device, dtype=torch.float32).expand(batch_size)
     return torch.full((batch_size,), MODEL_TIME_SCALE * t, dtype=torch.float32, device=device)
+
+
+class PreparedTime(NamedTuple):
+    """A time of all batch elements, and what the layers of a network make of it before a run."""
+
+    t: Tensor  # (1,), time times 1000
+    vectors: Tensor  # (1, W), as the network's ``precompute_times`` lays them out
 
 
 def _per_row(t: Time, like: Tensor) -> Time:

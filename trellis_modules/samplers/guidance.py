@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from torch import Tensor
 
 from trellis_modules.flow_output import FlowOutput
 from trellis_modules.samplers.conditioning import Cond
-from trellis_modules.samplers.flow_matching import model_time
+from trellis_modules.samplers.flow_matching import PreparedTime, model_time
 
 
 class FlowModel(Protocol):
-    """A network: state (B, ...), times (B,) already scaled to [0, 1000], condition -> prediction."""
+    """A network: state (B, ...), times (B,) already scaled to [0, 1000], condition -> prediction.
 
-    def __call__(self, x_t: Tensor, t: Tensor, cond: Cond) -> FlowOutput: ...
+    In place of the times it may be given what it made of one itself.
+    """
+
+    def __call__(self, x_t: Tensor, t: Tensor | PreparedTime, cond: Cond) -> FlowOutput: ...
 
 
 class Predictor(Protocol):
@@ -26,9 +30,15 @@ class Predictor(Protocol):
 
 @dataclass(frozen=True)
 class ConditionalPredictor:
-    """Adapts a network to the loop: scales the time and repeats a condition of one row over the batch."""
+    """Adapts a network to the loop: scales the time and repeats a condition of one row over the batch.
+
+    Attributes:
+        model: the network.
+        times: what it has made of times already.
+    """
 
     model: FlowModel
+    times: Mapping[float, PreparedTime] = field(default_factory=dict)
 
     def __call__(self, x_t: Tensor, t: float, cond: Cond) -> FlowOutput:
         """One forward pass.
@@ -44,7 +54,8 @@ class ConditionalPredictor:
                     f"got shape {tuple(cond.shape)}; wrap several views in MultiViewCond"
                 )
             cond = cond.expand(batch_size, *cond.shape[1:])
-        return self.model(x_t, model_time(t, batch_size, x_t.device), cond)
+        told = self.times[t] if t in self.times else model_time(t, batch_size, x_t.device)
+        return self.model(x_t, told, cond)
 
 
 @dataclass(frozen=True)
@@ -67,11 +78,15 @@ class GuidedPredictor:
     strength: float
     interval: tuple[float, float] = (0.0, 1.0)
 
+    def acts(self, t: float) -> bool:
+        """Whether a time is inside the interval."""
+        low, high = self.interval
+        return low <= t <= high
+
     def __call__(self, x_t: Tensor, t: float, cond: Cond) -> FlowOutput:
         """One forward pass outside the interval, two inside."""
         guided = self.predictor(x_t, t, cond)
-        low, high = self.interval
-        if not low <= t <= high:
+        if not self.acts(t):
             return guided
         unguided = self.predictor(x_t, t, self.neg_cond)
         velocity = (1 + self.strength) * guided.velocity - self.strength * unguided.velocity

@@ -13,6 +13,7 @@ from trellis_modules.transformer.modulated import (
     ModulatedTransformerCrossBlock,
     Modulation,
     modulation_network,
+    modulation_vectors,
     split_modulation,
     split_row_modulation,
 )
@@ -45,6 +46,7 @@ __all__ = [
     "attention_patterns",
     "initialize_transformer",
     "modulation_network",
+    "modulation_vectors",
     "segments_of",
     "split_modulation",
     "split_row_modulation",

@@ -34,6 +34,11 @@ class Modulation(NamedTuple):
         return torch.addcmul(x, self.gate, branch, out=out)
 
 
+def modulation_vectors(network: nn.Module, condition: Tensor, channels: int) -> Tensor:
+    """What a modulation network makes of a (B, C) condition; vectors that are ready stay as they are."""
+    return network(condition) if condition.shape[-1] == channels else condition
+
+
 def split_modulation(vectors: Tensor, channels: int) -> list[Modulation]:
     """(B, 3 k C) vectors, ordered (shift, scale, gate) k times, as k modulations of C channels."""
     return split_row_modulation(vectors.unsqueeze(1), channels)
@@ -111,6 +116,10 @@ class ModulatedTransformerCrossBlock(nn.Module):
         self.mlp = FeedForward(channels, mlp_ratio)
         self.adaLN_modulation = nn.Identity() if share_mod else modulation_network(channels, num_branches=2)
 
+    def vectors(self, condition: Tensor) -> tuple[Tensor, ...]:
+        """(B, C) condition -> its (B, 6 C) vectors, which ``forward`` takes too, for some times at once."""
+        return (modulation_vectors(self.adaLN_modulation, condition, self.channels),)
+
     def project_context(self, context: Tensor | KeyValue) -> KeyValue:
         """(B, M, D) context -> its keys and values, which ``forward`` takes too; these stay as they are."""
         return context if isinstance(context, KeyValue) else self.cross_attn.project_context(context)
@@ -141,11 +150,11 @@ class ModulatedTransformerCrossBlock(nn.Module):
 
         Args:
             x: (B, L, C) tokens.
-            condition: (B, C), or with ``share_mod`` (B, 6 C) from the model's modulation network.
+            condition: (B, C), or (B or 1, 6 C) from the model's modulation network or from ``vectors``.
             context: (B, M, D), or its keys and values from ``project_context``.
 
         Returns:
             (B, L, C).
         """
-        attn, mlp = split_modulation(self.adaLN_modulation(condition), self.channels)
+        attn, mlp = split_modulation(*self.vectors(condition), self.channels)
         return self.feed_forward(self.attend(x, attn, self.project_context(context)), mlp)

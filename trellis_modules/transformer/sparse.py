@@ -77,8 +77,8 @@ def attention_patterns(mode: AttentionMode, window_size: int, num_blocks: int) -
 
 
 def _row_modulations(x: SparseTensor, vectors: Tensor, channels: int) -> list[Modulation]:
-    """(B, 3 k C) vectors as k modulations whose values belong to the rows of x."""
-    if x.batch_size != 1:  # a single element's vectors broadcast over its rows
+    """(B or 1, 3 k C) vectors as k modulations whose values belong to the rows of x."""
+    if len(vectors) != 1:  # vectors of a single element, or of all, broadcast over the rows
         vectors = x.expand_batch(vectors)
     return split_row_modulation(vectors, channels)
 
@@ -139,7 +139,7 @@ class ModulatedSparseTransformerCrossBlock(ModulatedTransformerCrossBlock):
 
         Args:
             x: (B, C) voxels.
-            condition: (B, C), or with ``share_mod`` (B, 6 C) from the model's modulation network.
+            condition: (B, C), or (B or 1, 6 C) from the model's modulation network or from ``vectors``.
             context: (B, M, D), or its keys and values from ``project_context``.
 
         Returns:
@@ -149,6 +149,6 @@ class ModulatedSparseTransformerCrossBlock(ModulatedTransformerCrossBlock):
         if elements.uniform and elements.max_length:  # a dense batch: nothing per row, no groups
             tokens = x.feats.unflatten(0, (x.batch_size, elements.max_length))
             return x.replace(super().forward(tokens, condition, context).flatten(0, 1))
-        attn, mlp = _row_modulations(x, self.adaLN_modulation(condition), self.channels)
+        attn, mlp = _row_modulations(x, *self.vectors(condition), self.channels)
         attended = self.attend(x.feats, attn, self.project_context(context), elements, elements)
         return x.replace(self.feed_forward(attended, mlp))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vggt.layers.patch_embed import PatchEmbed
+from vggt.layers.patch_embed import PatchEmbed, ResidualEmbed
 
 _STEM_WIDTH = 32
 STAGES = (
@@ -36,12 +36,12 @@ class _SameConv2d(nn.Conv2d):
     """A convolution whose output has the input's size over its stride; an odd border is wider at the end."""
 
     def __init__(self, width: int, wider: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
-        super().__init__(width, wider, kernel, stride, groups=groups, bias=False)
-        total = kernel - stride
-        self.border = (total // 2, total - total // 2) * 2
+        border = kernel - stride
+        super().__init__(width, wider, kernel, stride, border // 2, groups=groups, bias=False)
+        self.is_wider_at_end = border % 2 == 1
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(F.pad(x, self.border) if any(self.border) else x)
+        return super().forward(F.pad(x, (0, 1, 0, 1)) if self.is_wider_at_end else x)
 
 
 def _normed(width: int, wider: int, kernel: int, stride: int = 1, groups: int = 1) -> list[nn.Module]:
@@ -68,7 +68,11 @@ class _InvertedBottleneck(nn.Module):
 
 
 class EfficientNetLite0(nn.Module):
-    """The trunk: images to feature maps of strides 4, 8, 16 and 32."""
+    """The trunk: images to feature maps of strides 4, 8, 16 and 32.
+
+    Its batch norms keep the statistics that they came with while it is trained: what is in a batch beside a
+    picture must not change its tokens, and crops, masks and whole photos have different statistics.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -82,6 +86,14 @@ class EfficientNetLite0(nn.Module):
             stages.append(nn.Sequential(*blocks))
         self.stages = nn.ModuleList(stages)
 
+    def train(self, mode: bool = True) -> EfficientNetLite0:
+        """Set training mode for all but the batch norms."""
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+        return self
+
     def forward(self, images: Tensor) -> dict[int, Tensor]:
         """Map (B, 3, H, W) images to {stride: (B, C, H / stride, W / stride)}."""
         x, maps = self.stem(images), []
@@ -91,12 +103,35 @@ class EfficientNetLite0(nn.Module):
         return {stride: maps[stage] for stride, (stage, _) in _LEVELS.items()}
 
 
-class EfficientNetEmbed(PatchEmbed):
-    """Patch tokens from all scales of `EfficientNetLite0`, for patches of 8 or 16 pixels.
+class _Levels(nn.Module):
+    """All scales of `EfficientNetLite0` on the grid of patches of 8 or 16 pixels.
 
-    Coarser maps are brought to the grid of the patches, the quarters of a patch come from the next finer one;
-    a linear map from all of them makes the token.
+    Coarser maps are brought to the grid of the patches, the quarters of a patch come from the next finer one.
     """
+
+    def __init__(self, patch_size: int) -> None:
+        super().__init__()
+        if patch_size not in (8, 16):
+            raise ValueError(f"EfficientNetEmbed: expected patch_size 8 or 16, got {patch_size}")
+        self.patch_size = patch_size
+        self.strides = [stride for stride in _LEVELS if 2 * stride >= patch_size]
+        self.width = sum(_LEVELS[stride][1] * (4 if stride < patch_size else 1) for stride in self.strides)
+
+    def forward(self, maps: dict[int, Tensor], grid: tuple[int, int]) -> Tensor:
+        """Maps by their strides, of pictures with a grid of patches -> (B, width, rows, columns)."""
+        found = []
+        for stride in self.strides:
+            level = maps[stride]
+            if stride < self.patch_size:
+                level = F.pixel_unshuffle(level, 2)
+            elif stride > self.patch_size:
+                level = F.interpolate(level, size=grid, mode="nearest")
+            found.append(level)
+        return torch.cat(found, dim=1)
+
+
+class EfficientNetEmbed(PatchEmbed):
+    """Patch tokens by a linear map from all scales of `EfficientNetLite0`, for patches of 8 or 16 pixels."""
 
     def __init__(self, patch_size: int, embed_dim: int) -> None:
         """Build the network.
@@ -104,13 +139,10 @@ class EfficientNetEmbed(PatchEmbed):
         Raises:
             ValueError: another patch size.
         """
-        if patch_size not in (8, 16):
-            raise ValueError(f"EfficientNetEmbed: expected patch_size 8 or 16, got {patch_size}")
         super().__init__(patch_size, embed_dim)
-        self.strides = [stride for stride in _LEVELS if 2 * stride >= patch_size]
-        widths = [_LEVELS[stride][1] * (4 if stride < patch_size else 1) for stride in self.strides]
-        self.body = EfficientNetLite0()
-        self.proj = nn.Conv2d(sum(widths), embed_dim, 1)
+        self.levels = _Levels(patch_size)
+        self.trunk = EfficientNetLite0()
+        self.proj = nn.Conv2d(self.levels.width, embed_dim, 1)
 
     def forward(self, images: Tensor) -> Tensor:
         """Map (B, 3, H, W) images to row-major tokens (B, H/p * W/p, C).
@@ -118,19 +150,43 @@ class EfficientNetEmbed(PatchEmbed):
         Raises:
             ValueError: height or width is not a positive multiple of 32.
         """
-        height, width = self.grid_size(images)
-        if images.shape[-2] % 32 or images.shape[-1] % 32:
-            raise ValueError(
-                "EfficientNetEmbed: image height and width must be multiples of 32, got "
-                f"{images.shape[-2]}x{images.shape[-1]}; resize or pad the images"
-            )
-        maps = self.body(images.to(self.proj.weight.dtype, memory_format=torch.channels_last))
-        found = []
-        for stride in self.strides:
-            level = maps[stride]
-            if stride < self.patch_size:
-                level = F.pixel_unshuffle(level, 2)
-            elif stride > self.patch_size:
-                level = F.interpolate(level, size=(height, width), mode="nearest")
-            found.append(level)
-        return self.proj(torch.cat(found, dim=1)).flatten(2).mT  # (B, P, C)
+        grid = self.grid_size(images)
+        maps = self.trunk(_as_input(images, self.proj))
+        return self.proj(self.levels(maps, grid)).flatten(2).mT  # (B, P, C)
+
+
+class ResidualEfficientNetEmbed(ResidualEmbed):
+    """The tokens of a `ResidualEmbed`, to which those of all scales of `EfficientNetLite0` are added.
+
+    The map of what is added starts at zero: an encoder that was trained with a `ResidualEmbed` goes on from
+    where it is, and learns to use the features. Source: ControlNet, arXiv:2302.05543, sec. 3.1.
+    """
+
+    def __init__(self, patch_size: int, embed_dim: int) -> None:
+        """Build the network; raises as its parts."""
+        super().__init__(patch_size, embed_dim)
+        self.levels = _Levels(patch_size)
+        self.trunk = EfficientNetLite0()
+        self.trunk_proj = nn.Conv2d(self.levels.width, embed_dim, 1)
+        nn.init.zeros_(self.trunk_proj.weight)
+        nn.init.zeros_(self.trunk_proj.bias)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map (B, 3, H, W) images to row-major tokens (B, H/p * W/p, C); raises as `EfficientNetEmbed`."""
+        grid = self.grid_size(images)
+        maps = self.trunk(_as_input(images, self.trunk_proj))
+        return super().forward(images) + self.trunk_proj(self.levels(maps, grid)).flatten(2).mT
+
+
+def _as_input(images: Tensor, layer: nn.Conv2d) -> Tensor:
+    """Images in the data type of a layer's weights.
+
+    Raises:
+        ValueError: height or width is not a multiple of 32.
+    """
+    if images.shape[-2] % 32 or images.shape[-1] % 32:
+        raise ValueError(
+            "EfficientNetEmbed: image height and width must be multiples of 32, got "
+            f"{images.shape[-2]}x{images.shape[-1]}; resize or pad the images"
+        )
+    return images.to(layer.weight.dtype, memory_format=torch.channels_last)

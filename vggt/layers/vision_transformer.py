@@ -84,6 +84,8 @@ class VisionTransformer(nn.Module):
         self._init_weights()
 
     def _init_weights(self) -> None:
+        if self.pos_embed.is_meta:  # those of a file will take their place
+            return
         init_linear_weights(self)
         with torch.no_grad():
             self.pos_embed[0, 1:] = _grid_table(self.table_edge, self.pos_embed.shape[-1])

@@ -106,7 +106,8 @@ def connect(address: str) -> ModuleType:
         reason = " ".join(str(error).split())[:200]
         raise EngineError(
             f"--address {address}: expected a Ray cluster of version {ray.__version__}, got: {reason}; start "
-            "one with 'ray start --head', or correct the address"
+            "one with 'ray start --head', correct the address, or set RAY_AUTH_MODE=token where it asks for "
+            "a token"
         ) from error
     return ray
 

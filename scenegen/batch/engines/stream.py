@@ -7,7 +7,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from scenegen.batch.engines.tasks import EngineError, Task, TaskRecord
@@ -40,10 +40,15 @@ class Worker(Protocol):
 
 @dataclass
 class _Attempt:
-    """A task and how many workers have been given it."""
+    """A task, how many workers have been given it, and whether its worker gets no other beside it.
+
+    A task that a worker had when it ended may be the reason, and what it answered last may be lost: what is
+    tried again is alone with its worker, so that no other task is ever blamed for it twice.
+    """
 
     task: Task
     number: int = 1
+    is_alone: bool = False
 
 
 @dataclass
@@ -63,7 +68,8 @@ class _Slot:
 
     @property
     def has_room(self) -> bool:
-        return self.is_open and len(self.given) < (2 if self.last_seconds < _SHORT else 1)
+        is_short = self.last_seconds < _SHORT and not any(attempt.is_alone for attempt, _ in self.given)
+        return self.is_open and len(self.given) < (2 if is_short else 1)
 
 
 class TaskStream:
@@ -104,7 +110,7 @@ class TaskStream:
     def _hand_out(self, source: Iterator[Task]) -> None:
         """Give tasks to workers with room, and start workers for places that are free and needed."""
         for slot in self._slots.values():
-            while slot.has_room and (attempt := self._next(source)) is not None:
+            while slot.has_room and (attempt := self._next(source, is_free=not slot.given)) is not None:
                 slot.given.append((attempt, slot.worker.submit(attempt.task, attempt.number)))
         while len(self._slots) < len(self._places) and self._more_wait_than(self._num_opening(), source):
             place = next(place for place in self._places if place not in self._slots)
@@ -122,12 +128,13 @@ class TaskStream:
             self._early.append(fresh)
         return True
 
-    def _next(self, source: Iterator[Task]) -> _Attempt | None:
-        if self._early:
+    def _next(self, source: Iterator[Task], is_free: bool) -> _Attempt | None:
+        """What a worker gets next, which has something else unless it is free."""
+        if self._early and (is_free or not self._early[0].is_alone):
             return self._early.popleft()
         if (fresh := self._from_source(source)) is not None:
             return fresh
-        return self._late.popleft() if self._late else None
+        return self._late.popleft() if self._late and is_free else None
 
     @staticmethod
     def _from_source(source: Iterator[Task]) -> _Attempt | None:
@@ -181,9 +188,9 @@ class TaskStream:
                 raise EngineError(f"workers end before they begin: {death}; see what they load") from death
             return
         (blamed, _), *others = slot.given
-        self._early.extend(attempt for attempt, _ in others)
+        self._early.extend(replace(attempt, is_alone=True) for attempt, _ in others)
         if blamed.number <= self._max_retries:
-            self._late.append(_Attempt(blamed.task, blamed.number + 1))
+            self._late.append(_Attempt(blamed.task, blamed.number + 1, is_alone=True))
             return
         error = f"{blamed.task.id}: {death}; counted as failed after {blamed.number} attempts"
         yield TaskRecord(blamed.task.id, "failed", attempts=blamed.number, error=error)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from safe_files.limits import MAX_GRID
+from scenegen.conditioning.scene_light import light_tones
 from scenegen.datasets.latest import Latest
 from scenegen.datasets.source import batch_number
 from scenegen.geometry import pose_to_transform, zup_to_yup
@@ -162,6 +163,7 @@ class LatentPictureSource(PictureSource[LatentPictureBatch]):
             coords=fields.coords,
             x_0=self.encode_fields(fields.painted(colours)),  # variants of a model have its triangles
             crop_projection=crop_projections(shot)[visible],
+            light=light_tones(shot.developed, shot.masks[:, None])[visible],
         )
 
     def _draw_fields(self, epoch: int, variants: Variants) -> _FieldPool:

@@ -91,3 +91,4 @@ class LatentPictureBatch(Batch):
     coords: Tensor  # (T, 4) int32 (object, x, y, z)
     x_0: Tensor  # (T, C)
     crop_projection: Tensor  # (B, 3, 4), see `crop_projections`
+    light: Tensor  # (B, L), see `scenegen.conditioning.scene_light.light_tones`

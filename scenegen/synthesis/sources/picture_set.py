@@ -12,6 +12,7 @@ from torch import Tensor
 
 from safe_files.json_reader import parse_json
 from safe_files.weights import open_weights
+from scenegen.conditioning.scene_light import LIGHT_TONES
 from scenegen.datasets.source import batch_number
 from scenegen.synthesis.furniture.split import check_split
 from scenegen.synthesis.sources.batch import LatentPictureBatch
@@ -21,7 +22,7 @@ from trellis_modules.files import atomic_write
 from trellis_modules.ragged import expand
 
 _IDS = "model_ids"
-_NAMES = ("images", "lengths", "xyz", "latents", "projections")
+_NAMES = ("images", "lengths", "xyz", "latents", "projections", "light")
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class PictureSet:
         xyz: (sum, 3) uint8.
         latents: (sum, C) float16.
         projections: (N, 3, 4) float32, see `appearance_batches.crop_projections`.
+        light: (N, L) float32, see `scene_light.light_tones`.
         model_ids: the models of which pictures were made, sorted; all of the train split or procedural.
     """
 
@@ -42,6 +44,7 @@ class PictureSet:
     xyz: Tensor
     latents: Tensor
     projections: Tensor
+    light: Tensor
     model_ids: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -60,6 +63,7 @@ class PictureSet:
             batch.coords[kept, 1:].byte().cpu(),
             batch.x_0[kept].half().cpu(),
             batch.crop_projection[fits].cpu(),
+            batch.light[fits].cpu(),
         )
 
     @classmethod
@@ -79,6 +83,7 @@ class PictureSet:
         fits = self.images.shape == (count, 3, side, side) and self.lengths.shape == (count,)
         fits = fits and self.xyz.shape == (rows, 3) and self.projections.shape == (count, 3, 4)
         fits = fits and self.latents.ndim == 2 and len(self.latents) == rows
+        fits = fits and self.light.shape == (count, LIGHT_TONES)
         if not fits or int(self.lengths.sum()) != rows or (count and int(self.lengths.min()) < 0):
             raise ValueError(f"its tensors do not belong together, {count} images and {rows} voxels")
 
@@ -174,5 +179,6 @@ class PictureSetSource:
             coords=torch.cat([owner[:, None].int(), pictures.xyz[voxels].int()], dim=1),
             x_0=pictures.latents[voxels].float(),
             crop_projection=pictures.projections[rows],
+            light=pictures.light[rows],
         )
         return batch.to(self.device)

@@ -33,6 +33,32 @@ class Probe(nn.Linear):
         return super().forward(_TOKEN_GAIN * F.layer_norm(tokens, tokens.shape[-1:]))
 
 
+class PointsProbe(Probe):
+    """Where parts of the patches of crops lie on their objects: several points a patch."""
+
+    def __init__(self, width: int, grid: int, parts: int = 1) -> None:
+        """Build the map.
+
+        Args:
+            width: channels of the tokens.
+            grid: patches along an edge of a crop.
+            parts: points along each edge of a patch.
+        """
+        super().__init__(width, 3 * parts**2)
+        self.grid, self.parts = grid, parts
+
+    def error(self, patches: Tensor, object_points: Tensor) -> Tensor:
+        """See `points_error`.
+
+        Args:
+            patches: tokens (B, grid * grid, width) of the patches of crops.
+            object_points: (B, 4, G, G), see `SceneBatch`; G a multiple of ``grid * parts``.
+        """
+        told = self(patches).mT.unflatten(2, (self.grid, self.grid))
+        points = F.pixel_shuffle(told, self.parts).flatten(2).mT
+        return points_error(points, F.adaptive_avg_pool2d(object_points.float(), self.grid * self.parts))
+
+
 def points_error(predicted: Tensor, object_points: Tensor) -> Tensor:
     """Mean absolute error, in longest sides of the object, of the points that the patches of crops show.
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from scenegen.conditioning.scene_conditioner import SceneConditioner
 from scenegen.synthesis.sources.batch import SceneBatch
 from scenegen.trainers.objective import Objective
-from scenegen.trainers.objectives.dense_probe import Probe, depth_error, points_error
+from scenegen.trainers.objectives.dense_probe import PointsProbe, Probe, depth_error
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,10 @@ class ImageEncoderObjective(Objective):
         super().__init__()
         self.image_encoder, self.config = image_encoder, config
         self.probes = nn.ModuleDict(
-            {"points": Probe(image_encoder.embed_dim, 3), "depth": Probe(image_encoder.embed_dim, 1)}
+            {
+                "points": PointsProbe(image_encoder.embed_dim, image_encoder.table_edge),
+                "depth": Probe(image_encoder.embed_dim, 1),
+            }
         )
         self.conditioner = SceneConditioner(image_encoder, None)
 
@@ -38,10 +41,10 @@ class ImageEncoderObjective(Objective):
         """Weighted sum of the probes' errors."""
         assets, scenes = batch.asset_image, batch.picture.image
         tokens = self.conditioner.encode_images(torch.cat([assets, scenes]))
-        patches = tokens[:, -batch.object_points[0, 0].numel() :]
+        patches = tokens[:, -(self.image_encoder.table_edge**2) :]
         asset_patches, scene_patches = patches.split([len(assets), len(scenes)])
         errors = {
-            "points": points_error(self.probes["points"](asset_patches), batch.object_points),
+            "points": self.probes["points"].error(asset_patches, batch.object_points),
             "depth": depth_error(self.probes["depth"](scene_patches)[..., 0], batch.picture.depth),
         }
         loss = self.config.points_weight * errors["points"] + self.config.depth_weight * errors["depth"]

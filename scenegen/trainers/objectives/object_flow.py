@@ -6,13 +6,12 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from scenegen.conditioning.parts import CondParts
 from scenegen.conditioning.scene_conditioner import SceneConditioner, drop_cond
 from scenegen.synthesis.sources.batch import ObjectLatentBatch
 from scenegen.trainers.objective import Objective
-from scenegen.trainers.objectives.dense_probe import Probe, points_error
+from scenegen.trainers.objectives.dense_probe import PointsProbe
 from scenegen.trainers.objectives.flow_term import draw_states
 from scenegen.trainers.objectives.losses import masked_mean
 from scenegen.trainers.samples import SHOWN, SceneSample
@@ -53,8 +52,10 @@ class ObjectFlowObjective(Objective):
     def __init__(self, flow: nn.Module, image_encoder: nn.Module, config: ObjectFlowConfig) -> None:
         super().__init__()
         self.flow, self.image_encoder, self.config = flow, image_encoder, config
-        outputs = 3 * config.points_per_edge**2
-        self.probes = nn.ModuleDict({"points": Probe(image_encoder.embed_dim, outputs)})
+        edge = image_encoder.table_edge
+        self.probes = nn.ModuleDict(
+            {"points": PointsProbe(image_encoder.embed_dim, edge, config.points_per_edge)}
+        )
         self.conditioner = SceneConditioner(image_encoder, None, append_places=config.append_places)
         self.path = FlowPath(config.sigma_min)
 
@@ -114,11 +115,5 @@ class ObjectFlowObjective(Objective):
 
     def points_error(self, cond: Tensor, batch: ObjectLatentBatch) -> Tensor:
         """The probe's error on the patches of a condition (B, L, C), whose grid divides the points'."""
-        width, edge, parts = (
-            self.image_encoder.embed_dim,
-            self.image_encoder.table_edge,
-            self.config.points_per_edge,
-        )
-        told = self.probes["points"](cond[:, -(edge**2) :, :width])  # (B, edge^2, 3 parts^2)
-        told = F.pixel_shuffle(told.mT.unflatten(2, (edge, edge)), parts).flatten(2).mT
-        return points_error(told, F.adaptive_avg_pool2d(batch.object_points.float(), edge * parts))
+        width, edge = self.image_encoder.embed_dim, self.image_encoder.table_edge
+        return self.probes["points"].error(cond[:, -(edge**2) :, :width], batch.object_points)

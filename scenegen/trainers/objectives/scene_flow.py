@@ -13,11 +13,11 @@ from scenegen.synthesis.sources.batch import SceneBatch, SceneLatentBatch
 from scenegen.trainers.objective import Objective
 from scenegen.trainers.objectives.dense_probe import (
     CAMERA_POSE_SIZE,
+    PointsProbe,
     Probe,
     camera_pose_errors,
     camera_poses,
     depth_error,
-    points_error,
 )
 from scenegen.trainers.objectives.flow_term import draw_states
 from scenegen.trainers.objectives.losses import masked_mean
@@ -41,6 +41,7 @@ class SceneFlowConfig:
     rot_weight: float = 3.0
     scale_weight: float = 1.0
     points_weight: float = 3.0  # where the patches of an asset's crop lie on the object
+    points_per_edge: int = 1  # parts of a patch along each of its edges, of which that is told
     depth_weight: float = 1.0  # how far the patches of the scene are, told by image and by geometry tokens
     camera_weight: float = 1.0  # how each asset stands before the camera, told halfway by its position token
     smooth_scale: float = 0.02
@@ -71,7 +72,7 @@ class SceneFlowObjective(Objective):
         self.config, self._width = config, image_encoder.embed_dim
         self.probes = nn.ModuleDict(
             {
-                "points": Probe(self._width, 3),
+                "points": PointsProbe(self._width, image_encoder.table_edge, config.points_per_edge),
                 "depth": Probe(self._width, 1),
                 "geometry": Probe(2 * self._width, 1),
                 "camera": Probe(flow.config.model_channels, CAMERA_POSE_SIZE),
@@ -195,14 +196,12 @@ class SceneFlowObjective(Objective):
         self, cond: Tensor, tokens: int, num_assets: int, batch: SceneBatch
     ) -> dict[str, Tensor]:
         """The probes' errors on the patches of crops, scenes and geometry within ``cond``."""
-        patches, depth = batch.object_points[0, 0].numel(), batch.picture.depth
+        patches, depth = self.image_encoder.table_edge**2, batch.picture.depth
         scenes = cond[::num_assets]
         halves = scenes[:, 3 * tokens :].unflatten(1, (2, -1)).transpose(1, 2).flatten(2)  # (S, P, 2C)
         geometry = halves[:, self.conditioner.geometry_encoder.patch_start_idx :]
         return {
-            "points": points_error(
-                self.probes["points"](cond[:, tokens - patches : tokens]), batch.object_points
-            ),
+            "points": self.probes["points"].error(cond[:, tokens - patches : tokens], batch.object_points),
             "depth": depth_error(
                 self.probes["depth"](scenes[:, 3 * tokens - patches : 3 * tokens])[..., 0], depth
             ),

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from scenegen.conditioning.patch_places import PLACE_CODE_SIZE, place_code
 from scenegen.conditioning.scene_conditioner import SceneConditioner, append_patch_details, drop_cond
+from scenegen.conditioning.scene_light import append_light
 from scenegen.synthesis.sources.batch import LatentPictureBatch
 from scenegen.trainers.objective import Objective
 from scenegen.trainers.objectives.dense_probe import Probe
@@ -33,6 +34,8 @@ class StructuredLatentFlowConfig:
     Attributes:
         patch_grid: patches along an edge of a picture, see `append_patch_details`; 0 adds no details. The
             flow's ``cond_channels`` are `PATCH_DETAILS` more with them.
+        light: tokens also have the tones of the photo, see `light_tones`; ``cond_channels`` are
+            `LIGHT_TONES` more with them.
         place_weight: of the error of the places in the crop that the flow's transformer tells for its
             voxels; 0 does not ask.
     """
@@ -41,6 +44,7 @@ class StructuredLatentFlowConfig:
     sigma_min: float = 1e-5
     p_uncond: float = 0.1
     patch_grid: int = 0
+    light: bool = False
     place_weight: float = 0.0
 
 
@@ -68,9 +72,9 @@ class StructuredLatentFlowObjective(Objective):
         self, batch: LatentPictureBatch, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Velocity error, a voxel counting as much as any other, and the probe's."""
-        images, coords, x_0 = batch.asset_image, batch.coords, batch.x_0
-        count, device = len(images), images.device
-        cond = self._condition(images)
+        coords, x_0, device = batch.coords, batch.x_0, batch.x_0.device
+        count = len(batch.asset_image)
+        cond = self._condition(batch.asset_image, batch.light)
         dropped = torch.rand(count, generator=generator, device=device) < self.config.p_uncond
         t = self.config.times.sample(count, generator=generator, device=device)
         t_voxel = t[coords[:, 0].long()]
@@ -92,11 +96,13 @@ class StructuredLatentFlowObjective(Objective):
         return loss, {name: value.detach() for name, value in logs.items()}
 
     @torch.no_grad()
-    def _condition(self, images: Tensor) -> Tensor:
-        """Tokens (B, L, C) of pictures (B, 3, I, I)."""
+    def _condition(self, images: Tensor, light: Tensor) -> Tensor:
+        """Tokens (B, T, C) of pictures (B, 3, I, I) in such light (B, L)."""
         cond = self.conditioner.encode_images(images)
         if self.config.patch_grid:
             cond = append_patch_details(cond, images, self.config.patch_grid)
+        if self.config.light:
+            cond = append_light(cond, light)
         return cond
 
     def samples(
@@ -104,7 +110,7 @@ class StructuredLatentFlowObjective(Objective):
     ) -> tuple[LatentSample, ...]:
         """Four of the objects of the batch."""
         images = batch.asset_image[:SHOWN]
-        cond = self._condition(images)
+        cond = self._condition(images, batch.light[:SHOWN])
         true = SparseTensor(batch.x_0.float(), batch.coords, len(batch.asset_image))[:SHOWN]
         latents, _ = sample_flow(
             self.flow, true, cond, torch.zeros_like(cond), generator, self.config.sigma_min, params

@@ -10,6 +10,7 @@ from benchmarks import hard_scenes, hard_scenes_table
 from scenegen.evaluation.report import build_report, write_json
 from scenegen.evaluation.scene_list import ListedScenes
 from scenegen.evaluation.settings import CORRECTED, EvaluationSettings
+from scenegen.photo.camera import rotation_of
 from scenegen.synthesis.pictures.scene_writer import ScenePaths
 from tests.evaluation_records import evaluated_record
 
@@ -87,12 +88,43 @@ def test_missing_scenes_of_a_set_are_predicted_as_structures(tmp_path, ran):
     assert hard_scenes.main(arguments) == 0
     [commands] = ran
     assert all("--no-appearance" in command and "test_cut" in command for command in commands)
-    assert [(tmp_path / f"only_{k}.txt").read_text().split() for k in (0, 1)] == [["cut_0001"], ["cut_0002"]]
+    listed = [(tmp_path / f"test_cut_{k}.txt").read_text().split() for k in (0, 1)]
+    assert listed == [["cut_0001"], ["cut_0002"]]
+
+
+@pytest.mark.parametrize(("processes", "groups"), [(1, [1, 1]), (2, [2]), (5, [4])])
+def test_sets_are_worked_on_side_by_side_where_there_are_processes_for_all(tmp_path, ran, processes, groups):
+    arguments = ["predict", "--root", str(tmp_path), "--sets", "cut", "low", "--limit", "9"]
+    assert hard_scenes.main([*arguments, "--processes", str(processes)]) == 0
+    assert [len(commands) for commands in ran] == groups
+    listed = [path.read_text().split() for path in sorted(tmp_path.glob("*.txt"))]
+    assert sorted(sum(listed, [])) == [f"{name}_{k:04d}" for name in ("cut", "low") for k in range(9)]
+
+
+def test_cameras_are_compared_with_the_true_ones_and_missing_ones_count(tmp_path):
+    prediction, truth = tmp_path / "predicted", tmp_path / "true"
+    for folder in (prediction, truth):
+        folder.mkdir()
+        for number in range(3):
+            (folder / f"s{number}.glb").touch()
+    turn = np.eye(4)
+    turn[:3, :3] = rotation_of(0.4, np.deg2rad(20.0))
+    for number, stated in enumerate(({"elevation_deg": 23.0, "modal_overlap": 0.6}, None, None)):
+        (truth / f"s{number}.json").write_text(json.dumps({"camera": {"extrinsics": turn.tolist()}}))
+        (prediction / f"s{number}.json").write_text(json.dumps({"camera": stated}))
+    figures = hard_scenes_table.camera_figures(prediction, truth, ["s0"])
+    assert figures == pytest.approx(
+        {"elevation_error_deg": 3.0, "elevation_bias_deg": 3.0, "modal_overlap": 0.6}
+    )
+    (prediction / "s2.json").unlink()
+    figures = hard_scenes_table.camera_figures(prediction, truth, ["s0", "s1", "s2"])
+    assert figures["elevation_error_deg"] == 90.0 and figures["modal_overlap"] == pytest.approx(0.2)
 
 
 def test_the_table_has_a_row_for_each_set_and_stands_between_its_marks(tmp_path, monkeypatch, ran, capsys):
     for name, value in (("usual", 0.8), ("low", 0.6)):
         (tmp_path / f"scene_test_{name}_structure").mkdir()
+        (tmp_path / f"scene_test_{name}").mkdir()
         write_json(tmp_path / "out" / f"test_{name}.json", report(value))
     arguments = ["--output", str(tmp_path / "out")]
     assert hard_scenes.main(["measure", "--root", str(tmp_path), *arguments]) == 0

@@ -103,7 +103,7 @@ def test_masks_are_written_on_request_and_added_later(lookalike, run):
 def test_a_second_run_makes_nothing_again(finished, run, monkeypatch):
     root = finished
     before = contents(root)
-    monkeypatch.setattr("dataset_toolkits.photos.scene_table.write_object_images", None)
+    monkeypatch.setattr("dataset_toolkits.photos.photo_maker.write_object_images", None)
     monkeypatch.setattr("dataset_toolkits.photos.geometry_features.GeometryFeatures.write", None)
     assert run(root, "--save_mask") == 0
     assert contents(root) == before

@@ -1,7 +1,9 @@
 """The examples for clusters: their syntax, and that the commands in them are commands of this project."""
 
+import os
 import re
 import shlex
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -84,6 +86,46 @@ def test_images_are_pinned_run_as_nobody_special_and_hold_no_weights(kind):
     )
     assert all(f"  {flag} " in (ROOT / "setup.sh").read_text() for flag in flags)
     assert "weights" not in " ".join(line for name, line in words if name == "COPY")
+
+
+@pytest.fixture
+def images(tmp_path):
+    """Function (answer of the registry) -> how build.sh ended, and what Docker was told to build last."""
+    folder, programs = tmp_path / "scripts" / "docker", tmp_path / "bin"
+    shutil.copytree(ROOT / "scripts" / "docker", folder)
+    programs.mkdir()
+    told = tmp_path / "told"
+
+    def build(answer: str | None):
+        found = "exit 1" if answer is None else f"echo {answer}"
+        program = programs / "docker"
+        program.write_text(f'#!/bin/sh\nif [ "$1" = buildx ]; then {found}; else echo "$@" > {told}; fi\n')
+        program.chmod(0o755)
+        path = f"{programs}:{os.environ['PATH']}"
+        command = ["bash", folder / "build.sh", "cpu"]
+        result = subprocess.run(command, env={"PATH": path}, capture_output=True, text=True)
+        return result, told.read_text() if told.exists() else ""
+
+    return build
+
+
+def test_the_digest_of_the_base_is_looked_up_once_and_kept(images, tmp_path):
+    digest = "sha256:" + "0a" * 32
+    assert images(None)[0].returncode != 0  # no registry: nothing is kept, nothing is built
+    result, told = images(digest)
+    assert result.returncode == 0 and f"--build-arg BASE_DIGEST={digest} " in told
+    result, told = images(None)
+    assert result.returncode == 0 and f"--build-arg BASE_DIGEST={digest} " in told
+    (tmp_path / "scripts" / "docker" / "base.digest").write_text("latest\n")
+    result, _ = images(digest)
+    assert result.returncode == 1
+    assert "expected sha256: and 64 digits, got 'latest'; remove the file" in result.stderr
+
+
+def test_the_digest_can_be_looked_up_by_hand_as_the_build_does():
+    (base,) = re.findall(r"^BASE=(\S+)$", (ROOT / "scripts/docker/build.sh").read_text(), re.MULTILINE)
+    command = f"docker buildx imagetools inspect {base} --format '{{{{.Manifest.Digest}}}}'"
+    assert command in (ROOT / "scripts/docker/README.md").read_text()
 
 
 def _documents(name: str):

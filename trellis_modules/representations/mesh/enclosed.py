@@ -8,10 +8,15 @@ stays open.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
 from scipy import ndimage
+
+Grid = TypeVar("Grid")
+"""Points of a grid: a NumPy array, or a tensor."""
 
 
 @dataclass(frozen=True)
@@ -45,28 +50,46 @@ class Closing:
         return radii
 
 
-def enclosed_points(shell: np.ndarray, resolution: int, closing: Closing | None = None) -> np.ndarray:
+@dataclass(frozen=True)
+class GridSteps(Generic[Grid]):
+    """What is done to the points (X, Y, Z) bool of a grid, for one kind of array.
+
+    Attributes:
+        pad: (points, margin) -> points with a margin of free ones on all sides.
+        near: see `near`.
+        outside: see `_outside`.
+    """
+
+    pad: Callable[[Grid, int], Grid]
+    near: Callable[[Grid, int], Grid]
+    outside: Callable[[Grid], Grid]
+
+
+def enclosed_points(
+    shell: Grid, resolution: int, closing: Closing | None = None, steps: GridSteps[Grid] | None = None
+) -> Grid:
     """Find the points inside a shell.
 
     Args:
         shell: (X, Y, Z) bool, points of a regular grid; beyond it is outside.
         resolution: cells along the edge of the object's cube, of which the widths of ``closing`` are shares.
         closing: which openings do not count; None is `Closing()`.
+        steps: for the kind of ``shell``; None: it is a NumPy array.
 
     Returns:
         (X, Y, Z) bool, none of them in ``shell``: gaps, cavities behind narrow openings, and everything that
         no path along the grid's axes joins to the outside.
     """
-    closing = closing or Closing()
+    closing, steps = closing or Closing(), steps or GridSteps(np.pad, near, _outside)
     gap, openings = closing.gap_radius(resolution), closing.opening_radii(resolution)
     margin = max([gap, *openings], default=0) + 1
-    solid = np.pad(shell, margin)
-    solid |= ~near(~near(solid, gap), gap)
-    enclosed = [_cavities(solid, radius) for radius in openings]
+    solid = steps.pad(shell, margin)
+    solid |= ~steps.near(~steps.near(solid, gap), gap)
+    enclosed = [_cavities(solid, radius, steps) for radius in openings]
     for cavities in enclosed:
         solid |= cavities
     inner = (slice(margin, -margin),) * 3
-    return ~_outside(solid)[inner] & ~shell
+    return ~steps.outside(solid)[inner] & ~shell
 
 
 def near(points: np.ndarray, steps: int = 1) -> np.ndarray:
@@ -105,12 +128,12 @@ def _outside(solid: np.ndarray) -> np.ndarray:
     return labels == labels[0, 0, 0]
 
 
-def _cavities(solid: np.ndarray, radius: int) -> np.ndarray:
+def _cavities(solid: Grid, radius: int, steps: GridSteps[Grid]) -> Grid:
     """Free points of cavities with openings at most 2 ``radius`` wide, and wider than that themselves."""
-    thick = near(solid, radius)
-    outside = _outside(thick)
+    thick = steps.near(solid, radius)
+    outside = steps.outside(thick)
     core = ~(thick | outside)
     if not core.any():
         return core
     # Grown back to the walls; in the openings up to where the outside, grown back as well, ends.
-    return near(core, radius + 1) & ~(solid | near(outside, radius))
+    return steps.near(core, radius + 1) & ~(solid | steps.near(outside, radius))

@@ -8,9 +8,9 @@ the active cubes and the cubes around inside vertices are ever stored; the mesh 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from typing import Literal, get_args
 
-import numpy as np
 import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
@@ -25,8 +25,8 @@ from trellis_modules.representations.mesh.cube_grid import (
     point_keys,
     shared_corners,
 )
-from trellis_modules.representations.mesh.enclosed import enclosed_points, near
 from trellis_modules.representations.mesh.flexicubes import CubeWeights, DualMesh, flexicubes
+from trellis_modules.representations.mesh.grid_tensors import enclosed, near_points
 from trellis_modules.representations.mesh.mesh_result import MeshExtractResult, MeshTrainingTerms
 
 SurfaceKind = Literal["released", "closed", "solid"]
@@ -43,6 +43,7 @@ _MAX_RESOLUTION = 2**20  # its cube still fits the 64 bits of a lattice key
 _OUTSIDE_SDF = 1.0
 _SDF, _DEFORM, _COLOUR = slice(0, 1), slice(1, 4), slice(4, None)
 _DEVIATION_WEIGHT = 0.5
+_STEPS_BY_LENGTH = sorted(product((-1, 0, 1), repeat=3), key=lambda step: (sum(map(abs, step)), step))[1:]
 _SMALL_WEIGHTS_WEIGHT = 0.2
 
 
@@ -187,37 +188,51 @@ def _filled(field: _Field, resolution: int) -> _Field:
 
     Vertices without features around the new surface take the colour of the nearest one that has some.
     """
-    origin = field.vertices.amin(dim=0).cpu().numpy() - 2  # room for the neighbours of neighbours
-    place = field.vertices.cpu().numpy() - origin
-    known = np.full(place.max(axis=0) + 3, -1, dtype=np.int32)
-    known[tuple(place.T)] = np.arange(len(place))
-    shell = np.zeros(known.shape, dtype=bool)
-    shell[tuple(place[(field.values[:, 0] < 0).cpu().numpy()].T)] = True
-    enclosed = enclosed_points(shell, resolution)
-    inside = shell | enclosed
-    rim = inside & near(~inside)
-    around = near(rim)  # all corners of crossed cubes
-    points = np.argwhere(around | (known >= 0))
-    points = points[((points + origin >= 0) & (points + origin <= resolution)).all(axis=1)]
-    rows = known[tuple(points.T)]
+    origin = field.vertices.amin(dim=0) - 2  # room for the neighbours of neighbours
+    place = field.vertices - origin
+    shape = (place.amax(dim=0) + 3).tolist()
+    known = torch.full(shape, -1, dtype=torch.int32, device=place.device)
+    known[place.unbind(1)] = torch.arange(len(place), dtype=torch.int32, device=place.device)
+    shell = torch.zeros(shape, dtype=torch.bool, device=place.device)
+    shell[place[field.values[:, 0] < 0].unbind(1)] = True
+    inner = enclosed(shell, resolution)
+    inside = shell | inner
+    rim = inside & near_points(~inside)
+    around = near_points(rim)  # all corners of crossed cubes
+    points = (around | (known >= 0)).nonzero()
+    points = points[((points + origin >= 0) & (points + origin <= resolution)).all(dim=1)]
+    at = points.unbind(1)
+    rows = known[at].long()
     unknown = rows < 0
-    source = np.argwhere(around & (known >= 0))
-    rows[unknown] = known[tuple(source[cKDTree(source).query(points[unknown])[1]].T)]
-    values = field.values[_like(rows, field.vertices)]
+    rows[unknown] = _nearest_rows(torch.where(around, known, -1), points[unknown])
+    values = field.values[rows]
     neutral = _outside(values)
-    sdf = torch.where(_like(unknown, values)[:, None] > 0, neutral[_SDF], values[:, _SDF])
-    sdf = torch.where(_like(enclosed[tuple(points.T)], values)[:, None] > 0, -_OUTSIDE_SDF, sdf)
-    deform = torch.where(_like(unknown, values)[:, None] > 0, neutral[_DEFORM], values[:, _DEFORM])
+    sdf = torch.where(unknown[:, None], neutral[_SDF], values[:, _SDF])
+    sdf = torch.where(inner[at][:, None], -_OUTSIDE_SDF, sdf)
+    deform = torch.where(unknown[:, None], neutral[_DEFORM], values[:, _DEFORM])
     return _Field(
-        _like(points + origin, field.vertices),
-        torch.cat([sdf, deform, values[:, _COLOUR]], dim=1),
-        _like(np.argwhere(rim) + origin, field.vertices),
+        points + origin, torch.cat([sdf, deform, values[:, _COLOUR]], dim=1), rim.nonzero() + origin
     )
 
 
-def _like(array: np.ndarray, tensor: Tensor) -> Tensor:
-    """An array on the device and in the dtype of a tensor."""
-    return torch.from_numpy(array).to(tensor)
+def _nearest_rows(known: Tensor, points: Tensor) -> Tensor:
+    """The row (N,) int64 of the known point nearest to each of the points (N, 3).
+
+    Args:
+        known: (X, Y, Z) int32, rows of known points, -1 elsewhere.
+        points: places in the grid, none of them at its border.
+    """
+    rows = points.new_full((len(points),), -1)
+    missing = torch.arange(len(points), device=points.device)
+    for step in _STEPS_BY_LENGTH:  # nearly all have one beside them, and what is not there is farther away
+        found = known[(points[missing] + points.new_tensor(step)).unbind(1)].long()
+        rows[missing] = found
+        missing = missing[found < 0]
+    if len(missing):
+        source = (known >= 0).nonzero()
+        nearest = cKDTree(source.cpu().numpy()).query(points[missing].cpu().numpy())[1]
+        rows[missing] = known[source[torch.from_numpy(nearest).to(source.device)].unbind(1)].long()
+    return rows
 
 
 def _extract(

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import trimesh
 from scipy.spatial.transform import Rotation
 
 from scenegen.evaluation.alignment import (
@@ -10,6 +11,7 @@ from scenegen.evaluation.alignment import (
 )
 from scenegen.evaluation.clouds import CloudPair, symmetric_icp
 from scenegen.evaluation.registration import Similarity, filterreg, fit_similarity
+from scenegen.geometry import SCENE_EXTENT
 
 
 @pytest.fixture
@@ -90,21 +92,38 @@ def test_best_recovers_offsets_that_one_start_cannot(cloud, yaw_deg):
     assert result.aligned.chamfer < 1e-3 < result.unaligned.chamfer
 
 
-@pytest.mark.parametrize("angles_deg", [(0, 33, 0), (0, 200, 0), (4, 75, -3)])
-def test_best_does_not_depend_on_where_the_prediction_stands(cloud, angles_deg):
+@pytest.fixture
+def boxes():
+    """Meshes of some boxes that look much the same after half a turn: two alignments are nearly as near."""
+    parts = [
+        ((1.6, 0.1, 1.0), (0, -0.45, 0)),
+        ((0.3, 1.0, 0.3), (0.6, 0.1, 0.3)),
+        ((0.3, 0.9, 0.3), (-0.6, 0.05, -0.3)),
+    ]
+    meshes = [trimesh.creation.box(sides) for sides, _ in parts]
+    for mesh, (_, place) in zip(meshes, parts):
+        mesh.apply_translation(place)
+    return trimesh.util.concatenate(meshes)
+
+
+@pytest.mark.parametrize("angles_deg", [(0, 33, 0), (0, 200, 0), (4, 75, -3), (30, 0, 0), (15, -120, -20)])
+def test_best_does_not_depend_on_how_the_prediction_stands(boxes, angles_deg):
     rng = np.random.default_rng(2)
-    # The truth looks much the same after half a turn: two alignments are nearly as near.
-    truth = np.concatenate([cloud, cloud * (-1, 1, -1)])
-    prediction = truth[::3] * (1.0, 0.8, 1.15) + rng.normal(scale=0.02, size=truth[::3].shape)
-    moved = offset(angles_deg, (0.4, -0.1, 0.9)).apply(prediction)
+    truth = trimesh.sample.sample_surface(boxes, 3000, seed=1)[0]
+    mesh = boxes.copy()
+    mesh.vertices = mesh.vertices * (1.0, 0.8, 1.15) + rng.normal(scale=0.02, size=mesh.vertices.shape)
+    mesh.apply_translation(-mesh.bounds.mean(axis=0))
+    mesh.apply_scale(SCENE_EXTENT / mesh.extents.max())
+    prediction = trimesh.sample.sample_surface(mesh, 1500, seed=2)[0]
+    motion = offset(angles_deg, (0.4, -0.1, 0.9))
     ends = []
-    for points in (prediction, moved):
-        pair = CloudPair(points, truth)
-        found = align(pair, AlignmentSettings("best"), np.random.default_rng(0), vertices=points)
-        ends.append((found.transform.apply(points), found.aligned.chamfer))
-    assert ends[0][1] == pytest.approx(ends[1][1], abs=1e-4)
-    if angles_deg[0] == 0:  # upright: every step is the same
-        np.testing.assert_allclose(ends[0][0], ends[1][0], atol=1e-6)
+    for move in (Similarity(), motion):
+        pair = CloudPair(move.apply(prediction), truth)
+        surface = (move.apply(mesh.vertices), mesh.faces)
+        found = align(pair, AlignmentSettings("best"), np.random.default_rng(0), surface=surface)
+        ends.append((found.transform.apply(pair.prediction), found.aligned.chamfer))
+    assert ends[0][1] == pytest.approx(ends[1][1], abs=1e-6)
+    np.testing.assert_allclose(ends[0][0], ends[1][0], atol=1e-5)
 
 
 def test_best_keeps_a_perfect_prediction(cloud):

@@ -4,6 +4,7 @@ from scipy.spatial.distance import cdist
 from scipy.spatial.transform import Rotation
 
 from scenegen.evaluation.clouds import CloudPair
+from scenegen.evaluation.kernel_means import KernelMeans
 from scenegen.evaluation.registration import Similarity, filterreg, rigid_cpd
 
 
@@ -50,6 +51,25 @@ def test_filterreg_ends_where_all_pairs_of_points_end(seed):
     pair = CloudPair(prediction, truth)
     dense = pair.match(Similarity(rotation, shift)).chamfer
     assert pair.match(found).chamfer == pytest.approx(dense, rel=0.01)
+
+
+@pytest.mark.parametrize("step", [0.01, 0.3])
+def test_means_under_a_moving_kernel_are_those_of_all_pairs(step):
+    rng = np.random.default_rng(5)
+    targets, weights = rng.uniform(-1, 1, (400, 3)), rng.uniform(1, 9, 400)
+    points, sigma2 = rng.uniform(-1, 1, (50, 3)), 0.5
+    means = KernelMeans(targets, weights, sigma2, reach=6)
+    for _ in range(5):
+        kernel = weights * np.exp(-cdist(points, targets, "sqeuclidean") / (2 * sigma2))
+        expected = kernel @ targets / kernel.sum(axis=1, keepdims=True)
+        np.testing.assert_allclose(means.at(points), expected, atol=2e-6)
+        points = points + step * rng.uniform(-1, 1, points.shape)
+
+
+def test_means_of_far_targets_stay_finite():
+    targets = np.array([[100.0, 0, 0], [101.0, 0, 0]])
+    means = KernelMeans(targets, np.ones(2), sigma2=1.0, reach=102)
+    np.testing.assert_allclose(means.at(np.zeros((1, 3))), targets[:1], atol=1e-3)
 
 
 def test_coherent_point_drift_finds_rotation_place_and_size():

@@ -200,13 +200,15 @@ def test_identical_scenes_have_distance_0_and_overlap_1_by_both_protocols(tmp_pa
     assert paper["metrics"]["scene_cd"] == 0 and paper["left_out"] is None
 
 
-@pytest.mark.parametrize("axis", [(0, 1, 0), (0.1, 1, 0.05)])
-def test_rigid_motion_changes_no_aligned_corrected_figure(tmp_path, write_scene, evaluate, axis):
+@pytest.mark.parametrize(
+    ("axis", "angle_deg"), [((0, 1, 0), 33), ((0.1, 1, 0.05), 33), ((1, 0, 0), 25), ((1, 12, -3), 160)]
+)
+def test_rigid_motion_changes_no_aligned_corrected_figure(tmp_path, write_scene, evaluate, axis, angle_deg):
     write_scene(tmp_path / "truth", "a", 3, yaws=(0, 40, 110))
     still = {"yaws": (0, 55, 100)}
     write_scene(tmp_path / "prediction", "a", 3, **still)
     before = evaluate()
-    motion = trimesh.transformations.rotation_matrix(np.deg2rad(33), axis)
+    motion = trimesh.transformations.rotation_matrix(np.deg2rad(angle_deg), axis)
     motion[:3, 3] = (0.7, -0.2, 1.5)
     write_scene(tmp_path / "prediction", "a", 3, moved=motion, **still)
     after = evaluate()

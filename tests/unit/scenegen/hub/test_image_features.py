@@ -53,4 +53,4 @@ def test_weights_of_another_network_are_refused(trunk):
 def test_an_image_encoder_takes_them_by_their_names(trunk):
     weights = image_features(published(trunk))
     assert image_feature_trunk().state_dict().keys() == weights.keys()
-    assert all(name.startswith("patch_embed.body.") for name in weights)
+    assert all(name.startswith("patch_embed.trunk.") for name in weights)

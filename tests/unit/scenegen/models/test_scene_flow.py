@@ -139,6 +139,42 @@ def test_prepared_context_gives_the_same_numbers(
     assert torch.equal(cached.extras["positions"], direct.extras["positions"])
 
 
+@pytest.mark.parametrize("share_mod", [False, True])
+def test_prepared_times_stand_for_equal_times_of_all_assets(share_mod: bool) -> None:
+    model = make(share_mod=share_mod)
+    x, times, cond = inputs(4)
+    for t, prepared in zip(times, model.precompute_times(times), strict=True):
+        direct = run(model, x, t.expand(4), cond, scene_size=2)
+        for name, value in run(model, x, prepared, cond, scene_size=2).items():
+            torch.testing.assert_close(value, direct[name], msg=name)
+
+
+def test_groups_change_nothing_until_a_scene_has_more_assets() -> None:
+    model, (x, t, cond) = make(), inputs(4)
+    whole = run(model, x, t, cond)
+    for group_size in (4, 9):
+        grouped = run(model, x, t, cond, group_size=group_size)
+        assert all(torch.equal(grouped[name], whole[name]) for name in whole)
+    assert all(
+        torch.equal(run(model, x, t, cond, group_size=2, scene_size=2)[name], value)
+        for name, value in run(model, x, t, cond, scene_size=2).items()
+    )
+
+
+def test_assets_of_other_groups_are_seen_by_their_scene_tokens() -> None:
+    model, (x, t, cond) = make(num_blocks=1), inputs(5)
+    for group_size, differs in ((5, True), (2, False)):
+        before = run(model, x, t, cond, group_size=group_size)["velocity"]
+        changed = x.clone()
+        changed[4] += 1.0  # its scene tokens do not depend on its voxels before the first scene attention
+        after = run(model, changed, t, cond, group_size=group_size)["velocity"]
+        assert torch.equal(before[1], after[1]) is not differs
+        assert not torch.equal(before[4], after[4])
+        elsewhere = cond.clone()
+        elsewhere[0] += 1.0
+        assert not torch.equal(run(model, x, t, elsewhere, group_size=group_size)["velocity"][4], before[4])
+
+
 def test_one_condition_serves_several_states_of_the_same_scenes() -> None:
     model = make()
     x, t, cond = inputs(4)

@@ -11,6 +11,7 @@ from scenegen.geometry import ROTATION, identity_pose
 from scenegen.models.scene_flow import SceneFlowModel, SceneFlowModelConfig
 from scenegen.pipelines.sampling import (
     HeldAssets,
+    InGroups,
     WithoutSceneAttention,
     noise_generator,
     occupied_coords,
@@ -95,6 +96,15 @@ def test_without_scene_attention_an_asset_does_not_depend_on_the_others(model: S
     assert torch.equal(three.positions[:1], identity_pose(1))
     together = sample_structure(model, FlowEulerSampler(), scene, noise, PARAMS)
     assert not torch.allclose(together.latents[:2], three.latents[:2])
+
+
+def test_groups_change_scenes_of_more_assets_alone(model: SceneFlowModel) -> None:
+    scene, noise = _scene(4), _noise(4)
+    whole = sample_structure(model, FlowEulerSampler(), scene, noise, PARAMS)
+    for group_size, equal in ((5, True), (4, True), (2, False)):
+        grouped = sample_structure(InGroups(model, group_size), FlowEulerSampler(), scene, noise, PARAMS)
+        assert torch.equal(grouped.latents, whole.latents) is equal
+        assert torch.equal(grouped.positions, whole.positions) is equal
 
 
 def test_neg_cond_that_is_not_empty_is_used_in_full(model: SceneFlowModel) -> None:

@@ -1,15 +1,19 @@
 """Stores without a server: URLs, folders and memory, which need the package fsspec alone."""
 
+import errno
 import pickle
+import socket
 
 import pytest
 import trimesh
 
 import evaluate
-from scenegen.batch.engines.tasks import Task, TaskResult
+from scenegen.batch.engines.local import LocalEngine
+from scenegen.batch.engines.tasks import EngineError, Task, TaskResult
 from scenegen.cli.store_options import path_or_url
 from scenegen.stores.kept import WorkWithCopies, kept_copy
 from scenegen.stores.mirrored import MirroredWork
+from scenegen.stores.root_files import RootFiles
 from scenegen.stores.store import Store, remove_files
 from scenegen.stores.urls import StoreError, StoreUrl, place, without_secrets
 
@@ -202,3 +206,54 @@ def test_what_a_store_refuses_says_what_to_do(tmp_path, error, hint):
 
     with pytest.raises(StoreError, match=hint):
         Store(StoreUrl.parse(f"file://{tmp_path}"))._tried(refuse, "x")
+
+
+@needs_fsspec
+def test_a_full_disk_of_a_worker_ends_the_run_in_one_line_and_keeps_what_is_finished(tmp_path, monkeypatch):
+    urls = StoreUrl.parse(f"file://{tmp_path}/in"), StoreUrl.parse(f"file://{tmp_path}/out")
+    (tmp_path / "in").mkdir()
+    for name in "abc":
+        (tmp_path / "in" / name).write_text(name)
+    tasks = [Task(name, inputs=(name,), outputs=(name,)) for name in "abc"]
+    work = MirroredWork(Copying(*urls), *urls)
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "_get", _full_at(urls[0].text, "c", Store._get))
+        expected = r"the disk refuses \(\[Errno 28\] .*\); make space there"
+        with pytest.raises(EngineError, match=expected) as raised:
+            list(LocalEngine().run(tasks, work))
+    assert "\n" not in str(raised.value)
+    statuses = {record.id: record.status for record in LocalEngine().run(tasks, work)}
+    assert statuses == {"a": "skipped", "b": "skipped", "c": "done"}
+
+
+def _full_at(url, wanted, get):
+    def refuse(self, name, size, path):
+        if self.url.text == url and name == wanted:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        get(self, name, size, path)
+
+    return refuse
+
+
+@needs_fsspec
+def test_processes_have_folders_of_their_own_and_those_of_lost_ones_go(tmp_path):
+    url = StoreUrl.parse(f"file://{tmp_path}/root")
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "model.obj").write_text("model")
+    work = url.mirror / ".work"
+    lost, others = work / f"{socket.gethostname()}-99999999", work / "another-host-99999999"
+    for folder in (lost, others):
+        folder.mkdir(parents=True)
+    files = RootFiles(url.mirror, url)
+    assert not lost.exists() and others.exists()
+    with files.here(["model.obj", "none.mtl"], ["made"]):
+        assert (files.root / "model.obj").read_text() == "model" and files.root.parent == work
+        (files.root / "made").mkdir()
+        (files.root / "made" / "a.txt").write_text("a")
+    assert not files.root.exists() and (tmp_path / "root" / "made" / "a.txt").read_text() == "a"
+    with pytest.raises(ValueError), files.here([], ["made"]):
+        (files.root / "made").mkdir(parents=True)
+        (files.root / "made" / "b.txt").write_text("b")
+        raise ValueError("the block fails")
+    assert files.states("made").keys() == {"made/a.txt"} and not files.root.exists()
+    assert files.told(f"{files.root}/model.obj: bad") == f"{url}/model.obj: bad"

@@ -64,6 +64,30 @@ def test_what_a_checkpoint_lacks_keeps_its_values_and_one_line_tells_so(object_f
     assert f"{len(single.state_dict())} tensors loaded; {len(lacking)} are not in it and keep" in line
 
 
+def test_the_first_of_several_files_that_has_a_tensor_gives_it(object_flow, tmp_path, caplog):
+    single, stem = object_flow
+    save_checkpoint(whole := flow(3, use_global=True), tmp_path / "whole", dtype=torch.float32)
+    config = LoopConfig(max_steps=1, finetune_ckpt={"flow": (str(stem), str(tmp_path / "whole"))})
+    model = flow(2, use_global=True)
+    with caplog.at_level(logging.INFO):
+        start_from_checkpoints({"flow": model}, find_starts(["flow"], config), config)
+    own, rest = dict(single.named_parameters()), dict(whole.named_parameters())
+    for name, value in model.named_parameters():
+        assert torch.equal(value, own.get(name, rest[name])), name
+    assert len(caplog.messages) == 2  # one line a file, and nothing that would start as the objects' own
+
+
+def test_inputs_that_a_checkpoint_lacks_start_at_zero_where_that_is_asked_for(object_flow, caplog):
+    single, stem = object_flow
+    kept = start(flow(2, cond_channels=20), stem)["blocks.0.cross_attn.to_kv.weight"]
+    assert kept.abs().sum(0)[16:].min() > 0 and "have another shape" in caplog.messages[-1]
+    wider = flow(2, cond_channels=20)
+    start(wider, stem, widen_inputs=True)
+    x, t, cond = torch.randn(2, 4, 2, 2, 2), torch.tensor([10.0, 900.0]), torch.randn(2, 5, 16)
+    more = torch.cat([cond, torch.randn(2, 5, 4)], -1)
+    torch.testing.assert_close(wider(x, t, more).velocity, single(x, t, cond).velocity, rtol=1e-4, atol=1e-4)
+
+
 def test_scene_attention_starts_as_that_of_single_objects(object_flow):
     single, stem = object_flow
     after, own = start(flow(2, use_global=True), stem), dict(single.named_parameters())

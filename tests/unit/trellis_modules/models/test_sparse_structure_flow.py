@@ -51,6 +51,14 @@ def test_prepared_context_gives_the_same_numbers() -> None:
 
 
 @pytest.mark.parametrize("share_mod", [False, True])
+def test_prepared_times_stand_for_equal_times_of_all_objects(share_mod: bool) -> None:
+    model = make(share_mod=share_mod)
+    x, times, cond = inputs(3)
+    for t, prepared in zip(times, model.precompute_times(times), strict=True):
+        torch.testing.assert_close(model(x, prepared, cond).velocity, model(x, t.expand(3), cond).velocity)
+
+
+@pytest.mark.parametrize("share_mod", [False, True])
 def test_gradient_reaches_every_parameter_with_and_without_recomputation(share_mod: bool) -> None:
     x, t, cond = inputs(2)
     gradients = []

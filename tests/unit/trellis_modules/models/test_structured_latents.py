@@ -76,6 +76,17 @@ def test_precomputed_context_gives_the_same_velocity(flow: SLatFlowModel) -> Non
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("lengths", [(20, 0, 12), (16, 16, 16), (9,)])
+@pytest.mark.parametrize("changes", [{}, {"share_mod": True}, {"input_skip": True}], ids=str)
+def test_prepared_times_stand_for_equal_times_of_all_objects(changes: dict, lengths: tuple[int, ...]) -> None:
+    flow, count = built("SLatFlowModel", **{**FLOW, **changes}), len(lengths)
+    x, cond, times = voxels(4, lengths), torch.randn(count, 5, 12), torch.tensor([20.0, 900.0])
+    for t, prepared in zip(times, flow.precompute_times(times), strict=True):
+        expected = flow(x, t.expand(count), cond).velocity.feats
+        torch.testing.assert_close(flow(x, prepared, cond).velocity.feats, expected, rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
 def test_features_are_the_voxels_between_two_blocks(flow: SLatFlowModel) -> None:
     x, t, cond = voxels(4), torch.full((3,), 500.0), torch.randn(3, 5, 12)
     seen = []

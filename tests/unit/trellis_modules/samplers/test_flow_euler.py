@@ -12,6 +12,7 @@ from trellis_modules.flow_output import FlowOutput
 from trellis_modules.samplers import FlowEulerSampler, FlowPath, Guidance, MultiViewCond, SamplingParams
 from trellis_modules.samplers.conditioning import condition_schedule
 from trellis_modules.samplers.flow_euler import sampling_times
+from trellis_modules.samplers.flow_matching import PreparedTime
 
 
 @dataclass
@@ -171,3 +172,20 @@ def test_progress_is_reported_after_every_step() -> None:
 def test_settings_out_of_range_are_refused(setting: dict) -> None:
     with pytest.raises(ValueError, match=next(iter(setting))):
         SamplingParams(**setting)
+
+
+def test_a_model_is_told_what_it_has_made_of_all_times_before_the_first_step() -> None:
+    seen, asked = [], []
+
+    def prepare(times: Tensor) -> list[PreparedTime]:
+        asked.append(times.tolist())
+        return [PreparedTime(t, 2 * t[None]) for t in times.split(1)]
+
+    def model(x_t: Tensor, t: PreparedTime, cond: Tensor) -> FlowOutput:
+        seen.append(t.vectors.item())
+        return FlowOutput(torch.ones_like(x_t))
+
+    params = SamplingParams(steps=4, cfg_strength=1.0, cfg_interval=(0.6, 1.0))
+    FlowEulerSampler().sample(model, NOISE, _cond(1), _cond(0), params, prepare_times=prepare)
+    assert asked == [[250.0, 500.0, 750.0, 1000.0]]
+    assert seen == [2000.0, 2000.0, 1500.0, 1500.0, 1000.0, 500.0]

@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+from torch import nn
+from torch.nn import functional as F
 
-from vggt.layers.efficientnet import EfficientNetEmbed, EfficientNetLite0
+from vggt.layers.efficientnet import EfficientNetEmbed, EfficientNetLite0, _SameConv2d
 from vggt.layers.patch_embeddings import build_patch_embed
 
 
@@ -33,6 +35,38 @@ def test_tokens_lie_where_their_pixels_are(patch_size):
     assert difference.shape == (1, 64 // patch_size * columns, 12)
     strongest = int(difference.abs().sum(-1).argmax())
     assert divmod(strongest, columns) == (row, column)
+
+
+def test_added_features_start_at_nothing_and_are_learned():
+    torch.manual_seed(0)
+    plain = build_patch_embed("residual", 16, 12).eval()
+    both = build_patch_embed("residual+efficientnet_lite0", 16, 12).eval()
+    missing, unexpected = both.load_state_dict(plain.state_dict(), strict=False)
+    assert not unexpected and all(name.startswith("trunk") for name in missing)
+    images = torch.rand(2, 3, 64, 96)
+    assert torch.equal(both(images), plain(images))
+    both(images).square().sum().backward()
+    with torch.no_grad():
+        both.trunk_proj.weight -= both.trunk_proj.weight.grad.sign()
+    assert not torch.allclose(both(images), plain(images), atol=1e-3)
+
+
+def test_a_picture_has_the_same_tokens_beside_others_while_training():
+    torch.manual_seed(0)
+    embed = build_patch_embed("efficientnet_lite0", 16, 12).train()
+    images = torch.rand(3, 3, 64, 64)
+    alone, among = embed(images[:1]), embed(images)
+    assert embed.training and not any(m.training for m in embed.modules() if isinstance(m, nn.BatchNorm2d))
+    torch.testing.assert_close(alone[0], among[0], atol=1e-5, rtol=1e-4)
+
+
+def test_an_odd_border_is_wider_at_the_end():
+    torch.manual_seed(0)
+    for kernel, before, after in ((3, 0, 1), (5, 1, 2)):
+        convolution = _SameConv2d(2, 2, kernel, stride=2, groups=2)
+        x = torch.rand(1, 2, 8, 8)
+        padded = F.pad(x, (before, after, before, after))
+        assert torch.equal(convolution(x), F.conv2d(padded, convolution.weight, stride=2, groups=2))
 
 
 def test_sizes_that_do_not_fit_are_refused():

@@ -1,5 +1,6 @@
 """How tasks get past workers that die, with workers that answer at once."""
 
+import threading
 from concurrent.futures import Future
 
 import pytest
@@ -67,3 +68,36 @@ def test_only_the_task_that_ends_its_workers_fails_and_it_is_tried_again_at_the_
             records.index(failed) >= 30 - 2 * 2
         )  # when all others are handed out: two workers hold two each
     assert all(record.attempts == 1 for record in records if record is not failed)
+
+
+class Hasty(Answering):
+    """A worker whose answers come late, and are lost where the next task ends it."""
+
+    def __init__(self, place: int, broken: tuple[int, ...], started: list[int]) -> None:
+        super().__init__(place, broken, started)
+        self._open: list[tuple[Future, TaskRecord]] = []
+
+    def submit(self, task: Task, attempts: int) -> Future:
+        future: Future = Future()
+        self._open.append((future, TaskRecord(task.id, "done", attempts=attempts, seconds=0.0)))
+        if task.settings == "deadly":
+            lost, self._open = self._open, []
+            for each, _ in lost:
+                each.set_exception(ConnectionError("ended"))
+        else:
+            threading.Timer(0.01, self._answer_one).start()
+        return future
+
+    def _answer_one(self) -> None:
+        if self._open:
+            future, record = self._open.pop(0)
+            future.set_result(record)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_task_whose_answer_is_lost_is_not_blamed_for_the_next_one(workers):
+    tasks = [Task(str(number), "deadly" if number % 10 == 7 else None) for number in range(30)]
+    records = list(TaskStream(lambda place: Hasty(place, (), []), workers, 1).records(tasks))
+    assert sorted(int(record.id) for record in records) == list(range(30))
+    assert {record.id for record in records if record.status == "failed"} == {"7", "17", "27"}
+    assert all(record.attempts <= 2 for record in records)

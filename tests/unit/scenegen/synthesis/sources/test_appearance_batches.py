@@ -4,6 +4,7 @@ import pytest
 import torch
 import trimesh
 
+from scenegen.conditioning.scene_light import COLOUR_SPREAD, PHOTO_BANDS
 from scenegen.synthesis.shapes.shape_bank import ShapeBank
 from scenegen.synthesis.sources.appearance_batches import (
     AppearanceSourceConfig,
@@ -50,6 +51,14 @@ def shown_and_meant(batch) -> tuple[torch.Tensor, torch.Tensor]:
         seen.append(picture[:, picture.amax(0) > 0.05].mean(1))
         meant.append(batch.x_0[batch.coords[:, 0] == number].mean(0))
     return torch.stack(seen), torch.stack(meant)
+
+
+def test_light_has_the_tones_of_each_object_that_is_shown(pool):
+    batch = LatentPictureSource(pool, mean_colours).batch(0)
+    own = batch.light.unflatten(1, (-1, 3))[:, len(PHOTO_BANDS)] * COLOUR_SPREAD + 0.5
+    seen, _ = shown_and_meant(batch)
+    assert len(own) == len(seen) and own.std(0).max() > 0.05
+    torch.testing.assert_close(own, seen, atol=0.1, rtol=0)  # edges of crops are darker
 
 
 def test_latents_belong_to_the_object_in_the_picture(pool):

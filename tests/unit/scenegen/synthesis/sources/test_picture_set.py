@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from scenegen.conditioning.scene_light import LIGHT_TONES
 from scenegen.synthesis.furniture.split import SplitError, load_split
 from scenegen.synthesis.sources.batch import LatentPictureBatch
 from scenegen.synthesis.sources.picture_set import PictureSet, PictureSetConfig, PictureSetSource
@@ -26,13 +27,14 @@ def batch() -> LatentPictureBatch:
         coords=torch.cat([owner[:, None], xyz], 1).int(),
         x_0=owner[:, None].float().expand(-1, 2),
         crop_projection=torch.arange(4.0)[:, None, None].expand(4, 3, 4),
+        light=torch.arange(4.0)[:, None].expand(4, LIGHT_TONES),
     )
 
 
 def test_objects_with_too_many_voxels_are_left_out(batch: LatentPictureBatch) -> None:
     pictures = PictureSet.of_batch(batch, max_voxels=4)
     assert pictures.lengths.tolist() == [3, 2, 4] and pictures.images[:, 0, 0, 0].tolist() == [0, 2, 3]
-    assert pictures.projections[:, 0, 0].tolist() == [0, 2, 3]
+    assert pictures.projections[:, 0, 0].tolist() == [0, 2, 3] == pictures.light[:, 0].tolist()
     assert pictures.latents[:, 0].tolist() == [0] * 3 + [2] * 2 + [3] * 4
     assert torch.equal(pictures.xyz.int(), batch.coords[batch.coords[:, 0] != 1, 1:])
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from scenegen.conditioning.scene_light import LIGHT_TONES
 from scenegen.datasets.source import SourceOptions
 from scenegen.models.registry import build_model
 from scenegen.synthesis.furniture.mesh_pack import MeshPack
@@ -39,8 +40,9 @@ def pictures(tmp_path):
     """A file of three pictures."""
     three = torch.ones(3, dtype=torch.long)
     images, projections = torch.zeros(3, 3, 8, 8, dtype=torch.uint8), torch.zeros(3, 3, 4)
-    latents = torch.zeros(3, 2, dtype=torch.half)
-    pictures = PictureSet(images, three, images[:, :, 0, 0], latents, projections, ("procedural/bed/1",))
+    latents, light = torch.zeros(3, 2, dtype=torch.half), torch.zeros(3, LIGHT_TONES)
+    xyz, ids = images[:, :, 0, 0], ("procedural/bed/1",)
+    pictures = PictureSet(images, three, xyz, latents, projections, light, ids)
     pictures.save(tmp_path / "pictures")
     return tmp_path / "pictures"
 
