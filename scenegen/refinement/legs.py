@@ -243,8 +243,10 @@ def _closed(mesh: trimesh.Trimesh, faces: np.ndarray) -> trimesh.Trimesh | None:
     if not report.watertight or report.volume <= 0:
         return None
     used = np.unique(faces)
-    vertices[used] = points[cKDTree(points).query(vertices[used])[1]]  # no cracks where equal places were not
     nearest = used[cKDTree(vertices[used]).query(points)[1]]
+    if uvs_of(mesh) is None:  # without seams no vertex has to be there twice
+        return rebuilt(mesh, points, closed, nearest)
+    vertices[used] = points[cKDTree(points).query(vertices[used])[1]]  # no cracks where equal places were not
     whole = np.concatenate([faces, closed[len(corners) :] + len(vertices)])
     sources = np.concatenate([np.arange(len(vertices)), nearest])
     return rebuilt(mesh, np.concatenate([vertices, points]), whole, sources)

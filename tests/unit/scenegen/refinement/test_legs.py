@@ -63,6 +63,7 @@ def test_a_leg_cut_off_one_closed_surface_comes_back():
     found = complete_legs(cut)
     assert (found.added, found.steady) == (1, True)
     assert volume(found.mesh) == pytest.approx(volume(whole), rel=0.004)
+    assert found.mesh.is_watertight, "no vertex is there twice"
 
 
 def test_two_short_legs_are_lengthened():
