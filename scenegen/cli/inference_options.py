@@ -46,6 +46,7 @@ from scenegen.export.registry import (
 )
 from scenegen.hub.releases import SMALL_MODEL
 from scenegen.inputs.read_options import InvertedMasks, ReadOptions
+from scenegen.physics.packages import SIMULATION_PACKAGES, PhysicsUnavailable, check_packages
 from scenegen.pipelines.settings import DECODER_ROLES, RunSettings
 from scenegen.pipelines.texturing import TEXTURE_MODES, SolidMode, TextureMode, TextureSettings
 from scenegen.stores.urls import StoreError
@@ -227,7 +228,14 @@ def add_result_arguments(parser: argparse.ArgumentParser) -> None:
         help="also write what 'scenegen reroll' starts from, to change single objects later",
     )
     parser.add_argument(
-        "--refine", action="store_true", help="push objects out of each other and onto the floor"
+        "--refine",
+        action="store_true",
+        help="complete what stands, and push objects out of each other and onto the floor",
+    )
+    parser.add_argument(
+        "--settle",
+        action="store_true",
+        help="with --refine: let the objects come to rest under gravity last; needs bash setup.sh --sim",
     )
     parser.add_argument(
         "--room",
@@ -287,6 +295,13 @@ def batch_options(options: argparse.Namespace) -> BatchOptions:
     """
     export = export_options(options)
     check_options(options.formats, export)
+    if options.settle:
+        if not options.refine:
+            raise ValueError("--settle: is the last step of --refine; add it, or leave --settle out")
+        try:
+            check_packages(SIMULATION_PACKAGES)
+        except PhysicsUnavailable as error:
+            raise ValueError(f"--settle: {error}") from error
     if options.room and not set(options.formats) & {"glb", "glb+splats"}:
         raise ValueError("--room: is in the files of glb and glb+splats alone; add one of them to --formats")
     drawn = [request.flag for request in representation_requests(options.formats, export)]
@@ -318,6 +333,7 @@ def batch_options(options: argparse.Namespace) -> BatchOptions:
         overwrite=options.overwrite,
         export=export,
         refine=options.refine,
+        settle=options.settle,
         room=options.room,
         auto_masks=options.auto_masks,
         frame=options.frame,

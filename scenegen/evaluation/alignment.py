@@ -72,8 +72,8 @@ def align(
     """Align a predicted scene to the true one.
 
     `filterreg`, `icp` and `cpd` run once from where the prediction stands and take the result as it is, `cpd`
-    with a scale and on 5,000 points of each cloud. `best` takes the nearest of 48 rotations, refined
-    (`scenegen.evaluation.search`), and keeps the untouched prediction where that is nearer.
+    with a scale and on 5,000 points of each cloud. `best` takes the nearest of twelve turns about the
+    vertical, refined (`scenegen.evaluation.search`), and keeps the untouched prediction where that is nearer.
     The size of the prediction is then that at which its box has the longest side of scene files along the
     axes of the truth, whatever axes its file has: how a scene stands in its file changes no figure.
 

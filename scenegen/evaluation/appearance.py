@@ -33,7 +33,7 @@ from scenegen.evaluation.pictures.embeddings import (
     inception_features,
     lpips_distance,
 )
-from scenegen.evaluation.pictures.figures import frechet_distance, kernel_distance, psnr, ssim
+from scenegen.evaluation.pictures.figures import WindowStatistics, frechet_distance, kernel_distance, psnr
 from scenegen.evaluation.pictures.renderers import Renderer, find_renderer
 from scenegen.evaluation.registration import Similarity
 from scenegen.evaluation.settings import AppearanceSettings
@@ -42,6 +42,8 @@ from scenegen.inputs.scene_folder import read_scene
 from trellis_modules.files import atomic_write
 
 RENDER_CONFIG = "render_cfg.json"
+
+_PNG_LEVEL = 1  # of the kept pictures: a quarter of the time for a fifth more bytes
 
 TRUTH, PHOTO, PREDICTION = "truth", "photo", "prediction"
 """Whose features a record keeps for the figures of all pictures together."""
@@ -148,6 +150,14 @@ class _SeenPicture:
         self.picture, self._networks = picture, networks
 
     @cached_property
+    def _unit(self) -> np.ndarray:
+        return self.picture / 255.0
+
+    @cached_property
+    def _windows(self) -> WindowStatistics:
+        return WindowStatistics(self._unit)
+
+    @cached_property
     def _activations(self) -> list[Tensor]:
         return lpips_distance(self._networks.lpips).activations(self.picture)
 
@@ -161,8 +171,8 @@ class _SeenPicture:
 
     def against(self, other: _SeenPicture) -> Figures:
         """How alike this picture and another of its size are, by the names of the figures."""
-        unit, other_unit = self.picture / 255.0, other.picture / 255.0
-        figures = {"psnr": psnr(unit, other_unit), "ssim": ssim(unit, other_unit)}
+        similarity = self._windows.similarity(other._windows)
+        figures = {"psnr": psnr(self._unit, other._unit), "ssim": similarity}
         if self._networks.lpips:
             measure = lpips_distance(self._networks.lpips)
             figures["lpips"] = measure.distance(self._activations, other._activations)
@@ -231,7 +241,7 @@ class ScenePictures:
         if (picture := _read_kept(kept)) is None:
             picture = on_white(self._renderer.draw(path, transform, self.camera, self._settings.samples))
             with atomic_write(kept, shared=True) as temporary:
-                Image.fromarray(picture).save(temporary, format="PNG")
+                Image.fromarray(picture).save(temporary, format="PNG", compress_level=_PNG_LEVEL)
         return picture
 
     def _key(self, path: Path, transform: Similarity) -> str:
@@ -256,7 +266,7 @@ class ScenePictures:
         kept = self._sources.pictures / f"{hashlib.sha256(photo.tobytes()).hexdigest()}.png"
         if not kept.is_file():
             with atomic_write(kept, shared=True) as temporary:
-                Image.fromarray(photo).save(temporary, format="PNG")
+                Image.fromarray(photo).save(temporary, format="PNG", compress_level=_PNG_LEVEL)
         return photo
 
 

@@ -95,14 +95,14 @@ def symmetric_icp(
     Z. Zhang, Iterative point matching, IJCV 1994.
     """
     weights = np.concatenate([np.full(len(cloud), 1 / len(cloud)) for cloud in (pair.prediction, pair.truth)])
-    transform = start
+    transform, moved = start, start.apply(pair.prediction)
     for _ in range(max_iterations):
         matches = pair.match(transform)
         source = np.concatenate([pair.prediction, pair.prediction[matches.prediction_index]])
         target = np.concatenate([pair.truth[matches.truth_index], pair.truth])
-        updated = fit_similarity(source, target, weights, with_scale)
-        step = updated.apply(pair.prediction) - transform.apply(pair.prediction)
-        transform = updated
-        if rms(step) < tolerance:
+        transform = fit_similarity(source, target, weights, with_scale)
+        updated = transform.apply(pair.prediction)
+        step, moved = rms(updated - moved), updated
+        if step < tolerance:
             break
     return transform

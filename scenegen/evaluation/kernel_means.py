@@ -11,9 +11,7 @@ _NEAR = 0.04  # sigma: as far as the series is used its remainder stays below so
 _PAIRS = np.array([(a, b) for a in range(3) for b in range(a, 3)])
 _TRIPLES = np.array([(a, b, c) for a in range(3) for b in range(a, 3) for c in range(b, 3)])
 _B, _C = _PAIRS.T
-_PAIR_AT = np.array(
-    [[[sorted(p) for p in _PAIRS.tolist()].index(sorted((a, b))) for b in range(3)] for a in range(3)]
-)
+_PAIR_AT = np.array([[0, 1, 2], [1, 3, 4], [2, 4, 5]])
 _TRIPLE_AT = np.array(
     [[_TRIPLES.tolist().index(sorted((a, b, c))) for b, c in _PAIRS.tolist()] for a in range(3)]
 )

@@ -6,6 +6,9 @@ import numpy as np
 
 from scenegen.evaluation.registration import nearest_rotation
 
+# Products of two coordinates, each once, and where a product is among them.
+_PAIRS = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
+_PAIR_AT = np.array([[0, 1, 2], [1, 3, 4], [2, 4, 5]])
 _STEPS = 100
 _LAST_STEP = 1e-9  # of the axes, per step, in radians
 
@@ -27,17 +30,17 @@ def main_axes(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     Source: the quartimax criterion (J. Neuhaus, C. Wrigley, 1954), by the fixed point of A. Hyvarinen,
     Fast and robust fixed-point algorithms for independent component analysis, 1999.
     """
-    corners = vertices[faces]
-    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    areas = np.linalg.norm(normals, axis=1)
-    normals = normals[areas > 0] / areas[areas > 0, None]
-    areas = areas[areas > 0] / areas.sum()
-    pairs = normals[:, :, None] * normals[:, None, :]  # (F, 3, 3)
-    second = np.einsum("f,fij->ij", areas, pairs)
-    flat = pairs.reshape(-1, 9)
-    fourth = ((areas[:, None] * flat).T @ flat).reshape(3, 3, 3, 3)
+    first, second, third = (vertices.T[:, column] for column in faces.T)
+    (ax, ay, az), (bx, by, bz) = second - first, third - first
+    normals = np.stack([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx])  # (3, F)
+    doubled = np.sqrt(np.einsum("if,if->f", normals, normals))
+    unit = normals[:, doubled > 0] / doubled[doubled > 0]
+    shares = doubled[doubled > 0] / doubled.sum()
+    pairs = np.stack([unit[i] * unit[j] for i, j in _PAIRS])  # (6, F)
+    moments = (shares * unit) @ unit.T
+    fourth = ((shares * pairs) @ pairs.T)[_PAIR_AT[:, :, None, None], _PAIR_AT]  # (3, 3, 3, 3)
     spread = np.cov(vertices.T)
-    ends = [_fixed_point(fourth, np.linalg.eigh(moments)[1].T) for moments in (second, spread)]
+    ends = [_fixed_point(fourth, np.linalg.eigh(each)[1].T) for each in (moments, spread)]
     return max(ends, key=lambda axes: _sharpness(fourth, axes))
 
 

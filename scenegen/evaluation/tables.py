@@ -63,7 +63,7 @@ LOWER_IS_BETTER = (
 """Parts of the names of figures that are better when they are smaller."""
 
 ALIGNER_NAMES = {
-    "best": "48 starts from the main axes of both scenes with ICP, the nearest kept",
+    "best": "twelve turns about the vertical with ICP, the nearest kept",
     "filterreg": "FilterReg, one run as it is",
     "icp": "ICP, one run as it is",
     "cpd": "coherent point drift with scale on 5,000 points, one run as it is",

@@ -27,18 +27,33 @@ def ssim(prediction: np.ndarray, truth: np.ndarray) -> float:
     Source: Z. Wang et al., Image Quality Assessment: From Error Visibility to Structural Similarity, TIP
     2004, eq. 13, with K1 = 0.01, K2 = 0.03 and a range of 1.
     """
-    if min(truth.shape[:2]) < SSIM_WINDOW:
-        raise ValueError(f"ssim: expected at least {SSIM_WINDOW} pixels an edge, got {truth.shape}")
-    x, y = prediction.astype(np.float64), truth.astype(np.float64)
-    mean_x, mean_y = _blurred(x), _blurred(y)
-    variance_x = _blurred(x * x) - mean_x**2
-    variance_y = _blurred(y * y) - mean_y**2
-    covariance = _blurred(x * y) - mean_x * mean_y
-    first, second = _STABILISERS
-    similarity = ((2 * mean_x * mean_y + first) * (2 * covariance + second)) / (
-        (mean_x**2 + mean_y**2 + first) * (variance_x + variance_y + second)
-    )
-    return float(similarity.mean())
+    return WindowStatistics(prediction).similarity(WindowStatistics(truth))
+
+
+class WindowStatistics:
+    """Mean and variance of a picture in every window of `ssim`, found once however often it is compared."""
+
+    def __init__(self, picture: np.ndarray):
+        """Take a picture (H, W, 3) in [0, 1].
+
+        Raises:
+            ValueError: it is smaller than a window.
+        """
+        if min(picture.shape[:2]) < SSIM_WINDOW:
+            raise ValueError(f"ssim: expected at least {SSIM_WINDOW} pixels an edge, got {picture.shape}")
+        self._picture = picture.astype(np.float64)
+        self._mean = _blurred(self._picture)
+        self._variance = _blurred(self._picture**2) - self._mean**2
+
+    def similarity(self, other: WindowStatistics) -> float:
+        """SSIM of this picture and another of its size."""
+        product = self._mean * other._mean
+        covariance = _blurred(self._picture * other._picture) - product
+        first, second = _STABILISERS
+        similarity = ((2 * product + first) * (2 * covariance + second)) / (
+            (self._mean**2 + other._mean**2 + first) * (self._variance + other._variance + second)
+        )
+        return float(similarity.mean())
 
 
 def _blurred(picture: np.ndarray) -> np.ndarray:

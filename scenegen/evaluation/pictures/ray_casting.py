@@ -138,24 +138,53 @@ def cast(triangles: ColouredTriangles, camera: SceneCamera, samples: int = SAMPL
     """Draw a scene: RGBA, transparent where nothing is; edges are softened by `samples` rays an edge."""
     scene = EmbreeScene()
     TriangleMesh(scene, np.ascontiguousarray(triangles.corners))
-    rows = max(1, _RAYS_AT_ONCE // (camera.width * samples**2))
-    bands = [
-        _cast_rows(scene, triangles, camera, samples, first, min(first + rows, camera.height))
-        for first in range(0, camera.height, rows)
-    ]
-    return Image.fromarray(np.concatenate(bands), "RGBA")
+    normals = _unit_normals(triangles.corners)
+    top, bottom, left, right = _seen_pixels(triangles.corners, camera)
+    picture = np.zeros((camera.height, camera.width, 4), np.uint8)
+    if left == right:
+        return Image.fromarray(picture, "RGBA")
+    rows = max(1, _RAYS_AT_ONCE // ((right - left) * samples**2))
+    for first in range(top, bottom, rows):
+        last = min(first + rows, bottom)
+        rays = _rays(camera, samples, (first, last), (left, right))
+        shape = last - first, samples, right - left, samples
+        picture[first:last, left:right] = _cast_rays(scene, triangles, normals, camera, rays, shape)
+    return Image.fromarray(picture, "RGBA")
 
 
-def _cast_rows(
+def _unit_normals(corners: np.ndarray) -> np.ndarray:
+    """Unit normals (F, 3) of triangles (F, 3, 3)."""
+    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
+
+
+def _seen_pixels(corners: np.ndarray, camera: SceneCamera) -> tuple[int, int, int, int]:
+    """First and last rows and columns outside of which no triangle (F, 3, 3) is seen, the last left out.
+
+    The whole picture where a triangle reaches behind the camera.
+    """
+    points = corners.reshape(-1, 3) @ camera.extrinsics[:3, :3].T + camera.extrinsics[:3, 3]
+    if points[:, 2].min() <= _NEAR:
+        return 0, camera.height, 0, camera.width
+    limits = []
+    for axis, size in ((1, camera.height), (0, camera.width)):
+        pixels = points[:, axis] / points[:, 2] * camera.focal[axis] + camera.centre[axis]
+        limits += [
+            int(np.clip(math.floor(pixels.min()) - 1, 0, size)),
+            int(np.clip(math.ceil(pixels.max()) + 1, 0, size)),
+        ]
+    return tuple(limits)
+
+
+def _cast_rays(
     scene: EmbreeScene,
     triangles: ColouredTriangles,
+    normals: np.ndarray,
     camera: SceneCamera,
-    samples: int,
-    first: int,
-    last: int,
+    rays: np.ndarray,
+    shape: tuple[int, int, int, int],
 ) -> np.ndarray:
-    """Rows `first` to `last` of a picture, the last one left out: (last - first, W, 4) uint8."""
-    rays = _rays(camera, samples, first, last)
+    """Pixels (rows, columns, 4) uint8 of rays (N, 3), which are `shape`: rows, samples, columns, samples."""
     origin = (-camera.extrinsics[:3, :3].T @ camera.extrinsics[:3, 3]).astype(np.float32)
     found = scene.run(np.broadcast_to(origin, rays.shape).copy(), rays, output=1)
     hit = np.flatnonzero((found["primID"] >= 0) & (found["tfar"] > _NEAR))
@@ -164,23 +193,23 @@ def _cast_rows(
         face, u, v = (found[name][hit] for name in ("primID", "u", "v"))
         weights = np.stack([1 - u - v, u, v], axis=1).astype(np.float32)
         points = origin + rays[hit] * found["tfar"][hit, None]
-        light[hit] = _albedo(triangles, face, weights) * _received(scene, triangles, face, points, rays[hit])
+        light[hit] = _albedo(triangles, face, weights) * _received(scene, normals[face], points, rays[hit])
     alpha = np.zeros(len(rays), np.float32)
     alpha[hit] = 1
-    shape = last - first, samples, camera.width, samples
     coverage = alpha.reshape(shape).mean(axis=(1, 3))
     colour = light.clip(0, 1).reshape(*shape, 3).mean(axis=(1, 3)) / np.maximum(coverage, 1e-6)[..., None]
     rgba = np.concatenate([linear_to_srgb(colour), coverage[..., None]], axis=2)
     return np.round(rgba.clip(0, 1) * 255).astype(np.uint8)
 
 
-def _rays(camera: SceneCamera, samples: int, first: int, last: int) -> np.ndarray:
-    """Directions (rows * s * W * s, 3) float32 in the frame of the file, of camera depth 1, row by row."""
-    columns = (np.arange(camera.width * samples) + 0.5) / samples
-    rows = (np.arange(first * samples, last * samples) + 0.5) / samples
-    x, y = np.meshgrid(
-        (columns - camera.centre[0]) / camera.focal[0], (rows - camera.centre[1]) / camera.focal[1]
+def _rays(camera: SceneCamera, samples: int, rows: tuple[int, int], columns: tuple[int, int]) -> np.ndarray:
+    """Directions (rows * s * columns * s, 3) float32 in the frame of the file, of camera depth 1, by rows."""
+    y, x = (
+        ((np.arange(first * samples, last * samples) + 0.5) / samples - camera.centre[axis])
+        / camera.focal[axis]
+        for axis, (first, last) in ((1, rows), (0, columns))
     )
+    x, y = np.meshgrid(x, y)
     in_camera = np.stack([x, y, np.ones_like(x)], axis=-1).reshape(-1, 3)
     return (in_camera @ camera.extrinsics[:3, :3]).astype(np.float32)
 
@@ -205,14 +234,9 @@ def _texels(picture: np.ndarray, uv: np.ndarray) -> np.ndarray:
     return picture[rows, columns]
 
 
-def _received(
-    scene: EmbreeScene, triangles: ColouredTriangles, face: np.ndarray, points: np.ndarray, rays: np.ndarray
-) -> np.ndarray:
-    """What a white rough surface sends out (P, 1) at points (P, 3) that are seen along rays (P, 3)."""
-    corners = triangles.corners[face]
-    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
-    normals[np.einsum("pc,pc->p", normals, rays) > 0] *= -1
+def _received(scene: EmbreeScene, normals: np.ndarray, points: np.ndarray, rays: np.ndarray) -> np.ndarray:
+    """What a white rough surface sends out (P, 1) at points (P, 3) with their normals, seen along rays."""
+    normals = np.where(np.einsum("pc,pc->p", normals, rays)[:, None] > 0, -normals, normals)
     starts = points + _OFF_SURFACE * normals
     total = np.zeros(len(points), np.float32)
     for watts, place in LIGHTS:

@@ -17,7 +17,14 @@ from safe_files.regular import UnreadableFile
 from scenegen.blender.program import SCRIPTS, BlenderError, default_blender, run_blender
 from scenegen.evaluation.loading import EvaluationError
 from scenegen.evaluation.pictures.cameras import BACKWARD_TO_FORWARD, ZUP_TO_YUP, SceneCamera
-from scenegen.evaluation.pictures.ray_casting import EXPOSURE, LIGHTS, SAMPLES, cast, load_triangles
+from scenegen.evaluation.pictures.ray_casting import (
+    EXPOSURE,
+    LIGHTS,
+    SAMPLES,
+    ColouredTriangles,
+    cast,
+    load_triangles,
+)
 from scenegen.evaluation.registration import Similarity
 
 _SCRIPT = SCRIPTS / "render_truth.py"
@@ -56,13 +63,19 @@ class EmbreeRenderer:
 
     default_samples = SAMPLES
 
+    def __init__(self) -> None:
+        """Nothing is loaded; the file that was drawn last is kept, for a scene is drawn once each way."""
+        self._last: tuple[Path, ColouredTriangles] | None = None
+
     def described(self) -> list[Any]:
         """See `Renderer.described`."""
         return ["embree", LIGHTS, EXPOSURE]
 
     def draw(self, scene: Path, transform: Similarity, camera: SceneCamera, samples: int) -> Image.Image:
         """See `Renderer.draw`."""
-        return cast(load_triangles(scene).moved(transform), camera, samples)
+        if self._last is None or self._last[0] != scene:
+            self._last = scene, load_triangles(scene)
+        return cast(self._last[1].moved(transform), camera, samples)
 
 
 class BlenderRenderer:

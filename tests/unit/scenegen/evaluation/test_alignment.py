@@ -106,7 +106,7 @@ def boxes():
     return trimesh.util.concatenate(meshes)
 
 
-@pytest.mark.parametrize("angles_deg", [(0, 33, 0), (0, 200, 0), (4, 75, -3), (90, 0, 0), (50, -120, 170)])
+@pytest.mark.parametrize("angles_deg", [(0, 33, 0), (0, 200, 0), (4, 75, -3), (30, 0, 0), (15, -120, -20)])
 def test_best_does_not_depend_on_how_the_prediction_stands(boxes, angles_deg):
     rng = np.random.default_rng(2)
     truth = trimesh.sample.sample_surface(boxes, 3000, seed=1)[0]

@@ -97,5 +97,19 @@ def test_large_pictures_are_drawn_in_bands_of_the_same_pixels(tmp_path, camera, 
     vertices, faces = square()
     triangles = load_triangles(write(tmp_path / "a.glb", vertices, faces))
     whole = drawn(triangles, camera)
-    monkeypatch.setattr(ray_casting, "_RAYS_AT_ONCE", 7 * 60 * 4)
+    monkeypatch.setattr(ray_casting, "_RAYS_AT_ONCE", 7 * 30 * 4)
     np.testing.assert_array_equal(drawn(triangles, camera), whole)
+
+
+@pytest.mark.parametrize(
+    "place", [(0.2, -0.1, 0), (5, 0, 0), (0, -9, 0), (0, 0, 3), (0, 0, 9), (1.05, 0.7, 0)]
+)
+def test_only_pixels_that_may_show_something_are_cast_and_none_is_missed(
+    tmp_path, camera, monkeypatch, place
+):
+    vertices, faces = square()
+    triangles = load_triangles(write(tmp_path / "a.glb", vertices, faces))
+    triangles = triangles.moved(Similarity(translation=np.array(place)))
+    found = drawn(triangles, camera)
+    monkeypatch.setattr(ray_casting, "_seen_pixels", lambda corners, camera: (0, 40, 0, 60))
+    np.testing.assert_array_equal(found, drawn(triangles, camera))
