@@ -55,31 +55,6 @@ def fit_photo_camera(surfaces: Sequence[Surface], masks: Sequence[np.ndarray]) -
     for count, iterations in _ROUNDS:
         found, costs = match_outlines(found, points, outlines, iterations)
         found = found[np.argsort(costs)[:count]]
-    return _best_polished(found, points, outlines, surfaces, masks)
-
-
-def better_camera(view: PhotoCamera, surfaces: Sequence[Surface], masks: Sequence[np.ndarray]) -> PhotoCamera:
-    """A camera near a known one under which what is seen of each object covers its mask better.
-
-    Args:
-        view: where to begin.
-        surfaces, masks: see `fit_photo_camera`.
-
-    Returns:
-        The camera with both its overlaps; where none nearby is better, the known one.
-    """
-    points = np.stack([outermost_points(surface.vertices) for surface in surfaces])
-    return _best_polished(parameters_of(view)[None], points, MaskOutlines.of(masks), surfaces, masks)
-
-
-def _best_polished(
-    found: np.ndarray,
-    points: np.ndarray,
-    outlines: MaskOutlines,
-    surfaces: Sequence[Surface],
-    masks: Sequence[np.ndarray],
-) -> PhotoCamera:
-    """The best of cameras (K, 6), polished."""
     sight = Sight([simplified(surface) for surface in surfaces], masks, _WIDTH)
 
     def score(parameters: np.ndarray) -> np.ndarray:
@@ -88,18 +63,12 @@ def _best_polished(
         return sight.overlaps(views).mean(axis=1) - _OUTLINE_WEIGHT * off
 
     start = found[score(found).argmax()]
-    views = [camera_of(row, outlines.aspect) for row in (start, polish(start, points, outlines, score))]
+    found = [camera_of(row, outlines.aspect) for row in (start, polish(start, points, outlines, score))]
     # What is simplified and small misses fine differences, so the polished camera has to prove itself.
-    modal = Sight(surfaces, masks).overlaps(views).mean(axis=1)
-    camera = views[modal.argmax()]
+    modal = Sight(surfaces, masks).overlaps(found).mean(axis=1)
+    camera = found[modal.argmax()]
     alone = float(np.mean(overlaps_alone(camera, surfaces, masks)))
     return replace(camera, overlap=alone, modal_overlap=float(modal.max()))
-
-
-def parameters_of(view: PhotoCamera) -> np.ndarray:
-    """The parameters (6,) of an upright camera, see `outlines`."""
-    angles = np.deg2rad(view.direction_deg())
-    return np.array([*angles, np.log(view.focal), *view.extrinsics[:3, 3]])
 
 
 def camera_of(parameters: np.ndarray, aspect: float) -> PhotoCamera:

@@ -179,11 +179,11 @@ def match_outlines(
         (K, 6) cameras, and how far (K,) their outlines are off and their lenses unusual.
     """
     best = np.clip(parameters, LOWEST, HIGHEST)
-    state = NormalEquations.at(best, points, masks)
+    state = _Linearised.at(best, points, masks)
     damping = np.full(len(best), 1e-2)
     for _ in range(iterations):
         tried = np.clip(best + state.step(damping), LOWEST, HIGHEST)
-        new = NormalEquations.at(tried, points, masks)
+        new = _Linearised.at(tried, points, masks)
         better = new.cost < state.cost
         best = np.where(better[:, None], tried, best)
         state = state.replaced(new, better)
@@ -193,32 +193,20 @@ def match_outlines(
 
 def outline_costs(parameters: np.ndarray, points: np.ndarray, masks: MaskOutlines) -> np.ndarray:
     """How far outlines are off and lenses unusual under cameras (K, 6): (K,), as in `match_outlines`."""
-    return NormalEquations.at(parameters, points, masks).cost
+    return _Linearised.at(parameters, points, masks).cost
 
 
 @dataclass(frozen=True)
-class NormalEquations:
-    """What K cameras cost, and the normal equations of the squared differences around them.
+class _Linearised:
+    """What K cameras cost, and the normal equations of the squared differences around them."""
 
-    Attributes:
-        cost: (K,).
-        hessian, gradient: (K, U, U) and (K, U) by U unknowns, of which the camera's are the first six.
-    """
-
-    cost: np.ndarray
-    hessian: np.ndarray
-    gradient: np.ndarray
+    cost: np.ndarray  # (K,)
+    hessian: np.ndarray  # (K, 6, 6)
+    gradient: np.ndarray  # (K, 6)
 
     @classmethod
-    def at(cls, parameters: np.ndarray, points: np.ndarray, masks: MaskOutlines) -> NormalEquations:
-        """Those of cameras (K, 6) alone; ``points`` as in `outline_differences`."""
-        return cls.of(parameters, *outline_differences(parameters, points, masks), masks)
-
-    @classmethod
-    def of(
-        cls, parameters: np.ndarray, differences: np.ndarray, by: np.ndarray, masks: MaskOutlines
-    ) -> NormalEquations:
-        """Those of differences (K, N, `DIRECTIONS`) with their derivatives (..., U), under cameras (K, 6)."""
+    def at(cls, parameters: np.ndarray, points: np.ndarray, masks: MaskOutlines) -> _Linearised:
+        differences, by = outline_differences(parameters, points, masks)
         share = np.where(masks.may_go_on & (differences > 0), _UNSEEN_WEIGHT, 1.0)
         root = np.sqrt(1 + (differences / _FORGIVEN) ** 2)  # the loss is that of soft_l1
         weights = share / root / _FORGIVEN / differences[0].size
@@ -237,9 +225,9 @@ class NormalEquations:
         damped = self.hessian + np.eye(6) * (damping[:, None] * diagonal + _SMALLEST_CURVATURE)[:, None]
         return -np.linalg.solve(damped, self.gradient[..., None])[..., 0]
 
-    def replaced(self, new: NormalEquations, chosen: np.ndarray) -> NormalEquations:
+    def replaced(self, new: _Linearised, chosen: np.ndarray) -> _Linearised:
         """Those of the cameras ``chosen`` (K,) bool taken from another one."""
-        return NormalEquations(
+        return _Linearised(
             np.where(chosen, new.cost, self.cost),
             np.where(chosen[:, None, None], new.hessian, self.hessian),
             np.where(chosen[:, None], new.gradient, self.gradient),

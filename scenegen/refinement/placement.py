@@ -5,9 +5,8 @@ is set upright on the floor or on the object below it, then objects are moved in
 the floor and small turns, to where they share the least volume with the others; the distance from the
 estimate counts against it, less in each round, so that two objects share the way out. Surfaces are thin, and
 an object half inside another one has a dead end around it: it looks around widely, the others nearby. With
-the photo's camera and masks, places and camera are found together first (`together`), and how well an object
-covers its mask counts too. Sizes stay: a silhouette alone cannot tell a large object far away from a small
-one nearby.
+the photo's camera and masks, how well an object covers its mask counts too. Sizes stay: a silhouette alone
+cannot tell a large object far away from a small one nearby.
 """
 
 from __future__ import annotations
@@ -23,18 +22,8 @@ import torch
 import trimesh
 from torch import Tensor
 
-from scenegen.geometry import (
-    ROTATION,
-    TRANSLATION,
-    apply_transform,
-    check_pose,
-    pose_to_transform,
-    rotation_angle_deg,
-    sanitize_pose,
-)
+from scenegen.geometry import ROTATION, TRANSLATION, check_pose, rotation_angle_deg, sanitize_pose
 from scenegen.photo.camera import PhotoCamera
-from scenegen.photo.camera_fit import better_camera
-from scenegen.photo.silhouettes import Surface
 from scenegen.pipelines.result import SceneResult, with_overlaps
 from scenegen.refinement.completion import completed
 from scenegen.refinement.search import PlacementSearch
@@ -43,8 +32,6 @@ from scenegen.refinement.settling import settle_scene
 from scenegen.refinement.silhouette import mask_targets
 from scenegen.refinement.solid import Solid, shared_volume, solid_of
 from scenegen.refinement.support import Rest
-from scenegen.refinement.together import fit_together
-from trellis_modules.quaternions import quaternion_from_axis_angle, quaternion_multiply
 
 
 @dataclass(frozen=True)
@@ -53,13 +40,11 @@ class RefinedScene:
 
     Attributes:
         poses: (N, 8) in the query frame, of the dtype given.
-        camera: of the photo, found together with the poses; None where the photo was not used.
         report: JSON-ready figures: volumes that pairs of objects share before and after, in cubed longest
             sides of the query, and what each object went through.
     """
 
     poses: Tensor
-    camera: PhotoCamera | None = None
     report: dict[str, Any] = field(default_factory=dict)
 
 
@@ -102,8 +87,7 @@ def refine_result(
     report = _with_ids(refined.report, ids)
     for entry, completion in zip(report["objects"], completions):
         entry["completed"] = completion
-    camera = refined.camera or result.camera
-    moved = with_overlaps(replace(result, objects=tuple(objects), camera=camera), masks)
+    moved = with_overlaps(replace(result, objects=tuple(objects)), masks)
     return replace(
         moved,
         settings=result.settings | {"refinement": report},
@@ -135,12 +119,8 @@ def refine_scene(
     _check_inputs(meshes, poses, query, masks)
     solids = [solid_of(mesh, settings.resolution) for mesh in meshes]
     given = sanitize_pose(poses.detach().cpu().float())
-    estimates, camera, targets = given, None, None
-    if view is not None and masks is not None:
-        standing = PlacementSearch(solids, given, query, None, settings).poses()
-        camera, estimates = _seen_together(view, meshes, standing, masks, query, settings)
-        targets = mask_targets(camera, masks)
-    scene = PlacementSearch(solids, estimates, query, targets, settings)
+    targets = None if view is None or masks is None else mask_targets(view, masks)
+    scene = PlacementSearch(solids, given, query, targets, settings)
     scene.refine()
     refined = scene.poses()
     settled = None
@@ -148,8 +128,6 @@ def refine_scene(
         hanging = [row for row, rest in enumerate(scene.rests) if rest is None and row != query]
         settled = settle_scene(meshes, refined, scene.floor, query, hanging)
         refined = settled.poses
-    if camera is not None and masks is not None:
-        camera = better_camera(camera, _placed(meshes, refined), masks)
     before, after = (total_shared_volume(solids, each) for each in (given, refined))
     report = {
         "penetration_before": before,
@@ -161,34 +139,7 @@ def refine_scene(
     }
     for entry, rested in zip(report["objects"], settled.report if settled else ()):
         entry["settled"] = rested
-    return RefinedScene(refined.to(poses), camera, report)
-
-
-def _placed(meshes: Sequence[trimesh.Trimesh], poses: Tensor) -> list[Surface]:
-    """The meshes as surfaces at poses (N, 8) in the query frame."""
-    matrices = pose_to_transform(poses.double()).numpy()
-    return [
-        Surface(apply_transform(matrix, mesh.vertices), np.asarray(mesh.faces))
-        for matrix, mesh in zip(matrices, meshes, strict=True)
-    ]
-
-
-def _seen_together(
-    view: PhotoCamera,
-    meshes: Sequence[trimesh.Trimesh],
-    poses: Tensor,
-    masks: Sequence[np.ndarray],
-    query: int,
-    settings: RefinementSettings,
-) -> tuple[PhotoCamera, Tensor]:
-    """Camera and poses (N, 8) by `fit_together`, from those given."""
-    centres = poses[:, TRANSLATION].double().numpy()
-    camera, moves = fit_together(view, _placed(meshes, poses), centres, masks, query, settings)
-    better, shifts = poses.clone(), torch.from_numpy(moves).float()
-    better[:, 0:3:2] += shifts[:, :2]
-    turns = quaternion_from_axis_angle(poses.new_tensor([0.0, 1.0, 0.0]), shifts[:, 2])
-    better[:, ROTATION] = quaternion_multiply(turns, poses[:, ROTATION])
-    return camera, better
+    return RefinedScene(refined.to(poses), report)
 
 
 def total_shared_volume(solids: Sequence[Solid], poses: Tensor) -> float:

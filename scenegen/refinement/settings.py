@@ -13,10 +13,6 @@ class RefinementSettings:
         resolution: voxels along an object.
         softness: one round each; what doubt about a place costs, in shares of penetrated volume.
         typical_shift, typical_turn_deg: distances from the estimate that make a doubt of 1.
-        shift_growth: by which share a typical shift is longer for each longest side between an object and
-            the query, where the camera is found together with the places.
-        move_weight: what a typical shift or turn of all objects costs there, against outlines that are off
-            by so many widths of the photo.
         mask_weight: doubt about a place where the mask is not covered at all.
         max_shift: no object moves further from its estimate.
         tolerance: share of penetrated volume from which an object searches widely.
@@ -32,8 +28,6 @@ class RefinementSettings:
     softness: tuple[float, ...] = (0.1, 0.03, 0.01, 0.003, 0.001)
     typical_shift: float = 0.1
     typical_turn_deg: float = 10.0
-    shift_growth: float = 1.0
-    move_weight: float = 1e-3
     mask_weight: float = 10.0
     max_shift: float = 0.9
     tolerance: float = 0.003
