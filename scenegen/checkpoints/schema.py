@@ -31,10 +31,12 @@ from scenegen.confidence.calibration import Calibration
 from scenegen.hub import missing_checkpoint
 from trellis_modules.checkpoint import WEIGHTS_SUFFIX, CheckpointError
 from trellis_modules.config import ConfigError, NamedConfig, build, load_json, to_json
+from trellis_modules.samplers import SamplingParams
 from trellis_modules.samplers.registry import SamplerConfig
 
 logger = logging.getLogger(__name__)
 
+_SAMPLERS = ("sparse_structure_sampler", "slat_sampler")
 _SCENE_SAMPLER = "VGGT"  # end of the published names of samplers of scenes
 
 TextureSource = Literal["gaussian", "mesh", "radiance_field"]
@@ -201,8 +203,13 @@ class PipelineConfig:
     def to_named(self) -> NamedConfig:
         """The content of ``pipeline.json``; settings that are not there are left out."""
         args = {key: value for key, value in to_json(self).items() if value is not None}
-        if not self.slat_light:  # scenes know their checkpoint by a digest of its description
+        # Scenes know their checkpoint by a digest of its description: what is new and not used is not in it.
+        if not self.slat_light:
             del args["slat_light"]
+        for key in _SAMPLERS:
+            params = args.get(key, {}).get("params", {})
+            if params.get("solver") == SamplingParams().solver:
+                del params["solver"]
         if not self.has_appearance:
             args = {key: value for key, value in args.items() if not key.startswith("slat_")}
         return NamedConfig(args.pop("name"), args)
@@ -234,7 +241,7 @@ class PipelineConfig:
             ConfigError: a key is unknown, missing, of the wrong type or contradicts another.
         """
         args: dict[str, Any] = dict(named.args)
-        for key in ("sparse_structure_sampler", "slat_sampler"):
+        for key in _SAMPLERS:
             if isinstance(args.get(key), dict):
                 args[key] = SamplerConfig.parse(args[key], f"{where}: {key}")
         return build(cls, {**args, "name": named.name}, where)

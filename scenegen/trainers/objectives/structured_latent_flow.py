@@ -74,7 +74,7 @@ class StructuredLatentFlowObjective(Objective):
         """Velocity error, a voxel counting as much as any other, and the probe's."""
         coords, x_0, device = batch.coords, batch.x_0, batch.x_0.device
         count = len(batch.asset_image)
-        cond = self._condition(batch.asset_image, batch.light)
+        cond = self.condition(batch.asset_image, batch.light)
         dropped = torch.rand(count, generator=generator, device=device) < self.config.p_uncond
         t = self.config.times.sample(count, generator=generator, device=device)
         t_voxel = t[coords[:, 0].long()]
@@ -96,7 +96,7 @@ class StructuredLatentFlowObjective(Objective):
         return loss, {name: value.detach() for name, value in logs.items()}
 
     @torch.no_grad()
-    def _condition(self, images: Tensor, light: Tensor) -> Tensor:
+    def condition(self, images: Tensor, light: Tensor) -> Tensor:
         """Tokens (B, T, C) of pictures (B, 3, I, I) in such light (B, L)."""
         cond = self.conditioner.encode_images(images)
         if self.config.patch_grid:
@@ -110,7 +110,7 @@ class StructuredLatentFlowObjective(Objective):
     ) -> tuple[LatentSample, ...]:
         """Four of the objects of the batch."""
         images = batch.asset_image[:SHOWN]
-        cond = self._condition(images, batch.light[:SHOWN])
+        cond = self.condition(images, batch.light[:SHOWN])
         true = SparseTensor(batch.x_0.float(), batch.coords, len(batch.asset_image))[:SHOWN]
         latents, _ = sample_flow(
             self.flow, true, cond, torch.zeros_like(cond), generator, self.config.sigma_min, params
