@@ -141,14 +141,15 @@ def penetration(results: Sequence[SceneResult]) -> list[float]:
 def box_overlaps(result: SceneResult, truth: SceneResult, alignment: str) -> tuple[list[float], list[float]]:
     """IoU-B of every true object after alignment and without it; 0 for one that is missing."""
     settings = EvaluationSettings(SAMPLED_POINTS, alignment=AlignmentSettings(alignment))
-    scenes = [normalise_scene(_evaluation_scene(each)) for each in (truth, result)]
+    scenes = [normalise_scene(evaluation_scene(each)) for each in (truth, result)]
     samples = [sample_scene(scene, settings.num_points, (number,)) for number, scene in enumerate(scenes)]
     boxes = compare_scenes(*samples, settings, np.random.default_rng(0)).boxes
     rows = [boxes.get(index, {}) for index in scenes[0].objects]
     return tuple([row.get(name, 0.0) for row in rows] for name in ("iou_bbox", "iou_bbox_unaligned"))
 
 
-def _evaluation_scene(result: SceneResult) -> EvaluationScene:
+def evaluation_scene(result: SceneResult) -> EvaluationScene:
+    """The objects of a scene in their places, as the evaluation has them."""
     objects = {
         item.object_id: ObjectMesh(item.object_id, _placed(item), np.asarray(item.mesh.faces))
         for item in result.objects

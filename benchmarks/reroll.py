@@ -3,10 +3,11 @@
     python -m benchmarks.reroll --root data/scenes --output data/reroll
     python -m benchmarks.reroll --root data/scenes --output data/reroll_textured --textured --objects 1
 
-For each test scene every object is made anew once, and one object, the smallest that is not the query, is
-left out and added again by its mask. The files of the other objects are compared byte for byte, and box IoU
-(as of evaluate.py) is that of the whole scene. Finished scenes are kept in ``<output>/records.jsonl``,
-so that a second run goes on where the first one ended. Times depend on what else the machine does.
+For each test scene every object is made anew once (with ``--objects N`` the next N, from another one on in
+each scene), and one object, the smallest that is not the query, is left out and added again by its mask.
+The files of the other objects are compared byte for byte, and box IoU (as of evaluate.py) is that of the
+whole scene. Finished scenes are kept in ``<output>/records.jsonl``, so that a second run goes on where the
+first one ended. Times depend on what else the machine does.
 """
 
 from __future__ import annotations
@@ -50,11 +51,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     path = options.output / "records.jsonl"
     records = _read(path)
     truths = find_scene_files(options.root / f"scene_{options.set}")
-    todo = [name for name in list(truths)[: options.limit] if name not in {each["scene"] for each in records}]
+    known = {each["scene"] for each in records}
+    todo = {name: row for row, name in enumerate(list(truths)[: options.limit]) if name not in known}
     pipeline = SceneGenPipeline.from_pretrained(options.checkpoint, options.device) if todo else None
     with path.open("a", encoding="utf-8") as output:
-        for name in tqdm(todo, unit="scene", disable=None):
-            record = measure(pipeline, load_result(truths[name]), name, options)
+        for name, row in tqdm(todo.items(), unit="scene", disable=None):
+            record = measure(pipeline, load_result(truths[name]), name, row, options)
             records.append(record)
             output.write(json.dumps(record) + "\n")
             output.flush()
@@ -78,20 +80,27 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 
 
 def measure(
-    pipeline: SceneGenPipeline, truth: SceneResult, name: str, options: argparse.Namespace
+    pipeline: SceneGenPipeline, truth: SceneResult, name: str, row: int, options: argparse.Namespace
 ) -> dict[str, Any]:
-    """Change the objects of one scene, one after the other and each from the scene as it was made."""
+    """Change objects of one scene, one after the other and each from the scene as it was made.
+
+    Args:
+        row: of the scene in the list; the object to begin with.
+    """
     views = read_scene(options.root / f"masked_images_{options.set}" / name)
     settings = RunSettings(appearance=options.textured)
     made = pipeline.run(views, settings)
     files, before = digests(made), overlap(truth, made, options)
     rerolled = []
-    for number in made.object_ids[: options.objects]:
-        start = time.perf_counter()
+    first = row % len(made.object_ids)
+    for number in (*made.object_ids[first:], *made.object_ids[:first])[: options.objects]:
+        start, began = time.perf_counter(), time.process_time()
         changed = pipeline.reroll(made, [number])
-        seconds, now = time.perf_counter() - start, digests(changed)
+        seconds, cpu = time.perf_counter() - start, time.process_time() - began
+        now = digests(changed)
         kept = all(now[node] == digest for node, digest in files.items() if node != f"obj_{number}")
-        rerolled.append({"seconds": seconds, "kept": kept, "iou": overlap(truth, changed, options)})
+        entry = {"object": number, "seconds": seconds, "cpu_seconds": cpu, "kept": kept}
+        rerolled.append({**entry, "iou": overlap(truth, changed, options)})
     record = {"scene": name, "iou": before, "rerolled": rerolled}
     targets = [number for number in made.object_ids if number != made.query_id]
     if targets:
@@ -124,7 +133,7 @@ def overlap(truth: SceneResult, result: SceneResult, options: argparse.Namespace
 def table(records: Sequence[dict[str, Any]]) -> str:
     """What was measured, as a Markdown table."""
     changes = [(record, each) for record in records for each in record["rerolled"]]
-    seconds = [each["seconds"] for _, each in changes]
+    seconds, cpu = ([each[name] for _, each in changes] for name in ("seconds", "cpu_seconds"))
     differences = [each["iou"] - record["iou"] for record, each in changes]
     added = [record["added_iou"] - record["iou"] for record in records if "added_iou" in record]
     rows = [
@@ -133,6 +142,7 @@ def table(records: Sequence[dict[str, Any]]) -> str:
         ("of these, all other objects byte for byte the same", str(sum(each["kept"] for _, each in changes))),
         ("seconds for an object, mean", f"{np.mean(seconds):.1f}"),
         ("seconds for an object, most", f"{np.max(seconds):.1f}"),
+        ("seconds of one core for an object, mean", f"{np.mean(cpu):.1f}"),
         ("box IoU of the scenes as made", f"{np.mean([record['iou'] for record in records]):.3f}"),
         ("change of it by an object made anew, mean", f"{np.mean(differences):+.3f}"),
         ("scenes with an object added by its mask", str(len(added))),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from dataset_toolkits.merging import MODEL_FOLDERS
 from scenegen.stores.store import Store
 from scenegen.stores.urls import StoreError
+from trellis_modules.files import InUse, locked
 
 _TABLES = (".csv", ".txt", ".jsonl")
 _MERGED = "merged_records"
@@ -28,11 +29,27 @@ def stored_tables(options: argparse.Namespace, further: Sequence[str] = ()) -> I
         further: names of other files that the step itself reads or writes.
 
     Raises:
-        StoreError: the store cannot be read or written to.
+        StoreError: the store cannot be read or written to, or another process of this machine has the root.
     """
     if options.root_url is None:
         yield
         return
+    options.output_dir.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as held:
+        try:
+            held.enter_context(locked(options.output_dir, wait=False))
+        except InUse as error:
+            raise StoreError(
+                f"{options.root_url}: another step on this machine works on it; wait for its end, use "
+                "--workers for several processes, or name another folder in SCENEGEN_CACHE"
+            ) from error
+        with _delivered_tables(options, further):
+            yield
+
+
+@contextmanager
+def _delivered_tables(options: argparse.Namespace, further: Sequence[str]) -> Iterator[None]:
+    """See `stored_tables`, of a root in a store that no other process has."""
     store, folder = Store(options.root_url), options.output_dir
     for path in _tables(folder, further):
         path.unlink()

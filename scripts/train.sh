@@ -93,7 +93,7 @@ has_state() { # whether anything was saved, in the folder or in the store
         *://*)
             PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH} "${PYTHON:-python}" -c 'import sys
 from scenegen.stores.store import Store, StoreUrl
-sys.exit(not Store(StoreUrl.parse(sys.argv[1])).has_any("ckpts"))' "$output"
+sys.exit(not Store(StoreUrl.parse(sys.argv[1])).has_any("ckpts"))' "$output" 2>/dev/null
             ;;
         *) compgen -G "$output/ckpts/*" >/dev/null ;;
     esac

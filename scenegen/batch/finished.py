@@ -87,6 +87,7 @@ def _settings(options: BatchOptions) -> dict[str, Any]:
         **as_settings(options.reading, without=("max_objects", "strict")),
         **export,
         "refine": options.refine,
+        **({"settle": True} if options.settle else {}),  # records of earlier versions do not have it
         "room": options.room,
         "frame": options.frame,
         **options.model,

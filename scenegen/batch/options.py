@@ -24,7 +24,8 @@ class BatchOptions:
             batch.
         overwrite: make finished scenes again.
         export: how files are written.
-        refine: afterwards, push objects out of each other and onto the floor.
+        refine: afterwards, complete what stands, and push objects out of each other and onto the floor.
+        settle: with ``refine``, let the objects come to rest under gravity last.
         room: add the floor and the walls that the photo shows.
         auto_masks: find the objects of photos that have neither masks nor boxes.
         frame: "query" or "first": the object in whose frame the files stand, the query or the one with the
@@ -42,6 +43,7 @@ class BatchOptions:
     overwrite: bool = False
     export: ExportOptions = ExportOptions()
     refine: bool = False
+    settle: bool = False
     room: bool = False
     auto_masks: bool = False
     frame: str = "query"

@@ -27,6 +27,7 @@ from scenegen.pipelines.result import SceneResult
 from scenegen.pipelines.settings import DECODER_ROLES
 from scenegen.refinement.placement import refine_result
 from scenegen.refinement.room import with_room
+from scenegen.refinement.settings import DEFAULT_SETTINGS
 from scenegen.segmentation import Segmenter
 from scenegen.segmentation.masks import Detect, write_found_labels
 from trellis_modules.checkpoint import CheckpointError
@@ -142,7 +143,7 @@ def generate(
     made_by = {"model": dict(options.model)} if options.model else {}
     result = replace(result, left_out=dict(views[0].left_out), settings=result.settings | made_by)
     if options.refine:
-        result = refine_result(result, views[0].masks)
+        result = refine_result(result, views[0].masks, replace(DEFAULT_SETTINGS, settle=options.settle))
     return with_room(result, views[0]) if options.room else result
 
 

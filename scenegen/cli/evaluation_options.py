@@ -20,7 +20,7 @@ from scenegen.cli.types import non_negative, positive_int, up_to, whole_number
 from scenegen.evaluation.alignment import ALIGNMENT_MODES
 from scenegen.evaluation.pictures.renderers import RENDERERS
 from scenegen.evaluation.settings import LEVELS, PROTOCOLS
-from scenegen.physics.packages import PACKAGES, PhysicsUnavailable, check_packages
+from scenegen.physics.packages import SIMULATION_PACKAGES, PhysicsUnavailable, check_packages
 
 LPIPS_WEIGHTS = "checkpoints/lpips_alex.safetensors"
 WORKERS = 2
@@ -253,7 +253,7 @@ def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None
         if options.protocol == "paper":
             parser.error("--physics: of the corrected protocol; leave --protocol paper out")
         try:
-            check_packages((*PACKAGES, "mujoco"))
+            check_packages(SIMULATION_PACKAGES)
         except PhysicsUnavailable as error:
             parser.error(f"--physics: {error}")
     if options.fscore_threshold <= 0:

@@ -46,6 +46,7 @@ from scenegen.export.registry import (
 )
 from scenegen.hub.releases import SMALL_MODEL
 from scenegen.inputs.read_options import InvertedMasks, ReadOptions
+from scenegen.physics.packages import SIMULATION_PACKAGES, PhysicsUnavailable, check_packages
 from scenegen.pipelines.settings import DECODER_ROLES, RunSettings
 from scenegen.pipelines.texturing import TEXTURE_MODES, SolidMode, TextureMode, TextureSettings
 from scenegen.stores.urls import StoreError
@@ -227,7 +228,14 @@ def add_result_arguments(parser: argparse.ArgumentParser) -> None:
         help="also write what 'scenegen reroll' starts from, to change single objects later",
     )
     parser.add_argument(
-        "--refine", action="store_true", help="push objects out of each other and onto the floor"
+        "--refine",
+        action="store_true",
+        help="complete what stands, and push objects out of each other and onto the floor",
+    )
+    parser.add_argument(
+        "--settle",
+        action="store_true",
+        help="with --refine: let the objects come to rest under gravity last; needs bash setup.sh --sim",
     )
     parser.add_argument(
         "--room",
@@ -287,6 +295,14 @@ def batch_options(options: argparse.Namespace) -> BatchOptions:
     """
     export = export_options(options)
     check_options(options.formats, export)
+    _check_intervals(options)
+    if options.settle:
+        if not options.refine:
+            raise ValueError("--settle: is the last step of --refine; add it, or leave --settle out")
+        try:
+            check_packages(SIMULATION_PACKAGES)
+        except PhysicsUnavailable as error:
+            raise ValueError(f"--settle: {error}") from error
     if options.room and not set(options.formats) & {"glb", "glb+splats"}:
         raise ValueError("--room: is in the files of glb and glb+splats alone; add one of them to --formats")
     drawn = [request.flag for request in representation_requests(options.formats, export)]
@@ -318,6 +334,7 @@ def batch_options(options: argparse.Namespace) -> BatchOptions:
         overwrite=options.overwrite,
         export=export,
         refine=options.refine,
+        settle=options.settle,
         room=options.room,
         auto_masks=options.auto_masks,
         frame=options.frame,
@@ -326,6 +343,13 @@ def batch_options(options: argparse.Namespace) -> BatchOptions:
         model=made_by(options.checkpoint, options.revision, options.dtype),
         segmenter=segmenter_settings(options),
     )
+
+
+def _check_intervals(options: argparse.Namespace) -> None:
+    intervals = {"--cfg-interval": options.cfg_interval, "--slat-cfg-interval": options.slat_cfg_interval}
+    for flag, (low, high) in ((flag, values) for flag, values in intervals.items() if values is not None):
+        if not low <= high <= 1:
+            raise ValueError(f"{flag}: expected 0 <= LOW <= HIGH <= 1, got {low:g} {high:g}")
 
 
 def run_settings(options: argparse.Namespace) -> RunSettings:

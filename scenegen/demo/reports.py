@@ -12,6 +12,12 @@ from scenegen.demo.session import MadeScene
 from scenegen.pipelines.memory import process_peak_bytes
 
 _GIB = 2**30
+_COMPLETIONS = {
+    "legs_added": "missing legs added",
+    "pieces_joined": "loose pieces joined",
+    "pieces_dropped": "loose pieces left out",
+}
+"""What refinement did to shapes: key of its report, words."""
 _ENDINGS = {"done": "Done", "cancelled": "Cancelled", "failed": "Failed"}
 
 
@@ -63,8 +69,12 @@ def _refinement_text(report: Any) -> str:
     if "skipped" in report:
         return f"Refinement was skipped: {report['skipped']}."
     before, after = report["penetration_before"], report["penetration_after"]
+    done = [entry["completed"] for entry in report["objects"] if "completed" in entry]
+    counts = {words: sum(each[key] for each in done) for key, words in _COMPLETIONS.items()}
+    words = "".join(f", {count} {what}" for what, count in counts.items() if count)
     return (
-        f"Refinement: the volume that objects share went from {before:.4f} to {after:.4f} ({report['unit']})."
+        f"Refinement: the volume that objects share went from {before:.4f} to {after:.4f} ({report['unit']})"
+        f"{words}."
     )
 
 

@@ -45,7 +45,7 @@ from scenegen.evaluation.paper import LeftOut, compare_as_paper
 from scenegen.evaluation.registration import IDENTITY, Similarity
 from scenegen.evaluation.scene_appearance import add_appearance
 from scenegen.evaluation.scene_files import FAILED, Prediction, ScenePair, load_prediction, load_truth_poses
-from scenegen.evaluation.scene_physics import add_physics
+from scenegen.evaluation.scene_physics import add_physics, true_physics
 from scenegen.evaluation.settings import CORRECTED, PAPER, EvaluationSettings
 
 RECORD_FORMAT = 3
@@ -157,7 +157,7 @@ def _record(
         moves[CORRECTED] = scene_normalisation(read).inverse().after(aligned)
     warnings = [*truth.warnings, *prediction.warnings]
     if settings.physics:
-        warnings += add_physics(protocols[CORRECTED], truth, prediction.scene)
+        warnings += add_physics(protocols[CORRECTED], true_physics(truth), prediction.scene)
     if settings.appearance and sources:
         shown = pair.prediction.scene if prediction.scene else None
         warnings += add_appearance(protocols, pair.truth, shown, moves, settings.appearance, sources)

@@ -7,8 +7,8 @@ are left out of both, by name.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,8 @@ import trimesh
 from scenegen.evaluation.loading import EvaluationScene, ObjectMesh
 from scenegen.photo.metric_scale import metric_scale
 from scenegen.physics.bodies import RigidBody, rigid_body
-from scenegen.physics.colliders import NoVolume, collider_of, loose_pieces
+from scenegen.physics.colliders import NoVolume, collider_of
+from scenegen.physics.pieces import loose_pieces
 from scenegen.physics.simulation import MAX_DRIFT, Motion, lowest_height, scene_extent, simulate
 
 STABLE, STABLE_TRUTH = "physics_stable", "physics_stable_truth"
@@ -27,36 +28,60 @@ _DROP = 0.01
 """Metres above the floor from which an object is put down to see whether it can stand by itself."""
 
 
-def add_physics(
-    record: dict[str, Any], truth: EvaluationScene, prediction: EvaluationScene | None
-) -> list[str]:
-    """Simulate a scene and add the figures to its corrected record.
+@dataclass(frozen=True)
+class TruePhysics:
+    """What becomes of a true scene.
+
+    Attributes:
+        metres: length of one unit.
+        size: of the scene in metres.
+        kept: objects that stay, and so count.
+        stable: whether all do.
+        warnings: what is left out, one line each.
+    """
+
+    metres: float
+    size: float
+    kept: Mapping[int, ObjectMesh]
+    stable: bool
+    warnings: Sequence[str]
+
+
+def true_physics(truth: EvaluationScene) -> TruePhysics:
+    """Simulate a true scene."""
+    metres = _metres(truth)
+    bodies, warnings = _bodies(truth.objects, metres)
+    size = scene_extent(list(bodies.values()))
+    still = _still(bodies, size)
+    fallen = [index for index, motion in still.items() if not motion.stable]
+    warnings += [f"obj_{index} does not stay in the truth; physics leaves it out" for index in fallen]
+    kept = {index: item for index, item in truth.objects.items() if index in still and index not in fallen}
+    return TruePhysics(metres, size, kept, not fallen, warnings)
+
+
+def add_physics(record: dict[str, Any], truth: TruePhysics, prediction: EvaluationScene | None) -> list[str]:
+    """Simulate a predicted scene and add the figures to its corrected record.
 
     Args:
         record: of the corrected protocol; ``metrics`` and ``penalties`` of scene and objects are extended.
-        truth, prediction: with scenes of the same size; None where there is nothing to simulate.
+        truth: of the true scene.
+        prediction: of the same size; None where there is nothing to simulate.
 
     Returns:
         What was left out, one line each.
     """
-    metres = _metres(truth)
-    true_bodies, warnings = _bodies(truth.objects, metres)
-    size = scene_extent(list(true_bodies.values()))
-    still = _still(true_bodies, size)
-    fallen = [index for index, motion in still.items() if not motion.stable]
-    warnings += [f"obj_{index} does not stay in the truth; physics leaves it out" for index in fallen]
-    record["metrics"][STABLE_TRUTH] = float(not fallen)
-    kept = {index: item for index, item in truth.objects.items() if index in still and index not in fallen}
+    warnings, kept = list(truth.warnings), truth.kept
+    record["metrics"][STABLE_TRUTH] = float(truth.stable)
     if prediction is None:
         record["penalties"][STABLE] = 0.0
         _add(record, {}, kept)
         return warnings
     found = {index: prediction.objects[index] for index in kept if index in prediction.objects}
-    bodies, problems = _bodies(found, metres)
+    bodies, problems = _bodies(found, truth.metres)
     warnings += problems
-    motions = _still(bodies, size)
+    motions = _still(bodies, truth.size)
     figures = {
-        index: _figures(motion, bodies[index], found[index], size) for index, motion in motions.items()
+        index: _figures(motion, bodies[index], found[index], truth.size) for index, motion in motions.items()
     }
     stays = [figures[index]["physics_stays"] if index in figures else 0.0 for index in kept]
     record["metrics"][STABLE] = float(all(stays))

@@ -6,7 +6,7 @@ do not change it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from xml.etree import ElementTree
 
@@ -37,12 +37,17 @@ class VisualFiles:
     picture: str
 
 
-def mjcf(bodies: Sequence[RigidBody], visuals: Mapping[str, VisualFiles] | None = None) -> str:
+def mjcf(
+    bodies: Sequence[RigidBody],
+    visuals: Mapping[str, VisualFiles] | None = None,
+    fixed: Collection[str] = (),
+) -> str:
     """The model as XML.
 
     Args:
         bodies: objects, the floor at height 0.
         visuals: files by name of the body; without them only collision geoms are there.
+        fixed: names of bodies that do not move.
     """
     root = ElementTree.Element("mujoco", model="scene")
     _add(root, "compiler", angle="radian", meshdir=".", texturedir=".")
@@ -55,17 +60,24 @@ def mjcf(bodies: Sequence[RigidBody], visuals: Mapping[str, VisualFiles] | None 
     _add(world, "light", pos=(0, 0, 10), dir=(0, 0, -1), directional="true")
     _add(world, "geom", {"class": "collision"}, name="floor", type="plane", size=(0, 0, 1))
     for body in bodies:
-        _add_body(world, assets, body, None if visuals is None else visuals[body.name])
+        files = None if visuals is None else visuals[body.name]
+        _add_body(world, assets, body, files, is_free=body.name not in fixed)
     ElementTree.indent(root)
     return ElementTree.tostring(root, encoding="unicode") + "\n"
 
 
 def _add_body(
-    world: ElementTree.Element, assets: ElementTree.Element, body: RigidBody, visual: VisualFiles | None
+    world: ElementTree.Element,
+    assets: ElementTree.Element,
+    body: RigidBody,
+    visual: VisualFiles | None,
+    *,
+    is_free: bool,
 ) -> None:
     turn = matrix_to_quaternion(torch.from_numpy(body.rotation)).numpy()
     element = _add(world, "body", name=body.name, pos=body.position, quat=turn)
-    _add(element, "freejoint", name=body.name)
+    if is_free:
+        _add(element, "freejoint", name=body.name)
     values = body.inertia[[0, 1, 2, 0, 0, 1], [0, 1, 2, 1, 2, 2]]
     _add(element, "inertial", pos=body.centre, mass=body.mass, fullinertia=values)
     if visual is not None:

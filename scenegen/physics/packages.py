@@ -5,8 +5,11 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Sequence
 
-PACKAGES = ("coacd", "manifold3d")
+PACKAGES = ("manifold3d",)
 """Of colliders ..."""
+
+SIMULATION_PACKAGES = (*PACKAGES, "mujoco")
+"""... of colliders and what becomes of them ..."""
 
 EXTRA = "sim"
 """... and the extra of this project that installs them."""

@@ -6,8 +6,8 @@ two seconds. Both have to hold: a scene that may settle first is still, and has 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -57,12 +57,29 @@ def simulate(bodies: Sequence[RigidBody], size: float | None = None) -> list[Mot
     Raises:
         PhysicsUnavailable: MuJoCo is not installed.
     """
+    return [motion for _, motion in _simulated(bodies, (), size)]
+
+
+def settle(bodies: Sequence[RigidBody], fixed: Collection[str] = ()) -> list[tuple[RigidBody, Motion]]:
+    """Let a scene go under gravity for `SECONDS`, as `simulate` does, and say where its objects are then.
+
+    Args:
+        bodies: objects at rest.
+        fixed: names of those that do not move.
+    """
+    return _simulated(bodies, fixed, None)
+
+
+def _simulated(
+    bodies: Sequence[RigidBody], fixed: Collection[str], size: float | None
+) -> list[tuple[RigidBody, Motion]]:
+    """Each object as it is afterwards, and what became of it."""
     if not bodies:
         return []
     check_packages(("mujoco",))
     import mujoco
 
-    model = mujoco.MjModel.from_xml_string(mjcf(bodies))
+    model = mujoco.MjModel.from_xml_string(mjcf(bodies, fixed=fixed))
     data = mujoco.MjData(model)
     mujoco.mj_forward(model, data)
     rows = [mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_BODY, body.name) for body in bodies]
@@ -79,7 +96,8 @@ def simulate(bodies: Sequence[RigidBody], size: float | None = None) -> list[Mot
     cosines = (np.einsum("nij,nij->n", data.xmat[rows].reshape(-1, 3, 3), turned) - 1) / 2
     turn = np.degrees(np.arccos(np.clip(cosines, -1, 1)))
     scene_size = size or scene_extent(bodies)
-    return [
+    ends = data.xpos[rows], data.xmat[rows].reshape(-1, 3, 3)
+    motions = [
         Motion(
             drift=float(drift[row]),
             fall=float(first[row, 2] - data.xipos[rows[row], 2]),
@@ -91,6 +109,11 @@ def simulate(bodies: Sequence[RigidBody], size: float | None = None) -> list[Mot
         )
         for row in range(len(bodies))
     ]
+    moved = [
+        replace(body, position=position.copy(), rotation=rotation.copy())
+        for body, position, rotation in zip(bodies, *ends, strict=True)
+    ]
+    return list(zip(moved, motions, strict=True))
 
 
 def scene_extent(bodies: Sequence[RigidBody]) -> float:

@@ -32,7 +32,7 @@ def close_tears(drafts: Sequence[ObjectDraft], check: Callable[[], object]) -> N
 
 def close_contradicted_holes(
     drafts: Sequence[ObjectDraft], masks: Sequence[np.ndarray], check: Callable[[], object]
-) -> None:
+) -> PhotoCamera | None:
     """Occupy, in the logits of drafts, membranes over holes right through them that the photo does not show.
 
     Nothing is done where no camera explains the masks. See `scenegen.photo.through_holes`.
@@ -41,10 +41,13 @@ def close_contradicted_holes(
         drafts: all objects, with poses in the query frame; those that have a problem are left out.
         masks: of the objects in the photo, (H, W) bool.
         check: called before each object; what it raises ends the work.
+
+    Returns:
+        The camera that was fitted for it, as far as it explains the masks; None without any surface.
     """
     surfaces = _surfaces(drafts)
     if not surfaces:
-        return
+        return None
     placed = [
         Surface(apply_transform(_to_query(drafts[row]), vertices), faces)
         for row, (vertices, faces) in surfaces.items()
@@ -52,6 +55,7 @@ def close_contradicted_holes(
     camera = fit_photo_camera(placed, [masks[row] for row in surfaces])
     if camera.modal_overlap >= MIN_OVERLAP:
         close_holes_seen_by(camera, drafts, masks, check)
+    return camera
 
 
 def close_holes_seen_by(

@@ -371,7 +371,7 @@ def _coloured(made: GeneratedDrafts, view: SceneImages, order: Sequence[int]) ->
     """
     items = made.finished([view.object_ids[row] for row in order])
     objects = tuple(items[row] for row in inverse_order(order))
-    camera = colour_objects(objects, view)
+    camera = colour_objects(objects, view, made.camera)
     query = view.object_ids[order[0]]
     scene = SceneResult(objects, query, camera, camera_confidence=made.camera_confidence)
     return with_overlaps(scene, view.masks)

@@ -8,6 +8,7 @@ from typing import Any
 
 from scenegen.inputs.masks import inverse_order
 from scenegen.inputs.scene_images import SceneImages
+from scenegen.photo.camera import PhotoCamera
 from scenegen.pipelines.decoding import occupancy_to_mesh
 from scenegen.pipelines.drafts import ObjectDraft, usable
 from scenegen.pipelines.progress import ProgressReporter
@@ -49,12 +50,15 @@ class PartialResults:
     on_preview: OnPreview | None = None
     on_object: OnObject | None = None
 
-    def show_surfaces(self, drafts: Sequence[ObjectDraft], has_poses: bool) -> None:
+    def show_surfaces(
+        self, drafts: Sequence[ObjectDraft], has_poses: bool, camera: PhotoCamera | None = None
+    ) -> None:
         """Show the scene as plain surfaces; the drafts are left as they are.
 
         Args:
             drafts: all objects; those that cannot be used are shown without a mesh.
             has_poses: whether a network has placed them; otherwise they stand in a row.
+            camera: of the photo; None fits one.
 
         Raises:
             Cancelled: the caller wants to stop.
@@ -72,7 +76,7 @@ class PartialResults:
             for object_id, row in zip(ids, inverse_order(self.order), strict=True)
         )
         self.reporter.check()
-        camera = colour_objects(objects, self.view)
+        camera = colour_objects(objects, self.view, camera)
         self.reporter.check()
         self.on_preview(SceneResult(objects, ids[self.order[0]], camera, dict(self.settings)))
 

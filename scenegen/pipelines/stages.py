@@ -41,11 +41,13 @@ class GeneratedDrafts:
         drafts: all objects, the query first.
         seeds: of the sample that each object is of.
         confidence: of its objects, in their order; None where the checkpoint has no calibration.
+        camera: of the photo, where it had to be fitted on the way; it may explain the masks badly.
     """
 
     drafts: list[ObjectDraft]
     seeds: tuple[int, ...]
     confidence: SceneConfidence | None
+    camera: PhotoCamera | None = None
 
     @property
     def camera_confidence(self) -> float | None:
@@ -112,21 +114,22 @@ class SceneStages:
         candidates, objects = self.candidates(views, settings, meter, shown, known)
         chosen = best_of(candidates, range(len(order)) if known is None else known.rows)
         drafts, generator = chosen.drafts, candidates[0].generator
-        shaped, is_placed = usable(drafts), candidates[0].is_placed
+        shaped, is_placed, camera = usable(drafts), candidates[0].is_placed, chosen.camera
         if settings.close_holes:
             with meter.stage("holes"):
-                self._close_holes(drafts, masks, chosen.camera, known, reporter)
+                camera = self._close_holes(drafts, masks, camera, known, reporter)
         share_faces([drafts[row] for row in shaped], settings.faces, settings.scene_faces)
+        camera = camera if is_placed else None
         if objects is not None and shaped:
             if shown.on_preview is not None:
                 with meter.stage("preview"):
-                    shown.show_surfaces(drafts, has_poses=is_placed)
+                    shown.show_surfaces(drafts, is_placed, camera)
             self._add_appearance(drafts, objects, generator, settings, meter, shown)
         with meter.stage("mesh"):
             add_surfaces([drafts[row] for row in shaped], settings, reporter)
         if not is_placed:
             place_in_row(drafts)
-        return GeneratedDrafts(drafts, chosen.seeds, chosen.confidence)
+        return GeneratedDrafts(drafts, chosen.seeds, chosen.confidence, camera)
 
     def candidates(
         self,
@@ -205,7 +208,7 @@ class SceneStages:
         camera: PhotoCamera | None,
         known: KnownScene | None,
         reporter: ProgressReporter,
-    ) -> None:
+    ) -> PhotoCamera | None:
         """Close holes that the photo contradicts.
 
         Args:
@@ -213,13 +216,17 @@ class SceneStages:
             camera: as a judge fitted it; None where none did.
             known: the scene whose camera counts more.
             reporter: asked before each object.
+
+        Returns:
+            The camera, which is fitted here where none was known.
         """
         if known is not None:
             camera = known.result.camera
         if camera is not None and (camera.modal_overlap or 0.0) >= MIN_OVERLAP:
             close_holes_seen_by(camera, drafts, masks, reporter.check)
         elif camera is None and known is None:
-            close_contradicted_holes(drafts, masks, reporter.check)
+            return close_contradicted_holes(drafts, masks, reporter.check)
+        return camera
 
     def _add_appearance(
         self,

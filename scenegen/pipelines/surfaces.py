@@ -52,22 +52,27 @@ def place_in_row(drafts: Sequence[ObjectDraft]) -> None:
         draft.pose = pose
 
 
-def colour_objects(objects: Sequence[GeneratedObject], view: SceneImages) -> PhotoCamera | None:
+def colour_objects(
+    objects: Sequence[GeneratedObject], view: SceneImages, camera: PhotoCamera | None = None
+) -> PhotoCamera | None:
     """Colour the meshes that have no colours yet, in place, from the photo.
 
     Args:
         objects: in the order of the photo's objects.
         view: the photo.
+        camera: fitted to the structures of the objects; None fits one to the meshes.
 
     Returns:
-        The fitted camera of the photo, or None where no camera explains the masks.
+        The camera of the photo, or None where no camera explains the masks.
     """
     shown = [index for index, item in enumerate(objects) if item.mesh is not None]
     if not shown:
         return None
-    surfaces = [placed_surface(objects[index]) for index in shown]
-    fitted = fit_photo_camera(surfaces, [view.masks[index] for index in shown])
-    camera = fitted if fitted.modal_overlap >= MIN_OVERLAP else None
+    if camera is None:
+        surfaces = [placed_surface(objects[index]) for index in shown]
+        camera = fit_photo_camera(surfaces, [view.masks[index] for index in shown])
+    if camera.modal_overlap is not None and camera.modal_overlap < MIN_OVERLAP:
+        camera = None
     colour_by_camera(objects, view, camera)
     return camera
 

@@ -1,1 +1,1 @@
-"""Placement refinement: objects out of each other and onto the floor, by small changes of their poses."""
+"""Refinement: shapes completed so that they stand, and objects out of each other and onto the floor."""

@@ -25,8 +25,10 @@ from torch import Tensor
 from scenegen.geometry import ROTATION, TRANSLATION, check_pose, rotation_angle_deg, sanitize_pose
 from scenegen.photo.camera import PhotoCamera
 from scenegen.pipelines.result import SceneResult, with_overlaps
+from scenegen.refinement.completion import completed
 from scenegen.refinement.search import PlacementSearch
 from scenegen.refinement.settings import DEFAULT_SETTINGS, RefinementSettings
+from scenegen.refinement.settling import settle_scene
 from scenegen.refinement.silhouette import mask_targets
 from scenegen.refinement.solid import Solid, shared_volume, solid_of
 from scenegen.refinement.support import Rest
@@ -51,7 +53,7 @@ def refine_result(
     masks: Sequence[np.ndarray] | None = None,
     settings: RefinementSettings = DEFAULT_SETTINGS,
 ) -> SceneResult:
-    """Refine a generated scene.
+    """Refine a generated scene: complete what stands, place it, and let it come to rest if that is asked for.
 
     Args:
         masks: per object, (H, W) bool in the photo; with them and a fitted camera, silhouettes count too.
@@ -67,22 +69,28 @@ def refine_result(
         skipped = {"skipped": "the query has no surface, and so there is no floor to stand on"}
         return replace(result, settings=result.settings | {"refinement": skipped})
     start = time.perf_counter()
+    objects, completions = list(result.objects), []
+    for row in shown if settings.complete else ():
+        objects[row], completion = completed(objects[row])
+        completions.append(completion)
     refined = refine_scene(
-        [result.objects[row].mesh for row in shown],
+        [objects[row].mesh for row in shown],
         torch.stack([result.objects[row].pose for row in shown]),
         shown.index(query),
         view=result.camera,
         masks=None if masks is None else [masks[row] for row in shown],
         settings=settings,
     )
-    objects = list(result.objects)
     for row, pose in zip(shown, refined.poses):
         objects[row] = replace(objects[row], pose=pose)
     ids = [result.objects[row].object_id for row in shown]
+    report = _with_ids(refined.report, ids)
+    for entry, completion in zip(report["objects"], completions):
+        entry["completed"] = completion
     moved = with_overlaps(replace(result, objects=tuple(objects)), masks)
     return replace(
         moved,
-        settings=result.settings | {"refinement": _with_ids(refined.report, ids)},
+        settings=result.settings | {"refinement": report},
         timings=result.timings | {"refine": time.perf_counter() - start},
     )
 
@@ -106,6 +114,7 @@ def refine_scene(
 
     Raises:
         ValueError: numbers of meshes, poses and masks differ, or there is no object `query`.
+        PhysicsUnavailable: objects are to settle, and a package is missing.
     """
     _check_inputs(meshes, poses, query, masks)
     solids = [solid_of(mesh, settings.resolution) for mesh in meshes]
@@ -114,6 +123,11 @@ def refine_scene(
     scene = PlacementSearch(solids, given, query, targets, settings)
     scene.refine()
     refined = scene.poses()
+    settled = None
+    if settings.settle:
+        hanging = [row for row, rest in enumerate(scene.rests) if rest is None and row != query]
+        settled = settle_scene(meshes, refined, scene.floor, query, hanging)
+        refined = settled.poses
     before, after = (total_shared_volume(solids, each) for each in (given, refined))
     report = {
         "penetration_before": before,
@@ -123,6 +137,8 @@ def refine_scene(
         "photo_used": targets is not None,
         "objects": [_movement(old, new, rest) for old, new, rest in zip(given, refined, scene.rests)],
     }
+    for entry, rested in zip(report["objects"], settled.report if settled else ()):
+        entry["settled"] = rested
     return RefinedScene(refined.to(poses), report)
 
 

@@ -20,6 +20,8 @@ class RefinementSettings:
         steps: of the finer searches.
         search_points, contact_points: while searching, penetration is measured at so many points of an object
             at most: of the whole object, and of what is near another one.
+        complete: complete shapes first, so that they stand: loose pieces and missing legs.
+        settle: afterwards, let the objects come to rest under gravity, which needs MuJoCo.
     """
 
     resolution: int = 80
@@ -33,6 +35,8 @@ class RefinementSettings:
     steps: tuple[float, ...] = (0.06, 0.03, 0.015, 0.007)
     search_points: int = 12_000
     contact_points: int = 1200
+    complete: bool = True
+    settle: bool = False
 
     def __post_init__(self) -> None:
         if self.resolution < 8 or self.contact_points < 1 or not self.softness or min(self.softness) <= 0:

@@ -5,6 +5,7 @@ Everything here is in the query frame, whose y axis points up.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from scenegen.geometry import ROTATION, SCALE, TRANSLATION, place_yup
 from scenegen.photo.floor import floor_height
-from scenegen.refinement.solid import Solid, scene_box, to_object
+from scenegen.refinement.solid import SURFACE_FILL, Solid, scene_box, to_object
 from trellis_modules.quaternions import (
     normalize_quaternion,
     quaternion_from_axis_angle,
@@ -34,7 +35,9 @@ _FOOT_SHARE = 0.15  # the lowest part of an object, whose outline must lie on th
 _FOOT_POINTS = 200
 _LADDER_STEPS = 48
 _MIN_COVERED = 0.35  # share of the foot above the surface
-_SURFACE_FILL = 0.45  # just outside the middle of surface voxels
+_SURFACE_FILL = 0.25  # half a voxel above the middle of surface voxels; carpets are no thicker than one
+_FLAT = 0.15  # height of what is flat, as a carpet or a tray, in its own longest sides ...
+_GIVEN_WAY = 0.1  # ... which other things stand on even where it seems higher than they by so much
 _SURFACE_QUANTILE = 0.9
 
 
@@ -79,12 +82,13 @@ def find_rests(solids: Sequence[Solid], poses: Tensor, query: int, floor: float)
         N entries; None for what hangs, and for the query, which stays where it is.
     """
     boxes = [scene_box(solid, pose) for solid, pose in zip(solids, poses)]
+    levels = [_level(low, high) for low, high in boxes]
     rests: list[Rest | None] = []
     for index, (low, high) in enumerate(boxes):
         bottom, reach = float(low[1]), REACH + REACH_OF_HEIGHT * float(high[1] - low[1])
         found = [Rest(None, floor)]
-        for other, (other_low, _) in enumerate(boxes):
-            if other != index and float(other_low[1]) < bottom:  # also rules out circles
+        for other in range(len(boxes)):
+            if other != index and levels[other] < levels[index]:  # also rules out circles
                 height = surface_height(
                     solids[index], poses[index], solids[other], poses[other], bottom, reach
                 )
@@ -93,6 +97,12 @@ def find_rests(solids: Sequence[Solid], poses: Tensor, query: int, floor: float)
         stands = abs(nearest.height - bottom) <= reach or bottom < floor
         rests.append(nearest if stands and index != query else None)
     return rests
+
+
+def _level(low: Tensor, high: Tensor) -> float:
+    """Height of an object's bottom, by which it is told who stands on whom; flat things are below others."""
+    sides = high - low
+    return float(low[1]) - (_GIVEN_WAY if float(sides[1]) < _FLAT * float(sides.max()) else 0.0)
 
 
 def surface_height(
@@ -110,15 +120,18 @@ def surface_height(
     points = place_yup(solid.points, pose)
     bottom, top = points[:, 1].min(), points[:, 1].max()
     foot = points[points[:, 1] <= bottom + _FOOT_SHARE * (top - bottom)][:_FOOT_POINTS]
-    ladder = torch.linspace(middle + reach, middle - reach, _LADDER_STEPS)
-    columns = foot[:, None, :].repeat(1, _LADDER_STEPS, 1)  # (P, steps, 3), downwards
+    voxel = carrier.voxel * float(carrier_pose[SCALE])
+    steps = max(_LADDER_STEPS, math.ceil(4 * reach / voxel))  # two in each voxel
+    ladder = torch.linspace(middle + reach, middle - reach, steps)
+    columns = foot[:, None, :].repeat(1, steps, 1)  # (P, steps, 3), downwards
     columns[:, :, 1] = ladder
     full = carrier.fill_at(to_object(columns.flatten(0, 1), carrier_pose)).view(len(foot), -1) > _SURFACE_FILL
     first = full.int().argmax(dim=1)
     is_surface = full.any(dim=1) & (first > 0)  # full from the start: its surface is out of reach
     if is_surface.float().mean() < _MIN_COVERED:
         return None
-    return float(torch.quantile(ladder[first[is_surface]], _SURFACE_QUANTILE))
+    above = (1 - _SURFACE_FILL / SURFACE_FILL) * voxel
+    return float(torch.quantile(ladder[first[is_surface]], _SURFACE_QUANTILE)) - above
 
 
 def put_down(solid: Solid, pose: Tensor, height: float) -> Tensor:

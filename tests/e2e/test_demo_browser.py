@@ -240,6 +240,45 @@ def test_an_example_needs_one_press(open_page):
     page.wait(lambda: len(page.driver.find_elements(By.CSS_SELECTOR, "#cached_images img")) == 2)
 
 
+def test_an_object_is_made_anew_and_brought_back(open_page):
+    page = open_page(height=2100)
+    page.upload(EXAMPLE / "scene.jpg")
+    for box in (SOFA, STOOL):
+        page.draw_box(box)
+    page.segment()
+    anew = "#objects li[data-number='2'] button[data-kind='reroll']"
+    assert not page.find(anew).is_displayed(), "there is no scene yet"
+    page.press("#add")
+    page.wait(lambda: "Pair 1 has 2 objects" in page.text("note"))
+    page.press("#generate")
+    page.wait_for_scene()
+    page.wait(lambda: page.find(anew).is_displayed())
+    assert not page.find("#undo").is_enabled()
+    before = shapes(page.glb())
+    page.screenshot("before_anew")
+
+    page.press(anew)
+    page.wait(lambda: "Done" not in page.text("status"))
+    page.wait_for_scene()
+    page.wait(lambda: page.find("#undo").is_enabled())
+    time.sleep(5)  # the 3D view loads the file
+    page.driver.execute_script("window.scrollTo(0, 0)")
+    page.screenshot("anew")
+    after = shapes(page.glb())
+    assert after["obj_0"] == before["obj_0"] and after["obj_1"] != before["obj_1"]
+
+    page.press("#undo")
+    page.wait(lambda: "is what it was before" in page.text("status"))
+    page.wait(lambda: not page.find("#undo").is_enabled())
+    assert shapes(page.glb()) == before
+    assert page.warnings() == ""
+
+
+def shapes(scene: trimesh.Scene) -> dict[str, bytes]:
+    """The vertices of each object of a scene in its own frame."""
+    return {name: np.asarray(mesh.vertices, np.float32).tobytes() for name, mesh in scene.geometry.items()}
+
+
 @pytest.mark.parametrize("stage", ["structure", "latents", "meshes", "textures"])
 def test_a_scene_is_cancelled_in_every_stage(open_page, stage):
     page = open_page()

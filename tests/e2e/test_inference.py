@@ -346,6 +346,7 @@ def test_half_precision_runs(tmp_path, run, write_scene, dtype):
             ("--texture-format", "webp", "--formats", "obj"),
             "'webp': changes only the formats glb, glb+splats, objects, got obj",
         ),
+        (("--settle",), "--settle: is the last step of --refine; add it"),
         (("--surface", "released", "--keep-holes"), "--keep-holes: surfaces as released keep theirs"),
         (
             ("--compress", "--formats", "obj"),

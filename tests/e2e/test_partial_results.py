@@ -1,8 +1,10 @@
 """What the caller hears and sees of a scene before it is finished, and that the scene is the same."""
 
 import threading
+from dataclasses import replace
 from itertools import groupby
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -11,7 +13,8 @@ from scenegen.export.glb import glb_bytes
 from scenegen.export.meshes import build_scene
 from scenegen.inputs.scene_folder import read_scene
 from scenegen.inputs.scene_images import SceneImages
-from scenegen.pipelines import preview
+from scenegen.photo.camera_fit import fit_photo_camera
+from scenegen.pipelines import hole_closing, preview, surfaces
 from scenegen.pipelines.decoding import occupancy_to_mesh
 from scenegen.pipelines.pipeline import SceneGenPipeline
 from scenegen.pipelines.progress import Cancelled, Progress, ProgressReporter
@@ -100,6 +103,23 @@ def test_the_scene_has_the_same_bytes_whoever_looks_on(pipeline, scene, settings
     assert _glb(watched) == _glb(alone)
     assert sum(isinstance(item, bytes) for item in seen) == 3
     assert watched.settings == alone.settings and set(watched.timings) - set(alone.timings) == {"preview"}
+
+
+def test_one_camera_is_fitted_for_holes_preview_and_colours(pipeline, scene, settings, monkeypatch):
+    settings = replace(settings, structure=None)  # whose holes are closed where the photo shows none
+    fitted = []
+
+    def fit(*arguments):
+        fitted.append(replace(fit_photo_camera(*arguments), modal_overlap=0.5))  # shapes of random networks
+        return fitted[-1]
+
+    for module in (hole_closing, surfaces):
+        monkeypatch.setattr(module, "fit_photo_camera", fit)
+    previews = []
+    result = pipeline.run([scene], settings, on_preview=previews.append)
+    assert len(fitted) == 1
+    for made in (previews[0], result):
+        assert np.array_equal(made.camera.extrinsics, fitted[0].extrinsics)
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -28,6 +29,7 @@ def host(
     command = ["bash", ROOT / "scripts/train.sh", config, "--gpus", "0", "--output", output]
     command += ["--nnodes", "2", "--rendezvous", f"127.0.0.1:{port}", "--packs", pack, "--workers", "0"]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment["PYTHON"] = sys.executable
     environment["SCENEGEN_CACHE"] = str(folder / name)  # a disk of its own
     with (folder / f"{name}.log").open("ab") as log:
         return subprocess.Popen(

@@ -201,6 +201,7 @@ ALLOWED = {
         "scenegen.geometry",
         "scenegen.inputs",
         "scenegen.photo",
+        "scenegen.physics",
         "scenegen.pipelines.result",
         "trellis_modules",
     },

@@ -10,7 +10,7 @@ from trellis_modules.postprocess.solid import report_solid, tidy_solid
 from trellis_modules.representations.mesh.cube_grid import shared_corners
 from trellis_modules.representations.mesh.enclosed import Closing, enclosed_points, near
 from trellis_modules.representations.mesh.flexicubes import flexicubes
-from trellis_modules.representations.mesh.triangle_arrays import triangle_areas, weld
+from trellis_modules.representations.mesh.triangle_arrays import triangle_areas, unique_rows, weld
 
 _SHELL_RADIUS = 0.9  # of a cell: half the diagonal of a cube, below which a shell leaks, and a little more
 _SKIN = 0.1  # of a cell: what remains of that when the surface is drawn back, so that sheets keep two sides
@@ -70,7 +70,7 @@ def _surface_samples(triangles: np.ndarray) -> np.ndarray:
         first, second = np.triu_indices(count + 1)
         weights = np.stack([first, second - first, count - second], axis=1) / count
         samples.append((weights @ triangles[steps == count]).reshape(-1, 3))
-    return np.unique(np.concatenate(samples).astype(np.float32), axis=0)
+    return unique_rows(np.concatenate(samples).astype(np.float32))
 
 
 def _solid_around(

@@ -14,9 +14,10 @@ from scenegen.datasets.metadata import read_assets
 from scenegen.datasets.tables import read_lines
 from scenegen.models.registry import build_model
 from scenegen.stores.store import Store
-from scenegen.stores.urls import StoreError
+from scenegen.stores.urls import StoreError, StoreUrl
 from tests.ray_nodes import ray_nodes
 from trellis_modules.checkpoint import save_checkpoint
+from trellis_modules.files import locked
 
 MODEL = "ss_enc_conv3d_16l8_fp16"
 ENCODER = {"name": "VisionTransformer", "args": {"img_size": 28, "embed_dim": 32, "depth": 1, "num_heads": 2}}
@@ -146,6 +147,15 @@ def test_a_store_that_refuses_ends_a_step_in_one_line(bucket, walk, monkeypatch,
     assert "run build_metadata.py first" in caplog.records[-1].message
     assert pack_scenes.main(["--output-dir", f"{url}/nothing"]) == 1
     assert caplog.records[-1].message.startswith(f"{url}/nothing/metadata_scene.csv: no such file")
+
+
+def test_one_step_at_a_time_works_on_a_root_of_a_store(bucket, walk, caplog):
+    _, _, url = bucket()
+    mirror = StoreUrl.parse(url).mirror
+    mirror.mkdir(parents=True)
+    with locked(mirror, wait=False):
+        assert pack_scenes.main(["--output-dir", url]) == 1
+    assert caplog.records[-1].message.startswith(f"{url}: another step on this machine works on it; wait")
 
 
 @pytest.mark.slow

@@ -30,12 +30,7 @@ def weld(
     """
     # Adding 0 makes -0, which is the same place, equal to it bit by bit.
     places = np.round(vertices / tolerance).astype(np.int64) if tolerance else vertices + 0.0
-    order = np.lexsort(places.T[::-1])  # as np.unique(places, axis=0) sorts, in a fifth of its time
-    starts = np.zeros(len(order), dtype=bool)
-    starts[:1] = True
-    for column in places.T:
-        in_order = column[order]
-        starts[1:] |= in_order[1:] != in_order[:-1]
+    order, starts = _sorted_rows(places)
     inverse = np.empty(len(order), dtype=np.int64)
     inverse[order] = np.cumsum(starts) - 1
     first, merged = order[starts], inverse[faces]
@@ -43,6 +38,23 @@ def weld(
     kept = np.flatnonzero((a != b) & (b != c) & (c != a))
     welded, compact = drop_unreferenced(vertices[first], merged[kept])
     return welded, compact, kept
+
+
+def unique_rows(rows: np.ndarray) -> np.ndarray:
+    """The different rows of an array (N, C) of numbers, sorted: np.unique of rows in a fifth of its time."""
+    order, starts = _sorted_rows(rows)
+    return rows[order[starts]]
+
+
+def _sorted_rows(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Order (N,) that sorts rows, and which rows (N,) bool in this order differ from the one before."""
+    order = np.lexsort(rows.T[::-1])
+    starts = np.zeros(len(order), dtype=bool)
+    starts[:1] = True
+    for column in rows.T:
+        in_order = column[order]
+        starts[1:] |= in_order[1:] != in_order[:-1]
+    return order, starts
 
 
 def drop_unreferenced(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

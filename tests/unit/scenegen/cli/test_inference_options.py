@@ -55,6 +55,8 @@ def test_records_tell_of_solvers_and_groups_only_where_they_were_asked_for(confi
     [
         (["--group", "1"], "group: expected at least 2 objects"),
         (["--group", "4", "--no-scene-attention"], "group: expected at least 2 objects and scene attention"),
+        (["--cfg-interval", "0.8", "0.2"], "--cfg-interval: expected 0 <= LOW <= HIGH <= 1, got 0.8 0.2"),
+        (["--slat-cfg-interval", "0", "2"], "--slat-cfg-interval: expected 0 <= LOW <= HIGH <= 1, got 0 2"),
         (["--solver", "rk4"], "invalid choice: 'rk4'"),
         (["--no-appearance", "--slat-solver", "heun"], "--slat-solver: needs the appearance stage"),
     ],

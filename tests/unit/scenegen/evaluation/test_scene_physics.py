@@ -5,9 +5,9 @@ import pytest
 import trimesh
 
 from scenegen.evaluation.loading import EvaluationScene, ObjectMesh
-from scenegen.evaluation.scene_physics import add_physics
+from scenegen.evaluation.scene_physics import add_physics, true_physics
 
-pytest.importorskip("coacd")
+pytest.importorskip("manifold3d")
 pytest.importorskip("mujoco")
 
 
@@ -41,7 +41,7 @@ def truth():
 
 def test_the_truth_as_prediction_stays_and_what_hangs_is_left_out_by_name(truth):
     record = _record(1, 2, 3)
-    warnings = add_physics(record, truth, truth)
+    warnings = add_physics(record, true_physics(truth), truth)
     assert warnings == ["obj_3 does not stay in the truth; physics leaves it out"]
     assert record["metrics"] == {"physics_stable_truth": 0.0, "physics_stable": 1.0}
     for entry in record["objects"][:2]:
@@ -55,7 +55,7 @@ def test_the_truth_as_prediction_stays_and_what_hangs_is_left_out_by_name(truth)
 
 def test_what_hovers_in_the_prediction_is_unsupported_though_it_stands_alone(truth):
     record = _record(1, 2, 3)
-    add_physics(record, truth, _scene(CUPBOARD, _object(2, (0.4, 0.3, 0.4), 0.3, 1.0)))
+    add_physics(record, true_physics(truth), _scene(CUPBOARD, _object(2, (0.4, 0.3, 0.4), 0.3, 1.0)))
     figures = record["objects"][1]["metrics"]
     assert record["metrics"]["physics_stable"] == 0
     assert (figures["physics_stays"], figures["physics_supported"], figures["physics_stands_alone"]) == (
@@ -67,11 +67,11 @@ def test_what_hovers_in_the_prediction_is_unsupported_though_it_stands_alone(tru
 
 def test_missing_objects_and_scenes_count_as_worst(truth):
     record = _record(1, 2, 3)
-    add_physics(record, truth, _scene(CUPBOARD))
+    add_physics(record, true_physics(truth), _scene(CUPBOARD))
     assert record["metrics"]["physics_stable"] == 0
     assert record["objects"][1]["penalties"]["physics_stays"] == 0
     empty = _record(1, 2, 3)
-    add_physics(empty, truth, None)
+    add_physics(empty, true_physics(truth), None)
     assert empty["penalties"] == {"physics_stable": 0.0}
     assert empty["objects"][0]["penalties"]["physics_supported"] == 0 and not empty["objects"][2]["penalties"]
 
@@ -79,6 +79,6 @@ def test_missing_objects_and_scenes_count_as_worst(truth):
 def test_an_object_that_encloses_nothing_is_named_and_counts_as_worst(truth):
     flat = ObjectMesh(2, np.zeros((3, 3)), np.array([[0, 1, 2]]))
     record = _record(1, 2, 3)
-    warnings = add_physics(record, truth, _scene(CUPBOARD, flat))
+    warnings = add_physics(record, true_physics(truth), _scene(CUPBOARD, flat))
     assert any(line.startswith("obj_2: expected a mesh that encloses a volume") for line in warnings)
     assert record["objects"][1]["penalties"]["physics_stays"] == 0

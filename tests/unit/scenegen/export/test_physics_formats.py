@@ -14,7 +14,7 @@ from scenegen.photo.camera import PhotoCamera, rotation_of
 from scenegen.pipelines.result import GeneratedObject, SceneResult
 from tests.furniture_shapes import table
 
-pytest.importorskip("coacd")
+pytest.importorskip("manifold3d")
 mujoco = pytest.importorskip("mujoco")
 
 LOGITS = torch.zeros(2, 2, 2)
@@ -148,7 +148,7 @@ def test_sizes_that_cannot_be_are_refused(options):
 
 def test_missing_packages_are_one_line(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(FormatUnavailable, match="coacd.*bash setup.sh --sim, or leave 'mjcf' out"):
+    with pytest.raises(FormatUnavailable, match="manifold3d.*bash setup.sh --sim, or leave 'mjcf' out"):
         check_formats(["mjcf"])
     with pytest.raises(FormatUnavailable, match="leave --physics out"):
         check_options(["usd"], ExportOptions(physics=True))

@@ -5,10 +5,14 @@ import pytest
 import trimesh
 
 from scenegen.physics import packages
-from scenegen.physics.colliders import MAX_PART_VERTICES, MAX_PARTS, NoVolume, collider_of, loose_pieces
+from scenegen.physics.colliders import (
+    MAX_PART_VERTICES,
+    MAX_PARTS,
+    NoVolume,
+    collider_of,
+)
 from tests.furniture_shapes import table
 
-pytest.importorskip("coacd")
 pytest.importorskip("manifold3d")
 
 
@@ -59,16 +63,6 @@ def test_a_mesh_without_volume_is_named(vertices):
     mesh = trimesh.Trimesh(vertices, np.arange(len(vertices)).reshape(-1, 3), process=False)
     with pytest.raises(NoVolume, match="obj_7: expected a mesh that encloses a volume"):
         collider_of(mesh, "obj_7")
-
-
-def test_pieces_that_hang_together_with_nothing_are_counted():
-    box = trimesh.creation.box((1.0, 1.0, 1.0)).subdivide().subdivide()
-    touching, apart = box.copy(), box.copy()
-    touching.apply_translation((1.0, 0.0, 0.0))
-    apart.apply_translation((0.0, 1.5, 0.0))
-    for parts, pieces in (([box], 0), ([box, touching], 0), ([box, touching, apart], 1)):
-        joined = trimesh.util.concatenate(parts)
-        assert loose_pieces(joined.vertices, joined.faces) == pieces
 
 
 def test_a_missing_package_is_one_line(monkeypatch):

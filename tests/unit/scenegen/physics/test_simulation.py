@@ -9,7 +9,7 @@ from scenegen.physics.colliders import collider_of
 from scenegen.physics.simulation import scene_extent, simulate
 from tests.furniture_shapes import table
 
-pytest.importorskip("coacd")
+pytest.importorskip("manifold3d")
 pytest.importorskip("mujoco")
 
 

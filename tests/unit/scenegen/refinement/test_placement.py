@@ -16,7 +16,7 @@ from scenegen.pipelines.result import GeneratedObject, SceneResult, placed_surfa
 from scenegen.refinement.placement import refine_result, refine_scene
 from scenegen.refinement.settings import RefinementSettings
 from scenegen.refinement.silhouette import mask_targets
-from scenegen.refinement.solid import solid_of
+from scenegen.refinement.solid import scene_box, solid_of
 
 FAST = RefinementSettings(resolution=32, contact_points=400)
 CUBE = trimesh.creation.box((1, 1, 1))
@@ -58,6 +58,23 @@ def test_a_chair_under_a_table_and_a_vase_on_it_stay():
     refined = refine_scene([table(), CUBE, CUBE], poses, 0, settings=FAST)
     assert [item["stands_on"] for item in refined.report["objects"]] == [None, "floor", 0]
     torch.testing.assert_close(refined.poses, poses, atol=0.03, rtol=0)
+
+
+def test_a_lamp_stands_on_the_table_and_the_table_on_the_carpet():
+    carpet = trimesh.creation.box((1, 0.01, 0.7))
+    cabinet = trimesh.creation.box((0.5, 1, 0.5))
+    # a carpet of 2.5 query sides on the floor; the table a little lower than it, the lamp sunk into the table
+    poses = torch.stack(
+        [pose(5), pose(0, -0.5 + 0.0125, 0, 2.5), pose(0, -0.02, 0.1), pose(0.1, 0.42, 0, 0.3)]
+    )
+    refined = refine_scene([CUBE, carpet, table(), cabinet], poses, 0, settings=FAST)
+    assert [item["stands_on"] for item in refined.report["objects"]] == [None, "floor", 1, 2]
+    heights = [
+        float(scene_box(solid_of(mesh, 32), each)[0][1])
+        for mesh, each in zip([table(), cabinet], refined.poses[2:])
+    ]
+    assert heights == pytest.approx([-0.475, 0.225], abs=0.03)
+    assert float(refined.poses[1:, [0, 2]].sub(poses[1:, [0, 2]]).abs().max()) < 0.05
 
 
 def test_what_stands_on_an_object_moves_with_it():
@@ -209,3 +226,24 @@ def test_inputs_that_do_not_fit_are_refused(poses, query, masks, message):
 def test_settings_that_cannot_work_are_refused():
     with pytest.raises(ValueError, match="positive softness"):
         RefinementSettings(softness=())
+
+
+def test_refinement_completes_what_stands_and_says_so():
+    whole, short = table(), table()
+    short = trimesh.util.concatenate(short.split()[:-1])  # a leg less
+    result = SceneResult(
+        (
+            GeneratedObject(0, pose(), LOGITS, CUBE),
+            GeneratedObject(1, pose(3), LOGITS, short),
+            GeneratedObject(2, pose(-3), LOGITS, None, problem="no shape"),
+        ),
+        0,
+    )
+    refined = refine_result(result, settings=FAST)
+    entries = refined.settings["refinement"]["objects"]
+    assert [entry["completed"]["legs_added"] for entry in entries] == [0, 1]
+    assert refined.objects[1].mesh.volume == pytest.approx(whole.volume, rel=0.05)
+    assert refined.objects[0].mesh is CUBE and refined.objects[2].mesh is None
+    json.dumps(refined.settings)
+    kept = refine_result(result, settings=replace(FAST, complete=False))
+    assert kept.objects[1].mesh is short and "completed" not in kept.settings["refinement"]["objects"][1]
