@@ -15,7 +15,7 @@ usage: bash scripts/train_small.sh [--smoke] [--packs "A B"] [--checkpoint DIR]
   --checkpoint  folder that is assembled at the end (default: outputs/scenegen-small)
 
 Seconds of each stage, from the environment: VAE_SECONDS=600 DECODER_SECONDS=450 ENCODER_SECONDS=300 GEOMETRY_SECONDS=300
-FLOW_SECONDS=1600 LATENT_VAE_SECONDS=300 LATENT_FLOW_SECONDS=900 (the last two: the appearance stage, structured latents)
+FLOW_SECONDS=1600 LATENT_VAE_SECONDS=300 LATENT_FLOW_SECONDS=1400 (the last two: the appearance stage, structured latents)
 PYTHON (default: python) and WORKERS (processes that compose scenes, default: 10) likewise.
 TEXT
 }
@@ -76,7 +76,7 @@ if ! $smoke; then # snapshots show voxels, which takes a while on a CPU, and hel
 fi
 train scene_flow "${FLOW_SECONDS:-1600}" "${scenes[@]}"
 train structured_latent_vae "${LATENT_VAE_SECONDS:-300}"
-train structured_latent_flow "${LATENT_FLOW_SECONDS:-900}" --latent-encoder "$outputs/structured_latent_vae/ckpts/encoder"
+train structured_latent_flow "${LATENT_FLOW_SECONDS:-1400}" --latent-encoder "$outputs/structured_latent_vae/ckpts/encoder"
 "${PYTHON:-python}" scripts/assemble_checkpoint.py --structure-vae "$outputs/structure_decoder" \
     --scene-flow "$outputs/scene_flow" --structured-latent-vae "$outputs/structured_latent_vae" \
     --structured-latent-flow "$outputs/structured_latent_flow" --slat-steps 2 --slat-cfg-strength 0 --output "$checkpoint"
