@@ -327,7 +327,7 @@ CASES: dict[str, tuple[Callable[[Run], Any], str]] = {
     ),
     "state of another optimiser": (
         in_saved("misc", lambda tensors: tensors.update({"optimizer.0.exp_avg": np.zeros((3, 3))})),
-        "expected moments of shape (8, 1, 3, 3, 3), got (3, 3)",
+        "expected a tensor of shape (8, 1, 3, 3, 3), got (3, 3)",
     ),
     "state a pipe": (with_state(lambda run: make_pipe(run.state)), "expected a file, got a named pipe"),
     "state a pickle": (pickled_state, "state.pt: expected a state of safetensors and JSON, got a pickle"),
