@@ -32,11 +32,11 @@ from scenegen.trainers.objectives.structured_latent_flow import (
     StructuredLatentFlowObjective,
 )
 from scenegen.trainers.samples import sample_flow
+from trellis_modules.renderers.spherical_harmonics import sh_to_rgb
 from trellis_modules.sparse import SparseTensor
 
 LIT = Looks(room=0.8, light=0.7, patterns=0.3, gloss=0.4, photo=0.6)
 SHAPES = 18  # variants of the held-out models that pictures show
-_ZEROTH_HARMONIC = 0.28209479177387814
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class AppearanceFlow:
 
     def _colours(self, latents: SparseTensor) -> list[Tensor]:
         """(G, 3) in [0, 1] for each object."""
-        return [(0.5 + _ZEROTH_HARMONIC * made.features[:, 0]).clamp(0, 1) for made in self.decoder(latents)]
+        return [sh_to_rgb(made.features[:, 0]).clamp(0, 1) for made in self.decoder(latents)]
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.evaluation_tables import run_together, write_between
+from benchmarks.evaluation_tables import resolve_paths, run_together, write_between
 from scenegen.cli.parser import CommandParser
 from scenegen.cli.types import positive_int
 from scenegen.evaluation.differences import compare_reports, read_report
@@ -75,9 +75,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--limit", type=positive_int, default=SCENES, help="scenes (%(default)s)")
     parser.add_argument("--dry-run", action="store_true", help="only print the table of what is there")
     options = parser.parse_args(arguments)
-    for name in ("root", "output", "checkpoint"):  # commands run in the checkout
-        path = getattr(options, name)
-        setattr(options, name, path and path.resolve())
+    resolve_paths(options, "root", "output", "checkpoint")
     return options
 
 

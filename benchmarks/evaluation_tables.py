@@ -111,9 +111,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
             parser.error(f"{options.step} needs --{name}")
     if options.step == "predict" and MEAN_SHAPE in options.methods and options.pack is None:
         parser.error(f"predict of {MEAN_SHAPE} needs --pack")
-    for name in ("root", "pack", "output"):  # commands run in the checkout
-        path = getattr(options, name)
-        setattr(options, name, path and path.resolve())
+    resolve_paths(options, "root", "pack", "output")
     return options
 
 
@@ -269,6 +267,13 @@ def _paired(first: str, second: str, differences: dict[str, Any]) -> list[str]:
                     f"{entry['difference']:+.4f} | {low:+.4f} to {high:+.4f} |"
                 )
     return lines
+
+
+def resolve_paths(options: argparse.Namespace, *names: str) -> None:
+    """Make paths of a command line absolute, where they are given: `run_together` runs in the checkout."""
+    for name in names:
+        path = getattr(options, name)
+        setattr(options, name, path and path.resolve())
 
 
 def run_together(commands: list[list[str]]) -> int:

@@ -31,7 +31,7 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from benchmarks.evaluation_tables import run_together
+from benchmarks.evaluation_tables import resolve_paths, run_together
 from benchmarks.hard_scenes_table import BEGIN, END, PAGE, camera_figures, table
 from dataset_toolkits.blender_renderer import BlenderLook, render_with_blender
 from dataset_toolkits.subsets.mesh_library import MeshLibrary
@@ -95,9 +95,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     for name in needed[options.step]:
         if getattr(options, name) is None:
             parser.error(f"{options.step} needs --{name.replace('_', '-')}")
-    for name in ("data_root", "root", "output"):  # commands run in the checkout
-        path = getattr(options, name)
-        setattr(options, name, path and path.resolve())
+    resolve_paths(options, "data_root", "root", "output")
     return options
 
 

@@ -12,7 +12,6 @@ where the first one ended.
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import sys
 import time
@@ -22,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
+from benchmarks.kept_records import measure_missing
 from benchmarks.placement_refinement import box_overlaps, evaluation_scene, load_result, with_camera
 from scenegen.cli.parser import CommandParser
 from scenegen.cli.types import positive_int
@@ -53,18 +52,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure the scenes that are not measured yet, and print a table of all of them."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     options = parse_arguments(arguments)
-    options.output.mkdir(parents=True, exist_ok=True)
-    path = options.output / "records.jsonl"
-    records = read_records(path)
     truths = find_scene_files(options.root / f"scene_{options.set}")
     found = find_scene_files(options.prediction)
-    known = {each["scene"] for each in records}
-    todo = [name for name in list(found)[: options.limit] if name in truths and name not in known]
-    with path.open("a", encoding="utf-8") as output:
-        for name in tqdm(todo, unit="scene", disable=None):
-            records.append(measure(found[name], truths[name], name, options))
-            output.write(json.dumps(records[-1]) + "\n")
-            output.flush()
+    records = measure_missing(
+        options.output / "records.jsonl",
+        [name for name in list(found)[: options.limit] if name in truths],
+        lambda name: measure(found[name], truths[name], name, options),
+    )
     print(table(records, options.ways))
     return 0
 
@@ -79,13 +73,6 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--limit", type=positive_int, default=20, help="scenes (%(default)s)")
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), help="(%(default)s)")
     return parser.parse_args(arguments)
-
-
-def read_records(path: Path) -> list[dict[str, Any]]:
-    """The scenes that were measured before."""
-    return (
-        [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
-    )
 
 
 def measure(

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 import os
 import pickle
 import shutil
@@ -36,6 +35,7 @@ import numpy as np
 import torch
 
 from benchmarks.batch_scaling import repeat_scenes
+from benchmarks.kept_records import append_record, read_records
 from safe_files.limits import MAX_PIXELS
 from scenegen.batch.engines.ray_cluster import RayEngine
 from scenegen.batch.engines.tasks import (
@@ -281,12 +281,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         scenes = repeat_scenes(options.input, options.output / "scenes", options.count)
         path = options.output / RESULTS
-        known = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+        known = read_records(path)
         for kind in options.kinds:
             if not any(row["kind"] == kind for row in known):
                 known.append(measure(options, kind, scenes))
-                with path.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(known[-1]) + "\n")
+                append_record(path, known[-1])
     except (EngineError, SceneInputError, ImportError, ValueError) as error:
         print(f"ray_stages.py: {error}", file=sys.stderr)
         return 1

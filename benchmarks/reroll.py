@@ -14,19 +14,19 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import logging
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
+from benchmarks.kept_records import measure_missing
 from benchmarks.placement_refinement import box_overlaps, load_result
 from scenegen.cli.bundled import bundled
 from scenegen.cli.parser import CommandParser
@@ -47,19 +47,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure the scenes that are not measured yet, and print a table of all of them."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     options = parse_arguments(arguments)
-    options.output.mkdir(parents=True, exist_ok=True)
-    path = options.output / "records.jsonl"
-    records = _read(path)
     truths = find_scene_files(options.root / f"scene_{options.set}")
-    known = {each["scene"] for each in records}
-    todo = {name: row for row, name in enumerate(list(truths)[: options.limit]) if name not in known}
-    pipeline = SceneGenPipeline.from_pretrained(options.checkpoint, options.device) if todo else None
-    with path.open("a", encoding="utf-8") as output:
-        for name, row in tqdm(todo.items(), unit="scene", disable=None):
-            record = measure(pipeline, load_result(truths[name]), name, row, options)
-            records.append(record)
-            output.write(json.dumps(record) + "\n")
-            output.flush()
+    rows = {name: row for row, name in enumerate(list(truths)[: options.limit])}
+    pipeline = cache(lambda: SceneGenPipeline.from_pretrained(options.checkpoint, options.device))
+    records = measure_missing(
+        options.output / "records.jsonl",
+        rows,
+        lambda name: measure(pipeline(), load_result(truths[name]), name, rows[name], options),
+    )
     print(table(records))
     return 0
 
@@ -149,12 +144,6 @@ def table(records: Sequence[dict[str, Any]]) -> str:
         ("their box IoU against all objects at once, mean", f"{np.mean(added):+.3f}"),
     ]
     return "\n".join(["| figure | value |", "|---|---:|", *(f"| {name} | {value} |" for name, value in rows)])
-
-
-def _read(path: Path) -> list[dict[str, Any]]:
-    return (
-        [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
-    )
 
 
 if __name__ == "__main__":

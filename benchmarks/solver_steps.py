@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
+from benchmarks.evaluation_tables import resolve_paths
 from scenegen.checkpoints.schema import PipelineConfig
 from scenegen.cli.parser import CommandParser
 from scenegen.cli.types import positive_int
@@ -90,8 +91,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--limit", type=positive_int, help="only the first scenes")
     options = parser.parse_args(arguments)
-    for name in ("input", "truth", "output", "list", "checkpoint"):  # commands run in the checkout
-        setattr(options, name, getattr(options, name).resolve())
+    resolve_paths(options, "input", "truth", "output", "list", "checkpoint")
     return options
 
 
