@@ -52,8 +52,8 @@ class TorsoModule(nn.Module, ABC):
     def compile_recomputation(self) -> None:
         """Make recomputed blocks compiled graphs, each with its own recomputation, from now on.
 
-        A compiled block that is called once more from outside, in the backward pass (on a GPU by another thread),
-        may be another graph there than before, which has saved other tensors.
+        A compiled block that is called once more from outside, in the backward pass (on a GPU another
+        thread), may be another graph there than before, which has saved other tensors.
         """
         self._recompute = torch.compile(recompute)
 
