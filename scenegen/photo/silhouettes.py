@@ -10,7 +10,6 @@ import torch
 
 from scenegen.photo.camera import PhotoCamera
 from trellis_modules.renderers import visible_faces
-from trellis_modules.representations.mesh.triangle_arrays import unique_rows
 
 _CELLS = 40  # along the longest side of a simplified surface
 _NEAR, _FAR = 1e-4, 1.1  # in units of the distance of the farthest vertex
@@ -94,4 +93,6 @@ def simplified(surface: Surface) -> Surface:
     cell[order] = rank.ravel()
     corners = np.sort(cell[surface.faces], axis=1)
     corners = corners[(np.diff(corners, axis=1) > 0).all(axis=1)]
-    return Surface(surface.vertices[order[first]], unique_rows(corners))
+    count = len(first)
+    _, different = np.unique(corners @ [count**2, count, 1], return_index=True)  # quicker than rows
+    return Surface(surface.vertices[order[first]], corners[different])

@@ -1,4 +1,4 @@
-"""Which voxels a submanifold convolution reads: a table or a search of their places, kept with the voxels."""
+"""Which voxels a submanifold convolution reads: a table or a search of places, kept with the voxels."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from trellis_modules.sparse.tensor import MAX_RESOLUTION, SparseTensor
-
 
 _NOT_DISTINCT = "submanifold convolution: two voxels share a place; make the coordinates unique"
 

@@ -16,8 +16,8 @@ BACKEND_VARIABLE = "SCENEGEN_SPARSE_CONV"
 
 _SPCONV_FLOATS = (torch.float16, torch.float32)  # it knows no bfloat16
 
-#: In the order in which "auto" tries them: few large products; gather_scatter is taken by name, as a reference.
-#: spconv is taken by name, and on GPUs only; its CPU kernels gave unstable results.
+#: In the order in which "auto" tries them: few large products.  By name only: gather_scatter, the reference,
+#: and spconv, on GPUs; its CPU kernels gave unstable results.
 BACKENDS: dict[str, Backend] = {
     backend.name: backend
     for backend in (

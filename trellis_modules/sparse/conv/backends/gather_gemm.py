@@ -22,7 +22,7 @@ from trellis_modules.sparse.tensor import SparseTensor
 #: Elements of neighbourhoods that are gathered at once: half a gigabyte in half precision on GPUs.
 _CHUNK_ELEMENTS = {"cuda": 2**28, "cpu": 2**19}
 
-#: Elements of products that are fetched from at once; a CPU sums up the products of several offsets in one go.
+#: Elements of products that are fetched from at once; a CPU adds up those of several offsets in one go.
 _PRODUCT_ELEMENTS = {"cuda": 2**28, "cpu": 2**22}
 
 
