@@ -9,19 +9,22 @@ import pytest
 
 from scenegen.checkpoints.roles import PIPELINE_FILE
 from scenegen.checkpoints.schema import PipelineConfig
-from scripts.assemble_checkpoint import APPEARANCE_NETWORKS, NETWORKS, main
+from scripts.assemble_checkpoint import APPEARANCE_NETWORKS, FEW_STEPS_NETWORKS, NETWORKS, main
 
-BUNDLED = Path(__file__).resolve().parents[3] / "checkpoints" / "scenegen-small"
+ROOT = Path(__file__).resolve().parents[3]
+BUNDLED = ROOT / "checkpoints" / "scenegen-small"
+FEW_STEPS_CONFIG = ROOT / "configs" / "small" / "scene_flow_few_steps.json"
 
 
 @pytest.fixture
 def runs(tmp_path: Path) -> Path:
     """Output folders of the training runs that the bundled networks are from."""
-    for name, (run, network, _) in {**NETWORKS, **APPEARANCE_NETWORKS}.items():
+    for name, (run, network, _) in {**NETWORKS, **FEW_STEPS_NETWORKS, **APPEARANCE_NETWORKS}.items():
         folder = tmp_path / run / "ckpts"
         folder.mkdir(parents=True, exist_ok=True)
         for suffix in (".json", ".safetensors"):
             (folder / f"{network}{suffix}").symlink_to(BUNDLED / "ckpts" / f"{name}{suffix}")
+    (tmp_path / "few_steps_flow" / "config.json").symlink_to(FEW_STEPS_CONFIG)
     return tmp_path
 
 
@@ -33,11 +36,13 @@ def assemble(runs: Path, names: tuple[str, ...], *options: str) -> Path:
 
 
 def test_the_bundled_checkpoint_comes_out_as_it_is(runs: Path) -> None:
-    names = ("structure_vae", "scene_flow", "structured_latent_vae", "structured_latent_flow")
+    stages = ("structure_vae", "scene_flow", "few_steps_flow")
+    names = (*stages, "structured_latent_vae", "structured_latent_flow")
     output = assemble(runs, names, "--slat_steps", "2")
     files = sorted(path.name for path in (output / "ckpts").iterdir())
     assert files == sorted(path.name for path in (BUNDLED / "ckpts").iterdir())
     written, bundled = (json.loads((folder / PIPELINE_FILE).read_text()) for folder in (output, BUNDLED))
+    assert bundled["args"].pop("confidence")  # which `benchmarks.confidence fit` adds
     assert written == bundled
 
 
