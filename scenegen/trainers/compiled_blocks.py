@@ -10,6 +10,7 @@ from torch import nn
 from scenegen.trainers.distributed import trained_blocks
 from trellis_modules.attention.backends import load_automatic
 from trellis_modules.models.torso import TorsoModule
+from trellis_modules.norms.functional import load_for_compilation
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +30,7 @@ def compile_blocks(objective: nn.Module, device: torch.device, *, is_spread: boo
         logger.info("trainer.compile changes nothing: blocks that are spread and recomputed are not compiled")
         return
     load_automatic(device)
+    load_for_compilation(device)
     for block in trained_blocks(objective):
         block.compile()
     for network in networks:

@@ -15,7 +15,7 @@ from scenegen.trainers.objective import Objective
 from scenegen.trainers.objectives.losses import masked_mean
 from scenegen.trainers.objectives.pose_term import pose_errors
 from scenegen.trainers.objectives.scene_flow import shown_scene_samples
-from scenegen.trainers.samples import POSITIONS, SceneSample
+from scenegen.trainers.samples import POSITION_TOKENS, POSITIONS, SceneSample
 from trellis_modules.config import check_range
 from trellis_modules.samplers import FlowEulerSampler, SamplingParams
 from trellis_modules.samplers.flow_euler import sampling_times
@@ -64,7 +64,7 @@ class SceneFlowDistillation(Objective):
 
     The teacher makes a whole sample of each scene, with guidance. Between two of the student's times its
     states move by some mean velocity: that is what the student is to predict from the earlier of the two
-    states, and the teacher's last poses at each of them. So nothing is learnt from true shapes, and the
+    states, and in its last step the teacher's last poses. So nothing is learnt from true shapes, and the
     student generalises as the teacher does. ``image_encoder`` and ``geometry_encoder`` are those that the
     teacher was trained with; they and the teacher are to be frozen.
 
@@ -131,16 +131,14 @@ class SceneFlowDistillation(Objective):
             cond_repeats=config.steps,
         )
         error = (output.velocity.float() - torch.cat(mean_velocities(states, times))).square().flatten(1)
-        error = error.mean(1).unflatten(0, (config.steps, -1))
-        lengths = -torch.as_tensor(times).diff().to(error)[:, None]
         visible = batch.visible.flatten().float()
-        mse = masked_mean(error * lengths * config.steps, visible.expand_as(error))
-        shape = config.steps, num_scenes, num_assets
-        is_target = torch.arange(num_assets, device=cond.device) > 0
+        steps = [masked_mean(row, visible) for row in error.mean(1).unflatten(0, (config.steps, -1))]
+        mse = sum((t - later) * step for t, later, step in zip(times, times[1:], steps))
+        shape = num_scenes, num_assets
         errors = pose_errors(
-            output.extras[POSITIONS].float().unflatten(0, shape),
-            poses.unflatten(0, shape[1:]).expand(*shape, -1),
-            (batch.visible & is_target).expand(shape),
+            output.extras[POSITIONS][-len(noise) :].float().unflatten(0, shape),
+            poses.unflatten(0, shape),
+            batch.visible & ~is_query.unflatten(0, shape),
             config.smooth_scale,
         )
         pose = (
@@ -148,8 +146,7 @@ class SceneFlowDistillation(Objective):
             + config.rot_weight * errors["rotation"]
             + config.scale_weight * errors["scale"]
         )
-        steps = {f"step_{number}": masked_mean(row, visible) for number, row in enumerate(error)}
-        logs = {"mse": mse, **steps, **errors}
+        logs = {"mse": mse, **{f"step_{number}": step for number, step in enumerate(steps)}, **errors}
         return mse + pose, {name: value.detach() for name, value in logs.items()}
 
     def shown(self, batch: SceneLatentBatch) -> SceneLatentBatch:
@@ -175,7 +172,7 @@ class SceneFlowDistillation(Objective):
         self, noise: Tensor, cond: Tensor, num_object_tokens: int, scene_size: int, is_query: Tensor
     ) -> tuple[list[Tensor], Tensor]:
         """The teacher's states at the student's times, from noise to data, and its last poses (B, 8)."""
-        teacher = partial(self.teacher, scene_size=scene_size, is_query=is_query)
+        teacher = partial(self.teacher, scene_size=scene_size, is_query=is_query, regress_poses=False)
         with torch.no_grad():
             contexts = [
                 self.teacher.precompute_context(each, num_object_tokens)
@@ -184,8 +181,9 @@ class SceneFlowDistillation(Objective):
             result = self.sampler.sample(
                 teacher, noise, *contexts, self.teacher_params, record_trajectory=True
             )
+            poses = self.teacher.poses(result.last(POSITION_TOKENS), is_query=is_query).float()
         stride = self.config.teacher_steps // self.config.steps
-        return [noise, *result.pred_x_t[stride - 1 :: stride]], result.last(POSITIONS).float()
+        return [noise, *result.pred_x_t[stride - 1 :: stride]], poses
 
 
 def mean_velocities(states: Sequence[Tensor], times: Sequence[float]) -> list[Tensor]:
