@@ -22,8 +22,8 @@ from trellis_modules.sparse.tensor import SparseTensor
 #: Elements of neighbourhoods that are gathered at once: half a gigabyte in half precision on GPUs.
 _CHUNK_ELEMENTS = {"cuda": 2**28, "cpu": 2**19}
 
-#: Elements of products that are fetched from at once. All outputs are added to for each chunk, so that on a CPU
-#: larger ones (of 128 MiB) count for more than the caches.
+#: Elements of products that are fetched from at once. All outputs are added to for each chunk, so that few
+#: large ones (of 128 MiB on a CPU) count for more than the caches.
 _PRODUCT_ELEMENTS = {"cuda": 2**28, "cpu": 2**25}
 
 
