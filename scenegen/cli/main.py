@@ -21,6 +21,8 @@ NETWORKS_ENVIRONMENT = {
     # Read when PyTorch loads OpenMP. Threads that wait by spinning take the cores of those that still work:
     # with other processes on the machine sampling takes twice as long.
     "OMP_WAIT_POLICY": "PASSIVE",
+    # Read when NumPy and SciPy load theirs. Their matrices are small here, and threads for them take longer.
+    "OPENBLAS_NUM_THREADS": "1",
     # Read when PyTorch first uses a GPU: matrix products that give the same bits every time.
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
 }

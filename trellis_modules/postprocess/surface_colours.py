@@ -34,13 +34,15 @@ def vertex_colours_at(texels: SurfaceTexels, vertices: Tensor, normals: Tensor, 
         (T, 3).
     """
     tree, count = _search_tree(vertices), min(_VERTEX_NEIGHBOURS, len(vertices))
-    limit = _at_once(colours)
+    looks, limit = torch.cat([normals, colours], dim=1), _at_once(colours)
     parts = []
     for position, normal in zip(texels.position.split(limit), texels.normal.split(limit)):
         distance, index = _nearest(tree, position, count)
-        alike = (normals[index] * normal[:, None]).sum(dim=-1).clamp_min(0)
+        # (P, K, 6), by rows in half the time of normals[index] on a CPU
+        turned, colour = looks.index_select(0, index.flatten()).view(*index.shape, 6).split(3, dim=-1)
+        alike = (turned * normal[:, None]).sum(dim=-1).clamp_min(0)
         weight = (alike.square() + 1e-4) / (distance.square() + _EPSILON)
-        parts.append((weight[..., None] * colours[index]).sum(dim=1) / weight.sum(dim=1, keepdim=True))
+        parts.append((weight[..., None] * colour).sum(dim=1) / weight.sum(dim=1, keepdim=True))
     return torch.cat(parts)
 
 

@@ -79,7 +79,7 @@ def conv3d_of_copies(
     _check(x, weight, dilation)
     copied = step(x.replace(torch.arange(len(x.feats), device=x.device)))
     run_copies = select(backend, x.device, x.dtype, "run_copies")
-    return copied.replace(run_copies(x.feats, copied, weight, bias, dilation))
+    return copied.replace(run_copies(x, copied, weight, bias, dilation))
 
 
 def _check(x: SparseTensor, weight: Tensor, dilation: int) -> None:

@@ -73,7 +73,11 @@ def test_scripts_are_the_same_commands(loaded, script, command):
 @pytest.mark.parametrize("command", ["infer", "segment"])
 def test_the_environment_is_set_before_a_command_that_runs_networks_is_loaded(loaded, command):
     entry.main([command])
-    assert loaded[0][3] == {"OMP_WAIT_POLICY": "PASSIVE", "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
+    assert loaded[0][3] == {
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "OPENBLAS_NUM_THREADS": "1",
+        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+    }
 
 
 def test_the_environment_of_the_user_counts_more(loaded, monkeypatch):

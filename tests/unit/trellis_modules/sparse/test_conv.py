@@ -94,6 +94,18 @@ def test_copies_are_convolved_as_if_they_were_written(
         torch.testing.assert_close(actual.feats.float(), expected.feats, rtol=0, atol=limit)
 
 
+def test_copies_of_several_coarse_grids_at_the_same_voxels_stay_apart(
+    case: tuple[SparseTensor, Tensor, Tensor],
+) -> None:
+    x, weight, bias = case
+    for factor in (2, 3):
+        step, coarse = SparseUpsample(factor), SparseDownsample(factor)(x)
+        expected = submanifold_conv3d(step(coarse), weight, bias).feats
+        with torch.no_grad():
+            actual = conv3d_of_copies(coarse, step, weight, bias).feats
+        torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4)  # other order of summation
+
+
 def test_copies_have_gradients(case: tuple[SparseTensor, Tensor, Tensor]) -> None:
     x, weight, bias = case
     step, results = SparseSubdivide(), []

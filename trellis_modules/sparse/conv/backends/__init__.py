@@ -1,8 +1,8 @@
 """Submanifold convolution kernels; see ``trellis_modules.backends`` for how they are found and loaded.
 
 A backend file defines ``run(x, weight, bias, dilation) -> (T, C_out) features`` for a SparseTensor x and a
-weight (C_out, k, k, k, C_in), and ``run_copies(feats, copied, weight, bias, dilation)`` for voxels that copy
-rows of features (P, C_in): (T,) ``copied`` says which.  The latter needs no gradients.
+weight (C_out, k, k, k, C_in), and ``run_copies(x, copied, weight, bias, dilation)`` for voxels that copy
+those of x: the features (T,) of ``copied`` are their rows.  The latter needs no gradients.
 """
 
 from __future__ import annotations

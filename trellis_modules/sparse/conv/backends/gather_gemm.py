@@ -22,8 +22,9 @@ from trellis_modules.sparse.tensor import SparseTensor
 #: Elements of neighbourhoods that are gathered at once: half a gigabyte in half precision on GPUs.
 _CHUNK_ELEMENTS = {"cuda": 2**28, "cpu": 2**19}
 
-#: Elements of products that are fetched from at once; a CPU adds up those of several offsets in one go.
-_PRODUCT_ELEMENTS = {"cuda": 2**28, "cpu": 2**22}
+#: Elements of products that are fetched from at once. All outputs are added to for each chunk, so that few
+#: large ones (of 128 MiB on a CPU) count for more than the caches.
+_PRODUCT_ELEMENTS = {"cuda": 2**28, "cpu": 2**25}
 
 
 def run(x: SparseTensor, weight: Tensor, bias: Tensor | None, dilation: int) -> Tensor:
@@ -34,18 +35,18 @@ def run(x: SparseTensor, weight: Tensor, bias: Tensor | None, dilation: int) -> 
     return output if bias is None else output + bias
 
 
-@torch.no_grad()
 def run_copies(
-    feats: Tensor, copied: SparseTensor, weight: Tensor, bias: Tensor | None, dilation: int
+    x: SparseTensor, copied: SparseTensor, weight: Tensor, bias: Tensor | None, dilation: int
 ) -> Tensor:
-    """As ``run`` of voxels that copy rows of (P, C_in) features; (T,) ``copied`` says which."""
+    """As ``run`` of voxels that copy those of x, (P, C_in); (T,) ``copied`` has the row of each."""
 
     def rows_of_neighbours() -> Tensor:
-        padded = torch.cat([copied.feats, copied.feats.new_tensor([len(feats)])])
+        padded = torch.cat([copied.feats, copied.feats.new_tensor([len(x.feats)])])
         return padded[neighbour_rows(copied, weight.shape[1], dilation)]
 
-    rows = copied.cached(("copied neighbours", weight.shape[1], dilation), rows_of_neighbours)
-    feats, weight, bias = _as_autocast(feats, weight, bias)
+    # Several steps may lead to the same voxels, from others.
+    rows = copied.cached(("copied neighbours", x.level, weight.shape[1], dilation), rows_of_neighbours)
+    feats, weight, bias = _as_autocast(x.feats, weight, bias)
     output = _multiply_then_gather(feats, weight.flatten(1, 3), rows)
     return output if bias is None else output + bias
 

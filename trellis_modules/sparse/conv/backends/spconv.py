@@ -32,10 +32,10 @@ def run(x: SparseTensor, weight: Tensor, bias: Tensor | None, dilation: int) -> 
 
 
 def run_copies(
-    feats: Tensor, copied: SparseTensor, weight: Tensor, bias: Tensor | None, dilation: int
+    x: SparseTensor, copied: SparseTensor, weight: Tensor, bias: Tensor | None, dilation: int
 ) -> Tensor:
-    """As ``run`` of voxels that copy rows of (P, C_in) features; (T,) ``copied`` says which."""
-    return run(copied.replace(feats[copied.feats]), weight, bias, dilation)
+    """As ``run`` of voxels that copy those of x, (P, C_in); (T,) ``copied`` has the row of each."""
+    return run(copied.replace(x.feats[copied.feats]), weight, bias, dilation)
 
 
 @lru_cache
