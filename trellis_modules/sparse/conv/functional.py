@@ -60,8 +60,8 @@ def conv3d_of_copies(
 ) -> SparseTensor:
     """``submanifold_conv3d(step(x), ...)`` for a step to finer voxels that copy those of x.
 
-    Where no gradients are asked for, what is copied may be multiplied before, once for all copies: the sums
-    are the same, in another order.
+    On a CPU, where no gradients are asked for, what is copied is multiplied before, once for all copies: the
+    sums are the same, in another order. GPUs multiply the copies: there it has not been measured.
 
     Args:
         x: (B, C_in) features.
@@ -74,7 +74,7 @@ def conv3d_of_copies(
     Raises:
         ValueError, BackendUnavailable: see ``submanifold_conv3d``.
     """
-    if torch.is_grad_enabled() or weight.shape[1] == 1:
+    if torch.is_grad_enabled() or weight.shape[1] == 1 or x.device.type != "cpu":
         return submanifold_conv3d(step(x), weight, bias, dilation, backend=backend)
     _check(x, weight, dilation)
     copied = step(x.replace(torch.arange(len(x.feats), device=x.device)))

@@ -80,9 +80,10 @@ def _find(coords: Tensor, kernel_size: int, dilation: int) -> Tensor:
     steps = torch.arange(-reach, reach + 1, max(dilation, 1)).tolist()
     offsets = [(x * edge + y) * edge + z for x, y, z in product(steps, repeat=3)]
     wanted = keys[:, None] + torch.tensor(offsets, device=keys.device)  # (T, k^3)
-    cells = (int(coords[-1, 0]) + 1) * edge**3  # rows are sorted by their batch element
-    if coords.device.type == "cpu" and cells <= _MAX_CELLS:
-        return _rows_by_key(keys, cells)[wanted].long()
+    if coords.device.type == "cpu":
+        cells = (int(coords[-1, 0]) + 1) * edge**3  # rows are sorted by their batch element
+        if cells <= _MAX_CELLS:
+            return _rows_by_key(keys, cells)[wanted].long()
     ordered, order = _sorted_keys(keys)
     place = torch.searchsorted(ordered, wanted).clamp_max(len(keys) - 1)
     return torch.where(ordered[place] == wanted, order[place], len(keys))
