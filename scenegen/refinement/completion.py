@@ -57,7 +57,10 @@ def _in_one_piece(item: GeneratedObject) -> tuple[GeneratedObject, dict[str, Any
 def _on_its_feet(item: GeneratedObject) -> tuple[GeneratedObject, dict[str, Any]]:
     """An object that stands if that can be, and what was done."""
     legs = complete_legs(item.mesh)
-    footing = complete_footing(legs.mesh)
+    joined = (
+        tidy_pieces(legs.mesh).mesh if legs.added else legs.mesh
+    )  # a mirrored leg may end short of the body
+    footing = complete_footing(joined)
     report = {
         "legs_added": legs.added,
         "legs_plain": footing.legs,

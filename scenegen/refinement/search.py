@@ -165,7 +165,7 @@ class PlacementSearch:
             return []
         doubts, penetrations = self._judge(row, torch.cat((start[None], moves)), reach=radius)
         for place in doubts[1:].argsort().tolist():
-            is_free = float(penetrations[place + 1]) <= self.settings.tolerance
+            is_free = float(penetrations[place + 1]) <= self.settings.free_share
             if is_free and self._is_free(row, moves[place]) and self._is_carried(row, moves[place]):
                 return [(float(doubts[place + 1]), moves[place], self.rests[row])]
         return []
@@ -173,7 +173,7 @@ class PlacementSearch:
     def _is_free(self, row: int, move: Tensor) -> bool:
         """Whether an object is in no other one after a move (3,)."""
         return (
-            float(self._penetration(row, self.moved(row, move[None]), reach=0.0)) <= self.settings.tolerance
+            float(self._penetration(row, self.moved(row, move[None]), reach=0.0)) <= self.settings.free_share
         )
 
     def _is_carried(self, row: int, move: Tensor) -> bool:
