@@ -137,7 +137,12 @@ def _collect_scene(task: tuple[str, argparse.Namespace]) -> Record:
                 "camera_errors": _rounded(camera),
             }
         )
-    return {"scene": name, "objects": order, "flow": pipeline.config.flow_sha256, "samples": samples}
+    return {
+        "scene": name,
+        "objects": order,
+        "flow": pipeline.config.structure_flow().sha256,
+        "samples": samples,
+    }
 
 
 def _rounded(values: dict[str, float]) -> dict[str, float]:
@@ -154,7 +159,7 @@ def fit(options: argparse.Namespace) -> int:
     """Learn a calibration and write it into the checkpoint's description."""
     records = read_records(options.records)
     path = options.checkpoint / PIPELINE_FILE
-    flow = PipelineConfig.load(options.checkpoint).flow_sha256
+    flow = PipelineConfig.load(options.checkpoint).structure_flow().sha256
     if flow is None or any(record["flow"] != flow for record in records):
         _LOG.error("%s: expected records of its structure flow, got others; collect them again", path)
         return 1

@@ -85,6 +85,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--root", type=Path, metavar="DIR", help="has or gets the scenes and predictions")
     parser.add_argument("--output", type=Path, metavar="DIR", help="of the reports; of measure and insert")
     parser.add_argument("--checkpoint", metavar="DIR", help="of predict; default: the bundled one")
+    parser.add_argument("--few-steps", action="store_true", help="of predict: see inference.py")
     parser.add_argument("--model-name", default="structure", help="of the predictions (%(default)s)")
     parser.add_argument("--device", default="cpu", help="of predict (%(default)s)")
     parser.add_argument("--processes", type=positive_int, default=1, help="which share the work")
@@ -209,6 +210,7 @@ def predict(options: argparse.Namespace) -> int:
         command = ["inference.py", "--output-dir", str(options.root), "--set", picture_set, "--no-appearance"]
         command += ["--model-name", options.model_name, "--device", options.device]
         command += ["--checkpoint", options.checkpoint] if options.checkpoint else []
+        command += ["--few-steps"] if options.few_steps else []
         commands += _shares(command, missing, options.root / picture_set, _processes_of_a_set(options))
     return _in_turn(commands, options.processes)
 

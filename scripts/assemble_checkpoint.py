@@ -1,7 +1,8 @@
 """Put trained networks together into a checkpoint folder that `inference.py --checkpoint` reads.
 
 ``python scripts/assemble_checkpoint.py --structure-vae outputs/structure_vae \\
-    --scene-flow outputs/scene_flow --structured-latent-vae outputs/structured_latent_vae \\
+    --scene-flow outputs/scene_flow --few-steps-flow outputs/scene_flow_few_steps \\
+    --structured-latent-vae outputs/structured_latent_vae \\
     --structured-latent-flow outputs/structured_latent_flow``
 """
 
@@ -19,6 +20,7 @@ from typing import Any
 from scenegen.checkpoints.roles import (
     DECODER_ROLE,
     ENCODER_ROLES,
+    FEW_STEPS_FLOW_ROLE,
     FLOW_ROLE,
     GEOMETRY_ENCODER_ROLE,
     IMAGE_ENCODER_ROLE,
@@ -34,6 +36,7 @@ from scenegen.conditioning.patch_places import PLACE_CHANNELS
 from scenegen.conditioning.scene_conditioner import PATCH_DETAILS
 from scenegen.conditioning.scene_light import LIGHT_TONES
 from scenegen.hub import file_sha256
+from scenegen.trainers.experiment import load_experiment
 from trellis_modules.checkpoint import WEIGHTS_SUFFIX
 from trellis_modules.config import load_json
 from trellis_modules.files import atomic_write_text
@@ -52,7 +55,10 @@ NETWORKS = {
     "geometry_encoder": ("scene_flow", "geometry_encoder", GEOMETRY_ENCODER_ROLE),
 }
 
-#: the same for the appearance stage
+#: the same for the flow of few steps ...
+FEW_STEPS_NETWORKS = {"ss_flow_few_steps": ("few_steps_flow", "flow", FEW_STEPS_FLOW_ROLE)}
+
+#: ... and for the appearance stage
 APPEARANCE_NETWORKS = {
     "slat_flow": ("structured_latent_flow", "flow", SLAT_FLOW_ROLE),
     "slat_dec_gs": ("structured_latent_vae", "decoder_gs", SLAT_GAUSSIAN_ROLE),
@@ -66,6 +72,9 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = CommandParser(__doc__)
     parser.add_argument("--structure-vae", type=Path, required=True, help="output folder of its training")
     parser.add_argument("--scene-flow", type=Path, required=True, help="output folder of its training")
+    parser.add_argument(
+        "--few-steps-flow", type=Path, help="likewise; left out, the checkpoint has no flow of few steps"
+    )
     parser.add_argument(
         "--structured-latent-vae",
         type=Path,
@@ -105,6 +114,8 @@ def copy_networks(arguments: argparse.Namespace, folder: Path) -> tuple[dict[str
         Role -> stem of what the pipeline uses, and weight file -> sha256 of everything.
     """
     networks = dict(NETWORKS)
+    if arguments.few_steps_flow is not None:
+        networks |= FEW_STEPS_NETWORKS
     if arguments.structured_latent_flow is not None:
         networks |= APPEARANCE_NETWORKS
     stems, digests = {}, {}
@@ -122,6 +133,13 @@ def copy_networks(arguments: argparse.Namespace, folder: Path) -> tuple[dict[str
 def network_arguments(folder: Path, name: str) -> dict[str, Any]:
     """What a copied network was built with."""
     return load_json(folder / "ckpts" / f"{name}.json")["args"]
+
+
+def few_step_sampler(arguments: argparse.Namespace) -> SamplerConfig:
+    """The sampler that takes the steps which the flow of few steps was trained for."""
+    settings = load_experiment(arguments.few_steps_flow / "config.json").settings
+    params = SamplingParams(settings.steps, settings.rescale_t, cfg_strength=0.0)
+    return SamplerConfig("FlowEulerGuidanceIntervalSamplerVGGT", params=params)
 
 
 def appearance(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -154,6 +172,7 @@ def describe(
         normalize_geometry=not arguments.raw_geometry,
         append_places=flow["cond_channels"] == encoder["embed_dim"] + PLACE_CHANNELS,
         sha256=digests,
+        few_step_sampler=few_step_sampler(arguments) if FEW_STEPS_FLOW_ROLE in models else None,
         **(appearance(arguments, folder) if SLAT_FLOW_ROLE in models else {}),
     )
 

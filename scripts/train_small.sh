@@ -15,7 +15,8 @@ usage: bash scripts/train_small.sh [--smoke] [--packs "A B"] [--checkpoint DIR]
   --checkpoint  folder that is assembled at the end (default: outputs/scenegen-small)
 
 Seconds of each stage, from the environment: VAE_SECONDS=600 DECODER_SECONDS=450 ENCODER_SECONDS=300 GEOMETRY_SECONDS=300
-FLOW_SECONDS=1600 LATENT_VAE_SECONDS=300 LATENT_FLOW_SECONDS=1400 (the last two: the appearance stage, structured latents)
+FLOW_SECONDS=1600 FEW_STEPS_SECONDS=330 (its flow of few steps) LATENT_VAE_SECONDS=300 LATENT_FLOW_SECONDS=1400 (the last two: the
+appearance stage, structured latents)
 PYTHON (default: python) and WORKERS (processes that compose scenes, default: 10) likewise.
 TEXT
 }
@@ -75,10 +76,11 @@ if ! $smoke; then # snapshots show voxels, which takes a while on a CPU, and hel
     fi
 fi
 train scene_flow "${FLOW_SECONDS:-1600}" "${scenes[@]}"
+train scene_flow_few_steps "${FEW_STEPS_SECONDS:-330}" "${scenes[@]}"
 train structured_latent_vae "${LATENT_VAE_SECONDS:-300}"
 train structured_latent_flow "${LATENT_FLOW_SECONDS:-1400}" --latent-encoder "$outputs/structured_latent_vae/ckpts/encoder"
 "${PYTHON:-python}" scripts/assemble_checkpoint.py --structure-vae "$outputs/structure_decoder" \
-    --scene-flow "$outputs/scene_flow" --structured-latent-vae "$outputs/structured_latent_vae" \
+    --scene-flow "$outputs/scene_flow" --few-steps-flow "$outputs/scene_flow_few_steps" --structured-latent-vae "$outputs/structured_latent_vae" \
     --structured-latent-flow "$outputs/structured_latent_flow" --slat-steps 2 --slat-cfg-strength 0 --output "$checkpoint"
 if $smoke; then
     echo "$checkpoint: every stage ran; its networks are too small, and saw too little, to show anything"

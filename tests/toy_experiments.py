@@ -178,6 +178,15 @@ RENDERED = {"image_size": 16}
 NO_LPIPS = {"lambda_lpips": 0.0}
 TWO_PASSES = {"batch_size_per_gpu": 4, "batch_split": 2}
 
+PLACING_FLOW = network(
+    "SparseStructureFlowModel", SCENE_FLOW, cond_channels=WIDTH + PLACE_CHANNELS, share_mod=True
+)
+SCENE_ENCODERS = {
+    "image_encoder": IMAGE_ENCODER,
+    "geometry_encoder": network("VGGT", AGGREGATOR, camera_head=None, depth_head=None),
+}
+SCENES = {**ONLINE, "object_counts": [0, 0, 0, 1.0], "render_size": 128}
+
 TOYS: dict[str, Toy] = {
     "ImageConditionedVGGTFlowMatchingCFGTrainer": Toy(
         {"denoiser": network("SparseStructureFlowModel", SCENE_FLOW)},
@@ -266,16 +275,23 @@ TOYS: dict[str, Toy] = {
     ),
     "image_encoder": Toy({"image_encoder": IMAGE_ENCODER}, "scenes", ONLINE),
     "scene_flow": Toy(
-        {
-            "flow": network(
-                "SparseStructureFlowModel", SCENE_FLOW, cond_channels=WIDTH + PLACE_CHANNELS, share_mod=True
-            ),
-            "image_encoder": IMAGE_ENCODER,
-            "geometry_encoder": network("VGGT", AGGREGATOR, camera_head=None, depth_head=None),
-        },
+        {"flow": PLACING_FLOW, **SCENE_ENCODERS},
         "scene_latents",
-        {**ONLINE, "object_counts": [0, 0, 0, 1.0], "render_size": 128},
+        SCENES,
         {"append_places": True, "draws": 2, "validate_every": 2},
+        "structure_encoder",
+    ),
+    "scene_flow_distillation": Toy(
+        {"flow": PLACING_FLOW, "teacher": PLACING_FLOW, **SCENE_ENCODERS},
+        "scene_latents",
+        SCENES,
+        {
+            "append_places": True,
+            "steps": 2,
+            "teacher_steps": 4,
+            "validate_every": 2,
+            "freeze_weights": [r"^(teacher|image_encoder|geometry_encoder)\."],
+        },  # fmt: skip
         "structure_encoder",
     ),
     "object_flow": Toy(

@@ -6,7 +6,7 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from dataset_toolkits.photos.set_paths import RENDERS_COND, SetPaths
 from scenegen.datasets.annotations import KeptObject
@@ -113,11 +113,3 @@ def grouped(rows: Iterable[SceneRow]) -> Mapping[str, list[SceneRow]]:
     for row in rows:
         groups[row.scene_id].append(row)
     return groups
-
-
-def missing_files(root: Path, rows: Iterable[SceneRow]) -> list[str]:
-    """Files that rows name and that are not there, relative to the root, each once."""
-    named = dict.fromkeys(
-        name for row in rows for name in (row.vggt_feature, row.masked_image_path, row.scene_image_path)
-    )
-    return [name for name in named if name and not (root / name).is_file()]

@@ -145,7 +145,8 @@ class GenerateScene:
                 "cfg": ("FLOAT", {"default": -1.0, "min": -1.0, "max": 10.0, "step": 0.1}),
                 "texture_size": ("INT", {"default": 1024, "min": 64, "max": 4096}),
                 "refine": ("BOOLEAN", {"default": False}),
-            }
+            },
+            "optional": {"few_steps": ("BOOLEAN", {"default": False})},
         }
 
     def generate(
@@ -158,6 +159,7 @@ class GenerateScene:
         cfg: float,
         texture_size: int,
         refine: bool,
+        few_steps: bool = False,
     ) -> tuple[SceneResult, Tensor]:
         """Generate it.
 
@@ -165,6 +167,7 @@ class GenerateScene:
             image: (B, H, W, 3).
             masks: (B * N, H, W).
             steps, cfg: 0, and below 0, take the checkpoint's own.
+            few_steps: take the checkpoint's flow of structures that needs few steps, where it has one.
 
         Returns:
             The scene, and a picture of it, (1, H, 2 H, 3).
@@ -175,7 +178,7 @@ class GenerateScene:
         """
         views = _views(_photos(image), masks)
         sampling = {"steps": steps if steps > OWN else None, "cfg_strength": cfg if cfg >= 0 else None}
-        settings = RunSettings(seed=seed, sampling=sampling)
+        settings = RunSettings(seed=seed, sampling=sampling, few_steps=few_steps)
         if pipeline.config.has_appearance:
             settings = replace(settings, texture=TextureSettings(size=texture_size))
         result = pipeline.run(views, settings, on_progress=_progress())

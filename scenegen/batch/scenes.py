@@ -25,9 +25,6 @@ from scenegen.pipelines.pipeline import SceneGenPipeline
 from scenegen.pipelines.progress import OnProgress
 from scenegen.pipelines.result import SceneResult
 from scenegen.pipelines.settings import DECODER_ROLES
-from scenegen.refinement.placement import refine_result
-from scenegen.refinement.room import with_room
-from scenegen.refinement.settings import DEFAULT_SETTINGS
 from scenegen.segmentation import Segmenter
 from scenegen.segmentation.masks import Detect, write_found_labels
 from trellis_modules.checkpoint import CheckpointError
@@ -142,9 +139,16 @@ def generate(
     result = pipeline.run(views, settings, on_progress=on_progress)
     made_by = {"model": dict(options.model)} if options.model else {}
     result = replace(result, left_out=dict(views[0].left_out), settings=result.settings | made_by)
-    if options.refine:
+    if options.refine:  # loaded for those who ask for it
+        from scenegen.refinement.placement import refine_result
+        from scenegen.refinement.settings import DEFAULT_SETTINGS
+
         result = refine_result(result, views[0].masks, replace(DEFAULT_SETTINGS, settle=options.settle))
-    return with_room(result, views[0]) if options.room else result
+    if options.room:
+        from scenegen.refinement.room import with_room
+
+        result = with_room(result, views[0])
+    return result
 
 
 @contextmanager

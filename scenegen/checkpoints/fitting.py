@@ -14,7 +14,9 @@ from safe_files.networks import check_sizes
 from safe_files.regular import UnreadableFile, shown
 from scenegen.checkpoints.roles import (
     DECODER_ROLE,
+    FEW_STEPS_FLOW_ROLE,
     FLOW_ROLE,
+    FLOW_ROLES,
     GEOMETRY_ENCODER_ROLE,
     IMAGE_ENCODER_ROLE,
     SLAT_FLOW_ROLE,
@@ -36,7 +38,7 @@ def _structured(name: str) -> tuple[str, str]:
 
 
 CLASSES: Mapping[str, tuple[str, ...]] = {
-    FLOW_ROLE: ("SparseStructureFlowModel",),
+    **dict.fromkeys(FLOW_ROLES, ("SparseStructureFlowModel",)),
     DECODER_ROLE: ("SparseStructureDecoder",),
     SLAT_FLOW_ROLE: _structured("SLatFlowModel"),
     SLAT_MESH_ROLE: _structured("SLatMeshDecoder"),
@@ -86,8 +88,7 @@ def check_fit(config: PipelineConfig, networks: Mapping[str, Described], where: 
                 f"{found.where}: expected {CLASSES[role][0]} for the role {role!r}, got "
                 f"{shown(found.config.name)}; correct {where}"
             )
-    if FLOW_ROLE in networks:
-        flow = networks[FLOW_ROLE]
+    for flow in (networks[role] for role in FLOW_ROLES if role in networks):
         if bool(flow.config.args.get("use_global")) != config.has_scene:
             wanted = "with" if config.has_scene else "without"
             raise CheckpointError(
@@ -131,8 +132,13 @@ def _expectations(
             expectations.append(_Expectation(networks[role].where, name, got, expected, reason))
 
     expectations: list[_Expectation] = []
-    for flow, latents in ((FLOW_ROLE, "structures"), (SLAT_FLOW_ROLE, "structured latents")):
+    for flow, latents in (
+        *((role, "structures") for role in FLOW_ROLES),
+        (SLAT_FLOW_ROLE, "structured latents"),
+    ):
         expect(flow, "out_channels", number(flow, "in_channels"), f"as many channels as the {latents} have")
+    for name in ("in_channels", "resolution"):  # objects of one flow are held while the other makes more
+        expect(FEW_STEPS_FLOW_ROLE, name, number(FLOW_ROLE, name), f"as {FLOW_ROLE} has")
     expect(DECODER_ROLE, "latent_channels", number(FLOW_ROLE, "in_channels"), f"as made by {FLOW_ROLE}")
     channels = number(SLAT_FLOW_ROLE, "in_channels")
     for role in (SLAT_MESH_ROLE, SLAT_GAUSSIAN_ROLE, SLAT_RADIANCE_FIELD_ROLE):
@@ -149,7 +155,8 @@ def _expectations(
         places = PLACE_CHANNELS if config.append_places else 0
         details = PATCH_DETAILS if config.slat_patch_grid else 0
         details += LIGHT_TONES if config.slat_light else 0
-        expect(FLOW_ROLE, "cond_channels", width + places, "the channels of the conditions")
+        for role in FLOW_ROLES:
+            expect(role, "cond_channels", width + places, "the channels of the conditions")
         expect(SLAT_FLOW_ROLE, "cond_channels", width + details, "the channels of the conditions")
     for role in (IMAGE_ENCODER_ROLE, GEOMETRY_ENCODER_ROLE):
         patch = number(role, "patch_size", _ENCODER_DEFAULTS["patch_size"])

@@ -14,7 +14,14 @@ from torch import Tensor, nn
 
 from safe_files.weights import without_weights
 from scenegen.checkpoints.fitting import Described, check_fit
-from scenegen.checkpoints.roles import DECODER_ROLE, GEOMETRY_ENCODER_ROLE, PIPELINE_FILE
+from scenegen.checkpoints.roles import (
+    DECODER_ROLE,
+    FEW_STEPS_FLOW_ROLE,
+    FLOW_ROLE,
+    FLOW_ROLES,
+    GEOMETRY_ENCODER_ROLE,
+    PIPELINE_FILE,
+)
 from scenegen.checkpoints.schema import PipelineConfig
 from scenegen.hub import fetch_reference, file_sha256, missing_weights
 from scenegen.hub.digest import sampled_sha256
@@ -93,6 +100,11 @@ class Networks:
                 network.to("meta")
                 release_memory()
 
+    def free(self, roles: Iterable[str]) -> None:
+        """Keep networks no longer; the next use of one loads it again."""
+        for role in roles:
+            self._kept.pop(role, None)
+
     def _get(self, role: str) -> nn.Module:
         if not self._keep:
             return self._loaders[role]()
@@ -164,10 +176,17 @@ class CheckpointFolder:
         check_fit(self.config, described, str(self.path / PIPELINE_FILE))
         return Networks(loaders, keep)
 
-    def networks_digest(self) -> str:
-        """What tells the networks of this folder from others: a digest of samples of their weights."""
+    def networks_digest(self, few_steps: bool = False) -> str:
+        """What tells the networks of this folder from others: a digest of samples of their weights.
+
+        Args:
+            few_steps: of the flows of structures only the one counts that makes scenes with this setting.
+        """
+        used = FEW_STEPS_FLOW_ROLE if few_steps else FLOW_ROLE
         found = {}
         for role, stem in sorted(self.config.stems.items()):
+            if role in FLOW_ROLES and role != used:
+                continue
             try:
                 found[role] = self.find(stem).weights
             except CheckpointError:  # of a role that may be missing

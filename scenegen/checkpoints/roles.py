@@ -19,13 +19,20 @@ OBJECT_PIPELINE_NAME = "TrellisImageTo3DPipeline"
 """Published name of checkpoints that make each object from its own picture, without a scene."""
 
 FLOW_ROLE = "sparse_structure_flow_model"
+FEW_STEPS_FLOW_ROLE = "sparse_structure_flow_few_steps_model"
+FLOW_ROLES = (FLOW_ROLE, FEW_STEPS_FLOW_ROLE)
+"""Flows of structures: the one that every checkpoint has, and one that was trained to need few steps."""
+
+FEW_STEPS_SAMPLER = "few_step_sampler"
+"""Key of the sampler that belongs to the flow of few steps."""
+
 DECODER_ROLE = "sparse_structure_decoder"
 SLAT_FLOW_ROLE = "slat_flow_model"
 SLAT_MESH_ROLE = "slat_decoder_mesh"
 SLAT_GAUSSIAN_ROLE = "slat_decoder_gs"
 SLAT_RADIANCE_FIELD_ROLE = "slat_decoder_rf"
 MODEL_ROLES = (
-    FLOW_ROLE,
+    *FLOW_ROLES,
     DECODER_ROLE,
     SLAT_FLOW_ROLE,
     SLAT_MESH_ROLE,
@@ -97,9 +104,13 @@ def with_networks(
 
     Args:
         content: the description before.
-        stems: role -> new stem. Roles of ``models`` that are missing here are left out; encoders stay.
+        stems: role -> new stem. Roles of ``models`` that are missing here are left out, with a sampler that
+            is theirs alone; encoders stay.
         sha256: weight file -> hex digest.
     """
     models = {role: stems[role] for role in model_stems(content) if role in stems}
     encoders = {role: stems[role] for role in ENCODER_ROLES if role in stems}
-    return {**content, "args": {**content["args"], "models": models, **encoders, "sha256": dict(sha256)}}
+    args = {**content["args"], "models": models, **encoders, "sha256": dict(sha256)}
+    if FEW_STEPS_FLOW_ROLE not in models:
+        args.pop(FEW_STEPS_SAMPLER, None)
+    return {**content, "args": args}

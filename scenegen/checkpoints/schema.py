@@ -12,7 +12,10 @@ from safe_files.limits import MAX_IMAGE_SIDE_PX
 from safe_files.regular import shown
 from scenegen.checkpoints.roles import (
     DECODER_ROLE,
+    FEW_STEPS_FLOW_ROLE,
+    FEW_STEPS_SAMPLER,
     FLOW_ROLE,
+    FLOW_ROLES,
     GEOMETRY_ENCODER_ROLE,
     IMAGE_ENCODER_ROLE,
     MODEL_ROLES,
@@ -36,7 +39,8 @@ from trellis_modules.samplers.registry import SamplerConfig
 
 logger = logging.getLogger(__name__)
 
-_SAMPLERS = ("sparse_structure_sampler", "slat_sampler")
+_STRUCTURE_SAMPLER = "sparse_structure_sampler"
+_SAMPLERS = (_STRUCTURE_SAMPLER, FEW_STEPS_SAMPLER, "slat_sampler")
 _SCENE_SAMPLER = "VGGT"  # end of the published names of samplers of scenes
 
 TextureSource = Literal["gaussian", "mesh", "radiance_field"]
@@ -59,6 +63,23 @@ class SlatNormalization:
             raise ValueError("slat_normalization: expected finite means and stds above 0, got others")
 
 
+@dataclass(frozen=True)
+class StructureFlow:
+    """One of the flows of structures, with what belongs to it alone.
+
+    Attributes:
+        role: of its network.
+        sampler: how it is sampled by default.
+        sha256: recorded digest of its weights; None where none is.
+        confidence: what signs of right and wrong objects are worth for these weights; None if unknown.
+    """
+
+    role: str
+    sampler: SamplerConfig
+    sha256: str | None
+    confidence: Calibration | None
+
+
 @dataclass(frozen=True, kw_only=True)
 class PipelineConfig:
     """The name and the ``args`` of ``pipeline.json``; networks are named by stems (see `CheckpointFolder`).
@@ -67,6 +88,9 @@ class PipelineConfig:
         name: `PIPELINE_NAME` or `OBJECT_PIPELINE_NAME`.
         models: role -> stem. Without ``slat_*`` roles objects end as surfaces of the structure.
         sparse_structure_sampler: of the structure stage.
+        few_step_sampler: of the structure stage with the flow of few steps, for checkpoints that have one; in
+            the file its name and arguments may be left out, where they are those of
+            ``sparse_structure_sampler``.
         image_cond_model: stem of the image encoder.
         vggt_model: stem of the geometry encoder; None for checkpoints that condition on the object alone.
         image_size: side of the encoders' input in pixels.
@@ -81,12 +105,13 @@ class PipelineConfig:
         slat_light: the appearance flow also sees the tones of the photo, see `light_tones`; released
             checkpoints do without.
         texture_source: default of the textures; None takes the Gaussians where there is a decoder for them.
-        confidence: what signs of right and wrong objects are worth for these networks.
+        confidence: what signs of right and wrong objects are worth for one of the flows of structures.
     """
 
     name: str = PIPELINE_NAME
     models: dict[str, str]
     sparse_structure_sampler: SamplerConfig
+    few_step_sampler: SamplerConfig | None = None
     image_cond_model: str
     vggt_model: str | None = None
     image_size: int = IMAGE_SIZE
@@ -109,6 +134,11 @@ class PipelineConfig:
         for role in required:
             if role not in self.models:
                 raise ValueError(f"models: expected the role {role!r}, got {sorted(self.models)}")
+        if (self.few_step_sampler is None) != (FEW_STEPS_FLOW_ROLE not in self.models):
+            raise ValueError(
+                f"{FEW_STEPS_SAMPLER}: expected it and the role {FEW_STEPS_FLOW_ROLE!r} in models, got one "
+                "of the two; add the other, or leave both out"
+            )
         if self.has_scene and self.vggt_model is None:
             raise ValueError("vggt_model: expected the stem of the geometry encoder, got none")
         self._check_sizes()
@@ -132,13 +162,12 @@ class PipelineConfig:
             raise ValueError(f"texture_source: {self.texture_source!r} needs the role {role!r}, got none")
 
     def _check_samplers(self) -> None:
-        is_of_scenes = self.sparse_structure_sampler.name.endswith(_SCENE_SAMPLER)
-        if is_of_scenes != self.has_scene:
+        for key in (_STRUCTURE_SAMPLER, FEW_STEPS_SAMPLER):
+            sampler: SamplerConfig | None = getattr(self, key)
+            if sampler is None or sampler.name.endswith(_SCENE_SAMPLER) == self.has_scene:
+                continue
             wanted = f"a name that ends with {_SCENE_SAMPLER}" if self.has_scene else "one of single objects"
-            raise ValueError(
-                f"sparse_structure_sampler: expected {wanted} for the pipeline {self.name}, got "
-                f"{self.sparse_structure_sampler.name!r}"
-            )
+            raise ValueError(f"{key}: expected {wanted} for the pipeline {self.name}, got {sampler.name!r}")
         if self.slat_sampler is not None and self.slat_sampler.name.endswith(_SCENE_SAMPLER):
             raise ValueError(
                 f"slat_sampler: expected a sampler of single objects, got {self.slat_sampler.name!r}"
@@ -155,7 +184,8 @@ class PipelineConfig:
             named = [role for role in self.models if role.startswith("slat_") and role in MODEL_ROLES]
             named += [name for name in ("slat_sampler", "slat_normalization") if getattr(self, name)]
             lines += [f"{name}: not used without the role {SLAT_FLOW_ROLE!r}" for name in named]
-        if self.confidence is not None and self.known_confidence is None:
+        known = {self._weights_sha256(role) for role in FLOW_ROLES if role in self.models}
+        if self.confidence is not None and self.confidence.flow_sha256 not in known:
             lines.append("confidence: was learnt for other weights of the structure flow")
         if self.vggt_model is not None and not self.has_scene:
             lines.append(f"vggt_model: not used by the pipeline {self.name}")
@@ -169,16 +199,25 @@ class PipelineConfig:
             stems[GEOMETRY_ENCODER_ROLE] = self.vggt_model
         return stems
 
-    @property
-    def flow_sha256(self) -> str | None:
-        """Recorded digest of the weights of the structure flow; None where none is."""
-        return self.sha256.get(f"{self.models[FLOW_ROLE]}{WEIGHTS_SUFFIX}")
+    def structure_flow(self, few_steps: bool = False) -> StructureFlow:
+        """The flow of structures that every checkpoint has, or the one of few steps.
 
-    @property
-    def known_confidence(self) -> Calibration | None:
-        """The calibration, if it was made for these weights."""
-        is_own = self.confidence is not None and self.confidence.flow_sha256 == self.flow_sha256
-        return self.confidence if is_own else None
+        Raises:
+            ValueError: the checkpoint has none of few steps.
+        """
+        role = FEW_STEPS_FLOW_ROLE if few_steps else FLOW_ROLE
+        sampler = self.few_step_sampler if few_steps else self.sparse_structure_sampler
+        if sampler is None:
+            raise ValueError(
+                f"few_steps: expected a checkpoint with a structure flow of few steps ({role}), got one "
+                "without; leave few_steps (--few-steps) out, or name a checkpoint that has one"
+            )
+        sha256 = self._weights_sha256(role)
+        is_known = self.confidence is not None and self.confidence.flow_sha256 == sha256
+        return StructureFlow(role, sampler, sha256, self.confidence if is_known else None)
+
+    def _weights_sha256(self, role: str) -> str | None:
+        return self.sha256.get(f"{self.models[role]}{WEIGHTS_SUFFIX}")
 
     @property
     def has_scene(self) -> bool:
@@ -241,6 +280,9 @@ class PipelineConfig:
             ConfigError: a key is unknown, missing, of the wrong type or contradicts another.
         """
         args: dict[str, Any] = dict(named.args)
+        few, usual = args.get(FEW_STEPS_SAMPLER), args.get(_STRUCTURE_SAMPLER)
+        if isinstance(few, dict) and isinstance(usual, dict):
+            args[FEW_STEPS_SAMPLER] = {key: usual[key] for key in ("name", "args") if key in usual} | few
         for key in _SAMPLERS:
             if isinstance(args.get(key), dict):
                 args[key] = SamplerConfig.parse(args[key], f"{where}: {key}")

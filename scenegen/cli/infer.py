@@ -192,6 +192,7 @@ def load_pipeline(options: argparse.Namespace, low_vram: bool) -> SceneGenPipeli
         getattr(torch, options.dtype) if options.dtype else None,
         revision=options.revision,
         offload=low_vram,
+        few_steps=options.few_steps,
     )
     check_checkpoint(pipeline, options)
     return pipeline

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
-from safe_files.limits import HIGHEST_MAX_PIXELS, MAX_PIXELS, MAX_STEPS
+from safe_files.limits import HIGHEST_MAX_PIXELS, MAX_PIXELS
 from scenegen.batch.options import BatchOptions
 from scenegen.checkpoints.identity import made_by
 from scenegen.checkpoints.schema import TextureSource
@@ -19,6 +19,7 @@ from scenegen.cli.engine_options import add_engine_arguments, engine_of
 from scenegen.cli.export_options import add_export_arguments, export_options
 from scenegen.cli.parser import CommandParser
 from scenegen.cli.root_options import add_root_arguments, apply_root
+from scenegen.cli.sampling_options import add_sampling_arguments, given, sampling_settings
 from scenegen.cli.segmenter_options import (
     add_segmenter_arguments,
     check_segmenter_arguments,
@@ -28,7 +29,6 @@ from scenegen.cli.segmenter_options import (
 from scenegen.cli.store_options import path_or_url, use_mirrors
 from scenegen.cli.types import (
     formats,
-    non_negative,
     object_count,
     positive_int,
     seed,
@@ -50,7 +50,6 @@ from scenegen.physics.packages import SIMULATION_PACKAGES, PhysicsUnavailable, c
 from scenegen.pipelines.settings import DECODER_ROLES, RunSettings
 from scenegen.pipelines.texturing import TEXTURE_MODES, SolidMode, TextureMode, TextureSettings
 from scenegen.stores.urls import StoreError
-from trellis_modules.samplers.solvers import SolverName
 
 
 def parse_arguments(
@@ -157,25 +156,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--low-vram", action="store_true", help="load each network for its stage alone")
     parser.add_argument("--seed", type=seed, default=42, help="of all noise (%(default)s)")
     add_candidate_arguments(parser)
-    parser.add_argument("--steps", type=up_to(MAX_STEPS), help="sampling steps; default: the checkpoint's")
-    parser.add_argument("--cfg", type=non_negative, help="guidance strength; default: the checkpoint's")
-    interval = {"nargs": 2, "type": non_negative, "metavar": ("LOW", "HIGH")}
-    parser.add_argument(
-        "--cfg-interval",
-        **interval,
-        help="times at which guidance acts, 0 is data and 1 noise; default: the checkpoint's",
-    )
-    parser.add_argument(
-        "--solver",
-        choices=get_args(SolverName),
-        help="what makes a step; midpoint and heun take two passes for one; default: the checkpoint's",
-    )
-    parser.add_argument("--slat-steps", type=up_to(MAX_STEPS), help="sampling steps of the appearance stage")
-    parser.add_argument("--slat-cfg", type=non_negative, help="guidance strength of the appearance stage")
-    parser.add_argument("--slat-cfg-interval", **interval, help="the same of the appearance stage")
-    parser.add_argument(
-        "--slat-solver", choices=get_args(SolverName), help="what makes a step of the appearance stage"
-    )
+    add_sampling_arguments(parser)
     parser.add_argument(
         "--group",
         type=positive_int,
@@ -295,7 +276,6 @@ def batch_options(options: argparse.Namespace) -> BatchOptions:
     """
     export = export_options(options)
     check_options(options.formats, export)
-    _check_intervals(options)
     if options.settle:
         if not options.refine:
             raise ValueError("--settle: is the last step of --refine; add it, or leave --settle out")
@@ -345,33 +325,15 @@ def batch_options(options: argparse.Namespace) -> BatchOptions:
     )
 
 
-def _check_intervals(options: argparse.Namespace) -> None:
-    intervals = {"--cfg-interval": options.cfg_interval, "--slat-cfg-interval": options.slat_cfg_interval}
-    for flag, (low, high) in ((flag, values) for flag, values in intervals.items() if values is not None):
-        if not low <= high <= 1:
-            raise ValueError(f"{flag}: expected 0 <= LOW <= HIGH <= 1, got {low:g} {high:g}")
-
-
 def run_settings(options: argparse.Namespace) -> RunSettings:
     """How each scene is made.
 
     Raises:
-        ValueError: a texture setting is out of range.
+        ValueError: a texture setting is out of range, or an interval is none.
     """
     return RunSettings(
         seed=options.seed,
-        sampling=given(
-            steps=options.steps,
-            cfg_strength=options.cfg,
-            cfg_interval=options.cfg_interval,
-            solver=options.solver,
-        ),
-        slat_sampling=given(
-            steps=options.slat_steps,
-            cfg_strength=options.slat_cfg,
-            cfg_interval=options.slat_cfg_interval,
-            solver=options.slat_solver,
-        ),
+        **sampling_settings(options),
         texture=TextureSettings(
             **given(
                 source=options.texture,
@@ -390,8 +352,3 @@ def run_settings(options: argparse.Namespace) -> RunSettings:
         appearance=not options.no_appearance,
         candidates=candidates_of(options),
     )
-
-
-def given(**settings: Any) -> dict[str, Any]:
-    """The settings that are not None."""
-    return {name: value for name, value in settings.items() if value is not None}

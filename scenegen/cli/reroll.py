@@ -34,6 +34,7 @@ from scenegen.cli.candidate_options import add_candidate_arguments, candidates_o
 from scenegen.cli.infer import show_progress
 from scenegen.cli.parser import CommandParser
 from scenegen.cli.reports import set_up_logging, tell_device
+from scenegen.cli.sampling_options import FEW_STEPS_HELP
 from scenegen.cli.types import default_device, device, seed, up_to
 from scenegen.export.kept_files import read_record
 from scenegen.export.options import ExportOptions
@@ -107,6 +108,11 @@ def parse_arguments(arguments: Sequence[str] | None, prog: str | None = None) ->
     parser.add_argument("--seed", type=seed, help="of the noise; default: the next one of the scene")
     add_candidate_arguments(parser)
     add_ways(parser)
+    parser.add_argument(
+        "--few-steps",
+        action=argparse.BooleanOptionalAction,
+        help=f"{FEW_STEPS_HELP}, or the usual one; default: that of the scene",
+    )
     parser.add_argument("--steps", type=up_to(MAX_STEPS), help="sampling steps; default: those of the scene")
     parser.add_argument(
         "--checkpoint", default=bundled(SMALL_MODEL), help="that made the scene; default: the small model"
@@ -162,6 +168,7 @@ def problem_of_options(options: argparse.Namespace) -> str | None:
     samples = not (options.undo or options.remove or options.use_mesh)
     given = {
         "--seed": options.seed,
+        "--few-steps": options.few_steps,
         "--steps": options.steps,
         "--candidates": options.candidates,
         "--budget": options.budget,
@@ -187,7 +194,8 @@ def change(result: SceneResult, record: Mapping[str, Any], options: argparse.Nam
     mesh = None if options.use_mesh is None else read_mesh(options.use_mesh)
     masks = given_masks(result, options)
     tell_device(options.device, options.dtype)
-    pipeline = load_pipeline(options)
+    settings = next_settings(result, options)
+    pipeline = load_pipeline(options, settings.few_steps)
     with tqdm(desc=options.scene.name, leave=False, disable=None) as bar:
         shown: dict[str, Any] = {"lock_pose": options.lock_pose, "on_progress": partial(show_progress, bar)}
         if options.remove:
@@ -195,7 +203,7 @@ def change(result: SceneResult, record: Mapping[str, Any], options: argparse.Nam
         elif mesh is not None:
             changed = pipeline.place_mesh(result, objects[0], mesh, **shown)
         else:
-            changed = pipeline.reroll(result, objects, next_settings(result, options), masks=masks, **shown)
+            changed = pipeline.reroll(result, objects, settings, masks=masks, **shown)
     drawn = {request.representation for request in requests}
     known = {name for name in drawn if DECODER_ROLES[name] in pipeline.networks.roles}
     return pipeline.with_representations(changed, known)
@@ -210,6 +218,8 @@ def next_settings(result: SceneResult, options: argparse.Namespace) -> RunSettin
     state = result.state
     assert state is not None, "read_state gives one"
     settings = replace(state.settings, candidates=candidates_of(options))
+    if options.few_steps not in (None, settings.few_steps):  # what the scene was told is for the other flow
+        settings = replace(settings, few_steps=options.few_steps, sampling={})
     if options.steps is not None:
         settings = replace(settings, sampling={**settings.sampling, "steps": options.steps})
     following = state.seed + 1 if state.seed + 1 in SEEDS else 0
@@ -236,15 +246,15 @@ def given_masks(result: SceneResult, options: argparse.Namespace) -> dict[int, A
     return {options.objects[0] if options.objects else free: mask}
 
 
-def load_pipeline(options: argparse.Namespace) -> SceneGenPipeline:
-    """The pipeline of the checkpoint.
+def load_pipeline(options: argparse.Namespace, few_steps: bool) -> SceneGenPipeline:
+    """The pipeline of the checkpoint, with the flow of structures that is used.
 
     Raises:
-        CheckpointError: a file is missing or damaged.
+        CheckpointError: a file is missing or damaged, or there is no such flow.
     """
     dtype = getattr(torch, options.dtype) if options.dtype else None
     return SceneGenPipeline.from_pretrained(
-        options.checkpoint, options.device, dtype, revision=options.revision
+        options.checkpoint, options.device, dtype, revision=options.revision, few_steps=few_steps
     )
 
 

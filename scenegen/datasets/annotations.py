@@ -14,7 +14,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -210,14 +210,6 @@ def kept_objects(photo: AnnotatedPhoto, check_model: Callable[[str], object]) ->
     objects = [_kept(number, *pair) for number, pair in enumerate(ordered)]
     count = len(objects) - len(hidden)
     return KeptObjects(tuple(objects[:count]), tuple(objects[count:]), tuple(faults), +left_out)
-
-
-def count_left_out(all_kept: Iterable[KeptObjects]) -> Counter[str]:
-    """Sum of what was left out of several photos, by reason."""
-    total: Counter[str] = Counter()
-    for kept in all_kept:
-        total.update(kept.left_out)
-    return total
 
 
 def _photo_problem(image: Any, photos: Mapping[int, Any], names: set[str]) -> str | None:

@@ -103,6 +103,8 @@ class SceneControls:
         texture_size: texels along an edge.
         structure, appearance: of the two sampling stages.
         refine: push objects out of each other and onto the floor.
+        few_steps: structures come from the checkpoint's flow of few steps, whose own sampling settings hold
+            in place of those of ``structure``.
     """
 
     seed: int = 0
@@ -113,6 +115,7 @@ class SceneControls:
     structure: SamplingControls = SamplingControls()
     appearance: SamplingControls = SamplingControls()
     refine: bool = False
+    few_steps: bool = False
 
     def check(self, num_photos: int) -> None:
         """Refuse what the page does not allow, before any network runs.
@@ -130,6 +133,10 @@ class SceneControls:
                 f"settings: expected a whole number as texture_size and true or false as refine, got "
                 f"{self.texture_size!r:.40} and {self.refine!r:.40}; correct them"
             )
+        if not isinstance(self.few_steps, bool):
+            raise SceneInputError(
+                f"settings: expected true or false as few_steps, got {self.few_steps!r:.40}; correct it"
+            )
         if self.positions_type == "avg" and num_photos < 2:
             raise SceneInputError(
                 "positions type: expected several pictures for 'avg', got one; choose 'last' or add pictures"
@@ -143,10 +150,19 @@ class SceneControls:
         Args:
             config: the checkpoint's description.
             query: place of the query object, from 0; None takes the first of the order.
+
+        Raises:
+            SceneInputError: the checkpoint has no flow of few steps.
         """
+        if self.few_steps and config.few_step_sampler is None:
+            raise SceneInputError(
+                "few_steps: expected a checkpoint with a structure flow of few steps, this demo's has none; "
+                "leave it out"
+            )
         settings = RunSettings(
             seed=int(self.seed),
-            sampling=self.structure.params(),
+            sampling={} if self.few_steps else self.structure.params(),
+            few_steps=self.few_steps,
             positions_type=self.positions_type,
             order=self.order,
             query=query,

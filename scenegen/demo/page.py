@@ -139,7 +139,7 @@ class ExampleParts:
 
 def controls_of(values: Sequence[Any]) -> SceneControls:
     """The controls as `ControlParts.inputs` sends them."""
-    seed, order, positions, simplify, size, *stages, refine = values
+    seed, order, positions, simplify, size, *stages, refine, few_steps = values
     return SceneControls(
         seed=seed,
         order=order,
@@ -149,6 +149,7 @@ def controls_of(values: Sequence[Any]) -> SceneControls:
         structure=SamplingControls(*stages[:5]),
         appearance=SamplingControls(*stages[5:]),
         refine=bool(refine),
+        few_steps=bool(few_steps),
     )
 
 
@@ -264,8 +265,13 @@ def box_canvas() -> Any:
     return canvas
 
 
-def build_controls(start: SceneControls) -> ControlParts:
-    """The controls of a generation, with the values of ``start``."""
+def build_controls(start: SceneControls, has_few_steps: bool) -> ControlParts:
+    """The controls of a generation.
+
+    Args:
+        start: their values.
+        has_few_steps: whether there is a flow of structures that needs few steps.
+    """
     import gradio as gr
 
     with gr.Accordion("🎮 Generation Controls", open=False, elem_id="generation_controls"):
@@ -286,10 +292,14 @@ def build_controls(start: SceneControls) -> ControlParts:
                 label="Refine", info="push objects out of each other and onto the floor", elem_id="refine"
             )
         with gr.Tab("Structure Parameters"):
+            few_steps = gr.Checkbox(
+                label="Fast Structure", elem_id="few_steps", visible=has_few_steps,
+                info="from the flow that needs few steps, with its own settings in place of these",
+            )  # fmt: skip
             structure = _stage_sliders(start.structure)
         with gr.Tab("SLAT Parameters"):
             appearance = _stage_sliders(start.appearance)
-    inputs = [seed, order, positions, simplify, size, *structure, *appearance, refine]
+    inputs = [seed, order, positions, simplify, size, *structure, *appearance, refine, few_steps]
     return ControlParts(chosen, randomize, inputs)
 
 

@@ -98,7 +98,7 @@ def build_page(service: DemoService, examples: list[Example]) -> gradio.Blocks:
             with gr.Column():
                 parts = build_picture(_segmenter_words(service), service.options.text_model is not None)
             with gr.Column():
-                controls = build_controls(service.preset(OWN_PRESET))
+                controls = build_controls(service.preset(OWN_PRESET), service.has_few_steps)
                 result = build_result()
         example_parts = build_examples(examples)
         pictures = PictureEvents(service, parts)

@@ -96,6 +96,12 @@ class DemoService:
             return f"SAM 2 ({options.sam2})"
         return self.models.segmenter(options.devices[0]).description
 
+    @property
+    def has_few_steps(self) -> bool:
+        """Whether the demo's checkpoint has a flow of structures that needs few steps, as far as is known."""
+        config = self.models.config()
+        return config is not None and config.few_step_sampler is not None
+
     def preset(self, name: str) -> SceneControls:
         """The controls of a preset for the demo's checkpoint."""
         return preset(name, self.models.config())

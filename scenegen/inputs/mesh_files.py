@@ -45,6 +45,9 @@ def read_mesh(path: Path) -> trimesh.Trimesh:
     try:
         content = read_bytes(path, MAX_GLB_BYTES)
         loaded = trimesh.load_scene(io.BytesIO(content), file_type=path.suffix[1:].lower(), process=False)
+        for part in loaded.geometry.values():
+            if isinstance(part, trimesh.Trimesh):
+                _settle_colours(part, is_linear=path.suffix.lower() == ".glb")
         mesh = loaded.to_mesh()
     except FileNotFoundError as error:
         raise SceneInputError(f"{path}: expected a mesh, found no such file; check the path") from error
@@ -56,6 +59,42 @@ def read_mesh(path: Path) -> trimesh.Trimesh:
             "it again"
         ) from error
     return _normalised(path, mesh)
+
+
+def _settle_colours(mesh: trimesh.Trimesh, is_linear: bool) -> None:
+    """Give a mesh a picture of the base colour, colours at its vertices in sRGB, or neither.
+
+    A material without a picture, which the reader takes for a texture, leaves the colours of the vertices
+    where there are any, then the one colour of the material.
+
+    Args:
+        mesh: a part of a file.
+        is_linear: whether the file keeps colours in linear light, as glTF does.
+    """
+    visual = mesh.visual
+    if visual.kind == "texture":
+        if hasattr(visual.material, "to_pbr"):
+            visual.material = visual.material.to_pbr()
+        if visual.uv is not None and visual.material.baseColorTexture is not None:
+            return
+        colours = visual.vertex_attributes.get("color")
+        if colours is None and visual.material.baseColorFactor is not None:
+            colours = np.tile(visual.material.baseColorFactor, (len(mesh.vertices), 1))
+    else:
+        colours = visual.vertex_colors if visual.kind == "vertex" else None
+    if colours is None:
+        if visual.kind == "texture":
+            mesh.visual = trimesh.visual.ColorVisuals()
+        return
+    rgba = trimesh.visual.color.to_rgba(colours).copy()
+    if is_linear:
+        rgba[:, :3] = np.rint(_linear_to_srgb(rgba[:, :3] / 255.0) * 255)
+    mesh.visual = trimesh.visual.ColorVisuals(mesh, vertex_colors=rgba)
+
+
+def _linear_to_srgb(values: np.ndarray) -> np.ndarray:
+    """Linear light in [0, 1] to sRGB (IEC 61966-2-1)."""
+    return np.where(values <= 0.0031308, 12.92 * values, 1.055 * values ** (1 / 2.4) - 0.055)
 
 
 def _normalised(path: Path, mesh: trimesh.Trimesh) -> trimesh.Trimesh:

@@ -96,7 +96,9 @@ class PositionHead(TorsoModule):
             pose = torch.cat([pose[:, :-1], F.relu(pose[:, -1:])], dim=-1)
         if self.training:
             return pose
-        return torch.where(is_query[:, None], pose.new_tensor(self.identity), pose)
+        # made on its device, because a pass that is recorded as a CUDA graph copies nothing from the CPU
+        identity = torch.cat([pose.new_full((1,), value) for value in self.identity])
+        return torch.where(is_query[:, None], identity, pose)
 
     def _refine(self, token: Tensor, condition: Tensor) -> Tensor:
         """One pass: (B, 1, C) tokens and (B, C) embedded poses -> (B, 8) corrections."""

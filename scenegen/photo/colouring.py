@@ -124,7 +124,7 @@ def _spread(mesh: trimesh.Trimesh, seen: np.ndarray, colours: np.ndarray, neighb
     )
     mirrored = place[seen] * [-1, 1, 1, -1, 1, 1, 1] + [0, 0, 0, 0, 0, 0, _MIRROR_PENALTY]
     tree = cKDTree(np.concatenate([place[seen], mirrored]))
-    distance, index = tree.query(place[~seen], k=neighbours)
+    distance, index = tree.query(place[~seen], k=neighbours, workers=-1)
     weight = 1 / (distance**2 + 1e-6)
     found = colours[index % len(colours)]
     return (found * weight[..., None]).sum(axis=1) / weight.sum(axis=1, keepdims=True)

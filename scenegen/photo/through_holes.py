@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from scipy import ndimage
-from scipy.interpolate import LinearNDInterpolator
 
 from scenegen.geometry import apply_transform
 from scenegen.photo.camera import PhotoCamera
@@ -158,6 +157,8 @@ def _mask_in_picture(
 
 def _membrane(picture: _Picture, hole: np.ndarray, voxel: float) -> np.ndarray:
     """Points (N, 3), object frame, that span a hole (H, W) and cover its rim, all around the same depth."""
+    from scipy.interpolate import LinearNDInterpolator  # most scenes have no such hole
+
     rim = ndimage.binary_dilation(hole, _NEIGHBOURS) & picture.silhouette
     across = LinearNDInterpolator(np.argwhere(rim), picture.depth[rim])
     depth = np.concatenate([across(np.argwhere(hole)), picture.depth[rim]])

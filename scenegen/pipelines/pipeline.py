@@ -7,7 +7,6 @@ import tempfile
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from scenegen import hub
 from scenegen.checkpoints.networks import CheckpointFolder, Networks
-from scenegen.checkpoints.roles import SLAT_RADIANCE_FIELD_ROLE
+from scenegen.checkpoints.roles import FLOW_ROLES, SLAT_RADIANCE_FIELD_ROLE
 from scenegen.checkpoints.schema import PipelineConfig
 from scenegen.conditioning.image_preparation import RemoveBackground
 from scenegen.geometry import average_poses
@@ -81,8 +80,8 @@ class SceneGenPipeline:
             config,
             StructureStage(config, networks, self.device, remove_background),
             AppearanceStage(config, networks, self.device),
-            config.known_confidence,
         )
+        self._digests: dict[bool, str] = {}
 
     @classmethod
     def from_pretrained(
@@ -93,6 +92,7 @@ class SceneGenPipeline:
         *,
         revision: str | None = None,
         offload: bool = False,
+        few_steps: bool = False,
         remove_background: RemoveBackground | None = None,
     ) -> SceneGenPipeline:
         """Load a checkpoint: ours, the published SceneGen layout, or that of TRELLIS.
@@ -104,10 +104,13 @@ class SceneGenPipeline:
             dtype: what their large layers compute in; None takes float32 on a CPU and float16 elsewhere.
             revision: of the repository.
             offload: keep no network in memory: each is loaded for its stage and freed after it.
+            few_steps: of the flows of structures, load that of few steps now; a run loads the one that its
+                settings ask for, in place of the other.
             remove_background: for cut-outs without transparency; None refuses them.
 
         Raises:
-            CheckpointError: a file is missing or damaged, differs from its recorded sha256, or does not fit.
+            CheckpointError: a file is missing or damaged, differs from its recorded sha256, or does not fit;
+                or there is no flow of few steps.
         """
         device = best_device() if device is None else torch.device(device)
         dtype = default_dtype(device) if dtype is None else dtype
@@ -119,7 +122,11 @@ class SceneGenPipeline:
         is_local = Path(path_or_repo).expanduser() == folder
         source = CheckpointFolder(folder, PipelineConfig.load(folder), device, dtype, from_hub=not is_local)
         networks = source.networks(keep=not offload, optional=(SLAT_RADIANCE_FIELD_ROLE,))
-        networks.load(networks.roles - {SLAT_RADIANCE_FIELD_ROLE})
+        try:
+            flow = source.config.structure_flow(few_steps).role
+        except ValueError as error:
+            raise CheckpointError(f"{path_or_repo}: {error}") from error
+        networks.load(networks.roles - {SLAT_RADIANCE_FIELD_ROLE, *FLOW_ROLES} | {flow})
         return cls(source.config, networks, device, source=source, remove_background=remove_background)
 
     def save_pretrained(self, folder: Path | str) -> Path:
@@ -211,7 +218,7 @@ class SceneGenPipeline:
         return replace(
             result,
             settings=made.record(record, resolved, numbers),
-            state=SceneState(tuple(views), numbers, settings, self._digest, resolved.seeds[-1]),
+            state=SceneState(tuple(views), numbers, settings, self._digest(settings), resolved.seeds[-1]),
             **meter.measured,
         )
 
@@ -272,7 +279,7 @@ class SceneGenPipeline:
             ValueError, CheckpointError, Cancelled: see `run`.
         """
         taken = {number: np.asarray(mask) > 0 for number, mask in (masks or {}).items()}
-        known = plan_reroll(result, objects, self._digest, masks=taken, lock_pose=lock_pose)
+        known = plan_reroll(result, objects, self._digest_for(result), masks=taken, lock_pose=lock_pose)
         settings = settings or known.next_settings()
         resolved = replace(settings, structure=None, query=None).resolve(self.config, self.networks.roles)
         reporter, meter = ProgressReporter(on_progress, should_stop), StageMeter(self.device)
@@ -314,7 +321,7 @@ class SceneGenPipeline:
             CheckpointError: there is no structure encoder beside the networks.
             Cancelled: ``should_stop`` said so.
         """
-        known = plan_reroll(result, [object_id], self._digest, lock_pose=lock_pose)
+        known = plan_reroll(result, [object_id], self._digest_for(result), lock_pose=lock_pose)
         settings = replace(known.state.settings, structure=None).resolve(self.config, self.networks.roles)
         reporter, meter = ProgressReporter(on_progress, should_stop), StageMeter(self.device)
         if self.source is None:
@@ -347,10 +354,17 @@ class SceneGenPipeline:
             items = self._stages.appearance.decode_again(result.objects, wanted, ProgressReporter())
         return replace(result, objects=tuple(items))
 
-    @cached_property
-    def _digest(self) -> str:
-        """What tells the networks from others; empty for networks that came from no folder."""
-        return "" if self.source is None else self.source.networks_digest()
+    def _digest(self, settings: RunSettings) -> str:
+        """What tells the networks of a run from others; empty for networks that came from no folder."""
+        if self.source is None:
+            return ""
+        if settings.few_steps not in self._digests:
+            self._digests[settings.few_steps] = self.source.networks_digest(settings.few_steps)
+        return self._digests[settings.few_steps]
+
+    def _digest_for(self, result: SceneResult) -> str:
+        """The digest of the networks at hand that would have made a scene."""
+        return self._digest(RunSettings() if result.state is None else result.state.settings)
 
     def _provenance(self) -> dict[str, Any]:
         """What made the scene, beside the arguments of the run."""

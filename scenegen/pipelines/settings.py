@@ -43,6 +43,8 @@ class RunSettings:
         seed: of all noise.
         sampling: settings of the structure stage that replace the checkpoint's, by the names of
             `SamplingParams` (steps, cfg_strength, ...); None keeps the checkpoint's value.
+        few_steps: take the checkpoint's flow of structures that was trained to need few steps, with the
+            settings of its own sampler that ``sampling`` may replace, in place of the usual flow.
         slat_sampling: likewise for the appearance stage.
         cond_parts: which conditions are used; None takes those that the checkpoint was trained with.
         scene_attention: let the objects see each other; without it only for comparisons.
@@ -75,6 +77,7 @@ class RunSettings:
 
     seed: int = 42
     sampling: Mapping[str, Any] = field(default_factory=dict)
+    few_steps: bool = False
     slat_sampling: Mapping[str, Any] = field(default_factory=dict)
     cond_parts: CondParts | None = None
     scene_attention: bool = True
@@ -133,11 +136,12 @@ class RunSettings:
             ConfigError: a sampling setting is unknown or out of range.
             ValueError: something is asked for that the checkpoint or the other settings do not allow.
         """
-        sampling = merge_params(config.sparse_structure_sampler.params, self.sampling, "run")
+        flow = config.structure_flow(self.few_steps)
         texture = self._texture(config)
         resolved = ResolvedSettings(
             seed=self.seed,
-            sampling=sampling,
+            sampling=merge_params(flow.sampler.params, self.sampling, "run"),
+            few_steps=self.few_steps,
             slat_sampling=self._slat_sampling(config),
             cond_parts=self.cond_parts or config.cond_parts,
             scene_attention=self.scene_attention,
@@ -226,6 +230,7 @@ class ResolvedSettings:
 
     seed: int
     sampling: SamplingParams
+    few_steps: bool
     slat_sampling: SamplingParams | None
     cond_parts: CondParts
     scene_attention: bool
@@ -262,6 +267,8 @@ class ResolvedSettings:
         }
         counts = {"faces": self.faces, "scene_faces": self.scene_faces, "simplify": self.simplify}
         record |= {name: value for name, value in counts.items() if value is not None}
+        if self.few_steps:
+            record["few_steps"] = True
         if self.order != "largest":
             record["order"] = self.order
         if self.query is not None:

@@ -11,7 +11,7 @@ import torch
 
 from scenegen.checkpoints.schema import PipelineConfig
 from scenegen.conditioning.scene_conditioner import SceneCond
-from scenegen.confidence.calibration import Calibration, SceneConfidence
+from scenegen.confidence.calibration import SceneConfidence
 from scenegen.inputs.scene_images import SceneImages
 from scenegen.photo.camera import PhotoCamera
 from scenegen.photo.colouring import MIN_OVERLAP
@@ -79,13 +79,11 @@ class SceneStages:
     Attributes:
         config: the checkpoint's description.
         structure, appearance: the two stages that sample.
-        calibration: what signs of right and wrong objects are worth for these networks; None if unknown.
     """
 
     config: PipelineConfig
     structure: StructureStage
     appearance: AppearanceStage
-    calibration: Calibration | None = None
 
     def generate(
         self,
@@ -150,8 +148,9 @@ class SceneStages:
             cond, objects = self._conditions(views, order, settings, reporter)
         generators = [noise_generator(seed) for seed in settings.seeds]
         held = None if known is None else known.held()
+        calibration = self.config.structure_flow(settings.few_steps).confidence
         with meter.stage("sample"):
-            is_judged = self.config.has_scene and (count > 1 or self.calibration is not None)
+            is_judged = self.config.has_scene and (count > 1 or calibration is not None)
             steps = PATH_STEPS if is_judged else 0
             sample = self.structure.sample(cond, generators, settings, reporter, held, steps)
             told = None
@@ -183,7 +182,7 @@ class SceneStages:
             with meter.stage("judge"):
                 camera = None if known is None else known.result.camera
                 masks = [views[0].masks[row] for row in order]
-                found = judged(found, masks, self.calibration, camera)
+                found = judged(found, masks, calibration, camera)
         return found, objects
 
     def _conditions(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from scenegen.checkpoints.networks import Networks
-from scenegen.checkpoints.roles import DECODER_ROLE, FLOW_ROLE, GEOMETRY_ENCODER_ROLE, IMAGE_ENCODER_ROLE
+from scenegen.checkpoints.roles import DECODER_ROLE, FLOW_ROLES, GEOMETRY_ENCODER_ROLE, IMAGE_ENCODER_ROLE
 from scenegen.checkpoints.schema import PipelineConfig
 from scenegen.conditioning.image_preparation import RemoveBackground, prepare_asset_image
 from scenegen.conditioning.parts import CondParts
@@ -31,6 +31,7 @@ from scenegen.pipelines.sampling import (
 )
 from scenegen.pipelines.settings import ResolvedSettings
 from trellis_modules.models import SparseStructureFlowModel
+from trellis_modules.samplers import FlowEulerSampler
 
 _IMAGES_AT_ONCE = 16
 _OBJECTS_DECODED_AT_ONCE = 4
@@ -113,7 +114,7 @@ class StructureStage:
         Raises:
             SceneInputError: the memory does not hold so many samples.
         """
-        with self.networks.use(FLOW_ROLE) as flow, reporter.watching(flow):
+        with self._flow(settings, reporter) as (flow, sampler):
             per_asset = _bytes_per_asset(flow, cond.neg_cond.shape[1])
             check_candidates_fit(len(generators), cond.num_assets, per_asset, self.device)
             shape = (cond.num_assets, flow.config.in_channels, flow.config.resolution)
@@ -121,7 +122,7 @@ class StructureStage:
             reporter.report("structure", 0, settings.sampling.steps)
             return sample_structure(
                 _who_sees_whom(flow, settings),
-                self.config.sparse_structure_sampler.build_sampler(),
+                sampler,
                 cond,
                 noise,
                 settings.sampling,
@@ -143,10 +144,10 @@ class StructureStage:
         reporter: ProgressReporter,
     ) -> Tensor:
         """What the pose head tells of finished latents (N * B, C, r, r, r), see `sampling.told_poses`."""
-        with self.networks.use(FLOW_ROLE) as flow, reporter.watching(flow):
+        with self._flow(settings, reporter) as (flow, sampler):
             return told_poses(
                 _who_sees_whom(flow, settings),
-                self.config.sparse_structure_sampler.build_sampler(),
+                sampler,
                 cond,
                 latents.to(self.device),
                 times,
@@ -163,6 +164,16 @@ class StructureStage:
         with self.networks.use(DECODER_ROLE) as decoder, reporter.watching(decoder):
             chunks = [decoder(chunk).float().cpu() for chunk in latents.split(_OBJECTS_DECODED_AT_ONCE)]
         return torch.cat(chunks).squeeze(1)
+
+    @contextmanager
+    def _flow(
+        self, settings: ResolvedSettings, reporter: ProgressReporter
+    ) -> Iterator[tuple[SparseStructureFlowModel, FlowEulerSampler]]:
+        """The flow that the settings ask for, with its sampler; no other one stays in memory beside it."""
+        chosen = self.config.structure_flow(settings.few_steps)
+        self.networks.free(role for role in FLOW_ROLES if role != chosen.role)
+        with self.networks.use(chosen.role) as flow, reporter.watching(flow):
+            yield flow, chosen.sampler.build_sampler()
 
 
 def _who_sees_whom(flow: nn.Module, settings: ResolvedSettings) -> FlowFunction:

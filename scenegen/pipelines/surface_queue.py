@@ -21,7 +21,7 @@ MAX_WORKERS = 8
 """Processes that clean and unwrap meshes at most; each holds one mesh of some 50 MB."""
 
 WORKERS_VARIABLE = "SCENEGEN_WORKERS"
-"""Environment variable: how many of them at most, 0 for none; unset or "auto": as many as threads."""
+"""Environment variable: how many of them at most, 0 for none; unset or "auto": one less than threads."""
 
 _SECONDS_BETWEEN_CHECKS = 0.05
 
@@ -42,7 +42,7 @@ class WorkerPool:
             ValueError: the environment variable is neither "auto" nor a number.
         """
         count = min(num_objects, _most_workers())
-        if settings is None or settings.surface != "solid" or count < 2:
+        if settings is None or settings.surface != "solid" or num_objects < 2 or count < 1:
             return None
         if self._workers is not None and self._workers.owner != os.getpid():
             self._workers = None  # this process was forked from the one that they belong to
@@ -61,7 +61,7 @@ class WorkerPool:
 def _most_workers() -> int:
     wanted = os.environ.get(WORKERS_VARIABLE, "auto")
     if wanted == "auto":
-        return min(torch.get_num_threads(), MAX_WORKERS)
+        return min(torch.get_num_threads() - 1, MAX_WORKERS)  # this process works, too
     if not wanted.isdecimal():
         raise ValueError(
             f"environment variable {WORKERS_VARIABLE}: expected auto or a number, got {wanted!r}"
@@ -102,13 +102,15 @@ class SurfaceQueue:
     def take(self, row: int, on_piece: Callable[[int], object] | None = None) -> PreparedSurface | None:
         """Wait for the surface of an object; None where no face is left.
 
-        ``on_piece`` as in `prepare_surface`, where the work is done here.
+        The work is done here where no process has begun it. ``on_piece`` is told of it then, as in
+        `prepare_surface`.
 
         Raises:
             ValueError: see `prepare_surface`.
         """
         future, arguments = self._calls.pop(row)
-        if future is None:
+        self._check()
+        if future is None or future.cancel():
             return prepare_surface(*arguments, on_piece=on_piece)
         while True:
             self._check()

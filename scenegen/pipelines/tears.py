@@ -21,6 +21,7 @@ MAX_OPENING = 1 / 16
 _VIEWS = 96
 _PIXEL = 0.5  # edge, in voxels
 _REACH = 2  # voxels: undecided ones count so near to occupied ones, and are closed so near to a sight line
+_MARGIN = 2  # of pixels around what is drawn: one that it is made wider by, one that is free
 _CLOSED = 0.5  # logit of voxels that close a tear
 
 
@@ -38,11 +39,13 @@ def without_tears(logits: np.ndarray) -> np.ndarray:
     """
     occupied = logits > 0
     undecided = (logits > -UNDECIDED) & near(occupied, _REACH) & ~occupied
+    if not undecided.any():
+        return logits.copy()
     rim = np.argwhere(occupied & ~ndimage.binary_erosion(occupied))
     places = np.argwhere(undecided)
     places = places[np.argsort(logits[undecided], kind="stable")]
     closing = np.zeros(len(places), dtype=bool)
-    size = int(np.sqrt(3) * len(logits) / _PIXEL) + 4  # pixels: the cube's diagonal and a margin
+    size = int(np.sqrt(3) * len(logits) / _PIXEL) + 2 * _MARGIN  # pixels: the cube's diagonal
     largest = (MAX_OPENING * len(logits) / _PIXEL) ** 2
     likeliest = np.empty((size, size), dtype=np.intp)
     for axes in _picture_axes(_VIEWS):
@@ -51,7 +54,10 @@ def without_tears(logits: np.ndarray) -> np.ndarray:
         likeliest.fill(-1)
         # where several are at one pixel, the last stays
         likeliest[_at(places @ to_pixels - corner)] = np.arange(len(places))
-        found = likeliest[_small_holes(_at(rim @ to_pixels - corner), size, largest)]
+        picture = np.zeros((size, size), dtype=bool)
+        picture[_at(rim @ to_pixels - corner)] = True
+        window = _around(picture)
+        found = likeliest[window][_small_holes(picture[window], largest)]
         closing[found[found >= 0]] = True
     closed = np.zeros_like(occupied)
     closed[tuple(places[closing].T)] = True
@@ -79,11 +85,18 @@ def _at(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return rows, columns
 
 
-def _small_holes(voxels: tuple[np.ndarray, np.ndarray], size: int, largest: float) -> np.ndarray:
-    """Holes (size, size) bool of at most ``largest`` pixels in a picture of voxels, and their rims."""
-    picture = np.zeros((1, size, size), dtype=bool)
-    picture[0][voxels] = True
-    free, _ = ndimage.label(~near(picture)[0])  # three pixels a voxel, so that none are between
+def _around(picture: np.ndarray) -> tuple[slice, slice]:
+    """The part of a picture (H, W) bool with all that is drawn in it, and a margin."""
+    rows, columns = (np.flatnonzero(picture.any(axis=axis)) for axis in (1, 0))
+    return tuple(slice(max(places[0] - _MARGIN, 0), places[-1] + _MARGIN + 1) for places in (rows, columns))
+
+
+def _small_holes(picture: np.ndarray, largest: float) -> np.ndarray:
+    """Holes (H, W) bool of at most ``largest`` pixels in a picture of voxels, and their rims.
+
+    Around the voxels there has to be a margin.
+    """
+    free, _ = ndimage.label(~near(picture[None])[0])  # three pixels a voxel, so that none are between
     is_hole = np.bincount(free.ravel()) <= largest
     is_hole[[0, free[0, 0]]] = False  # what is no hole: the object, and what is around it
     return near(is_hole[free][None])[0]

@@ -15,13 +15,13 @@ from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 
 from scenegen.datasets.batch import Batch
+from scenegen.trainers.compiled_blocks import compile_blocks
 from scenegen.trainers.cuda_graph import GraphedGradients
 from scenegen.trainers.distributed import (
     World,
     average_gradients,
     in_parallel,
     start_equal,
-    trained_blocks,
 )
 from scenegen.trainers.elastic import build_elastic
 from scenegen.trainers.ema import Averages
@@ -30,7 +30,6 @@ from scenegen.trainers.loop_config import LoopConfig
 from scenegen.trainers.objective import Objective
 from scenegen.trainers.optimizers import LearningRates, build_optimizer, trained_groups
 from scenegen.trainers.precision import build_precision, prepare_networks, whole, whole_tensors
-from trellis_modules.attention.backends import load_automatic
 
 logger = logging.getLogger(__name__)
 
@@ -70,9 +69,7 @@ class Learner:
         self.objective = objective.to(device)
         groups = trained_groups(self.objective.named_parameters(), config.optimizer)
         if config.compile:
-            load_automatic(device)
-            for block in trained_blocks(objective):
-                block.compile()
+            compile_blocks(objective, device, is_spread=is_spread, recomputes=config.elastic is not None)
         self._module: nn.Module = self.objective
         self._records = config.cuda_graphs and device.type == "cuda" and not is_spread
         if is_spread and config.cuda_graphs:

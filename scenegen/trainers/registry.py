@@ -45,6 +45,10 @@ from scenegen.trainers.objectives.released_scene_flow import (
     ReleasedSceneFlowSettings,
 )
 from scenegen.trainers.objectives.scene_flow import SceneFlowConfig, SceneFlowObjective
+from scenegen.trainers.objectives.scene_flow_distillation import (
+    SceneFlowDistillation,
+    SceneFlowDistillationConfig,
+)
 from scenegen.trainers.objectives.structure_vae import StructureVaeConfig, StructureVaeObjective
 from scenegen.trainers.objectives.structured_latent_flow import (
     StructuredLatentFlowConfig,
@@ -137,6 +141,12 @@ TRAINERS: Mapping[str, TrainerKind] = {
     "object_flow": TrainerKind(ObjectFlowObjective, ObjectFlowConfig, _FLOW_ROLES, ObjectLatentBatch),
     "scene_flow": TrainerKind(
         SceneFlowObjective, SceneFlowConfig, (*_FLOW_ROLES, "geometry_encoder"), SceneLatentBatch
+    ),
+    "scene_flow_distillation": TrainerKind(
+        SceneFlowDistillation,
+        SceneFlowDistillationConfig,
+        ("flow", "teacher", "image_encoder", "geometry_encoder"),
+        SceneLatentBatch,
     ),
     "structured_latent_vae": TrainerKind(
         StructuredLatentVaeObjective,

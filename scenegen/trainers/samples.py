@@ -14,7 +14,9 @@ from trellis_modules.flow_output import FlowOutput
 from trellis_modules.samplers import FlowEulerSampler, Guidance, SamplingParams
 from trellis_modules.sparse import SparseTensor
 
-POSITIONS = "positions"
+POSITIONS, POSITION_TOKENS = "positions", "position_tokens"
+"""Names under which flow models return their poses, and what their ``poses`` makes the poses of."""
+
 SHOWN = 4
 """Single objects of a batch that are sampled to be looked at."""
 

@@ -78,6 +78,9 @@ SAMPLER = {
     "params": {"steps": 2, "cfg_strength": 3.0, "cfg_interval": [0.5, 1.0], "rescale_t": 3.0},
 }
 
+FEW_STEPS = {"steps": 4, "cfg_strength": 0.0, "rescale_t": 3.0}
+"""Settings of a flow of few steps."""
+
 
 def write_checkpoint(
     folder: Path, mean_logit: float, appearance: bool = False, patch_grid: int = 0, light: bool = False
@@ -117,6 +120,31 @@ def write_checkpoint(
     description = {"name": "SceneGenImageToScenePipeline", "args": args}
     (folder / "pipeline.json").write_text(json.dumps(description))
     return folder
+
+
+def add_few_steps_flow(folder: Path) -> Path:
+    """Give a checkpoint a second flow of structures, with other weights."""
+    name, args = NETWORKS["flow"]
+    torch.manual_seed(1)
+    network = build_model({"name": name, "args": args})
+    _fill_zeros(network)
+    save_checkpoint(network, folder / "ckpts" / "few")
+
+    def add(args: dict[str, Any]) -> None:
+        args["models"]["sparse_structure_flow_few_steps_model"] = "ckpts/few"
+        args["few_step_sampler"] = {"params": FEW_STEPS}
+        args["sha256"]["ckpts/few.safetensors"] = file_sha256(folder / "ckpts" / "few.safetensors")
+
+    edit_args(folder, add)
+    return folder
+
+
+def edit_args(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    """Change the arguments in the description of a checkpoint."""
+    path = folder / "pipeline.json"
+    raw = json.loads(path.read_text())
+    change(raw["args"])
+    path.write_text(json.dumps(raw))
 
 
 def _fill_zeros(network: torch.nn.Module) -> None:

@@ -54,7 +54,7 @@ def test_signs_are_collected_learnt_and_told(records, checkpoint, tmp_path, writ
     signs = json.loads(records.read_text().splitlines()[0])["samples"][0]["signs"]
     assert {"overlap", "turn_told", "turn_spread", "undecided", "half_turn"} <= signs[1].keys()
     assert call("fit", "--records", records, "--checkpoint", checkpoint) == 0
-    calibration = PipelineConfig.load(checkpoint).known_confidence
+    calibration = PipelineConfig.load(checkpoint).structure_flow().confidence
     assert calibration.scenes == 24 and calibration.single.keys() == {*OBJECT_QUESTIONS, CAMERA_QUESTION}
     assert calibration.several["turn"].weights["turn_told"] < 0
     assert "turn_spread" not in calibration.single["turn"].weights
@@ -85,7 +85,7 @@ def test_a_calibration_of_other_weights_is_left_out(records, checkpoint, caplog)
     content["args"]["confidence"]["flow_sha256"] = "0" * 64
     (checkpoint / "pipeline.json").write_text(json.dumps(content))
     config = PipelineConfig.load(checkpoint)
-    assert config.known_confidence is None
+    assert config.structure_flow().confidence is None
     assert "confidence: was learnt for other weights of the structure flow; it has no effect" in caplog.text
     assert call("fit", "--records", records, "--checkpoint", checkpoint) == 0
     lines = [json.loads(line) | {"flow": "0" * 64} for line in records.read_text().splitlines()]

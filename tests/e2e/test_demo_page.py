@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import threading
 import zipfile
 from pathlib import Path
@@ -21,13 +22,14 @@ from scenegen.demo.server import DemoServer
 from scenegen.demo.service import check_idle
 from scenegen.inputs.image_files import SceneInputError
 from scenegen.inputs.label_image import PALETTE, write_labels
+from tests.e2e.conftest import add_few_steps_flow
 from tests.page_client import PageClient, PageError, needs_demo
 
 pytestmark = needs_demo
 
 SIZE = (96, 72)
 BOXES = ((4, 20, 40, 60), (50, 20, 90, 60))
-CONTROLS = ["largest", "last", 0.95, 1024, 2, 3.0, 0.5, 1.0, 3.0, 2, 3.0, 0.5, 1.0, 3.0, False]
+CONTROLS = ["largest", "last", 0.95, 1024, 2, 3.0, 0.5, 1.0, 3.0, 2, 3.0, 0.5, 1.0, 3.0, False, False]
 """Values of the controls after the seed; steps and guidance are those of the toy checkpoint."""
 
 
@@ -143,7 +145,7 @@ def test_a_scene_from_two_boxes_and_a_second_picture(server, tab, photo):
     assert [item["caption"] for item in tab.shown["cached_images"]] == ["Pair 1", "Pair 2"]
 
     tab.call("page_offer_positions")
-    generate(tab, controls=["order", "avg", *CONTROLS[2:-1], True])
+    generate(tab, controls=["order", "avg", *CONTROLS[2:-2], True, False])
     scene = trimesh.load(io.BytesIO(tab.fetch(tab.shown["glb"])), file_type="glb")
     assert {"obj_0", "obj_1"} <= set(scene.graph.nodes_geometry)
     assert "Done after" in tab.shown["status"] and "peak memory" in tab.shown["status"]
@@ -249,6 +251,20 @@ def test_textures_replace_plain_surfaces(tmp_path, shared_appearance_checkpoint,
         tab.close()
     assert len(looks) == 3 and not any("Done" in status for status in looks.values())
     assert tab.shown["look"] is None and tab.shown["scene"]["path"] == tab.shown["glb"]["path"]
+
+
+def test_a_fast_structure_is_offered_where_there_is_a_flow_for_it(
+    tmp_path, server, shared_checkpoint, examples
+):
+    folder = add_few_steps_flow(Path(shutil.copytree(shared_checkpoint, tmp_path / "both")))
+    with DemoServer(DemoOptions(str(folder)), Address(), examples, quiet=True) as both:
+        tab = PageClient(both.url)
+        cache(tab, tmp_path, label_array())
+        generate(tab, controls=[*CONTROLS[:-1], True])
+        settings = both.service.sessions.get(tab.session_hash).scene.result.settings
+        tab.close()
+    assert settings.items() >= {"few_steps": True, "steps": 4, "cfg_strength": 0.0}.items()
+    assert both.service.has_few_steps and not server.service.has_few_steps
 
 
 def test_cache_buttons(tab, tmp_path):

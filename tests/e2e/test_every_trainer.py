@@ -18,7 +18,7 @@ from tests.toy_experiments import STEPS, TOYS, Words, experiment, look_quickly, 
 from tests.toy_training import records
 
 CPU, GPU = ("--device", "cpu"), ("--device", "cuda")
-SCENES = ("ImageConditionedVGGTFlowMatchingCFGTrainer", "scene_flow")
+SCENES = ("ImageConditionedVGGTFlowMatchingCFGTrainer", "scene_flow", "scene_flow_distillation")
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.conftest import FEW_STEPS, add_few_steps_flow
 from tests.e2e.malformed import Case, assert_one_line, checkpoint_case, description_case
 
 
@@ -20,6 +21,17 @@ def network_case(says: str, **args: Any) -> Case:
     return checkpoint_case(
         f"flow.json: {says}" if ".json" not in says else says,
         lambda i: i.network(lambda raw: raw["args"].update(args)),
+    )
+
+
+def few_steps_case(says: str, **args: Any) -> Case:
+    """Change arguments of the second flow."""
+    return checkpoint_case(
+        says,
+        lambda i: (
+            add_few_steps_flow(i.checkpoint),
+            i.network(lambda raw: raw["args"].update(args), "few"),
+        ),
     )
 
 
@@ -254,6 +266,36 @@ CASES: dict[str, Case] = {
     ),
     "flow of other conditions": network_case(
         "flow.json: cond_channels: expected 32, the channels of the conditions, got 64", cond_channels=64
+    ),
+    # a second flow of structures
+    "flow of few steps without a sampler": description_case(
+        "few_step_sampler: expected it and the role 'sparse_structure_flow_few_steps_model' in models",
+        lambda args: args["models"].update(sparse_structure_flow_few_steps_model="ckpts/flow"),
+    ),
+    "sampler of few steps without a flow": description_case(
+        "few_step_sampler: expected it and the role 'sparse_structure_flow_few_steps_model' in models",
+        lambda args: args.update(few_step_sampler={"params": FEW_STEPS}),
+    ),
+    "flow of few steps of single objects": few_steps_case(
+        "few.json: expected a network with use_global for the pipeline SceneGen", use_global=False
+    ),
+    "flow of few steps of other latents": few_steps_case(
+        "few.json: in_channels: expected 4, as sparse_structure_flow_model has, got 8",
+        in_channels=8,
+        out_channels=8,
+    ),
+    "flow of few steps of another grid": few_steps_case(
+        "few.json: resolution: expected 2, as sparse_structure_flow_model has, got 4", resolution=4
+    ),
+    "flow of few steps of other conditions": few_steps_case(
+        "few.json: cond_channels: expected 32, the channels of the conditions, got 64", cond_channels=64
+    ),
+    "sampler of few steps of single objects": checkpoint_case(
+        "few_step_sampler: expected a name that ends with VGGT for the pipeline",
+        lambda i: (
+            add_few_steps_flow(i.checkpoint),
+            i.describe(lambda args: args["few_step_sampler"].update(name="FlowEulerSampler")),
+        ),
     ),
     "sampler of single objects": description_case(
         "sparse_structure_sampler: expected a name that ends with VGGT for the pipeline",

@@ -371,7 +371,11 @@ def test_first_step_is_told_with_an_estimate_and_the_precision(tmp_path, run, ca
 def test_smoke_configurations_show_every_stage(tmp_path, pack, monkeypatch):
     """As scripts/train_small.sh --smoke does, in one process."""
     root, folder = Path(train.__file__).parent, Path("outputs/smoke")
-    encoders = {"scene_flow": "structure_vae", "structured_latent_flow": "structured_latent_vae"}
+    encoders = {
+        "scene_flow": "structure_vae",
+        "scene_flow_few_steps": "structure_vae",
+        "structured_latent_flow": "structured_latent_vae",
+    }
     stages = re.findall(r"^train (\w+)", (root / "scripts" / "train_small.sh").read_text(), re.MULTILINE)
     monkeypatch.chdir(tmp_path)
     for stage in stages:
@@ -380,11 +384,13 @@ def test_smoke_configurations_show_every_stage(tmp_path, pack, monkeypatch):
             arguments += ["--latent-encoder", folder / encoders[stage] / "ckpts" / "encoder"]
         more = ["--packs", pack, "--workers", "0", "--device", "cpu"]
         assert train.main([*map(str, [*arguments, *more])]) == 0, stage
-    assert len(stages) == 7
+    assert len(stages) == 8
     assemble_checkpoint.main([
         "--structure-vae", str(folder / "structure_decoder"), "--scene-flow", str(folder / "scene_flow"),
+        "--few-steps-flow", str(folder / "scene_flow_few_steps"),
         "--structured-latent-vae", str(folder / "structured_latent_vae"),
         "--structured-latent-flow", str(folder / "structured_latent_flow"),
         "--output", str(folder / "checkpoint"),
     ])  # fmt: skip
-    assert SceneGenPipeline.from_pretrained(folder / "checkpoint", "cpu").config.has_appearance
+    config = SceneGenPipeline.from_pretrained(folder / "checkpoint", "cpu").config
+    assert config.has_appearance and config.structure_flow(few_steps=True).sampler.params.steps == 2

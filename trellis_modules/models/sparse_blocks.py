@@ -58,10 +58,15 @@ class SparseResBlock3d(nn.Module):
     def forward(self, x: SparseTensor, emb: Tensor) -> SparseTensor:
         """(B, channels) voxels and a (B, emb_channels) embedding -> (B, out_channels)."""
         scale, shift = self.emb_layers(emb).chunk(2, dim=-1)
-        x = self.updown(x)
-        h = self.conv1(x.apply(self.norm1).apply(F.silu))
+        if isinstance(self.updown, SparseUpsample):  # what it copies is computed once
+            h = self.conv1.of_copies(x.apply(self.norm1).apply(F.silu), self.updown)
+            skip = self.updown(self.skip_connection(x))
+        else:
+            x = self.updown(x)
+            h = self.conv1(x.apply(self.norm1).apply(F.silu))
+            skip = self.skip_connection(x)
         h = h.apply(self.norm2) * (1 + scale) + shift
-        return self.conv2(h.apply(F.silu)) + self.skip_connection(x)
+        return self.conv2(h.apply(F.silu)) + skip
 
 
 class _SparseSiLU(nn.Module):
@@ -94,5 +99,8 @@ class SparseSubdivideBlock3d(nn.Module):
 
     def forward(self, x: SparseTensor) -> SparseTensor:
         """(B, channels) -> (B, out_channels) at twice the resolution."""
-        h = self.out_layers(self.sub(self.act_layers(x)))
-        return h + self.skip_connection(self.sub(x))
+        first, *others = self.out_layers
+        h = first.of_copies(self.act_layers(x), self.sub)
+        for layer in others:
+            h = layer(h)
+        return h + self.sub(self.skip_connection(x))

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from trellis_modules.devices import computed
 from trellis_modules.flow_output import FlowOutput
@@ -251,10 +250,7 @@ class SparseStructureFlowModel(TorsoModule):
         for index, (block, told, context) in enumerate(zip(self.blocks, conditions, contexts, strict=True)):
             if index == features_before:
                 features = h
-            if self.recomputes(index):
-                h = checkpoint(block, h, *told, *arguments, context, use_reentrant=False)
-            else:
-                h = block(h, *told, *arguments, context)
+            h = self.run_block(index, block, h, *told, *arguments, context)
         return h, h if features_before == len(self.blocks) else features
 
     def _velocity(self, h: Tensor) -> Tensor:

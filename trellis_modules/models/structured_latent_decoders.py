@@ -92,8 +92,9 @@ class StructuredLatentDecoder(StructuredLatentTrunk, Generic[Representation]):
 
     def _check_finite(self, feats: Tensor) -> None:
         """Before anything is rendered or written from them."""
-        finite = feats.isfinite().all(dim=1)
+        finite = feats.isfinite()
         if not finite.all():
+            finite = finite.all(dim=1)
             raise ValueError(
                 f"{type(self).__name__}: features of {int((~finite).sum())} of {len(feats)} voxels are not "
                 "finite; check the latents and the weights, or decode in float32 if the dtype overflows"

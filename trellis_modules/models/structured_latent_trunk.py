@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.utils.checkpoint import checkpoint
 
 from trellis_modules.models.torso import TorsoModule, full_precision
 from trellis_modules.models.transformer_config import TransformerConfig
@@ -89,10 +88,7 @@ class StructuredLatentTrunk(TorsoModule):
             positions = voxel_position_embedding(h, self.config.model_channels)
             h = h.replace(h.feats + positions).to(self.torso_dtype)
         for index, block in enumerate(self.blocks):
-            if self.recomputes(index):
-                h = checkpoint(block, h, use_reentrant=False)
-            else:
-                h = block(h)
+            h = self.run_block(index, block, h)
         return h
 
     def project(self, h: SparseTensor) -> SparseTensor:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from trellis_modules.sparse.conv import SubmanifoldConv3d
 
@@ -24,6 +26,11 @@ _TORSO_LAYERS = (
 )
 
 
+def recompute(block: nn.Module, *inputs: Any) -> Any:
+    """The output of a block whose activations are not kept, but computed again in the backward pass."""
+    return checkpoint(block, *inputs, use_reentrant=False)
+
+
 class TorsoModule(nn.Module, ABC):
     """A network whose torso can run in another dtype than its input and output layers."""
 
@@ -34,9 +41,21 @@ class TorsoModule(nn.Module, ABC):
     #: configuration says of all.
     recomputed_blocks: int = 0
 
-    def recomputes(self, index: int) -> bool:
-        """Whether the activations of a transformer block are computed again in the backward pass."""
-        return self.training and (self.config.use_checkpoint or index < self.recomputed_blocks)
+    _recompute: Callable[..., Any] = staticmethod(recompute)
+
+    def run_block(self, index: int, block: nn.Module, *inputs: Any) -> Any:
+        """The output of a transformer block, whose activations may be computed again in the backward pass."""
+        if self.training and (self.config.use_checkpoint or index < self.recomputed_blocks):
+            return self._recompute(block, *inputs)
+        return block(*inputs)
+
+    def compile_recomputation(self) -> None:
+        """Make recomputed blocks compiled graphs, each with its own recomputation, from now on.
+
+        A compiled block that is called once more from outside, in the backward pass (on a GPU another
+        thread), may be another graph there than before, which has saved other tensors.
+        """
+        self._recompute = torch.compile(recompute)
 
     @abstractmethod
     def torso(self) -> Iterator[nn.Module]:

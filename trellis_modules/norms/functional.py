@@ -54,6 +54,13 @@ def head_rms_norm(x: Tensor, gamma: Tensor, *, backend: str = "auto") -> Tensor:
     return select(_choice(backend, x, gamma), x.device, x.dtype, "head_rms_norm")(x, gamma)
 
 
+def load_for_compilation(device: torch.device) -> None:
+    """Load the kernels that compiled code takes on a device, whose graphs would be broken by loading them."""
+    for dtype in (torch.float16, torch.bfloat16, torch.float32):
+        for function in ("layer_norm", "head_rms_norm"):
+            select("torch", device, dtype, function)
+
+
 def _choice(backend: str, *inputs: Tensor | None) -> str:
     """The backend, or the reference where gradients or a compiler ask for PyTorch's own operations."""
     if backend == "auto" and (_needs_gradient(inputs) or torch.compiler.is_compiling()):

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, interpolate
+from torch.nn.functional import avg_pool2d, interpolate, pad
+
+from trellis_modules.representations.mesh.grid_tensors import near_points
 
 _BORDER_TEXELS = 4  # around charts: what bilinear filtering and the first mipmap levels reach
 
@@ -43,14 +47,28 @@ def fill_outside_charts(texture: Tensor, covered: Tensor) -> Tensor:
     Returns:
         (S, S, C); covered texels are unchanged, and all are 0 where nothing is covered.
     """
-    colour = (texture * covered[..., None]).permute(2, 0, 1)[None]
-    weight = covered[None, None].to(texture.dtype)
+    colour, known = _with_borders(texture * covered[..., None], covered)
+    weight = known[None, None].to(texture.dtype)
+    return _pull_push(colour.permute(2, 0, 1)[None], weight)[0].permute(1, 2, 0)
+
+
+def _with_borders(colour: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+    """Colours (S, S, C), 0 where not ``known`` (S, S), and which are known, with borders around charts.
+
+    A texel of a border gets the mean of the known texels beside it. Only these texels are worked on.
+    """
+    height, width = known.shape
+    colour, known = pad(colour, (0, 0, 1, 1, 1, 1)).flatten(0, 1), pad(known, (1, 1, 1, 1))
+    steps = torch.tensor([row * (width + 2) + column for row, column in product((-1, 0, 1), repeat=2)])
     for _ in range(_BORDER_TEXELS):
-        mean_weight = avg_pool2d(weight, 3, stride=1, padding=1)
-        mean = avg_pool2d(colour, 3, stride=1, padding=1) / mean_weight.clamp_min(1e-9)
-        colour = torch.where(weight > 0, colour, mean * (mean_weight > 0))
-        weight = (mean_weight > 0).to(weight.dtype)
-    return _pull_push(colour, weight)[0].permute(1, 2, 0)
+        beside = near_points(known[None])[0] & ~known
+        beside[[0, -1]] = beside[:, [0, -1]] = False  # beyond the texture
+        places = beside.flatten().nonzero()[:, 0]
+        around = places[:, None] + steps.to(places)
+        count = known.flatten()[around].sum(dim=1, keepdim=True)
+        colour[places] = colour[around].sum(dim=1) / count
+        known = known | beside
+    return colour.view(height + 2, width + 2, -1)[1:-1, 1:-1], known[1:-1, 1:-1]
 
 
 def _pull_push(colour: Tensor, weight: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from trellis_modules.postprocess.topology import MeshEdges, connected_labels
-from trellis_modules.representations.mesh.triangle_arrays import drop_unreferenced
+from trellis_modules.representations.mesh.triangle_arrays import drop_unreferenced, row_groups
 
 _GAP = 1e-4  # between vertices that were one; programs that weld do so at 1e-5 or less
 _MAX_SHARE = 0.5  # of the way to the middle of the neighbours
@@ -44,8 +44,7 @@ def cancel_opposite_faces(faces: np.ndarray) -> np.ndarray:
     ascending = np.sort(faces, axis=1)
     rank = np.argsort(faces, axis=1)
     turned = np.where((rank[:, 1] - rank[:, 0]) % 3 == 1, 1, -1)
-    _, group = np.unique(ascending, axis=0, return_inverse=True)
-    group = group.reshape(-1)
+    group = row_groups(ascending)
     # The n-th face of one turn goes with the n-th of the other.
     order = np.lexsort((turned, group))
     start = np.searchsorted(group[order] * 2 + (turned[order] > 0), group * 2 + (turned > 0))
@@ -181,5 +180,5 @@ def _set_apart(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
 def _at_one_place(vertices: np.ndarray) -> np.ndarray:
     """(V,) bool: vertices that share their place, within a quarter of the gap, with another one."""
     cells = np.rint(vertices / (_GAP / 4)).astype(np.int64)
-    _, place, count = np.unique(cells, axis=0, return_inverse=True, return_counts=True)
-    return count[place.reshape(-1)] > 1
+    place = row_groups(cells)
+    return np.bincount(place)[place] > 1

@@ -10,7 +10,12 @@ import numpy as np
 from trellis_modules.postprocess.face_count import simplify_to
 from trellis_modules.postprocess.manifold import make_manifold
 from trellis_modules.postprocess.topology import MeshEdges, connected_labels
-from trellis_modules.representations.mesh.triangle_arrays import drop_unreferenced, triangle_areas, weld
+from trellis_modules.representations.mesh.triangle_arrays import (
+    drop_unreferenced,
+    triangle_areas,
+    unique_rows,
+    weld,
+)
 
 MIN_PART = 0.005
 """Parts with less than this share of the whole surface are crumbs of the decoder or of simplification."""
@@ -42,7 +47,7 @@ def report_solid(vertices: np.ndarray, faces: np.ndarray) -> SolidReport:
     edges = MeshEdges.of(corners)
     closed = len(corners) == len(faces) > 0 and bool((edges.degree == 2).all())
     sides = np.stack([corners.ravel(), np.roll(corners, -1, axis=1).ravel()], axis=1)
-    agree = len(np.unique(sides, axis=0)) == len(sides)
+    agree = len(unique_rows(sides)) == len(sides)
     return SolidReport(closed and agree, float(_face_volumes(vertices, faces).sum()), len(faces))
 
 

@@ -33,11 +33,15 @@ def vertex_colours_at(texels: SurfaceTexels, vertices: Tensor, normals: Tensor, 
     Returns:
         (T, 3).
     """
-    count = min(_VERTEX_NEIGHBOURS, len(vertices))
-    distance, index = _nearest(_search_tree(vertices), texels.position, count)
-    alike = (normals[index] * texels.normal[:, None]).sum(dim=-1).clamp_min(0)
-    weight = (alike.square() + 1e-4) / (distance.square() + _EPSILON)
-    return (weight[..., None] * colours[index]).sum(dim=1) / weight.sum(dim=1, keepdim=True)
+    tree, count = _search_tree(vertices), min(_VERTEX_NEIGHBOURS, len(vertices))
+    limit = _at_once(colours)
+    parts = []
+    for position, normal in zip(texels.position.split(limit), texels.normal.split(limit)):
+        distance, index = _nearest(tree, position, count)
+        alike = (normals[index] * normal[:, None]).sum(dim=-1).clamp_min(0)
+        weight = (alike.square() + 1e-4) / (distance.square() + _EPSILON)
+        parts.append((weight[..., None] * colours[index]).sum(dim=1) / weight.sum(dim=1, keepdim=True))
+    return torch.cat(parts)
 
 
 @torch.no_grad()
@@ -60,7 +64,7 @@ def gaussian_colours_at(texels: SurfaceTexels, gaussian: Gaussian) -> tuple[Tens
     precision = (matrices / gaussian.scaling.square()[:, None, :]) @ matrices.mT
     colour = sh_to_rgb(gaussian.features_dc[:, 0]).clamp_min(0)
     tree, count = _search_tree(gaussian.xyz), min(_GAUSSIAN_NEIGHBOURS, len(gaussian))
-    limit = _MAX_TEXELS_AT_ONCE.get(colour.device.type, _MAX_TEXELS_AT_ONCE["cpu"])
+    limit = _at_once(colour)
     parts = []
     for position, normal in zip(texels.position.split(limit), texels.normal.split(limit)):
         _, index = _nearest(tree, position, count)
@@ -104,6 +108,11 @@ def _blend(colour: Tensor, alpha: Tensor, height: Tensor) -> Tensor:
     passed = torch.cumprod(1 - alpha, dim=1)
     weight = alpha * torch.cat([torch.ones_like(passed[:, :1]), passed[:, :-1]], dim=1)
     return torch.cat([(weight[..., None] * colour).sum(dim=1), weight.sum(dim=1, keepdim=True)], dim=1)
+
+
+def _at_once(colour: Tensor) -> int:
+    """How many texels are coloured at once on the device of a tensor."""
+    return _MAX_TEXELS_AT_ONCE.get(colour.device.type, _MAX_TEXELS_AT_ONCE["cpu"])
 
 
 def _search_tree(places: Tensor) -> cKDTree:

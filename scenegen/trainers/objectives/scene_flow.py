@@ -145,8 +145,7 @@ class SceneFlowObjective(Objective):
     ) -> tuple[SceneSample, ...]:
         """Each of the scenes: the query, and the others that can be seen."""
         cond, num_object_tokens = self._condition(batch)
-        num_scenes, num_assets = batch.visible.shape
-        flow = partial(self.flow, num_object_tokens=num_object_tokens, scene_size=num_assets)
+        flow = partial(self.flow, num_object_tokens=num_object_tokens, scene_size=batch.visible.shape[1])
         latents, poses = sample_flow(
             flow,
             batch.x_0.flatten(0, 1).float(),
@@ -156,21 +155,7 @@ class SceneFlowObjective(Objective):
             self.config.sigma_min,
             params,
         )
-        latents, poses, images = (
-            values.unflatten(0, (num_scenes, num_assets)) for values in (latents, poses, batch.asset_image)
-        )
-        is_query = torch.arange(num_assets, device=cond.device) == 0
-        return tuple(
-            SceneSample(
-                latents[scene, rows],
-                batch.x_0[scene, rows].float(),
-                poses[scene, rows],
-                batch.poses[scene, rows],
-                images[scene, rows],
-                batch.picture.image[scene],
-            )
-            for scene, rows in enumerate(batch.visible | is_query)
-        )
+        return shown_scene_samples(batch, latents, poses)
 
     def _condition(self, batch: SceneLatentBatch) -> tuple[Tensor, int]:
         """The condition (B, L, C), and the number of tokens at its front that show the object itself."""
@@ -207,3 +192,28 @@ class SceneFlowObjective(Objective):
             ),
             "geometry": depth_error(self.probes["geometry"](geometry)[..., 0], depth),
         }
+
+
+def shown_scene_samples(batch: SceneLatentBatch, latents: Tensor, poses: Tensor) -> tuple[SceneSample, ...]:
+    """What was sampled of S scenes of N assets, beside the truth: the queries, and others that can be seen.
+
+    Args:
+        batch: the scenes.
+        latents: (S * N, C, r, r, r).
+        poses: (S * N, 8).
+    """
+    latents, poses, images = (
+        values.unflatten(0, batch.visible.shape) for values in (latents, poses, batch.asset_image)
+    )
+    is_query = torch.arange(batch.visible.shape[1], device=latents.device) == 0
+    return tuple(
+        SceneSample(
+            latents[scene, rows],
+            batch.x_0[scene, rows].float(),
+            poses[scene, rows],
+            batch.poses[scene, rows],
+            images[scene, rows],
+            batch.picture.image[scene],
+        )
+        for scene, rows in enumerate(batch.visible | is_query)
+    )

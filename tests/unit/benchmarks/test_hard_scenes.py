@@ -90,6 +90,9 @@ def test_missing_scenes_of_a_set_are_predicted_as_structures(tmp_path, ran):
     assert all("--no-appearance" in command and "test_cut" in command for command in commands)
     listed = [(tmp_path / f"test_cut_{k}.txt").read_text().split() for k in (0, 1)]
     assert listed == [["cut_0001"], ["cut_0002"]]
+    assert hard_scenes.main([*arguments, "--few-steps"]) == 0
+    for command, few in zip(commands, ran[1], strict=True):
+        assert few == [*command[:-2], "--few-steps", *command[-2:]]
 
 
 @pytest.mark.parametrize(("processes", "groups"), [(1, [1, 1]), (2, [2]), (5, [4])])

@@ -22,7 +22,7 @@ from trellis_modules.renderers.cameras import Cameras, to_camera, to_pixels
 _TRITON = Backend("triton", "trellis_modules.renderers.backends.triton_fragments", "triton", ("cuda",))
 _EMPTY = torch.iinfo(torch.int64).max
 # Bounds the memory: about 60 bytes a fragment are alive at once.
-_MAX_FRAGMENTS = {"cuda": 1 << 23, "cpu": 1 << 22}
+_MAX_FRAGMENTS = {"cuda": 1 << 23, "cpu": 1 << 16}
 _MAX_TRIANGLES = {"cuda": 1 << 21, "cpu": 1 << 19}  # of all the views that are drawn at once
 
 

@@ -31,9 +31,7 @@ def weld(
     # Adding 0 makes -0, which is the same place, equal to it bit by bit.
     places = np.round(vertices / tolerance).astype(np.int64) if tolerance else vertices + 0.0
     order, starts = _sorted_rows(places)
-    inverse = np.empty(len(order), dtype=np.int64)
-    inverse[order] = np.cumsum(starts) - 1
-    first, merged = order[starts], inverse[faces]
+    first, merged = order[starts], _groups(order, starts)[faces]
     a, b, c = merged.T
     kept = np.flatnonzero((a != b) & (b != c) & (c != a))
     welded, compact = drop_unreferenced(vertices[first], merged[kept])
@@ -44,6 +42,17 @@ def unique_rows(rows: np.ndarray) -> np.ndarray:
     """The different rows of an array (N, C) of numbers, sorted: np.unique of rows in a fifth of its time."""
     order, starts = _sorted_rows(rows)
     return rows[order[starts]]
+
+
+def row_groups(rows: np.ndarray) -> np.ndarray:
+    """For each row of an array (N, C) its place (N,) int64 among the different ones, sorted."""
+    return _groups(*_sorted_rows(rows))
+
+
+def _groups(order: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    groups = np.empty(len(order), dtype=np.int64)
+    groups[order] = np.cumsum(starts) - 1
+    return groups
 
 
 def _sorted_rows(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

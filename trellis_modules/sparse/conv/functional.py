@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -45,6 +47,39 @@ def submanifold_conv3d(
         return x.replace(feats if bias is None else feats + bias)
     run = select(backend, x.device, x.dtype)
     return x.replace(run(x, weight, bias, dilation))
+
+
+def conv3d_of_copies(
+    x: SparseTensor,
+    step: Callable[[SparseTensor], SparseTensor],
+    weight: Tensor,
+    bias: Tensor | None = None,
+    dilation: int = 1,
+    *,
+    backend: str = "auto",
+) -> SparseTensor:
+    """``submanifold_conv3d(step(x), ...)`` for a step to finer voxels that copy those of x.
+
+    Where no gradients are asked for, what is copied may be multiplied before, once for all copies: the sums
+    are the same, in another order.
+
+    Args:
+        x: (B, C_in) features.
+        step: a resolution step such as ``SparseSubdivide`` or ``SparseUpsample``.
+        weight, bias, dilation, backend: see ``submanifold_conv3d``.
+
+    Returns:
+        (B, C_out) at the voxels of the step.
+
+    Raises:
+        ValueError, BackendUnavailable: see ``submanifold_conv3d``.
+    """
+    if torch.is_grad_enabled() or weight.shape[1] == 1:
+        return submanifold_conv3d(step(x), weight, bias, dilation, backend=backend)
+    _check(x, weight, dilation)
+    copied = step(x.replace(torch.arange(len(x.feats), device=x.device)))
+    run_copies = select(backend, x.device, x.dtype, "run_copies")
+    return copied.replace(run_copies(x.feats, copied, weight, bias, dilation))
 
 
 def _check(x: SparseTensor, weight: Tensor, dilation: int) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import nn
 
-from trellis_modules.sparse.conv.functional import submanifold_conv3d
+from trellis_modules.sparse.conv.functional import conv3d_of_copies, submanifold_conv3d
 from trellis_modules.sparse.tensor import SparseTensor
 
 
@@ -34,6 +35,10 @@ class SubmanifoldConv3d(nn.Module):
         """(B, C_in) -> (B, C_out), the same voxels."""
         return submanifold_conv3d(x, self.weight, self.bias, self.dilation)
 
+    def of_copies(self, x: SparseTensor, step: Callable[[SparseTensor], SparseTensor]) -> SparseTensor:
+        """``self(step(x))`` for a step that copies voxels, see `conv3d_of_copies`."""
+        return conv3d_of_copies(x, step, self.weight, self.bias, self.dilation)
+
 
 class SparseConv3d(nn.Module):
     """Submanifold convolution whose parameters are called ``conv.weight`` and ``conv.bias``."""
@@ -47,3 +52,7 @@ class SparseConv3d(nn.Module):
     def forward(self, x: SparseTensor) -> SparseTensor:
         """(B, C_in) -> (B, C_out), the same voxels."""
         return self.conv(x)
+
+    def of_copies(self, x: SparseTensor, step: Callable[[SparseTensor], SparseTensor]) -> SparseTensor:
+        """``self(step(x))`` for a step that copies voxels, see `conv3d_of_copies`."""
+        return self.conv.of_copies(x, step)

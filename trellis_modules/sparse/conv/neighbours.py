@@ -1,4 +1,4 @@
-"""Which voxels a submanifold convolution reads: sorted keys, one search, kept with the voxels."""
+"""Which voxels a submanifold convolution reads: a table or a search of places, kept with the voxels."""
 
 from __future__ import annotations
 
@@ -9,6 +9,11 @@ import torch
 from torch import Tensor
 
 from trellis_modules.sparse.tensor import MAX_RESOLUTION, SparseTensor
+
+_NOT_DISTINCT = "submanifold convolution: two voxels share a place; make the coordinates unique"
+
+#: Cells of a table of all places (of 4 bytes each), up to which a CPU reads it instead of searching.
+_MAX_CELLS = 2**25
 
 
 @dataclass(frozen=True)
@@ -74,8 +79,11 @@ def _find(coords: Tensor, kernel_size: int, dilation: int) -> Tensor:
     keys = _keys(coords, reach, edge)
     steps = torch.arange(-reach, reach + 1, max(dilation, 1)).tolist()
     offsets = [(x * edge + y) * edge + z for x, y, z in product(steps, repeat=3)]
-    ordered, order = _sorted_keys(keys)
     wanted = keys[:, None] + torch.tensor(offsets, device=keys.device)  # (T, k^3)
+    cells = (int(coords[-1, 0]) + 1) * edge**3  # rows are sorted by their batch element
+    if coords.device.type == "cpu" and cells <= _MAX_CELLS:
+        return _rows_by_key(keys, cells)[wanted].long()
+    ordered, order = _sorted_keys(keys)
     place = torch.searchsorted(ordered, wanted).clamp_max(len(keys) - 1)
     return torch.where(ordered[place] == wanted, order[place], len(keys))
 
@@ -87,6 +95,20 @@ def _keys(coords: Tensor, margin: int, edge: int) -> Tensor:
     return ((coords.long() + margins) * strides).sum(1)
 
 
+def _rows_by_key(keys: Tensor, cells: int) -> Tensor:
+    """(cells,) int32, at each key its row, elsewhere their number.
+
+    Raises:
+        ValueError: a key occurs twice.
+    """
+    numbers = torch.arange(len(keys), dtype=torch.int32)
+    rows = torch.full((cells,), len(keys), dtype=torch.int32)
+    rows[keys] = numbers
+    if (rows[keys] != numbers).any():
+        raise ValueError(_NOT_DISTINCT)
+    return rows
+
+
 def _sorted_keys(keys: Tensor) -> tuple[Tensor, Tensor]:
     """Ascending keys and where they were.
 
@@ -95,5 +117,5 @@ def _sorted_keys(keys: Tensor) -> tuple[Tensor, Tensor]:
     """
     ordered, order = keys.sort()
     if (ordered[1:] == ordered[:-1]).any():
-        raise ValueError("submanifold convolution: two voxels share a place; make the coordinates unique")
+        raise ValueError(_NOT_DISTINCT)
     return ordered, order

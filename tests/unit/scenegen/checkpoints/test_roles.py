@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
@@ -10,6 +10,8 @@ import pytest
 from scenegen.checkpoints.roles import (
     DECODER_ROLE,
     ENCODER_ROLES,
+    FEW_STEPS_FLOW_ROLE,
+    FEW_STEPS_SAMPLER,
     FLOW_ROLE,
     GEOMETRY_ENCODER_ROLE,
     IMAGE_ENCODER_ROLE,
@@ -19,6 +21,7 @@ from scenegen.checkpoints.roles import (
 )
 from scenegen.checkpoints.schema import PipelineConfig
 from scenegen.hub.releases import PublishedNetwork
+from trellis_modules.samplers import SamplingParams
 from trellis_modules.samplers.registry import SamplerConfig
 
 CONFIG = PipelineConfig(
@@ -47,6 +50,22 @@ def test_networks_that_were_not_written_are_left_out() -> None:
     assert network_stems(written) == stems | {GEOMETRY_ENCODER_ROLE: "owner/VGGT-1B"}
     assert written["args"]["sha256"] == sha256
     assert written["args"]["sparse_structure_sampler"] == content()["args"]["sparse_structure_sampler"]
+
+
+def test_a_flow_of_few_steps_is_described_with_its_sampler() -> None:
+    few = SamplerConfig("FlowEulerSamplerVGGT", params=SamplingParams(4, 3.0, 0.0))
+    models = CONFIG.models | {FEW_STEPS_FLOW_ROLE: "ckpts/few"}
+    sha256 = {"ckpts/few.safetensors": "ab"}
+    config = replace(CONFIG, models=models, few_step_sampler=few, sha256=sha256)
+    assert (config.structure_flow().sha256, config.structure_flow(True).sha256) == (None, "ab")
+    named = config.to_named()
+    assert PipelineConfig.parse(named, "here") == config
+    args = named.args | {FEW_STEPS_SAMPLER: {"params": named.args[FEW_STEPS_SAMPLER]["params"]}}
+    assert PipelineConfig.parse(replace(named, args=args), "here") == config, "its name may be left out"
+    assert FEW_STEPS_SAMPLER in {field.name for field in fields(PipelineConfig)}
+    assert FEW_STEPS_SAMPLER not in content()["args"]
+    written = with_networks({"name": named.name, "args": named.args}, {FLOW_ROLE: "new/flow"}, {})
+    assert FEW_STEPS_SAMPLER not in written["args"]
 
 
 @pytest.mark.parametrize("wrong", [None, [], {}, {"args": []}, {"args": {"models": {FLOW_ROLE: 3}}}])

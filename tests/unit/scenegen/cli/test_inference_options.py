@@ -1,15 +1,18 @@
 """Options of inference.py that reach the samplers and the scene attention."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from scenegen.checkpoints.roles import FEW_STEPS_FLOW_ROLE
 from scenegen.checkpoints.schema import PipelineConfig
 from scenegen.cli.bundled import bundled
 from scenegen.cli.inference_options import parse_arguments
 from scenegen.hub.releases import SMALL_MODEL
 from scenegen.pipelines.settings import RunSettings
 from trellis_modules.samplers import SamplingParams
+from trellis_modules.samplers.registry import SamplerConfig
 
 ROLES = ("sparse_structure_flow_model", "slat_flow_model", "slat_decoder_gs", "slat_decoder_mesh")
 
@@ -48,6 +51,16 @@ def test_records_tell_of_solvers_and_groups_only_where_they_were_asked_for(confi
     assert plain.sampling.solver == "euler" and plain.group is None
     assert "solver" not in plain.record() | plain.record()["appearance"] and "group" not in plain.record()
     assert settings_of("--group", "8").resolve(config, ROLES).record()["group"] == 8
+
+
+def test_a_flow_of_few_steps_has_its_own_sampler_which_flags_override(config):
+    few = SamplerConfig("FlowEulerSamplerVGGT", params=SamplingParams(4, 3.0, 0.0))
+    models = config.models | {FEW_STEPS_FLOW_ROLE: "ckpts/few"}
+    config = replace(config, models=models, few_step_sampler=few)
+    assert settings_of("--few-steps").resolve(config, ROLES).sampling == few.params
+    told = settings_of("--few-steps", "--steps", "3", "--cfg", "1.5").resolve(config, ROLES)
+    assert (told.sampling.steps, told.sampling.cfg_strength) == (3, 1.5)
+    assert told.record()["few_steps"] and "few_steps" not in settings_of().resolve(config, ROLES).record()
 
 
 @pytest.mark.parametrize(

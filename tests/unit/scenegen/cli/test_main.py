@@ -1,5 +1,6 @@
 """The command ``scenegen``: its table, what it loads and when, and that the scripts are the same commands."""
 
+import gc
 import os
 import re
 import subprocess
@@ -84,6 +85,20 @@ def test_the_environment_of_the_user_counts_more(loaded, monkeypatch):
 def test_commands_that_run_no_networks_leave_the_environment(loaded):
     entry.main(["evaluate"])
     assert set(loaded[0][3].values()) == {None}
+
+
+def test_garbage_is_collected_again_once_a_command_is_loaded(monkeypatch):
+    def load(module):
+        assert not gc.isenabled()
+        raise ImportError(module)
+
+    monkeypatch.setattr(entry, "import_module", load)
+    try:
+        with pytest.raises(ImportError):
+            entry.main(["infer"])
+        assert gc.isenabled()
+    finally:
+        gc.unfreeze()
 
 
 @pytest.mark.parametrize(

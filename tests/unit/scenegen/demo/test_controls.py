@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from scenegen.checkpoints.roles import FEW_STEPS_FLOW_ROLE
 from scenegen.checkpoints.schema import PipelineConfig
 from scenegen.demo.controls import (
     MAX_SEED,
@@ -19,6 +20,7 @@ from scenegen.demo.controls import (
 )
 from scenegen.inputs.image_files import SceneInputError
 from scenegen.pipelines.settings import RunSettings
+from trellis_modules.samplers import SamplingParams
 
 SMALL_MODEL = Path(__file__).resolve().parents[4] / "checkpoints" / "scenegen-small"
 
@@ -48,6 +50,22 @@ def test_the_checkpoints_own_preset_makes_what_inference_makes(config):
     own = replace(preset(OWN_PRESET, config), seed=42).run_settings(config).resolve(config, roles)
     assert own == RunSettings(seed=42).resolve(config, roles)
     assert own.record() == RunSettings(seed=42).resolve(config, roles).record()
+
+
+def test_a_fast_structure_has_the_settings_of_its_own_sampler(config):
+    controls = SceneControls(few_steps=True)
+    with pytest.raises(SceneInputError, match="few_steps: expected a checkpoint with a structure flow"):
+        controls.run_settings(replace(config, few_step_sampler=None, models=_without_few_steps(config)))
+    few = replace(config.sparse_structure_sampler, params=SamplingParams(4, 3.0, 0.0))
+    models = config.models | {FEW_STEPS_FLOW_ROLE: "ckpts/few"}
+    config = replace(config, models=models, few_step_sampler=few)
+    resolved = controls.run_settings(config).resolve(config, config.models)
+    assert resolved.few_steps and resolved.sampling == few.params
+    assert SceneControls.parse({"few_steps": True}, SceneControls()) == controls
+
+
+def _without_few_steps(config):
+    return {role: stem for role, stem in config.models.items() if role != FEW_STEPS_FLOW_ROLE}
 
 
 def test_presets(config):
@@ -112,6 +130,7 @@ def test_drawn_seeds_are_in_range_and_differ():
     [
         ({"texture_size": 512.0}, "whole number as texture_size"),
         ({"refine": "no"}, "true or false as refine"),
+        ({"few_steps": 1}, "true or false as few_steps"),
         ({"appearance": False}, "expected appearance as an object"),
     ],
 )

@@ -64,13 +64,23 @@ def test_a_mesh_that_cannot_be_textured_is_refused_as_it_is_here(pool):
 
 
 def test_a_lost_process_costs_its_time_only(pool, caplog):
-    queue = queue_of(pool)
+    queue, workers = queue_of(pool), pool.ready(SETTINGS, 2)
     for _ in range(2):
-        pool.ready(SETTINGS, 2).submit(os._exit, 1)
-    mesh = ball()
-    queue.begin(0, mesh, None)
+        workers.submit(os._exit, 1).exception()
+    queue.begin(0, ball(), None)
+    time.sleep(0.2)  # until a process would have begun
     assert len(queue.take(0).faces) and "the mesh is cleaned and unwrapped here" in caplog.text
     assert pool.ready(SETTINGS, 2).submit(os.getpid).result() != os.getpid()
+
+
+def test_what_no_process_has_begun_is_done_here(pool):
+    queue, pieces = queue_of(pool), []
+    busy = [pool.ready(SETTINGS, 2).submit(time.sleep, 0.5) for _ in range(2)]
+    queue.begin(0, ball(), None)
+    assert len(queue.take(0, pieces.append).faces)
+    assert pieces == [1, 2]
+    for call in busy:
+        call.result()
 
 
 def test_waiting_ends_when_the_caller_wants_to_stop(pool):
@@ -99,6 +109,10 @@ def test_processes_are_kept_and_started_only_where_they_help(monkeypatch, pool):
     monkeypatch.delenv(WORKERS_VARIABLE)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     assert WorkerPool().ready(SETTINGS, 4) is None
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    own = WorkerPool()
+    assert own.ready(SETTINGS, 4).count == 1
+    own.close()
 
 
 def test_a_forked_process_starts_its_own(monkeypatch, pool):

@@ -71,7 +71,7 @@ def test_every_stage_has_a_smoke_configuration():
     stages = {
         folder: {path.stem for path in CONFIGS if path.parent.name == folder} for folder in ("small", "smoke")
     }
-    assert stages["small"] == stages["smoke"] and len(stages["smoke"]) == 8
+    assert stages["small"] == stages["smoke"] and len(stages["smoke"]) == 9
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: f"{path.parent.name} {path.stem}")

@@ -26,6 +26,22 @@ def test_charts_keep_their_texels_and_their_border_their_colour():
     torch.testing.assert_close(filled.sum(dim=-1), torch.ones(64, 64))
 
 
+def test_a_border_is_the_mean_of_what_is_beside_it():
+    generator = torch.Generator().manual_seed(0)
+    covered = torch.rand(9, 12, generator=generator) < 0.1
+    texture = torch.rand(9, 12, 3, generator=generator)
+    filled = fill_outside_charts(texture, covered)
+    border = [
+        (row, column)
+        for row, column in (~covered).nonzero().tolist()
+        if covered[max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2].any()
+    ]
+    assert (0 in [row for row, _ in border]) and len(border) > 20
+    for row, column in border:
+        beside = slice(max(row - 1, 0), row + 2), slice(max(column - 1, 0), column + 2)
+        torch.testing.assert_close(filled[row, column], texture[beside][covered[beside]].mean(dim=0))
+
+
 def test_sizes_that_are_no_power_of_two_and_nothing_covered():
     texture = torch.ones(37, 37, 3)
     covered = torch.zeros(37, 37, dtype=torch.bool)

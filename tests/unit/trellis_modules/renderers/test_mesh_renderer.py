@@ -234,3 +234,15 @@ def test_arguments_are_checked(change, message):
 def test_nvdiffrast_is_refused_without_a_gpu():
     with pytest.raises(BackendUnavailable, match="does not take"):
         render_mesh(*square(), FRONT, LENS, 8, backend="nvdiffrast")
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_mesh_is_drawn_as_it_is_now(backend):
+    vertices, faces = sphere()
+    first = visible_faces(vertices, faces, FRONT, LENS, SIZE, backend=backend)
+    assert torch.equal(visible_faces(vertices, faces, FRONT, LENS, SIZE, backend=backend), first)
+    vertices *= 0.5  # in place: the same tensors hold another mesh
+    smaller = visible_faces(vertices, faces, FRONT, LENS, SIZE, backend=backend)
+    assert 3.5 < (first >= 0).sum() / (smaller >= 0).sum() < 4.5
+    flipped = visible_faces(vertices, faces.flip(0), FRONT, LENS, SIZE, backend=backend)
+    assert torch.equal(flipped, torch.where(smaller >= 0, len(faces) - 1 - smaller, -1))

@@ -10,8 +10,20 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from trellis_modules.backends import BackendUnavailable
-from trellis_modules.sparse import MAX_RESOLUTION, SparseTensor
-from trellis_modules.sparse.conv import SparseConv3d, available_backends, submanifold_conv3d
+from trellis_modules.sparse import (
+    MAX_RESOLUTION,
+    SparseDownsample,
+    SparseSubdivide,
+    SparseTensor,
+    SparseUpsample,
+)
+from trellis_modules.sparse.conv import (
+    SparseConv3d,
+    available_backends,
+    conv3d_of_copies,
+    neighbours,
+    submanifold_conv3d,
+)
 from trellis_modules.sparse.conv.backends import BACKENDS, REGISTRY, gather_gemm
 from trellis_modules.sparse.conv.neighbours import check_distinct, neighbour_rows
 from trellis_modules.sparse.tensor import MAX_BATCH_SIZE
@@ -45,7 +57,8 @@ def test_backend_matches_the_dense_convolution_in_both_directions(
     out_channels: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(gather_gemm, "_CHUNK_ELEMENTS", 1000)  # several chunks
+    for limits in ("_CHUNK_ELEMENTS", "_PRODUCT_ELEMENTS"):  # several chunks
+        monkeypatch.setitem(getattr(gather_gemm, limits), "cpu", 1000)
     x, weight, bias = case
     weight, bias = weight[:out_channels], bias[:out_channels]
     results = []
@@ -56,6 +69,63 @@ def test_backend_matches_the_dense_convolution_in_both_directions(
         gradients = torch.autograd.grad(output.square().sum(), leaves)
         results.append((output, *gradients))
     torch.testing.assert_close(results[0], results[1], rtol=1e-4, atol=1e-4)  # other order of summation
+
+
+@pytest.mark.parametrize("backend", available_backends("cpu"))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("is_halved", [False, True])
+def test_copies_are_convolved_as_if_they_were_written(
+    case: tuple[SparseTensor, Tensor, Tensor], backend: str, dtype: torch.dtype, is_halved: bool
+) -> None:
+    x, weight, bias = case
+    step, x = (SparseUpsample(2), SparseDownsample(2)(x)) if is_halved else (SparseSubdivide(), x)
+    x, weight, bias = x.to(dtype), weight.to(dtype), bias.to(dtype)
+    with torch.no_grad():
+        copied = conv3d_of_copies(x, step, weight, bias, backend=backend)
+        again = conv3d_of_copies(2 * x, step, weight, bias, backend=backend)  # with the rows that were kept
+    for actual, source in ((copied, x), (again, 2 * x)):
+        fine = step(source)
+        expected = submanifold_conv3d(fine.to(torch.float32), weight.float(), bias.float())
+        assert torch.equal(actual.coords, fine.coords)
+        assert actual.dtype == dtype
+        # Another order of summation; bfloat16 resolves 2^-8.
+        tolerance = 1e-5 if dtype == torch.float32 else 3e-2
+        limit = tolerance * float(expected.feats.abs().max())
+        torch.testing.assert_close(actual.feats.float(), expected.feats, rtol=0, atol=limit)
+
+
+def test_copies_have_gradients(case: tuple[SparseTensor, Tensor, Tensor]) -> None:
+    x, weight, bias = case
+    step, results = SparseSubdivide(), []
+    for run in (
+        lambda x, *parameters: conv3d_of_copies(x, step, *parameters),
+        lambda x, *parameters: submanifold_conv3d(step(x), *parameters),
+    ):
+        leaves = [value.clone().requires_grad_() for value in (x.feats, weight, bias)]
+        output = run(x.replace(leaves[0]), *leaves[1:])
+        results.append(torch.autograd.grad(output.feats.square().sum(), leaves))
+    torch.testing.assert_close(results[0], results[1])
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_gpu_backend_convolves_copies(
+    case: tuple[SparseTensor, Tensor, Tensor], backend: str, dtype: torch.dtype
+) -> None:
+    if backend not in available_backends("cuda", dtype):
+        pytest.skip(f"{backend} is not installed or does not take this dtype")
+    x, weight, bias = case
+    x = x.apply(lambda feats: feats.repeat(1, 8)).to(dtype)
+    weight, bias = weight.repeat(8, 1, 1, 1, 8).to(dtype), bias.repeat(8).to(dtype)
+    step = SparseSubdivide()
+    expected = submanifold_conv3d(step(x.to(torch.float32)), weight.float(), bias.float()).feats
+    with torch.no_grad():
+        actual = conv3d_of_copies(x.to("cuda"), step, weight.cuda(), bias.cuda(), backend=backend)
+    # TF32 resolves 2^-10 of the largest terms, bfloat16 2^-8.
+    limit = (1e-2 if dtype is not torch.bfloat16 else 4e-2) * float(expected.abs().max())
+    torch.testing.assert_close(actual.feats.float().cpu(), expected, rtol=0, atol=limit)
 
 
 @pytest.mark.gpu
@@ -110,7 +180,7 @@ def test_gpu_backend_survives_edge_cases(backend: str) -> None:
         submanifold_conv3d(twice, weight, backend=backend)
 
 
-def test_products_are_few_on_gpus_and_small_elsewhere(caplog: pytest.LogCaptureFixture) -> None:
+def test_products_are_few_and_large_on_every_device(caplog: pytest.LogCaptureFixture) -> None:
     assert available_backends("cpu") == ["gather_gemm", "gather_scatter"]
     REGISTRY.clear()
     with caplog.at_level("INFO", logger="trellis_modules.backends"):
@@ -118,7 +188,7 @@ def test_products_are_few_on_gpus_and_small_elsewhere(caplog: pytest.LogCaptureF
             REGISTRY.select("auto", torch.device(device), torch.float32)
     chosen = [record.message.split()[-1] for record in caplog.records]
     REGISTRY.clear()
-    assert chosen == ["gather_scatter", "gather_gemm"]
+    assert chosen == ["gather_gemm", "gather_gemm"]
 
 
 def test_border_voxels_do_not_see_the_next_line() -> None:
@@ -155,7 +225,19 @@ def test_last_element_at_the_largest_dilation_has_distinct_keys() -> None:
     assert neighbour_rows(SparseTensor(torch.zeros(3, 1), coords), 3)[1].tolist().count(2) == 1
 
 
-def test_shared_places_are_refused() -> None:
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_a_table_and_a_search_find_the_same_neighbours(
+    case: tuple[SparseTensor, Tensor, Tensor], dilation: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, _, _ = case
+    found = neighbour_rows(x, 3, dilation)
+    monkeypatch.setattr(neighbours, "_MAX_CELLS", 0)
+    assert torch.equal(found, neighbour_rows(SparseTensor(x.feats, x.coords, batch_size=3), 3, dilation))
+
+
+@pytest.mark.parametrize("cells", [0, neighbours._MAX_CELLS])
+def test_shared_places_are_refused(cells: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(neighbours, "_MAX_CELLS", cells)
     x = SparseTensor(torch.zeros(2, 1), torch.tensor([[0, 1, 1, 1], [0, 1, 1, 1]]))
     with pytest.raises(ValueError, match="two voxels share a place"):
         SparseConv3d(1, 1, 3)(x)

@@ -1,6 +1,7 @@
 """Reference backend: gather the existing neighbours of an offset, multiply, add to their outputs.
 
-Does the least arithmetic (a surface voxel has about a third of its 27 neighbours), with k^3 small products.
+Does the least arithmetic (a surface voxel has a third to four fifths of its 27 neighbours), with k^3 small
+products.
 """
 
 from __future__ import annotations
@@ -24,3 +25,10 @@ def run(x: SparseTensor, weight: Tensor, bias: Tensor | None, dilation: int) -> 
             product = x.feats.index_select(0, inputs) @ kernel
             output.index_add_(0, outputs, product.to(output.dtype))  # autocast may have lowered it
     return output
+
+
+def run_copies(
+    feats: Tensor, copied: SparseTensor, weight: Tensor, bias: Tensor | None, dilation: int
+) -> Tensor:
+    """As ``run`` of voxels that copy rows of (P, C_in) features; (T,) ``copied`` says which."""
+    return run(copied.replace(feats[copied.feats]), weight, bias, dilation)

@@ -31,6 +31,13 @@ def run(x: SparseTensor, weight: Tensor, bias: Tensor | None, dilation: int) -> 
     return result.features
 
 
+def run_copies(
+    feats: Tensor, copied: SparseTensor, weight: Tensor, bias: Tensor | None, dilation: int
+) -> Tensor:
+    """As ``run`` of voxels that copy rows of (P, C_in) features; (T,) ``copied`` says which."""
+    return run(copied.replace(feats[copied.feats]), weight, bias, dilation)
+
+
 @lru_cache
 def _layer(
     in_channels: int, out_channels: int, kernel_size: int, dilation: int, bias: bool

@@ -33,8 +33,8 @@ FLOW = {"name": "SparseStructureFlowModel", "args": {
 ALWAYS = {"p_uncond": 0.0, "p_no_scene": 0.0}
 
 
-@pytest.fixture
-def batch():
+def scene_batch():
+    """Two scenes of three objects, of which one cannot be seen."""
     generator = torch.Generator().manual_seed(0)
     poses = torch.rand(SCENES, ASSETS, 8, generator=generator) + 0.5
     poses[..., 3:7] /= poses[..., 3:7].norm(dim=-1, keepdim=True)
@@ -55,6 +55,11 @@ def batch():
         object_points=torch.rand(count, 4, 2, 2, generator=generator) - 0.5,
         world_poses=poses,
     )
+
+
+@pytest.fixture
+def batch():
+    return scene_batch()
 
 
 class Recorder(nn.Module):

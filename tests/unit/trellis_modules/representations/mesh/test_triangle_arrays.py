@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 import trimesh
 
-from trellis_modules.representations.mesh.triangle_arrays import drop_unreferenced, triangle_areas, weld
+from trellis_modules.representations.mesh.triangle_arrays import (
+    drop_unreferenced,
+    row_groups,
+    triangle_areas,
+    unique_rows,
+    weld,
+)
 
 SOUP = trimesh.creation.box(extents=(2.0, 1.0, 0.5)).triangles.reshape(-1, 3)  # each corner on its own
 FACES = np.arange(36).reshape(-1, 3)
@@ -46,3 +52,11 @@ def test_drop_unreferenced_keeps_the_order():
     vertices, faces = drop_unreferenced(np.arange(15.0).reshape(5, 3), np.array([[4, 1, 2]]))
     np.testing.assert_array_equal(vertices[:, 0], [3, 6, 12])
     np.testing.assert_array_equal(faces, [[2, 0, 1]])
+
+
+def test_different_rows_and_which_of_them_each_row_is():
+    rows = np.random.default_rng(0).integers(-1, 2, size=(50, 3))
+    different, groups = np.unique(rows, axis=0, return_inverse=True)
+    np.testing.assert_array_equal(unique_rows(rows), different)
+    np.testing.assert_array_equal(row_groups(rows), groups.ravel())
+    assert len(row_groups(rows[:0])) == 0
