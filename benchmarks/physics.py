@@ -132,8 +132,8 @@ def table(records: Sequence[Mapping[str, Any]], ways: Sequence[str]) -> str:
         ("objects with loose pieces", [loose_share(objects[way]) for way in ways], "{:.1%}"),
         ("box IoU", [np.mean([record[way]["iou"] for record in records]) for way in ways], "{:.3f}"),
         (
-            "refinement, seconds of one core a scene",
-            [np.mean([record[way]["cpu_seconds"] for record in records]) for way in ways],
+            "refinement, seconds of one core an object",
+            [object_seconds(records, way) for way in ways],
             "{:.1f}",
         ),
     ]
@@ -158,6 +158,12 @@ def objects_mean(objects: Sequence[Mapping[str, float]], name: str) -> float:
     return float((np.median if name == "physics_drift_m" else np.mean)(values))
 
 
+def object_seconds(records: Sequence[Mapping[str, Any]], way: str) -> float:
+    """Seconds of one core that refinement takes for each object of the scenes."""
+    count = sum(len(record[way]["objects"]) for record in records)
+    return sum(record[way]["cpu_seconds"] for record in records) / count
+
+
 def loose_share(objects: Sequence[Mapping[str, float]]) -> float:
     """Share of objects with a loose piece."""
     return float(np.mean([each.get("physics_loose_pieces", 0) > 0 for each in objects]))
@@ -170,16 +176,19 @@ def deeds(records: Sequence[Mapping[str, Any]], ways: Sequence[str]) -> list[str
         done = [each for record in records for each in record["refined"]["completed"]]
         counts = {
             key: sum(each[key] for each in done)
-            for key in ("pieces_joined", "pieces_dropped", "pieces_loose", "legs_added")
+            for key in ("pieces_joined", "pieces_dropped", "legs_added", "legs_plain")
         }
-        lines.append(
-            f"completed, of {len(done)} objects: " + ", ".join(f"{k} {v}" for k, v in counts.items())
-        )
+        words = ", ".join(f"{key} {count}" for key, count in counts.items())
+        levelled = sum(each["levelled"] > 0 for each in done)
+        lines.append(f"completed, of {len(done)} objects: {words}, undersides levelled {levelled}")
     if "settled" in ways:
         done = [each for record in records for each in record["settled"]["settled"]]
         kept = {reason: sum(each["kept"] == reason for each in done) for reason in ("falls over", "hangs")}
         turned = sum(each["turn_deg"] > 3 for each in done)
-        lines.append(f"settled, of {len(done)} objects: {turned} turned by more than 3 degrees, kept: {kept}")
+        lines.append(
+            f"settled, of {len(done)} objects: {turned} ({turned / max(len(done), 1):.0%}) turned by more "
+            f"than 3 degrees, kept: {kept}"
+        )
     return lines
 
 

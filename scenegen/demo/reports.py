@@ -14,6 +14,7 @@ from scenegen.pipelines.memory import process_peak_bytes
 _GIB = 2**30
 _COMPLETIONS = {
     "legs_added": "missing legs added",
+    "legs_plain": "plain legs added",
     "pieces_joined": "loose pieces joined",
     "pieces_dropped": "loose pieces left out",
 }

@@ -1,8 +1,8 @@
 """The physics of one scene, entered into its record: which objects stay where they are under gravity.
 
 Truth and prediction are simulated alike (`scenegen.physics.simulation`), in metres that the sizes of the
-true furniture tell, on a floor at the lowest point. Objects that do not stay in the truth (lamps that hang)
-are left out of both, by name.
+true furniture tell, on a floor at the lowest point. Objects that do not stay in the truth (lamps that hang, a
+guitar that leans on nothing) are left out of both, by name.
 """
 
 from __future__ import annotations
@@ -16,13 +16,17 @@ import trimesh
 
 from scenegen.evaluation.loading import EvaluationScene, ObjectMesh
 from scenegen.photo.metric_scale import metric_scale
+from scenegen.physics.balance import TOUCHING, lowest_points, support_margin
 from scenegen.physics.bodies import RigidBody, rigid_body
 from scenegen.physics.colliders import NoVolume, collider_of
 from scenegen.physics.pieces import loose_pieces
 from scenegen.physics.simulation import MAX_DRIFT, Motion, lowest_height, scene_extent, simulate
 
 STABLE, STABLE_TRUTH = "physics_stable", "physics_stable_truth"
-"""Shares of scenes in which every object stays: as predicted, and in the truth with all its objects."""
+"""Shares of scenes in which every object stays: as predicted, and in the truth.
+
+Of the truth without those that are not in balance, which no collider could keep from falling.
+"""
 
 _DROP = 0.01
 """Metres above the floor from which an object is put down to see whether it can stand by itself."""
@@ -36,7 +40,7 @@ class TruePhysics:
         metres: length of one unit.
         size: of the scene in metres.
         kept: objects that stay, and so count.
-        stable: whether all do.
+        stable: whether all do that are in balance.
         warnings: what is left out, one line each.
     """
 
@@ -54,9 +58,14 @@ def true_physics(truth: EvaluationScene) -> TruePhysics:
     size = scene_extent(list(bodies.values()))
     still = _still(bodies, size)
     fallen = [index for index, motion in still.items() if not motion.stable]
-    warnings += [f"obj_{index} does not stay in the truth; physics leaves it out" for index in fallen]
+    unbalanced = [index for index in fallen if not _in_balance(truth.objects[index], bodies[index])]
+    warnings += [
+        f"obj_{index} {'is not in balance' if index in unbalanced else 'does not stay'} in the truth; "
+        "physics leaves it out"
+        for index in fallen
+    ]
     kept = {index: item for index, item in truth.objects.items() if index in still and index not in fallen}
-    return TruePhysics(metres, size, kept, not fallen, warnings)
+    return TruePhysics(metres, size, kept, len(fallen) == len(unbalanced), warnings)
 
 
 def add_physics(record: dict[str, Any], truth: TruePhysics, prediction: EvaluationScene | None) -> list[str]:
@@ -101,6 +110,14 @@ def _add(
                 "physics_stands_alone": 0.0,
                 "physics_supported": 0.0,
             }
+
+
+def _in_balance(item: ObjectMesh, body: RigidBody) -> bool:
+    """Whether the centre of mass of an object is above what its mesh stands on."""
+    vertices = item.vertices[np.unique(item.faces)]
+    feet = lowest_points(vertices, TOUCHING * float(np.ptp(vertices, axis=0).max()))
+    centre = body.centre / body.size  # its axes are those of the scene, see `_bodies`
+    return support_margin(feet[:, [0, 2]], centre[[0, 2]]) > 0
 
 
 def _metres(scene: EvaluationScene) -> float:

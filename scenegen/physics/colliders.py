@@ -2,7 +2,8 @@
 
 Engines need convex shapes. An object's solid is simplified, then cut into few convex parts. The cut may
 leave out what is thin and low, so that a chair would stand on two legs; each foot gets a pad of its own:
-the convex hull of what the object has in its lowest layer.
+the convex hull of what the object has in its lowest layer. Its underside is that of the mesh and not of the
+solid around it, which is uneven by a part of a cell: enough to let a slender vase fall over.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import fast_simplification
 import numpy as np
 import trimesh
 
-from scenegen.physics.convex_parts import convex_parts, few_corners, hull_of
+from scenegen.physics.convex_parts import Solid, convex_parts, hull_of
 from scenegen.physics.packages import check_packages
 from trellis_modules.postprocess import remesh_solid
 from trellis_modules.representations.mesh.triangle_arrays import weld
@@ -23,6 +24,7 @@ MAX_PARTS, MAX_PART_VERTICES = 32, 64
 _FACES = 500  # of the solid that is cut into parts
 _FOOT_SHARE = 0.025  # of the height: the layer whose pieces are feet
 _MOST_FEET = 8
+_EVEN = 1e-4  # of the longest side: what is no higher than that above the lowest point of a foot is flat
 _OPEN_RESOLUTION, _OPEN_FACES = 96, 4000  # of the solid around a mesh that is not closed
 _MIN_VOLUME = 1e-7  # of the cubed longest side
 _MIN_PART_VOLUME = 1e-8  # of the cubed longest side: flatter hulls have no inside
@@ -63,7 +65,7 @@ def collider_of(mesh: trimesh.Trimesh, name: str = "object") -> Collider:
     check_packages()
     given = np.asarray(mesh.vertices, np.float64)
     side = float(np.ptp(given, axis=0).max()) if len(given) else 0.0
-    vertices, faces = np.zeros((0, 3)), np.zeros((0, 3), np.int64)
+    welded, corners = vertices, faces = np.zeros((0, 3)), np.zeros((0, 3), np.int64)
     if side > 0:
         welded, corners, _ = weld(given / side, np.asarray(mesh.faces))
         vertices, faces = remesh_solid(welded, corners, resolution=_OPEN_RESOLUTION, num_faces=_OPEN_FACES)
@@ -74,11 +76,15 @@ def collider_of(mesh: trimesh.Trimesh, name: str = "object") -> Collider:
             f"{name}: expected a mesh that encloses a volume, got {len(mesh.faces)} faces around none; "
             "leave the object out"
         )
+    triangles = welded[corners]
+    low, high = float(triangles[..., 1].min()), float(triangles[..., 1].max())
     parts: list[np.ndarray] = []
     if (simple := _manifold(*_simplified(vertices, faces))) is not None:
+        simple = simple.trim_by_plane((0.0, 1.0, 0.0), low)
         parts = convex_parts(simple, MAX_PARTS - _MOST_FEET, MAX_PART_VERTICES)
     if (solid := _manifold(vertices, faces)) is not None:
-        parts += _feet(solid)
+        top = low + _FOOT_SHARE * (high - low)
+        parts += _feet(solid.trim_by_plane((0.0, -1.0, 0.0), -top), _points_below(triangles, top))
     parts = parts or [hull(vertices)[0]]
     return Collider(
         parts=tuple(side * part for part in parts[:MAX_PARTS]),
@@ -94,7 +100,7 @@ def hull(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(found.vert_properties, np.float64)[:, :3], np.asarray(found.tri_verts, np.int64)
 
 
-def _manifold(vertices: np.ndarray, faces: np.ndarray):  # noqa: ANN202  (types of an optional package)
+def _manifold(vertices: np.ndarray, faces: np.ndarray) -> Solid | None:
     """The solid for cuts by planes; None where the library refuses the mesh."""
     import manifold3d
 
@@ -111,10 +117,48 @@ def _simplified(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np
     return (vertices, faces) if _manifold(fewer, kept) is None else (fewer, kept)
 
 
-def _feet(solid) -> list[np.ndarray]:  # noqa: ANN001
-    """Hulls of the pieces that an object has in its lowest layer, largest first."""
-    _, low, _, _, high, _ = solid.bounding_box()
-    layer = solid.trim_by_plane((0.0, -1.0, 0.0), -(low + _FOOT_SHARE * (high - low)))
+def _points_below(triangles: np.ndarray, height: float) -> np.ndarray:
+    """Corners (P, 3) of what triangles (F, 3, 3) have below a height."""
+    starts, ends = triangles.reshape(-1, 3), np.roll(triangles, -1, axis=1).reshape(-1, 3)
+    below = starts[:, 1] <= height
+    cut = below != (ends[:, 1] <= height)
+    starts_cut, ends_cut = starts[cut], ends[cut]
+    share = (height - starts_cut[:, 1]) / (ends_cut[:, 1] - starts_cut[:, 1])
+    crossings = starts_cut + share[:, None] * (ends_cut - starts_cut)
+    return np.unique(np.concatenate([starts[below], crossings]), axis=0)
+
+
+def _feet(layer: Solid, points: np.ndarray) -> list[np.ndarray]:
+    """Hulls of the pieces that an object has in its lowest layer, largest first.
+
+    Args:
+        layer: of the solid.
+        points: (P, 3) corners of what the mesh itself has there.
+    """
     hulls = [piece.hull() for piece in layer.decompose()]
     hulls = sorted(hulls, key=lambda hull: hull.volume(), reverse=True)[:_MOST_FEET]
-    return [few_corners(hull, MAX_PART_VERTICES) for hull in hulls if hull.volume() > _MIN_PART_VOLUME]
+    return [_pad(hull, points) for hull in hulls if hull.volume() > _MIN_PART_VOLUME]
+
+
+def _pad(foot: Solid, points: np.ndarray) -> np.ndarray:
+    """Corners (V, 3) of the hull of those of some points (P, 3) that are in a convex solid, or almost.
+
+    Where they enclose nothing, those of the solid are taken. Corners are left out, and none is moved, so that
+    a flat underside stays flat.
+    """
+    shape = foot.to_mesh64()
+    corners, sides = np.asarray(shape.vert_properties)[:, :3], np.asarray(shape.tri_verts)
+    first, second, third = (corners[sides[:, number]] for number in range(3))
+    normals = np.cross(second - first, third - first)
+    normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), np.finfo(float).tiny)
+    outside = points @ normals.T - (first * normals).sum(axis=1)
+    exact = points[(outside <= 1 / _OPEN_RESOLUTION).all(axis=1)]
+    if len(exact) < 4 or hull_of(exact).volume() <= _MIN_PART_VOLUME:
+        exact = corners
+    count = MAX_PART_VERTICES // 3
+    angles = 2 * np.pi / count * np.arange(count)
+    around = np.stack([np.cos(angles), np.zeros(count), np.sin(angles)])
+    heights = exact[:, 1]
+    levels = exact, exact[heights <= heights.min() + _EVEN], exact[heights >= heights.max() - _EVEN]
+    outer = [each[np.argmax(each @ around, axis=0)] for each in levels]
+    return np.unique(np.concatenate(outer), axis=0)

@@ -1,9 +1,9 @@
 """A solid cut into few convex parts, by planes along its axes.
 
 The part whose hull holds the most space that is not the solid's is cut where the hulls of what comes of
-it hold the least. Then parts are joined two by two, where the hull of both adds the least space, until
-they are few. A cut is exact, of a closed surface (manifold3d), so that uneven objects are no harder than
-others.
+it hold the least, and a hollow one through its middle. Then parts are joined two by two, where the hull
+of both adds the least space, until they are few. A cut is exact, of a closed surface (manifold3d), so that
+uneven objects are no harder than others.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 
 _MOST_CUT = 48  # parts, before some are joined
 _CONVEX = 0.001  # of the hull of the solid: a part with less empty space in its hull is left whole
+_HOLLOW = 0.02  # of the hull of the solid: a part with more empty space is cut though that frees none at once
 _PLANES = 5  # tried along each axis at first ...
 _HALVINGS = 2  # ... then between the best one and those beside it
 _LEAST_GAIN = 0.01  # of the empty space of a part; a cut that frees less is not made
@@ -87,13 +88,15 @@ def few_corners(part: Solid, count: int) -> np.ndarray:
 
 def _cut(solid: Solid) -> list[Solid]:
     """Parts of a solid that are almost convex, or so many that it is enough."""
-    least, whole = _CONVEX * solid.hull().volume(), []
+    least, hollow, whole = _CONVEX * solid.hull().volume(), _HOLLOW * solid.hull().volume(), []
     parts = [(_empty(part), part) for part in _pieces(solid)]
     while parts and len(parts) + len(whole) < _MOST_CUT:
         worst = max(range(len(parts)), key=lambda row: parts[row][0])
         empty, part = parts.pop(worst)
         halves = _best_cut(part) if empty > least else None
-        if halves is None or _hulls(halves) > part.hull().volume() - _LEAST_GAIN * empty:
+        if halves is not None and _hulls(halves) > part.hull().volume() - _LEAST_GAIN * empty:
+            halves = _middle_cut(part) if empty > hollow else None
+        if halves is None:
             whole.append(part)
         else:
             parts += [(_empty(half), half) for half in halves]
@@ -122,6 +125,17 @@ def _best_cut(solid: Solid) -> list[Solid] | None:
         beside = [(_halves(solid, axis, offset + shift), axis, offset + shift) for shift in (-step, step)]
         best = min([best, *(each for each in beside if len(each[0]) > 1)], key=lambda each: _hulls(each[0]))
     return best[0]
+
+
+def _middle_cut(solid: Solid) -> list[Solid] | None:
+    """The halves of a solid along its longest side; None where that leaves it whole.
+
+    Whatever wall is cut off a hollow box, the hull of the rest is as large as before; its eighths are not.
+    """
+    box = np.array(solid.bounding_box()).reshape(2, 3)
+    axis = int(np.argmax(box[1] - box[0]))
+    halves = _halves(solid, axis, float(box[:, axis].mean()))
+    return halves if len(halves) > 1 else None
 
 
 def _halves(solid: Solid, axis: int, offset: float) -> list[Solid]:

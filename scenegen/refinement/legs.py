@@ -15,8 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 import trimesh
 from scipy import ndimage
-from scipy.spatial import ConvexHull, QhullError, cKDTree
+from scipy.spatial import cKDTree
 
+from scenegen.physics.balance import support_margin
 from scenegen.refinement.parts import joined_meshes, rebuilt, uvs_of
 from scenegen.refinement.solid import solid_of
 from trellis_modules.postprocess.hole_filling import fill_holes
@@ -94,17 +95,12 @@ def _is_steady(filled: np.ndarray) -> bool:
     feet = filled[:, low : low + max(round(_FOOT_SHARE * (high - low + 1)), 1)].any(axis=1)
     points = np.argwhere(feet).astype(float)
     corners = (points[:, None] + 0.5 * np.array([[-1, -1], [-1, 1], [1, -1], [1, 1]])).reshape(-1, 2)
-    try:
-        area = ConvexHull(corners)
-    except QhullError:  # cannot happen for cells, which have an area
-        return False
     weights = filled.sum(axis=1)
     centre = (
         np.array([np.arange(len(weights)) @ weights.sum(axis=1 - axis) for axis in (0, 1)]) / weights.sum()
     )
-    inside = -(area.equations[:, :2] @ centre + area.equations[:, 2]).max()
     sides = np.ptp(np.argwhere(filled.any(axis=1)), axis=0) + 1
-    return bool(inside >= _STEADY * sides.max())
+    return support_margin(corners, centre) >= _STEADY * sides.max()
 
 
 def _layers(filled: np.ndarray) -> tuple[int, int]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import trimesh
+from scipy.spatial import cKDTree
 from trimesh.visual import ColorVisuals, TextureVisuals
 
 
@@ -62,6 +63,17 @@ def joined_meshes(meshes: Sequence[trimesh.Trimesh], mesh: trimesh.Trimesh) -> t
         )
     normals = None if uvs[0] is None else np.concatenate([np.asarray(each.vertex_normals) for each in meshes])
     return trimesh.Trimesh(vertices, faces, vertex_normals=normals, visual=visual, process=False)
+
+
+def prism(mesh: trimesh.Trimesh, ends: np.ndarray, width: float) -> trimesh.Trimesh:
+    """A closed square bar between two points (2, 3), with the look of a mesh at the second one."""
+    way = ends[1] - ends[0]
+    placed = trimesh.geometry.align_vectors((0.0, 0.0, 1.0), way)
+    placed[:3, 3] = ends.mean(axis=0)
+    bar = trimesh.creation.box((width, width, float(np.linalg.norm(way))), placed)
+    source = int(cKDTree(mesh.vertices).query(ends[1])[1])
+    vertices = np.asarray(bar.vertices)
+    return rebuilt(mesh, vertices, np.asarray(bar.faces), np.full(len(vertices), source))
 
 
 def _first(points: np.ndarray, places: np.ndarray) -> np.ndarray:

@@ -70,9 +70,11 @@ def refine_result(
         return replace(result, settings=result.settings | {"refinement": skipped})
     start = time.perf_counter()
     objects, completions = list(result.objects), []
-    for row in shown if settings.complete else ():
-        objects[row], completion = completed(objects[row])
-        completions.append(completion)
+    if settings.complete:
+        found = completed([objects[row] for row in shown], shown.index(query))
+        for row, (item, _) in zip(shown, found, strict=True):
+            objects[row] = item
+        completions = [completion for _, completion in found]
     refined = refine_scene(
         [objects[row].mesh for row in shown],
         torch.stack([result.objects[row].pose for row in shown]),

@@ -16,6 +16,7 @@ from scenegen.refinement.support import Rest, find_floor, find_rests, put_down, 
 from trellis_modules.quaternions import quaternion_from_axis_angle, quaternion_multiply
 
 _COMPASS = torch.arange(8) * (math.pi / 4)
+_LEVEL_REACH = 0.1  # query sides: how far the surface below an object may go up or down as it moves
 _SKIN_VOXELS = 1.5  # above a surface that an object stands on, contact does not count as penetration
 
 
@@ -88,6 +89,8 @@ class PlacementSearch:
             for row in order:
                 self._settle(row)
                 self.moves[row] = self._best_move(row, softness)
+        for row in order:
+            self._free(row)
 
     def _carriers_first(self) -> list[int]:
         def depth(row: int) -> int:
@@ -103,7 +106,7 @@ class PlacementSearch:
             return
         pose, carrier_pose = (self.moved(each, self.moves[each, None])[0] for each in (row, rest.carrier))
         height = surface_height(
-            self.solids[row], pose, self.solids[rest.carrier], carrier_pose, rest.height, reach=0.1
+            self.solids[row], pose, self.solids[rest.carrier], carrier_pose, rest.height, _LEVEL_REACH
         )
         if height is not None:
             self.rests[row] = Rest(rest.carrier, height)
@@ -130,14 +133,71 @@ class PlacementSearch:
                 best, best_cost = candidates[winner - 1], float(costs[winner])
         return best
 
+    def _free(self, row: int) -> None:
+        """Take an object out of those that it is still in, to the nearest free place, onto what is there.
+
+        The walls of hollow things, as of a cupboard, have so little volume that being in them hardly counts
+        in the search. An object that has left its carrier stands on the floor.
+        """
+        rest, best = self.rests[row], self.moves[row]
+        if rest is None or (self._is_free(row, best) and self._is_carried(row, best)):
+            return
+        ways = [(rest, best)]
+        if rest.carrier is not None:
+            down = best.clone()
+            down[:2] += self.carried(row)
+            ways.append((Rest(None, self.floor), down))
+        for radius in self.settings.free_rings:
+            found: list[tuple[float, Tensor, Rest]] = []
+            for self.rests[row], start in ways:
+                found += self._free_places(row, start, radius)
+            if found:
+                _, self.moves[row], self.rests[row] = min(found, key=lambda each: each[0])
+                self._settle(row)
+                return
+        self.rests[row] = rest
+
+    def _free_places(self, row: int, start: Tensor, radius: float) -> list[tuple[float, Tensor, Rest]]:
+        """Doubt, move and rest of the best free place, if there is one, at a distance from a move (3,)."""
+        moves = start + _rings((radius,))
+        moves = moves[moves[:, :2].norm(dim=1) <= self.settings.max_shift]
+        if not len(moves):
+            return []
+        doubts, penetrations = self._judge(row, torch.cat((start[None], moves)), reach=radius)
+        for place in doubts[1:].argsort().tolist():
+            is_free = float(penetrations[place + 1]) <= self.settings.free_share
+            if is_free and self._is_free(row, moves[place]) and self._is_carried(row, moves[place]):
+                return [(float(doubts[place + 1]), moves[place], self.rests[row])]
+        return []
+
+    def _is_free(self, row: int, move: Tensor) -> bool:
+        """Whether an object is in no other one after a move (3,)."""
+        return (
+            float(self._penetration(row, self.moved(row, move[None]), reach=0.0)) <= self.settings.free_share
+        )
+
+    def _is_carried(self, row: int, move: Tensor) -> bool:
+        """Whether, after a move (3,), there is below an object what it stands on."""
+        rest = self.rests[row]
+        if rest is None or rest.carrier is None:
+            return True
+        pose = self.moved(row, move[None])[0]
+        carrier = self.moved(rest.carrier, self.moves[rest.carrier, None])[0]
+        solids = self.solids[row], self.solids[rest.carrier]
+        height = surface_height(solids[0], pose, solids[1], carrier, rest.height, _LEVEL_REACH)
+        return height is not None
+
     def _judge(self, row: int, moves: Tensor, reach: float) -> tuple[Tensor, Tensor]:
         """Doubt (K,) about moves (K, 3), from their distance and the mask, and the volume (K,) penetrated."""
-        poses = self.moved(row, moves)
+        return self._doubt(row, moves), self._penetration(row, self.moved(row, moves), reach)
+
+    def _doubt(self, row: int, moves: Tensor) -> Tensor:
+        """Doubt (K,) about moves (K, 3), from their distance and the mask."""
         doubt = (moves / self.unit_moves).square().sum(dim=1)
         if self.targets is not None:
-            hidden = 1 - self.targets[row].overlap(self.solids[row], poses)
+            hidden = 1 - self.targets[row].overlap(self.solids[row], self.moved(row, moves))
             doubt = doubt + self.settings.mask_weight * hidden
-        return doubt, self._penetration(row, poses, reach)
+        return doubt
 
     def _penetration(self, row: int, poses: Tensor, reach: float) -> Tensor:
         """Volume (K,) that an object at poses (K, 8) shares with the others, as in `_shared_share`."""

@@ -18,6 +18,8 @@ class RefinementSettings:
         tolerance: share of penetrated volume from which an object searches widely.
         wide_rings: radii of that search around the best place so far.
         steps: of the finer searches.
+        free_rings: radii at which at last a place is looked for where an object is in no other one ...
+        free_share: ... which it is with more than this share of the smaller one's volume.
         search_points, contact_points: while searching, penetration is measured at so many points of an object
             at most: of the whole object, and of what is near another one.
         complete: complete shapes first, so that they stand: loose pieces and missing legs.
@@ -33,6 +35,8 @@ class RefinementSettings:
     tolerance: float = 0.003
     wide_rings: tuple[float, ...] = (0.08, 0.16, 0.28, 0.42, 0.58, 0.8)
     steps: tuple[float, ...] = (0.06, 0.03, 0.015, 0.007)
+    free_share: float = 0.0005
+    free_rings: tuple[float, ...] = (0.01, 0.02, 0.04, 0.06, 0.09, 0.12, 0.16, 0.2, 0.25, 0.3, 0.4, 0.5, 0.65)
     search_points: int = 12_000
     contact_points: int = 1200
     complete: bool = True

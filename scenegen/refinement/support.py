@@ -25,6 +25,8 @@ from trellis_modules.quaternions import (
 MAX_TILT_DEG = 25.0
 """Objects that lean by less are meant to stand; beyond it, they lean on purpose."""
 
+_LEAST_UPRIGHT = math.cos(math.radians(MAX_TILT_DEG))
+
 REACH = 0.2
 """How far, in query sides, an object may hover above what it stands on or sink into it ..."""
 
@@ -97,6 +99,23 @@ def find_rests(solids: Sequence[Solid], poses: Tensor, query: int, floor: float)
         stands = abs(nearest.height - bottom) <= reach or bottom < floor
         rests.append(nearest if stands and index != query else None)
     return rests
+
+
+def standing_objects(solids: Sequence[Solid], poses: Tensor, query: int) -> list[bool]:
+    """Whether each object is meant to stand: upright, near the floor or something below.
+
+    Args:
+        solids: N objects.
+        poses: (N, 8).
+        query: the object that defines the frame, which stands.
+    """
+    floor = find_floor(solids, poses, query)
+    rests = find_rests(solids, poses, query, floor)
+    leans = [float(quaternion_to_matrix(pose[ROTATION])[1, 1]) < _LEAST_UPRIGHT for pose in poses]
+    return [
+        row == query or (rest is not None and not lean)
+        for row, (rest, lean) in enumerate(zip(rests, leans, strict=True))
+    ]
 
 
 def _level(low: Tensor, high: Tensor) -> float:

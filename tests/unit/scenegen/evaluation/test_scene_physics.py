@@ -53,6 +53,26 @@ def test_the_truth_as_prediction_stays_and_what_hangs_is_left_out_by_name(truth)
     assert record["objects"][2] == {"id": 3, "metrics": {}, "penalties": {}}
 
 
+def test_what_is_not_in_balance_is_left_out_and_counts_against_no_truth():
+    leaning = trimesh.util.concatenate(
+        [
+            trimesh.creation.box(
+                (0.1, 0.4, 0.1), trimesh.transformations.translation_matrix((1.0, 0.2, 0.0))
+            ),
+            trimesh.creation.box(
+                (0.6, 0.2, 0.3), trimesh.transformations.translation_matrix((1.2, 0.45, 0.0))
+            ),
+        ]
+    )
+    guitar = ObjectMesh(4, np.asarray(leaning.vertices), np.asarray(leaning.faces))
+    truth, record = _scene(CUPBOARD, guitar), _record(1, 4)
+    found = true_physics(truth)
+    assert found.warnings == ["obj_4 is not in balance in the truth; physics leaves it out"]
+    assert found.stable and list(found.kept) == [1]
+    add_physics(record, found, truth)
+    assert record["metrics"] == {"physics_stable_truth": 1.0, "physics_stable": 1.0}
+
+
 def test_what_hovers_in_the_prediction_is_unsupported_though_it_stands_alone(truth):
     record = _record(1, 2, 3)
     add_physics(record, true_physics(truth), _scene(CUPBOARD, _object(2, (0.4, 0.3, 0.4), 0.3, 1.0)))

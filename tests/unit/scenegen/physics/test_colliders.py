@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import trimesh
 
-from scenegen.physics import packages
+from scenegen.physics import colliders, packages
 from scenegen.physics.colliders import (
     MAX_PART_VERTICES,
     MAX_PARTS,
@@ -35,6 +35,19 @@ def test_each_leg_of_a_table_has_a_pad_below():
     middles = {tuple(np.sign(part.mean(axis=0)[[0, 2]])) for part in pads}
     assert middles == {(-1, -1), (-1, 1), (1, -1), (1, 1)}
     assert len(found.parts) <= MAX_PARTS and max(map(len, found.parts)) <= MAX_PART_VERTICES
+
+
+def test_the_pad_of_an_open_vase_is_as_flat_and_wide_as_its_bottom(monkeypatch):
+    monkeypatch.setattr(colliders, "_OPEN_RESOLUTION", 40)  # quick, and the solid is the more uneven
+    mesh = trimesh.creation.revolve([[0, 0], [0.06, 0], [0.08, 0.05], [0.12, 1.0], [0, 1.0]], sections=80)
+    mesh.apply_transform(trimesh.transformations.rotation_matrix(-np.pi / 2, (1, 0, 0)))
+    mesh = trimesh.Trimesh(mesh.vertices, mesh.faces[:-1], process=False)
+    assert not mesh.is_watertight
+    corners = np.concatenate(collider_of(mesh).parts)
+    low = corners[corners[:, 1] < corners[:, 1].min() + 1e-9][:, [0, 2]]
+    assert corners[:, 1].min() == pytest.approx(mesh.bounds[0][1], abs=1e-9)
+    rim = [(low @ (np.cos(angle), np.sin(angle))).max() for angle in np.linspace(0, 2 * np.pi, 12)]
+    assert min(rim) > 0.97 * 0.06 and max(rim) < 1.1 * 0.06
 
 
 def test_the_space_below_a_table_stays_free():

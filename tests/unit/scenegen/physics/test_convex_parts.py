@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import trimesh
 
-from tests.furniture_shapes import table
+from tests.furniture_shapes import shell, table
 
 manifold3d = pytest.importorskip("manifold3d")
 
@@ -33,6 +33,14 @@ def test_a_table_is_its_top_and_its_legs():
     assert 5 <= len(parts) <= 24
     few = convex_parts(solid, 5, 64)
     assert len(few) == 5 and sum(hull_volumes(few)) == pytest.approx(solid.volume(), rel=0.25)
+
+
+def test_a_box_without_a_front_stays_hollow():
+    solid = solid_of(shell(0.6, 1.0, 0.6, 0.03))
+    parts = convex_parts(solid, 24, 64)
+    assert sum(hull_volumes(parts)) < 1.3 * solid.volume()
+    inside = trimesh.creation.box((0.4, 0.8, 0.4)).vertices
+    assert max((hull_of(part) ^ hull_of(inside)).volume() for part in parts) < 0.01
 
 
 def test_pieces_far_apart_stay_apart_though_they_are_many():

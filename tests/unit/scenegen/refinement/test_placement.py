@@ -13,10 +13,12 @@ from scenegen.geometry import place_yup
 from scenegen.photo.camera import PhotoCamera, rotation_of
 from scenegen.photo.silhouettes import visible_objects
 from scenegen.pipelines.result import GeneratedObject, SceneResult, placed_surface, with_overlaps
+from scenegen.refinement.completion import completed
 from scenegen.refinement.placement import refine_result, refine_scene
 from scenegen.refinement.settings import RefinementSettings
 from scenegen.refinement.silhouette import mask_targets
 from scenegen.refinement.solid import scene_box, solid_of
+from tests.furniture_shapes import shell
 
 FAST = RefinementSettings(resolution=32, contact_points=400)
 CUBE = trimesh.creation.box((1, 1, 1))
@@ -247,3 +249,31 @@ def test_refinement_completes_what_stands_and_says_so():
     json.dumps(refined.settings)
     kept = refine_result(result, settings=replace(FAST, complete=False))
     assert kept.objects[1].mesh is short and "completed" not in kept.settings["refinement"]["objects"][1]
+
+
+def test_what_is_in_a_thin_wall_comes_out_of_it_and_onto_the_floor():
+    shower = shell(1.0, 1.0, 1.0, 0.015)
+    poses = torch.stack([pose(), pose(0.5, -0.05, 0.05, 0.9)])
+    settings = replace(FAST, softness=(0.1,))  # the way out is doubted more than the volume of a wall counts
+    refined = refine_scene([shower, CUBE], poses, 0, settings=settings)
+    assert refined.report["penetration_before"] > 0.01 > refined.report["penetration_after"]
+    assert refined.report["objects"][1]["stands_on"] == "floor"
+    torch.testing.assert_close(refined.poses[1, :2], torch.tensor([0.95, -0.05]), atol=0.08, rtol=0)
+
+
+def test_what_hangs_gets_no_legs():
+    lamp = trimesh.util.concatenate(
+        [
+            trimesh.creation.icosphere(2, 0.2),
+            trimesh.creation.box((0.04, 0.3, 0.04)).apply_translation((0, 0.3, 0)),
+        ]
+    )
+    lamp.vertices -= lamp.bounds.mean(axis=0)
+    table_item, lamp_item = (
+        GeneratedObject(0, pose(), LOGITS, table()),
+        GeneratedObject(1, pose(0, 1.6, 0, 0.5), LOGITS, lamp),
+    )
+    standing = replace(lamp_item, pose=pose(2.0, -0.22, 0, 0.5))
+    found = completed([table_item, lamp_item, standing], 0)
+    assert found[1][0].mesh is lamp and not found[1][1]["legs_plain"] and not found[1][1]["levelled"]
+    assert found[2][1]["legs_plain"] or found[2][1]["levelled"], "the same one on the floor is completed"
