@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -100,6 +101,23 @@ def pose_errors(
         "scale": mean_error(ours["scale"] / size, true["scale"] / size),
     }
     return {name: masked_mean(error, counted) for name, error in errors.items()}
+
+
+class PoseWeights(Protocol):
+    """Settings with a weight for each part of a pose."""
+
+    trans_weight: float
+    rot_weight: float
+    scale_weight: float
+
+
+def weighted_sum(errors: Mapping[str, Tensor], weights: PoseWeights) -> Tensor:
+    """The parts of `pose_errors` as one term of a loss."""
+    return (
+        weights.trans_weight * errors["translation"]
+        + weights.rot_weight * errors["rotation"]
+        + weights.scale_weight * errors["scale"]
+    )
 
 
 def nearest_sign(target: Tensor, predicted: Tensor) -> Tensor:

@@ -27,7 +27,13 @@ from scenegen.trainers.objectives.collision import collision_ratio, soft_overlap
 from scenegen.trainers.objectives.conditions import ImageFlowSettings, SceneCondition
 from scenegen.trainers.objectives.flow_term import FlowStates, draw_states, errors_by_time, time_schedule
 from scenegen.trainers.objectives.frozen_networks import frozen_decoder_of_run, frozen_network
-from scenegen.trainers.objectives.pose_term import PoseTermSettings, PoseWeight, pose_errors, split_pose
+from scenegen.trainers.objectives.pose_term import (
+    PoseTermSettings,
+    PoseWeight,
+    pose_errors,
+    split_pose,
+    weighted_sum,
+)
 from scenegen.trainers.samples import SceneSample, sample_flow
 from trellis_modules.config import ConfigError
 from trellis_modules.samplers import SamplingParams
@@ -187,11 +193,7 @@ class ReleasedSceneFlowObjective(Objective):
         errors = pose_errors(
             poses, target, is_target, config.smooth_scale, rotations=config.rotation_loss, scales="plain"
         )
-        term = (
-            config.trans_weight * errors["translation"]
-            + config.rot_weight * errors["rotation"]
-            + config.scale_weight * errors["scale"]
-        )
+        term = weighted_sum(errors, config)
         true = split_pose(target[1:])
         differences = {name: (part - true[name]).abs().mean() for name, part in split_pose(poses[1:]).items()}
         logs = {

@@ -21,7 +21,7 @@ from scenegen.trainers.objectives.dense_probe import (
 )
 from scenegen.trainers.objectives.flow_term import draw_states
 from scenegen.trainers.objectives.losses import masked_mean
-from scenegen.trainers.objectives.pose_term import pose_errors
+from scenegen.trainers.objectives.pose_term import pose_errors, weighted_sum
 from scenegen.trainers.samples import SceneSample, sample_flow
 from trellis_modules.flow_output import FlowOutput
 from trellis_modules.samplers import SamplingParams
@@ -78,12 +78,7 @@ class SceneFlowObjective(Objective):
                 "camera": Probe(flow.config.model_channels, CAMERA_POSE_SIZE),
             }
         )
-        self.conditioner = SceneConditioner(
-            image_encoder,
-            geometry_encoder.aggregator,
-            normalize_geometry=True,
-            append_places=config.append_places,
-        )
+        self.conditioner = conditioner_of(image_encoder, geometry_encoder, config.append_places)
         self.path = FlowPath(config.sigma_min)
 
     def decide(self, generator: torch.Generator) -> tuple[bool]:
@@ -121,11 +116,6 @@ class SceneFlowObjective(Objective):
         mse = masked_mean(error, visible)
         blind = visible * (t > _NEARLY_NOISE)  # where only the condition tells what is there
         errors = self._pose_errors(output, kept, batch)
-        pose = (
-            config.trans_weight * errors["translation"]
-            + config.rot_weight * errors["rotation"]
-            + config.scale_weight * errors["scale"]
-        )
         look = (
             config.points_weight * seen["points"]
             + config.depth_weight * (seen["depth"] + seen["geometry"])
@@ -134,7 +124,9 @@ class SceneFlowObjective(Objective):
         logs = {"mse": mse, "mse_blind": masked_mean(error, blind), **errors}
         if alone:
             logs = {"mse_alone": mse, "translation_alone": errors["translation"]}
-        return mse + pose + look, {name: value.detach() for name, value in (logs | seen).items()}
+        return mse + weighted_sum(errors, config) + look, {
+            name: value.detach() for name, value in (logs | seen).items()
+        }
 
     def shown(self, batch: SceneLatentBatch) -> SceneLatentBatch:
         """The first of the scenes."""
@@ -192,6 +184,15 @@ class SceneFlowObjective(Objective):
             ),
             "geometry": depth_error(self.probes["geometry"](geometry)[..., 0], depth),
         }
+
+
+def conditioner_of(
+    image_encoder: nn.Module, geometry_encoder: nn.Module, append_places: bool
+) -> SceneConditioner:
+    """Makes the conditions of the small model's flows of scenes; see `SceneConditioner`."""
+    return SceneConditioner(
+        image_encoder, geometry_encoder.aggregator, normalize_geometry=True, append_places=append_places
+    )
 
 
 def shown_scene_samples(batch: SceneLatentBatch, latents: Tensor, poses: Tensor) -> tuple[SceneSample, ...]:

@@ -9,12 +9,11 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from scenegen.conditioning.scene_conditioner import SceneConditioner
 from scenegen.synthesis.sources.batch import SceneLatentBatch
 from scenegen.trainers.objective import Objective
 from scenegen.trainers.objectives.losses import masked_mean
-from scenegen.trainers.objectives.pose_term import pose_errors
-from scenegen.trainers.objectives.scene_flow import shown_scene_samples
+from scenegen.trainers.objectives.pose_term import pose_errors, weighted_sum
+from scenegen.trainers.objectives.scene_flow import conditioner_of, shown_scene_samples
 from scenegen.trainers.samples import POSITION_TOKENS, POSITIONS, SceneSample
 from trellis_modules.config import check_range
 from trellis_modules.samplers import FlowEulerSampler, SamplingParams
@@ -87,12 +86,7 @@ class SceneFlowDistillation(Objective):
         self.flow, self.teacher = flow, teacher
         self.image_encoder, self.geometry_encoder = image_encoder, geometry_encoder
         self.config = config
-        self.conditioner = SceneConditioner(
-            image_encoder,
-            geometry_encoder.aggregator,
-            normalize_geometry=True,
-            append_places=config.append_places,
-        )
+        self.conditioner = conditioner_of(image_encoder, geometry_encoder, config.append_places)
         self.sampler = FlowEulerSampler(config.sigma_min)
         self.student_params = SamplingParams(config.steps, config.rescale_t, cfg_strength=0.0)
         self.teacher_params = SamplingParams(
@@ -141,13 +135,8 @@ class SceneFlowDistillation(Objective):
             batch.visible & ~is_query.unflatten(0, shape),
             config.smooth_scale,
         )
-        pose = (
-            config.trans_weight * errors["translation"]
-            + config.rot_weight * errors["rotation"]
-            + config.scale_weight * errors["scale"]
-        )
         logs = {"mse": mse, **{f"step_{number}": step for number, step in enumerate(steps)}, **errors}
-        return mse + pose, {name: value.detach() for name, value in logs.items()}
+        return mse + weighted_sum(errors, config), {name: value.detach() for name, value in logs.items()}
 
     def shown(self, batch: SceneLatentBatch) -> SceneLatentBatch:
         """The first of the scenes."""
