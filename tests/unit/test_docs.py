@@ -62,7 +62,10 @@ def test_flags_in_the_text_exist(page):
         places += [*(ROOT / folder).rglob("*.py"), *(ROOT / folder).glob("*.sh")]
     known = set()
     for path in places:
-        found = re.findall(r"--([a-z0-9][a-z0-9_-]*)", path.read_text(encoding="utf-8"))
+        code = path.read_text(encoding="utf-8")
+        found = re.findall(r"--([a-z0-9][a-z0-9_-]*)", code)
+        two_ways = re.findall(r'"--([a-z0-9_-]+)",\s+action=argparse\.BooleanOptionalAction', code)
+        found += [f"no-{flag}" for flag in two_ways]
         known |= {flag.replace("_", "-") for flag in found}
     quoted = [
         flag.replace("_", "-")
