@@ -151,7 +151,14 @@ class Store:
         return f"{self._root}/{PurePosixPath(name)}" if name else self._root
 
     def _get(self, name: str, size: int, path: Path) -> None:
-        self._system.get_file(self._path(name), str(path))
+        try:
+            self._system.get_file(self._path(name), str(path))
+        except FileNotFoundError as error:
+            if error.filename != str(path):
+                raise
+            # another process has just removed its own files, and with them the folder that was empty then
+            path.parent.mkdir(parents=True, exist_ok=True)
+            raise ConnectionError(f"{path.parent} was removed meanwhile") from error
         if (got := path.stat().st_size) != size:
             raise ConnectionError(f"expected {size} bytes, got {got}")
 
@@ -239,6 +246,9 @@ def remove_files(folder: Path, names: list[str]) -> None:
         path = folder / name
         path.unlink(missing_ok=True)
         for parent in path.parents:
-            if parent == folder or not parent.is_dir() or any(parent.iterdir()):
+            if parent == folder:
                 break
-            parent.rmdir()
+            try:
+                parent.rmdir()
+            except OSError:  # it is not empty, or another process has removed it
+                break

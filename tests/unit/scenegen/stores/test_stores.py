@@ -141,6 +141,26 @@ class Copying:
 
 
 @needs_fsspec
+def test_a_folder_that_another_process_removes_while_a_file_comes_is_made_again(tmp_path, monkeypatch):
+    (tmp_path / "store" / "raw").mkdir(parents=True)
+    (tmp_path / "store" / "raw" / "1.txt").write_text("one")
+    store, here = Store(StoreUrl.parse(f"file://{tmp_path}/store")), tmp_path / "here"
+    get_file, asked = store._system.get_file, []
+
+    def get(source, target):
+        asked.append(source)
+        if len(asked) == 1:
+            remove_files(here, ["raw/2.txt"])  # the last file of the other process
+            assert not (here / "raw").exists()
+            open(target, "wb")
+        get_file(source, target)
+
+    monkeypatch.setattr(store._system, "get_file", get)
+    assert store.fetch("raw", here) == ["raw/1.txt"]
+    assert (here / "raw" / "1.txt").read_text() == "one" and len(asked) == 2
+
+
+@needs_fsspec
 def test_a_work_reads_and_writes_stores_and_leaves_nothing_here(tmp_path):
     source, target = (StoreUrl.parse(f"file://{tmp_path}/{name}") for name in ("in", "out"))
     (tmp_path / "in").mkdir()
