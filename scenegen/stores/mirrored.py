@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scenegen.batch.engines.tasks import EngineError, Task, TaskFunction, TaskResult, Work
-from scenegen.stores.store import DISK_ERRORS, Store, remove_files
+from scenegen.stores.shared_copies import SharedCopies, file_state, local_files
+from scenegen.stores.store import DISK_ERRORS, Store
 from scenegen.stores.urls import StoreError, StoreUrl
 
 _LAST = ("poses.json", "transforms.json")
@@ -81,11 +82,9 @@ class _MirroredTasks:
         """Fetch files, and remove the local ones at the end of a block; what each of them is like."""
         if store is None:
             return {}
-        folder = store.url.mirror
-        local.callback(
-            lambda: remove_files(folder, [file for name in names for file in local_files(folder, name)])
-        )
-        return {file: file_state(folder / file) for name in names for file in store.fetch(name, folder)}
+        copies = SharedCopies(store)
+        local.callback(copies.remove)
+        return copies.bring(names)
 
     @staticmethod
     def _deliver(store: Store, names: Sequence[str], before: dict[str, tuple[int, int]]) -> None:
@@ -114,20 +113,3 @@ def full_disk(error: OSError) -> EngineError:
 
 def _is_below(file: str, name: str) -> bool:
     return file == name or file.startswith(f"{name}/")
-
-
-def local_files(folder: Path, name: str) -> list[str]:
-    """Local files that a name stands for, in their order; those that are being written are not among them."""
-    path = folder / name
-    found = sorted(path.rglob("*")) if path.is_dir() else [path]
-    return [
-        each.relative_to(folder).as_posix()
-        for each in found
-        if each.is_file() and not each.name.endswith(".part")
-    ]
-
-
-def file_state(path: Path) -> tuple[int, int]:
-    """Size of a file and when it was changed, by which it is told from what it was."""
-    found = path.stat()
-    return found.st_size, found.st_mtime_ns

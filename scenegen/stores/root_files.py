@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from scenegen.stores.mirrored import local_files
+from scenegen.stores.shared_copies import local_files
 from scenegen.stores.store import Store
 from scenegen.stores.urls import StoreUrl
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from scenegen.stores.mirrored import file_state
+from scenegen.stores.shared_copies import file_state
 from scenegen.stores.store import Store
 from scenegen.stores.urls import StoreUrl
 

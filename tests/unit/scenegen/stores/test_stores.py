@@ -14,6 +14,7 @@ from scenegen.cli.store_options import path_or_url
 from scenegen.stores.kept import WorkWithCopies, kept_copy
 from scenegen.stores.mirrored import MirroredWork
 from scenegen.stores.root_files import RootFiles
+from scenegen.stores.shared_copies import SharedCopies
 from scenegen.stores.store import Store, remove_files
 from scenegen.stores.urls import StoreError, StoreUrl, place, without_secrets
 
@@ -158,6 +159,33 @@ def test_a_folder_that_another_process_removes_while_a_file_comes_is_made_again(
     monkeypatch.setattr(store._system, "get_file", get)
     assert store.fetch("raw", here) == ["raw/1.txt"]
     assert (here / "raw" / "1.txt").read_text() == "one" and len(asked) == 2
+
+
+@needs_fsspec
+def test_the_last_of_several_that_use_a_copy_removes_it(tmp_path, monkeypatch):
+    (tmp_path / "store" / "raw").mkdir(parents=True)
+    (tmp_path / "store" / "raw" / "1.txt").write_text("one")
+    store = Store(StoreUrl.parse(f"file://{tmp_path}/store"))
+    first, second, third = (SharedCopies(store) for _ in range(3))
+    file = store.url.mirror / "raw" / "1.txt"
+    assert first.bring(["raw"]).keys() == second.bring(["raw"]).keys() == {"raw/1.txt"}
+    first.remove()
+    assert file.read_text() == "one"
+    second.remove()
+    assert not file.exists() and not file.parent.exists()
+
+    fetch, times = store.fetch, []
+
+    def taken_away_once(name, folder):
+        found = fetch(name, folder)
+        if not times:
+            remove_files(folder, found)
+        times.append(name)
+        return found
+
+    monkeypatch.setattr(store, "fetch", taken_away_once)
+    third.bring(["raw"])
+    assert file.read_text() == "one" and len(times) == 2
 
 
 @needs_fsspec
