@@ -179,9 +179,9 @@ def test_four_scenes_are_learnt_by_heart(tmp_path, root, networks):
 
 
 def snapshot(run: Path, suffix: str) -> dict[str, np.ndarray]:
-    """The pictures of a snapshot by their names."""
+    """The pictures of a snapshot by name, as means of 8 x 8 pixels: voxels of scenes are single dots."""
     folder = run / "samples" / suffix
     return {
-        path.stem.removesuffix(f"_{suffix}"): np.asarray(Image.open(path)).astype(float)
+        path.stem.removesuffix(f"_{suffix}"): np.asarray(Image.open(path).reduce(8)).astype(float)
         for path in folder.glob("*.jpg")
     }
