@@ -38,7 +38,8 @@ class SharedCopies:
         for left in reversed(range(_ATTEMPTS)):
             files = [file for name in names for file in self._store.fetch(name, self._folder)]
             try:
-                self._held += [_held(self._folder / file) for file in files]
+                for file in files:
+                    self._held.append(_held(self._folder / file))
                 return {file: file_state(self._folder / file) for file in files}
             except FileNotFoundError:  # another process has just removed its copy
                 if not left:
